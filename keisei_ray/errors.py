@@ -1,0 +1,85 @@
+"""Every error this package raises on purpose.
+
+    KeiseiError
+    |-- UserError                 exit code 2: one line, no traceback, nothing lost
+    |   |-- ConfigError           a setting: unknown key, wrong type, sizes that do not fit
+    |   |-- RunDirError           the run directory: taken, read-only, full
+    |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
+    |   |-- ClusterError          Ray refused: port, address, token, resources
+    |   `-- OpponentError         an evaluation opponent that cannot be had
+    |-- WireError                 a packed buffer that must not reach its consumer
+    |   |-- DamagedBufferError    truncated, or its checksum does not match
+    |   |-- ForeignBufferError    not one of ours, or of another kind
+    |   |-- NewerSchemaError      written by a newer schema than this program reads
+    |   `-- RolloutFormatError    fields, shapes, dtypes or values that are not a rollout's
+    |-- PolicyLagError            a rollout older than max_policy_lag reached the learner
+    |-- EmptyUpdateError          an update with no timesteps
+    |-- NumericalError            the loss or a gradient is not finite
+    `-- ActorLostError            an actor died too often; its last cause is chained
+
+Messages say what is wrong (with the value and its name), what was expected, what to do.
+"""
+
+
+class KeiseiError(Exception):
+    """Base of everything raised on purpose."""
+
+
+class UserError(KeiseiError):
+    """Something the person at the keyboard can put right. Exit code 2."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, mistyped, or does not fit the others."""
+
+
+class RunDirError(UserError):
+    """The run directory is taken, cannot be written, or is full."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of another architecture."""
+
+
+class ClusterError(UserError):
+    """Ray could not be started or joined, or lacks the resources."""
+
+
+class OpponentError(UserError):
+    """An evaluation opponent is unknown or cannot be started."""
+
+
+class WireError(KeiseiError):
+    """A packed buffer failed validation."""
+
+
+class DamagedBufferError(WireError):
+    """A packed buffer is truncated or fails its checksum."""
+
+
+class ForeignBufferError(WireError):
+    """Bytes that are not a packed buffer, or one of another kind."""
+
+
+class NewerSchemaError(WireError):
+    """A packed buffer was written by a newer schema than this program reads."""
+
+
+class RolloutFormatError(WireError):
+    """A rollout's fields, shapes, dtypes or values are not what the record says."""
+
+
+class PolicyLagError(KeiseiError):
+    """A rollout older than the configured lag reached the learner."""
+
+
+class EmptyUpdateError(KeiseiError):
+    """An update was asked for without a single timestep."""
+
+
+class NumericalError(KeiseiError):
+    """A loss or gradient is not finite."""
+
+
+class ActorLostError(KeiseiError):
+    """An actor died more often than the configured limit."""
