@@ -11,7 +11,8 @@
     |   |-- DamagedBufferError    truncated, or its checksum does not match
     |   |-- ForeignBufferError    not one of ours, or of another kind
     |   |-- NewerSchemaError      written by a newer schema than this program reads
-    |   `-- RolloutFormatError    fields, shapes, dtypes or values that are not a rollout's
+    |   |-- RolloutFormatError    fields, shapes, dtypes or values that are not a rollout's
+    |   `-- RejectedRolloutsError some of an update's buffers are not rollouts
     |-- PolicyLagError            a rollout older than max_policy_lag reached the learner
     |-- EmptyUpdateError          an update with no timesteps
     |-- NumericalError            the loss or a gradient is not finite
@@ -67,6 +68,22 @@ class NewerSchemaError(WireError):
 
 class RolloutFormatError(WireError):
     """A rollout's fields, shapes, dtypes or values are not what the record says."""
+
+
+class RejectedRolloutsError(WireError):
+    """Some of the buffers given to an update are not rollouts; nothing was learnt from any.
+
+    Attributes:
+        causes: index of the buffer in the call -> what is wrong with it.
+    """
+
+    def __init__(self, causes: dict[int, str]) -> None:
+        super().__init__(causes)
+        self.causes = causes
+
+    def __str__(self) -> str:
+        index, cause = next(iter(self.causes.items()))
+        return f"{len(self.causes)} buffers are not rollouts; buffer {index}: {cause}"
 
 
 class PolicyLagError(KeiseiError):

@@ -1,0 +1,395 @@
+"""The learner: rollouts in, one mixed-precision PPO update, the next weights version out.
+
+Owns the weights, the optimizer, the loss scaler, the learning-rate schedule, its random
+generator and the weights version; nobody else keeps a second copy of any of them. No Ray here:
+an actor wraps it (`actors.py`), a test calls it.
+"""
+
+import io
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+
+from keisei_ray.batch import UpdateBatch
+from keisei_ray.codec import Buffer
+from keisei_ray.config import Config, LearnerConfig
+from keisei_ray.errors import (
+    CheckpointError,
+    ConfigError,
+    NumericalError,
+    PolicyLagError,
+    RejectedRolloutsError,
+    WireError,
+)
+from keisei_ray.gradients import ParallelGradients
+from keisei_ray.model import architecture_digest, build_model
+from keisei_ray.rollout import Rollout
+from keisei_ray.weights import digest, load_arrays, pack_weights, state_arrays
+from keisei_ray.wire import unpack_rollout
+
+MODEL_FILE = "model.safetensors"
+LEARNER_FILE = "learner.pt"
+
+KL_STOP_FACTOR = 1.5
+"""A minibatch whose approx_kl exceeds this times target_kl ends the update (as in SB3)."""
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update did; the learner's part of a metrics record."""
+
+    weights_version: int
+    """Version of the weights that came out."""
+    weights_digest: str
+    batch_timesteps: int
+    rollout_bytes_raw: int
+    rollout_bytes_wire: int
+    weights_bytes_wire: int
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    """Mean over rows and minibatches, nats, over legal moves."""
+    approx_kl: float
+    """Mean over the last epoch that ran."""
+    clip_fraction: float
+    explained_variance: float
+    learning_rate: float
+    grad_norm: float
+    """Mean L2 norm before clipping."""
+    amp_dtype: str
+    amp_scale: float
+    amp_skipped: int
+    """Optimizer steps skipped in this update because a scaled gradient overflowed."""
+    policy_lag_mean: float
+    policy_lag_max: int
+    first_log_ratio: float
+    """|mean log ratio| of the first minibatch; 0 within float error when the lag is 0."""
+    optimizer_steps: int
+    update_time_s: float
+    publish_time_s: float
+
+
+class Learner:
+    """One model under training, on one device."""
+
+    def __init__(self, config: Config) -> None:
+        """Args:
+        config: with every hardware-dependent choice made (`Config.resolve_auto`).
+
+        Raises:
+            ConfigError: a CUDA device is asked for where torch sees none.
+        """
+        c = config.learner
+        if c.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "learner.device = 'cuda', but torch sees no CUDA device in the learner's process. "
+                "Use learner.device = 'cpu' or a machine with a GPU."
+            )
+        self._config = config
+        self._device = torch.device(c.device)
+        self._amp_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(c.amp)
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # Parallelism comes from the replicas.
+        else:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+        self.model = build_model(config.model, seed=config.run.seed).to(self._device)
+        assert c.num_threads is not None, "learner.num_threads is resolved before the learner"
+        self._gradients = ParallelGradients(
+            self.model,
+            num_threads=c.num_threads,
+            micro_batch=c.micro_batch,
+            autocast_dtype=self._amp_dtype,
+        )
+        self._optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=c.learning_rate,
+            eps=c.adam_eps,
+            weight_decay=c.weight_decay,
+            fused=True,
+        )
+        self._scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
+            self._device.type, enabled=c.amp == "fp16"
+        )
+        self._generator = torch.Generator().manual_seed(config.run.seed)
+        self._batch = UpdateBatch(config.timesteps_per_update, self._device)
+        self.weights_version = 0
+
+    def update(self, buffers: Sequence[Buffer], timestep: int) -> UpdateReport:
+        """`num_epochs` passes over the rollouts; raises `weights_version` by 1.
+
+        Nothing changes unless every buffer is a valid rollout of acceptable lag.
+
+        Args:
+            buffers: packed rollouts, in the order in which their rows are to stand.
+            timestep: the run's timestep before this update; sets the learning rate.
+
+        Raises:
+            RejectedRolloutsError: some buffers are not rollouts; the others are fine.
+            PolicyLagError: a rollout is older than `schedule.max_policy_lag`.
+            EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
+            NumericalError: the loss or the gradient is not finite (without loss scaling).
+        """
+        started = time.perf_counter()
+        c = self._config.learner
+        rollouts = _unpack_all(buffers)
+        lags = self._checked_lags(rollouts)
+        explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
+        if c.normalize_advantages:
+            self._batch.normalize_advantages()
+        learning_rate = scheduled_learning_rate(c, timestep / self._config.run.total_timesteps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        tally = self._optimize()
+        self.weights_version += 1
+        return UpdateReport(
+            weights_version=self.weights_version,
+            weights_digest=digest(state_arrays(self.model)),
+            batch_timesteps=self._batch.rows,
+            rollout_bytes_raw=sum(r.raw_bytes for r in rollouts),
+            rollout_bytes_wire=sum(memoryview(b).nbytes for b in buffers),
+            weights_bytes_wire=0,
+            explained_variance=explained,
+            learning_rate=learning_rate,
+            amp_dtype=str(self._amp_dtype or torch.float32).removeprefix("torch."),
+            amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else 1.0,
+            policy_lag_mean=float(np.mean(lags)),
+            policy_lag_max=max(lags),
+            update_time_s=time.perf_counter() - started,
+            publish_time_s=0.0,
+            **tally.means(),
+        )
+
+    def weights(self) -> npt.NDArray[np.uint8]:
+        """The current weights as a packed buffer, stamped with version and digest."""
+        wire = self._config.wire
+        return pack_weights(
+            self.model,
+            self.weights_version,
+            weights_format=wire.weights_format,
+            zstd_level=wire.zstd_level,
+        )
+
+    def state_files(self) -> dict[str, bytes]:
+        """Everything needed to go on from here, as files: name -> content."""
+        weights = {
+            name: torch.from_numpy(array.copy())
+            for name, array in state_arrays(self.model).items()
+        }
+        metadata = {
+            "weights_version": str(self.weights_version),
+            "weights_digest": digest(state_arrays(self.model)),
+            "architecture": architecture_digest(self._config.model),
+            "model": self._config.model.model_dump_json(),
+        }
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "weights_version": self.weights_version,
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "generator": self._generator.get_state(),
+            },
+            buffer,
+        )
+        return {
+            MODEL_FILE: safetensors.torch.save(weights, metadata),
+            LEARNER_FILE: buffer.getvalue(),
+        }
+
+    def load_state_files(self, files: Mapping[str, bytes]) -> None:
+        """Continues from `state_files` of a learner with the same model section.
+
+        Raises:
+            CheckpointError: a file is missing, unreadable, or of another architecture.
+        """
+        for name in (MODEL_FILE, LEARNER_FILE):
+            if name not in files:
+                raise CheckpointError(f"the checkpoint has no {name}; it cannot be resumed from.")
+        load_arrays(self.model, read_model_file(files[MODEL_FILE]))
+        try:
+            state = torch.load(
+                io.BytesIO(files[LEARNER_FILE]), map_location=self._device, weights_only=True
+            )
+            self._optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"] and self._scaler.is_enabled():
+                self._scaler.load_state_dict(state["scaler"])
+            self._generator.set_state(state["generator"].cpu())
+            self.weights_version = int(state["weights_version"])
+        except (KeyError, ValueError, RuntimeError, EOFError, TypeError) as error:
+            raise CheckpointError(
+                f"{LEARNER_FILE} does not fit this configuration: {error}. Resume with the "
+                "model and learner sections it was saved with."
+            ) from error
+
+    def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
+        """Policy lag of each rollout in updates, each within bounds."""
+        limit = self._config.effective_max_lag
+        lags = []
+        for rollout in rollouts:
+            header = rollout.header
+            lag = self.weights_version - header.weights_version
+            if not 0 <= lag <= limit:
+                raise PolicyLagError(
+                    f"rollout from actor {header.actor_id} was played with weights "
+                    f"{header.weights_version}, learner is at {self.weights_version}; "
+                    f"max_policy_lag is {limit}. Raise schedule.max_policy_lag."
+                )
+            lags.append(lag)
+        return lags
+
+    def _optimize(self) -> "_Tally":
+        """Epochs of minibatches over the filled batch, until done or the KL stop."""
+        c = self._config.learner
+        fields = self._batch.on_device()
+        tally = _Tally()
+        for _ in range(c.num_epochs):
+            tally.start_epoch()
+            order = torch.randperm(self._batch.rows, generator=self._generator)
+            for rows in order.to(self._device).chunk(c.num_minibatches):
+                sums = self._gradients.compute(
+                    fields,
+                    rows,
+                    loss_scale=self._loss_scale(),
+                    clip_coef=c.clip_coef,
+                    vf_coef=c.vf_coef,
+                    ent_coef=c.ent_coef,
+                )
+                kl = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                if c.target_kl is not None and kl > KL_STOP_FACTOR * c.target_kl:
+                    return tally
+                self._optimizer_step(tally)
+        return tally
+
+    def _loss_scale(self) -> torch.Tensor | None:
+        if not self._scaler.is_enabled():
+            return None
+        scale: torch.Tensor = self._scaler.scale(torch.ones((), device=self._device))
+        return scale
+
+    def _optimizer_step(self, tally: "_Tally") -> None:
+        """Unscale, clip, step, update the scale: in that order."""
+        before = self._scaler.get_scale()
+        self._scaler.unscale_(self._optimizer)
+        gradient = self._gradients.flat
+        norm = float(gradient.norm())
+        if not math.isfinite(norm) and not self._scaler.is_enabled():
+            raise NumericalError(
+                f"the gradient's norm is {norm} at weights version {self.weights_version}. "
+                "Lower learner.learning_rate, or set learner.amp = 'off'."
+            )
+        limit = self._config.learner.max_grad_norm
+        if math.isfinite(norm) and norm > limit:
+            gradient.mul_(limit / (norm + 1e-6))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        tally.add_step(norm, skipped=self._scaler.get_scale() < before)
+
+
+class _Tally:
+    """Running sums over the minibatches of one update."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._policy = self._value = self._entropy = self._clipped = 0.0
+        self._epoch_rows = 0
+        self._epoch_kl = 0.0
+        self._norms: list[float] = []
+        self._first_log_ratio: float | None = None
+        self._skipped = 0
+
+    def start_epoch(self) -> None:
+        self._epoch_rows, self._epoch_kl = 0, 0.0
+
+    def add_minibatch(self, sums: Sequence[float], rows: int) -> float:
+        """Adds `PPOSums`; returns the minibatch's mean approx_kl."""
+        loss, policy, value, entropy, kl, clipped = sums
+        if not math.isfinite(loss):
+            raise NumericalError(
+                f"the loss is {loss} (policy {policy}, value {value}, entropy {entropy}). Lower "
+                "learner.learning_rate, or set learner.amp = 'off'."
+            )
+        self._rows += rows
+        self._policy += policy
+        self._value += value
+        self._entropy += entropy
+        self._clipped += clipped
+        self._epoch_rows += rows
+        self._epoch_kl += kl
+        if self._first_log_ratio is None:
+            # approx_kl is (ratio - 1)^2 / 2 to second order.
+            self._first_log_ratio = math.sqrt(max(0.0, 2 * kl / rows))
+        return kl / rows
+
+    def add_step(self, norm: float, *, skipped: bool) -> None:
+        if skipped:
+            self._skipped += 1
+        else:
+            self._norms.append(norm)
+
+    def means(self) -> dict[str, float | int]:  # type: ignore[explicit-any]
+        return {
+            "policy_loss": self._policy / self._rows,
+            "value_loss": self._value / self._rows,
+            "entropy": self._entropy / self._rows,
+            "clip_fraction": self._clipped / self._rows,
+            "approx_kl": self._epoch_kl / max(1, self._epoch_rows),
+            "grad_norm": float(np.mean(self._norms)) if self._norms else 0.0,
+            "first_log_ratio": self._first_log_ratio or 0.0,
+            "amp_skipped": self._skipped,
+            "optimizer_steps": len(self._norms),
+        }
+
+
+def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
+    """The learning rate at a share of the run.
+
+    Args:
+        progress: timestep / total_timesteps; clamped to [0, 1].
+
+    Returns:
+        From `learning_rate` at 0 to `learning_rate * lr_final_fraction` at 1.
+    """
+    progress = min(1.0, max(0.0, progress))
+    if config.lr_schedule == "constant":
+        return config.learning_rate
+    if config.lr_schedule == "linear":
+        remaining = 1.0 - progress
+    else:
+        remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
+    final = config.lr_final_fraction
+    return config.learning_rate * (final + (1.0 - final) * remaining)
+
+
+def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights by name from `model.safetensors`.
+
+    Raises:
+        CheckpointError: not a safetensors file.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{MODEL_FILE} is not a safetensors file: {error}") from error
+    return {name: tensor.to(torch.float32).numpy() for name, tensor in tensors.items()}
+
+
+def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:
+    """Every buffer as a validated rollout, or one error that names each that is not."""
+    rollouts: list[Rollout] = []
+    causes: dict[int, str] = {}
+    for index, buffer in enumerate(buffers):
+        try:
+            rollouts.append(unpack_rollout(buffer))
+        except WireError as error:
+            causes[index] = f"{type(error).__name__}: {error}"
+    if causes:
+        raise RejectedRolloutsError(causes)
+    return rollouts

@@ -1,0 +1,76 @@
+"""Proximal policy optimization: the loss of one minibatch and its diagnostics.
+
+Pure functions of tensors. Sums, not means, come out, so that a minibatch may be worked on in
+pieces; the caller divides by the rows of the whole minibatch.
+
+B: rows. A: policy labels.
+
+Source: Schulman et al. 2017, arXiv:1707.06347; details as in CleanRL's ppo.py.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PPOSums(NamedTuple):
+    """Sums over rows; each a float32 scalar. Only `loss` carries a gradient."""
+
+    loss: Tensor
+    """policy_loss + vf_coef * value_loss - ent_coef * entropy."""
+    policy_loss: Tensor
+    value_loss: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+    clipped: Tensor
+    """Rows whose ratio left [1 - clip_coef, 1 + clip_coef]."""
+
+
+def ppo_sums(
+    log_probs: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    behavior_log_probs: Tensor,
+    advantages: Tensor,
+    value_targets: Tensor,
+    *,
+    clip_coef: float,
+    vf_coef: float,
+    ent_coef: float,
+) -> PPOSums:
+    """The clipped surrogate objective with value loss and entropy bonus.
+
+        ratio       = exp(log_prob - behavior_log_prob)
+        policy_loss = -min(ratio * A, clip(ratio, 1 - clip_coef, 1 + clip_coef) * A)
+        value_loss  = 0.5 * (value - value_target)^2
+        entropy     = -sum_a p(a) log p(a), over legal moves
+        approx_kl   = (ratio - 1) - log(ratio) >= 0, the k3 estimator of
+                      KL(behavior || current), Schulman 2020
+
+    Args:
+        log_probs: [B, A] float32, masked log-probabilities of the current policy.
+        values: [B] float32, current values for the side to move.
+        actions: [B] int64 labels that were played.
+        behavior_log_probs: [B] float32, from the weights that played.
+        advantages: [B] float32, normalized or not.
+        value_targets: [B] float32 in [-1, 1].
+        clip_coef, vf_coef, ent_coef: as in CleanRL.
+    """
+    log_ratio = log_probs.gather(1, actions[:, None]).squeeze(1) - behavior_log_probs
+    ratio = log_ratio.exp()
+    clipped_ratio = ratio.clamp(1 - clip_coef, 1 + clip_coef)
+    policy_loss = -torch.minimum(ratio * advantages, clipped_ratio * advantages).sum()
+    value_loss = 0.5 * (values - value_targets).square().sum()
+    entropy = -(log_probs.exp() * log_probs).sum()
+    with torch.no_grad():
+        approx_kl = (ratio - 1 - log_ratio).sum()
+        clipped = ((ratio - 1).abs() > clip_coef).float().sum()
+    return PPOSums(
+        loss=policy_loss + vf_coef * value_loss - ent_coef * entropy,
+        policy_loss=policy_loss.detach(),
+        value_loss=value_loss.detach(),
+        entropy=entropy.detach(),
+        approx_kl=approx_kl,
+        clipped=clipped,
+    )
