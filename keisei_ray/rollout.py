@@ -81,6 +81,20 @@ class RolloutHeader:
         """Timesteps in the rollout: T * N."""
         return self.T * self.N
 
+    def check(self) -> None:
+        """Check that every entry is a plain integer of its range.
+
+        Raises:
+            RolloutFormatError: naming the first entry that is not.
+        """
+        for f in fields(self):
+            value = getattr(self, f.name)
+            least = 1 if f.name in ("T", "N") else 0
+            if type(value) is not int or value < least:
+                raise RolloutFormatError(
+                    f"rollout header: {f.name} = {value!r}, expected an integer >= {least}."
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedGame:
@@ -215,7 +229,7 @@ class Rollout:
         Raises:
             RolloutFormatError: naming the actor, the weights version and the first bad field.
         """
-        _check_header(self.header)
+        self.header.check()
         who = _who(self.header)
         for name, array in self.arrays().items():
             _check_layout(who, name, array, (self.header.T, self.header.N))
@@ -226,17 +240,6 @@ class Rollout:
 
 def _who(header: RolloutHeader) -> str:
     return f"rollout from actor {header.actor_id} (weights {header.weights_version})"
-
-
-def _check_header(header: RolloutHeader) -> None:
-    """Every header entry is a plain int of its range (bool is not an int here)."""
-    for f in fields(header):
-        value = getattr(header, f.name)
-        least = 1 if f.name in ("T", "N") else 0
-        if type(value) is not int or value < least:
-            raise RolloutFormatError(
-                f"rollout header: {f.name} = {value!r}, expected an integer >= {least}."
-            )
 
 
 def _check_layout(
