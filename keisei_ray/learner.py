@@ -105,7 +105,7 @@ class Learner:
         self._gradients = ParallelGradients(
             self.model,
             num_threads=c.num_threads,
-            micro_batch=c.micro_batch,
+            micro_batch=c.micro_batch if self._device.type == "cpu" else None,
             autocast_dtype=self._amp_dtype,
         )
         self._optimizer = torch.optim.AdamW(

@@ -1,0 +1,246 @@
+"""Self-play: games and a policy in, one packed rollout out.
+
+Plays T plies in each of N games with the newest weights it was given, and fills one
+preallocated rollout. No Ray here: an actor wraps it (`actors.py`), a test or the benchmark
+calls it.
+
+T: plies of a rollout. N: games side by side. A: policy labels.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from keisei_ray.codec import Buffer
+from keisei_ray.config import Config
+from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
+from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
+from keisei_ray.wire import pack_rollout
+
+FloatN = npt.NDArray[np.float32]
+
+_ACTION_STREAM, _GAME_STREAM = 0, 1
+"""Spawn keys that keep an actor's two kinds of random stream apart."""
+
+
+@dataclass(frozen=True)
+class CollectReport:
+    """What the driver reads of a rollout; the rollout itself it only forwards."""
+
+    header: RolloutHeader
+    games: tuple[FinishedGame, ...]
+    """Games that ended in this rollout."""
+    raw_bytes: int
+    wire_bytes: int
+    collect_time_s: float
+    """Wall time of the whole call in the actor."""
+    sample_sfen: str
+    """Position of the actor's first game after the last ply."""
+    sample_last_move: str
+    """The ply that led there in USI, empty at the start of a game."""
+
+
+class SelfPlay:
+    """N games in play, the network that plays them, and the rollout they fill."""
+
+    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+        torch.set_num_threads(config.schedule.actor_threads)
+        s = config.self_play
+        self._config = config
+        self._actor_id = actor_id
+        self._incarnation = incarnation
+        self._model = build_model(config.model, seed=config.run.seed).eval()
+        self._weights: WeightsInfo | None = None
+        self._rng = self._stream(_ACTION_STREAM)
+        self._games = Games(
+            s.games_per_actor,
+            max_plies=s.max_plies,
+            random_opening_plies=s.random_opening_plies,
+            rng_for_game=lambda index: self._stream(_GAME_STREAM, index),
+            save_moves=config.tracking.save_moves,
+        )
+        self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
+        self._sequence = 0
+
+    def set_weights(self, buffer: Buffer) -> None:
+        """Plays with these weights from now on; the version already held costs nothing.
+
+        Raises:
+            WireError, CheckpointError: the buffer is damaged or of another architecture.
+        """
+        if self._weights is None or peek_weights(buffer) != self._weights:
+            self._weights = load_weights(self._model, buffer)
+
+    def collect(self) -> tuple[CollectReport, npt.NDArray[np.uint8]]:
+        """Plays T plies in each game.
+
+        Returns:
+            The report, and the packed rollout ([bytes] uint8). Games go on in the next call.
+        """
+        assert self._weights is not None, "set_weights comes before collect"
+        started = time.perf_counter()
+        s = self._config.self_play
+        header = RolloutHeader(
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            weights_version=self._weights.version,
+            T=s.rollout_length,
+            N=s.games_per_actor,
+        )
+        rollout = self._rollout.with_header(header)
+        games: list[FinishedGame] = []
+        cuts = _Cuts()
+        for t in range(header.T):
+            games.extend(self._named(end) for end in self._play_ply(rollout, t, cuts))
+        self._bootstrap(rollout, cuts)
+        packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
+        self._sequence += 1
+        return (
+            CollectReport(
+                header=header,
+                games=tuple(games),
+                raw_bytes=rollout.raw_bytes,
+                wire_bytes=packed.nbytes,
+                collect_time_s=time.perf_counter() - started,
+                sample_sfen=self._games.current_sfen(0),
+                sample_last_move=self._games.last_move_usi(0),
+            ),
+            packed,
+        )
+
+    def _play_ply(self, rollout: Rollout, t: int, cuts: "_Cuts") -> Sequence[GameEnd]:
+        """One ply in every game, recorded in row t; the games that ended are returned."""
+        games = self._games
+        rollout.boards[t] = games.boards
+        rollout.hands[t] = games.hands
+        rollout.scalars[t] = games.scalars
+        rollout.legal_bits[t] = games.legal_bits()
+        logits, values = evaluate(self._model, games.boards, games.hands, games.scalars)
+        rollout.values[t] = values
+        choices, log_probs = sample_legal(
+            logits, games.legal_labels, games.legal_offsets, self._rng.random(len(values))
+        )
+        rollout.actions[t] = games.legal_labels[games.legal_offsets[:-1] + choices]
+        rollout.behavior_log_probs[t] = log_probs
+        result = games.step(choices)
+        rollout.rewards[t] = result.rewards
+        rollout.terminated[t] = result.terminated
+        rollout.truncated[t] = result.truncated
+        if len(result.final_lanes):
+            cuts.add(
+                t,
+                result.final_lanes,
+                (result.final_boards, result.final_hands, result.final_scalars),
+            )
+        return result.finished
+
+    def _bootstrap(self, rollout: Rollout, cuts: "_Cuts") -> None:
+        """Values, for the side then to move, of every position where a trajectory is cut."""
+        last = rollout.header.T - 1
+        alive = np.flatnonzero(~(rollout.terminated[last] | rollout.truncated[last]))
+        games = self._games
+        if len(alive):
+            cuts.add(last, alive, (games.boards[alive], games.hands[alive], games.scalars[alive]))
+        rollout.bootstrap_values[:] = 0
+        if cuts.rows:
+            positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
+            _, values = evaluate(self._model, *positions)
+            rollout.bootstrap_values[np.concatenate(cuts.rows), np.concatenate(cuts.lanes)] = values
+
+    def _named(self, end: GameEnd) -> FinishedGame:
+        """A game's end with the identity that makes it count once in the whole run."""
+        assert self._weights is not None
+        return FinishedGame(
+            game_id=f"{self._actor_id}-{self._incarnation}-{end.index}",
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            index=end.index,
+            weights_version=self._weights.version,
+            result=end.result,
+            reason=end.reason,
+            plies=end.plies,
+            opening_plies=end.opening_plies,
+            moves=end.moves,
+        )
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        """A random stream of its own for (run seed, actor, incarnation, purpose[, game])."""
+        sequence = np.random.SeedSequence(
+            self._config.run.seed, spawn_key=(self._actor_id, self._incarnation, *key)
+        )
+        return np.random.Generator(np.random.PCG64(sequence))
+
+
+class _Cuts:
+    """Positions to bootstrap from, gathered over a rollout for one forward pass."""
+
+    def __init__(self) -> None:
+        self.rows: list[npt.NDArray[np.intp]] = []
+        self.lanes: list[npt.NDArray[np.intp]] = []
+        self.positions: list[tuple[npt.NDArray[np.uint8], ...]] = []
+
+    def add(
+        self, t: int, lanes: npt.NDArray[np.intp], position: tuple[npt.NDArray[np.uint8], ...]
+    ) -> None:
+        """Positions after ply t; copied, since the games go on."""
+        self.rows.append(np.full(len(lanes), t))
+        self.lanes.append(np.array(lanes))
+        self.positions.append(tuple(np.array(part) for part in position))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: PolicyValueNet,
+    boards: npt.NDArray[np.uint8],
+    hands: npt.NDArray[np.uint8],
+    scalars: npt.NDArray[np.uint8],
+) -> tuple[FloatN, FloatN]:
+    """Logits [N, A] and values [N] of positions given as compact arrays, on the CPU."""
+    logits, values = model(
+        torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
+    )
+    return logits.numpy(), values.numpy()
+
+
+def sample_legal(
+    logits: FloatN,
+    legal_labels: npt.NDArray[np.int16],
+    legal_offsets: npt.NDArray[np.int64],
+    uniforms: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int64], FloatN]:
+    """Samples one legal move a row from softmax(logits over the row's legal labels).
+
+    Works on the ragged legal labels (about 80 a row) rather than on all 1,496.
+
+    Args:
+        logits: [N, A] float32.
+        legal_labels: [L] int16, the rows' legal labels one after the other.
+        legal_offsets: [N + 1] int64, row i owns legal_labels[offsets[i]:offsets[i + 1]];
+            no row is empty.
+        uniforms: [N] float64 in [0, 1); one draw a row decides its move.
+
+    Returns:
+        choices: [N] int64, index within the row's legal labels.
+        log_probs: [N] float32, log-probability of the choice over legal moves.
+    """
+    starts = legal_offsets[:-1]
+    counts = np.diff(legal_offsets)
+    rows = np.repeat(np.arange(len(logits)), counts)
+    legal = logits[rows, legal_labels]
+    legal = legal - np.maximum.reduceat(legal, starts)[rows]
+    weights = np.exp(legal, dtype=np.float64)
+    ends = np.cumsum(weights)
+    totals = np.add.reduceat(weights, starts)
+    before = ends[starts] - weights[starts]
+    picks = np.searchsorted(ends, before + uniforms * totals, side="right")
+    # Rounding may carry a pick over its row's edge, at most by one.
+    picks = np.clip(picks, starts, legal_offsets[1:] - 1)
+    log_probs = legal[picks] - np.log(totals)
+    return picks - starts, log_probs.astype(np.float32)
