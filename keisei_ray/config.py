@@ -1,0 +1,412 @@
+"""The one configuration tree: every setting, its default, its meaning and its limits, once.
+
+Models are frozen, refuse unknown keys, and never read a file, an environment variable or a clock:
+`keisei_ray.resolver` merges those routes and validates the result here, once. Neither torch nor
+Ray is imported, so a configuration can be checked on a machine that has neither.
+
+T: `self_play.rollout_length`. N: `self_play.games_per_actor`. R: rollouts in one update.
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from keisei_ray.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+MIN_UPDATE_TIMESTEPS = 4096
+"""The least an overlapping update takes when its size is left open: smaller PPO batches of sparse
++-1 rewards are mostly noise."""
+MAX_LEARNER_THREADS = 16
+"""Replicas that share a minibatch when the number is left open."""
+ACTOR_PROCESS_BYTES = 190 * 2**20
+"""Resident memory of an actor process that has imported torch, before its rollout."""
+RAW_BYTES_PER_TIMESTEP = 305
+"""Bytes of one row of a rollout, unpacked: all fields of `rollout.FIELDS` together."""
+FLOATS_PER_PARAMETER = 4
+"""Weight, gradient and two Adam moments."""
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, finite numbers, described fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool_elsewhere(cls, value: object, info: ValidationInfo) -> object:
+        """Lax conversion would otherwise read true as 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError("a bool where none is expected")
+        return value
+
+
+class RunConfig(Section):
+    """One training run as a whole."""
+
+    run_dir: str | None = None
+    """Directory of everything the run writes; null: runs/<UTC time>."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
+    """Root of every random stream: weights, games, openings, minibatch order."""
+    total_timesteps: PositiveInt = 10_000_000
+    """Plies to train on; the run ends at the first update that reaches it."""
+    resume: str | None = None
+    """`latest` (newest good checkpoint of run_dir) or the path of a checkpoint; null: fresh run."""
+
+
+class SelfPlayConfig(Section):
+    """How games are played and cut into rollouts."""
+
+    num_actors: PositiveInt = 2
+    """Self-play actors, one process each."""
+    games_per_actor: PositiveInt = 32
+    """N: games an actor plays side by side; the rows of one forward pass."""
+    rollout_length: PositiveInt = 64
+    """T: plies of each game in one rollout."""
+    max_plies: Annotated[int, Field(ge=2, le=4096)] = 320
+    """Plies, opening included, after which a game is truncated."""
+    random_opening_plies: NonNegativeInt = 8
+    """Each new game starts after 0 to this many uniformly random legal plies, not trained on."""
+
+
+class ModelConfig(Section):
+    """The network: a residual tower with a spatial policy head and a value head."""
+
+    depth: PositiveInt = 4
+    """Residual blocks."""
+    width: PositiveInt = 64
+    """Channels of the tower."""
+    activation: Literal["relu", "silu"] = "relu"
+    """Non-linearity of tower and heads."""
+    squeeze_excitation: bool = False
+    """Whether each block scales its channels by a gate computed from the whole board."""
+    value_hidden: PositiveInt = 64
+    """Units of the value head's hidden layer."""
+    material_prior: bool = True
+    """Whether the value head starts from a material count, times a learned factor."""
+
+
+class LearnerConfig(Section):
+    """The PPO update and its optimizer (AdamW)."""
+
+    learning_rate: PositiveFloat = 3e-4
+    """Learning rate at timestep 0."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls over run.total_timesteps."""
+    lr_final_fraction: Fraction = 0.1
+    """Learning rate at the end, as a share of learning_rate; ignored by `constant`."""
+    gamma: Fraction = 0.997
+    """Discount per ply."""
+    gae_lambda: Fraction = 0.95
+    """Decay of the advantage's carry; 0 is one-step TD, 1 the full return."""
+    clip_coef: PositiveFloat = 0.2
+    """The policy ratio is clipped to 1 +- this."""
+    ent_coef: NonNegativeFloat = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: NonNegativeFloat = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: PositiveFloat = 1.0
+    """The gradient's global norm is clipped to this."""
+    num_epochs: PositiveInt = 4
+    """Passes over an update's rows."""
+    num_minibatches: PositiveInt = 4
+    """Optimizer steps per epoch; must divide the rows of an update."""
+    target_kl: PositiveFloat | None = 0.03
+    """An update stops early when approx_kl of a minibatch exceeds this; null: never."""
+    normalize_advantages: bool = True
+    """Whether advantages get mean 0 and deviation 1 over each update."""
+    micro_batch: PositiveInt | None = 128
+    """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
+    minibatch is never split."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay."""
+    adam_eps: PositiveFloat = 1e-5
+    """Adam's epsilon."""
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """Mixed precision of the update; auto: bf16 on CUDA, off on CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the update runs; auto: cuda when the cluster has a GPU."""
+    num_threads: PositiveInt | None = None
+    """Single-threaded replicas that share each minibatch on a CPU; null: from the cluster's CPUs
+    (1 on CUDA)."""
+
+
+class ScheduleConfig(Section):
+    """Who waits for whom."""
+
+    mode: Literal["overlap", "lockstep"] = "overlap"
+    """overlap: actors play on while the learner learns. lockstep: they take turns; strictly
+    on-policy and reproducible."""
+    rollouts_per_update: PositiveInt | None = None
+    """R: rollouts in one update; null: num_actors in lockstep, else chosen from the CPUs."""
+    max_policy_lag: NonNegativeInt = 1
+    """Updates by which the weights that played may trail the learner's; 0 in lockstep."""
+    actor_threads: PositiveInt = 1
+    """Torch threads of each actor."""
+
+
+class WireConfig(Section):
+    """How rollouts and weights are packed for the object store."""
+
+    zstd_level: Annotated[int, Field(ge=1, le=19)] = 1
+    """Compression level: 1 is fastest."""
+    weights_format: Literal["lossless", "half"] = "lossless"
+    """half: actors play with weights rounded to 16 bits, half the bytes."""
+
+
+class CheckpointConfig(Section):
+    """When the run is saved and what is kept."""
+
+    interval_timesteps: PositiveInt = 200_000
+    """A checkpoint whenever the timestep crosses a multiple of this; the end always saves."""
+    keep_last: PositiveInt = 3
+    """Newest checkpoints kept."""
+    keep_every_timesteps: PositiveInt | None = None
+    """Besides, the first checkpoint after each multiple of this is kept for good; null: none."""
+
+
+class ClusterConfig(Section):
+    """The Ray cluster to start or to join."""
+
+    address: str | None = None
+    """Address of a running cluster, `auto` to find one, `local` to start one; null: RAY_ADDRESS
+    if set, else start one."""
+    num_cpus: PositiveInt | None = None
+    """CPUs offered by a cluster started here; null: all."""
+    num_gpus: NonNegativeInt | None = None
+    """GPUs offered by a cluster started here; null: all."""
+    object_store_bytes: Annotated[int, Field(ge=75 * 2**20)] | None = None
+    """Object store of a cluster started here; null: Ray's choice. Ray needs at least 75 MiB."""
+    dashboard: bool = False
+    """Whether a cluster started here serves Ray's dashboard, on loopback."""
+    dashboard_port: Annotated[int, Field(ge=1, le=65535)] = 8265
+    """Port of the dashboard."""
+    start_timeout_s: PositiveFloat = 120.0
+    """Seconds in which actors must answer before the run gives up."""
+    max_actor_deaths: NonNegativeInt = 3
+    """Deaths of one actor within death_window_s that are put right; one more ends the run."""
+    death_window_s: PositiveFloat = 60.0
+    """Seconds over which deaths of an actor are counted."""
+
+
+class TrackingConfig(Section):
+    """What the run shows and records."""
+
+    view: Literal["auto", "rich", "lines", "none"] = "auto"
+    """Terminal output; auto: rich on a terminal, else lines."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe record written to run.log."""
+    subscribers: tuple[str, ...] = ()
+    """Extra event subscribers, each `package.module:callable`."""
+    save_moves: bool = True
+    """Whether games.jsonl holds each game's moves."""
+
+
+class Config(Section):
+    """All settings of a run. `Config()` is a valid small run."""
+
+    run: RunConfig = RunConfig()
+    """One training run as a whole."""
+    self_play: SelfPlayConfig = SelfPlayConfig()
+    """How games are played and cut into rollouts."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    learner: LearnerConfig = LearnerConfig()
+    """The PPO update and its optimizer."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Who waits for whom."""
+    wire: WireConfig = WireConfig()
+    """How rollouts and weights are packed."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When the run is saved and what is kept."""
+    cluster: ClusterConfig = ClusterConfig()
+    """The Ray cluster to start or to join."""
+    tracking: TrackingConfig = TrackingConfig()
+    """What the run shows and records."""
+
+    @property
+    def timesteps_per_rollout(self) -> int:
+        """T * N: rows of one rollout."""
+        return self.self_play.rollout_length * self.self_play.games_per_actor
+
+    @property
+    def effective_rollouts_per_update(self) -> int | None:
+        """R, or None where it waits for `resolve_auto`."""
+        if self.schedule.mode == "lockstep":
+            return self.self_play.num_actors
+        return self.schedule.rollouts_per_update
+
+    @property
+    def effective_max_lag(self) -> int:
+        """Largest policy lag, in updates, with which a rollout may be consumed."""
+        return 0 if self.schedule.mode == "lockstep" else self.schedule.max_policy_lag
+
+    @property
+    def timesteps_per_update(self) -> int:
+        """R * T * N: rows of one update.
+
+        Raises:
+            ConfigError: R is still open.
+        """
+        rollouts = self.effective_rollouts_per_update
+        if rollouts is None:
+            raise ConfigError(
+                "schedule.rollouts_per_update is null, expected a number by now. "
+                "Set it, or call resolve_auto first."
+            )
+        return rollouts * self.timesteps_per_rollout
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        play, schedule, learner = self.self_play, self.schedule, self.learner
+        if play.random_opening_plies >= play.max_plies:
+            raise ValueError(
+                f"self_play.random_opening_plies = {play.random_opening_plies} leaves no ply to "
+                f"play: self_play.max_plies = {play.max_plies} includes the opening. "
+                "Use a smaller opening or a higher cap."
+            )
+        if schedule.mode == "lockstep":
+            if schedule.rollouts_per_update not in (None, play.num_actors):
+                raise ValueError(
+                    f"schedule.rollouts_per_update = {schedule.rollouts_per_update} differs from "
+                    f"self_play.num_actors = {play.num_actors}, but schedule.mode = lockstep "
+                    "takes one rollout of each actor. Leave it out, or use mode overlap."
+                )
+            if schedule.max_policy_lag > 1:
+                raise ValueError(
+                    f"schedule.max_policy_lag = {schedule.max_policy_lag} has no effect: "
+                    "schedule.mode = lockstep has no lag. Leave it out, or use mode overlap."
+                )
+        self._check_minibatches(learner)
+        checkpoint = self.checkpoint
+        keep = checkpoint.keep_every_timesteps
+        if keep is not None and keep < checkpoint.interval_timesteps:
+            raise ValueError(
+                f"checkpoint.keep_every_timesteps = {keep} is less than "
+                f"checkpoint.interval_timesteps = {checkpoint.interval_timesteps}: there is "
+                "nothing to keep that often. Use at least the interval."
+            )
+        self._check_cluster()
+        return self
+
+    def _check_minibatches(self, learner: LearnerConfig) -> None:
+        rollouts = self.effective_rollouts_per_update
+        rows = self.timesteps_per_rollout * (rollouts or 1)
+        play = self.self_play
+        shape = f"{play.rollout_length} plies x {play.games_per_actor} games"
+        what = (
+            f"the {rows} rows of a rollout ({shape})"
+            if rollouts is None
+            else f"the update's {rows} rows ({rollouts} rollouts x {shape})"
+        )
+        parts = learner.num_minibatches
+        if rows % parts:
+            raise ValueError(
+                f"learner.num_minibatches = {parts} does not divide {what}. "
+                f"Use a divisor, e.g. {_nearest_divisor(rows, parts)}."
+            )
+        if rollouts is not None and (learner.num_threads or 1) > rows // parts:
+            raise ValueError(
+                f"learner.num_threads = {learner.num_threads} exceeds the {rows // parts} rows "
+                f"of a minibatch (learner.num_minibatches = {parts} of {what}). "
+                "Use fewer threads or fewer minibatches."
+            )
+
+    def _check_cluster(self) -> None:
+        cluster = self.cluster
+        if cluster.address in (None, "local"):
+            return
+        for key in ("num_cpus", "num_gpus", "object_store_bytes"):
+            value = getattr(cluster, key)
+            if value is not None:
+                raise ValueError(
+                    f"cluster.{key} = {value} has no effect: cluster.address = "
+                    f"{cluster.address} joins a cluster that is already running. "
+                    f"Leave out one of the two."
+                )
+
+    def resolve_auto(self, num_cpus: int, num_gpus: int) -> "Config":
+        """Replaces every setting left to the hardware by a value.
+
+        Idempotent: a setting that has a value keeps it.
+
+        Args:
+            num_cpus: CPUs of the whole cluster.
+            num_gpus: GPUs of the whole cluster.
+
+        Returns:
+            A config whose rollouts_per_update, device, amp and num_threads are decided.
+
+        Raises:
+            ConfigError: learner.device is cuda and the cluster has no GPU.
+        """
+        device = self.learner.device
+        if device == "cuda" and num_gpus < 1:
+            raise ConfigError(
+                "learner.device = 'cuda' but the cluster has no GPU. "
+                "Use device auto or cpu, or join a cluster with a GPU."
+            )
+        if device == "auto":
+            device = "cuda" if num_gpus > 0 else "cpu"
+        amp = self.learner.amp
+        if amp == "auto":
+            amp = "bf16" if device == "cuda" else "off"
+        rollouts = self.effective_rollouts_per_update or self._rollouts_for(num_cpus)
+        minibatch = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
+        threads = self.learner.num_threads
+        if threads is None:
+            share = min(num_cpus, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
+            threads = max(1, share)
+        values = self.model_dump()
+        values["schedule"]["rollouts_per_update"] = rollouts
+        values["learner"].update(device=device, amp=amp, num_threads=threads)
+        return Config.model_validate(values)
+
+    def estimate_memory_bytes(self) -> int:
+        """Memory of the run's own processes and rollouts, over all nodes, in bytes.
+
+        The sum of: `ACTOR_PROCESS_BYTES` and one unpacked rollout for each actor; the same base,
+        weights, gradients, optimizer state, a gradient for each further thread, one unpacked
+        update, and a minibatch's activations (4 per block and 4 more, float32) for the learner;
+        the rollouts that wait or are in flight, taken as not compressed. Ray's own processes and
+        the driver are not in it. An open R is taken as if every actor had a CPU.
+        """
+        play, model = self.self_play, self.model
+        rollouts = self.effective_rollouts_per_update or self._rollouts_for(play.num_actors)
+        rollout_bytes = self.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
+        parameters = (
+            19 * model.depth * model.width**2 + 330 * model.width + 330 * model.value_hidden
+        )
+        copies = FLOATS_PER_PARAMETER + (self.learner.num_threads or 1) - 1
+        minibatch = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
+        activations = minibatch * 81 * model.width * 4 * (4 * model.depth + 4)
+        in_flight = max(play.num_actors, rollouts * (self.effective_max_lag + 1))
+        actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + 4 * parameters)
+        learner = ACTOR_PROCESS_BYTES + 4 * parameters * copies + rollouts * rollout_bytes
+        return actors + learner + activations + in_flight * rollout_bytes
+
+    def _rollouts_for(self, num_cpus: int) -> int:
+        """R for overlap: enough rows to learn from, and room for all that play within the lag."""
+        busy = min(self.self_play.num_actors, max(1, num_cpus))
+        enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / self.timesteps_per_rollout)
+        return max(enough_rows, math.ceil(busy / (self.schedule.max_policy_lag + 1)))
+
+
+def _nearest_divisor(rows: int, wanted: int) -> int:
+    return min((d for d in range(1, rows + 1) if rows % d == 0), key=lambda d: abs(d - wanted))

@@ -1,0 +1,61 @@
+"""Safe YAML with the scalars of YAML 1.2's core schema.
+
+PyYAML speaks YAML 1.1, where `off` is False, `3e-4` is text, `1:30` is 90 and `010` is 8. Here a
+setting reads as it looks: only true and false are bools, any decimal number is a number (with
+`10_000` allowed besides), and dates are text. A key given twice in one mapping is an error.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+
+def load_yaml(text: str) -> Any:
+    """The value a YAML document stands for: dicts, lists, str, int, float, bool, None.
+
+    Raises:
+        yaml.YAMLError: not a YAML document, nested too deeply, a tag that is not plain data or
+            does not fit its value, or a repeated key.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        # SafeLoader's constructors raise these for `!!float x`, `!!bool x` and the like.
+        raise yaml.YAMLError(f"a value does not fit its tag: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with the scalars of YAML 1.2's core schema, and no key given twice."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As in SafeLoader, but a repeated key is an error."""
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key_node.value}' is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        """A decimal integer; a leading zero does not make it octal."""
+        return int(str(self.construct_scalar(node)).replace("_", ""))
+
+
+def _install(tag: str, pattern: str) -> None:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), None)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
+_install("null", r"^(?:~|null|Null|NULL|)$")
+_install("bool", r"^(?:true|True|TRUE|false|False|FALSE)$")
+_install("int", r"^[-+]?[0-9](?:_?[0-9])*$")
+_install("float", r"^[-+]?(?:\.[0-9]+|[0-9](?:_?[0-9])*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$")
