@@ -11,27 +11,23 @@ of the size that it claims is allocated.
     8       16     digest of bytes 0..7 and the header
     24      H      header: msgpack map {schema, kind, codec, raw_bytes, payload_bytes,
                    checksum (digest of the payload), fields, meta}
-    24 + H  ...    payload: one zstd frame of all fields, each from an ALIGNMENT boundary
+    24 + H  ...    payload: one zstd frame of all fields, laid out by payload.py
 
 Digests are BLAKE2b, 16 bytes: they find damage and are no signature. The header has its
 own, so `peek` trusts it without touching the payload.
 
-A field may be stored shuffled: all first bytes of its items, then all second bytes, and
-so on, which puts the alike exponents of floats side by side. Measured figures for
-rollouts are in wire.py.
+Measured figures for rollouts are in wire.py.
 """
 
 import hashlib
-import math
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 from keisei_ray.errors import (
     DamagedBufferError,
@@ -40,48 +36,26 @@ from keisei_ray.errors import (
     RunDirError,
 )
 from keisei_ray.files import write_atomically
+from keisei_ray.payload import Array, Field, compress, decompress, plan
 
 MAGIC: Final = b"KSR1"
 SCHEMA: Final = 1
 """The header schema that this program writes, and the newest that it reads."""
 CODEC: Final = "zstd"
 DIGEST_BYTES: Final = 16
-ALIGNMENT: Final = 16
-"""Bytes; every field starts on a multiple of it, so unpacked views are aligned."""
 MAX_HEADER_BYTES: Final = 4 << 20
-MAX_RAW_BYTES: Final = 8 << 30
-"""No buffer claims more than this uncompressed; a 20 x 256 network is about 0.1 GB."""
-TRUSTED_RATIO: Final = 64
-"""A payload that claims to grow by more is first decompressed only to be counted."""
-TRUSTED_BYTES: Final = 8 << 20
-"""Claims up to this size are allocated without counting first."""
-DTYPES: Final = frozenset(
-    ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
-)
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 Scalar: TypeAlias = int | float | str | bool | None
-Array: TypeAlias = npt.NDArray[Any]
 
 _PREFIX = struct.Struct("<4sI")
 _HEADER_START = _PREFIX.size + DIGEST_BYTES
 
 
-class _Field(NamedTuple):
-    """One array's place in the payload."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    shuffled: bool
-    offset: int
-    nbytes: int
-
-
 class _Frame(NamedTuple):
     """A buffer whose header has been verified and whose payload has not."""
 
-    fields: list[_Field]
+    fields: list[Field]
     raw_bytes: int
     checksum: bytes
     meta: dict[str, Scalar]
@@ -101,26 +75,23 @@ def pack(
     Args:
         kind: what the buffer is, e.g. "rollout"; `unpack` must ask for the same.
         header: names to int, float, str, bool or None.
-        arrays: names to arrays of any shape and layout, of a dtype in `DTYPES`.
+        arrays: names to arrays of any shape and layout, of a dtype in `payload.DTYPES`.
         zstd_level: 1 (fast) to 22 (small).
-        shuffle: names of arrays to store byte-shuffled.
+        shuffle: names of arrays to store byte-shuffled (see payload.py).
 
     Returns:
         [bytes] uint8, read-only. The same input gives the same bytes.
 
     Raises:
-        ValueError: a dtype outside `DTYPES`, a header value that is no scalar, an unknown
-            name in `shuffle`, or sizes above the limits of this module.
+        ValueError: a dtype outside `payload.DTYPES`, a header value that is no scalar, an unknown
+            name in `shuffle`, or sizes above the limits of codec.py and payload.py.
     """
     if unknown := sorted(set(shuffle) - set(arrays)):
         raise ValueError(f"shuffle names {unknown[0]!r}, which is not among the arrays.")
     _check_meta(header)
     rows = [[n, a.dtype.str, list(a.shape), n in shuffle] for n, a in arrays.items()]
-    fields, raw_bytes = _plan(rows)
-    raw = np.zeros(raw_bytes, np.uint8)
-    for field in fields:
-        _store(raw, field, arrays[field.name])
-    payload = zstandard.ZstdCompressor(level=zstd_level).compress(raw.data)
+    fields, raw_bytes = plan(rows)
+    payload = compress(fields, raw_bytes, arrays, zstd_level)
     head = msgpack.packb(
         {
             "schema": SCHEMA,
@@ -158,8 +129,7 @@ def unpack(buffer: Buffer, kind: str) -> tuple[dict[str, Scalar], dict[str, Arra
     frame = _open(buffer, kind)
     if _digest(frame.payload) != frame.checksum:
         raise DamagedBufferError(f"{kind} buffer: the payload does not match its checksum.")
-    raw = _decompress(frame.payload, frame.raw_bytes)
-    return frame.meta, {field.name: _load(raw, field) for field in frame.fields}
+    return frame.meta, decompress(frame.fields, frame.raw_bytes, frame.payload)
 
 
 def peek(buffer: Buffer, kind: str) -> dict[str, Scalar]:
@@ -206,65 +176,10 @@ def _digest(*parts: bytes | memoryview) -> bytes:
 def _check_meta(meta: Mapping[str, Scalar]) -> None:
     """Names are strings and values scalars that msgpack can hold."""
     for name, value in meta.items():
-        if not isinstance(name, str) or not isinstance(value, int | float | str | None):
+        if not isinstance(name, str) or not isinstance(value, Scalar):
             raise ValueError(f"header: {name!r} = {value!r} is not a named scalar.")
         if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
             raise ValueError(f"header: {name!r} = {value} does not fit in 64 bits.")
-
-
-def _plan(rows: Sequence[Any]) -> tuple[list[_Field], int]:
-    """Where each field lies in the payload, and the payload's size, from the header's rows.
-
-    Allocates nothing. Raises ValueError for anything that is not a list of distinct
-    [name, dtype, shape, shuffled] within the limits.
-    """
-    fields: dict[str, _Field] = {}
-    end = 0
-    for row in rows:
-        if not isinstance(row, list) or len(row) != 4:
-            raise ValueError(f"field {row!r} is not [name, dtype, shape, shuffled].")
-        name, code, shape, shuffled = row
-        if not isinstance(name, str) or name in fields or not isinstance(shuffled, bool):
-            raise ValueError(f"field {row!r} has no name of its own, or no shuffle flag.")
-        if not isinstance(code, str) or code not in DTYPES:
-            raise ValueError(f"field {name!r} has dtype {code!r}; expected {sorted(DTYPES)}.")
-        if not isinstance(shape, list) or len(shape) > 32:
-            raise ValueError(f"field {name!r} has shape {shape!r}; expected up to 32 sizes.")
-        if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"field {name!r} has shape {shape!r}; expected sizes >= 0.")
-        dtype = np.dtype(code)
-        offset = -(-end // ALIGNMENT) * ALIGNMENT
-        end = offset + math.prod(shape) * dtype.itemsize
-        # Empty arrays too: numpy refuses shapes whose nonzero sizes multiply beyond memory.
-        extent = math.prod(max(size, 1) for size in shape) * dtype.itemsize
-        if max(end, extent) > MAX_RAW_BYTES:
-            raise ValueError(f"field {name!r} with shape {shape!r} passes {MAX_RAW_BYTES} bytes.")
-        fields[name] = _Field(name, dtype, tuple(shape), shuffled, offset, end - offset)
-    return list(fields.values()), end
-
-
-def _store(raw: npt.NDArray[np.uint8], field: _Field, array: Array) -> None:
-    """Copy one array of any layout to its place, shuffled if its field says so."""
-    place = raw[field.offset : field.offset + field.nbytes]
-    if field.shuffled:
-        items = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        width = field.dtype.itemsize
-        place.reshape(width, -1)[...] = items.reshape(-1, width).T
-    else:
-        place.view(field.dtype).reshape(field.shape)[...] = array
-
-
-def _load(raw: npt.NDArray[np.uint8], field: _Field) -> Array:
-    """One array out of the payload: a view, or a copy if it was shuffled."""
-    place = raw[field.offset : field.offset + field.nbytes]
-    if field.dtype == np.bool_ and place.max(initial=0) > 1:
-        raise DamagedBufferError(f"field {field.name!r} holds a bool that is neither 0 nor 1.")
-    if not field.shuffled:
-        return place.view(field.dtype).reshape(field.shape)
-    array = np.empty(field.shape, field.dtype)
-    width = field.dtype.itemsize
-    array.reshape(-1).view(np.uint8).reshape(-1, width)[...] = place.reshape(width, -1).T
-    return array
 
 
 def _view(buffer: Buffer) -> memoryview:
@@ -320,7 +235,7 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
     if not (isinstance(rows, list) and isinstance(meta, dict) and isinstance(checksum, bytes)):
         raise DamagedBufferError(f"{kind} buffer: the header lacks fields, meta or checksum.")
     try:
-        fields, raw_bytes = _plan(rows)
+        fields, raw_bytes = plan(rows)
         _check_meta(meta)
     except ValueError as error:
         raise DamagedBufferError(f"{kind} buffer: {error}") from error
@@ -334,34 +249,3 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
             f"{header.get('payload_bytes')!r}: truncated, or followed by something else."
         )
     return _Frame(fields, raw_bytes, checksum, meta, payload)
-
-
-def _decompress(payload: memoryview, raw_bytes: int) -> npt.NDArray[np.uint8]:
-    """The payload's content, allocated once and only if the payload can fill it.
-
-    Raises:
-        DamagedBufferError: the content is not exactly `raw_bytes` long, or no zstd frame.
-    """
-    if raw_bytes > max(TRUSTED_BYTES, TRUSTED_RATIO * len(payload)):
-        _read_exactly(payload, raw_bytes, None)
-    raw = np.empty(raw_bytes, np.uint8)
-    _read_exactly(payload, raw_bytes, raw)
-    return raw
-
-
-def _read_exactly(payload: memoryview, size: int, into: npt.NDArray[np.uint8] | None) -> None:
-    """Decompress into `into`, or only count if None; raises unless it is exactly `size` bytes."""
-    scratch = None if into is not None else np.empty(1 << 20, np.uint8)
-    filled = 0
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(payload) as reader:
-            while filled < size:
-                target = into[filled:] if into is not None else scratch
-                if not (count := reader.readinto(target)):
-                    break
-                filled += count
-            complete = filled == size and not reader.read(1)
-    except zstandard.ZstdError as error:
-        raise DamagedBufferError(f"the payload is no zstd frame: {error}.") from error
-    if not complete:
-        raise DamagedBufferError(f"the payload does not hold exactly the {size} bytes it claims.")

@@ -10,10 +10,10 @@ legal_bits 16.9, boards 6.0, values 3.7, behavior_log_probs 3.4, actions 1.5, ha
 the rest 0.2 together. Games from the start position (mean 33 legal moves): 26.7 in all.
 
 Tried on the same data, bytes a ply, fields stored game by game ([N, T]) instead of ply by
-ply: 32.4 for a second copy of the arrays in each direction, not kept. XOR with the row
+ply: 32.6 for a second copy of the arrays in each direction, not kept. XOR with the row
 two plies before (same mover): boards 8.1, legal_bits 19.0, worse. Shuffling the floats
-saves 0.5 and is kept. zstd level 3 gives 36.9 and level 5 35.0: the long matches of level
-1 suit rows that repeat; level 9 gives 32.1 at ten times the time.
+saves 0.5 and is kept. zstd level 3 gives 36.9 and level 5 35.2: the long matches of level
+1 suit rows that repeat; level 9 gives 32.3 at ten times the time.
 """
 
 from dataclasses import asdict, fields

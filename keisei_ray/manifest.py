@@ -1,0 +1,138 @@
+"""The manifest of a checkpoint: what its files must be, and a digest of itself.
+
+    {"schema": 1, "timestep": ..., "info": {...},
+     "files": {name: {"sha256": ..., "bytes": ...}}, "digest": ...}
+
+`digest` is the SHA-256 of the rest in canonical JSON, so damage to the manifest is found
+as well. checkpoint.py decides when and where manifests are written and read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from keisei_ray.errors import CheckpointError
+
+MANIFEST: Final = "manifest.json"
+SCHEMA: Final = 1
+"""The manifest schema that this program writes, and the newest that it reads."""
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+def make_manifest(
+    timestep: int, files: Mapping[str, bytes], info: Mapping[str, Scalar]
+) -> dict[str, Any]:
+    """The manifest of a checkpoint with these files.
+
+    Args:
+        timestep: >= 0.
+        files: at least one; plain names to content.
+        info: JSON scalars, finite.
+
+    Raises:
+        ValueError: a name or value that no checkpoint can hold.
+    """
+    if timestep < 0 or not files:
+        raise ValueError(f"a checkpoint at timestep {timestep} with {len(files)} files.")
+    if bad := [name for name in files if not _is_plain_name(name)]:
+        raise ValueError(f"{bad[0]!r} is not a plain file name.")
+    if bad := [key for key, v in info.items() if not isinstance(v, Scalar)]:
+        raise ValueError(f"info {bad[0]!r} = {info[bad[0]]!r} is not a JSON scalar.")
+    entries = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in files.items()
+    }
+    body = {"schema": SCHEMA, "timestep": timestep, "info": dict(info), "files": entries}
+    return body | {"digest": _digest(body)}
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its digest, in one canonical spelling."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_plain_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)) and name != MANIFEST
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as the content of its file."""
+    return (json.dumps(manifest, indent=2) + "\n").encode()
+
+
+def read_file(path: Path, size: int | None = None) -> bytes:
+    """A file's content; refused before reading if its size is not the expected one.
+
+    Raises:
+        CheckpointError: missing, unreadable, or not `size` bytes long.
+    """
+    try:
+        if size is not None and (found := path.stat().st_size) != size:
+            raise CheckpointError(f"{path}: {found} bytes, the manifest says {size}: truncated?")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing.") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint directory, its own digest and structure verified.
+
+    Raises:
+        CheckpointError: missing, damaged, newer, or naming what is no plain file.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"no checkpoint at {path}: not a directory.")
+    where = path / MANIFEST
+    try:
+        manifest = json.loads(read_file(where))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is not JSON: {error}.") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise CheckpointError(
+            f"{where} has schema {schema}; this program reads up to {SCHEMA}. Upgrade it."
+        )
+    if type(schema) is not int or schema < 1:
+        raise CheckpointError(f"{where} is not a checkpoint's manifest: schema {schema!r}.")
+    body = {key: value for key, value in manifest.items() if key != "digest"}
+    if manifest.get("digest") != _digest_or_none(body):
+        raise CheckpointError(f"{where} does not match its own digest: changed or damaged.")
+    if complaint := _complaint(body):
+        raise CheckpointError(f"{where}: {complaint}.")
+    return dict(manifest)
+
+
+def _digest_or_none(body: Mapping[str, Any]) -> str | None:
+    """The digest, or None where a hand-made manifest holds NaN."""
+    try:
+        return _digest(body)
+    except ValueError:
+        return None
+
+
+def _complaint(manifest: Mapping[str, Any]) -> str | None:
+    """What is wrong with the structure of a manifest, or None."""
+    files, info = manifest.get("files"), manifest.get("info")
+    if type(manifest.get("timestep")) is not int or manifest["timestep"] < 0:
+        return f"timestep = {manifest.get('timestep')!r}, expected an integer >= 0"
+    if not isinstance(info, dict) or not isinstance(files, dict) or not files:
+        return "expected a mapping 'info' and a non-empty mapping 'files'"
+    if any(not isinstance(value, Scalar) for value in info.values()):
+        return "'info' holds a value that is no scalar"
+    for name, entry in files.items():
+        if not _is_plain_name(name):
+            return f"{name!r} is not a plain file name"
+        if (
+            not isinstance(entry, dict)
+            or type(entry.get("bytes")) is not int
+            or not isinstance(entry.get("sha256"), str)
+        ):
+            return f"the entry of {name!r} lacks its bytes or sha256"
+    return None
