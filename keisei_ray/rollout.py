@@ -274,9 +274,8 @@ def _check_ranges(rollout: Rollout, who: str) -> None:
     if boards.max() >= NUM_PIECE_CODES:
         _refuse(who, "boards", boards, boards >= NUM_PIECE_CODES, f"0..{NUM_PIECE_CODES - 1}")
     _refuse(who, "hands", hands, hands > MAX_IN_HAND, f"0..{MAX_IN_HAND}")
-    earlier = scalars[..., 0]
-    bad = earlier > MAX_EARLIER_OCCURRENCES
-    _refuse(who, "scalars", earlier, bad, f"0..{MAX_EARLIER_OCCURRENCES} earlier occurrences")
+    most = np.array([MAX_EARLIER_OCCURRENCES, 255, 255], np.uint8)
+    _refuse(who, "scalars", scalars, scalars > most, f"0..{MAX_EARLIER_OCCURRENCES} occurrences")
 
 
 def _check_ends(rollout: Rollout, who: str) -> None:
