@@ -1,0 +1,219 @@
+"""One game in play: what the rules must remember from ply to ply.
+
+A `Game` knows its legal moves, how often each position occurred, and who has been giving
+check for how long; `play` applies one move and says whether, and how, that ended the game.
+It keeps no arrays: `games.py` steps many of these in lockstep and does that part for all of
+them at once.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from rsshogi.core import Board, Move
+
+from keisei_ray.shogi.observation import MAX_COUNT, Observation, observe
+from keisei_ray.shogi.rules import (
+    CAMPS,
+    COLORS,
+    DECLARATION,
+    FOURFOLD,
+    MATE,
+    PLY_CAP,
+    Verdict,
+    can_declare,
+    repetition_verdict,
+)
+
+STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
+"""The usual start of a game."""
+
+_MAX_OPENINGS = 1000
+"""Openings drawn before a start position from which they all end the game is given up."""
+
+
+class Game:
+    """One game in play.
+
+    Attributes:
+        index: which game of its `Games` this is, in order of starting.
+        sfen: the start position.
+        board: the position now. To be read; moves go through `play`.
+        legal: the side to move's legal moves, in rsshogi's order. Empty only after mate.
+        moves: every ply from the start, opening included.
+        opening_plies: random plies at the start.
+        turn: the side to move, 0 black, 1 white.
+        earlier: how often the present position occurred before in this game, 0..3.
+        own_checks: latest consecutive moves of the side to move that gave check.
+        opponent_checks: the same for the other side; > 0 exactly if the mover is in check.
+    """
+
+    __slots__ = (
+        "_max_plies",
+        "_seen",
+        "board",
+        "earlier",
+        "index",
+        "legal",
+        "moves",
+        "opening_plies",
+        "opponent_checks",
+        "own_checks",
+        "sfen",
+        "turn",
+    )
+
+    def __init__(self, sfen: str, *, max_plies: int, index: int = 0) -> None:
+        """A game before its first ply.
+
+        Args:
+            sfen: start position; one that `check_start` accepts.
+            max_plies: plies after which the game is cut.
+            index: the game's number.
+        """
+        self.board = Board(sfen)
+        self.sfen = sfen
+        self.index = index
+        self.legal = self.board.legal_moves()
+        self.moves: list[Move] = []
+        self.opening_plies = 0
+        self.turn = 0 if self.board.turn.is_black() else 1
+        self.earlier = 0
+        self.own_checks = 0
+        self.opponent_checks = 1 if self.board.is_in_check() else 0
+        self._max_plies = max_plies
+        # Position key (board, hands, side to move) -> ply of its first occurrence * 4 + how
+        # often it recurred: one lookup a ply tells all that the repetition rule asks.
+        self._seen = {self.board.zobrist_hash(): 0}
+
+    def play(self, choice: int) -> Verdict | None:
+        """Plays `legal[choice]`.
+
+        Returns:
+            How the ply ended the game, or None if the game goes on. After an end the
+            attributes describe the final position.
+        """
+        move = self.legal[choice]
+        board = self.board
+        board.apply_move(move)
+        moves = self.moves
+        moves.append(move)
+        legal = self.legal = board.legal_moves()
+        mover_checks = self.own_checks + 1 if board.is_in_check() else 0
+        self.own_checks = self.opponent_checks
+        self.opponent_checks = mover_checks
+        turn = self.turn = 1 - self.turn
+        key = board.zobrist_hash()
+        seen = self._seen.get(key)
+        if seen is None:
+            self._seen[key] = len(moves) << 2
+            earlier = self.earlier = 0
+        else:
+            self._seen[key] = seen + 1
+            earlier = self.earlier = (seen & 3) + 1
+
+        if not legal:
+            return MATE
+        if earlier == FOURFOLD:
+            return repetition_verdict(
+                len(moves) - (self._seen[key] >> 2),
+                mover_checks=mover_checks,
+                opponent_checks=self.own_checks,
+            )
+        if board.king_square(COLORS[turn]).value in CAMPS[turn] and can_declare(board, turn):
+            return DECLARATION
+        if len(moves) >= self._max_plies:
+            return PLY_CAP
+        return None
+
+    def observe(self) -> Observation:
+        """The present position from the mover's side."""
+        return observe(
+            self.board,
+            earlier=self.earlier,
+            own_checks=self.own_checks,
+            opponent_checks=self.opponent_checks,
+        )
+
+    def scalars(self) -> tuple[int, int, int]:
+        """What `Observation.scalars` holds."""
+        own, opponent = self.own_checks, self.opponent_checks
+        return (
+            self.earlier,
+            own if own < MAX_COUNT else MAX_COUNT,
+            opponent if opponent < MAX_COUNT else MAX_COUNT,
+        )
+
+    def moves_usi(self) -> str:
+        """Every ply from the start as USI, space separated."""
+        return " ".join([move.to_usi() for move in self.moves])
+
+
+def open_game(
+    sfen: str,
+    rng: np.random.Generator,
+    *,
+    random_opening_plies: int,
+    max_plies: int,
+    index: int = 0,
+) -> Game:
+    """A game after 0..`random_opening_plies` uniformly random plies.
+
+    An opening that would end the game is drawn again.
+
+    Raises:
+        ValueError: hardly any opening from this start position leaves a game to play.
+    """
+    for _ in range(_MAX_OPENINGS):
+        game = Game(sfen, max_plies=max_plies, index=index)
+        if random_opening_plies == 0:
+            return game
+        game.opening_plies = int(rng.integers(random_opening_plies + 1))
+        plies = (game.play(int(rng.integers(len(game.legal)))) for _ in range(game.opening_plies))
+        if all(verdict is None for verdict in plies):
+            return game
+    raise ValueError(
+        f"random_opening_plies = {random_opening_plies}: {_MAX_OPENINGS} random openings from "
+        f"'{sfen}' all ended the game. Use fewer plies, 0 for none."
+    )
+
+
+def replay_game(sfen: str, usi_moves: Iterable[str], *, max_plies: int, index: int = 0) -> Game:
+    """A game after these moves.
+
+    Raises:
+        ValueError: a move is illegal, or a move before the last ended the game.
+    """
+    game = Game(sfen, max_plies=max_plies, index=index)
+    verdict = None
+    for usi in usi_moves:
+        choices = [i for i, move in enumerate(game.legal) if move.to_usi() == usi]
+        if verdict is not None or not choices:
+            raise ValueError(
+                f"move {usi!r} (ply {len(game.moves) + 1}) cannot be played in "
+                f"'{game.board.to_sfen()}': expected a legal move of a game that goes on."
+            )
+        verdict = game.play(choices[0])
+    return game
+
+
+def check_start(sfen: str) -> None:
+    """Refuses a start position from which no game can be played.
+
+    Raises:
+        ValueError: not an SFEN, an impossible position (a king or pieces missing or too many,
+            the side to move could take the king), or a game that is already over.
+    """
+    try:
+        board = Board(sfen)
+    except ValueError as error:
+        raise ValueError(f"start position '{sfen}' is not an SFEN: {error}.") from error
+    turn = 0 if board.turn.is_black() else 1
+    fault = "; ".join(issue.message for issue in board.validate_all().issues)
+    if not fault and board.is_attacked_by(board.king_square(COLORS[1 - turn]), COLORS[turn]):
+        fault = "the side to move could take the king"
+    if not fault and not board.legal_moves():
+        fault = "the side to move is mated"
+    if not fault and can_declare(board, turn):
+        fault = "the side to move has won by declaration"
+    if fault:
+        raise ValueError(f"start position '{sfen}': {fault}. Expected a game still to be played.")

@@ -1,0 +1,79 @@
+"""A position as compact arrays, always from the mover's side.
+
+97 bytes say all that the network sees: 81 board codes, 14 hand counts, 3 scalars. `observe`
+reads them off a rules-library board one piece at a time; it is slow and obvious, sets up new
+games, and is what the incremental arrays of `games.py` are tested against. Planes are made
+from these arrays by the model, on its own device.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rsshogi.core import Board
+
+Bytes = npt.NDArray[np.uint8]
+
+NUM_PIECE_TYPES = 14
+"""Piece types, as rsshogi numbers them: 1-8 P L N S B R G K, 9-14 +P +L +N +S +B +R."""
+NUM_CODES = 1 + 2 * NUM_PIECE_TYPES
+"""Board codes: 0 empty, 1..14 the mover's piece of that type, 15..28 the opponent's."""
+NUM_HAND_TYPES = 7
+"""Types that can be in hand: 1..7 = P L N S B R G."""
+MAX_COUNT = 255
+"""Checks in a row are counted up to here; a uint8 holds no more."""
+
+_WHITE_BIT = 16
+"""rsshogi's piece values: 1..14 black, 17..30 white."""
+
+
+def _swap_codes() -> Bytes:
+    """[29] code -> code of the same piece seen by the other side."""
+    codes = np.arange(NUM_CODES, dtype=np.uint8)
+    codes[1:] = np.roll(codes[1:], NUM_PIECE_TYPES)
+    codes.flags.writeable = False
+    return codes
+
+
+SWAP_CODES = _swap_codes()
+"""[29] uint8, code -> code of the same piece seen by the other side.
+`SWAP_CODES[boards[..., ::-1]]` turns boards to the other side's view."""
+
+
+class Observation(NamedTuple):
+    """One position from the side of the player to move."""
+
+    board: Bytes
+    """[81] uint8 codes; square = file * 9 + rank, the mover plays towards rank 0."""
+    hand: Bytes
+    """[14] uint8 counts: the mover's P L N S B R G, then the opponent's."""
+    scalars: Bytes
+    """[3] uint8: earlier occurrences of this position in the game (0..3); checks in a row
+    given by the mover; checks in a row given by the opponent (> 0: the mover is in check)."""
+
+
+def observe(
+    board: Board, *, earlier: int = 0, own_checks: int = 0, opponent_checks: int = 0
+) -> Observation:
+    """Reads a position off a board.
+
+    The board does not know the history that the scalars tell, so the caller gives it.
+
+    Args:
+        board: the position; not changed.
+        earlier: how often it occurred in this game before, 0..3.
+        own_checks: latest consecutive moves of the side to move that gave check.
+        opponent_checks: the same for the other side; > 0 exactly if the mover is in check.
+    """
+    mover = board.turn
+    codes = np.zeros(81, dtype=np.uint8)
+    for square, piece in board.iter_pieces():
+        piece_type = piece.value % _WHITE_BIT
+        seen_from = square.value if mover.is_black() else 80 - square.value
+        codes[seen_from] = piece_type + (0 if piece.color == mover else NUM_PIECE_TYPES)
+    counts = [
+        *board.hand_counts(mover).values(),
+        *board.hand_counts(mover.opponent()).values(),
+    ]
+    scalars = [earlier, min(own_checks, MAX_COUNT), min(opponent_checks, MAX_COUNT)]
+    return Observation(codes, np.array(counts, dtype=np.uint8), np.array(scalars, dtype=np.uint8))
