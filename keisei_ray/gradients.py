@@ -76,7 +76,7 @@ class ParallelGradients:
             replica, gradient = self._replicas[index]
             gradient.zero_()
             sums: PPOSums | None = None
-            for micro in piece.split(self._micro_batch or len(piece)):
+            for micro in torch.split(piece, self._micro_batch or len(piece)):
                 with self._autocast(micro.device):
                     logits, values = replica(
                         *(fields[name][micro] for name in ("boards", "hands", "scalars"))
@@ -95,7 +95,7 @@ class ParallelGradients:
                     loss = part.loss / len(rows)
                 if loss_scale is not None:
                     loss = loss * loss_scale
-                loss.backward()
+                torch.autograd.backward(loss)
                 part = part._replace(loss=part.loss.detach())
                 sums = part if sums is None else _add(sums, part)
             assert sums is not None, "a piece of a minibatch has no rows"

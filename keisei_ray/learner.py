@@ -9,7 +9,7 @@ import io
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from keisei_ray.errors import (
 )
 from keisei_ray.gradients import ParallelGradients
 from keisei_ray.model import architecture_digest, build_model
+from keisei_ray.reports import UpdateReport
 from keisei_ray.rollout import Rollout
 from keisei_ray.weights import digest, load_arrays, pack_weights, state_arrays
 from keisei_ray.wire import unpack_rollout
@@ -38,41 +39,6 @@ LEARNER_FILE = "learner.pt"
 
 KL_STOP_FACTOR = 1.5
 """A minibatch whose approx_kl exceeds this times target_kl ends the update (as in SB3)."""
-
-
-@dataclass(frozen=True)
-class UpdateReport:
-    """What one update did; the learner's part of a metrics record."""
-
-    weights_version: int
-    """Version of the weights that came out."""
-    weights_digest: str
-    batch_timesteps: int
-    rollout_bytes_raw: int
-    rollout_bytes_wire: int
-    weights_bytes_wire: int
-    policy_loss: float
-    value_loss: float
-    entropy: float
-    """Mean over rows and minibatches, nats, over legal moves."""
-    approx_kl: float
-    """Mean over the last epoch that ran."""
-    clip_fraction: float
-    explained_variance: float
-    learning_rate: float
-    grad_norm: float
-    """Mean L2 norm before clipping."""
-    amp_dtype: str
-    amp_scale: float
-    amp_skipped: int
-    """Optimizer steps skipped in this update because a scaled gradient overflowed."""
-    policy_lag_mean: float
-    policy_lag_max: int
-    first_log_ratio: float
-    """|mean log ratio| of the first minibatch; 0 within float error when the lag is 0."""
-    optimizer_steps: int
-    update_time_s: float
-    publish_time_s: float
 
 
 class Learner:
@@ -115,9 +81,7 @@ class Learner:
             weight_decay=c.weight_decay,
             fused=True,
         )
-        self._scaler = torch.amp.GradScaler(  # type: ignore[attr-defined]
-            self._device.type, enabled=c.amp == "fp16"
-        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
         self._batch = UpdateBatch(config.timesteps_per_update, self._device)
         self.weights_version = 0
@@ -151,15 +115,15 @@ class Learner:
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
-            weights_digest=digest(state_arrays(self.model)),
+            weights_digest=self.weights_digest(),
             batch_timesteps=self._batch.rows,
             rollout_bytes_raw=sum(r.raw_bytes for r in rollouts),
-            rollout_bytes_wire=sum(memoryview(b).nbytes for b in buffers),
+            rollout_bytes_wire=sum(len(buffer) for buffer in buffers),
             weights_bytes_wire=0,
             explained_variance=explained,
             learning_rate=learning_rate,
-            amp_dtype=str(self._amp_dtype or torch.float32).removeprefix("torch."),
-            amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else 1.0,
+            amp_dtype=c.amp,
+            amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else None,
             policy_lag_mean=float(np.mean(lags)),
             policy_lag_max=max(lags),
             update_time_s=time.perf_counter() - started,
@@ -177,15 +141,18 @@ class Learner:
             zstd_level=wire.zstd_level,
         )
 
+    def weights_digest(self) -> str:
+        """`weights.digest` of the current weights."""
+        return digest(state_arrays(self.model))
+
     def state_files(self) -> dict[str, bytes]:
         """Everything needed to go on from here, as files: name -> content."""
         weights = {
-            name: torch.from_numpy(array.copy())
-            for name, array in state_arrays(self.model).items()
+            name: torch.from_numpy(array.copy()) for name, array in state_arrays(self.model).items()
         }
         metadata = {
             "weights_version": str(self.weights_version),
-            "weights_digest": digest(state_arrays(self.model)),
+            "weights_digest": self.weights_digest(),
             "architecture": architecture_digest(self._config.model),
             "model": self._config.model.model_dump_json(),
         }
@@ -334,7 +301,8 @@ class _Tally:
         else:
             self._norms.append(norm)
 
-    def means(self) -> dict[str, float | int]:  # type: ignore[explicit-any]
+    def means(self) -> dict[str, Any]:
+        """The fields of `UpdateReport` that come from minibatches."""
         return {
             "policy_loss": self._policy / self._rows,
             "value_loss": self._value / self._rows,

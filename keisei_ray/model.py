@@ -95,6 +95,11 @@ class PolicyValueNet(nn.Module):
         nn.init.zeros_(self.value_out.bias)
 
         planes = torch.from_numpy(np.asarray(LABEL_TO_PLANE, dtype=np.int64))
+        self.one_hot: Tensor
+        self.label_index: Tensor
+        self.global_scale: Tensor
+        self.board_material: Tensor
+        self.hand_material: Tensor
         self._buffer("one_hot", torch.eye(NUM_CODES))
         # Label -> index into [81 squares, 27 directions], the channels-last order of the head.
         self._buffer("label_index", planes % 81 * NUM_DIRECTIONS + planes // 81)

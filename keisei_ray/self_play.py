@@ -9,7 +9,6 @@ T: plies of a rollout. N: games side by side. A: policy labels.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import torch
 from keisei_ray.codec import Buffer
 from keisei_ray.config import Config
 from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.reports import CollectReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
@@ -27,23 +27,6 @@ FloatN = npt.NDArray[np.float32]
 
 _ACTION_STREAM, _GAME_STREAM = 0, 1
 """Spawn keys that keep an actor's two kinds of random stream apart."""
-
-
-@dataclass(frozen=True)
-class CollectReport:
-    """What the driver reads of a rollout; the rollout itself it only forwards."""
-
-    header: RolloutHeader
-    games: tuple[FinishedGame, ...]
-    """Games that ended in this rollout."""
-    raw_bytes: int
-    wire_bytes: int
-    collect_time_s: float
-    """Wall time of the whole call in the actor."""
-    sample_sfen: str
-    """Position of the actor's first game after the last ply."""
-    sample_last_move: str
-    """The ply that led there in USI, empty at the start of a game."""
 
 
 class SelfPlay:

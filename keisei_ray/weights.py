@@ -59,7 +59,7 @@ def pack_weights(
 ) -> npt.NDArray[np.uint8]:
     """One buffer with the model's weights, to be published under `version`."""
     arrays = state_arrays(model)
-    header = {
+    header: dict[str, codec.Scalar] = {
         "version": version,
         "digest": digest(arrays),
         "architecture": architecture_digest(model.config),

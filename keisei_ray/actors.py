@@ -1,0 +1,155 @@
+"""The Ray actors: thin shells round self-play and the learner. The only place that makes them.
+
+A shell adds what a process needs and nothing else: logging with its own name on every line, a
+look at its hardware, and, for the learner, the packing of weights and state. Values are
+*returned*, never `ray.put` here, so that the caller owns them and they outlive the actor.
+
+Shells import self-play and the learner only inside the remote process, so that the driver
+loads neither torch nor a model.
+"""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import ray
+
+from keisei_ray.config import Config
+from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+
+PackedArray = npt.NDArray[np.uint8]
+Ref: TypeAlias = "ray.ObjectRef[Any]"
+"""A reference to one result of a remote call."""
+Handle: TypeAlias = Any
+"""A remote actor; Ray makes its methods at run time, so no type names them."""
+
+
+class SelfPlayShell:
+    """N games in play in a process of their own. One call at a time, in order."""
+
+    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+        self._arguments = (config, actor_id, incarnation)
+
+    def start(self) -> ProcessInfo:
+        """Builds games and network, then answers. First call; its error says what is wrong."""
+        config, actor_id, incarnation = self._arguments
+        _name_log_lines(f"actor {actor_id}.{incarnation}", config)
+        # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.self_play import SelfPlay
+
+        self._self_play = SelfPlay(config, actor_id, incarnation)
+        return _process_info("cpu", 0)
+
+    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+        """T plies in each game with these weights.
+
+        Blocks for the whole rollout. The caller owns both results: the report (small) and the
+        packed rollout, which it may forward unopened. If this process dies the call fails with
+        a Ray actor error and nothing of the rollout counts.
+        """
+        self._self_play.set_weights(weights)
+        return self._self_play.collect()
+
+
+class LearnerShell:
+    """The network under training. One call at a time, in order."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def start(self) -> ProcessInfo:
+        """Builds network and optimizer, then answers. First call; its error says what is wrong."""
+        _name_log_lines("learner", self._config)
+        from keisei_ray.learner import Learner
+
+        self._learner = Learner(self._config)
+        model = self._learner.model
+        return _process_info(
+            str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
+        )
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Continues from a checkpoint's files or from the state of an earlier update.
+
+        Raises:
+            CheckpointError: the files do not fit this configuration.
+        """
+        self._learner.load_state_files(files)
+
+    def publish(self) -> tuple[str, PackedArray, dict[str, bytes]]:
+        """Digest, packed weights and state of the current version; the caller owns all three."""
+        return self._learner.weights_digest(), self._learner.weights(), self._learner.state_files()
+
+    def update(
+        self, timestep: int, *rollouts: PackedArray
+    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        """One update. Blocks until it is done; Ray has fetched the rollouts before it begins.
+
+        Returns:
+            Report, packed weights of the version that came out, and the state as files: three
+            objects that the caller owns, so that nothing of a finished update dies with this
+            process.
+
+        Raises:
+            As `Learner.update`; nothing has changed then.
+        """
+        report = self._learner.update(rollouts, timestep)
+        started = time.perf_counter()
+        weights, state = self._learner.weights(), self._learner.state_files()
+        report = dataclasses.replace(
+            report,
+            weights_bytes_wire=weights.nbytes,
+            publish_time_s=time.perf_counter() - started,
+        )
+        return report, weights, state
+
+
+def new_self_play_actor(
+    config: Config, actor_id: int, incarnation: int, *, num_cpus: float
+) -> Handle:
+    """Asks Ray for a self-play actor; call `start` on it first."""
+    actor: Any = ray.remote(SelfPlayShell)
+    return actor.options(num_cpus=num_cpus, num_gpus=0).remote(config, actor_id, incarnation)
+
+
+def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
+    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first."""
+    num_gpus = 1 if config.learner.device == "cuda" else 0
+    actor: Any = ray.remote(LearnerShell)
+    return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
+
+
+def _process_info(device: str, num_parameters: int) -> ProcessInfo:
+    import torch
+
+    name = device
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+    return ProcessInfo(
+        pid=os.getpid(),
+        node=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        num_visible_gpus=torch.cuda.device_count(),
+        device=name,
+        num_parameters=num_parameters,
+    )
+
+
+def _name_log_lines(name: str, config: Config) -> None:
+    """Every log line of this process says which actor it is from."""
+    logging.basicConfig(
+        level=config.tracking.log_level,
+        format=f"%(asctime)s %(levelname)-7s [{name}] %(name)s: %(message)s",
+        force=True,
+    )
+
+
+def remote_cause(error: BaseException) -> BaseException:
+    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none."""
+    cause: Any = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error

@@ -1,0 +1,417 @@
+"""The driver: the loop that trains. Owns progress and metrics; sees references, no tensors.
+
+One thread, one place that waits. What is under way, who ends it, who owns the result:
+
+    actor starting    its `ready` answers, or Ray reports its death      nothing to own
+    rollout in play   `collect` returns, or Ray reports its death        report, rollout: driver's
+    update            `update` returns, or Ray reports its death         report, weights, state: all
+                                                                         the driver's
+
+Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
+update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be under way, so that
+actors play while the learner learns. Backpressure is that bound: an actor is asked for a rollout
+only while fewer are unconsumed. The oldest weights are consumed first, and an update waits for
+any rollout that would be too old for the next one, so the lag never exceeds its limit.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from keisei_ray import checkpoint, metrics
+from keisei_ray.actors import Ref, new_learner_actor, remote_cause
+from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError, KeiseiError, RejectedRolloutsError, UserError
+from keisei_ray.events import (
+    ActorLost,
+    ActorReady,
+    CheckpointSaved,
+    EventBus,
+    GameFinished,
+    Notice,
+    RolloutArrived,
+    RolloutRejected,
+    UpdateFinished,
+)
+from keisei_ray.fleet import DeathBudget, Fleet, Member
+from keisei_ray.progress import Interval, Progress
+from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+"""The longest the loop waits before it looks at the stop request again."""
+PROGRESS_FILE = "progress.json"
+CONFIG_FILE = "config.json"
+
+
+@dataclass
+class InPlay:
+    """A rollout that an actor is playing."""
+
+    member: Member
+    version: int
+    rollout: Ref
+
+
+@dataclass
+class Arrived:
+    """A rollout that waits for the learner. The driver owns both objects."""
+
+    report: CollectReport
+    rollout: Ref
+
+
+@dataclass
+class Published:
+    """What the learner last published; the newest state, wherever the learner is."""
+
+    version: int
+    weights: Ref
+    state: Ref
+
+
+class Driver:
+    """One training run from its first actor to its last checkpoint."""
+
+    def __init__(
+        self,
+        config: Config,
+        cluster: Cluster,
+        bus: EventBus,
+        run_dir: Path,
+        *,
+        resume: Checkpoint | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        config: with every hardware-dependent choice made.
+        cluster: what Ray offers.
+        bus: told of everything that happens.
+        run_dir: where checkpoints go.
+        resume: continue from here instead of timestep 0.
+        should_stop: asked at least every `POLL_S`; True ends the run after saving.
+        clock: monotonic seconds.
+        """
+        self.config = config
+        self.bus = bus
+        self.checkpoints_dir = run_dir / "checkpoints"
+        self.progress = (
+            Progress.from_json(resume.files[PROGRESS_FILE].decode()) if resume else Progress()
+        )
+        self.last_checkpoint = resume.path if resume else None
+        self._resume = resume
+        self._cluster = cluster
+        self._should_stop = should_stop
+        self._clock = clock
+        self._fleet = Fleet(
+            config,
+            num_cpus_per_actor=actor_cpus(config, cluster),
+            starts_at_once=max(1, cluster.num_cpus),
+            next_incarnation=self.progress.next_incarnation,
+            clock=clock,
+        )
+        limits = config.cluster
+        self._learner_budget = DeathBudget(
+            "the learner", limits.max_actor_deaths, limits.death_window_s, clock
+        )
+        self._checkpoint_due = Interval(
+            config.checkpoint.interval_timesteps, last=self.progress.timestep
+        )
+        self._in_play: dict[Ref, InPlay] = {}
+        self._arrived: list[Arrived] = []
+        self._updating: dict[Ref, tuple[list[Arrived], Published]] = {}
+        self._rollouts_per_update = config.timesteps_per_update // config.timesteps_per_rollout
+        self._last_tick = self._last_update = self._idle_since = clock()
+        self._waited = 0.0
+        self._saved_timestep = resume.timestep if resume else -1
+
+    def run(self) -> None:
+        """Trains until `total_timesteps` or a stop request, then saves.
+
+        Raises:
+            ActorLostError: an actor died too often.
+            KeiseiError, RayError: whatever an actor raised and no restart can put right. What was
+                learnt up to the last finished update is saved on every way out.
+        """
+        self._start_learner()
+        try:
+            while not self._is_finished() and not self._should_stop():
+                self._fleet.start_waiting()
+                self._ask_for_rollouts()
+                self._start_update()
+                for ref in self._wait():
+                    if ref in self._in_play:
+                        self._finish_rollout(ref)
+                    elif ref in self._updating:
+                        self._finish_update(ref)
+                    else:
+                        self._finish_start(ref)
+                self._replace_overdue()
+        except KeyboardInterrupt:
+            raise  # Asked twice: now means now.
+        except BaseException:
+            self._save_what_there_is()
+            raise
+        self._tick()
+        self.save()
+
+    def save(self) -> None:
+        """Saves the newest finished update, once."""
+        if self._saved_timestep == self.progress.timestep:
+            return
+        progress = self.progress
+        files: dict[str, bytes] = dict(ray.get(self._published.state))
+        files[PROGRESS_FILE] = progress.to_json().encode()
+        files[CONFIG_FILE] = self.config.model_dump_json(indent=2).encode()
+        info: dict[str, str | int | float | bool | None] = {
+            "weights_version": progress.weights_version,
+            "weights_digest": self._digest,
+            "model": self.config.model.model_dump_json(),
+        }
+        path = checkpoint.save(self.checkpoints_dir, progress.timestep, files, info)
+        self._saved_timestep = progress.timestep
+        self.last_checkpoint = path
+        keep = self.config.checkpoint
+        checkpoint.prune(self.checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
+        self.bus.publish(CheckpointSaved(path=str(path), timestep=progress.timestep))
+
+    # ---- what the loop starts ----
+
+    def _ask_for_rollouts(self) -> None:
+        """Gives idle actors work while fewer rollouts are unconsumed than the lag allows."""
+        remaining = self.config.run.total_timesteps - self.progress.timestep
+        updates = -(-remaining // self.config.timesteps_per_update)
+        limit = self._rollouts_per_update * min(self.config.effective_max_lag + 1, updates)
+        unconsumed = [arrived for batch, _ in self._updating.values() for arrived in batch]
+        unconsumed += self._arrived
+        # Lockstep: one rollout of every actor in each update, never two of one.
+        is_lockstep = self.config.schedule.mode == "lockstep"
+        excluded = {a.report.header.actor_id for a in unconsumed if is_lockstep}
+        while len(self._in_play) + len(unconsumed) < limit:
+            member = self._fleet.take_idle(excluded)
+            if member is None:
+                return
+            report, rollout = member.handle.collect.options(num_returns=2).remote(
+                self._published.weights
+            )
+            self._in_play[report] = InPlay(member, self._published.version, rollout)
+
+    def _start_update(self) -> None:
+        """Gives the learner its next rollouts if it is idle and they are all there."""
+        count = self._rollouts_per_update
+        if self._updating or len(self._arrived) < count:
+            return
+        # In play with weights that will be too old after this update: it waits for them.
+        oldest_allowed = self._published.version + 1 - self.config.effective_max_lag
+        if any(flight.version < oldest_allowed for flight in self._in_play.values()):
+            return
+        self._arrived.sort(key=lambda a: a.report.header.weights_version)  # stable: by arrival
+        batch, self._arrived = self._arrived[:count], self._arrived[count:]
+        # Within an update the order is the actors', so that timing cannot change the sums.
+        batch.sort(key=lambda a: (a.report.header.weights_version, a.report.header.actor_id))
+        report, weights, state = self._learner.update.options(num_returns=3).remote(
+            self.progress.timestep, *(arrived.rollout for arrived in batch)
+        )
+        published = Published(self._published.version + 1, weights, state)
+        self._updating[report] = (batch, published)
+        self._waited = self._clock() - self._idle_since
+
+    def _wait(self) -> list[Ref]:
+        """The references that are ready now, after waiting for one at most `POLL_S`."""
+        refs = [*self._updating, *self._in_play, *self._fleet.starting]
+        if not refs:
+            time.sleep(POLL_S)
+            return []
+        ready, _ = ray.wait(refs, num_returns=1, timeout=POLL_S)
+        if ready:
+            # Whatever else is ready comes along, so that no kind of event starves another.
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        return list(ready)
+
+    # ---- what the loop finishes ----
+
+    def _finish_start(self, ref: Ref) -> None:
+        member = self._fleet.starting_member(ref)
+        try:
+            info: ProcessInfo = ray.get(ref)
+        except RayError as error:
+            self._replace(member, error)
+            return
+        self._fleet.started(ref)
+        self.bus.publish(ActorReady(member.actor_id, member.incarnation, info.pid, info.node))
+
+    def _finish_rollout(self, ref: Ref) -> None:
+        flight = self._in_play.pop(ref)
+        try:
+            report: CollectReport = ray.get(ref)
+        except RayError as error:
+            self._replace(flight.member, error)
+            return
+        self._fleet.give_back(flight.member)
+        self.progress.collect(report.header)
+        if self.progress.is_duplicate(report.header):
+            self._reject(report, "delivered before")
+            return
+        self._arrived.append(Arrived(report, flight.rollout))
+        self._sample = report
+        header = report.header
+        self.bus.publish(
+            RolloutArrived(
+                header.actor_id, header.incarnation, header.weights_version, header.timesteps
+            )
+        )
+
+    def _finish_update(self, ref: Ref) -> None:
+        batch, published = self._updating.pop(ref)
+        try:
+            report: UpdateReport = ray.get(ref)
+        except RayActorError as error:
+            self._arrived = batch + self._arrived
+            self._restart_learner(error)
+            return
+        except RayTaskError as error:
+            cause = remote_cause(error)
+            if not isinstance(cause, RejectedRolloutsError):
+                raise cause from error
+            for index, arrived in enumerate(batch):
+                if index in cause.causes:
+                    self._reject(arrived.report, cause.causes[index])
+            kept = [a for index, a in enumerate(batch) if index not in cause.causes]
+            self._arrived = kept + self._arrived
+            return
+        self._published = published
+        self._digest = report.weights_digest
+        self._record(report, [arrived.report for arrived in batch])
+        if self._checkpoint_due.is_due(self.progress.timestep):
+            self.save()
+
+    def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
+        """Counts an update's timesteps and games, once, and tells the world."""
+        progress = self.progress
+        games = [game for c in collected for game in c.games]
+        collect_time_s = sum(c.collect_time_s for c in collected)
+        progress.consume([c.header for c in collected], games)
+        progress.finish_update(report.weights_version)
+        self._tick()
+        now = self._clock()
+        since_last, self._last_update, self._idle_since = now - self._last_update, now, now
+        for game in games:
+            self.bus.publish(GameFinished(game, progress.timestep))
+        record = {
+            name: getattr(source, name)
+            for source in (progress, report)
+            for name in metrics.METRIC_NAMES
+            if hasattr(source, name)
+        }
+        record |= {
+            "update": progress.updates,
+            "sps": metrics.per_second(report.batch_timesteps, since_last),
+            "sps_total": metrics.per_second(progress.timestep, progress.wall_time_s),
+            "game_length_mean": metrics.mean(sum(g.plies for g in games), len(games)),
+            "collect_time_s": metrics.mean(
+                sum(c.collect_time_s for c in collected), len(collected)
+            ),
+            "wait_time_s": self._waited,
+            "actors_alive": self._fleet.num_alive,
+        }
+        self.bus.publish(
+            UpdateFinished(
+                metrics.in_order(record),
+                sample_board=self._sample.sample_sfen,
+                sample_last_move=self._sample.sample_last_move or None,
+            )
+        )
+
+    # ---- faults ----
+
+    def _start_learner(self) -> None:
+        """Brings the learner up before any actor: what cannot be built is known at once."""
+        info = self._launch_learner(self._resume.files if self._resume else None)
+        digest, weights, state = self._learner.publish.options(num_returns=3).remote()
+        self._digest = ray.get(digest)
+        self._published = Published(self.progress.weights_version, weights, state)
+        self.bus.publish(
+            Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
+        )
+        self._idle_since = self._clock()
+
+    def _launch_learner(self, state: Mapping[str, bytes] | Ref | None) -> ProcessInfo:
+        """A learner actor that answers and, if `state` is given, has continued from it.
+
+        Blocks for its start. It is tried again when its process dies, within its budget.
+        """
+        needs_gpu = self.config.learner.device == "cuda"
+        timeout_s = self.config.cluster.start_timeout_s
+        while True:
+            self._learner = new_learner_actor(self.config, num_cpus=learner_cpus(self._cluster))
+            try:
+                info: ProcessInfo = ray.get(self._learner.start.remote(), timeout=timeout_s)
+                if state is not None:
+                    ray.get(self._learner.restore.remote(state))
+                return info
+            except RayActorError as error:
+                self._count_learner_death(error)
+            except RayTaskError as error:
+                raise remote_cause(error) from error
+            except GetTimeoutError as error:
+                raise ClusterError(
+                    f"the learner did not answer within {timeout_s:g} s of its start. Is a node "
+                    f"with {'a free GPU' if needs_gpu else 'a free CPU'} up? Raise "
+                    "cluster.start_timeout_s if the cluster is slow."
+                ) from error
+
+    def _restart_learner(self, error: RayActorError) -> None:
+        """A new learner from the newest finished update; the rollouts it had are given again."""
+        self._count_learner_death(error)
+        self._launch_learner(self._published.state)
+        self._idle_since = self._clock()
+
+    def _count_learner_death(self, error: RayActorError) -> None:
+        left = self._learner_budget.spend(error)
+        self.bus.publish(ActorLost(None, 0, str(error), left))
+
+    def _replace(self, member: Member, error: BaseException) -> None:
+        """A dead or failing self-play actor: its unfinished rollout never existed."""
+        cause = remote_cause(error)
+        if isinstance(cause, UserError):
+            raise cause from error
+        left = self._fleet.replace(member, error)
+        self.progress.restart_actor()
+        self.bus.publish(ActorLost(member.actor_id, member.incarnation, str(error), left))
+
+    def _save_what_there_is(self) -> None:
+        """On the way out of a failure: whatever saving raises must not hide the failure."""
+        try:
+            self._tick()
+            self.save()
+        except (KeiseiError, RayError, OSError):
+            logger.exception("the last state could not be saved")
+
+    def _replace_overdue(self) -> None:
+        for member in self._fleet.overdue():
+            limit = self.config.cluster.start_timeout_s
+            self._replace(member, TimeoutError(f"no answer within {limit:g} s of its start"))
+
+    def _reject(self, report: CollectReport, cause: str) -> None:
+        self.progress.reject_rollout()
+        self.bus.publish(RolloutRejected(report.header.actor_id, cause))
+
+    # ---- time ----
+
+    def _is_finished(self) -> bool:
+        return self.progress.timestep >= self.config.run.total_timesteps
+
+    def _tick(self) -> None:
+        """Brings the run's wall time up to now."""
+        now = self._clock()
+        self.progress.add_wall_time(now - self._last_tick)
+        self._last_tick = now

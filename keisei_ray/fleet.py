@@ -1,0 +1,173 @@
+"""The self-play actors of a run: started in waves, replaced when they die.
+
+    waiting -> starting -> idle <-> collecting
+                 |           |          |
+                 +-----------+----------+--> dead -> waiting (next incarnation)
+
+Only a few start at a time: an actor that imports torch takes about two seconds of CPU, and if
+all started at once on few cores the first would be ready as late as the last.
+
+The fleet holds handles and object references, never data.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import ray
+
+from keisei_ray.actors import Handle, Ref, new_self_play_actor, remote_cause
+from keisei_ray.config import Config
+from keisei_ray.errors import ActorLostError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Member:
+    """One self-play actor's current incarnation."""
+
+    actor_id: int
+    incarnation: int
+    handle: Handle
+    started_at: float
+    """When its start was asked for, by the fleet's clock."""
+
+
+class DeathBudget:
+    """How often something may die: at most `limit` times within `window_s` seconds."""
+
+    def __init__(self, what: str, limit: int, window_s: float, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._limit = limit
+        self._window_s = window_s
+        self._clock = clock
+        self._deaths: deque[float] = deque()
+
+    def spend(self, cause: BaseException) -> int:
+        """Counts a death; returns how many more are allowed within the window.
+
+        Raises:
+            ActorLostError: the budget is spent; `cause` is chained.
+        """
+        now = self._clock()
+        self._deaths.append(now)
+        while now - self._deaths[0] > self._window_s:
+            self._deaths.popleft()
+        left = self._limit - len(self._deaths)
+        if left < 0:
+            raise ActorLostError(
+                f"{self._what} died {len(self._deaths)} times in {self._window_s:g} s (limit "
+                f"{self._limit}). Last cause: {type(cause).__name__}: {cause}"
+            ) from cause
+        return left
+
+
+class Fleet:
+    """Starts, counts and replaces self-play actors; hands out the idle ones in turn."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        num_cpus_per_actor: float,
+        starts_at_once: int,
+        next_incarnation: Callable[[int], int],
+        clock: Callable[[], float],
+    ) -> None:
+        """Args:
+        num_cpus_per_actor: Ray's reservation for each.
+        starts_at_once: actors that may be starting at the same time, >= 1.
+        next_incarnation: actor id -> number of the incarnation about to start.
+        clock: monotonic seconds.
+        """
+        self._config = config
+        self._num_cpus = num_cpus_per_actor
+        self._starts_at_once = starts_at_once
+        self._next_incarnation = next_incarnation
+        self._clock = clock
+        self._waiting: deque[int] = deque(range(config.self_play.num_actors))
+        self._starting: dict[Ref, Member] = {}
+        self._idle: deque[Member] = deque()
+        self._num_collecting = 0
+        cluster = config.cluster
+        self._budgets = [
+            DeathBudget(
+                f"self-play actor {actor_id}",
+                cluster.max_actor_deaths,
+                cluster.death_window_s,
+                clock,
+            )
+            for actor_id in range(config.self_play.num_actors)
+        ]
+
+    @property
+    def num_alive(self) -> int:
+        """Actors that have answered and have not died since."""
+        return len(self._idle) + self._num_collecting
+
+    @property
+    def starting(self) -> list[Ref]:
+        """References that become ready when an actor has started or failed to."""
+        return list(self._starting)
+
+    def start_waiting(self) -> None:
+        """Asks Ray for the next actors, as many as may be starting at once."""
+        while self._waiting and len(self._starting) < self._starts_at_once:
+            actor_id = self._waiting.popleft()
+            incarnation = self._next_incarnation(actor_id)
+            handle = new_self_play_actor(
+                self._config, actor_id, incarnation, num_cpus=self._num_cpus
+            )
+            member = Member(actor_id, incarnation, handle, self._clock())
+            self._starting[handle.start.remote()] = member
+
+    def started(self, ref: Ref) -> None:
+        """The actor that answered with `ref` is idle from now on."""
+        self._idle.append(self._starting.pop(ref))
+
+    def starting_member(self, ref: Ref) -> Member:
+        """Who will answer with `ref`."""
+        return self._starting[ref]
+
+    def overdue(self) -> list[Member]:
+        """Starting actors that have not answered within `cluster.start_timeout_s`."""
+        limit = self._clock() - self._config.cluster.start_timeout_s
+        return [m for m in self._starting.values() if m.started_at < limit]
+
+    def take_idle(self, excluded: Collection[int]) -> Member | None:
+        """The actor that has been idle longest and whose id is not excluded; collecting now."""
+        for member in self._idle:
+            if member.actor_id not in excluded:
+                self._idle.remove(member)
+                self._num_collecting += 1
+                return member
+        return None
+
+    def give_back(self, member: Member) -> None:
+        """A collecting actor has delivered and is idle again."""
+        self._num_collecting -= 1
+        self._idle.append(member)
+
+    def replace(self, member: Member, error: BaseException) -> int:
+        """Buries an actor and queues its next incarnation.
+
+        Returns:
+            Deaths left in its budget.
+
+        Raises:
+            ActorLostError: the budget is spent.
+        """
+        starting = [ref for ref, m in self._starting.items() if m is member]
+        for ref in starting:
+            del self._starting[ref]
+        if not starting:
+            if member in self._idle:
+                self._idle.remove(member)
+            else:
+                self._num_collecting -= 1
+        # It may be alive and only failing: one incarnation at a time.
+        ray.kill(member.handle)
+        self._waiting.append(member.actor_id)
+        return self._budgets[member.actor_id].spend(remote_cause(error))

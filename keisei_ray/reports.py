@@ -1,0 +1,70 @@
+"""What actors tell the driver: small, plain records that import neither torch nor Ray."""
+
+from dataclasses import dataclass
+
+from keisei_ray.rollout import FinishedGame, RolloutHeader
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """Where an actor runs and what it sees."""
+
+    pid: int
+    node: str
+    num_visible_gpus: int
+    device: str
+    """Name of the device its network runs on."""
+    num_parameters: int
+
+
+@dataclass(frozen=True)
+class CollectReport:
+    """What the driver reads of a rollout; the rollout itself it only forwards."""
+
+    header: RolloutHeader
+    games: tuple[FinishedGame, ...]
+    """Games that ended in this rollout."""
+    raw_bytes: int
+    wire_bytes: int
+    collect_time_s: float
+    """Wall time of the whole call in the actor."""
+    sample_sfen: str
+    """Position of the actor's first game after the last ply."""
+    sample_last_move: str
+    """The ply that led there in USI, empty at the start of a game."""
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update did; the learner's part of a metrics record."""
+
+    weights_version: int
+    """Version of the weights that came out."""
+    weights_digest: str
+    batch_timesteps: int
+    rollout_bytes_raw: int
+    rollout_bytes_wire: int
+    weights_bytes_wire: int
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    """Mean over rows and minibatches, nats, over legal moves."""
+    approx_kl: float
+    """Mean over the last epoch that ran."""
+    clip_fraction: float
+    explained_variance: float
+    learning_rate: float
+    grad_norm: float
+    """Mean L2 norm before clipping."""
+    amp_dtype: str
+    amp_scale: float | None
+    """Loss scale, None where nothing is scaled."""
+    amp_skipped: int
+    """Optimizer steps skipped in this update because a scaled gradient overflowed."""
+    policy_lag_mean: float
+    policy_lag_max: int
+    first_log_ratio: float
+    """|mean log ratio| of the first minibatch; 0 within float error when the lag is 0."""
+    optimizer_steps: int
+    update_time_s: float
+    publish_time_s: float

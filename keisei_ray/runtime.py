@@ -1,0 +1,174 @@
+"""The Ray runtime: start or join a cluster, say what it offers, leave nothing behind."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import ray
+
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+LEARNER_CPUS = 1.0
+"""Reserved for the learner; on one CPU the actors share what is left of it."""
+MIN_ACTOR_CPUS = 0.001
+MEMORY_SHARE = 0.9
+"""Of the cluster's memory that the run's own processes may be expected to use."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What Ray offers this run."""
+
+    address: str
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+    memory_bytes: int
+    """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
+    dashboard_url: str
+
+    def describe(self) -> Mapping[str, int | float | str]:
+        """For the `run_started` event."""
+        return {
+            "num_nodes": self.num_nodes,
+            "num_cpus": self.num_cpus,
+            "num_gpus": self.num_gpus,
+            "dashboard_url": self.dashboard_url,
+        }
+
+
+@contextlib.contextmanager
+def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
+    """A cluster for the length of the block: joined if an address is given, else started here.
+
+    On every way out the actors that the block created are gone; a cluster started here is
+    stopped, one that was joined is left.
+
+    Raises:
+        ClusterError: Ray refused the address, port, token or resources, in one line.
+    """
+    c = config.cluster
+    address = c.address or environ.get("RAY_ADDRESS") or "local"
+    # Our workers need no GPU mask from Ray: the shells set their own.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, object] = {
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "configure_logging": False,
+        "namespace": "keisei_ray",
+    }
+    if address == "local":
+        options |= {
+            "num_cpus": c.num_cpus,
+            "num_gpus": c.num_gpus,
+            "object_store_memory": c.object_store_bytes,
+            "include_dashboard": c.dashboard,
+            "dashboard_host": "127.0.0.1",
+            "dashboard_port": c.dashboard_port if c.dashboard else None,
+        }
+    try:
+        context = ray.init(**options)  # type: ignore[arg-type]
+    except (
+        ConnectionError,
+        ValueError,
+        RuntimeError,
+        AssertionError,
+        OSError,
+        ray.exceptions.RayError,
+    ) as error:
+        ray.shutdown()
+        raise ClusterError(_refusal(address, error)) from error
+    try:
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        yield Cluster(
+            address=str(ray.get_runtime_context().gcs_address),
+            num_nodes=sum(bool(node["Alive"]) for node in nodes),
+            num_cpus=int(resources.get("CPU", 0)),
+            num_gpus=int(resources.get("GPU", 0)),
+            memory_bytes=_physical_memory(address, resources),
+            dashboard_url=str(context.dashboard_url or ""),
+        )
+    finally:
+        # Actors are owned by this driver: they end with its connection, the cluster with them
+        # if it was started here.
+        ray.shutdown()
+
+
+def actor_cpus(config: Config, cluster: Cluster) -> float:
+    """CPUs that Ray reserves for each self-play actor.
+
+    An equal share of what the learner leaves, at most one: 32 actors fit on 2 cores as on 64.
+    A share is a reservation, not a limit: the operating system divides the cores.
+    """
+    free = max(cluster.num_cpus - learner_cpus(cluster), MIN_ACTOR_CPUS)
+    share = min(1.0, free / config.self_play.num_actors)
+    return max(MIN_ACTOR_CPUS, int(share * 1000) / 1000)
+
+
+def learner_cpus(cluster: Cluster) -> float:
+    """CPUs that Ray reserves for the learner."""
+    return LEARNER_CPUS if cluster.num_cpus > 1 else 0.5
+
+
+def check_fits(config: Config, cluster: Cluster) -> None:
+    """Refuses a run that the cluster cannot hold.
+
+    Raises:
+        ClusterError: says what was asked, what there is, what would fit.
+    """
+    if cluster.num_cpus < 1:
+        raise ClusterError(
+            f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
+            "Wait for its nodes to come up, or join another."
+        )
+    actors = config.self_play.num_actors
+    room = int((cluster.num_cpus - learner_cpus(cluster)) / MIN_ACTOR_CPUS)
+    if actors > room:
+        raise ClusterError(
+            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
+            f"cluster can be divided into. Use at most {room}."
+        )
+    needed = config.estimate_memory_bytes()
+    limit = int(cluster.memory_bytes * MEMORY_SHARE)
+    if cluster.memory_bytes and needed > limit:
+        raise ClusterError(
+            f"these settings need about {needed / GIB:.1f} GiB of memory "
+            f"(self_play.num_actors = {actors}, model {config.model.depth}x{config.model.width}, "
+            f"{config.timesteps_per_update} rows an update), the cluster has "
+            f"{cluster.memory_bytes / GIB:.1f} GiB. Use fewer actors, a smaller update or a "
+            "smaller model."
+        )
+
+
+def _physical_memory(address: str, resources: Mapping[str, float]) -> int:
+    """Physical memory in bytes; of this machine, or what Ray says of a joined cluster."""
+    if address == "local" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
+
+
+def _refusal(address: str, error: BaseException) -> str:
+    """Ray's refusal as one line with what to do."""
+    what = " ".join(str(error).split()) or type(error).__name__
+    text = what.lower()
+    if "token" in text or "authentication" in text:
+        todo = "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token."
+    elif "port" in text:
+        todo = "Set cluster.dashboard_port to a free port, or cluster.dashboard=false."
+    elif address == "local":
+        todo = (
+            "If an earlier Ray was killed here, run `ray stop`; to join a running cluster set "
+            "cluster.address."
+        )
+    else:
+        todo = "Check cluster.address (or RAY_ADDRESS), and that the cluster is up."
+    where = "start here" if address == "local" else f"join the cluster at {address}"
+    return f"Ray did not {where}: {what[:400]} {todo}"
