@@ -101,6 +101,11 @@ class ModelConfig(Section):
     material_prior: bool = True
     """Whether the value head starts from a material count, times a learned factor."""
 
+    @property
+    def max_parameters(self) -> int:
+        """No fewer parameters than the network has; close to it for large networks."""
+        return 20 * self.depth * self.width**2 + 400 * (self.width + self.value_hidden)
+
 
 class LearnerConfig(Section):
     """The PPO update and its optimizer (AdamW)."""
@@ -383,19 +388,21 @@ class Config(Section):
 
         The sum of: `ACTOR_PROCESS_BYTES` and one unpacked rollout for each actor; the same base,
         weights, gradients, optimizer state, a gradient for each further thread, one unpacked
-        update, and a minibatch's activations (4 per block and 4 more, float32) for the learner;
-        the rollouts that wait or are in flight, taken as not compressed. Ray's own processes and
-        the driver are not in it. An open R is taken as if every actor had a CPU.
+        update, and the activations (4 per block and 4 more, float32) of the rows worked on at
+        once for the learner; the rollouts that wait or are in flight, taken as not compressed.
+        Ray's own processes and the driver are not in it. An open R is taken as if every actor
+        had a CPU.
         """
         play, model = self.self_play, self.model
         rollouts = self.effective_rollouts_per_update or self._rollouts_for(play.num_actors)
         rollout_bytes = self.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
-        parameters = (
-            19 * model.depth * model.width**2 + 330 * model.width + 330 * model.value_hidden
-        )
+        parameters = model.max_parameters
         copies = FLOATS_PER_PARAMETER + (self.learner.num_threads or 1) - 1
-        minibatch = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
-        activations = minibatch * 81 * model.width * 4 * (4 * model.depth + 4)
+        rows = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
+        if self.learner.device == "cpu" and self.learner.micro_batch is not None:
+            threads = self.learner.num_threads or MAX_LEARNER_THREADS
+            rows = min(rows, threads * self.learner.micro_batch)
+        activations = rows * 81 * model.width * 4 * (4 * model.depth + 4)
         in_flight = max(play.num_actors, rollouts * (self.effective_max_lag + 1))
         actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + 4 * parameters)
         learner = ACTOR_PROCESS_BYTES + 4 * parameters * copies + rollouts * rollout_bytes

@@ -5,10 +5,12 @@ later routes over earlier ones, then the result is validated once. An unknown ke
 whatever its route, with its source and the nearest known key. Nothing here reads `os.environ` or
 writes a file: the caller passes what it wants resolved.
 
-Text from every route is read alike, by `keisei_ray.yaml12`.
+Values given as text are read by `keisei_ray.yaml12`, as in a file; but text meant for a text
+setting stands for itself, so that a path needs no quotes.
 """
 
 import difflib
+import json
 import re
 import reprlib
 import types
@@ -25,6 +27,9 @@ from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.settings import ENV_PREFIX, SETTINGS
 from keisei_ray.yaml12 import load_yaml
+
+NULL_TEXTS = ("", "~", "null")
+"""What stands for null where any other text stands for itself."""
 
 _KEY_OF_ENV = {setting.env: setting.key for setting in SETTINGS.values()}
 _SECTIONS = tuple(Config.model_fields)
@@ -50,7 +55,7 @@ def resolve_config(
     Precedence, weakest first: defaults, `file`, `environ`, `sweep`, `overrides`, `flags`.
 
     Args:
-        file: path of a YAML (or JSON) file with any part of the tree, or None.
+        file: path of a YAML file (JSON if so named) with any part of the tree, or None.
         environ: environment variables; those named KEISEI_... are settings.
         overrides: `section.key=value` texts; of two for one key the later wins.
         flags: dotted key -> value; None means the flag was not given.
@@ -82,7 +87,7 @@ def load_config_json(text: str, source: str = "config.json") -> Config:
     Raises:
         ConfigError: not a JSON object, or not a valid configuration.
     """
-    return _validate(_from_tree(_parse(text, source), source))
+    return _validate(_from_tree(_parse_json(text, source), source))
 
 
 def _read_file(path: str) -> object:
@@ -94,10 +99,17 @@ def _read_file(path: str) -> object:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file (UTF-8), expected YAML.") from error
-    return _parse(text, path)
+    return _parse_json(text, path) if path.endswith(".json") else _parse_yaml(text, path)
 
 
-def _parse(text: str, source: str) -> object:
+def _parse_json(text: str, source: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid JSON: {_one_line(error)}.") from error
+
+
+def _parse_yaml(text: str, source: str) -> object:
     try:
         tree = load_yaml(text)
     except yaml.MarkedYAMLError as error:
@@ -150,12 +162,12 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
     given = {}
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX):
-            source = f"environment variable {name}"
+            source = f"environment variable {_one_line(name)}"
             if name not in _KEY_OF_ENV:
                 section, separator, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
                 path = f"{section}.{key}" if separator else section
                 nearest = SETTINGS[_nearest(path, sorted(SETTINGS))].env
-                raise ConfigError(f"{source}: unknown key '{path}'. Did you mean '{nearest}'?")
+                raise ConfigError(f"{source}: unknown key {path!r}. Did you mean '{nearest}'?")
             given[_KEY_OF_ENV[name]] = _from_text(_KEY_OF_ENV[name], environ[name], source)
     return given
 
@@ -167,7 +179,7 @@ def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
         key, separator, value = text.partition("=")
         key = key.strip()
         if not separator:
-            raise ConfigError(f"--set {text}: no '=', expected --set section.key=value.")
+            raise ConfigError(f"--set {_shown(text)}: no '=', expected --set section.key=value.")
         if key in _SECTIONS:
             raise ConfigError(f"{source}: {key} is a section, expected --set {key}.<key>=value.")
         if key not in SETTINGS:
@@ -177,19 +189,16 @@ def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
 
 
 def _from_text(key: str, text: str, source: str) -> _Given:
-    """A value from text alone: a YAML scalar or flow sequence, or the text itself."""
+    """A value from text alone: a YAML scalar or flow sequence; for a text setting, itself."""
+    if SETTINGS[key].is_text:
+        return _Given(None if text in NULL_TEXTS else text, source)
     try:
-        value = load_yaml(text)
+        return _Given(load_yaml(text), source)
     except yaml.YAMLError as error:
-        if not SETTINGS[key].is_text:
-            raise ConfigError(
-                f"{source}: {key} = {_shown(text)} cannot be read as YAML, "
-                f"expected {SETTINGS[key].expected}."
-            ) from error
-        value = text
-    if SETTINGS[key].is_text and not isinstance(value, str | None):
-        value = text
-    return _Given(value, source)
+        raise ConfigError(
+            f"{source}: {key} = {_shown(text)} cannot be read as YAML, "
+            f"expected {SETTINGS[key].expected}."
+        ) from error
 
 
 def _validate(given: Mapping[str, _Given]) -> Config:
@@ -224,7 +233,7 @@ def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:
 
 
 def _unknown(source: str, key: str, known: Sequence[str]) -> ConfigError:
-    return ConfigError(f"{source}: unknown key '{key}'. Did you mean '{_nearest(key, known)}'?")
+    return ConfigError(f"{source}: unknown key {key!r}. Did you mean '{_nearest(key, known)}'?")
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
@@ -244,5 +253,5 @@ def _shown(value: object) -> str:
     return shortener.repr(value)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split()) or type(text).__name__
