@@ -1,0 +1,93 @@
+"""Subscribers to a run's events: what is shown, what is recorded, and users' own callables.
+
+Everything here reads events and never steers the run. The driver asks for the subscribers of a
+configuration and puts them on its bus; `logs.configure` wraps the whole run.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+from rich.console import Console
+
+from keisei_ray.config import Config
+from keisei_ray.errors import ConfigError
+from keisei_ray.events import Event, Subscriber
+from keisei_ray.tracking.jsonl import EventsFile, GamesFile, MetricsFile
+from keisei_ray.tracking.lines import LinesView
+from keisei_ray.tracking.logs import log_event
+from keisei_ray.tracking.terminal import TerminalView
+
+ViewName = Literal["rich", "lines", "none"]
+
+
+def choose_view(view: Literal["auto", "rich", "lines", "none"], console: Console) -> ViewName:
+    """`tracking.view` with "auto" decided: rich on a terminal that can move its cursor."""
+    if view != "auto":
+        return view
+    return "rich" if console.is_terminal and not console.is_dumb_terminal else "lines"
+
+
+def build_subscribers(
+    config: Config, run_dir: Path, *, resumed_timestep: int | None, console: Console
+) -> tuple[Subscriber, ...]:
+    """The subscribers of a run, recorders first; each is to be put on the bus as it is.
+
+    Args:
+        config: effective configuration.
+        run_dir: existing directory of the run.
+        resumed_timestep: the resumed checkpoint's timestep; None for a fresh run.
+        console: where the view draws; the one given to `logs.configure`.
+
+    Raises:
+        ConfigError: an entry of `tracking.subscribers` cannot be had.
+        RunDirError: a file cannot be written, or belongs to another run.
+    """
+    guests = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
+    metrics = MetricsFile(run_dir, resumed_timestep)
+    games = GamesFile(run_dir, resumed_timestep)
+    events = EventsFile(run_dir, resumed_timestep, time.time)
+    built = [
+        Subscriber("log", log_event),
+        Subscriber("metrics.jsonl", metrics.handle, metrics.close),
+        Subscriber("games.jsonl", games.handle, games.close),
+        Subscriber("events.jsonl", events.handle, events.close),
+    ]
+    view = choose_view(config.tracking.view, console)
+    if view != "none":
+        shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)
+        built.append(Subscriber("view", shown.handle, shown.close))
+    built += [Subscriber(path, guest, getattr(guest, "close", None)) for path, guest in guests]
+    return tuple(built)
+
+
+def load_subscriber(path: str) -> Callable[[Event], object]:
+    """Import a user's subscriber.
+
+    Args:
+        path: "package.module:name". The name is a callable that takes an event, or a class
+            that makes one when called with nothing. If the callable has a `close` attribute,
+            that is called at the end of the run.
+
+    Raises:
+        ConfigError: the form is wrong, the module or name does not exist, or it is not
+            callable. Other errors of importing or making it pass through.
+    """
+    where = f"tracking.subscribers entry {path!r}"
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{where} has no module and name, expected 'package.module:callable'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{where} cannot be imported: {error}. Is it installed?") from error
+    try:
+        found = getattr(module, name)
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {module_name} has no {name!r}. Check the name.") from error
+    guest = found() if isinstance(found, type) else found
+    if not callable(guest):
+        raise ConfigError(f"{where} is a {type(guest).__name__}, expected something callable.")
+    return cast("Callable[[Event], object]", guest)

@@ -1,0 +1,99 @@
+"""The view without a terminal: one line an update, and one for each thing a person should know.
+
+An update's line is `key=value` with the names of `metrics.jsonl`, so it can be grepped, and
+each field has a fixed width, so columns stand under one another. Other lines begin with
+`notice`. All come from the same snapshot as the terminal view.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console
+
+from keisei_ray import events as ev
+from keisei_ray.metrics import share
+from keisei_ray.tracking import text
+from keisei_ray.tracking.snapshot import Entry, Snapshot, describe, fold
+from keisei_ray.tracking.summary import summary
+
+FIELDS: Final = (
+    ("sps", ".0f", 7),
+    ("sps_total", ".0f", 7),
+    ("games_total", ".0f", 7),
+    ("black_wins", ".0f", 7),
+    ("white_wins", ".0f", 7),
+    ("draws", ".0f", 6),
+    ("truncated", ".0f", 6),
+    ("game_length_mean", ".1f", 5),
+    ("policy_loss", "+.4f", 7),
+    ("value_loss", ".4f", 6),
+    ("entropy", ".3f", 5),
+    ("approx_kl", ".5f", 7),
+    ("clip_fraction", ".3f", 5),
+    ("explained_variance", "+.3f", 6),
+    ("learning_rate", ".2e", 8),
+    ("grad_norm", ".3f", 5),
+    ("policy_lag_mean", ".2f", 4),
+    ("policy_lag_max", ".0f", 2),
+    ("update_time_s", ".3f", 6),
+    ("wait_time_s", ".3f", 6),
+    ("actors_alive", ".0f", 3),
+    ("actor_restarts", ".0f", 2),
+)
+"""Metric, format and width of each field after the first four."""
+
+
+def update_line(snapshot: Snapshot) -> str:
+    """The last update of a snapshot as one line; a grep for `^update=` finds them all."""
+    values = snapshot.metrics
+    total = snapshot.total_timesteps
+    part = text.percent(share(min(snapshot.timestep, total), total))
+    fields = [
+        f"update={text.figure(values.get('update'), '.0f'):<6}",
+        f"timestep={snapshot.timestep:<{len(str(total))}}",
+        f"done={part:<6}",
+        f"left={text.duration(snapshot.remaining_s):<8}",
+    ]
+    for name, spec, width in FIELDS:
+        value = text.figure(values.get(name), spec)
+        fields.append(f"{name}={value:<{width}}")
+    return " ".join(fields).rstrip()
+
+
+def notice_line(entry: Entry) -> str:
+    """A notice as one line; a grep for `^notice` finds them all."""
+    when = f"elapsed={text.duration(entry.elapsed_s):<8}"
+    return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
+
+
+class LinesView:
+    """Writes lines for events, and the summary at the end."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        """Write to `console`; `clock` gives seconds, monotonic."""
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._snapshot = Snapshot()
+
+    def handle(self, event: ev.Event) -> None:
+        """Fold an event and write its line, if it has one."""
+        now = self._clock()
+        if isinstance(event, ev.RunStarted):
+            self._began = now
+        before = self._snapshot
+        self._snapshot = fold(before, event, now - self._began)
+        if isinstance(event, ev.UpdateFinished):
+            self._write(update_line(self._snapshot))
+            return
+        entry = describe(event, before, now - self._began)
+        if entry is not None:
+            self._write(notice_line(entry))
+
+    def close(self) -> None:
+        """Write the final summary, if the run has ended."""
+        if self._snapshot.ended is not None:
+            self._write(summary(self._snapshot).plain)
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)

@@ -1,0 +1,134 @@
+"""Logging of the driver process for the length of a run.
+
+`run.log` gets every record of the configured level, with tracebacks; warnings also go to the
+console, one line each, through the console that a live view draws on, so that neither garbles
+the other. Events are logged under EVENT_LOGGER, so `run.log` alone tells a run's story.
+
+Every message is prefixed with whom it is about: `[actor 3]` for records with
+`extra={"actor_id": 3}` and for an actor's events, else `[driver]`.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from keisei_ray import events as ev
+from keisei_ray.errors import RunDirError
+from keisei_ray.tracking.snapshot import Snapshot, describe
+
+LOG_FILE: Final = "run.log"
+EVENT_LOGGER: Final = "keisei_ray.run"
+FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(who)s] %(message)s"
+TAKEN_OVER: Final = ("ray",)
+"""Libraries that write to the terminal by handlers of their own."""
+
+
+class WhoFormatter(logging.Formatter):
+    """UTC times with milliseconds, and `%(who)s`: "driver" or "actor 3"."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Format one record."""
+        actor_id = getattr(record, "actor_id", None)
+        record.who = "driver" if actor_id is None else f"actor {actor_id}"
+        return super().formatMessage(record)
+
+
+class ConsoleHandler(logging.Handler):
+    """Warnings and errors as one line each on a rich console; tracebacks are left to the file."""
+
+    def __init__(self, console: Console) -> None:
+        """Write to `console`."""
+        super().__init__(logging.WARNING)
+        self._console = console
+        self._formatter = WhoFormatter("%(levelname)s [%(who)s] %(message)s")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's first line; an error while writing goes to logging's handleError."""
+        try:
+            record.message = record.getMessage()
+            line = self._formatter.formatMessage(record).split("\n", 1)[0]
+            if record.exc_info:
+                line += f" (traceback in {LOG_FILE})"
+            style = "yellow" if record.levelno < logging.ERROR else "bold red"
+            self._console.print(Text(line, style=style), soft_wrap=True)
+        except Exception:  # noqa: BLE001  logging must never stop the program it tells about
+            self.handleError(record)
+
+
+def log_event(event: ev.Event) -> None:
+    """Subscriber: write to `run.log` what an event says to a person, an actor's cause in full."""
+    actor_id = getattr(event, "actor_id", None)
+    if isinstance(event, ev.ActorReady):
+        level: ev.Level = "INFO"
+        message = f"ready: incarnation {event.incarnation}, pid {event.pid} on {event.node}"
+    else:
+        entry = describe(event, Snapshot(), 0.0)
+        if entry is None:
+            return
+        level, message = entry.level, entry.message
+        cause = getattr(event, "cause", None)
+        if cause and cause not in message:
+            message += f"\n{cause}"
+    number = logging.getLevelNamesMapping()[level]
+    logging.getLogger(EVENT_LOGGER).log(number, "%s", message, extra={"actor_id": actor_id})
+
+
+@contextmanager
+def configure(
+    run_dir: Path, level: str, console: Console, *, is_showing_events: bool = False
+) -> Iterator[None]:
+    """Log to `run_dir/run.log` and to `console` inside the `with` block.
+
+    Handlers of the root logger, and those by which TAKEN_OVER libraries write to the terminal,
+    are set aside meanwhile; python warnings are logged. On leaving, also by an exception, all
+    is as it was.
+
+    Args:
+        run_dir: existing directory; `run.log` is appended to.
+        level: least severe level written to the file: DEBUG, INFO, WARNING or ERROR.
+        console: where warnings and errors are shown. With a live view, the view's console.
+        is_showing_events: whether warnings that are events are shown as well; False where a
+            view shows them already.
+
+    Raises:
+        RunDirError: the file cannot be opened.
+    """
+    try:
+        file = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        path = run_dir / LOG_FILE
+        raise RunDirError(f"{path} cannot be written: {error}. Check the disk.") from error
+    file.setFormatter(WhoFormatter(FORMAT))
+    shown = ConsoleHandler(console)
+    if not is_showing_events:
+        shown.addFilter(lambda record: record.name != EVENT_LOGGER)
+
+    root = logging.getLogger()
+    loggers = [root, *(logging.getLogger(name) for name in TAKEN_OVER)]
+    before = [(lg, lg.handlers[:], lg.level, lg.propagate) for lg in loggers]
+    shows_warnings = warnings.showwarning
+    try:
+        for other in loggers[1:]:
+            other.handlers, other.propagate = [], True
+        root.handlers = [file, shown]
+        root.setLevel(level)
+        logging.captureWarnings(True)
+        yield
+    finally:
+        if warnings.showwarning is not shows_warnings:
+            logging.captureWarnings(False)
+        for lg, handlers, lg_level, propagate in before:
+            lg.handlers, lg.propagate = handlers, propagate
+            lg.setLevel(lg_level)
+        file.close()
