@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,10 @@ from keisei_ray.config import Config
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
 
 PackedArray = npt.NDArray[np.uint8]
-Ref: TypeAlias = "ray.ObjectRef[Any]"
-"""A reference to one result of a remote call."""
+if TYPE_CHECKING:
+    Ref: TypeAlias = ray.ObjectRef[Any]
+else:
+    Ref = ray.ObjectRef  # Generic for the type checker only.
 Handle: TypeAlias = Any
 """A remote actor; Ray makes its methods at run time, so no type names them."""
 

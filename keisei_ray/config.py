@@ -83,6 +83,8 @@ class SelfPlayConfig(Section):
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: NonNegativeInt = 8
     """Each new game starts after 0 to this many uniformly random legal plies, not trained on."""
+    start_positions: tuple[str, ...] = ()
+    """SFENs of which each game draws its start; empty: the standard position."""
 
 
 class ModelConfig(Section):

@@ -21,6 +21,7 @@ from torch.nn import functional
 from keisei_ray.config import ModelConfig
 from keisei_ray.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_TO_PLANE
+from keisei_ray.shogi.rules import PIECE_VALUES
 
 NUM_CODES = 29
 """Board codes: empty, 14 own pieces, 14 of the opponent."""
@@ -28,8 +29,6 @@ NUM_DIRECTIONS = 27
 """Directions, promotions and drops of the spatial policy head."""
 HAND_LIMITS = (18, 4, 4, 4, 2, 2, 4)
 """The most pawns, lances, knights, silvers, bishops, rooks and golds a hand can hold."""
-PIECE_VALUES = (0, 1, 3, 4, 5, 8, 10, 6, 0, 7, 6, 6, 6, 10, 12)
-"""Material by piece type, in pawns (king 0), the usual beginner's table."""
 MATERIAL_WEIGHT = 0.05
 """First value of the learned factor: a rook ahead is worth tanh(0.5) = 0.46."""
 NUM_SCALARS = 3

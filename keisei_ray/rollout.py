@@ -120,6 +120,8 @@ class FinishedGame:
     """Random plies at the start that no policy chose and nothing is trained on."""
     moves: str
     """All plies as USI, space separated, opening included; empty if not saved."""
+    start_sfen: str = ""
+    """Where the game began, before the opening; empty for the standard position."""
 
 
 @dataclass(frozen=True, eq=False)

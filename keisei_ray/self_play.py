@@ -19,6 +19,7 @@ from keisei_ray.config import Config
 from keisei_ray.model import PolicyValueNet, build_model
 from keisei_ray.reports import CollectReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
+from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
 from keisei_ray.wire import pack_rollout
@@ -46,6 +47,7 @@ class SelfPlay:
             max_plies=s.max_plies,
             random_opening_plies=s.random_opening_plies,
             rng_for_game=lambda index: self._stream(_GAME_STREAM, index),
+            sfens=s.start_positions or (STANDARD_SFEN,),
             save_moves=config.tracking.save_moves,
         )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
@@ -151,6 +153,7 @@ class SelfPlay:
             plies=end.plies,
             opening_plies=end.opening_plies,
             moves=end.moves,
+            start_sfen="" if end.sfen == STANDARD_SFEN else end.sfen,
         )
 
     def _stream(self, *key: int) -> np.random.Generator:

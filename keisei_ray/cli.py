@@ -1,0 +1,187 @@
+"""The command line: sub-commands, files and flags into one Config, errors into exit codes."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from keisei_ray.config import Config
+from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.resolver import resolve_config
+
+logger = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+COMMANDS = ("train", "evaluate", "bench", "config")
+BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake raises instead of printing and leaving."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
+def entry_point() -> None:
+    """Console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a command and returns its exit code: 0, 1, 2 or 130 (see the README)."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    try:
+        return _dispatch(list(arguments))
+    except UserError as error:
+        errors.print(f"{type(error).__name__}: {error}", style="red")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except Exception:  # noqa: BLE001  the process border: whatever comes here nobody foresaw
+        errors.print_exception(max_frames=20)
+        return EXIT_FAILED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = _parser()
+    # `train` is the default command.
+    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in ("-h", "--help")):
+        if arguments and not arguments[0].startswith("-"):
+            raise ConfigError(
+                f"unknown command {arguments[0]!r}, expected one of {', '.join(COMMANDS)}."
+            )
+        arguments = ["train", *arguments]
+    options = parser.parse_args(arguments)
+    command = {"train": _train, "evaluate": _evaluate, "bench": _bench, "config": _config}
+    return command[options.command](options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from keisei_ray.training import train
+
+    console = Console()
+    outcome = train(_resolve_training(options), console)
+    return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from keisei_ray.evaluation.command import evaluate
+
+    result = evaluate(
+        checkpoint=Path(options.checkpoint),
+        opponent=options.opponent,
+        num_games=options.games,
+        seed=options.seed if options.seed is not None else 1,
+        console=Console(),
+    )
+    _write_json(options.json, result)
+    return EXIT_DONE
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from keisei_ray.bench import run_benchmarks
+
+    config = _resolve(options, {})
+    result = run_benchmarks(options.benches or list(BENCHES), config, Console())
+    _write_json(options.json, result)
+    return EXIT_DONE
+
+
+def _config(options: argparse.Namespace) -> int:
+    sys.stdout.write(_resolve(options, {}).model_dump_json(indent=2) + "\n")
+    return EXIT_DONE
+
+
+def _resolve(options: argparse.Namespace, flags: dict[str, object]) -> Config:
+    return resolve_config(options.config, os.environ, options.set, flags)
+
+
+def _resolve_training(options: argparse.Namespace) -> Config:
+    """The run's configuration; a resumed run starts from the one it was saved with."""
+    flags: dict[str, object] = {
+        "self_play.num_actors": options.num_actors,
+        "run.total_timesteps": options.total_timesteps,
+        "run.run_dir": options.run_dir,
+        "run.seed": options.seed,
+        "run.resume": options.resume,
+    }
+    file = options.config
+    if file is None and options.resume is not None:
+        file = _saved_config(options)
+    return resolve_config(file, os.environ, options.set, flags)
+
+
+def _saved_config(options: argparse.Namespace) -> str | None:
+    """The `config.json` that goes with `--resume`, if it is where it should be."""
+    from keisei_ray.training import newest_run_dir
+
+    if options.resume != "latest":
+        path = Path(options.resume) / "config.json"
+    else:
+        path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / "config.json"
+    return str(path) if path.is_file() else None
+
+
+def _write_json(path: str | None, result: object) -> None:
+    if path is None:
+        return
+    try:
+        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {path}: cannot be written: {error.strerror}.") from error
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="run.py", description="Train a Shogi player by self-play on Ray.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    settings = _Parser(add_help=False)
+    settings.add_argument(
+        "--config", metavar="FILE", help="YAML file with any part of the settings"
+    )
+    settings.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting; may be given several times",
+    )
+
+    train = commands.add_parser("train", parents=[settings], help="train (the default)")
+    train.add_argument("--num-actors", type=int, metavar="N", help="self-play actors")
+    train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
+    train.add_argument("--run-dir", metavar="DIR", help="where the run lies; runs/<time> if absent")
+    train.add_argument("--seed", type=int, metavar="S")
+    train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
+
+    evaluate = commands.add_parser("evaluate", help="measure a checkpoint's strength")
+    evaluate.add_argument("--checkpoint", required=True, metavar="PATH")
+    evaluate.add_argument("--opponent", required=True, metavar="random|greedy|checkpoint:PATH")
+    evaluate.add_argument("--games", type=_positive, default=100, metavar="N")
+    evaluate.add_argument("--seed", type=int, metavar="S")
+    evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
+
+    bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
+    bench.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="|".join(BENCHES))
+    bench.add_argument("--json", metavar="FILE", help="write the results here as well")
+
+    commands.add_parser("config", parents=[settings], help="print the effective configuration")
+    return parser

@@ -1,0 +1,263 @@
+"""One training run as a person starts it: directory, logging, cluster, driver, last words.
+
+Puts the pieces together and takes them apart again on every way out; decides nothing that the
+driver or the configuration should.
+"""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from keisei_ray import checkpoint, runtime
+from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.config import Config, ModelConfig
+from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
+from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted
+from keisei_ray.files import write_atomically
+from keisei_ray.tracking import build_subscribers, logs
+
+logger = logging.getLogger(__name__)
+
+RUNS_DIR = "runs"
+CLOSE_TIMEOUT_S = 20.0
+"""The longest that all trackers together may take to finish."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    reason: str
+    """Either "done" or "interrupted"."""
+    timestep: int
+    run_dir: Path
+    checkpoint: Path | None
+
+
+class StopRequest:
+    """The first interrupt asks the run to stop and save; the second stops it where it is."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+        logger.warning("stopping after %s; again to stop without saving", signal.strsignal(signum))
+
+
+def train(config: Config, console: Console) -> Outcome:
+    """Trains until `run.total_timesteps` or an interrupt, and saves.
+
+    Args:
+        config: as the person gave it; what is left to the hardware is decided here.
+        console: where the view draws.
+
+    Raises:
+        UserError: a setting, directory, checkpoint or cluster that cannot be used; nothing has
+            been overwritten.
+        KeiseiError: a failure during training; what was learnt has been saved.
+    """
+    resume = find_resume(config)
+    run_dir = choose_run_dir(config, resume)
+    prepare_run_dir(run_dir, resume)
+    stop = StopRequest()
+    bus = EventBus()
+    with (
+        logs.configure(run_dir, config.tracking.log_level, console),
+        _signals(stop),
+        runtime.connect(config) as cluster,
+    ):
+        config = config.resolve_auto(cluster.num_cpus, cluster.num_gpus)
+        config = config.model_copy(
+            update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
+        )
+        runtime.check_fits(config, cluster)
+        for subscriber in build_subscribers(
+            config,
+            run_dir,
+            resumed_timestep=resume.timestep if resume else None,
+            console=console,
+        ):
+            bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
+        _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
+        driver = Driver(
+            config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
+        )
+        bus.publish(
+            RunStarted(
+                config=config,
+                run_dir=str(run_dir),
+                resumed_from=str(resume.path) if resume else None,
+                cluster=cluster.describe(),
+                timestep=driver.progress.timestep,
+            )
+        )
+        _say_who_plays(config, bus)
+        try:
+            with _announced_end(driver, bus, stop):
+                driver.run()
+        finally:
+            bus.close(CLOSE_TIMEOUT_S)
+    return Outcome(
+        "interrupted" if stop.is_set else "done",
+        driver.progress.timestep,
+        run_dir,
+        driver.last_checkpoint,
+    )
+
+
+def find_resume(config: Config) -> Checkpoint | None:
+    """The checkpoint that `run.resume` names, verified, or None for a fresh run.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or of another architecture.
+    """
+    wanted = config.run.resume
+    if wanted is None:
+        return None
+    if wanted == "latest":
+        run_dir = Path(config.run.run_dir) if config.run.run_dir else newest_run_dir()
+        found = checkpoint.find_latest(
+            run_dir / "checkpoints",
+            on_skip=lambda path, cause: logger.warning("skipping checkpoint %s: %s", path, cause),
+        )
+        if found is None:
+            raise CheckpointError(
+                f"--resume latest: {run_dir / 'checkpoints'} has no intact checkpoint. Give the "
+                "run's directory with --run-dir, or start a fresh run without --resume."
+            )
+    else:
+        found = checkpoint.load(Path(wanted))
+    for name in (PROGRESS_FILE, CONFIG_FILE):
+        if name not in found.files:
+            raise CheckpointError(f"{found.path} has no {name}: not a training checkpoint.")
+    saved = ModelConfig.model_validate_json(str(found.info.get("model", "{}")))
+    if saved != config.model:
+        keys = [k for k, v in saved.model_dump().items() if v != getattr(config.model, k)]
+        now = ", ".join(f"model.{k} = {getattr(config.model, k)}" for k in keys)
+        then = ", ".join(f"{getattr(saved, k)}" for k in keys)
+        raise CheckpointError(
+            f"{found.path} is of another architecture: {now}, the checkpoint has {then}. "
+            "Resume with the model it was trained with, or start a fresh run."
+        )
+    return found
+
+
+def newest_run_dir() -> Path:
+    """The run under `runs/` that was started last.
+
+    Raises:
+        CheckpointError: there is no run.
+    """
+    runs = sorted(path.parent for path in Path(RUNS_DIR).glob(f"*/{CONFIG_FILE}"))
+    if not runs:
+        raise CheckpointError(
+            f"there is no run under {RUNS_DIR}/ to resume. Give its directory with --run-dir."
+        )
+    return max(runs, key=lambda path: (path / CONFIG_FILE).stat().st_mtime)
+
+
+def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
+    """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time."""
+    if config.run.run_dir:
+        return Path(config.run.run_dir)
+    if resume is not None and resume.path.parent.name == "checkpoints":
+        return resume.path.parent.parent
+    return Path(RUNS_DIR) / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+
+
+def prepare_run_dir(run_dir: Path, resume: Checkpoint | None) -> None:
+    """Makes the directory, or refuses it before anything is started.
+
+    Raises:
+        RunDirError: it holds a run that is not being resumed, or cannot be written.
+    """
+    is_resumed = resume is not None and resume.path.resolve().is_relative_to(run_dir.resolve())
+    if not is_resumed and ((run_dir / CONFIG_FILE).exists() or (run_dir / "checkpoints").exists()):
+        raise RunDirError(
+            f"{run_dir} already holds a run. Go on with it by --resume latest, or choose another "
+            "--run-dir."
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RunDirError(
+            f"{run_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _say_who_plays(config: Config, bus: EventBus) -> None:
+    """Where the lag bound lets fewer actors play at once than there are, say so."""
+    assert config.schedule.rollouts_per_update is not None or config.schedule.mode == "lockstep"
+    rollouts = config.timesteps_per_update // config.timesteps_per_rollout
+    at_once = rollouts * (config.effective_max_lag + 1)
+    actors = config.self_play.num_actors
+    if actors > at_once:
+        bus.publish(
+            Notice(
+                f"{at_once} of {actors} actors play at a time, in turns (rollouts_per_update "
+                f"{rollouts} x (max_policy_lag {config.effective_max_lag} + 1))"
+            )
+        )
+
+
+@contextlib.contextmanager
+def _announced_end(driver: Driver, bus: EventBus, stop: StopRequest) -> Iterator[None]:
+    """Publishes how the run ended, whatever way it took."""
+    reason, cause = "failed", None
+    try:
+        yield
+        reason = "interrupted" if stop.is_set else "done"
+    except KeyboardInterrupt:
+        reason = "interrupted"
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        path = driver.last_checkpoint
+        bus.publish(
+            RunEnded(
+                reason=reason,  # type: ignore[arg-type]
+                timestep=driver.progress.timestep,
+                checkpoint=str(path) if path else None,
+                wall_time_s=driver.progress.wall_time_s,
+                cause=cause,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _signals(stop: StopRequest) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a stop; the former handlers come back afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python allows handlers in the main thread only; a caller's thread has its own way.
+        return
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
