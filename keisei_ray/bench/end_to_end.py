@@ -1,0 +1,100 @@
+"""The whole trainer against what its two bare loops would allow on all cores."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from keisei_ray.bench.measure import Figure, rate
+from keisei_ray.bench.parts import bare_backward, single_thread
+from keisei_ray.config import Config
+from keisei_ray.model import build_model
+from keisei_ray.self_play import SelfPlay, evaluate
+from keisei_ray.shogi.games import Games
+from keisei_ray.training import train as run_training
+from keisei_ray.weights import pack_weights
+from keisei_ray.wire import unpack_rollout
+
+BUDGETS = {(4, 64): 0.90, (1, 32): 0.80}
+WARM_UP_UPDATES = 2
+MEASURED_SECONDS = 60.0
+BARE_SECONDS = 4.0
+
+
+def train(config: Config) -> list[Figure]:
+    """Timesteps a second of a real run over 1 / (1/env + 1/forward + epochs/backward) x cores.
+
+    The bare figures are taken alone on one core just before and just after the run, and their
+    mean counts; of two batch sizes for the backward loop the faster.
+    """
+    model = config.model
+    before = _ideal(config)
+    sps, driver_share = _real(config, before)
+    ideal = (before + _ideal(config)) / 2
+    shape = f"{model.depth}x{model.width}, {config.learner.num_epochs} epochs"
+    budget = BUDGETS.get((model.depth, model.width))
+    return [
+        Figure(f"training {shape}, all cores", sps, "timesteps/s", ideal, sps / ideal, budget),
+        Figure(
+            "driver's own CPU, share of one core", driver_share, "",
+            budget=0.03, budget_is="at most",
+        ),
+    ]  # fmt: skip
+
+
+def _ideal(config: Config) -> float:
+    """Timesteps a second that the bare loops would give on all cores."""
+    single = single_thread(config)
+    network = build_model(single.model, seed=1)
+    self_play = SelfPlay(single, actor_id=0, incarnation=0)
+    self_play.set_weights(pack_weights(network, 0, weights_format="lossless", zstd_level=1))
+    rollout = unpack_rollout(self_play.collect()[1])
+    num_games = rollout.header.N
+    position = (rollout.boards[0], rollout.hands[0], rollout.scalars[0])
+    games = Games(num_games, max_plies=320, rng_for_game=np.random.default_rng)
+
+    def play() -> int:
+        games.step(np.zeros(num_games, np.int64))
+        return num_games
+
+    def forward() -> int:
+        evaluate(network, *position)
+        return num_games
+
+    minibatch = single.timesteps_per_update // single.learner.num_minibatches
+    sizes = {minibatch, single.learner.micro_batch or minibatch}
+    backward = max(rate(bare_backward(single, rollout, size), BARE_SECONDS) for size in sizes)
+    seconds = (
+        1 / rate(play, 1.0) + 1 / rate(forward, BARE_SECONDS) + single.learner.num_epochs / backward
+    )
+    return (os.cpu_count() or 1) / seconds
+
+
+def _real(config: Config, expected: float) -> tuple[float, float]:
+    """Timesteps a second of a run after its warm-up, and the driver's CPU share meanwhile."""
+    values = config.model_dump()
+    values["learner"]["target_kl"] = None
+    values["tracking"]["view"] = "none"
+    cpus = os.cpu_count() or 1
+    resolved = Config.model_validate(values).resolve_auto(num_cpus=cpus, num_gpus=0)
+    per_update = resolved.timesteps_per_update
+    measured = max(3, round(MEASURED_SECONDS * expected / per_update))
+    values["run"]["total_timesteps"] = per_update * (WARM_UP_UPDATES + measured)
+    values["checkpoint"]["interval_timesteps"] = values["run"]["total_timesteps"]
+    with tempfile.TemporaryDirectory() as scratch:
+        values["run"]["run_dir"] = str(Path(scratch) / "run")
+        cpu_before = os.times()
+        outcome = run_training(Config.model_validate(values), Console(quiet=True))
+        cpu_after = os.times()
+        lines = (outcome.run_dir / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    first, last = records[WARM_UP_UPDATES - 1], records[-1]
+    plies = last["timestep"] - first["timestep"]
+    cpu_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
+    return (
+        plies / (last["wall_time_s"] - first["wall_time_s"]),
+        cpu_s / last["wall_time_s"],
+    )

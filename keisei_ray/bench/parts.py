@@ -1,0 +1,235 @@
+"""Benchmarks of the parts, each on one core and without Ray (but for the object store)."""
+
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import ray
+import torch
+from rsshogi.core import Board
+
+from keisei_ray.bench.measure import Figure, against_bare
+from keisei_ray.config import Config
+from keisei_ray.learner import Learner
+from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.rollout import Rollout
+from keisei_ray.self_play import SelfPlay, evaluate
+from keisei_ray.shogi.games import Games
+from keisei_ray.weights import load_weights, pack_weights
+from keisei_ray.wire import pack_rollout, unpack_rollout
+
+SECONDS = 3.0
+ROUNDS = 5
+ENV_BUDGET = 40_000
+ACTOR_BUDGET = 0.90
+LEARNER_BUDGET = 0.92
+WIRE_BYTES_BUDGET = 40
+WIRE_TIME_BUDGET = 0.03
+WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
+
+
+def env(config: Config) -> list[Figure]:
+    """The vector env with random legal moves, all arrays made; bare: the rules in a loop."""
+    torch.set_num_threads(1)
+    num_games, max_plies = 64, config.self_play.max_plies
+    games = Games(
+        num_games,
+        max_plies=max_plies,
+        rng_for_game=np.random.default_rng,
+        random_opening_plies=config.self_play.random_opening_plies,
+    )
+    rng = np.random.default_rng(0)
+
+    def real() -> int:
+        for _ in range(32):
+            games.legal_bits()
+            counts = np.diff(games.legal_offsets)
+            games.step((rng.random(num_games) * counts).astype(np.int64))
+        return 32 * num_games
+
+    value, bare, ratio = against_bare(real, _bare_games(max_plies), seconds=SECONDS, rounds=ROUNDS)
+    return [
+        Figure("random legal play, one core", value, "plies/s", budget=ENV_BUDGET),
+        Figure("the same over the bare rules library", value, "plies/s", bare, ratio),
+    ]
+
+
+def actor(config: Config) -> list[Figure]:
+    """Self-play; bare: forward passes of the same network on the same batch size."""
+    self_play, model = _self_play(config)
+    report, packed = self_play.collect()
+    rollout = unpack_rollout(packed)
+    positions = [(rollout.boards[t], rollout.hands[t], rollout.scalars[t]) for t in range(8)]
+
+    def real() -> int:
+        return self_play.collect()[0].header.timesteps
+
+    def bare() -> int:
+        for position in positions:
+            evaluate(model, *position)
+        return len(positions) * report.header.N
+
+    value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
+    what = f"self-play {_shape(config)}, N = {report.header.N}, one core"
+    return [Figure(what, value, "plies/s", bare_rate, ratio, ACTOR_BUDGET)]
+
+
+def learner(config: Config) -> list[Figure]:
+    """PPO updates; bare: forward and backward on the same tensors, in the better of two sizes."""
+    config = single_thread(config)
+    self_play, _ = _self_play(config)
+    rollouts = config.timesteps_per_update // config.timesteps_per_rollout
+    buffers = [self_play.collect()[1] for _ in range(rollouts)]
+    subject = Learner(config)
+    rows = config.timesteps_per_update * config.learner.num_epochs
+
+    def real() -> int:
+        subject.weights_version = 0  # The same rollouts again, of lag 0.
+        subject.update(buffers, 0)
+        return rows
+
+    figures = []
+    minibatch = config.timesteps_per_update // config.learner.num_minibatches
+    for size in dict.fromkeys((minibatch, config.learner.micro_batch or minibatch)):
+        bare = bare_backward(config, unpack_rollout(buffers[0]), size)
+        value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
+        what = f"PPO {_shape(config)}, one core, bare loop in batches of {size}"
+        figures.append(Figure(what, value, "samples/s", bare_rate, ratio, LEARNER_BUDGET))
+    return figures
+
+
+def wire(config: Config) -> list[Figure]:
+    """Packed rollouts of self-play at T = N = 64: bytes and time."""
+    config = config.model_copy(
+        update={
+            "self_play": config.self_play.model_copy(
+                update={"rollout_length": 64, "games_per_actor": 64}
+            )
+        }
+    )
+    self_play, _ = _self_play(config)
+    report, packed = self_play.collect()
+    for _ in range(3):  # Past the openings, into positions of all phases.
+        report, packed = self_play.collect()
+    rollout: Rollout = unpack_rollout(packed)
+    plies = report.header.timesteps
+    pack_s = _seconds(lambda: pack_rollout(rollout, zstd_level=config.wire.zstd_level))
+    unpack_s = _seconds(lambda: unpack_rollout(packed))
+    share = (pack_s + unpack_s) / report.collect_time_s
+    return [
+        Figure("raw", report.raw_bytes / plies, "bytes/ply"),
+        Figure(
+            "packed", report.wire_bytes / plies, "bytes/ply",
+            budget=WIRE_BYTES_BUDGET, budget_is="at most",
+        ),
+        Figure("packing", pack_s / plies * 1e6, "us/ply"),
+        Figure("unpacking", unpack_s / plies * 1e6, "us/ply"),
+        Figure(
+            f"both, share of producing it {_shape(config)}", share, "",
+            budget=WIRE_TIME_BUDGET, budget_is="at most",
+        ),
+    ]  # fmt: skip
+
+
+def broadcast(config: Config) -> list[Figure]:
+    """Weights as published: bytes and time by size and format, and through the object store."""
+    figures = []
+    ray.init(address="local", log_to_driver=False, include_dashboard=False)
+    try:
+        for depth, width in WEIGHT_SHAPES:
+            shape = config.model.model_copy(update={"depth": depth, "width": width})
+            model = build_model(shape, seed=0)
+            num_bytes = 4 * sum(p.numel() for p in model.parameters())
+            for weights_format in ("lossless", "half"):
+                figures += _published(model, weights_format, num_bytes, config.wire.zstd_level)
+    finally:
+        ray.shutdown()
+    return figures
+
+
+def _published(
+    model: PolicyValueNet, weights_format: str, num_bytes: int, zstd_level: int
+) -> list[Figure]:
+    def pack() -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        return pack_weights(
+            model, 1, weights_format="half" if weights_format == "half" else "lossless",
+            zstd_level=zstd_level,
+        )  # fmt: skip
+
+    packed = pack()
+    name = f"{model.config.depth}x{model.config.width} {weights_format}"
+    reference = ray.put(packed)
+    return [
+        Figure(f"{name}: packed", packed.nbytes / 1e6, "MB", num_bytes / 1e6,
+               packed.nbytes / num_bytes),
+        Figure(f"{name}: packing", 1e3 * _seconds(pack), "ms"),
+        Figure(f"{name}: unpacking", 1e3 * _seconds(lambda: load_weights(model, packed)), "ms"),
+        Figure(f"{name}: put into the store", 1e3 * _seconds(lambda: ray.put(packed)), "ms"),
+        Figure(f"{name}: get from the store", 1e3 * _seconds(lambda: ray.get(reference)), "ms"),
+    ]  # fmt: skip
+
+
+def single_thread(config: Config) -> Config:
+    """The config on one core of a CPU, every epoch run, checked as a whole."""
+    values = config.model_dump()
+    values["learner"].update(device="cpu", amp="off", num_threads=1, target_kl=None)
+    return Config.model_validate(values).resolve_auto(num_cpus=1, num_gpus=0)
+
+
+def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], int]:
+    """Forward, a plain loss and backward on `size` rows of a rollout: no PPO, no optimizer."""
+    torch.set_num_threads(1)
+    model = build_model(config.model, seed=0)
+    rows = np.arange(size) % rollout.header.timesteps
+    boards, hands, scalars = (
+        torch.from_numpy(field.reshape(rollout.header.timesteps, -1)[rows])
+        for field in (rollout.boards, rollout.hands, rollout.scalars)
+    )
+
+    def loop() -> int:
+        model.zero_grad(set_to_none=True)
+        logits, values = model(boards, hands, scalars)
+        torch.autograd.backward(logits.logsumexp(1).mean() + values.square().mean())
+        return size
+
+    return loop
+
+
+def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
+    """Self-play on one core with fresh weights, and a network of its own for the bare loop."""
+    config = single_thread(config)
+    model = build_model(config.model, seed=config.run.seed)
+    self_play = SelfPlay(config, actor_id=0, incarnation=0)
+    self_play.set_weights(pack_weights(model, 0, weights_format="lossless", zstd_level=1))
+    return self_play, model
+
+
+def _bare_games(max_plies: int) -> Callable[[], int]:
+    """Random games with the rules library alone: moves generated and played, nothing else."""
+    rng = random.Random(0)
+
+    def loop() -> int:
+        board = Board()
+        for ply in range(max_plies):
+            moves = board.legal_moves()
+            if not moves:
+                return ply or 1
+            board.apply_move(moves[int(rng.random() * len(moves))])
+        return max_plies
+
+    return loop
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Least wall time of several calls."""
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _shape(config: Config) -> str:
+    return f"{config.model.depth}x{config.model.width}"
