@@ -9,6 +9,7 @@ import ray
 import torch
 from rsshogi.core import Board
 
+from keisei_ray import runtime
 from keisei_ray.bench.measure import Figure, against_bare
 from keisei_ray.config import Config
 from keisei_ray.learner import Learner
@@ -135,16 +136,15 @@ def wire(config: Config) -> list[Figure]:
 def broadcast(config: Config) -> list[Figure]:
     """Weights as published: bytes and time by size and format, and through the object store."""
     figures = []
-    ray.init(address="local", log_to_driver=False, include_dashboard=False)
-    try:
+    with runtime.connect(config):
         for depth, width in WEIGHT_SHAPES:
             shape = config.model.model_copy(update={"depth": depth, "width": width})
             model = build_model(shape, seed=0)
+            for parameter in model.parameters():  # As if trained: no weight is zero.
+                torch.nn.init.normal_(parameter, std=0.05)
             num_bytes = 4 * sum(p.numel() for p in model.parameters())
             for weights_format in ("lossless", "half"):
                 figures += _published(model, weights_format, num_bytes, config.wire.zstd_level)
-    finally:
-        ray.shutdown()
     return figures
 
 
