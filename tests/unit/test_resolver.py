@@ -25,6 +25,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "self_play.rollout_length": 20,
     "self_play.max_plies": 256,
     "self_play.random_opening_plies": 0,
+    "self_play.start_positions": ["4k4/9/4P4/9/9/9/9/9/4K4 b G2r2b 1"],
     "model.depth": 2,
     "model.width": 32,
     "model.activation": "silu",
@@ -234,6 +235,8 @@ def test_an_unknown_key_is_named_with_its_source_and_the_nearest_known(
 def test_a_key_without_its_section_is_found_in_the_sections(tmp_path: Path) -> None:
     assert "Did you mean 'learner.gamma'?" in error_of({"gama": 1}, "overrides", tmp_path)
     assert "Did you mean 'learner.gamma'?" in file_error(write(tmp_path, "gamma: 0.9"))
+    # As a whole path, model.depth would look more like it.
+    assert "Did you mean 'schedule.mode'?" in error_of({"mode": 1}, "overrides", tmp_path)
 
 
 @pytest.mark.parametrize("text", ["lerner: {}", "lerner:", "lerner: 3"])
@@ -317,7 +320,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "null", "---\n"])
 def test_an_empty_file_is_refused(text: str, tmp_path: Path) -> None:
-    assert "empty" in file_error(write(tmp_path, text))
+    assert "empty, expected" in file_error(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("text", ["- learner", "learner", "3", "[run, learner]"])
@@ -354,7 +357,7 @@ def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["run: {seed: 1}\nrun: {seed: 2}", "run: {seed: 1, seed: 2}"],
+    ["run: {seed: 1}\nrun: {seed: 2}", "run: {seed: 1, seed: 2}", "run: {seed: 1}\nrun.seed: 2"],
 )
 def test_a_key_given_twice_in_a_file_is_refused(text: str, tmp_path: Path) -> None:
     assert "given twice" in file_error(write(tmp_path, text))
