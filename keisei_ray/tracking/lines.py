@@ -90,6 +90,11 @@ class LinesView:
         if entry is not None:
             self._write(notice_line(entry))
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the view shows, at the time of the last event."""
+        return self._snapshot
+
     def close(self) -> None:
         """Write the final summary, if the run has ended."""
         if self._snapshot.ended is not None:

@@ -49,6 +49,11 @@ class TerminalView:
         if not self._live.is_started and self._snapshot.ended is None:
             self._live.start(refresh=True)
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the view shows, at the time of the last event."""
+        return self._snapshot
+
     def close(self) -> None:
         """Draw once more, give the terminal back, print the summary if the run has ended."""
         with self._closing:

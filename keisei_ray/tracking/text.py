@@ -83,8 +83,8 @@ class Trend:
 def resample(values: Sequence[float], width: int) -> list[float]:
     """At most `width` values: means of consecutive, nearly equal stretches."""
     count = len(values)
-    if count <= width:
-        return list(values)
+    if count <= width or width < 1:
+        return list(values[: max(0, width)])
     edges = [i * count // width for i in range(width + 1)]
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 

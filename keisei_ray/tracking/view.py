@@ -41,7 +41,7 @@ def render(
         glyphs: characters to draw with.
 
     Returns:
-        A renderable of lines, none longer than `width`.
+        A renderable of lines, none longer than `width` where that is at least 3.
     """
     inner = max(1, min(width, MAX_WIDTH) - 2)
     lines = [

@@ -6,15 +6,16 @@ import pytest
 from keisei_ray import metrics
 from tests.tracking_fakes import record
 
-CONTRACT = (
+KEYS = (
     "timestep, update, weights_version, wall_time_s, sps, sps_total, games_total, black_wins, "
     "white_wins, draws, truncated, game_length_mean, policy_loss, value_loss, entropy, "
     "approx_kl, clip_fraction, explained_variance, learning_rate, grad_norm, amp_dtype, "
     "amp_scale, amp_skipped, policy_lag_mean, policy_lag_max, batch_timesteps, "
     "rollout_bytes_raw, rollout_bytes_wire, weights_bytes_wire, collect_time_s, update_time_s, "
     "publish_time_s, wait_time_s, actors_alive, actor_restarts"
-).split(", ")
+)
 """The keys of metrics.jsonl that scripts rely on, in their order."""
+CONTRACT = KEYS.split(", ")
 
 
 def test_names_and_order_are_the_contract() -> None:
