@@ -185,7 +185,7 @@ def _check_meta(meta: Mapping[str, Scalar]) -> None:
 def _view(buffer: Buffer) -> memoryview:
     """The buffer's bytes as one flat view."""
     if isinstance(buffer, np.ndarray) and buffer.dtype == np.uint8:
-        buffer = np.ascontiguousarray(buffer).reshape(-1).data
+        buffer = buffer.data
     if not isinstance(buffer, bytes | bytearray | memoryview):
         raise ForeignBufferError(f"a {type(buffer).__name__} is not a packed buffer of bytes.")
     view = memoryview(buffer)

@@ -152,7 +152,7 @@ def test_every_truncation_and_anything_appended_is_a_named_error():
     whole = small().tobytes()
     for size in range(len(whole)):
         with pytest.raises(DamagedBufferError):
-            codec.unpack(whole[:size], "rollout")
+            codec.unpack(np.frombuffer(whole[:size], np.uint8), "rollout")
         with pytest.raises(DamagedBufferError):
             codec.peek(whole[:size], "rollout")
     for extra in (b"\0", whole):
@@ -212,41 +212,50 @@ FIELD = ["a", "<i2", [2, 3], False]
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"fields": None},
-        {"fields": {"a": 1}},
-        {"fields": ["a"]},
-        {"fields": [FIELD, FIELD]},
-        {"fields": [["a", "<i2", [2, 3]]]},
-        {"fields": [[1, "<i2", [2, 3], False]]},
-        {"fields": [["a", "|O", [2, 3], False]]},
-        {"fields": [["a", "<M8[s]", [2, 3], False]]},
-        {"fields": [["a", ["<i2"], [2, 3], False]]},
-        {"fields": [["a", ">i2", [2, 3], False]]},
-        {"fields": [["a", "<i2", [2, -3], False]]},
-        {"fields": [["a", "<i2", [2, 1.5], False]]},
-        {"fields": [["a", "<i2", [True, 6], False]]},
-        {"fields": [["a", "<i2", 6, False]]},
-        {"fields": [["a", "<i2", [1] * 33, False]]},
-        {"fields": [["a", "<i2", [2, 3], 1]]},
-        {"raw_bytes": 19},
-        {"raw_bytes": "18"},
-        {"meta": None},
-        {"meta": {"x": [1]}},
-        {"meta": {"x": {"y": 1}}},
-        {"meta": {"x": b"1"}},
-        {"meta": {"x": msgpack.Timestamp(1)}},
-        {"checksum": "text"},
-        {"checksum": bytes(16)},
-        {"payload_bytes": 1},
-        {"payload_bytes": None},
+        ({"fields": None}, "lacks fields"),
+        ({"fields": {"a": 1}}, "lacks fields"),
+        ({"fields": ["a"]}, "field 'a' is not"),
+        ({"fields": [["a", "<i2", [2, 3]]]}, "is not [name, dtype, shape, shuffled]"),
+        ({"fields": [FIELD, FIELD]}, "no name of its own"),
+        ({"fields": [[1, "<i2", [2, 3], False]]}, "no name of its own"),
+        ({"fields": [["a", "<i2", [2, 3], 1]]}, "no shuffle flag"),
+        ({"fields": [["a", "|O", [2, 3], False]]}, "dtype '|O'"),
+        ({"fields": [["a", "<M8[s]", [2, 3], False]]}, "dtype '<M8[s]'"),
+        ({"fields": [["a", ["<i2"], [2, 3], False]]}, "dtype ['<i2']"),
+        ({"fields": [["a", ">i2", [2, 3], False]]}, "dtype '>i2'"),
+        ({"fields": [["a", "<i2", [2, -3], False]]}, "expected sizes >= 0"),
+        ({"fields": [["a", "<i2", [2, 1.5], False]]}, "expected sizes >= 0"),
+        ({"fields": [["a", "<i2", [True, 6], False]]}, "expected sizes >= 0"),
+        ({"fields": [["a", "<i2", 6, False]]}, "up to 32 sizes"),
+        ({"fields": [["a", "<i2", [1] * 33, False]]}, "up to 32 sizes"),
+        ({"raw_bytes": 19}, "raw_bytes = 19, its fields take 18"),
+        ({"raw_bytes": "18"}, "raw_bytes = '18'"),
+        ({"meta": None}, "lacks fields, meta"),
+        ({"meta": {"x": [1]}}, "'x' = [1] is not a named scalar"),
+        ({"meta": {"x": {"y": 1}}}, "not a named scalar"),
+        ({"meta": {"x": b"1"}}, "not a named scalar"),
+        ({"meta": {"x": msgpack.Timestamp(1)}}, "not a named scalar"),
+        ({"checksum": "text"}, "or checksum"),
+        ({"checksum": bytes(16)}, "does not match its checksum"),
+        ({"payload_bytes": 1}, "expected 1: truncated"),
+        ({"payload_bytes": None}, "expected None"),
     ],
     ids=str,
 )
-def test_a_header_that_contradicts_itself_is_damage_whatever_its_digests(changes):
-    with pytest.raises(DamagedBufferError):
+def test_a_header_that_contradicts_itself_is_damage_whatever_its_digests(changes, message):
+    with pytest.raises(DamagedBufferError) as refusal:
         codec.unpack(forge(changes), "rollout")
+    assert message in str(refusal.value)
+
+
+def test_a_header_longer_than_the_buffer_or_the_limit_is_damage():
+    whole = small().tobytes()
+    for size, extra in ((len(whole), 0), (codec.MAX_HEADER_BYTES + 1, 8 << 20), (2**32 - 1, 0)):
+        lying = whole[:4] + size.to_bytes(4, "little") + whole[8:] + bytes(extra)
+        with pytest.raises(DamagedBufferError, match=f"claims a header of {size}"):
+            codec.peek(lying, "rollout")
 
 
 @pytest.mark.parametrize("head", [b"", b"\xc1", b"\x93\x01", b"\x81\x90\x01", b"\x01", b"\x80"])
@@ -385,6 +394,9 @@ def test_a_sound_buffer_with_a_header_that_is_no_rollouts_is_refused(change, mes
     forged = codec.pack("rollout", meta | change, arrays, zstd_level=1)
     with pytest.raises(RolloutFormatError, match=message):
         unpack_rollout(forged)
+    if change != {"T": 4}:  # That one contradicts the arrays, which peek does not see.
+        with pytest.raises(RolloutFormatError, match=message):
+            peek_rollout(forged)
 
 
 def test_a_rollout_with_a_missing_field_is_refused_by_name():
