@@ -7,6 +7,7 @@ an actor wraps it (`actors.py`), a test calls it.
 
 import io
 import math
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,10 +32,18 @@ from keisei_ray.gradients import ParallelGradients
 from keisei_ray.model import architecture_digest, build_model
 from keisei_ray.reports import UpdateReport
 from keisei_ray.rollout import Rollout
-from keisei_ray.weights import digest, load_arrays, pack_weights, state_arrays
+from keisei_ray.weights import (
+    MODEL_FILE,
+    check_architecture,
+    digest,
+    load_arrays,
+    pack_weights,
+    read_model_file,
+    read_model_metadata,
+    state_arrays,
+)
 from keisei_ray.wire import unpack_rollout
 
-MODEL_FILE = "model.safetensors"
 LEARNER_FILE = "learner.pt"
 
 KL_STOP_FACTOR = 1.5
@@ -174,25 +183,41 @@ class Learner:
     def load_state_files(self, files: Mapping[str, bytes]) -> None:
         """Continues from `state_files` of a learner with the same model section.
 
+        Settings of the optimizer stay this configuration's.
+
         Raises:
             CheckpointError: a file is missing, unreadable, or of another architecture.
         """
+        c = self._config.learner
         for name in (MODEL_FILE, LEARNER_FILE):
             if name not in files:
                 raise CheckpointError(f"the checkpoint has no {name}; it cannot be resumed from.")
-        load_arrays(self.model, read_model_file(files[MODEL_FILE]))
+        arrays = read_model_file(files[MODEL_FILE])
+        metadata = read_model_metadata(files[MODEL_FILE])
+        check_architecture(self.model, metadata.get("architecture", ""))
+        load_arrays(self.model, arrays)
         try:
             state = torch.load(
                 io.BytesIO(files[LEARNER_FILE]), map_location=self._device, weights_only=True
             )
             self._optimizer.load_state_dict(state["optimizer"])
+            for group in self._optimizer.param_groups:
+                group.update(eps=c.adam_eps, weight_decay=c.weight_decay)
             if state["scaler"] and self._scaler.is_enabled():
                 self._scaler.load_state_dict(state["scaler"])
             self._generator.set_state(state["generator"].cpu())
             self.weights_version = int(state["weights_version"])
-        except (KeyError, ValueError, RuntimeError, EOFError, TypeError) as error:
+        except (
+            KeyError,
+            ValueError,
+            RuntimeError,
+            EOFError,
+            TypeError,
+            pickle.UnpicklingError,
+        ) as error:
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
             raise CheckpointError(
-                f"{LEARNER_FILE} does not fit this configuration: {error}. Resume with the "
+                f"{LEARNER_FILE} does not fit this configuration ({cause}). Resume with the "
                 "model and learner sections it was saved with."
             ) from error
 
@@ -334,19 +359,6 @@ def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
         remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
     final = config.lr_final_fraction
     return config.learning_rate * (final + (1.0 - final) * remaining)
-
-
-def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights by name from `model.safetensors`.
-
-    Raises:
-        CheckpointError: not a safetensors file.
-    """
-    try:
-        tensors = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{MODEL_FILE} is not a safetensors file: {error}") from error
-    return {name: tensor.to(torch.float32).numpy() for name, tensor in tensors.items()}
 
 
 def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:

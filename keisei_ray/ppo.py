@@ -64,7 +64,8 @@ def ppo_sums(
     value_loss = 0.5 * (values - value_targets).square().sum()
     entropy = -(log_probs.exp() * log_probs).sum()
     with torch.no_grad():
-        approx_kl = (ratio - 1 - log_ratio).sum()
+        # expm1, because ratio - 1 in float32 has no digits left where the ratio is close to 1.
+        approx_kl = (log_ratio.expm1() - log_ratio).sum()
         clipped = ((ratio - 1).abs() > clip_coef).float().sum()
     return PPOSums(
         loss=policy_loss + vf_coef * value_loss - ent_coef * entropy,

@@ -64,7 +64,7 @@ class UpdateReport:
     policy_lag_mean: float
     policy_lag_max: int
     first_log_ratio: float
-    """|mean log ratio| of the first minibatch; 0 within float error when the lag is 0."""
+    """Root mean square log ratio of the first minibatch; 0 within float error when lag is 0."""
     optimizer_steps: int
     update_time_s: float
     publish_time_s: float

@@ -7,12 +7,14 @@ that acts is then not quite the policy that is updated.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.torch
 import torch
 
 from keisei_ray import codec
@@ -21,6 +23,9 @@ from keisei_ray.model import PolicyValueNet, architecture_digest
 
 WeightsFormat = Literal["lossless", "half"]
 KIND = "weights"
+
+MODEL_FILE = "model.safetensors"
+"""The checkpoint's file with the weights."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +91,30 @@ def load_weights(model: PolicyValueNet, buffer: codec.Buffer) -> WeightsInfo:
     """
     header, arrays = codec.unpack(buffer, KIND)
     info = _info(header)
+    check_architecture(model, info.architecture)
     load_arrays(model, {name: array.astype(np.float32) for name, array in arrays.items()})
     return info
+
+
+def check_architecture(model: PolicyValueNet, architecture: str) -> None:
+    """Names and shapes alone do not tell: ReLU and SiLU networks have the same ones.
+
+    Raises:
+        CheckpointError: `architecture` is not the digest of the model's config.
+    """
+    own = architecture_digest(model.config)
+    if architecture != own:
+        raise CheckpointError(
+            f"weights of another architecture: digest {architecture}, expected {own}. "
+            "Use the model section they were trained with."
+        )
 
 
 def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Overwrites the model's weights in place from named arrays.
 
     Raises:
-        CheckpointError: a name or a shape is not this architecture's.
+        CheckpointError: a name or a shape is not this architecture's; nothing has changed.
     """
     own = model.state_dict()
     if own.keys() != arrays.keys():
@@ -104,13 +124,43 @@ def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float
             "Use the model section they were trained with."
         )
     for name, tensor in own.items():
-        array = arrays[name]
-        if tuple(tensor.shape) != array.shape:
+        if tuple(tensor.shape) != arrays[name].shape:
             raise CheckpointError(
-                f"weights of another architecture: {name} has shape {array.shape}, expected "
+                f"weights of another architecture: {name} has shape {arrays[name].shape}, expected "
                 f"{tuple(tensor.shape)}. Use the model section they were trained with."
             )
-        tensor.copy_(torch.from_numpy(np.array(array)))
+    for name, tensor in own.items():
+        tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights by name from `model.safetensors`.
+
+    Raises:
+        CheckpointError: not a safetensors file, or not the weights its digest names.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{MODEL_FILE} is not a safetensors file: {error}") from error
+    arrays = {name: tensor.to(torch.float32).numpy() for name, tensor in tensors.items()}
+    named = read_model_metadata(content).get("weights_digest")
+    if named != (found := digest(arrays)):
+        raise CheckpointError(
+            f"{MODEL_FILE} holds weights of digest {found}, its metadata names {named}."
+        )
+    return arrays
+
+
+def read_model_metadata(content: bytes) -> dict[str, str]:
+    """What `Learner.state_files` says of the weights in a sound `model.safetensors`.
+
+    weights_version, weights_digest, architecture, and model: its section as JSON. Empty for a
+    file of another writer.
+    """
+    size = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    return metadata
 
 
 def _info(header: Mapping[str, object]) -> WeightsInfo:
