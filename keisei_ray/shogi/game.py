@@ -27,9 +27,6 @@ from keisei_ray.shogi.rules import (
 STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
 """The usual start of a game."""
 
-_MAX_OPENINGS = 1000
-"""Openings drawn before a start position from which they all end the game is given up."""
-
 
 class Game:
     """One game in play.
@@ -158,12 +155,9 @@ def open_game(
 ) -> Game:
     """A game after 0..`random_opening_plies` uniformly random plies.
 
-    An opening that would end the game is drawn again.
-
-    Raises:
-        ValueError: hardly any opening from this start position leaves a game to play.
+    An opening that would end the game is drawn again; one of no plies never does.
     """
-    for _ in range(_MAX_OPENINGS):
+    while True:
         game = Game(sfen, max_plies=max_plies, index=index)
         if random_opening_plies == 0:
             return game
@@ -171,10 +165,6 @@ def open_game(
         plies = (game.play(int(rng.integers(len(game.legal)))) for _ in range(game.opening_plies))
         if all(verdict is None for verdict in plies):
             return game
-    raise ValueError(
-        f"random_opening_plies = {random_opening_plies}: {_MAX_OPENINGS} random openings from "
-        f"'{sfen}' all ended the game. Use fewer plies, 0 for none."
-    )
 
 
 def replay_game(sfen: str, usi_moves: Iterable[str], *, max_plies: int, index: int = 0) -> Game:

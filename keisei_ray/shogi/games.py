@@ -43,6 +43,7 @@ def _hand_slots() -> npt.NDArray[np.int64]:
     return np.where(piece_types > _PROMOTED, piece_types - _PROMOTED, piece_types) - 1
 
 
+_LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
 _HAND_SLOTS = _hand_slots()
 _CODE_VALUES = np.array(PIECE_VALUES + PIECE_VALUES[1:], dtype=np.int32)
 _PROMOTION_GAINS = np.zeros(1 + 2 * NUM_PIECE_TYPES, dtype=np.int32)
@@ -173,6 +174,8 @@ class Games:
         self._values = np.zeros(n * _MAX_LEGAL_MOVES, dtype=np.uint16)
         self._legal_mask = np.zeros((n, NUM_ACTIONS), dtype=np.bool_)
         self._lanes = np.arange(n)
+        self._first_cell = self._lanes * 81
+        self._first_hand = self._lanes * (2 * NUM_HAND_TYPES)
         self._legal_counts = np.zeros(n, dtype=np.int64)
         self._legal_lanes = np.zeros(0, dtype=np.int64)
 
@@ -315,15 +318,16 @@ class Games:
         """Plays 16-bit moves [N] on boards, hands, turns and plies, and turns the view."""
         origin, target, is_drop, promotes = self._decoded(values, self.turns)
         cells, hands = self.boards.ravel(), self.hands.ravel()
-        first_cell, first_hand = self._lanes * 81, self._lanes * (2 * NUM_HAND_TYPES)
-        target_cell = first_cell + target
-        origin_cell = np.where(is_drop, target_cell, first_cell + origin)
+        target_cell = self._first_cell + target
+        origin_cell = np.where(is_drop, target_cell, self._first_cell + origin)
         captured = cells[target_cell]
         piece = np.where(is_drop, origin, cells[origin_cell]) + _PROMOTED * promotes
         cells[origin_cell] = 0
         cells[target_cell] = piece
-        hands[first_hand + _HAND_SLOTS[captured]] += captured != 0
-        hands[first_hand + np.where(is_drop, origin - 1, 0)] -= is_drop
+        hands[self._first_hand + _HAND_SLOTS[captured]] += captured != 0
+        if is_drop.any():
+            dropping = np.flatnonzero(is_drop)
+            hands[self._first_hand[dropping] + origin[dropping] - 1] -= 1
 
         np.take(SWAP_CODES, self.boards[:, ::-1], out=self._spare_boards)
         self._spare_hands[:, :NUM_HAND_TYPES] = self.hands[:, NUM_HAND_TYPES:]
@@ -418,5 +422,5 @@ class Games:
         self._legal_counts = np.array(counts)
         np.cumsum(self._legal_counts, out=self.legal_offsets[1:])
         self._legal_lanes = np.repeat(self._lanes, self._legal_counts)
-        movers = self.turns.astype(np.int64)[self._legal_lanes]
-        self.legal_labels = LABEL_OF_MOVE.ravel()[(movers << 16) + self._values[:offset]]
+        first_entry = np.repeat(self.turns * np.int64(1 << 16), self._legal_counts)
+        self.legal_labels = _LABEL_OF_MOVE[first_entry + self._values[:offset]]
