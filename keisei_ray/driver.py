@@ -2,7 +2,7 @@
 
 One thread, one place that waits. What is under way, who ends it, who owns the result:
 
-    actor starting    its `ready` answers, or Ray reports its death      nothing to own
+    actor starting    its `start` answers, or Ray reports its death      nothing to own
     rollout in play   `collect` returns, or Ray reports its death        report, rollout: driver's
     update            `update` returns, or Ray reports its death         report, weights, state: all
                                                                          the driver's
@@ -16,18 +16,23 @@ any rollout that would be too old for the next one, so the lag never exceeds its
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, RayError
 
 from keisei_ray import checkpoint, metrics
-from keisei_ray.actors import Ref, new_learner_actor, remote_cause
+from keisei_ray.actors import Ref, remote_cause
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
-from keisei_ray.errors import ClusterError, KeiseiError, RejectedRolloutsError, UserError
+from keisei_ray.errors import (
+    CheckpointError,
+    KeiseiError,
+    RejectedRolloutsError,
+    UserError,
+)
 from keisei_ray.events import (
     ActorLost,
     ActorReady,
@@ -39,17 +44,17 @@ from keisei_ray.events import (
     RolloutRejected,
     UpdateFinished,
 )
-from keisei_ray.fleet import DeathBudget, Fleet, Member
+from keisei_ray.fleet import Fleet, Member
+from keisei_ray.learner_link import DEATHS, POLL_S, LearnerLink, Published, StopRequested
 from keisei_ray.progress import Interval, Progress
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.5
-"""The longest the loop waits before it looks at the stop request again."""
 PROGRESS_FILE = "progress.json"
 CONFIG_FILE = "config.json"
+CHECKPOINTS_DIR = "checkpoints"
 
 
 @dataclass
@@ -67,15 +72,6 @@ class Arrived:
 
     report: CollectReport
     rollout: Ref
-
-
-@dataclass
-class Published:
-    """What the learner last published; the newest state, wherever the learner is."""
-
-    version: int
-    weights: Ref
-    state: Ref
 
 
 class Driver:
@@ -103,13 +99,12 @@ class Driver:
         """
         self.config = config
         self.bus = bus
-        self.checkpoints_dir = run_dir / "checkpoints"
+        self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
         self.progress = (
             Progress.from_json(resume.files[PROGRESS_FILE].decode()) if resume else Progress()
         )
         self.last_checkpoint = resume.path if resume else None
         self._resume = resume
-        self._cluster = cluster
         self._should_stop = should_stop
         self._clock = clock
         self._fleet = Fleet(
@@ -119,9 +114,12 @@ class Driver:
             next_incarnation=self.progress.next_incarnation,
             clock=clock,
         )
-        limits = config.cluster
-        self._learner_budget = DeathBudget(
-            "the learner", limits.max_actor_deaths, limits.death_window_s, clock
+        self._learner = LearnerLink(
+            config,
+            bus,
+            num_cpus=learner_cpus(cluster),
+            should_stop=should_stop,
+            clock=clock,
         )
         self._checkpoint_due = Interval(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
@@ -137,12 +135,22 @@ class Driver:
     def run(self) -> None:
         """Trains until `total_timesteps` or a stop request, then saves.
 
+        On every way out its actors are gone, and what was learnt up to the last finished update
+        is saved; only a KeyboardInterrupt does not wait for that.
+
         Raises:
             ActorLostError: an actor died too often.
-            KeiseiError, RayError: whatever an actor raised and no restart can put right. What was
-                learnt up to the last finished update is saved on every way out.
+            KeiseiError, RayError: whatever an actor raised and no restart can put right.
         """
-        self._start_learner()
+        try:
+            self._start_learner()
+            self._train()
+        except StopRequested:
+            logger.info("stopped before the learner was up: nothing to save")
+        finally:
+            self._dismiss()
+
+    def _train(self) -> None:
         try:
             while not self._is_finished() and not self._should_stop():
                 self._fleet.start_waiting()
@@ -156,25 +164,34 @@ class Driver:
                     else:
                         self._finish_start(ref)
                 self._replace_overdue()
+        except StopRequested:
+            pass  # The newest finished update outlived its learner.
         except KeyboardInterrupt:
             raise  # Asked twice: now means now.
         except BaseException:
             self._save_what_there_is()
             raise
+        if self._should_stop():
+            self.bus.publish(Notice("asked to stop: saving; ask again to leave without", "WARNING"))
         self._tick()
         self.save()
+
+    def _dismiss(self) -> None:
+        """Ends every actor of this run, whatever it is doing."""
+        self._fleet.dismiss()
+        self._learner.dismiss()
 
     def save(self) -> None:
         """Saves the newest finished update, once."""
         if self._saved_timestep == self.progress.timestep:
             return
         progress = self.progress
-        files: dict[str, bytes] = dict(ray.get(self._published.state))
+        files: dict[str, bytes] = dict(ray.get(self._learner.published.state))
         files[PROGRESS_FILE] = progress.to_json().encode()
         files[CONFIG_FILE] = self.config.model_dump_json(indent=2).encode()
         info: dict[str, str | int | float | bool | None] = {
             "weights_version": progress.weights_version,
-            "weights_digest": self._digest,
+            "weights_digest": self._learner.digest,
             "model": self.config.model.model_dump_json(),
         }
         path = checkpoint.save(self.checkpoints_dir, progress.timestep, files, info)
@@ -191,8 +208,7 @@ class Driver:
         remaining = self.config.run.total_timesteps - self.progress.timestep
         updates = -(-remaining // self.config.timesteps_per_update)
         limit = self._rollouts_per_update * min(self.config.effective_max_lag + 1, updates)
-        unconsumed = [arrived for batch, _ in self._updating.values() for arrived in batch]
-        unconsumed += self._arrived
+        unconsumed = self._unconsumed()
         # Lockstep: one rollout of every actor in each update, never two of one.
         is_lockstep = self.config.schedule.mode == "lockstep"
         excluded = {a.report.header.actor_id for a in unconsumed if is_lockstep}
@@ -200,10 +216,13 @@ class Driver:
             member = self._fleet.take_idle(excluded)
             if member is None:
                 return
-            report, rollout = member.handle.collect.options(num_returns=2).remote(
-                self._published.weights
-            )
-            self._in_play[report] = InPlay(member, self._published.version, rollout)
+            newest = self._learner.published
+            report, rollout = member.handle.collect.options(num_returns=2).remote(newest.weights)
+            self._in_play[report] = InPlay(member, newest.version, rollout)
+
+    def _unconsumed(self) -> list[Arrived]:
+        """Rollouts that were delivered and whose update has not finished."""
+        return [a for batch, _ in self._updating.values() for a in batch] + self._arrived
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all there."""
@@ -211,17 +230,16 @@ class Driver:
         if self._updating or len(self._arrived) < count:
             return
         # In play with weights that will be too old after this update: it waits for them.
-        oldest_allowed = self._published.version + 1 - self.config.effective_max_lag
+        oldest_allowed = self._learner.published.version + 1 - self.config.effective_max_lag
         if any(flight.version < oldest_allowed for flight in self._in_play.values()):
             return
         self._arrived.sort(key=lambda a: a.report.header.weights_version)  # stable: by arrival
         batch, self._arrived = self._arrived[:count], self._arrived[count:]
         # Within an update the order is the actors', so that timing cannot change the sums.
         batch.sort(key=lambda a: (a.report.header.weights_version, a.report.header.actor_id))
-        report, weights, state = self._learner.update.options(num_returns=3).remote(
-            self.progress.timestep, *(arrived.rollout for arrived in batch)
+        report, published = self._learner.update(
+            self.progress.timestep, [arrived.rollout for arrived in batch]
         )
-        published = Published(self._published.version + 1, weights, state)
         self._updating[report] = (batch, published)
         self._waited = self._clock() - self._idle_since
 
@@ -258,7 +276,8 @@ class Driver:
             return
         self._fleet.give_back(flight.member)
         self.progress.collect(report.header)
-        if self.progress.is_duplicate(report.header):
+        waiting = [arrived.report.header for arrived in self._unconsumed()]
+        if self.progress.is_duplicate(report.header) or report.header in waiting:
             self._reject(report, "delivered before")
             return
         self._arrived.append(Arrived(report, flight.rollout))
@@ -274,22 +293,19 @@ class Driver:
         batch, published = self._updating.pop(ref)
         try:
             report: UpdateReport = ray.get(ref)
-        except RayActorError as error:
+        except DEATHS as error:
             self._arrived = batch + self._arrived
-            self._restart_learner(error)
+            self._learner.relaunch(error)
+            self._idle_since = self._clock()
             return
-        except RayTaskError as error:
-            cause = remote_cause(error)
-            if not isinstance(cause, RejectedRolloutsError):
-                raise cause from error
-            for index, arrived in enumerate(batch):
-                if index in cause.causes:
-                    self._reject(arrived.report, cause.causes[index])
-            kept = [a for index, a in enumerate(batch) if index not in cause.causes]
+        except RayError as error:
+            bad = _rejected(error, len(batch))
+            for index, cause in bad.items():
+                self._reject(batch[index].report, cause)
+            kept = [a for index, a in enumerate(batch) if index not in bad]
             self._arrived = kept + self._arrived
             return
-        self._published = published
-        self._digest = report.weights_digest
+        self._learner.adopt(published, report.weights_digest)
         self._record(report, [arrived.report for arrived in batch])
         if self._checkpoint_due.is_due(self.progress.timestep):
             self.save()
@@ -298,7 +314,6 @@ class Driver:
         """Counts an update's timesteps and games, once, and tells the world."""
         progress = self.progress
         games = [game for c in collected for game in c.games]
-        collect_time_s = sum(c.collect_time_s for c in collected)
         progress.consume([c.header for c in collected], games)
         progress.finish_update(report.weights_version)
         self._tick()
@@ -335,49 +350,17 @@ class Driver:
 
     def _start_learner(self) -> None:
         """Brings the learner up before any actor: what cannot be built is known at once."""
-        info = self._launch_learner(self._resume.files if self._resume else None)
-        digest, weights, state = self._learner.publish.options(num_returns=3).remote()
-        self._digest = ray.get(digest)
-        self._published = Published(self.progress.weights_version, weights, state)
+        resume = self._resume
+        info = self._learner.launch(self.progress.weights_version, resume.files if resume else None)
+        if resume and self._learner.digest != resume.info.get("weights_digest"):
+            raise CheckpointError(
+                f"{resume.path} gives weights with digest {self._learner.digest}, its manifest "
+                f"says {resume.info.get('weights_digest')}. Resume from another checkpoint."
+            )
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )
         self._idle_since = self._clock()
-
-    def _launch_learner(self, state: Mapping[str, bytes] | Ref | None) -> ProcessInfo:
-        """A learner actor that answers and, if `state` is given, has continued from it.
-
-        Blocks for its start. It is tried again when its process dies, within its budget.
-        """
-        needs_gpu = self.config.learner.device == "cuda"
-        timeout_s = self.config.cluster.start_timeout_s
-        while True:
-            self._learner = new_learner_actor(self.config, num_cpus=learner_cpus(self._cluster))
-            try:
-                info: ProcessInfo = ray.get(self._learner.start.remote(), timeout=timeout_s)
-                if state is not None:
-                    ray.get(self._learner.restore.remote(state))
-                return info
-            except RayActorError as error:
-                self._count_learner_death(error)
-            except RayTaskError as error:
-                raise remote_cause(error) from error
-            except GetTimeoutError as error:
-                raise ClusterError(
-                    f"the learner did not answer within {timeout_s:g} s of its start. Is a node "
-                    f"with {'a free GPU' if needs_gpu else 'a free CPU'} up? Raise "
-                    "cluster.start_timeout_s if the cluster is slow."
-                ) from error
-
-    def _restart_learner(self, error: RayActorError) -> None:
-        """A new learner from the newest finished update; the rollouts it had are given again."""
-        self._count_learner_death(error)
-        self._launch_learner(self._published.state)
-        self._idle_since = self._clock()
-
-    def _count_learner_death(self, error: RayActorError) -> None:
-        left = self._learner_budget.spend(error)
-        self.bus.publish(ActorLost(None, 0, str(error), left))
 
     def _replace(self, member: Member, error: BaseException) -> None:
         """A dead or failing self-play actor: its unfinished rollout never existed."""
@@ -415,3 +398,20 @@ class Driver:
         now = self._clock()
         self.progress.add_wall_time(now - self._last_tick)
         self._last_tick = now
+
+
+def _rejected(error: RayError, size: int) -> dict[int, str]:
+    """Which of an update's `size` rollouts cannot be used: index -> cause.
+
+    Raises:
+        Exception: what the learner raised, if it was about something else.
+    """
+    cause = remote_cause(error)
+    if isinstance(cause, RejectedRolloutsError):
+        return cause.causes
+    if isinstance(cause, ObjectLostError):
+        # A node died with a rollout that lay there; Ray does not say which.
+        return dict.fromkeys(range(size), f"lost with its node: {cause}")
+    if cause is error:
+        raise error
+    raise cause from error

@@ -36,7 +36,11 @@ class Member:
 
 
 class DeathBudget:
-    """How often something may die: at most `limit` times within `window_s` seconds."""
+    """How often something may die.
+
+    At most `limit` times within `window_s` seconds, and `limit` times in a row without having
+    answered, however long each start took.
+    """
 
     def __init__(self, what: str, limit: int, window_s: float, clock: Callable[[], float]) -> None:
         self._what = what
@@ -44,6 +48,11 @@ class DeathBudget:
         self._window_s = window_s
         self._clock = clock
         self._deaths: deque[float] = deque()
+        self._in_a_row = 0
+
+    def answered(self) -> None:
+        """It is up: what it died of before counts only within the window."""
+        self._in_a_row = 0
 
     def spend(self, cause: BaseException) -> int:
         """Counts a death; returns how many more are allowed within the window.
@@ -53,13 +62,16 @@ class DeathBudget:
         """
         now = self._clock()
         self._deaths.append(now)
+        self._in_a_row += 1
         while now - self._deaths[0] > self._window_s:
             self._deaths.popleft()
-        left = self._limit - len(self._deaths)
+        deaths = max(len(self._deaths), self._in_a_row)
+        left = self._limit - deaths
         if left < 0:
+            when = f"in {self._window_s:g} s" if deaths == len(self._deaths) else "in a row"
             raise ActorLostError(
-                f"{self._what} died {len(self._deaths)} times in {self._window_s:g} s (limit "
-                f"{self._limit}). Last cause: {type(cause).__name__}: {cause}"
+                f"{self._what} died {deaths} times {when} (limit {self._limit}). "
+                f"Last cause: {type(cause).__name__}: {cause}"
             ) from cause
         return left
 
@@ -88,6 +100,7 @@ class Fleet:
         self._next_incarnation = next_incarnation
         self._clock = clock
         self._waiting: deque[int] = deque(range(config.self_play.num_actors))
+        self._members: dict[int, Member] = {}
         self._starting: dict[Ref, Member] = {}
         self._idle: deque[Member] = deque()
         self._num_collecting = 0
@@ -121,11 +134,14 @@ class Fleet:
                 self._config, actor_id, incarnation, num_cpus=self._num_cpus
             )
             member = Member(actor_id, incarnation, handle, self._clock())
+            self._members[actor_id] = member
             self._starting[handle.start.remote()] = member
 
     def started(self, ref: Ref) -> None:
         """The actor that answered with `ref` is idle from now on."""
-        self._idle.append(self._starting.pop(ref))
+        member = self._starting.pop(ref)
+        self._budgets[member.actor_id].answered()
+        self._idle.append(member)
 
     def starting_member(self, ref: Ref) -> Member:
         """Who will answer with `ref`."""
@@ -150,6 +166,12 @@ class Fleet:
         self._num_collecting -= 1
         self._idle.append(member)
 
+    def dismiss(self) -> None:
+        """Ends every actor, whatever it is doing. The fleet is of no use afterwards."""
+        for member in self._members.values():
+            ray.kill(member.handle)
+        self._members.clear()
+
     def replace(self, member: Member, error: BaseException) -> int:
         """Buries an actor and queues its next incarnation.
 
@@ -168,6 +190,6 @@ class Fleet:
             else:
                 self._num_collecting -= 1
         # It may be alive and only failing: one incarnation at a time.
-        ray.kill(member.handle)
+        ray.kill(self._members.pop(member.actor_id).handle)
         self._waiting.append(member.actor_id)
         return self._budgets[member.actor_id].spend(remote_cause(error))

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ GIB = 2**30
 LEARNER_CPUS = 1.0
 """Reserved for the learner; on one CPU the actors share what is left of it."""
 MIN_ACTOR_CPUS = 0.001
+CONNECT_TIMEOUT_S = 10.0
+"""In which a cluster must accept a connection."""
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
 
@@ -55,6 +59,12 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
     """
     c = config.cluster
     address = c.address or environ.get("RAY_ADDRESS") or "local"
+    if ray.is_initialized():
+        raise ClusterError(
+            "this process is connected to a Ray cluster already, expected none. Leave it by "
+            "ray.shutdown() first."
+        )
+    _check_reachable(address)
     # Our workers need no GPU mask from Ray: the shells set their own.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, object] = {
@@ -102,15 +112,39 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Refuses an address where nobody listens; Ray itself would try for two minutes.
+
+    Raises:
+        ClusterError: it is not host:port, or no connection can be made.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ClusterError(
+            f"cluster.address (or RAY_ADDRESS) = {address!r}, expected host:port, auto or local. "
+            "`ray start --head` prints it."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"nobody answers at cluster.address (or RAY_ADDRESS) = {address}: {error}. "
+            "Check it, and that the cluster is up."
+        ) from error
+
+
 def actor_cpus(config: Config, cluster: Cluster) -> float:
     """CPUs that Ray reserves for each self-play actor.
 
     An equal share of what the learner leaves, at most one: 32 actors fit on 2 cores as on 64.
-    A share is a reservation, not a limit: the operating system divides the cores.
+    A whole number of shares make up a CPU, so that no node has a part left over that fits
+    nobody. A share is a reservation, not a limit: the operating system divides the cores.
     """
     free = max(cluster.num_cpus - learner_cpus(cluster), MIN_ACTOR_CPUS)
-    share = min(1.0, free / config.self_play.num_actors)
-    return max(MIN_ACTOR_CPUS, int(share * 1000) / 1000)
+    actors_per_cpu = math.ceil(config.self_play.num_actors / free)
+    return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
 
 
 def learner_cpus(cluster: Cluster) -> float:

@@ -5,7 +5,8 @@ driver or the configuration should.
 """
 
 import contextlib
-import logging
+import itertools
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,18 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from keisei_ray import checkpoint, runtime
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config, ModelConfig
-from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
-from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.driver import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, Driver
+from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted
 from keisei_ray.files import write_atomically
 from keisei_ray.tracking import build_subscribers, logs
-
-logger = logging.getLogger(__name__)
 
 RUNS_DIR = "runs"
 CLOSE_TIMEOUT_S = 20.0
@@ -44,7 +44,10 @@ class Outcome:
 
 
 class StopRequest:
-    """The first interrupt asks the run to stop and save; the second stops it where it is."""
+    """The first signal asks the run to stop and save; the second stops it where it is.
+
+    Neither logs nor prints: a signal can come in the middle of a write.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
@@ -54,7 +57,6 @@ class StopRequest:
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set = True
-        logger.warning("stopping after %s; again to stop without saving", signal.strsignal(signum))
 
 
 def train(config: Config, console: Console) -> Outcome:
@@ -69,43 +71,48 @@ def train(config: Config, console: Console) -> Outcome:
             been overwritten.
         KeiseiError: a failure during training; what was learnt has been saved.
     """
-    resume = find_resume(config)
+    skipped: list[str] = []
+    resume = find_resume(config, skipped)
     run_dir = choose_run_dir(config, resume)
-    prepare_run_dir(run_dir, resume)
     stop = StopRequest()
     bus = EventBus()
     with (
+        prepared_run_dir(run_dir, resume),
         logs.configure(run_dir, config.tracking.log_level, console),
-        _signals(stop),
         runtime.connect(config) as cluster,
+        _signals(stop),  # After Ray, which sets handlers of its own.
     ):
         config = config.resolve_auto(cluster.num_cpus, cluster.num_gpus)
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
         )
         runtime.check_fits(config, cluster)
-        for subscriber in build_subscribers(
-            config,
-            run_dir,
-            resumed_timestep=resume.timestep if resume else None,
-            console=console,
-        ):
-            bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
-        _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
         driver = Driver(
             config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
         )
-        bus.publish(
-            RunStarted(
-                config=config,
-                run_dir=str(run_dir),
-                resumed_from=str(resume.path) if resume else None,
-                cluster=cluster.describe(),
-                timestep=driver.progress.timestep,
-            )
-        )
-        _say_who_plays(config, bus)
         try:
+            for subscriber in build_subscribers(
+                config,
+                run_dir,
+                resumed_timestep=resume.timestep if resume else None,
+                console=console,
+            ):
+                bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
+            _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
+            bus.publish(
+                RunStarted(
+                    config=config,
+                    run_dir=str(run_dir),
+                    resumed_from=str(resume.path) if resume else None,
+                    cluster=cluster.describe(),
+                    timestep=driver.progress.timestep,
+                )
+            )
+            for message in skipped:
+                bus.publish(Notice(message, "WARNING"))
+            if resume is not None:
+                _set_newer_aside(run_dir, resume, bus)
+            _say_who_plays(config, bus)
             with _announced_end(driver, bus, stop):
                 driver.run()
         finally:
@@ -118,8 +125,12 @@ def train(config: Config, console: Console) -> Outcome:
     )
 
 
-def find_resume(config: Config) -> Checkpoint | None:
+def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
     """The checkpoint that `run.resume` names, verified, or None for a fresh run.
+
+    Args:
+        config: names it, and the model it must be of.
+        skipped: gets a sentence for each newer checkpoint that `latest` passed over.
 
     Raises:
         CheckpointError: there is none, it is damaged, or of another architecture.
@@ -130,20 +141,27 @@ def find_resume(config: Config) -> Checkpoint | None:
     if wanted == "latest":
         run_dir = Path(config.run.run_dir) if config.run.run_dir else newest_run_dir()
         found = checkpoint.find_latest(
-            run_dir / "checkpoints",
-            on_skip=lambda path, cause: logger.warning("skipping checkpoint %s: %s", path, cause),
+            run_dir / CHECKPOINTS_DIR,
+            on_skip=lambda path, cause: skipped.append(f"checkpoint {path} skipped: {cause}"),
         )
         if found is None:
             raise CheckpointError(
-                f"--resume latest: {run_dir / 'checkpoints'} has no intact checkpoint. Give the "
-                "run's directory with --run-dir, or start a fresh run without --resume."
+                f"--resume latest: {run_dir / CHECKPOINTS_DIR} has no intact checkpoint "
+                f"({len(skipped)} damaged). Give the run's directory with --run-dir, or start a "
+                "fresh run without --resume."
             )
     else:
         found = checkpoint.load(Path(wanted))
     for name in (PROGRESS_FILE, CONFIG_FILE):
         if name not in found.files:
             raise CheckpointError(f"{found.path} has no {name}: not a training checkpoint.")
-    saved = ModelConfig.model_validate_json(str(found.info.get("model", "{}")))
+    try:
+        saved = ModelConfig.model_validate_json(str(found.info.get("model")))
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{found.path}: its manifest does not say which model it is of: "
+            f"{error.errors()[0]['msg']}. Resume from another checkpoint."
+        ) from error
     if saved != config.model:
         keys = [k for k, v in saved.model_dump().items() if v != getattr(config.model, k)]
         now = ", ".join(f"model.{k} = {getattr(config.model, k)}" for k in keys)
@@ -173,23 +191,30 @@ def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
     """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time."""
     if config.run.run_dir:
         return Path(config.run.run_dir)
-    if resume is not None and resume.path.parent.name == "checkpoints":
+    if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent
-    return Path(RUNS_DIR) / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    now = Path(RUNS_DIR) / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    # Two runs that start within a second get a directory each.
+    names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
-def prepare_run_dir(run_dir: Path, resume: Checkpoint | None) -> None:
+@contextlib.contextmanager
+def prepared_run_dir(run_dir: Path, resume: Checkpoint | None) -> Iterator[None]:
     """Makes the directory, or refuses it before anything is started.
+
+    If the run is refused later on, before it began, a directory made here is removed again.
 
     Raises:
         RunDirError: it holds a run that is not being resumed, or cannot be written.
     """
     is_resumed = resume is not None and resume.path.resolve().is_relative_to(run_dir.resolve())
-    if not is_resumed and ((run_dir / CONFIG_FILE).exists() or (run_dir / "checkpoints").exists()):
+    if not is_resumed and any((run_dir / name).exists() for name in (CONFIG_FILE, CHECKPOINTS_DIR)):
         raise RunDirError(
             f"{run_dir} already holds a run. Go on with it by --resume latest, or choose another "
             "--run-dir."
         )
+    is_new = not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / ".writable"
@@ -199,6 +224,31 @@ def prepare_run_dir(run_dir: Path, resume: Checkpoint | None) -> None:
         raise RunDirError(
             f"{run_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
         ) from error
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        if is_new and not (run_dir / CONFIG_FILE).exists():
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+
+
+def _set_newer_aside(run_dir: Path, resume: Checkpoint, bus: EventBus) -> None:
+    """Renames checkpoints beyond the one resumed from: their plies will be played again.
+
+    Otherwise `latest` would go on from them, and pruning would prefer them to what this run saves.
+    """
+    for path in sorted((run_dir / CHECKPOINTS_DIR).glob("step-*")):
+        number = path.name.removeprefix("step-")
+        if number.isdecimal() and int(number) > resume.timestep:
+            names = (path.with_name(f"superseded-{n}-{path.name}") for n in itertools.count())
+            aside = next(name for name in names if not name.exists())
+            try:
+                path.rename(aside)
+            except OSError as error:
+                raise RunDirError(f"{path} cannot be renamed: {error.strerror}.") from error
+            bus.publish(
+                Notice(f"checkpoint {path.name} is now {aside.name}: the run goes on before it")
+            )
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,165 @@
+"""The driver's end of the learner actor: starts it, hands it rollouts, brings it back.
+
+Holds what the learner published last: packed weights and state as objects that the driver owns,
+so that nothing of a finished update dies with the learner's process. References only, no data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+
+from keisei_ray.actors import Handle, Ref, new_learner_actor, remote_cause
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError
+from keisei_ray.events import ActorLost, EventBus
+from keisei_ray.fleet import DeathBudget
+from keisei_ray.reports import ProcessInfo
+
+POLL_S = 0.5
+"""The longest that anything waits before it looks at the stop request again."""
+DEATHS = (RayActorError, OutOfMemoryError)
+"""What Ray reports of a call whose process is gone, or out of reach."""
+
+
+class StopRequested(Exception):
+    """The run was asked to stop while it waited for the learner to start."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version of the learner; complete once its update has answered."""
+
+    version: int
+    weights: Ref
+    """Packed, for the actors."""
+    state: Ref
+    """Files by name: all that a learner needs to go on from here."""
+
+
+class LearnerLink:
+    """The run's learner, whichever process it is at the moment."""
+
+    published: Published
+    """The newest finished version; there is one from the first `launch` on."""
+    digest: str
+    """Of its weights."""
+
+    def __init__(
+        self,
+        config: Config,
+        bus: EventBus,
+        *,
+        num_cpus: float,
+        should_stop: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        """Args:
+        config: with every hardware-dependent choice made.
+        bus: told of deaths.
+        num_cpus: Ray's reservation.
+        should_stop: asked while the learner starts.
+        clock: monotonic seconds.
+        """
+        self._config = config
+        self._bus = bus
+        self._num_cpus = num_cpus
+        self._should_stop = should_stop
+        self._clock = clock
+        self._handle: Handle = None
+        self._incarnation = 0
+        limits = config.cluster
+        self._budget = DeathBudget(
+            "the learner", limits.max_actor_deaths, limits.death_window_s, clock
+        )
+
+    def launch(self, version: int, state: Mapping[str, bytes] | Ref | None) -> ProcessInfo:
+        """Starts a learner, which publishes where it stands.
+
+        Blocks until it has answered. It is tried again when its process dies, within its budget.
+
+        Args:
+            version: weights version that it starts from.
+            state: files to continue from; None for a new network.
+
+        Raises:
+            ActorLostError: it died too often.
+            ClusterError: it did not answer in time.
+            UserError: it refused the settings or the state.
+            StopRequested: the run was asked to stop meanwhile.
+        """
+        while True:
+            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus)
+            try:
+                info: ProcessInfo = self._await(self._handle.start.remote())
+                if state is not None:
+                    self._await(self._handle.restore.remote(state))
+                digest, weights, files = self._handle.publish.options(num_returns=3).remote()
+                self.digest = self._await(digest)
+            except DEATHS as error:
+                self._bury(error)
+                continue
+            except RayTaskError as error:
+                raise remote_cause(error) from error
+            self.published = Published(version, weights, files)
+            self._budget.answered()
+            return info
+
+    def relaunch(self, error: RayError) -> None:
+        """After a death: a new learner that goes on from the newest finished version.
+
+        Raises:
+            As `launch`.
+        """
+        self._bury(error)
+        self.launch(self.published.version, self.published.state)
+
+    def update(self, timestep: int, rollouts: Sequence[Ref]) -> tuple[Ref, Published]:
+        """Asks for an update; returns at once.
+
+        Returns:
+            The reference that answers with an `UpdateReport`, and what will be published then:
+            pass it to `adopt`.
+        """
+        report, weights, state = self._handle.update.options(num_returns=3).remote(
+            timestep, *rollouts
+        )
+        return report, Published(self.published.version + 1, weights, state)
+
+    def adopt(self, published: Published, digest: str) -> None:
+        """The update behind `published` has finished."""
+        self.published, self.digest = published, digest
+
+    def dismiss(self) -> None:
+        """Ends the learner's process, whatever it is doing. What it published stays."""
+        if self._handle is not None:
+            ray.kill(self._handle)
+
+    def _bury(self, error: RayError) -> None:
+        """Counts a death. The process may only be out of reach: it must not keep its GPU."""
+        ray.kill(self._handle)
+        left = self._budget.spend(error)
+        self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
+        self._incarnation += 1
+
+    def _await(self, ref: Ref) -> Any:
+        """What the learner answers while it starts; looks at the stop request meanwhile."""
+        limit_s = self._config.cluster.start_timeout_s
+        deadline = self._clock() + limit_s
+        while not ray.wait([ref], timeout=POLL_S)[0]:
+            if self._should_stop():
+                raise StopRequested
+            if self._clock() > deadline:
+                what = "GPU" if self._config.learner.device == "cuda" else "CPU"
+                raise ClusterError(
+                    f"the learner did not answer within {limit_s:g} s of its start. Is a node with "
+                    f"a free {what} up? Raise cluster.start_timeout_s if the cluster is slow."
+                )
+        return ray.get(ref)
