@@ -90,6 +90,30 @@ def test_events_from_several_threads_are_delivered_one_at_a_time() -> None:
     assert (len(count), overlaps) == (800, [])
 
 
+def test_publishing_returns_once_everybody_has_the_event_also_from_a_second_thread() -> None:
+    bus, seen = ev.EventBus(), []
+    is_inside, gate = threading.Event(), threading.Event()
+
+    def handle(event: ev.Event) -> None:
+        is_inside.set()
+        gate.wait()
+        seen.append(event)
+
+    bus.subscribe("slow", handle)
+    first = threading.Thread(target=bus.publish, args=(ev.Notice("first"),))
+    second = threading.Thread(target=bus.publish, args=(ev.Notice("second"),))
+    first.start()
+    is_inside.wait()
+    second.start()
+    second.join(timeout=0.2)
+    is_waiting = second.is_alive()
+    gate.set()
+    first.join()
+    second.join()
+    assert is_waiting
+    assert seen == [ev.Notice("first"), ev.Notice("second")]
+
+
 def test_an_interrupt_inside_a_subscriber_passes_through() -> None:
     bus = ev.EventBus()
 
