@@ -65,6 +65,10 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             "ray.shutdown() first."
         )
     _check_reachable(address)
+    # Token authentication is on by default and wanted: no warning on each start.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
+        logging.ERROR
+    )
     # Our workers need no GPU mask from Ray: the shells set their own.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, object] = {

@@ -78,7 +78,12 @@ def train(config: Config, console: Console) -> Outcome:
     bus = EventBus()
     with (
         prepared_run_dir(run_dir, resume),
-        logs.configure(run_dir, config.tracking.log_level, console),
+        logs.configure(
+            run_dir,
+            config.tracking.log_level,
+            console,
+            is_showing_events=config.tracking.view == "none",
+        ),
         runtime.connect(config) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
