@@ -82,11 +82,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         checkpoint=Path(options.checkpoint),
         opponent=options.opponent,
         num_games=options.games,
-        seed=options.seed if options.seed is not None else 1,
+        seed=options.seed,
         console=Console(),
+        temperature=options.temperature,
     )
     _write_json(options.json, result)
-    return EXIT_DONE
+    return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -149,6 +150,20 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if value != 0.0 and not 0.01 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{value} is not 0, nor between 0.01 and 100")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="run.py", description="Train a Shogi player by self-play on Ray.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
@@ -176,7 +191,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", required=True, metavar="PATH")
     evaluate.add_argument("--opponent", required=True, metavar="random|greedy|checkpoint:PATH")
     evaluate.add_argument("--games", type=_positive, default=100, metavar="N")
-    evaluate.add_argument("--seed", type=int, metavar="S")
+    evaluate.add_argument("--seed", type=_seed, default=1, metavar="S")
+    evaluate.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=0.0,
+        metavar="T",
+        help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
+    )
     evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
 
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
