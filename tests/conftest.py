@@ -1,0 +1,19 @@
+"""What several test folders share: one local Ray for all tests that need real actors."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from keisei_ray import runtime
+from keisei_ray.config import Config
+from keisei_ray.runtime import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two CPUs of this machine, no dashboard; down again when the session ends."""
+    config = Config.model_validate(
+        {"cluster": {"address": "local", "num_cpus": 2, "num_gpus": 0, "object_store_bytes": 2**28}}
+    )
+    with runtime.connect(config, environ={}) as started:
+        yield started
