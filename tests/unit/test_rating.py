@@ -59,7 +59,8 @@ def test_interval_covers_the_truth_whatever_binds_the_pair(
     truth = pairs(kind, p, (1, 400_000), rng).mean()
     matches = pairs(kind, p, (1500, num_pairs), rng)
     covered = [low <= truth <= high for low, _, high in map(score_interval, matches.tolist())]
-    assert np.mean(covered) > 0.9
+    # Four pairs whose games always agree are four coin tosses, 1 in 8 of which come out alike.
+    assert np.mean(covered) > (0.86 if num_pairs == 4 else 0.92)
 
 
 def test_splitting_openings_narrow_the_interval() -> None:
