@@ -3,7 +3,8 @@
 Each lane holds one game; `step` plays one ply in every lane and puts a fresh game into each
 lane whose game ended. What a policy needs (boards, hands, scalars, legal labels) is kept in
 arrays from the mover's side. Boards and hands are updated from the 16-bit moves for all lanes
-at once, never read back from the rules library; rules and endings are `game.Game`'s.
+at once (`moves.py`), never read back from the rules library; rules and endings are
+`game.Game`'s.
 
 N: lanes. L: legal moves of all lanes together. A lane's game depends on its index and its
 random generator only, never on N or on the other lanes.
@@ -23,8 +24,8 @@ import numpy.typing as npt
 from keisei_ray.rollout import NUM_ACTIONS, GameEndReason, GameResult
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
-from keisei_ray.shogi.observation import NUM_HAND_TYPES, NUM_PIECE_TYPES, SWAP_CODES
-from keisei_ray.shogi.rules import PIECE_VALUES, Verdict
+from keisei_ray.shogi.moves import material_gains, play_moves
+from keisei_ray.shogi.rules import Verdict
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -33,21 +34,8 @@ _MAX_LEGAL_MOVES = 593
 _PACK_VALUES = tuple(struct.Struct(f"{n}H").pack_into for n in range(_MAX_LEGAL_MOVES + 1))
 """n 16-bit integers into a buffer: three times faster than numpy reading the list of them."""
 
-_PROMOTED = 8
-"""A promoted piece's type is its type + 8."""
-
-
-def _hand_slots() -> npt.NDArray[np.int64]:
-    """[29] board code of a captured piece -> its place in the captor's hand."""
-    piece_types = (np.arange(1 + 2 * NUM_PIECE_TYPES) - 1) % NUM_PIECE_TYPES + 1
-    return np.where(piece_types > _PROMOTED, piece_types - _PROMOTED, piece_types) - 1
-
-
 _LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
-_HAND_SLOTS = _hand_slots()
-_CODE_VALUES = np.array(PIECE_VALUES + PIECE_VALUES[1:], dtype=np.int32)
-_PROMOTION_GAINS = np.zeros(1 + 2 * NUM_PIECE_TYPES, dtype=np.int32)
-_PROMOTION_GAINS[1:7] = np.subtract(PIECE_VALUES[9:15], PIECE_VALUES[1:7])
+"""[2 * 65536] label of turn * 65536 + 16-bit move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +162,6 @@ class Games:
         self._values = np.zeros(n * _MAX_LEGAL_MOVES, dtype=np.uint16)
         self._legal_mask = np.zeros((n, NUM_ACTIONS), dtype=np.bool_)
         self._lanes = np.arange(n)
-        self._first_cell = self._lanes * 81
-        self._first_hand = self._lanes * (2 * NUM_HAND_TYPES)
         self._legal_counts = np.zeros(n, dtype=np.int64)
         self._legal_lanes = np.zeros(0, dtype=np.int64)
 
@@ -189,7 +175,13 @@ class Games:
             ValueError: a choice is not one of its lane's legal moves. Nothing was played.
         """
         picks = self._checked(choices)
-        self._move_pieces(self._values[self.legal_offsets[:-1] + picks].astype(np.int64))
+        values = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
+        boards, hands = self._spare_boards, self._spare_hands
+        play_moves(self.boards, self.hands, values, self.turns, out_boards=boards, out_hands=hands)
+        self._spare_boards, self._spare_hands = self.boards, self.hands
+        self.boards, self.hands = boards, hands
+        self.turns ^= 1
+        self.plies += 1
         games = self._games
         ends: list[tuple[int, Verdict, Game]] = []
         for lane, (game, choice) in enumerate(zip(games, picks.tolist(), strict=True)):
@@ -211,20 +203,10 @@ class Games:
         return np.packbits(mask, axis=1)
 
     def gains(self) -> npt.NDArray[np.int32]:
-        """[L] material that each legal move wins at once, in pawns.
-
-        The value of the captured piece as it stood, plus what the moving piece gains by
-        promoting (`rules.PIECE_VALUES`).
-        """
+        """[L] material that each legal move wins at once, in pawns; see `material_gains`."""
         lanes = self._legal_lanes
         values = self._values[: len(lanes)].astype(np.int64)
-        origin, target, is_drop, promotes = self._decoded(values, self.turns[lanes])
-        captured = self.boards[lanes, target]
-        moving = self.boards[lanes, np.where(is_drop, 0, origin)]
-        gains: npt.NDArray[np.int32] = _CODE_VALUES[captured] + np.where(
-            promotes, _PROMOTION_GAINS[moving], 0
-        )
-        return gains
+        return material_gains(self.boards, values, self.turns, lanes)
 
     def mate_in_one(self) -> npt.NDArray[np.int64]:
         """[N] index of a legal move that mates at once, -1 where rsshogi's solver sees none."""
@@ -313,39 +295,6 @@ class Games:
                 f"{counts[lane]} legal moves."
             )
         return picks.astype(np.int64)
-
-    def _move_pieces(self, values: npt.NDArray[np.int64]) -> None:
-        """Plays 16-bit moves [N] on boards, hands, turns and plies, and turns the view."""
-        origin, target, is_drop, promotes = self._decoded(values, self.turns)
-        cells, hands = self.boards.ravel(), self.hands.ravel()
-        target_cell = self._first_cell + target
-        origin_cell = np.where(is_drop, target_cell, self._first_cell + origin)
-        captured = cells[target_cell]
-        piece = np.where(is_drop, origin, cells[origin_cell]) + _PROMOTED * promotes
-        cells[origin_cell] = 0
-        cells[target_cell] = piece
-        hands[self._first_hand + _HAND_SLOTS[captured]] += captured != 0
-        if is_drop.any():
-            dropping = np.flatnonzero(is_drop)
-            hands[self._first_hand[dropping] + origin[dropping] - 1] -= 1
-
-        np.take(SWAP_CODES, self.boards[:, ::-1], out=self._spare_boards)
-        self._spare_hands[:, :NUM_HAND_TYPES] = self.hands[:, NUM_HAND_TYPES:]
-        self._spare_hands[:, NUM_HAND_TYPES:] = self.hands[:, :NUM_HAND_TYPES]
-        self.boards, self._spare_boards = self._spare_boards, self.boards
-        self.hands, self._spare_hands = self._spare_hands, self.hands
-        self.turns ^= 1
-        self.plies += 1
-
-    @staticmethod
-    def _decoded(values: npt.NDArray[np.int64], turns: Bytes) -> tuple[npt.NDArray[Any], ...]:
-        """16-bit moves -> origin (a drop's piece type), target, is_drop, promotes."""
-        target, origin = values & 127, (values >> 7) & 127
-        is_drop = (values & (1 << 14)) != 0
-        is_white = turns != 0
-        np.subtract(80, target, out=target, where=is_white)
-        np.subtract(80, origin, out=origin, where=is_white & ~is_drop)
-        return origin, target, is_drop, values >> 15
 
     def _result(self, ends: Sequence[tuple[int, Verdict, Game]]) -> StepResult:
         """What the step brought; boards and hands still show the final positions."""

@@ -136,6 +136,19 @@ def test_arrays_equal_the_oracle_where_kings_are_chased_and_positions_recur() ->
     assert most[2] > 5
 
 
+def test_a_game_that_starts_in_check_says_so() -> None:
+    games = make_games(1, sfens=["4k4/9/9/9/9/9/9/4r4/4K4 b - 1"])
+    assert games.scalars[0].tolist() == [0, 0, 1]
+    play_usi(games, "5i5h")
+    assert games.scalars[0].tolist() == [0, 1, 0]
+
+
+def test_every_start_position_is_drawn() -> None:
+    sfens = [STANDARD_SFEN, MATE_SFEN, "8k/9/9/9/9/9/9/9/K8 w - 1"]
+    games = make_games(30, sfens=sfens)
+    assert {games.current_sfen(lane) for lane in range(30)} == set(sfens)
+
+
 # How a game ends ---------------------------------------------------------------------------
 
 

@@ -49,8 +49,8 @@ def test_white_to_move_sees_the_board_turned_and_its_own_hand_first() -> None:
 
 
 def test_history_is_the_callers_and_checks_saturate() -> None:
-    scalars = observe(Board(), earlier=2, own_checks=7, opponent_checks=300).scalars
-    assert scalars.tolist() == [2, 7, 255]
+    scalars = observe(Board(), earlier=2, own_checks=300, opponent_checks=256).scalars
+    assert scalars.tolist() == [2, 255, 255]
     assert scalars.dtype == np.uint8
 
 

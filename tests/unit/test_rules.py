@@ -352,7 +352,7 @@ def test_nobody_declares_on_the_opponents_turn() -> None:
 def random_entering_king_sfen(rng: np.random.Generator) -> str:
     """A position in which Black's king and many of its pieces stand in or near the camp."""
     grid = {int(rng.integers(63, 81)): "k"}
-    for piece in ["K", *rng.permutation(list("RRBBGGGGSSSSNNNLLLPPPPPP"))[: rng.integers(9, 17)]]:
+    for piece in ["K", *rng.permutation(list("RBGGGGSSSSNNNLLLPPPPPP"))[: rng.integers(9, 17)]]:
         square = int(rng.integers(0, 27 if rng.random() < 0.97 else 54))
         if piece in "NL" or (piece in "RBSP" and rng.random() < 0.5):
             piece = f"+{piece}"
@@ -362,7 +362,8 @@ def random_entering_king_sfen(rng: np.random.Generator) -> str:
     for rank in range(9):
         row = "".join(grid.get(9 * rank + file, "1") for file in range(9))
         rows.append(row)
-    return f"{'/'.join(rows)} b {rng.integers(1, 18)}P 1"
+    hand = rng.choice(["", "R", "B", "RB"])
+    return f"{'/'.join(rows)} b {hand}{rng.integers(2, 13)}P 1"
 
 
 def test_declarations_are_cshogis_on_thousands_of_positions() -> None:
