@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 
 from keisei_ray.batch import UpdateBatch
@@ -29,7 +28,7 @@ from keisei_ray.errors import (
     WireError,
 )
 from keisei_ray.gradients import ParallelGradients
-from keisei_ray.model import architecture_digest, build_model
+from keisei_ray.model import build_model
 from keisei_ray.reports import UpdateReport
 from keisei_ray.rollout import Rollout
 from keisei_ray.weights import (
@@ -41,6 +40,7 @@ from keisei_ray.weights import (
     read_model_file,
     read_model_metadata,
     state_arrays,
+    write_model_file,
 )
 from keisei_ray.wire import unpack_rollout
 
@@ -156,15 +156,6 @@ class Learner:
 
     def state_files(self) -> dict[str, bytes]:
         """Everything needed to go on from here, as files: name -> content."""
-        weights = {
-            name: torch.from_numpy(array.copy()) for name, array in state_arrays(self.model).items()
-        }
-        metadata = {
-            "weights_version": str(self.weights_version),
-            "weights_digest": self.weights_digest(),
-            "architecture": architecture_digest(self._config.model),
-            "model": self._config.model.model_dump_json(),
-        }
         buffer = io.BytesIO()
         torch.save(
             {
@@ -176,7 +167,7 @@ class Learner:
             buffer,
         )
         return {
-            MODEL_FILE: safetensors.torch.save(weights, metadata),
+            MODEL_FILE: write_model_file(self.model, self.weights_version),
             LEARNER_FILE: buffer.getvalue(),
         }
 

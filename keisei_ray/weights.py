@@ -26,6 +26,9 @@ KIND = "weights"
 
 MODEL_FILE = "model.safetensors"
 """The checkpoint's file with the weights."""
+_METADATA_KEY = "keisei_ray"
+"""One entry for all metadata: safetensors writes several in an order that changes from call to
+call, and the same weights shall give the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,19 @@ def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float
         tensor.copy_(torch.from_numpy(np.array(arrays[name])))
 
 
+def write_model_file(model: PolicyValueNet, version: int) -> bytes:
+    """The content of `model.safetensors`; equal weights and versions give equal bytes."""
+    arrays = state_arrays(model)
+    metadata = {
+        "weights_version": str(version),
+        "weights_digest": digest(arrays),
+        "architecture": architecture_digest(model.config),
+        "model": model.config.model_dump_json(),
+    }
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(metadata)})
+
+
 def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """Weights by name from `model.safetensors`.
 
@@ -153,13 +169,14 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def read_model_metadata(content: bytes) -> dict[str, str]:
-    """What `Learner.state_files` says of the weights in a sound `model.safetensors`.
+    """What `write_model_file` says of the weights in a sound `model.safetensors`.
 
     weights_version, weights_digest, architecture, and model: its section as JSON. Empty for a
     file of another writer.
     """
     size = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    entries = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    metadata: dict[str, str] = json.loads(entries.get(_METADATA_KEY, "{}"))
     return metadata
 
 

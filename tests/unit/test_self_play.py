@@ -1,0 +1,272 @@
+"""Self-play: valid, reproducible rollouts whose signs, values and cuts are what they say."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config import Config
+from keisei_ray.errors import CheckpointError
+from keisei_ray.model import build_model
+from keisei_ray.rollout import Rollout
+from keisei_ray.self_play import SelfPlay, evaluate, sample_legal
+from keisei_ray.shogi.game import STANDARD_SFEN, replay_game
+from keisei_ray.shogi.observation import observe
+from keisei_ray.weights import pack_weights
+from keisei_ray.wire import unpack_rollout
+from tests.tiny import N, T, tiny_config
+
+MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+
+
+def weights(config: Config, seed: int = 0, version: int = 0) -> np.ndarray:
+    """Weights whose values differ from position to position."""
+    model = build_model(config.model, seed=seed)
+    with torch.no_grad():
+        model.value_out.weight.mul_(20)
+        model.policy_head.weight.mul_(20)
+    return pack_weights(model, version, weights_format="lossless", zstd_level=1)
+
+
+def new(config: Config, actor_id: int = 0, incarnation: int = 0, version: int = 0) -> SelfPlay:
+    self_play = SelfPlay(config, actor_id, incarnation)
+    self_play.set_weights(weights(config, version=version))
+    return self_play
+
+
+def collect(self_play: SelfPlay) -> Rollout:
+    return unpack_rollout(self_play.collect()[1])
+
+
+def test_the_same_seed_gives_the_same_bytes_rollout_after_rollout():
+    one, other = new(tiny_config()), new(tiny_config())
+    for _ in range(3):
+        assert one.collect()[1].tobytes() == other.collect()[1].tobytes()
+
+
+def test_actor_incarnation_and_run_seed_give_games_and_moves_of_their_own():
+    plain = tiny_config()
+    reseeded = tiny_config(run={"seed": 4})
+    runs = [new(plain), new(plain, 1, 0), new(plain, 0, 1), new(plain, 1, 1), new(reseeded)]
+    rollouts = [collect(run) for run in runs]
+    assert len({r.actions.tobytes() for r in rollouts}) == 5
+    assert len({r.boards[0].tobytes() for r in rollouts}) == 5
+
+
+def test_games_of_one_actor_differ():
+    boards = collect(new(tiny_config(self_play={"rollout_length": 16}))).boards[-1]
+    assert len(np.unique(boards, axis=0)) == N
+
+
+def test_header_and_report_say_where_the_rollout_comes_from():
+    config = tiny_config()
+    self_play = new(config, 5, 2, version=7)
+    for sequence in range(3):
+        report, packed = self_play.collect()
+        rollout = unpack_rollout(packed)
+        header = rollout.header
+        assert report.header == header
+        assert (header.actor_id, header.incarnation, header.sequence) == (5, 2, sequence)
+        assert (header.weights_version, header.T, header.N) == (7, T, N)
+        assert report.wire_bytes == len(packed)
+        assert report.raw_bytes == rollout.raw_bytes
+
+
+def test_games_go_on_from_one_rollout_to_the_next():
+    """Two short rollouts hold the plies of one long one, and cut it in the middle."""
+    short = new(tiny_config())
+    first, second = collect(short), collect(short)
+    long = collect(new(tiny_config(self_play={"rollout_length": 2 * T})))
+    for name in ("boards", "hands", "scalars", "legal_bits", "actions", "rewards", "terminated"):
+        both = np.concatenate([getattr(first, name), getattr(second, name)])
+        np.testing.assert_array_equal(both, getattr(long, name))
+    alive = first.cut[-1] & ~first.truncated[-1]
+    assert alive.any()
+    np.testing.assert_allclose(
+        first.bootstrap_values[-1, alive], second.values[0, alive], atol=1e-6
+    )
+
+
+def test_values_and_log_probs_are_the_networks_own():
+    config = tiny_config()
+    rollout = collect(new(config))
+    model = build_model(config.model, seed=0)
+    with torch.no_grad():
+        model.value_out.weight.mul_(20)
+        model.policy_head.weight.mul_(20)
+    for t in range(T):
+        logits, values = evaluate(model, rollout.boards[t], rollout.hands[t], rollout.scalars[t])
+        np.testing.assert_allclose(rollout.values[t], values, atol=1e-6)
+        mask = np.unpackbits(rollout.legal_bits[t], axis=1).astype(bool)
+        exact = np.where(mask, logits.astype(np.float64), -np.inf)
+        exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+        played = exact[np.arange(N), rollout.actions[t]]
+        np.testing.assert_allclose(rollout.behavior_log_probs[t], played, atol=1e-5)
+    assert rollout.behavior_log_probs.std() > 0.01
+
+
+def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at():
+    """Replayed from the finished games' moves: the last position, not the next game's first."""
+    config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
+    self_play = new(config)
+    model = self_play._model
+    seen = 0
+    for _ in range(3):
+        report, packed = self_play.collect()
+        rollout = unpack_rollout(packed)
+        cuts = np.argwhere(rollout.truncated)
+        assert len(cuts) == len(report.games) >= N
+        # Games are reported in order of plies, then lanes, as argwhere lists them.
+        for (t, n), game in zip(cuts, report.games, strict=True):
+            assert (game.result, game.plies) == ("truncated", 7)
+            last = replay_game(STANDARD_SFEN, game.moves.split(), max_plies=99)
+            position = observe(last.board, earlier=last.earlier)._replace(
+                scalars=np.array(list(last.scalars()), np.uint8)
+            )
+            _, value = evaluate(model, *(part[None] for part in position))
+            assert rollout.bootstrap_values[t, n] == pytest.approx(value[0], abs=1e-6)
+            if t + 1 < T:
+                assert rollout.bootstrap_values[t, n] != rollout.values[t + 1, n]
+            seen += 1
+    assert seen > 3 * N
+
+
+def test_where_nothing_is_cut_the_bootstrap_is_zero():
+    config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
+    self_play = new(config)
+    for _ in range(3):
+        rollout = collect(self_play)
+        assert (rollout.bootstrap_values[~rollout.cut] == 0).all()
+        assert (rollout.bootstrap_values[rollout.cut] != 0).all()
+
+
+def test_the_winners_last_move_is_rewarded_and_nothing_else():
+    """From a mate in one, so that games are won by both the first and later plies."""
+    config = tiny_config(
+        self_play={
+            "start_positions": (MATE_IN_ONE,),
+            "random_opening_plies": 0,
+            "rollout_length": 64,
+            "games_per_actor": 16,
+            "max_plies": 3,
+        }
+    )
+    report, packed = new(config).collect()
+    rollout = unpack_rollout(packed)
+    mates = [game for game in report.games if game.reason == "mate"]
+    assert mates
+    assert rollout.terminated.sum() == sum(g.reason != "max_plies" for g in report.games)
+    assert (rollout.rewards[rollout.terminated] != 0).sum() >= len(mates)
+    assert (rollout.rewards[~rollout.terminated] == 0).all()
+    # Every mate here is given by the side that moved, so its ply has +1.
+    ends = np.argwhere(rollout.terminated | rollout.truncated)
+    for (t, n), game in zip(ends, report.games, strict=True):
+        if game.reason == "mate":
+            assert rollout.rewards[t, n] == 1
+            assert game.result == ("black_win" if game.plies % 2 else "white_win")
+
+
+def test_finished_games_carry_an_identity_of_their_own():
+    config = tiny_config(self_play={"max_plies": 5, "random_opening_plies": 2})
+    self_play = new(config, 3, 1, version=9)
+    games = [game for _ in range(3) for game in self_play.collect()[0].games]
+    assert len(games) > 2 * N
+    assert len({game.game_id for game in games}) == len(games)
+    for game in games:
+        assert game.game_id == f"3-1-{game.index}"
+        assert (game.actor_id, game.incarnation, game.weights_version) == (3, 1, 9)
+
+
+def test_an_unchanged_version_costs_nothing_and_a_new_one_is_played():
+    config = tiny_config()
+    self_play = new(config)
+    places = self_play._model.stem.weight.data_ptr()
+    self_play._model.stem.weight.data.zero_()
+    self_play.set_weights(weights(config, version=0))
+    assert not self_play._model.stem.weight.any()
+    self_play.set_weights(weights(config, seed=1, version=1))
+    assert self_play._model.stem.weight.any()
+    assert self_play._model.stem.weight.data_ptr() == places
+    assert collect(self_play).header.weights_version == 1
+
+
+def test_other_weights_under_the_same_version_are_loaded():
+    """As after a resume in another run directory: the digest tells them apart."""
+    config = tiny_config()
+    one, other = new(config), new(config)
+    other.set_weights(weights(config, seed=9, version=0))
+    assert collect(one).values[0].tolist() != collect(other).values[0].tolist()
+
+
+def test_weights_of_another_architecture_are_refused():
+    other = tiny_config(model={"activation": "silu"})
+    with pytest.raises(CheckpointError, match="architecture"):
+        SelfPlay(tiny_config(), 0, 0).set_weights(weights(other))
+
+
+def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it():
+    self_play = new(tiny_config())
+    storage = {name: array.ctypes.data for name, array in self_play._rollout.arrays().items()}
+    first = self_play.collect()[1]
+    before = first.tobytes()
+    for _ in range(3):
+        self_play.collect()
+        arrays = self_play._rollout.arrays()
+        assert {name: array.ctypes.data for name, array in arrays.items()} == storage
+    assert first.tobytes() == before
+
+
+def test_memory_stays_flat_over_rollouts():
+    self_play = new(tiny_config(self_play={"max_plies": 20}))
+    for _ in range(5):
+        self_play.collect()
+    tracemalloc.start()
+    try:
+        self_play.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(20):
+            self_play.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 65_000  # Games of other lengths; a leak of one rollout a call is 195 kB.
+
+
+def test_sampling_follows_the_softmax_over_legal_labels():
+    """Chi-square over 30,000 draws in each of three rows with 4, 1 and 30 legal labels."""
+    rng = np.random.default_rng(0)
+    counts, draws = [4, 1, 30], 30_000
+    labels = [rng.choice(1496, count, replace=False) for count in counts]
+    logits = rng.normal(0, 1.5, (3, 1496)).astype(np.float32)
+    tallies = [np.zeros(count) for count in counts]
+    rows = np.repeat(np.arange(3), draws // 30)
+    for _ in range(30):
+        offsets = np.concatenate([[0], np.cumsum(np.take(counts, rows))]).astype(np.int64)
+        flat = np.concatenate([labels[row] for row in rows]).astype(np.int16)
+        choices, log_probs = sample_legal(logits[rows], flat, offsets, rng.random(len(rows)))
+        for row in range(3):
+            tallies[row] += np.bincount(choices[rows == row], minlength=counts[row])
+            exact = logits[row, labels[row]].astype(np.float64)
+            exact -= np.log(np.exp(exact).sum())
+            picked = choices[rows == row]
+            np.testing.assert_allclose(log_probs[rows == row], exact[picked], atol=1e-5)
+    for row, count in enumerate(counts):
+        odds = np.exp(logits[row, labels[row]].astype(np.float64))
+        expected = draws * odds / odds.sum()
+        assert tallies[row].shape == (count,)
+        statistic = ((tallies[row] - expected) ** 2 / expected).sum()
+        # Five deviations of a chi-square variable above its mean.
+        assert statistic <= count - 1 + 5 * np.sqrt(2 * count)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
+def test_the_edges_of_the_uniform_stay_within_the_row(uniform):
+    logits = np.random.default_rng(1).normal(0, 30, (200, 1496)).astype(np.float32)
+    counts = np.random.default_rng(2).integers(1, 60, 200)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    labels = np.concatenate([np.arange(count) for count in counts]).astype(np.int16)
+    choices, log_probs = sample_legal(logits, labels, offsets, np.full(200, uniform))
+    assert ((choices >= 0) & (choices < counts)).all()
+    assert np.isfinite(log_probs).all()
+    assert (log_probs <= 0).all()
