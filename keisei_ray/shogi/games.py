@@ -13,13 +13,14 @@ Measured on one core of a 2-core virtual machine, N = 64, random legal play, all
 legal bits made each ply: see benchmarks.
 """
 
-import struct
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rsshogi.core import Move
 
 from keisei_ray.rollout import NUM_ACTIONS, GameEndReason, GameResult
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
@@ -29,13 +30,9 @@ from keisei_ray.shogi.rules import Verdict
 
 Bytes = npt.NDArray[np.uint8]
 
-_MAX_LEGAL_MOVES = 593
-"""The most legal moves that a position of shogi has."""
-_PACK_VALUES = tuple(struct.Struct(f"{n}H").pack_into for n in range(_MAX_LEGAL_MOVES + 1))
-"""n 16-bit integers into a buffer: three times faster than numpy reading the list of them."""
-
 _LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
 """[2 * 65536] label of turn * 65536 + 16-bit move."""
+_BYTES_PER_MOVE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ class Games:
         self.game_index: npt.NDArray[np.int64] = np.zeros(n, dtype=np.int64)
         self._spare_boards = np.zeros_like(self.boards)
         self._spare_hands = np.zeros_like(self.hands)
-        self._values = np.zeros(n * _MAX_LEGAL_MOVES, dtype=np.uint16)
+        self._values = np.zeros(0, dtype=np.uint16)
         self._legal_mask = np.zeros((n, NUM_ACTIONS), dtype=np.bool_)
         self._lanes = np.arange(n)
         self._legal_counts = np.zeros(n, dtype=np.int64)
@@ -175,17 +172,17 @@ class Games:
             ValueError: a choice is not one of its lane's legal moves. Nothing was played.
         """
         picks = self._checked(choices)
-        values = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
+        chosen = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
         boards, hands = self._spare_boards, self._spare_hands
-        play_moves(self.boards, self.hands, values, self.turns, out_boards=boards, out_hands=hands)
+        play_moves(self.boards, self.hands, chosen, self.turns, out_boards=boards, out_hands=hands)
         self._spare_boards, self._spare_hands = self.boards, self.hands
         self.boards, self.hands = boards, hands
         self.turns ^= 1
         self.plies += 1
         games = self._games
         ends: list[tuple[int, Verdict, Game]] = []
-        for lane, (game, choice) in enumerate(zip(games, picks.tolist(), strict=True)):
-            verdict = game.play(choice)
+        for lane, (game, value) in enumerate(zip(games, chosen.tolist(), strict=True)):
+            verdict = game.play(value)
             if verdict is not None:
                 ends.append((lane, verdict, game))
                 games[lane] = self._next_game()
@@ -205,8 +202,7 @@ class Games:
     def gains(self) -> npt.NDArray[np.int32]:
         """[L] material that each legal move wins at once, in pawns; see `material_gains`."""
         lanes = self._legal_lanes
-        values = self._values[: len(lanes)].astype(np.int64)
-        return material_gains(self.boards, values, self.turns, lanes)
+        return material_gains(self.boards, self._values.astype(np.int64), self.turns, lanes)
 
     def mate_in_one(self) -> npt.NDArray[np.int64]:
         """[N] index of a legal move that mates at once, -1 where rsshogi's solver sees none."""
@@ -214,7 +210,7 @@ class Games:
         for lane, game in enumerate(self._games):
             mate = game.board.solve_mate_in_one()
             if mate is not None:
-                found[lane] = game.legal.index(mate.to_move())
+                found[lane] = array("H", game.legal).index(mate.to_move().value)
         return found
 
     def current_sfen(self, lane: int) -> str:
@@ -224,7 +220,7 @@ class Games:
     def last_move_usi(self, lane: int) -> str:
         """The last ply in a lane as USI, empty at the start of a game."""
         moves = self._games[lane].moves
-        return moves[-1].to_usi() if moves else ""
+        return Move(moves[-1]).to_usi() if moves else ""
 
     def state(self) -> dict[str, Any]:
         """The games in play, as JSON-serializable values; `restore` reads it."""
@@ -357,19 +353,13 @@ class Games:
 
     def _read_moves(self) -> None:
         """Sets scalars and legal labels of every lane from its game."""
-        values, offset = self._values.data, 0
-        counts: list[int] = []
-        scalars: list[int] = []
-        for game in self._games:
-            legal = game.legal
-            count = len(legal)
-            _PACK_VALUES[count](values, 2 * offset, *[move.value for move in legal])
-            offset += count
-            counts.append(count)
-            scalars += game.scalars()
-        self.scalars = np.array(scalars, dtype=np.uint8).reshape(-1, 3)
-        self._legal_counts = np.array(counts)
+        games = self._games
+        scalars = [game.scalars() for game in games]
+        self.scalars = np.array(scalars, dtype=np.uint8)
+        legal = [game.legal for game in games]
+        self._values = np.frombuffer(b"".join(legal), dtype=np.uint16)
+        self._legal_counts = np.array([len(values) for values in legal]) // _BYTES_PER_MOVE
         np.cumsum(self._legal_counts, out=self.legal_offsets[1:])
         self._legal_lanes = np.repeat(self._lanes, self._legal_counts)
         first_entry = np.repeat(self.turns * np.int64(1 << 16), self._legal_counts)
-        self.legal_labels = _LABEL_OF_MOVE[first_entry + self._values[:offset]]
+        self.legal_labels = _LABEL_OF_MOVE[first_entry + self._values]

@@ -3,7 +3,7 @@
 import cshogi
 import numpy as np
 import pytest
-from rsshogi.core import Board
+from rsshogi.core import Board, Move
 from rsshogi.types import RepetitionState
 
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
@@ -25,13 +25,13 @@ def play(sfen: str, moves: str, *, max_plies: int = 1000) -> list[Verdict | None
     game = Game(sfen, max_plies=max_plies)
     verdicts = []
     for usi in moves.split():
-        choice = [move.to_usi() for move in game.legal].index(usi)
-        verdicts.append(game.play(choice))
+        verdicts.append(game.play(Move.from_usi(usi).value))
     return verdicts
 
 
 def legal_usi(sfen: str) -> set[str]:
-    return {move.to_usi() for move in Game(sfen, max_plies=1000).legal}
+    values = np.frombuffer(Game(sfen, max_plies=1000).legal, dtype=np.uint16)
+    return {Move(value).to_usi() for value in values.tolist()}
 
 
 def turned(usi: str) -> str:
@@ -287,15 +287,16 @@ def test_repetitions_in_aimless_games_are_judged_as_rsshogi_judges_them() -> Non
         while verdict is None:
             # Mostly back to a position seen before, else check, else anything.
             backs, checks = [], []
-            for choice, move in enumerate(game.legal):
+            legal = game.board.legal_moves()
+            for move in legal:
                 game.board.apply_move(move)
                 if game.board.zobrist_hash() in keys:
-                    backs.append(choice)
+                    backs.append(move.value)
                 if game.board.is_in_check():
-                    checks.append(choice)
+                    checks.append(move.value)
                 game.board.undo_move(move)
             good = (set(backs) & set(checks)) or set(backs) or set(checks)
-            anything = range(len(game.legal))
+            anything = [move.value for move in legal]
             options = sorted(good) if good and rng.random() < 0.9 else anything
             verdict = game.play(int(rng.choice(options)))
             keys.add(game.board.zobrist_hash())
@@ -422,7 +423,7 @@ def test_openings_have_every_length_and_never_end_the_game() -> None:
         rng = np.random.default_rng(seed)
         game = open_game(sfen, rng, random_opening_plies=3, max_plies=50)
         assert len(game.moves) == game.opening_plies
-        replayed = replay_game(sfen, [m.to_usi() for m in game.moves], max_plies=50)
+        replayed = replay_game(sfen, game.moves_usi().split(), max_plies=50)
         assert replayed.legal, "the opening left a side without moves"
         lengths.append(game.opening_plies)
     assert set(lengths) == {0, 1, 2, 3}
