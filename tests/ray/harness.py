@@ -60,7 +60,7 @@ def train(
     resume: Checkpoint | None = None,
     guests: Sequence[Callable[[Event], object]] = (),
     should_stop: Callable[[], bool] = lambda: False,
-    fails_with: type[BaseException] | None = None,
+    fails_with: tuple[type[BaseException], ...] = (),
 ) -> Run:
     """Runs a driver to its end, with the files of a real run in `run_dir`.
 
@@ -90,7 +90,7 @@ def train(
     bus.publish(RunStarted(config, str(run_dir), None, cluster.describe()))
     try:
         driver.run()
-    except fails_with or () as error:
+    except fails_with as error:
         run.error = error
     finally:
         bus.close(timeout_s=10)

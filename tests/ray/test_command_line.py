@@ -1,0 +1,252 @@
+"""The program as a person meets it: real processes, exit codes, what is left behind."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.cli import main
+from keisei_ray.runtime import Cluster
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+DEBUG = str(ROOT / "configs" / "debug.yaml")
+PATIENCE_S = 150
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
+    return kept | {"PYTHONUNBUFFERED": "1"} | changes
+
+
+def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
+    """`run.py` in a session of its own, so that a signal to its group is a Ctrl-C."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd,
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def session_members(session: int) -> list[str]:
+    """Command lines of the living processes of a session."""
+    members = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # It has ended meanwhile.
+        if int(sid) == session and state != "Z":
+            members.append(command)
+    return members
+
+
+def assert_nothing_runs(process: "subprocess.Popen[str]") -> None:
+    """Every process of the session ends, Ray's included; it may take them a moment."""
+    deadline = time.monotonic() + 30
+    while members := session_members(process.pid):
+        assert time.monotonic() < deadline, members
+        time.sleep(0.05)
+
+
+def one_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def wait_for_update(process: "subprocess.Popen[str]", number: int) -> None:
+    """Reads the line view until an update has finished."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"update={number} "):
+            return
+    raise AssertionError(f"ended before update {number}: {process.communicate()[1]}")
+
+
+class Session:
+    """One run on disk, made once: trained until Ctrl-C, then resumed to its end."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.cwd = cwd
+        self.run_dir = cwd / "run"
+        first = start(
+            "--config", DEBUG, "--run-dir", "run", "--total-timesteps", "1000000",
+            "--set", "checkpoint.interval_timesteps=512", "--set", "cluster.num_cpus=2",
+            cwd=cwd,
+        )  # fmt: skip
+        wait_for_update(first, 3)
+        self.members_before = session_members(first.pid)
+        os.killpg(first.pid, signal.SIGINT)
+        self.first_output, self.first_errors = first.communicate(timeout=PATIENCE_S)
+        self.first = first
+        self.checkpoints = sorted((self.run_dir / "checkpoints").iterdir())
+        self.intact = cwd / "intact"
+        shutil.copytree(self.run_dir, self.intact)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return Session(tmp_path_factory.mktemp("session"))
+
+
+def test_the_first_interrupt_saves_and_exits_130(session: Session) -> None:
+    assert session.first.returncode == 130
+    assert session.first_errors == ""
+    timestep = int(session.checkpoints[-1].name.removeprefix("step-"))
+    records = (session.run_dir / "metrics.jsonl").read_text().splitlines()
+    assert timestep == json.loads(records[-1])["timestep"] >= 3 * 256
+    ended = json.loads((session.run_dir / "events.jsonl").read_text().splitlines()[-1])
+    assert (ended["kind"], ended["reason"]) == ("run_ended", "interrupted")
+
+
+def test_an_interrupted_run_leaves_no_process_of_ray_behind(session: Session) -> None:
+    assert any("raylet" in command for command in session.members_before)
+    assert any("ray::" in command for command in session.members_before)
+    assert_nothing_runs(session.first)
+
+
+def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -> None:
+    """The driver of that run, too, has never imported torch."""
+    damaged = session.checkpoints[-1]
+    model = damaged / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    before = session.checkpoints[-2]
+    total = int(before.name.removeprefix("step-")) + 2 * 256
+    program = (
+        "import sys; from keisei_ray.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(99 if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--run-dir", "run", "--resume", "latest",
+         "--total-timesteps", str(total)],
+        cwd=session.cwd, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    events = [json.loads(x) for x in (session.run_dir / "events.jsonl").read_text().splitlines()]
+    second = events[[e["kind"] for e in events].index("run_started", 1) :]
+    assert second[0]["resumed_from"] == str(Path("run", "checkpoints", before.name))
+    assert any(str(damaged.name) in e.get("message", "") for e in second)
+    records = [json.loads(x) for x in (session.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["timestep"] for r in records] == [256 * (i + 1) for i in range(len(records))]
+    assert records[-1]["timestep"] == total
+    games = (session.run_dir / "games.jsonl").read_text().splitlines()
+    assert records[-1]["games_total"] == len(games)
+
+
+BAD_INPUT: list[tuple[str, list[str], str]] = [
+    ("unknown setting", ["--set", "self_play.num_game=3"], "self_play.num_game"),
+    ("mistyped setting", ["--set", "learner.gamma=high"], "learner.gamma"),
+    ("unknown option", ["--num-actor", "x"], "--num-actor"),
+    ("unknown command", ["tarin"], "tarin"),
+    ("missing file", ["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ("empty file", ["--config", "empty.yaml"], "empty.yaml"),
+    ("not YAML", ["--config", "broken.yaml"], "broken.yaml"),
+    ("no actors", ["--num-actors", "0"], "num_actors"),
+    ("impossible sizes", ["--set", "learner.num_minibatches=7"], "num_minibatches"),
+    ("nothing to resume", ["--resume", "latest", "--run-dir", "fresh"], "fresh"),
+    ("missing checkpoint", ["--resume", "nowhere"], "nowhere"),
+    ("corrupt checkpoint", ["--resume", "corrupt/checkpoints/LAST"], "corrupt"),
+    ("another architecture",
+     ["--resume", "intact/checkpoints/LAST", "--set", "model.width=32"], "model.width"),
+    ("taken directory", ["--run-dir", "intact"], "intact"),
+    ("unwritable directory", ["--run-dir", "empty.yaml/run"], "empty.yaml/run"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def workplace(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with one intact and one corrupt run, in which nothing may change."""
+    for name in ("intact", "corrupt"):
+        shutil.copytree(session.intact, tmp_path / name)
+    model = tmp_path / "corrupt" / "checkpoints" / session.checkpoints[-1].name
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "broken.yaml").write_text("run: [1, 2\nx: }")
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in os.environ if n.startswith("KEISEI_")]:
+        monkeypatch.delenv(name)
+    before = contents(tmp_path)
+    yield tmp_path
+    assert contents(tmp_path) == before
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else b""
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [c[1:] for c in BAD_INPUT], ids=[c[0] for c in BAD_INPUT]
+)
+def test_bad_input_is_one_line_and_exit_2(
+    arguments: list[str],
+    named: str,
+    session: Session,
+    workplace: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    last = session.checkpoints[-1].name
+    assert main([argument.replace("LAST", last) for argument in arguments]) == 2
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert named in one_line(errors)
+    assert "Error: " in errors
+
+
+def refused(*arguments: str, cwd: Path, **env: str) -> str:
+    """The one line of a run that was refused; nothing of it is left, neither process nor file."""
+    process = start("--config", DEBUG, "--run-dir", "run", *arguments, cwd=cwd, **env)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2, errors
+    assert_nothing_runs(process)
+    assert list(cwd.iterdir()) == []
+    return one_line(errors)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
+def test_an_address_where_no_cluster_is_is_refused(address: str, tmp_path: Path) -> None:
+    line = refused("--set", f"cluster.address={address}", cwd=tmp_path)
+    assert line.startswith("ClusterError: ")
+    assert address in line
+
+
+def test_a_taken_dashboard_port_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = ("--set", "cluster.dashboard=true", "--set", f"cluster.dashboard_port={port}")
+        line = refused(*settings, cwd=tmp_path)
+    assert line.startswith("ClusterError: ")
+    assert str(port) in line
+    assert "cluster.dashboard_port" in line
+
+
+def test_a_wrong_token_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    line = refused(
+        "--set",
+        f"cluster.address={cluster.address}",
+        cwd=tmp_path,
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN="0" * 64,
+    )
+    assert line.startswith("ClusterError: ")
+    assert "RAY_AUTH_TOKEN" in line

@@ -1,0 +1,259 @@
+"""Faults injected into real processes: what is lost, what is counted, what goes on."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from keisei_ray import checkpoint
+from keisei_ray.actors import LearnerShell, PackedArray, SelfPlayShell
+from keisei_ray.errors import ActorLostError
+from keisei_ray.events import (
+    ActorLost,
+    ActorReady,
+    CheckpointSaved,
+    Event,
+    RolloutArrived,
+    RolloutRejected,
+    UpdateFinished,
+)
+from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.runtime import Cluster
+from tests.ray.harness import Run, learner_actors, overlap_config, self_play_actors, train
+
+pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+UPDATE = 64
+
+
+def kill_this_process(*_: object, **__: object) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def assert_counts_agree(run: Run) -> None:
+    """What the files, the events and the counts say is one story, with nothing twice."""
+    progress = run.driver.progress
+    records, games = run.lines("metrics.jsonl"), run.lines("games.jsonl")
+    assert sum(record["batch_timesteps"] for record in records) == progress.timestep
+    assert [record["weights_version"] for record in records] == list(range(1, len(records) + 1))
+    assert len({game["game_id"] for game in games}) == len(games) == progress.games_total
+    arrived = sum(event.timesteps for event in run.of(RolloutArrived))
+    waiting = progress.timesteps_collected - progress.timestep
+    assert progress.timesteps_collected == arrived
+    assert 0 <= waiting - 32 * progress.rollouts_rejected <= 2 * UPDATE
+    assert progress.rollouts_rejected == len(run.of(RolloutRejected))
+
+
+class DiesMidRollout(SelfPlayShell):
+    """Actor 0 is killed in its second rollout, at the third ply."""
+
+    calls = 0
+
+    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+        _, actor_id, incarnation = self._arguments
+        self.calls += 1
+        if (actor_id, incarnation, self.calls) == (0, 0, 2):
+            play_ply = self._self_play._play_ply
+
+            def die_at_third(rollout: Any, t: int, cuts: Any) -> Any:
+                return kill_this_process() if t == 2 else play_ply(rollout, t, cuts)
+
+            self._self_play._play_ply = die_at_third
+        return super().collect(weights)
+
+
+def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(DiesMidRollout))
+    come_back: list[Event] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, RolloutArrived) and (event.actor_id, event.incarnation) == (0, 1):
+            come_back.append(event)
+
+    config = overlap_config(run={"total_timesteps": 10**9})
+    run = train(
+        config, cluster, tmp_path / "run", guests=[remember], should_stop=lambda: bool(come_back)
+    )
+    lost = run.of(ActorLost)
+    assert [(event.actor_id, event.incarnation, event.restarts_left) for event in lost] == [
+        (0, 0, 2)
+    ]
+    ready = [(event.actor_id, event.incarnation) for event in run.of(ActorReady)]
+    assert sorted(ready) == [(0, 0), (0, 1), (1, 0)]
+    progress = run.driver.progress
+    assert progress.actor_restarts == 1
+    assert progress.incarnations == {0: 1, 1: 0}
+    assert (
+        sum(e.timesteps for e in run.of(RolloutArrived) if (e.actor_id, e.incarnation) == (0, 0))
+        == 32
+    )
+    assert_counts_agree(run)
+
+
+class NeverStarts(SelfPlayShell):
+    """Actor 1 cannot be built."""
+
+    def start(self) -> ProcessInfo:
+        if self._arguments[1] == 1:
+            raise MemoryError("no room for the games")
+        return super().start()
+
+
+def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(NeverStarts))
+    config = overlap_config(run={"total_timesteps": 10**9})
+    run = train(config, cluster, tmp_path / "run", fails_with=(ActorLostError,))
+    assert isinstance(run.error, ActorLostError)
+    assert "self-play actor 1 died 4 times" in str(run.error)
+    assert isinstance(run.error.__cause__, MemoryError)
+    assert [event.restarts_left for event in run.of(ActorLost)] == [2, 1, 0]
+    assert run.driver.progress.incarnations[1] == 3
+    found = checkpoint.find_latest(tmp_path / "run" / "checkpoints", on_skip=lambda *_: None)
+    assert found is not None
+    assert found.timestep == run.driver.progress.timestep
+    assert isinstance(run.events[-1], CheckpointSaved)
+
+
+class DiesMidUpdate(LearnerShell):
+    """Killed in its third update, after the first optimizer step; its successors live."""
+
+    def update(
+        self, timestep: int, *rollouts: PackedArray
+    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        marker = Path(self._config.run.run_dir or "") / "learner-died"
+        if self._learner.weights_version == 2 and not marker.exists():
+            marker.touch()
+            step = self._learner._optimizer_step
+
+            def step_and_die(*arguments: Any) -> None:
+                step(*arguments)
+                kill_this_process()
+
+            self._learner._optimizer_step = step_and_die
+        return super().update(timestep, *rollouts)
+
+
+def test_a_killed_learner_goes_on_from_its_newest_finished_update(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lockstep even the weights are those of a run in which nothing happened."""
+    settings: dict[str, dict[str, Any]] = {
+        "schedule": {"mode": "lockstep", "rollouts_per_update": None},
+    }
+    quiet = train(
+        overlap_config(run={"total_timesteps": 5 * UPDATE}, **settings), cluster, tmp_path / "quiet"
+    )
+    monkeypatch.setattr("keisei_ray.learner_link.new_learner_actor", learner_actors(DiesMidUpdate))
+    config = overlap_config(
+        run={"total_timesteps": 5 * UPDATE, "run_dir": str(tmp_path / "run")}, **settings
+    )
+    run = train(config, cluster, tmp_path / "run")
+    assert (tmp_path / "run" / "learner-died").exists()
+    lost = run.of(ActorLost)
+    assert [(event.actor_id, event.restarts_left) for event in lost] == [(None, 2)]
+    before = [e for e in run.events[: run.events.index(lost[0])] if isinstance(e, UpdateFinished)]
+    assert len(before) == 2
+    assert run.driver.progress.updates == 5
+    assert run.driver.progress.rollouts_rejected == 0
+    assert_counts_agree(run)
+    assert last_digest(run) == last_digest(quiet)
+
+
+def last_digest(run: Run) -> object:
+    found = checkpoint.find_latest(run.run_dir / "checkpoints", on_skip=lambda *_: None)
+    assert found is not None
+    return found.info["weights_digest"]
+
+
+class DamagesARollout(SelfPlayShell):
+    """Actor 1's second rollout has one flipped bit, its third comes under an old header."""
+
+    calls = 0
+
+    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+        report, rollout = super().collect(weights)
+        self.calls += 1
+        if self._arguments[1] == 1 and self.calls == 2:
+            rollout = rollout.copy()
+            rollout[len(rollout) // 2] ^= 1
+        if self._arguments[1] == 1 and self.calls == 1:
+            self.first = report, rollout
+        if self._arguments[1] == 1 and self.calls == 3:
+            return self.first
+        return report, rollout
+
+
+def test_a_damaged_and_a_redelivered_rollout_are_rejected_and_counted(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(DamagesARollout))
+    seen: list[Event] = []
+
+    def is_over() -> bool:
+        """Two updates after the second rejection."""
+        places = [i for i, event in enumerate(seen) if isinstance(event, RolloutRejected)]
+        after = seen[places[1] :] if len(places) > 1 else []
+        return sum(isinstance(event, UpdateFinished) for event in after) >= 2
+
+    config = overlap_config(run={"total_timesteps": 10**9})
+    run = train(config, cluster, tmp_path / "run", guests=[seen.append], should_stop=is_over)
+    causes = [(event.actor_id, event.cause.split(":")[0]) for event in run.of(RolloutRejected)]
+    assert sorted(causes) == [(1, "DamagedBufferError"), (1, "delivered before")]
+    progress = run.driver.progress
+    assert progress.rollouts_rejected == 2
+    assert progress.actor_restarts == 0
+    records, games = run.lines("metrics.jsonl"), run.lines("games.jsonl")
+    assert sum(record["batch_timesteps"] for record in records) == progress.timestep
+    assert len({game["game_id"] for game in games}) == len(games) == progress.games_total
+
+
+class SlowLearner(LearnerShell):
+    """Needs far longer for an update than the actors for their rollouts."""
+
+    def update(
+        self, timestep: int, *rollouts: PackedArray
+    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        time.sleep(0.4)
+        return super().update(timestep, *rollouts)
+
+
+def test_a_slow_learner_holds_the_actors_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keisei_ray.learner_link.new_learner_actor", learner_actors(SlowLearner))
+    run = train(overlap_config(run={"total_timesteps": 10 * UPDATE}), cluster, tmp_path / "run")
+    waiting, most = 0, 0
+    for event in run.events:
+        if isinstance(event, RolloutArrived):
+            waiting += event.timesteps
+        elif isinstance(event, UpdateFinished):
+            waiting -= UPDATE
+        most = max(most, waiting)
+    # Two updates' worth, (max_policy_lag + 1): the one under way and the next.
+    assert most == 2 * UPDATE
+    assert max(record["policy_lag_max"] for record in run.lines("metrics.jsonl")) == 1
+    progress = run.driver.progress
+    assert progress.timesteps_collected == progress.timestep + waiting
+    assert progress.rollouts_rejected == 0
+    assert_counts_agree(run)
+
+
+@pytest.fixture(autouse=True)
+def _no_death_is_left_over(cluster: Cluster) -> Iterator[None]:
+    """A test that leaves an actor behind would starve the next of CPUs."""
+    yield
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < cluster.num_cpus:
+        assert time.monotonic() < deadline, "an actor was left behind"
+        time.sleep(0.05)

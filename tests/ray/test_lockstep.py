@@ -1,0 +1,70 @@
+"""Lockstep: the same seed gives the same weights bit for bit, whatever the timing."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from keisei_ray import checkpoint
+from keisei_ray.actors import PackedArray, SelfPlayShell
+from keisei_ray.config import Config
+from keisei_ray.reports import CollectReport, ProcessInfo
+from keisei_ray.runtime import Cluster
+from tests.ray.harness import overlap_config, self_play_actors, train
+
+pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+NUM_UPDATES = 3
+
+
+class Delayed(SelfPlayShell):
+    """Starts and delivers after a random time, another in every process."""
+
+    def start(self) -> ProcessInfo:
+        self._delays = np.random.default_rng()
+        time.sleep(self._delays.uniform(0, 0.5))
+        return super().start()
+
+    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+        time.sleep(self._delays.uniform(0, 0.2))
+        return super().collect(weights)
+
+
+def lockstep_config(num_actors: int, seed: int) -> Config:
+    return overlap_config(
+        run={"total_timesteps": NUM_UPDATES * num_actors * 32, "seed": seed},
+        self_play={"num_actors": num_actors, "max_plies": 20},
+        schedule={"mode": "lockstep", "rollouts_per_update": None},
+        learner={"num_threads": 2},
+    )
+
+
+def digest_of_run(num_actors: int, seed: int, cluster: Cluster, run_dir: Path) -> object:
+    """Digest of the weights after `NUM_UPDATES` updates."""
+    run = train(lockstep_config(num_actors, seed), cluster, run_dir)
+    records = run.lines("metrics.jsonl")
+    assert [record["policy_lag_max"] for record in records] == [0] * NUM_UPDATES
+    # One rollout of every actor in each update.
+    assert set(run.driver.progress.last_sequence.values()) == {(0, NUM_UPDATES - 1)}
+    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=lambda *_: None)
+    assert found is not None
+    assert found.info["weights_version"] == NUM_UPDATES
+    return found.info["weights_digest"]
+
+
+@pytest.mark.parametrize("num_actors", [1, 2, 4])
+def test_delays_do_not_change_a_bit_of_the_weights(
+    num_actors: int, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undelayed = digest_of_run(num_actors, 3, cluster, tmp_path / "undelayed")
+    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(Delayed))
+    assert digest_of_run(num_actors, 3, cluster, tmp_path / "delayed") == undelayed
+
+
+def test_another_seed_gives_other_weights(cluster: Cluster, tmp_path: Path) -> None:
+    digests = {digest_of_run(1, seed, cluster, tmp_path / str(seed)) for seed in (3, 4)}
+    assert len(digests) == 2

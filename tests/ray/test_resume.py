@@ -1,0 +1,119 @@
+"""A run that was stopped goes on from its checkpoint as if it had never been."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from keisei_ray import checkpoint
+from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.config import Config
+from keisei_ray.events import ActorReady, Event, UpdateFinished
+from keisei_ray.learner import LEARNER_FILE, scheduled_learning_rate
+from keisei_ray.runtime import Cluster
+from keisei_ray.training import find_resume
+from tests.ray.harness import Run, overlap_config, train
+
+pytestmark = pytest.mark.ray
+
+UPDATE, STOP_AFTER, NUM_UPDATES = 64, 4, 8
+CONFIG = overlap_config(run={"total_timesteps": NUM_UPDATES * UPDATE})
+STEPS_PER_UPDATE = CONFIG.learner.num_epochs * CONFIG.learner.num_minibatches
+
+
+@dataclass
+class Resumed:
+    """One run in two parts."""
+
+    first: Run
+    stopped_at: Checkpoint
+    second: Run
+
+
+@pytest.fixture(scope="module")
+def resumed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    run_dir = tmp_path_factory.mktemp("run")
+    updates: list[Event] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, UpdateFinished):
+            updates.append(event)
+
+    first = train(
+        CONFIG, cluster, run_dir, guests=[count], should_stop=lambda: len(updates) >= STOP_AFTER
+    )
+    stopped_at = latest(run_dir)
+    return Resumed(first, stopped_at, train(CONFIG, cluster, run_dir, resume=stopped_at))
+
+
+def latest(run_dir: Path) -> Checkpoint:
+    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=lambda *_: None)
+    assert found is not None
+    return found
+
+
+def optimizer_steps(saved: Checkpoint) -> set[int]:
+    """Steps that Adam has counted, over all parameters."""
+    state = torch.load(io.BytesIO(saved.files[LEARNER_FILE]), weights_only=True)
+    return {int(entry["step"]) for entry in state["optimizer"]["state"].values()}
+
+
+def test_a_stop_request_saves_the_newest_update(resumed: Resumed) -> None:
+    assert resumed.stopped_at.timestep == STOP_AFTER * UPDATE
+    assert resumed.stopped_at.info["weights_version"] == STOP_AFTER
+
+
+def test_counts_and_versions_go_on(resumed: Resumed) -> None:
+    records = resumed.second.lines("metrics.jsonl")
+    steps = [record["timestep"] for record in records]
+    assert steps == [UPDATE * (i + 1) for i in range(NUM_UPDATES)]
+    assert [record["weights_version"] for record in records] == list(range(1, NUM_UPDATES + 1))
+    times = [record["wall_time_s"] for record in records]
+    assert times == sorted(times)
+    assert latest(resumed.second.run_dir).timestep == NUM_UPDATES * UPDATE
+
+
+def test_optimizer_and_learning_rate_go_on(resumed: Resumed) -> None:
+    assert optimizer_steps(resumed.stopped_at) == {STOP_AFTER * STEPS_PER_UPDATE}
+    assert optimizer_steps(latest(resumed.second.run_dir)) == {NUM_UPDATES * STEPS_PER_UPDATE}
+    for record in resumed.second.lines("metrics.jsonl"):
+        share = (record["timestep"] - UPDATE) / CONFIG.run.total_timesteps
+        expected = scheduled_learning_rate(CONFIG.learner, share)
+        assert record["learning_rate"] == pytest.approx(expected)
+
+
+def test_games_count_once_across_the_resume(resumed: Resumed) -> None:
+    games = resumed.second.lines("games.jsonl")
+    last = resumed.second.lines("metrics.jsonl")[-1]
+    assert len({game["game_id"] for game in games}) == len(games) == last["games_total"]
+    assert last["games_total"] == sum(
+        last[name] for name in ("black_wins", "white_wins", "draws", "truncated")
+    )
+
+
+def test_resumed_actors_are_new_incarnations(resumed: Resumed) -> None:
+    """Else their random streams, and the ids of their games, would come a second time."""
+    assert {event.incarnation for event in resumed.first.of(ActorReady)} == {0}
+    assert {event.incarnation for event in resumed.second.of(ActorReady)} == {1}
+
+
+def test_latest_passes_over_a_truncated_checkpoint_and_says_so(
+    resumed: Resumed, tmp_path: Path
+) -> None:
+    copy = tmp_path / "checkpoints"
+    for saved in (resumed.stopped_at, latest(resumed.second.run_dir)):
+        checkpoint.save(copy, saved.timestep, saved.files, saved.info)
+    newest = sorted(copy.iterdir())[-1] / LEARNER_FILE
+    newest.write_bytes(newest.read_bytes()[:-7])
+    skipped: list[str] = []
+    found = find_resume(with_run(run_dir=str(tmp_path), resume="latest"), skipped)
+    assert found is not None
+    assert found.timestep == resumed.stopped_at.timestep
+    assert len(skipped) == 1
+    assert str(newest.parent) in skipped[0]
+
+
+def with_run(**changes: object) -> Config:
+    return CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update=changes)})
