@@ -87,13 +87,13 @@ def play(first: Player, second: Player, num_games: int, **settings: int) -> list
 
 
 def test_random_against_random_is_even_from_both_colors() -> None:
-    games = play(RANDOM, RANDOM, 300, max_plies=400)
+    games = play(RANDOM, RANDOM, 200, max_plies=400)
     for is_black in (True, False):
         scores = [game.score for game in games if game.is_black == is_black]
         interval = score_interval(scores)
         assert interval.low < 0.5 < interval.high
         assert interval.high - interval.low < 0.2
-    assert sum(game.outcome in ("win", "loss") for game in games) > 100
+    assert sum(game.outcome in ("win", "loss") for game in games) > 60
 
 
 def test_greedy_beats_random() -> None:
