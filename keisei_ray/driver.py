@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray.exceptions import ObjectLostError, RayError
+from ray.exceptions import RayError
 
 from keisei_ray import checkpoint, metrics
 from keisei_ray.actors import Ref, remote_cause
@@ -30,7 +30,6 @@ from keisei_ray.config import Config
 from keisei_ray.errors import (
     CheckpointError,
     KeiseiError,
-    RejectedRolloutsError,
     UserError,
 )
 from keisei_ray.events import (
@@ -45,7 +44,14 @@ from keisei_ray.events import (
     UpdateFinished,
 )
 from keisei_ray.fleet import Fleet, Member
-from keisei_ray.learner_link import DEATHS, POLL_S, LearnerLink, Published, StopRequested
+from keisei_ray.learner_link import (
+    DEATHS,
+    POLL_S,
+    LearnerLink,
+    Published,
+    StopRequested,
+    rejected_rollouts,
+)
 from keisei_ray.progress import Interval, Progress
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
@@ -115,11 +121,7 @@ class Driver:
             clock=clock,
         )
         self._learner = LearnerLink(
-            config,
-            bus,
-            num_cpus=learner_cpus(cluster),
-            should_stop=should_stop,
-            clock=clock,
+            config, bus, num_cpus=learner_cpus(cluster), should_stop=should_stop, clock=clock
         )
         self._checkpoint_due = Interval(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
@@ -148,7 +150,8 @@ class Driver:
         except StopRequested:
             logger.info("stopped before the learner was up: nothing to save")
         finally:
-            self._dismiss()
+            self._fleet.dismiss()
+            self._learner.dismiss()
 
     def _train(self) -> None:
         try:
@@ -175,11 +178,6 @@ class Driver:
             self.bus.publish(Notice("asked to stop: saving; ask again to leave without", "WARNING"))
         self._tick()
         self.save()
-
-    def _dismiss(self) -> None:
-        """Ends every actor of this run, whatever it is doing."""
-        self._fleet.dismiss()
-        self._learner.dismiss()
 
     def save(self) -> None:
         """Saves the newest finished update, once."""
@@ -299,7 +297,7 @@ class Driver:
             self._idle_since = self._clock()
             return
         except RayError as error:
-            bad = _rejected(error, len(batch))
+            bad = rejected_rollouts(error, len(batch))
             for index, cause in bad.items():
                 self._reject(batch[index].report, cause)
             kept = [a for index, a in enumerate(batch) if index not in bad]
@@ -398,20 +396,3 @@ class Driver:
         now = self._clock()
         self.progress.add_wall_time(now - self._last_tick)
         self._last_tick = now
-
-
-def _rejected(error: RayError, size: int) -> dict[int, str]:
-    """Which of an update's `size` rollouts cannot be used: index -> cause.
-
-    Raises:
-        Exception: what the learner raised, if it was about something else.
-    """
-    cause = remote_cause(error)
-    if isinstance(cause, RejectedRolloutsError):
-        return cause.causes
-    if isinstance(cause, ObjectLostError):
-        # A node died with a rollout that lay there; Ray does not say which.
-        return dict.fromkeys(range(size), f"lost with its node: {cause}")
-    if cause is error:
-        raise error
-    raise cause from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
+    ObjectLostError,
     OutOfMemoryError,
     RayActorError,
     RayError,
@@ -18,7 +19,7 @@ from ray.exceptions import (
 
 from keisei_ray.actors import Handle, Ref, new_learner_actor, remote_cause
 from keisei_ray.config import Config
-from keisei_ray.errors import ClusterError
+from keisei_ray.errors import ClusterError, RejectedRolloutsError
 from keisei_ray.events import ActorLost, EventBus
 from keisei_ray.fleet import DeathBudget
 from keisei_ray.reports import ProcessInfo
@@ -163,3 +164,20 @@ class LearnerLink:
                     f"a free {what} up? Raise cluster.start_timeout_s if the cluster is slow."
                 )
         return ray.get(ref)
+
+
+def rejected_rollouts(error: RayError, size: int) -> dict[int, str]:
+    """Which of an update's `size` rollouts cannot be used: index -> cause.
+
+    Raises:
+        Exception: what the learner raised, if it was about something else.
+    """
+    cause = remote_cause(error)
+    if isinstance(cause, RejectedRolloutsError):
+        return cause.causes
+    if isinstance(cause, ObjectLostError):
+        # A node died with a rollout that lay there; Ray does not say which.
+        return dict.fromkeys(range(size), f"lost with its node: {cause}")
+    if cause is error:
+        raise error
+    raise cause from error

@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ GIB = 2**30
 LEARNER_CPUS = 1.0
 """Reserved for the learner; on one CPU the actors share what is left of it."""
 MIN_ACTOR_CPUS = 0.001
+STDERR = 2
 CONNECT_TIMEOUT_S = 10.0
 """In which a cluster must accept a connection."""
 MEMORY_SHARE = 0.9
@@ -87,8 +90,10 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             "dashboard_host": "127.0.0.1",
             "dashboard_port": c.dashboard_port if c.dashboard else None,
         }
+    said: list[str] = []
     try:
-        context = ray.init(**options)  # type: ignore[arg-type]
+        with _stderr_aside(said):
+            context = ray.init(**options)  # type: ignore[arg-type]
     except (
         ConnectionError,
         ValueError,
@@ -98,7 +103,7 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         ray.exceptions.RayError,
     ) as error:
         ray.shutdown()
-        raise ClusterError(_refusal(address, error)) from error
+        raise ClusterError(_refusal(address, error, " ".join(said))) from error
     try:
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -193,13 +198,34 @@ def _physical_memory(address: str, resources: Mapping[str, float]) -> int:
     return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
 
 
-def _refusal(address: str, error: BaseException) -> str:
-    """Ray's refusal as one line with what to do."""
+@contextlib.contextmanager
+def _stderr_aside(said: list[str]) -> Iterator[None]:
+    """Ray's native part writes to the standard error itself: its lines go to `said` and the log."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        stderr = os.dup(STDERR)
+        os.dup2(file.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, STDERR)
+            os.close(stderr)
+            file.seek(0)
+            said += file.read().decode(errors="replace").splitlines()
+            for line in said:
+                logger.info("ray: %s", line)
+
+
+def _refusal(address: str, error: BaseException, said: str) -> str:
+    """Ray's refusal as one line with what to do; `said` is what it wrote meanwhile."""
     what = " ".join(str(error).split()) or type(error).__name__
+    if "InvalidAuthToken" in said:
+        what = "Authentication token is missing or incorrect."
     text = what.lower()
     if "token" in text or "authentication" in text:
         todo = "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token."
-    elif "port" in text:
+    elif "dashboard" in text:
         todo = "Set cluster.dashboard_port to a free port, or cluster.dashboard=false."
     elif address == "local":
         todo = (
