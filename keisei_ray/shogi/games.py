@@ -8,9 +8,6 @@ at once (`moves.py`), never read back from the rules library; rules and endings 
 
 N: lanes. L: legal moves of all lanes together. A lane's game depends on its index and its
 random generator only, never on N or on the other lanes.
-
-Measured on one core of a 2-core virtual machine, N = 64, random legal play, all arrays and
-legal bits made each ply: see benchmarks.
 """
 
 from array import array
@@ -197,7 +194,8 @@ class Games:
         mask = self._legal_mask
         mask[:] = False
         mask.ravel()[self._legal_lanes * NUM_ACTIONS + self.legal_labels] = True
-        return np.packbits(mask, axis=1)
+        # The labels fill whole bytes, so lanes need not be packed one by one.
+        return np.packbits(mask.ravel()).reshape(self.num_games, -1)
 
     def gains(self) -> npt.NDArray[np.int32]:
         """[L] material that each legal move wins at once, in pawns; see `material_gains`."""
@@ -297,24 +295,24 @@ class Games:
         rewards = np.zeros(self.num_games, dtype=np.float32)
         terminated = np.zeros(self.num_games, dtype=np.bool_)
         truncated = np.zeros(self.num_games, dtype=np.bool_)
-        final_scalars = []
+        final_lanes, final_scalars = [], bytearray()
         for lane, verdict, game in ends:
             rewards[lane] = verdict.reward
             if verdict.reason == "max_plies":
                 truncated[lane] = True
-                final_scalars.append(game.scalars())
+                final_lanes.append(lane)
+                final_scalars += game.scalars()
             else:
                 terminated[lane] = True
-        final_lanes = np.flatnonzero(truncated)
         return StepResult(
             rewards=rewards,
             terminated=terminated,
             truncated=truncated,
-            finished=tuple(self._game_end(*end) for end in ends),
-            final_lanes=final_lanes,
-            final_boards=self.boards[final_lanes],
-            final_hands=self.hands[final_lanes],
-            final_scalars=np.array(final_scalars, dtype=np.uint8).reshape(-1, 3),
+            finished=tuple([self._game_end(*end) for end in ends]),
+            final_lanes=np.array(final_lanes, dtype=np.int64),
+            final_boards=self.boards[final_lanes] if final_lanes else self.boards[:0],
+            final_hands=self.hands[final_lanes] if final_lanes else self.hands[:0],
+            final_scalars=np.frombuffer(final_scalars, dtype=np.uint8).reshape(-1, 3),
         )
 
     def _game_end(self, lane: int, verdict: Verdict, game: Game) -> GameEnd:
@@ -354,8 +352,10 @@ class Games:
     def _read_moves(self) -> None:
         """Sets scalars and legal labels of every lane from its game."""
         games = self._games
-        scalars = [game.scalars() for game in games]
-        self.scalars = np.array(scalars, dtype=np.uint8)
+        scalars = bytearray()
+        for game in games:
+            scalars += game.scalars()
+        self.scalars = np.frombuffer(scalars, dtype=np.uint8).reshape(-1, 3)
         legal = [game.legal for game in games]
         self._values = np.frombuffer(b"".join(legal), dtype=np.uint16)
         self._legal_counts = np.array([len(values) for values in legal]) // _BYTES_PER_MOVE

@@ -1,6 +1,5 @@
 """Labels against rsshogi's own, against the moves they name, and under a change of colour."""
 
-import cshogi
 import numpy as np
 import pytest
 from rsshogi import policy
@@ -65,7 +64,7 @@ def test_labels_of_legal_moves_are_distinct_and_rsshogis_on_thousands_of_positio
 
 def test_a_rotated_position_with_swapped_colours_has_the_same_labels() -> None:
     for board in random_positions(1000, seed=2):
-        twin = Board(cshogi.rotate_sfen(board.to_sfen()))
+        twin = Board(board.to_sfen_flipped())
         labels = [
             set(LABEL_OF_MOVE[int(b.turn.value), [m.value for m in b.legal_moves()]].tolist())
             for b in (board, twin)

@@ -9,7 +9,7 @@ from rsshogi.core import Board
 
 from keisei_ray.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
-from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.shogi.observation import observe
 from keisei_ray.shogi.rules import PIECE_VALUES
@@ -141,6 +141,12 @@ def test_a_game_that_starts_in_check_says_so() -> None:
     assert games.scalars[0].tolist() == [0, 0, 1]
     play_usi(games, "5i5h")
     assert games.scalars[0].tolist() == [0, 1, 0]
+
+
+def test_more_checks_in_a_row_than_a_byte_holds_saturate() -> None:
+    game = Game(STANDARD_SFEN, max_plies=4096)
+    game.own_checks, game.opponent_checks = 256, 1000
+    assert list(game.scalars()) == [0, 255, 255]
 
 
 def test_every_start_position_is_drawn() -> None:

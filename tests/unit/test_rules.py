@@ -46,7 +46,7 @@ def turned(usi: str) -> str:
 
 def as_white(sfen: str, moves: str) -> tuple[str, str]:
     """A position and moves with the colours swapped."""
-    return cshogi.rotate_sfen(sfen), " ".join(turned(usi) for usi in moves.split())
+    return Board(sfen).to_sfen_flipped(), " ".join(turned(usi) for usi in moves.split())
 
 
 def both_colours(sfen: str, moves: str) -> list[tuple[str, str]]:
@@ -338,6 +338,23 @@ def test_points_without_ten_pieces_and_the_king_in_the_camp_do_not_declare(sfen:
     assert play(sfen, WAIT) == [None]
 
 
+@pytest.mark.parametrize(
+    ("sfen", "moves"),
+    # The king walks in; a king on 1b, square 1, stands still while a pawn, type 1, is dropped.
+    both_colours("RB7/9/SSSSGGGG1/7K1/9/9/9/9/4k4 b 10P 1", "2d1c 5i4i")
+    + both_colours("RB7/8K/SSSSGGGG1/9/9/9/9/9/4k4 b 11P 1", "P*5e 5i4i"),
+)
+def test_a_king_declares_from_where_its_moves_have_taken_it(sfen: str, moves: str) -> None:
+    assert play(sfen, moves) == [None, DECLARATION]
+
+
+def test_a_king_that_has_left_the_camp_does_not_declare() -> None:
+    verdicts = play("RB7/9/SSSSGGGG1/9/8K/9/9/9/4k4 b 18P 1", "1e1d 5i4i 1d1c 4i5i")
+    assert verdicts == [None, None, None, DECLARATION]
+    verdicts = play("RB7/9/SSSSGGG1K/9/9/9/9/9/4k4 b 18P 1", "1c1d 5i4i")
+    assert verdicts == [None, None]
+
+
 def test_a_king_in_check_does_not_declare_until_it_has_answered() -> None:
     verdicts = play(CAMP_SFEN.format(hand="10Pp"), "P*5a 5b5a 5i4i")
     assert verdicts == [None, None, DECLARATION]
@@ -375,7 +392,7 @@ def test_declarations_are_cshogis_on_thousands_of_positions() -> None:
         if "K" not in sfen or not Board(sfen).is_valid():
             continue
         num_seen += 1
-        for turn, text in enumerate((sfen, cshogi.rotate_sfen(sfen))):
+        for turn, text in enumerate((sfen, Board(sfen).to_sfen_flipped())):
             expected = cshogi.Board(text).is_nyugyoku(cshogi.LAW_27)
             assert can_declare(Board(text), turn) == expected, text
             num_declared += expected
