@@ -30,6 +30,8 @@ else:
 Handle: TypeAlias = Any
 """A remote actor; Ray makes its methods at run time, so no type names them."""
 
+LOWEST_PRIORITY = 19
+
 
 class SelfPlayShell:
     """N games in play in a process of their own. One call at a time, in order."""
@@ -40,6 +42,8 @@ class SelfPlayShell:
     def start(self) -> ProcessInfo:
         """Builds games and network, then answers. First call; its error says what is wrong."""
         config, actor_id, incarnation = self._arguments
+        # Where cores are shared the learner goes first: everybody waits for it.
+        os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -113,10 +113,12 @@ class Driver:
         self._resume = resume
         self._should_stop = should_stop
         self._clock = clock
+        self._rollouts_per_update = config.timesteps_per_update // config.timesteps_per_rollout
         self._fleet = Fleet(
             config,
             num_cpus_per_actor=actor_cpus(config, cluster),
             starts_at_once=max(1, cluster.num_cpus),
+            enough=self._rollouts_per_update * (config.effective_max_lag + 1),
             next_incarnation=self.progress.next_incarnation,
             clock=clock,
         )
@@ -129,7 +131,6 @@ class Driver:
         self._in_play: dict[Ref, InPlay] = {}
         self._arrived: list[Arrived] = []
         self._updating: dict[Ref, tuple[list[Arrived], Published]] = {}
-        self._rollouts_per_update = config.timesteps_per_update // config.timesteps_per_rollout
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited = 0.0
         self._saved_timestep = resume.timestep if resume else -1

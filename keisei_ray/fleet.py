@@ -85,18 +85,21 @@ class Fleet:
         *,
         num_cpus_per_actor: float,
         starts_at_once: int,
+        enough: int,
         next_incarnation: Callable[[int], int],
         clock: Callable[[], float],
     ) -> None:
         """Args:
         num_cpus_per_actor: Ray's reservation for each.
         starts_at_once: actors that may be starting at the same time, >= 1.
+        enough: actors that can play at the same time; see `start_waiting`.
         next_incarnation: actor id -> number of the incarnation about to start.
         clock: monotonic seconds.
         """
         self._config = config
         self._num_cpus = num_cpus_per_actor
         self._starts_at_once = starts_at_once
+        self._enough = enough
         self._next_incarnation = next_incarnation
         self._clock = clock
         self._waiting: deque[int] = deque(range(config.self_play.num_actors))
@@ -126,8 +129,13 @@ class Fleet:
         return list(self._starting)
 
     def start_waiting(self) -> None:
-        """Asks Ray for the next actors, as many as may be starting at once."""
-        while self._waiting and len(self._starting) < self._starts_at_once:
+        """Asks Ray for the next actors, as many as may be starting at once.
+
+        Once there are as many as can play at once, the others start one by one, so that they
+        take little from those that play.
+        """
+        at_once = self._starts_at_once if self.num_alive < self._enough else 1
+        while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
             incarnation = self._next_incarnation(actor_id)
             handle = new_self_play_actor(
