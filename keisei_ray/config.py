@@ -381,7 +381,8 @@ class Config(Section):
             share = min(num_cpus, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
             threads = max(1, share)
         values = self.model_dump()
-        values["schedule"]["rollouts_per_update"] = rollouts
+        if self.schedule.mode == "overlap":  # In lockstep it follows num_actors, also on a resume.
+            values["schedule"]["rollouts_per_update"] = rollouts
         values["learner"].update(device=device, amp=amp, num_threads=threads)
         return Config.model_validate(values)
 

@@ -235,11 +235,18 @@ def test_what_is_left_to_the_hardware(
     config = make(**sections).resolve_auto(num_cpus, num_gpus)
     learner = config.learner
     assert (
-        config.schedule.rollouts_per_update,
+        config.effective_rollouts_per_update,
         learner.device,
         learner.amp,
         learner.num_threads,
     ) == expected
+
+
+def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
+    resolved = make(schedule={"mode": "lockstep"}).resolve_auto(4, 0)
+    values = resolved.model_dump()
+    values["self_play"]["num_actors"] = 5
+    assert Config.model_validate(values).effective_rollouts_per_update == 5
 
 
 @settings(deadline=None)
