@@ -10,8 +10,11 @@ from tests.ray.harness import overlap_config, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-NUM_UPDATES, LAST_UPDATES = 30, 5
-THRESHOLD = 0.5
+NUM_UPDATES, LAST_UPDATES = 24, 5
+THRESHOLD = 0.95
+"""Of games mated in the last updates. Measured over seeds 1 to 6, updates 20 to 24: mean 1.000,
+standard deviation 0.0004 (half is passed between updates 11 and 14), so mean - 4 sigma = 0.998;
+the rest is left to timing, which the overlap schedule does not reproduce."""
 
 
 def mates() -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def mates() -> tuple[str, ...]:
 
 
 def mate_config(seed: int) -> Config:
-    """Updates of 512 plies, half of them the mating side's; half the games may end at ply 1."""
+    """Updates of 512 plies, with a mate to find at every other ply at most."""
     return overlap_config(
         run={"seed": seed, "total_timesteps": NUM_UPDATES * 512},
         self_play={
