@@ -138,7 +138,7 @@ class LearnerConfig(Section):
     """An update stops early when approx_kl of a minibatch exceeds this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""
-    micro_batch: PositiveInt | None = 128
+    micro_batch: PositiveInt | None = 256
     """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
     minibatch is never split."""
     weight_decay: NonNegativeFloat = 0.0

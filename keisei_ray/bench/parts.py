@@ -20,8 +20,8 @@ from keisei_ray.shogi.games import Games
 from keisei_ray.weights import load_weights, pack_weights
 from keisei_ray.wire import pack_rollout, unpack_rollout
 
-SECONDS = 3.0
-ROUNDS = 5
+SECONDS = 2.0
+ROUNDS = 7
 ENV_BUDGET = 40_000
 ACTOR_BUDGET = 0.90
 LEARNER_BUDGET = 0.92
@@ -77,23 +77,24 @@ def actor(config: Config) -> list[Figure]:
 
 
 def learner(config: Config) -> list[Figure]:
-    """PPO updates; bare: forward and backward on the same tensors, in the better of two sizes."""
-    config = single_thread(config)
+    """PPO updates; bare: forward and backward on the same tensors, in two sizes of batch."""
+    values = single_thread(config).model_dump()
+    values["schedule"].update(mode="overlap", rollouts_per_update=1)
+    values["learner"].update(num_epochs=1)
+    config = Config.model_validate(values)
     self_play, _ = _self_play(config)
-    rollouts = config.timesteps_per_update // config.timesteps_per_rollout
-    buffers = [self_play.collect()[1] for _ in range(rollouts)]
+    packed = self_play.collect()[1]
     subject = Learner(config)
-    rows = config.timesteps_per_update * config.learner.num_epochs
 
     def real() -> int:
-        subject.weights_version = 0  # The same rollouts again, of lag 0.
-        subject.update(buffers, 0)
-        return rows
+        subject.weights_version = 0  # The same rollout again, of lag 0.
+        subject.update([packed], 0)
+        return config.timesteps_per_update
 
     figures = []
     minibatch = config.timesteps_per_update // config.learner.num_minibatches
-    for size in dict.fromkeys((minibatch, config.learner.micro_batch or minibatch)):
-        bare = bare_backward(config, unpack_rollout(buffers[0]), size)
+    for size in (minibatch, 1024):
+        bare = bare_backward(config, unpack_rollout(packed), size)
         value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
         what = f"PPO {_shape(config)}, one core, bare loop in batches of {size}"
         figures.append(Figure(what, value, "samples/s", bare_rate, ratio, LEARNER_BUDGET))
