@@ -28,7 +28,7 @@ def train(config: Config) -> list[Figure]:
     """Timesteps a second of a real run over 1 / (1/env + 1/forward + epochs/backward) x cores.
 
     The bare figures are taken alone on one core just before and just after the run, and their
-    mean counts; of two batch sizes for the backward loop the faster.
+    mean counts. All cores at once do a little less than each alone: that counts against us.
     """
     model = config.model
     before = _ideal(config)
@@ -65,8 +65,7 @@ def _ideal(config: Config) -> float:
         return num_games
 
     minibatch = single.timesteps_per_update // single.learner.num_minibatches
-    sizes = {minibatch, single.learner.micro_batch or minibatch}
-    backward = max(rate(bare_backward(single, rollout, size), BARE_SECONDS) for size in sizes)
+    backward = rate(bare_backward(single, rollout, minibatch), BARE_SECONDS)
     seconds = (
         1 / rate(play, 1.0) + 1 / rate(forward, BARE_SECONDS) + single.learner.num_epochs / backward
     )
