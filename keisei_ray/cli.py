@@ -78,6 +78,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.command import evaluate
 
+    _check_json(options.json)
     result = evaluate(
         checkpoint=Path(options.checkpoint),
         opponent=options.opponent,
@@ -93,6 +94,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from keisei_ray.bench import run_benchmarks
 
+    _check_json(options.json)
     config = _resolve(options, {})
     result = run_benchmarks(options.benches or list(BENCHES), config, Console())
     _write_json(options.json, result)
@@ -132,6 +134,15 @@ def _saved_config(options: argparse.Namespace) -> str | None:
     else:
         path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / "config.json"
     return str(path) if path.is_file() else None
+
+
+def _check_json(path: str | None) -> None:
+    """Refuses a result file that could not be written, before the work and not after it."""
+    if path is None:
+        return
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ConfigError(f"--json {path}: not a file in a directory that can be written.")
 
 
 def _write_json(path: str | None, result: object) -> None:
