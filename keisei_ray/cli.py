@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 COMMANDS = ("train", "evaluate", "bench", "config")
+RAYLET_NOISE = "worker processes have been started on node"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
 
 
@@ -68,6 +69,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    # Many actors on few cores are meant: Ray prints this into the view for each two of them. It
+    # reads the setting when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
     from keisei_ray.training import train
 
     console = Console()
