@@ -103,7 +103,8 @@ class LearnerShell:
             process.
 
         Raises:
-            As `Learner.update`; nothing has changed then.
+            As `Learner.update`. The newest state that the caller holds is of the last update that
+            finished, whatever this one had done.
         """
         report = self._learner.update(rollouts, timestep)
         started = time.perf_counter()
