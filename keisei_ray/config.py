@@ -135,7 +135,7 @@ class LearnerConfig(Section):
     num_minibatches: PositiveInt = 4
     """Optimizer steps per epoch; must divide the rows of an update."""
     target_kl: PositiveFloat | None = 0.03
-    """An update stops early when approx_kl of a minibatch exceeds this; null: never."""
+    """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""
     micro_batch: PositiveInt | None = 256

@@ -176,7 +176,7 @@ class Driver:
             self._save_what_there_is()
             raise
         if self._should_stop():
-            self.bus.publish(Notice("asked to stop: saving; ask again to leave without", "WARNING"))
+            self.bus.publish(Notice("asked to stop: saving; ask again to leave without"))
         self._tick()
         self.save()
 

@@ -47,7 +47,9 @@ from keisei_ray.wire import unpack_rollout
 LEARNER_FILE = "learner.pt"
 
 KL_STOP_FACTOR = 1.5
-"""A minibatch whose approx_kl exceeds this times target_kl ends the update (as in SB3)."""
+"""An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less
+what the first minibatch showed: that share comes from the policy lag, not from this update. With
+it counted in, every other update of an overlapped run stopped before its first step."""
 
 
 class Learner:
@@ -245,8 +247,8 @@ class Learner:
                     vf_coef=c.vf_coef,
                     ent_coef=c.ent_coef,
                 )
-                kl = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
-                if c.target_kl is not None and kl > KL_STOP_FACTOR * c.target_kl:
+                moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
                     return tally
                 self._optimizer_step(tally)
         return tally
@@ -285,14 +287,14 @@ class _Tally:
         self._epoch_rows = 0
         self._epoch_kl = 0.0
         self._norms: list[float] = []
-        self._first_log_ratio: float | None = None
+        self._first_kl: float | None = None
         self._skipped = 0
 
     def start_epoch(self) -> None:
         self._epoch_rows, self._epoch_kl = 0, 0.0
 
     def add_minibatch(self, sums: Sequence[float], rows: int) -> float:
-        """Adds `PPOSums`; returns the minibatch's mean approx_kl."""
+        """Adds `PPOSums`; returns by how much approx_kl exceeds the first minibatch's."""
         loss, policy, value, entropy, kl, clipped = sums
         if not math.isfinite(loss):
             raise NumericalError(
@@ -306,10 +308,9 @@ class _Tally:
         self._clipped += clipped
         self._epoch_rows += rows
         self._epoch_kl += kl
-        if self._first_log_ratio is None:
-            # approx_kl is (ratio - 1)^2 / 2 to second order.
-            self._first_log_ratio = math.sqrt(max(0.0, 2 * kl / rows))
-        return kl / rows
+        if self._first_kl is None:
+            self._first_kl = kl / rows
+        return kl / rows - self._first_kl
 
     def add_step(self, norm: float, *, skipped: bool) -> None:
         if skipped:
@@ -326,7 +327,8 @@ class _Tally:
             "clip_fraction": self._clipped / self._rows,
             "approx_kl": self._epoch_kl / max(1, self._epoch_rows),
             "grad_norm": float(np.mean(self._norms)) if self._norms else 0.0,
-            "first_log_ratio": self._first_log_ratio or 0.0,
+            # approx_kl is (ratio - 1)^2 / 2 to second order.
+            "first_log_ratio": math.sqrt(max(0.0, 2 * (self._first_kl or 0.0))),
             "amp_skipped": self._skipped,
             "optimizer_steps": len(self._norms),
         }

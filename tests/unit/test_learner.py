@@ -464,6 +464,24 @@ def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far():
     assert same.weights_digest == report.weights_digest
 
 
+def test_the_kl_stop_does_not_count_what_the_policy_lag_brought():
+    """Rollouts of weights far behind must not make an update that learns nothing."""
+    far = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=None)
+    values = far.model_dump()
+    values["schedule"].update(mode="overlap", max_policy_lag=1, rollouts_per_update=1)
+    learner = Learner(Config.model_validate(values))
+    buffer = played(far, learner)
+    moved = learner.update([buffer], 0)
+    assert moved.approx_kl > KL_STOP_FACTOR * 0.01
+    values["learner"].update(target_kl=0.01, learning_rate=1e-5)
+    careful = Learner(Config.model_validate(values))
+    careful.load_state_files(learner.state_files())
+    lagged = careful.update([buffer], 0)  # Played by version 0, consumed at version 1.
+    assert lagged.policy_lag_max == 1
+    assert lagged.approx_kl > KL_STOP_FACTOR * 0.01
+    assert lagged.optimizer_steps == 20
+
+
 def test_the_report_counts_rows_bytes_and_versions():
     learner = Learner(overlap_config())
     buffers = [stamped(0, seed) for seed in range(3)]
