@@ -16,15 +16,14 @@ import torch
 
 from keisei_ray.codec import Buffer
 from keisei_ray.config import Config
-from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.model import build_model
+from keisei_ray.policies import evaluate, sample_legal
 from keisei_ray.reports import CollectReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
 from keisei_ray.wire import pack_rollout
-
-FloatN = npt.NDArray[np.float32]
 
 _ACTION_STREAM, _GAME_STREAM = 0, 1
 """Spawn keys that keep an actor's two kinds of random stream apart."""
@@ -179,54 +178,3 @@ class _Cuts:
         self.rows.append(np.full(len(lanes), t))
         self.lanes.append(np.array(lanes))
         self.positions.append(tuple(np.array(part) for part in position))
-
-
-@torch.inference_mode()
-def evaluate(
-    model: PolicyValueNet,
-    boards: npt.NDArray[np.uint8],
-    hands: npt.NDArray[np.uint8],
-    scalars: npt.NDArray[np.uint8],
-) -> tuple[FloatN, FloatN]:
-    """Logits [N, A] and values [N] of positions given as compact arrays, on the CPU."""
-    logits, values = model(
-        torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
-    )
-    return logits.numpy(), values.numpy()
-
-
-def sample_legal(
-    logits: FloatN,
-    legal_labels: npt.NDArray[np.int16],
-    legal_offsets: npt.NDArray[np.int64],
-    uniforms: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.int64], FloatN]:
-    """Samples one legal move a row from softmax(logits over the row's legal labels).
-
-    Works on the ragged legal labels (about 80 a row) rather than on all 1,496.
-
-    Args:
-        logits: [N, A] float32.
-        legal_labels: [L] int16, the rows' legal labels one after the other.
-        legal_offsets: [N + 1] int64, row i owns legal_labels[offsets[i]:offsets[i + 1]];
-            no row is empty.
-        uniforms: [N] float64 in [0, 1); one draw a row decides its move.
-
-    Returns:
-        choices: [N] int64, index within the row's legal labels.
-        log_probs: [N] float32, log-probability of the choice over legal moves.
-    """
-    starts = legal_offsets[:-1]
-    counts = np.diff(legal_offsets)
-    rows = np.repeat(np.arange(len(logits)), counts)
-    legal = logits[rows, legal_labels]
-    legal = legal - np.maximum.reduceat(legal, starts)[rows]
-    weights = np.exp(legal, dtype=np.float64)
-    ends = np.cumsum(weights)
-    totals = np.add.reduceat(weights, starts)
-    before = ends[starts] - weights[starts]
-    picks = np.searchsorted(ends, before + uniforms * totals, side="right")
-    # Rounding may carry a pick over its row's edge, at most by one.
-    picks = np.clip(picks, starts, legal_offsets[1:] - 1)
-    log_probs = legal[picks] - np.log(totals)
-    return picks - starts, log_probs.astype(np.float32)

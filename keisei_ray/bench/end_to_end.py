@@ -12,7 +12,8 @@ from keisei_ray.bench.measure import Figure, rate
 from keisei_ray.bench.parts import bare_backward, single_thread
 from keisei_ray.config import Config
 from keisei_ray.model import build_model
-from keisei_ray.self_play import SelfPlay, evaluate
+from keisei_ray.policies import evaluate
+from keisei_ray.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
 from keisei_ray.training import train as run_training
 from keisei_ray.weights import pack_weights

@@ -14,8 +14,9 @@ from keisei_ray.bench.measure import Figure, against_bare
 from keisei_ray.config import Config
 from keisei_ray.learner import Learner
 from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.policies import evaluate
 from keisei_ray.rollout import Rollout
-from keisei_ray.self_play import SelfPlay, evaluate
+from keisei_ray.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
 from keisei_ray.weights import load_weights, pack_weights
 from keisei_ray.wire import pack_rollout, unpack_rollout

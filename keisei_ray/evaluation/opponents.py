@@ -9,12 +9,10 @@ K: lanes asked for. L: legal moves of those lanes together.
 
 import difflib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from keisei_ray import checkpoint
 from keisei_ray.checkpoint import Checkpoint
@@ -22,23 +20,13 @@ from keisei_ray.config import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
 from keisei_ray.manifest import Scalar
 from keisei_ray.model import PolicyValueNet, build_model
-from keisei_ray.self_play import evaluate, sample_legal
-from keisei_ray.shogi.games import Games
+from keisei_ray.policies import Choose, choose_greedy, choose_random, network_policy
 from keisei_ray.weights import MODEL_FILE, digest, load_arrays, read_model_file
 
 logger = logging.getLogger(__name__)
 
-Ints = npt.NDArray[np.int64]
-Uniforms = npt.NDArray[np.float64]
-
-Choose = Callable[[Games, Ints, Uniforms], Ints]
-"""(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves.
-Must not change the games."""
-
 OPPONENTS = ("random", "greedy", "checkpoint:PATH")
 """What `parse_opponent` understands."""
-_MATE_SCORE = 1e6
-"""More than any gain of material."""
 
 
 @dataclass(frozen=True)
@@ -162,62 +150,3 @@ def load_model(saved: Checkpoint) -> PolicyValueNet:
     model = build_model(config, seed=0).eval()
     load_arrays(model, arrays)
     return model
-
-
-def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
-    """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
-
-    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
-        entries, offsets = _legal_entries(games, lanes)
-        labels = games.legal_labels[entries]
-        logits, _ = evaluate(model, games.boards[lanes], games.hands[lanes], games.scalars[lanes])
-        if temperature > 0:
-            return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
-        rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))
-        return _pick_best(logits[rows, labels].astype(np.float64), offsets, uniforms)
-
-    return choose
-
-
-def choose_random(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
-    """Every legal move with the same probability."""
-    entries, offsets = _legal_entries(games, lanes)
-    return _pick_best(np.zeros(len(entries)), offsets, uniforms)
-
-
-def choose_greedy(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
-    """Mate in one if there is one, else the most material at once; ties at random."""
-    entries, offsets = _legal_entries(games, lanes)
-    scores = games.gains()[entries].astype(np.float64)
-    mates = games.mate_in_one()[lanes]
-    mating = mates >= 0
-    scores[offsets[:-1][mating] + mates[mating]] = _MATE_SCORE
-    return _pick_best(scores, offsets, uniforms)
-
-
-def _legal_entries(games: Games, lanes: Ints) -> tuple[Ints, Ints]:
-    """[L] where these lanes' legal moves stand among all, and [K + 1] offsets among them."""
-    starts = games.legal_offsets[lanes]
-    counts = games.legal_offsets[lanes + 1] - starts
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1]), offsets
-
-
-def _pick_best(scores: npt.NDArray[np.float64], offsets: Ints, uniforms: Uniforms) -> Ints:
-    """[K] index of one of the best-scored moves of each row, ties decided by the uniforms.
-
-    Args:
-        scores: [L], row i owns scores[offsets[i]:offsets[i + 1]]; no row is empty.
-        offsets: [K + 1].
-        uniforms: [K] in [0, 1).
-    """
-    starts = offsets[:-1]
-    best = np.repeat(np.maximum.reduceat(scores, starts), np.diff(offsets))
-    is_best = (scores == best).astype(np.int64)
-    num_best = np.add.reduceat(is_best, starts)
-    rank = np.cumsum(is_best)
-    # Rank of the pick among all best moves; u < 1 may still round up to the row's end.
-    picks = np.minimum((uniforms * num_best).astype(np.int64), num_best - 1)
-    before = rank[starts] - is_best[starts]
-    choices: Ints = np.searchsorted(rank, before + picks + 1) - starts
-    return choices

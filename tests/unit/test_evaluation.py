@@ -20,20 +20,23 @@ from keisei_ray.errors import CheckpointError, ConfigError, OpponentError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
 from keisei_ray.evaluation.opponents import (
-    Ints,
     Player,
-    Uniforms,
     checkpoint_player,
-    choose_greedy,
-    choose_random,
     find_checkpoint,
     load_model,
-    network_policy,
     parse_opponent,
 )
 from keisei_ray.evaluation.rating import score_interval
 from keisei_ray.learner import Learner
 from keisei_ray.model import build_model
+from keisei_ray.policies import (
+    Ints,
+    Uniforms,
+    choose_greedy,
+    choose_random,
+    finishing,
+    network_policy,
+)
 from keisei_ray.resolver import resolve_config
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import Games
@@ -374,3 +377,26 @@ def test_interrupt_before_any_game_is_reported_too(
     result, screen = run_evaluate(saved_run)
     assert result["score"] is None
     assert "0 of 4 games" in screen
+
+
+def test_finishing_mates_where_it_can_and_asks_the_inner_policy_elsewhere() -> None:
+    mate_sfen = "8k/9/8P/9/9/9/9/9/K8 b G 1"
+    games = Games(
+        8, max_plies=50, rng_for_game=np.random.default_rng, sfens=(mate_sfen, STANDARD_SFEN)
+    )
+    lanes = np.arange(8)
+    asked: list[int] = []
+
+    def last_move(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        asked.extend(lanes.tolist())
+        return np.diff(games.legal_offsets)[lanes] - 1
+
+    mating = games.mate_in_one()
+    with_mate = np.flatnonzero(mating >= 0)
+    assert 0 < len(with_mate) < 8
+    choices = finishing(last_move)(games, lanes, np.zeros(8))
+    assert sorted(asked) == sorted(set(range(8)) - set(with_mate.tolist()))
+    assert (choices[with_mate] == mating[with_mate]).all()
+    result = games.step(choices)
+    assert result.terminated[with_mate].all()
+    assert (result.rewards[with_mate] == 1).all()

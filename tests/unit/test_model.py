@@ -16,8 +16,8 @@ from keisei_ray.model import (
     legal_mask,
     masked_log_probs,
 )
+from keisei_ray.policies import evaluate, sample_legal
 from keisei_ray.rollout import NUM_ACTIONS
-from keisei_ray.self_play import evaluate, sample_legal
 from keisei_ray.shogi.actions import LABEL_TO_PLANE
 from keisei_ray.shogi.games import Games
 from keisei_ray.shogi.observation import Observation, observe

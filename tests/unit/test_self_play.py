@@ -9,8 +9,9 @@ import torch
 from keisei_ray.config import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.model import build_model
+from keisei_ray.policies import evaluate, sample_legal
 from keisei_ray.rollout import Rollout
-from keisei_ray.self_play import SelfPlay, evaluate, sample_legal
+from keisei_ray.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN, replay_game
 from keisei_ray.shogi.observation import observe
 from keisei_ray.weights import pack_weights
