@@ -68,3 +68,16 @@ class UpdateReport:
     optimizer_steps: int
     update_time_s: float
     publish_time_s: float
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A player's line in the Elo table; 95% interval."""
+
+    name: str
+    elo: float | None
+    """Over the anchor; None where no chain of games gives one."""
+    low: float | None
+    """None where nothing that was observed bounds it."""
+    high: float | None
+    games: int

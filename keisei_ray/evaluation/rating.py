@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 CONFIDENCE = 0.95
 """Coverage of every interval here."""
-_Z = 1.959963984540054
+NORMAL_QUANTILE = 1.959963984540054
 """The normal quantile that goes with it."""
 
 
@@ -56,7 +56,7 @@ def score_interval(units: Sequence[float]) -> Interval:
         raise ValueError(f"units = {units!r}: expected at least one, each in [0, 1].")
     mean = (math.fsum(units) + 1) / (n + 2)
     variance = max(0.0, (math.fsum(x * x for x in units) + 1) / (n + 2) - mean * mean)
-    half = _Z * math.sqrt(variance / (n + 2))
+    half = NORMAL_QUANTILE * math.sqrt(variance / (n + 2))
     center = math.fsum(units) / n
     return Interval(
         low=max(0.0, min(center, mean - half)),
