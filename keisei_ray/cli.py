@@ -204,7 +204,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint's strength")
     evaluate.add_argument("--checkpoint", required=True, metavar="PATH")
-    evaluate.add_argument("--opponent", required=True, metavar="random|greedy|checkpoint:PATH")
+    evaluate.add_argument(
+        "--opponent", required=True, metavar="random|greedy|checkpoint:PATH|usi:COMMAND"
+    )
     evaluate.add_argument("--games", type=_positive, default=100, metavar="N")
     evaluate.add_argument("--seed", type=_seed, default=1, metavar="S")
     evaluate.add_argument(

@@ -7,6 +7,8 @@
     |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
     |   |-- ClusterError          Ray refused: port, address, token, resources
     |   `-- OpponentError         an evaluation opponent that cannot be had
+    |       |-- EngineDiedError   an engine ended; in a game it forfeits that game
+    |       `-- EngineTimeoutError  ... or did not answer in time
     |-- WireError                 a packed buffer that must not reach its consumer
     |   |-- DamagedBufferError    truncated, or its checksum does not match
     |   |-- ForeignBufferError    not one of ours, or of another kind
@@ -48,6 +50,14 @@ class ClusterError(UserError):
 
 class OpponentError(UserError):
     """An evaluation opponent is unknown or cannot be started."""
+
+
+class EngineDiedError(OpponentError):
+    """An engine ended by itself; in a game it forfeits that game."""
+
+
+class EngineTimeoutError(OpponentError):
+    """An engine did not read or answer in time; in a game it forfeits that game."""
 
 
 class WireError(KeiseiError):

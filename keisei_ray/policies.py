@@ -21,8 +21,8 @@ Ints = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
 
 Choose = Callable[[Games, Ints, Uniforms], Ints]
-"""(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves.
-Must not change the games."""
+"""(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or a
+`shogi.rules.forfeit`, which only engines do. Must not change the games."""
 
 _MATE_SCORE = 1e6
 """More than any gain of material."""

@@ -31,7 +31,20 @@ LOG_PROB_TOLERANCE: Final = 1e-4
 """How far float32 rounding may lift a log-probability above zero."""
 
 GameResult = Literal["black_win", "white_win", "draw", "truncated"]
-GameEndReason = Literal["mate", "repetition", "perpetual_check", "declaration", "max_plies"]
+ForfeitReason = Literal[
+    "resign",
+    "engine_died",
+    "engine_timeout",
+    "engine_garbage",
+    "engine_illegal_move",
+    "engine_false_win",
+]
+"""Why a side that was to move lost without a ply: it gave up, or the engine that plays it died,
+did not answer in time, answered something that is no move, an illegal one, or claimed a win
+that the rules do not give. Networks do none of this."""
+GameEndReason = Literal[
+    "mate", "repetition", "perpetual_check", "declaration", "max_plies", ForfeitReason
+]
 
 
 class Field(NamedTuple):

@@ -55,13 +55,12 @@ def evaluate(
         )
     # Games run in lockstep and nets are small: more threads wait for each other.
     torch.set_num_threads(1)
-    players = (
-        checkpoint_player(checkpoint, temperature=temperature),
-        parse_opponent(opponent, temperature=temperature),
-    )
     settings = MatchSettings(num_games=num_games, seed=seed)
-    started = time.perf_counter()
-    games, interrupted = _play(players, settings, console)
+    player = checkpoint_player(checkpoint, temperature=temperature)
+    with parse_opponent(opponent, temperature=temperature) as other:
+        players = (player, other)
+        started = time.perf_counter()
+        games, interrupted = _play(players, settings, console)
     result = summarize(players, settings, games, wall_time_s=time.perf_counter() - started) | {
         "temperature": temperature,
         "interrupted": interrupted,

@@ -1,4 +1,4 @@
-"""Who plays a match: random, greedy, and networks from checkpoints.
+"""Who plays a match: random, greedy, networks from checkpoints, and USI engines.
 
 A player is asked for all positions it is to move in at once and answers with one legal move
 each. What it leaves to chance is decided by the uniform draws it is handed, so a match is a
@@ -9,8 +9,10 @@ K: lanes asked for. L: legal moves of those lanes together.
 
 import difflib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -18,15 +20,29 @@ from keisei_ray import checkpoint
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
+from keisei_ray.evaluation.usi import USI_PREFIX, USI_SYNTAX, UsiSpec
+from keisei_ray.evaluation.usi_player import UsiPlayer
 from keisei_ray.manifest import Scalar
 from keisei_ray.model import PolicyValueNet, build_model
-from keisei_ray.policies import Choose, choose_greedy, choose_random, network_policy
+from keisei_ray.policies import (
+    Choose,
+    choose_greedy,
+    choose_random,
+    finishing,
+    network_policy,
+)
 from keisei_ray.weights import MODEL_FILE, digest, load_arrays, read_model_file
 
 logger = logging.getLogger(__name__)
 
-OPPONENTS = ("random", "greedy", "checkpoint:PATH")
+OPPONENTS = ("random", "greedy", "checkpoint:PATH", USI_SYNTAX)
 """What `parse_opponent` understands."""
+FINISHING_SUFFIX = "+mate1"
+"""Ends the name, and may end the path, of a network that plays every mate in one it has."""
+
+
+def _nothing() -> None:
+    """What a player without processes has to close."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +54,44 @@ class Player:
     choose: Choose
     """Its moves."""
     identity: dict[str, Scalar] = field(default_factory=dict)
-    """What exactly played: weights_version, weights_digest and timestep of a checkpoint."""
+    """What exactly played: weights_version, weights_digest and timestep of a checkpoint; how an
+    engine calls itself."""
+    close: Callable[[], None] = _nothing
+    """Ends the processes it has; leaving a `with` block calls it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def parse_opponent(spec: str, *, temperature: float = 0.0) -> Player:
-    """The player that an `--opponent` names.
+def parse_opponent(spec: str, *, temperature: float = 0.0, finish_mates: bool = False) -> Player:
+    """The player that an `--opponent` names. To be closed: an engine is started here.
 
     Args:
-        spec: one of `OPPONENTS`.
+        spec: one of `OPPONENTS`; `checkpoint:PATH+mate1` finishes mates.
         temperature: of a checkpoint's policy, see `checkpoint_player`.
+        finish_mates: of a checkpoint as well.
 
     Raises:
-        OpponentError: unknown, or not available.
+        OpponentError: unknown, or an engine that cannot be started.
         CheckpointError: its checkpoint is missing, damaged, or not what it says it is.
     """
-    kind, colon, argument = spec.partition(":")
+    kind, _, argument = spec.partition(":")
     if spec == "random":
         return Player("random", choose_random)
     if spec == "greedy":
         return Player("greedy", choose_greedy)
     if kind == "checkpoint" and argument:
-        return checkpoint_player(Path(argument), temperature=temperature)
-    if kind == "usi" and colon:
-        raise OpponentError(
-            f"opponent {spec!r}: USI engines are not available in this version. "
-            f"Use {', '.join(OPPONENTS)}."
+        return checkpoint_player(
+            Path(argument.removesuffix(FINISHING_SUFFIX)),
+            temperature=temperature,
+            finish_mates=finish_mates or argument.endswith(FINISHING_SUFFIX),
         )
+    if spec.startswith(USI_PREFIX):
+        engine = UsiPlayer(UsiSpec.parse(spec))
+        return Player(spec, engine.choose, {"engine": engine.engine_name}, engine.close)
     names = {known.partition(":")[0]: known for known in OPPONENTS}
     near = difflib.get_close_matches(kind.lower(), names, n=1, cutoff=0.0)
     raise OpponentError(
@@ -72,7 +100,9 @@ def parse_opponent(spec: str, *, temperature: float = 0.0) -> Player:
     )
 
 
-def checkpoint_player(path: Path, *, temperature: float = 0.0) -> Player:
+def checkpoint_player(
+    path: Path, *, temperature: float = 0.0, finish_mates: bool = False
+) -> Player:
     """The network of a checkpoint, without search.
 
     Args:
@@ -80,6 +110,8 @@ def checkpoint_player(path: Path, *, temperature: float = 0.0) -> Player:
         temperature: 0 plays the policy's likeliest move: its strength as it would be used, and
             random openings already vary the games. Above 0 samples from
             softmax(logits / temperature); 1 is how self-play acts.
+        finish_mates: plays every mate in one it has, which the bare policy need not see; its
+            name then ends in `+mate1`.
 
     Raises:
         CheckpointError: missing, damaged, or the weights are not those that its `info` names.
@@ -95,7 +127,10 @@ def checkpoint_player(path: Path, *, temperature: float = 0.0) -> Player:
         "weights_version": found.info.get("weights_version"),
         "weights_digest": found.info["weights_digest"],
     }
-    return Player(found.path.name, network_policy(model, temperature), identity)
+    policy = network_policy(model, temperature)
+    if finish_mates:
+        return Player(found.path.name + FINISHING_SUFFIX, finishing(policy), identity)
+    return Player(found.path.name, policy, identity)
 
 
 def find_checkpoint(path: Path) -> Checkpoint:

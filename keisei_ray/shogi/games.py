@@ -23,7 +23,7 @@ from keisei_ray.rollout import NUM_ACTIONS, GameEndReason, GameResult
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
 from keisei_ray.shogi.moves import material_gains, play_moves
-from keisei_ray.shogi.rules import Verdict
+from keisei_ray.shogi.rules import FORFEITS, Verdict, forfeit_verdict
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ class StepResult:
     """What one ply in every lane brought. The arrays belong to the caller."""
 
     rewards: npt.NDArray[np.float32]
-    """[N] to the side that played the ply: 1 won, -1 lost, 0 otherwise."""
+    """[N] to the side whose ply it was: 1 won, -1 lost, 0 otherwise."""
     terminated: npt.NDArray[np.bool_]
     """[N] the rules ended the game."""
     truncated: npt.NDArray[np.bool_]
@@ -163,12 +163,13 @@ class Games:
         """Plays one ply in every lane, then puts a fresh game where one ended.
 
         Args:
-            choices: [N] integers, each an index into its lane's legal moves.
+            choices: [N] integers, each an index into its lane's legal moves, or a
+                `rules.forfeit`: the side to move loses and no ply is played.
 
         Raises:
-            ValueError: a choice is not one of its lane's legal moves. Nothing was played.
+            ValueError: a choice is neither. Nothing was played.
         """
-        picks = self._checked(choices)
+        picks, forfeits = self._checked(choices)
         chosen = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
         boards, hands = self._spare_boards, self._spare_hands
         play_moves(self.boards, self.hands, chosen, self.turns, out_boards=boards, out_hands=hands)
@@ -179,7 +180,7 @@ class Games:
         games = self._games
         ends: list[tuple[int, Verdict, Game]] = []
         for lane, (game, value) in enumerate(zip(games, chosen.tolist(), strict=True)):
-            verdict = game.play(value)
+            verdict = forfeits[lane] if lane in forfeits else game.play(value)
             if verdict is not None:
                 ends.append((lane, verdict, game))
                 games[lane] = self._next_game()
@@ -210,6 +211,22 @@ class Games:
             if mate is not None:
                 found[lane] = array("H", game.legal).index(mate.to_move().value)
         return found
+
+    def find_move(self, lane: int, usi: str) -> int | None:
+        """Index among a lane's legal moves of the one so written, None if it is not legal.
+
+        Raises:
+            ValueError: not a move in USI notation.
+        """
+        value = Move.from_usi(usi).value
+        legal = array("H", self._games[lane].legal)
+        return legal.index(value) if value in legal else None
+
+    def usi_position(self, lane: int) -> str:
+        """The game in a lane as a USI `position` command: where it began and every ply."""
+        game = self._games[lane]
+        moves = f" moves {game.moves_usi()}" if game.moves else ""
+        return f"position sfen {game.sfen}{moves}"
 
     def current_sfen(self, lane: int) -> str:
         """The position in a lane."""
@@ -273,7 +290,8 @@ class Games:
             index=index,
         )
 
-    def _checked(self, choices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def _checked(self, choices: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], dict[int, Verdict]]:
+        """[N] picks, and how each lane ends that forfeits; its pick is then any legal move."""
         picks = np.asarray(choices)
         if picks.shape != (self.num_games,) or picks.dtype.kind not in "iu":
             raise ValueError(
@@ -281,14 +299,18 @@ class Games:
                 f"({self.num_games},) integers."
             )
         counts = self._legal_counts
-        wrong = (picks < 0) | (picks >= counts)
-        if wrong.any():
-            lane = int(wrong.argmax())
-            raise ValueError(
-                f"choices[{lane}] = {picks[lane]}: expected an index into the lane's "
-                f"{counts[lane]} legal moves."
-            )
-        return picks.astype(np.int64)
+        picks = picks.astype(np.int64)
+        forfeits: dict[int, Verdict] = {}
+        for lane in np.flatnonzero((picks < 0) | (picks >= counts)).tolist():
+            verdict = forfeit_verdict(int(picks[lane]))
+            if verdict is None:
+                raise ValueError(
+                    f"choices[{lane}] = {picks[lane]}: expected an index into the lane's "
+                    f"{counts[lane]} legal moves."
+                )
+            forfeits[lane] = verdict
+            picks[lane] = 0
+        return picks, forfeits
 
     def _result(self, ends: Sequence[tuple[int, Verdict, Game]]) -> StepResult:
         """What the step brought; boards and hands still show the final positions."""
@@ -321,6 +343,8 @@ class Games:
             result = "truncated"
         elif verdict.reward == 0:
             result = "draw"
+        elif verdict.reason in FORFEITS:
+            result = "white_win" if game.turn == 0 else "black_win"
         else:
             # game.turn is the side to move, so the other one played the last ply.
             result = "white_win" if (game.turn == 0) == (verdict.reward > 0) else "black_win"

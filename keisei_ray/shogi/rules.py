@@ -10,12 +10,12 @@ Source: the Japan Shogi Association's rules of play, with the 27-point declarati
 amateur rules (28 points for Black, 27 for White).
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from rsshogi.core import Board
 from rsshogi.types import Color
 
-from keisei_ray.rollout import GameEndReason
+from keisei_ray.rollout import ForfeitReason, GameEndReason
 
 PIECE_VALUES = (0, 1, 3, 4, 5, 8, 10, 6, 0, 7, 6, 6, 6, 10, 12)
 """Material by piece type (1-8 P L N S B R G K, 9-14 promoted), in pawns: a beginner's table."""
@@ -40,13 +40,19 @@ _BIG_PIECE_BONUS = 4
 """A bishop, rook, horse or dragon counts five points, anything else one."""
 
 
+FORFEITS: Final[tuple[ForfeitReason, ...]] = get_args(ForfeitReason)
+"""Every reason to lose without a ply."""
+_FIRST_FORFEIT = -100
+"""Its code. Far from -1, which says "no such move" elsewhere and must not lose a game."""
+
+
 class Verdict(NamedTuple):
-    """How a ply ended the game."""
+    """How a ply, or a forfeit in its place, ended the game."""
 
     reason: GameEndReason
     """The rule."""
     reward: float
-    """To the side that played the ply: 1 won, -1 lost, 0 drawn or cut by the cap."""
+    """To the side whose ply it was: 1 won, -1 lost, 0 drawn or cut by the cap."""
 
 
 MATE = Verdict("mate", 1.0)
@@ -61,6 +67,17 @@ DECLARATION = Verdict("declaration", -1.0)
 """The side to move declares: it has won."""
 PLY_CAP = Verdict("max_plies", 0.0)
 """The game is cut, not decided."""
+
+
+def forfeit(reason: ForfeitReason) -> int:
+    """What `Games.step` is given instead of a move by a side that forfeits the game; negative."""
+    return _FIRST_FORFEIT - FORFEITS.index(reason)
+
+
+def forfeit_verdict(choice: int) -> Verdict | None:
+    """How a `forfeit` ends the game, or None if the choice is not one."""
+    number = _FIRST_FORFEIT - choice
+    return Verdict(FORFEITS[number], -1.0) if 0 <= number < len(FORFEITS) else None
 
 
 def repetition_verdict(cycle_plies: int, *, mover_checks: int, opponent_checks: int) -> Verdict:

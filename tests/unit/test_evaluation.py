@@ -248,7 +248,7 @@ def test_temperature_zero_is_the_limit_of_sampling() -> None:
         ("Greedy", "Did you mean 'greedy'"),
         ("checkpoint", "Did you mean 'checkpoint:PATH'"),
         ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
-        ("usi:/usr/bin/engine", "not available in this version"),
+        ("usi", "Did you mean 'usi:COMMAND"),
         ("", "unknown opponent ''"),
     ],
 )

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pytest
 from rsshogi.core import Board
 
-from keisei_ray.rollout import NUM_ACTIONS
+from keisei_ray.rollout import NUM_ACTIONS, ForfeitReason
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.shogi.observation import observe
-from keisei_ray.shogi.rules import PIECE_VALUES
+from keisei_ray.shogi.rules import FORFEITS, PIECE_VALUES, forfeit
 
 MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 """Black mates with a gold on 5b."""
@@ -427,3 +427,71 @@ def test_sizes_and_positions_that_make_no_games_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=fault):
         make_games(**({"num_games": 2} | settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", FORFEITS)
+def test_a_forfeit_loses_for_the_side_to_move_and_plays_no_ply(reason: ForfeitReason) -> None:
+    games, untouched = make_games(3), make_games(3)
+    # Black is to move in lane 0, White in lane 1 after one ply more; lane 2 plays on.
+    for both in (games, untouched):
+        play_usi(both, "7g7f", "2g2f", "1g1f")
+    games.step([0, forfeit(reason), 0])
+    result = untouched.step([0, 0, 0])
+    assert not result.terminated.any()
+    (end,) = games.step([forfeit(reason), 0, 0]).finished
+    untouched.step([0, 0, 0])
+    assert (end.lane, end.index, end.result, end.reason) == (0, 0, "white_win", reason)
+    assert len(end.moves.split()) == end.plies == 2
+    assert games.current_sfen(2) == untouched.current_sfen(2)
+    assert games.game_index.tolist() == [4, 3, 2]
+    assert games.plies.tolist() == [0, 1, 3]
+    check_against_oracle_boards(games)
+
+
+def test_a_forfeiting_side_is_rewarded_as_the_loser_it_is() -> None:
+    games = make_games(2)
+    play_usi(games, "7g7f", "2g2f")
+    result = games.step([forfeit("resign"), 0])
+    assert result.rewards.tolist() == [-1, 0]
+    assert result.terminated.tolist() == [True, False]
+    assert not result.truncated.any()
+    assert len(result.final_lanes) == 0
+    assert result.finished[0].result == "black_win"
+
+
+def check_against_oracle_boards(games: Games) -> None:
+    """Boards, turns and legal labels of every lane, from its position alone."""
+    for lane in range(games.num_games):
+        game = Game(games.current_sfen(lane), max_plies=500)
+        boards, hands, _ = game.observe()
+        assert np.array_equal(games.boards[lane], boards)
+        assert np.array_equal(games.hands[lane], hands)
+        assert games.turns[lane] == game.turn
+        moves = np.frombuffer(game.legal, dtype=np.uint16)
+        assert labels_of(games, lane).tolist() == LABEL_OF_MOVE[game.turn][moves].tolist()
+
+
+@pytest.mark.parametrize("choice", [-1, -99, forfeit(FORFEITS[-1]) - 1])
+def test_other_negative_choices_are_no_forfeits(choice: int) -> None:
+    games = make_games(2)
+    with pytest.raises(ValueError, match=rf"choices\[1\] = {choice}"):
+        games.step([0, choice])
+    assert games.plies.tolist() == [0, 0]
+
+
+def test_a_move_is_found_by_its_usi_notation_only_where_it_is_legal() -> None:
+    games = make_games(2, random_opening_plies=40)
+    for lane in range(2):
+        legal = [move.to_usi() for move in Board(games.current_sfen(lane)).legal_moves()]
+        assert [games.find_move(lane, usi) for usi in legal] == list(range(len(legal)))
+        assert games.find_move(lane, "1a4c") is None  # No piece goes so.
+    with pytest.raises(ValueError, match="invalid USI"):
+        games.find_move(0, "resign")
+
+
+def test_usi_position_leads_to_the_position() -> None:
+    games = make_games(4, random_opening_plies=30, sfens=[STANDARD_SFEN, MATE_SFEN])
+    for lane in range(4):
+        board = Board()
+        board.set_usi_position(games.usi_position(lane).removeprefix("position "))
+        assert board.to_sfen() == games.current_sfen(lane)
