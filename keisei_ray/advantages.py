@@ -37,6 +37,47 @@ def next_values(values: FloatTN, bootstrap_values: FloatTN, truncated: BoolTN) -
     return following
 
 
+def fill_untrained(
+    values: FloatTN,
+    rewards: FloatTN,
+    bootstrap_values: FloatTN,
+    terminated: BoolTN,
+    truncated: BoolTN,
+    is_trained: BoolTN,
+    *,
+    gamma: float,
+    sign: int,
+) -> FloatTN:
+    """Values for the plies that an opponent chose: what the ply led to, one step back.
+
+        v_t = r_t + sign * gamma * (1 - terminated_t) * v'_t     where not is_trained_t
+
+    With it the opponent's ply has no error of its own (delta_t = 0), so a result or a value that
+    comes after it reaches the learner's ply before it with the right sign.
+
+    Args:
+        values: [T, N] float32; entries where not `is_trained` are not read.
+        rewards, bootstrap_values: [T, N] float32 of the same quantity.
+        terminated, truncated, is_trained: [T, N] bool.
+        gamma: discount per ply.
+        sign: -1 for what changes its sign with the side to move, 1 for what does not.
+
+    Returns:
+        [T, N] float32; `values` itself where everything is trained.
+    """
+    if is_trained.all():
+        return values
+    filled = values.copy()
+    following = np.zeros_like(values[0])
+    for t in reversed(range(len(values))):
+        is_cut = truncated[t] | (t == len(values) - 1)
+        after = np.where(is_cut, bootstrap_values[t], following)
+        led_to = rewards[t] + np.float32(sign * gamma) * np.where(terminated[t], 0, after)
+        filled[t] = np.where(is_trained[t], values[t], led_to)
+        following = filled[t]
+    return filled
+
+
 def generalized_advantages(
     rewards: FloatTN,
     values: FloatTN,
@@ -46,6 +87,7 @@ def generalized_advantages(
     *,
     gamma: float,
     gae_lambda: float,
+    sign: int = -1,
 ) -> FloatTN:
     """Generalized advantage estimation for two alternating players.
 
@@ -67,6 +109,8 @@ def generalized_advantages(
         done: [T, N] bool, the game ended at ply t for any reason.
         gamma: discount per ply, in [0, 1].
         gae_lambda: in [0, 1]; 0 is one-step TD, 1 is the full return.
+        sign: what the next ply's value and advantage are multiplied by: -1 between two sides;
+            1 for a quantity that is the same for both, as the chance that there is a winner.
 
     Returns:
         [T, N] float32 advantages, not normalized.
@@ -92,12 +136,12 @@ def generalized_advantages(
     if bool((terminated & ~done).any()):
         raise RolloutFormatError("terminated is set where done is not; done = terminated or cut.")
     bootstrap = np.where(terminated, np.float32(0), next_values)
-    deltas = rewards - np.float32(gamma) * bootstrap - values
-    carry = np.where(done, np.float32(0), np.float32(gamma * gae_lambda))
+    deltas = rewards + np.float32(sign * gamma) * bootstrap - values
+    carry = np.where(done, np.float32(0), np.float32(sign * gamma * gae_lambda))
     advantages = np.empty_like(values)
     following = np.zeros_like(values[0])
     for t in reversed(range(len(values))):
-        following = deltas[t] - carry[t] * following
+        following = deltas[t] + carry[t] * following
         advantages[t] = following
     return advantages
 

@@ -3,7 +3,7 @@
 Storage is allocated once from the config and filled by slices, so memory stays flat over any
 number of updates; on CUDA the host side is pinned and each field crosses in one copy.
 
-B: rows of the update = rollouts x T x N.
+B: rows of the update: the learner's own plies among rollouts x T x N.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keisei_ray.advantages import explained_variance, generalized_advantages, next_values
+from keisei_ray.advantages import (
+    FloatTN,
+    explained_variance,
+    fill_untrained,
+    generalized_advantages,
+    next_values,
+)
 from keisei_ray.errors import EmptyUpdateError, RolloutFormatError
 from keisei_ray.rollout import Rollout
 
@@ -25,6 +31,7 @@ FIELDS: Mapping[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "behavior_log_probs": (torch.float32, ()),
     "advantages": (torch.float32, ()),
     "value_targets": (torch.float32, ()),
+    "draw_targets": (torch.float32, ()),
 }
 """Field -> dtype and trailing shape. Points of view are `Rollout`'s: always the side to move."""
 
@@ -33,13 +40,19 @@ COPIED = ("boards", "hands", "scalars", "legal_bits", "actions", "behavior_log_p
 
 
 class UpdateBatch:
-    """Preallocated [B, ...] tensors on the host and, where it differs, on the device."""
+    """Preallocated [capacity, ...] tensors on the host and, where it differs, on the device.
 
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self.rows = rows
+    Attributes:
+        timesteps: plies that every update is made from: the capacity.
+        rows: B, rows filled by the last `fill`; those beyond it are left over.
+    """
+
+    def __init__(self, timesteps: int, device: torch.device) -> None:
+        self.timesteps = timesteps
+        self.rows = 0
         on_cuda = device.type == "cuda"
         self._host = {
-            name: torch.empty((rows, *shape), dtype=dtype, pin_memory=on_cuda)
+            name: torch.empty((timesteps, *shape), dtype=dtype, pin_memory=on_cuda)
             for name, (dtype, shape) in FIELDS.items()
         }
         self._arrays = {name: tensor.numpy() for name, tensor in self._host.items()}
@@ -51,50 +64,63 @@ class UpdateBatch:
         self._on_cuda = on_cuda
 
     def fill(self, rollouts: Sequence[Rollout], *, gamma: float, gae_lambda: float) -> float:
-        """Writes every row of `rollouts`, in their order, with advantages and value targets.
+        """Writes every trained row of `rollouts`, in their order, with advantages and targets.
 
         Returns:
             The explained variance of the values that were acted on.
 
         Raises:
             EmptyUpdateError: there is nothing to learn from.
-            RolloutFormatError: the rollouts do not fill the update exactly.
+            RolloutFormatError: the rollouts are not the plies of one update.
         """
         total = sum(r.header.T * r.header.N for r in rollouts)
-        if total == 0:
-            raise EmptyUpdateError("an update was asked for with no timesteps; nothing changed.")
-        if total != self.rows:
-            raise RolloutFormatError(
-                f"{len(rollouts)} rollouts hold {total} timesteps, expected {self.rows}, the "
-                "rows of the update. Every actor must run with the same config."
+        if not any(r.is_trained.any() for r in rollouts):
+            raise EmptyUpdateError(
+                f"an update was asked for with {total} timesteps and no ply of the learner's own "
+                "among them; nothing changed."
             )
-        values = np.empty(total, np.float32)
+        if total != self.timesteps:
+            raise RolloutFormatError(
+                f"{len(rollouts)} rollouts hold {total} timesteps, expected {self.timesteps} for "
+                "an update. Every actor must run with the same config."
+            )
+        acted_on = np.empty(total, np.float32)
         start = 0
         for rollout in rollouts:
-            size = rollout.header.T * rollout.header.N
-            rows = slice(start, start + size)
+            trained = rollout.is_trained
+            rows = slice(start, start + int(trained.sum()))
             for name in COPIED:
-                field = getattr(rollout, name)
-                self._arrays[name][rows] = field.reshape(size, *field.shape[2:])
-            advantages = generalized_advantages(
-                rollout.rewards,
+                self._arrays[name][rows] = getattr(rollout, name)[trained]
+            advantages, value_targets = _lambda_returns(
+                rollout,
                 rollout.values,
-                next_values(rollout.values, rollout.bootstrap_values, rollout.truncated),
-                rollout.terminated,
-                rollout.terminated | rollout.truncated,
+                rollout.rewards,
+                rollout.bootstrap_values,
+                sign=-1,
                 gamma=gamma,
                 gae_lambda=gae_lambda,
             )
-            self._arrays["advantages"][rows] = advantages.reshape(-1)
-            values[rows] = rollout.values.reshape(-1)
-            start += size
-        targets = self._arrays["value_targets"]
-        np.add(self._arrays["advantages"], values, out=targets)
-        return explained_variance(values, targets)
+            # That somebody wins is the same for both sides; what is left of it is the draw.
+            _, decided = _lambda_returns(
+                rollout,
+                1 - rollout.draw_probs.astype(np.float32),
+                np.abs(rollout.rewards),
+                1 - rollout.bootstrap_draw_probs.astype(np.float32),
+                sign=1,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+            )
+            self._arrays["advantages"][rows] = advantages[trained]
+            self._arrays["value_targets"][rows] = value_targets[trained]
+            self._arrays["draw_targets"][rows] = (1 - decided[trained]).clip(0, 1)
+            acted_on[rows] = rollout.values[trained]
+            start = rows.stop
+        self.rows = start
+        return explained_variance(acted_on[:start], self._arrays["value_targets"][:start])
 
     def normalize_advantages(self) -> None:
         """Brings the update's advantages to mean 0 and standard deviation 1, in place."""
-        advantages = self._arrays["advantages"]
+        advantages = self._arrays["advantages"][: self.rows]
         mean = advantages.mean(dtype=np.float64)
         std = advantages.std(dtype=np.float64)
         np.subtract(advantages, np.float32(mean), out=advantages)
@@ -104,5 +130,40 @@ class UpdateBatch:
         """The fields where the network is; one copy a field on CUDA, none on the CPU."""
         if self._on_cuda:
             for name, tensor in self._host.items():
-                self._device[name].copy_(tensor, non_blocking=True)
+                self._device[name][: self.rows].copy_(tensor[: self.rows], non_blocking=True)
         return self._device
+
+
+def _lambda_returns(
+    rollout: Rollout,
+    values: FloatTN,
+    rewards: FloatTN,
+    bootstrap_values: FloatTN,
+    *,
+    sign: int,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[FloatTN, FloatTN]:
+    """[T, N] advantages, and the lambda-returns: what the values should have been."""
+    terminated, truncated = rollout.terminated, rollout.truncated
+    values = fill_untrained(
+        values,
+        rewards,
+        bootstrap_values,
+        terminated,
+        truncated,
+        rollout.is_trained,
+        gamma=gamma,
+        sign=sign,
+    )
+    advantages = generalized_advantages(
+        rewards,
+        values,
+        next_values(values, bootstrap_values, truncated),
+        terminated,
+        terminated | truncated,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+        sign=sign,
+    )
+    return advantages, advantages + values

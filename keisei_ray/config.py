@@ -34,7 +34,7 @@ MAX_LEARNER_THREADS = 16
 """Replicas that share a minibatch when the number is left open."""
 ACTOR_PROCESS_BYTES = 190 * 2**20
 """Resident memory of an actor process that has imported torch, before its rollout."""
-RAW_BYTES_PER_TIMESTEP = 305
+RAW_BYTES_PER_TIMESTEP = 310
 """Bytes of one row of a rollout, unpacked: all fields of `rollout.FIELDS` together."""
 FLOATS_PER_PARAMETER = 4
 """Weight, gradient and two Adam moments."""
@@ -83,6 +83,9 @@ class SelfPlayConfig(Section):
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: NonNegativeInt = 8
     """Each new game starts after 0 to this many uniformly random legal plies, not trained on."""
+    finish_mates: bool = True
+    """Whether a mate in one that rsshogi's solver sees is played at once, whatever the policy
+    would do; the policy is trained on that ply as if it had chosen it."""
     start_positions: tuple[str, ...] = ()
     """SFENs of which each game draws its start; empty: the standard position."""
 
@@ -100,13 +103,17 @@ class ModelConfig(Section):
     """Whether each block scales its channels by a gate computed from the whole board."""
     value_hidden: PositiveInt = 64
     """Units of the value head's hidden layer."""
+    value_head: Literal["wdl", "scalar"] = "wdl"
+    """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
+    attackers: bool = True
+    """Whether the stem also sees, for each square, which pieces attack it along which line."""
     material_prior: bool = True
     """Whether the value head starts from a material count, times a learned factor."""
 
     @property
     def max_parameters(self) -> int:
         """No fewer parameters than the network has; close to it for large networks."""
-        return 20 * self.depth * self.width**2 + 400 * (self.width + self.value_hidden)
+        return 20 * self.depth * self.width**2 + 650 * self.width + 400 * self.value_hidden
 
 
 class LearnerConfig(Section):

@@ -78,16 +78,17 @@ class ParallelGradients:
             sums: PPOSums | None = None
             for micro in torch.split(piece, self._micro_batch or len(piece)):
                 with self._autocast(micro.device):
-                    logits, values = replica(
+                    logits, outcomes = replica(
                         *(fields[name][micro] for name in ("boards", "hands", "scalars"))
                     )
                     part = ppo_sums(
                         masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
-                        values,
+                        outcomes,
                         fields["actions"][micro].long(),
                         fields["behavior_log_probs"][micro],
                         fields["advantages"][micro],
                         fields["value_targets"][micro],
+                        fields["draw_targets"][micro],
                         clip_coef=clip_coef,
                         vf_coef=vf_coef,
                         ent_coef=ent_coef,
@@ -101,12 +102,12 @@ class ParallelGradients:
             assert sums is not None, "a piece of a minibatch has no rows"
             return sums
 
-        pieces = rows.tensor_split(len(self._replicas))
+        pieces = rows.tensor_split(min(len(rows), len(self._replicas)))
         if len(pieces) == 1:
             return work(0, pieces[0])
         results = list(self._threads.map(work, range(len(pieces)), pieces))
         total = results[0]
-        for (_, gradient), sums in zip(self._replicas[1:], results[1:], strict=True):
+        for (_, gradient), sums in zip(self._replicas[1:], results[1:], strict=False):
             self.flat.add_(gradient)
             total = _add(total, sums)
         return total

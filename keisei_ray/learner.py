@@ -127,7 +127,7 @@ class Learner:
         return UpdateReport(
             weights_version=self.weights_version,
             weights_digest=self.weights_digest(),
-            batch_timesteps=self._batch.rows,
+            batch_timesteps=self._batch.timesteps,
             rollout_bytes_raw=sum(r.raw_bytes for r in rollouts),
             rollout_bytes_wire=sum(len(buffer) for buffer in buffers),
             weights_bytes_wire=0,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from keisei_ray.model import PolicyValueNet
+from keisei_ray.model import PolicyValueNet, outcome_values
 from keisei_ray.shogi.games import Games
 
 FloatN = npt.NDArray[np.float32]
@@ -34,12 +34,13 @@ def evaluate(
     boards: npt.NDArray[np.uint8],
     hands: npt.NDArray[np.uint8],
     scalars: npt.NDArray[np.uint8],
-) -> tuple[FloatN, FloatN]:
-    """Logits [N, A] and values [N] of positions given as compact arrays, on the CPU."""
-    logits, values = model(
+) -> tuple[FloatN, FloatN, FloatN]:
+    """Logits [N, A], values [N] and draw probabilities [N] of compact positions, on the CPU."""
+    logits, outcomes = model(
         torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
     )
-    return logits.numpy(), values.numpy()
+    values, draw_probs = outcome_values(outcomes)
+    return logits.numpy(), values.numpy(), draw_probs.numpy()
 
 
 def sample_legal(
@@ -47,7 +48,7 @@ def sample_legal(
     legal_labels: npt.NDArray[np.int16],
     legal_offsets: npt.NDArray[np.int64],
     uniforms: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.int64], FloatN]:
+) -> tuple[Ints, FloatN]:
     """Samples one legal move a row from softmax(logits over the row's legal labels).
 
     Works on the ragged legal labels (about 80 a row) rather than on all 1,496.
@@ -79,13 +80,39 @@ def sample_legal(
     return picks - starts, log_probs.astype(np.float32)
 
 
+def forced_log_probs(
+    logits: FloatN,
+    legal_labels: npt.NDArray[np.int16],
+    legal_offsets: Ints,
+    rows: Ints,
+    choices: Ints,
+) -> FloatN:
+    """Log-probability over legal moves of moves that something else chose.
+
+    Args:
+        logits, legal_labels, legal_offsets: as in `sample_legal`.
+        rows: [K] int64, the rows asked for.
+        choices: [K] int64, index within each row's legal labels.
+
+    Returns:
+        [K] float32.
+    """
+    log_probs = np.empty(len(rows), np.float32)
+    for i, (row, choice) in enumerate(zip(rows.tolist(), choices.tolist(), strict=True)):
+        legal = logits[row, legal_labels[legal_offsets[row] : legal_offsets[row + 1]]]
+        shifted = legal - legal.max()
+        log_probs[i] = shifted[choice] - np.log(np.exp(shifted, dtype=np.float64).sum())
+    return log_probs
+
+
 def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
     """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
 
     def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
         entries, offsets = _legal_entries(games, lanes)
         labels = games.legal_labels[entries]
-        logits, _ = evaluate(model, games.boards[lanes], games.hands[lanes], games.scalars[lanes])
+        positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
+        logits, _, _ = evaluate(model, *positions)
         if temperature > 0:
             return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
         rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from keisei_ray.model import DRAW, LOSS, WIN
 
 LEAST_LOG_PROB = -80.0
 """Below this a probability counts as 0 in the entropy: the exponential of much less is subnormal
@@ -33,11 +36,12 @@ class PPOSums(NamedTuple):
 
 def ppo_sums(
     log_probs: Tensor,
-    values: Tensor,
+    outcomes: Tensor,
     actions: Tensor,
     behavior_log_probs: Tensor,
     advantages: Tensor,
     value_targets: Tensor,
+    draw_targets: Tensor,
     *,
     clip_coef: float,
     vf_coef: float,
@@ -47,25 +51,27 @@ def ppo_sums(
 
         ratio       = exp(log_prob - behavior_log_prob)
         policy_loss = -min(ratio * A, clip(ratio, 1 - clip_coef, 1 + clip_coef) * A)
-        value_loss  = 0.5 * (value - value_target)^2
+        value_loss  = -sum_k target(k) log P(k) over win, draw and loss; of a scalar head
+                      0.5 * (value - value_target)^2
         entropy     = -sum_a p(a) log p(a), over legal moves
         approx_kl   = (ratio - 1) - log(ratio) >= 0, the k3 estimator of
                       KL(behavior || current), Schulman 2020
 
     Args:
         log_probs: [B, A] float32, masked log-probabilities of the current policy.
-        values: [B] float32, current values for the side to move.
+        outcomes: [B, 3] or [B, 1] float32, current logits, see `PolicyValueNet.forward`.
         actions: [B] int64 labels that were played.
         behavior_log_probs: [B] float32, from the weights that played.
         advantages: [B] float32, normalized or not.
-        value_targets: [B] float32 in [-1, 1].
+        value_targets: [B] float32 in [-1, 1], P(win) - P(loss).
+        draw_targets: [B] float32 in [0, 1]; not looked at for a scalar head.
         clip_coef, vf_coef, ent_coef: as in CleanRL.
     """
     log_ratio = log_probs.gather(1, actions[:, None]).squeeze(1) - behavior_log_probs
     ratio = log_ratio.exp()
     clipped_ratio = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     policy_loss = -torch.minimum(ratio * advantages, clipped_ratio * advantages).sum()
-    value_loss = 0.5 * (values - value_targets).square().sum()
+    value_loss = _value_loss(outcomes, value_targets, draw_targets)
     probs = log_probs.clamp(min=LEAST_LOG_PROB).exp()
     entropy = -(probs * log_probs).where(log_probs > LEAST_LOG_PROB, 0.0).sum()
     with torch.no_grad():
@@ -80,3 +86,16 @@ def ppo_sums(
         approx_kl=approx_kl,
         clipped=clipped,
     )
+
+
+def _value_loss(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor) -> Tensor:
+    """Sum over rows of the value head's loss."""
+    if outcomes.shape[1] == 1:
+        return 0.5 * (torch.tanh(outcomes[:, 0]) - value_targets).square().sum()
+    log_probs = functional.log_softmax(outcomes, 1)
+    decided = 1 - draw_targets
+    # |value| <= P(win) + P(loss) but for rounding.
+    win = (0.5 * (decided + value_targets)).clamp(min=0)
+    loss = (0.5 * (decided - value_targets)).clamp(min=0)
+    by_outcome = win * log_probs[:, WIN] + loss * log_probs[:, LOSS]
+    return -(by_outcome + draw_targets * log_probs[:, DRAW]).sum()

@@ -63,10 +63,13 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "actions": Field(np.dtype(np.int16), ()),
         "behavior_log_probs": Field(np.dtype(np.float32), ()),
         "values": Field(np.dtype(np.float32), ()),
+        "draw_probs": Field(np.dtype(np.float16), ()),
         "rewards": Field(np.dtype(np.float32), ()),
         "terminated": Field(np.dtype(np.bool_), ()),
         "truncated": Field(np.dtype(np.bool_), ()),
         "bootstrap_values": Field(np.dtype(np.float32), ()),
+        "bootstrap_draw_probs": Field(np.dtype(np.float16), ()),
+        "is_trained": Field(np.dtype(np.bool_), ()),
     }
 )
 """Every array of a rollout, in the order in which it is stored."""
@@ -163,6 +166,8 @@ class Rollout:
     values: npt.NDArray[np.float32]
     """[T, N] value of the position before the ply, for its side to move, by the weights
     that played, in [-1, 1]."""
+    draw_probs: npt.NDArray[np.float16]
+    """[T, N] probability of a draw that goes with `values`; zeros from a scalar value head."""
     rewards: npt.NDArray[np.float32]
     """[T, N] reward to the mover of the ply, in [-1, 1]; nonzero only where `terminated`."""
     terminated: npt.NDArray[np.bool_]
@@ -172,6 +177,11 @@ class Rollout:
     bootstrap_values: npt.NDArray[np.float32]
     """[T, N] where `cut`: value of the position after the ply, before any reset, for the
     side then to move, in [-1, 1]. Zero elsewhere."""
+    bootstrap_draw_probs: npt.NDArray[np.float16]
+    """[T, N] probability of a draw that goes with `bootstrap_values`. Zero where not `cut`."""
+    is_trained: npt.NDArray[np.bool_]
+    """[T, N] the learner's policy chose the ply. False where an opponent of the pool moved: then
+    `values`, `draw_probs` and `behavior_log_probs` are 0 and nothing is trained on the row."""
 
     @classmethod
     def allocate(cls, T: int, N: int) -> Self:
@@ -280,6 +290,9 @@ def _check_ranges(rollout: Rollout, who: str) -> None:
     for name in ("behavior_log_probs", "values", "rewards", "bootstrap_values"):
         array = getattr(rollout, name)
         _refuse(who, name, array, ~np.isfinite(array), "finite numbers")
+    for name in ("draw_probs", "bootstrap_draw_probs"):
+        array = getattr(rollout, name)
+        _refuse(who, name, array, ~((array >= 0) & (array <= 1)), "probabilities in [0, 1]")
     for name in ("values", "rewards", "bootstrap_values"):
         array = getattr(rollout, name)
         _refuse(who, name, array, np.abs(array) > 1, "values in [-1, 1]")
@@ -299,9 +312,14 @@ def _check_ends(rollout: Rollout, who: str) -> None:
     _refuse(who, "truncated", rollout.truncated, both, "False where terminated")
     paid = (rollout.rewards != 0) & ~rollout.terminated
     _refuse(who, "rewards", rollout.rewards, paid, "0 where not terminated")
-    loose = (rollout.bootstrap_values != 0) & ~rollout.cut
-    expected = "0 where the trajectory is not cut"
-    _refuse(who, "bootstrap_values", rollout.bootstrap_values, loose, expected)
+    for name in ("bootstrap_values", "bootstrap_draw_probs"):
+        array = getattr(rollout, name)
+        loose = (array != 0) & ~rollout.cut
+        _refuse(who, name, array, loose, "0 where the trajectory is not cut")
+    for name in ("values", "draw_probs", "behavior_log_probs"):
+        array = getattr(rollout, name)
+        foreign = (array != 0) & ~rollout.is_trained
+        _refuse(who, name, array, foreign, "0 where an opponent moved")
 
 
 def _check_legality(rollout: Rollout, who: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from keisei_ray.codec import Buffer
 from keisei_ray.config import Config
 from keisei_ray.model import build_model
-from keisei_ray.policies import evaluate, sample_legal
+from keisei_ray.policies import evaluate, forced_log_probs, sample_legal
 from keisei_ray.reports import CollectReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
 from keisei_ray.shogi.game import STANDARD_SFEN
@@ -106,11 +106,21 @@ class SelfPlay:
         rollout.hands[t] = games.hands
         rollout.scalars[t] = games.scalars
         rollout.legal_bits[t] = games.legal_bits()
-        logits, values = evaluate(self._model, games.boards, games.hands, games.scalars)
+        logits, values, draw_probs = evaluate(self._model, games.boards, games.hands, games.scalars)
         rollout.values[t] = values
+        rollout.draw_probs[t] = draw_probs
+        rollout.is_trained[t] = True
         choices, log_probs = sample_legal(
             logits, games.legal_labels, games.legal_offsets, self._rng.random(len(values))
         )
+        if self._config.self_play.finish_mates:
+            mates = games.mate_in_one()
+            mating = np.flatnonzero(mates >= 0)
+            if len(mating):
+                choices[mating] = mates[mating]
+                log_probs[mating] = forced_log_probs(
+                    logits, games.legal_labels, games.legal_offsets, mating, mates[mating]
+                )
         rollout.actions[t] = games.legal_labels[games.legal_offsets[:-1] + choices]
         rollout.behavior_log_probs[t] = log_probs
         result = games.step(choices)
@@ -133,10 +143,13 @@ class SelfPlay:
         if len(alive):
             cuts.add(last, alive, (games.boards[alive], games.hands[alive], games.scalars[alive]))
         rollout.bootstrap_values[:] = 0
+        rollout.bootstrap_draw_probs[:] = 0
         if cuts.rows:
             positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
-            _, values = evaluate(self._model, *positions)
-            rollout.bootstrap_values[np.concatenate(cuts.rows), np.concatenate(cuts.lanes)] = values
+            _, values, draw_probs = evaluate(self._model, *positions)
+            where = np.concatenate(cuts.rows), np.concatenate(cuts.lanes)
+            rollout.bootstrap_values[where] = values
+            rollout.bootstrap_draw_probs[where] = draw_probs
 
     def _named(self, end: GameEnd) -> FinishedGame:
         """A game's end with the identity that makes it count once in the whole run."""

@@ -3,17 +3,17 @@
 The one place that knows both the record (rollout.py) and the format (codec.py). Both
 doors validate: no invalid rollout is packed, none is handed out.
 
-Measured on random play, T = N = 64, games up to 250 plies old (mean 53 legal moves), one
-core, zstd level 1, validation included: 305 bytes a ply become 33.4; packing 0.7 to 1.0
-us a ply, unpacking 0.4 to 0.6, peeking under 0.1 ms a buffer. By field, bytes a ply:
-legal_bits 16.9, boards 6.0, values 3.7, behavior_log_probs 3.4, actions 1.5, hands 1.4,
-the rest 0.2 together. Games from the start position (mean 33 legal moves): 26.7 in all.
+Measured on the first network's self-play, T = N = 64, games in all phases (mean 48 legal
+moves), one core, zstd level 1, validation included: 310 bytes a ply become 34.7; packing 0.7
+to 1.5 us a ply, unpacking 0.6, peeking under 0.1 ms a buffer. By field, bytes a ply:
+legal_bits 16.0, boards 6.4, values 3.5, behavior_log_probs 3.1, actions 1.5, hands 1.3,
+draw_probs 1.2, the rest 0.3 together.
 
-Tried on the same data, bytes a ply, fields stored game by game ([N, T]) instead of ply by
-ply: 32.6 for a second copy of the arrays in each direction, not kept. XOR with the row
-two plies before (same mover): boards 8.1, legal_bits 19.0, worse. Shuffling the floats
-saves 0.5 and is kept. zstd level 3 gives 36.9 and level 5 35.2: the long matches of level
-1 suit rows that repeat; level 9 gives 32.3 at ten times the time.
+Tried on random play (33.4 bytes a ply without draw_probs), bytes a ply: fields stored game by
+game ([N, T]) instead of ply by ply, 32.6 for a second copy of the arrays in each direction,
+not kept. XOR with the row two plies before (same mover): boards 8.1, legal_bits 19.0, worse.
+Shuffling the floats saves 0.5 and is kept. zstd level 3 gives 36.9 and level 5 35.2: the long
+matches of level 1 suit rows that repeat; level 9 gives 32.3 at ten times the time.
 """
 
 from dataclasses import asdict, fields
@@ -27,7 +27,14 @@ from keisei_ray.errors import RolloutFormatError
 from keisei_ray.rollout import Rollout, RolloutHeader
 
 KIND: Final = "rollout"
-SHUFFLED: Final = ("behavior_log_probs", "values", "rewards", "bootstrap_values")
+SHUFFLED: Final = (
+    "behavior_log_probs",
+    "values",
+    "draw_probs",
+    "rewards",
+    "bootstrap_values",
+    "bootstrap_draw_probs",
+)
 """Float fields, stored byte-shuffled."""
 
 

@@ -7,10 +7,15 @@ import numpy as np
 from keisei_ray.rollout import NUM_ACTIONS, Rollout, RolloutHeader
 
 
-def random_rollout(T: int, N: int, seed: int = 0, **header: int) -> Rollout:
+def random_rollout(
+    T: int, N: int, seed: int = 0, *, opponents_share: float = 0.0, **header: int
+) -> Rollout:
     """A valid rollout of random content with some terminated and some truncated plies.
 
     Positions are noise, not Shogi: whatever needs real games plays some.
+
+    Args:
+        opponents_share: about this share of the plies was played by an opponent.
     """
     rng = np.random.default_rng(seed)
     rollout = Rollout.allocate(T, N)
@@ -28,4 +33,11 @@ def random_rollout(T: int, N: int, seed: int = 0, **header: int) -> Rollout:
     rollout.truncated[...] = (end >= 0.1) & (end < 0.15)
     rollout.rewards[...] = np.where(rollout.terminated, rng.choice([-1, 0, 1], (T, N)), 0)
     rollout.bootstrap_values[...] = np.where(rollout.cut, rng.uniform(-1, 1, (T, N)), 0)
+    chances = rng.random((T, N)) * (1 - np.abs(rollout.values))
+    rollout.draw_probs[...] = chances
+    chances = rng.random((T, N)) * (1 - np.abs(rollout.bootstrap_values))
+    rollout.bootstrap_draw_probs[...] = np.where(rollout.cut, chances, 0)
+    rollout.is_trained[...] = rng.random((T, N)) >= opponents_share
+    for name in ("values", "draw_probs", "behavior_log_probs"):
+        getattr(rollout, name)[~rollout.is_trained] = 0
     return rollout.with_header(replace(RolloutHeader(0, 0, 0, 0, T, N), **header))

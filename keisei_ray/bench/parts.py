@@ -191,8 +191,8 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
 
     def loop() -> int:
         model.zero_grad(set_to_none=True)
-        logits, values = model(boards, hands, scalars)
-        torch.autograd.backward(logits.logsumexp(1).mean() + values.square().mean())
+        logits, outcomes = model(boards, hands, scalars)
+        torch.autograd.backward(logits.logsumexp(1).mean() + outcomes.square().mean())
         return size
 
     return loop

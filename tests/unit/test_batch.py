@@ -49,6 +49,7 @@ def test_every_row_of_every_field_is_the_rollouts_in_order():
                 assert fields["advantages"][row] == advantages[t, n]
                 target = advantages[t, n] + rollout.values[t, n]
                 assert fields["value_targets"][row] == target
+                assert 0 <= fields["draw_targets"][row] <= 1
 
 
 def test_a_rollouts_rows_do_not_depend_on_the_others():

@@ -46,14 +46,15 @@ def parallel(network: PolicyValueNet, num_threads: int, micro_batch: int | None,
 def plain(network: PolicyValueNet, rows: torch.Tensor = ROWS) -> tuple[torch.Tensor, PPOSums]:
     """Flat gradient of the mean loss over all rows at once."""
     f = {name: tensor[rows] for name, tensor in fields().items()}
-    logits, values = network(f["boards"], f["hands"], f["scalars"])
+    logits, outcomes = network(f["boards"], f["hands"], f["scalars"])
     sums = ppo_sums(
         masked_log_probs(logits, legal_mask(f["legal_bits"])),
-        values,
+        outcomes,
         f["actions"].long(),
         f["behavior_log_probs"],
         f["advantages"],
         f["value_targets"],
+        f["draw_targets"],
         **COEFFICIENTS,
     )
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -72,8 +73,13 @@ def by_parameter(network: PolicyValueNet) -> torch.Tensor:
 @pytest.mark.parametrize("micro_batch", [None, 7, 1000])
 @pytest.mark.parametrize(
     "config",
-    [MODEL, MODEL.model_copy(update={"activation": "silu", "squeeze_excitation": True})],
-    ids=["relu", "silu-se"],
+    [
+        MODEL,
+        MODEL.model_copy(update={"activation": "silu", "squeeze_excitation": True}),
+        MODEL.model_copy(update={"value_head": "wdl", "attackers": True}),
+        MODEL.model_copy(update={"value_head": "scalar", "attackers": False}),
+    ],
+    ids=["default", "silu-se", "wdl-attackers", "scalar-plain"],
 )
 def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(num_threads, micro_batch, config):
     expected, expected_sums = plain(model(config))

@@ -71,14 +71,15 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
         eps=c.adam_eps,
         weight_decay=c.weight_decay,
     )
-    logits, values = model(f["boards"], f["hands"], f["scalars"])
+    logits, outcomes = model(f["boards"], f["hands"], f["scalars"])
     sums = ppo_sums(
         masked_log_probs(logits, legal_mask(f["legal_bits"])),
-        values,
+        outcomes,
         f["actions"].long(),
         f["behavior_log_probs"],
         f["advantages"],
         f["value_targets"],
+        f["draw_targets"],
         clip_coef=c.clip_coef,
         vf_coef=c.vf_coef,
         ent_coef=c.ent_coef,
@@ -165,6 +166,7 @@ def test_training_prefers_what_was_rewarded_and_learns_the_result():
         rollout.terminated[:] = True
         rollout.truncated[:] = False
         rollout.bootstrap_values[:] = 0
+        rollout.bootstrap_draw_probs[:] = 0
         rollout.rewards[:] = np.where(rollout.actions % 2 == 0, 1, -1)
         losses.append(learner.update([packed(rollout)], update))
     wins = [unpack_rollout(played(config, learner, actor_id=k)).actions % 2 == 0 for k in range(6)]

@@ -25,8 +25,21 @@ from tests.tiny import tiny_config
 
 SMALL = tiny_config().model.model_dump()
 VARIANTS = [
-    ModelConfig(depth=depth, width=16, value_hidden=8, activation=act, squeeze_excitation=se)
-    for depth, act, se in itertools.product((1, 2), ("relu", "silu"), (False, True))
+    ModelConfig(
+        depth=depth,
+        width=16,
+        value_hidden=8,
+        activation=act,
+        squeeze_excitation=se,
+        value_head=head,
+        attackers=attackers,
+    )
+    for depth, act, se, (head, attackers) in itertools.product(
+        (1, 2), ("relu", "silu"), (False, True), (("wdl", True), ("scalar", False))
+    )
+] + [
+    ModelConfig(depth=1, width=16, value_hidden=8, value_head=head, attackers=attackers)
+    for head, attackers in (("wdl", False), ("scalar", True))
 ]
 
 
@@ -58,17 +71,21 @@ def played_games(num_games: int = 6, plies: int = 40) -> Games:
 
 
 def forward(model: PolicyValueNet, positions: list[Observation]) -> tuple[np.ndarray, np.ndarray]:
-    return evaluate(model, *(np.stack(part) for part in zip(*positions, strict=True)))
+    """Logits and values."""
+    return evaluate(model, *(np.stack(part) for part in zip(*positions, strict=True)))[:2]
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config):
     games = played_games()
-    logits, values = evaluate(lively(config), games.boards, games.hands, games.scalars)
+    logits, values, draw_probs = evaluate(lively(config), games.boards, games.hands, games.scalars)
     assert (logits.shape, logits.dtype) == ((6, NUM_ACTIONS), np.float32)
     assert (values.shape, values.dtype) == ((6,), np.float32)
     assert np.isfinite(logits).all()
+    assert (draw_probs.shape, draw_probs.dtype) == ((6,), np.float32)
     assert (np.abs(values) <= 1).all()
+    assert (draw_probs > 0).all() == (config.value_head == "wdl")
+    assert (draw_probs + np.abs(values) <= 1 + 1e-6).all()
     assert logits.std(axis=0).min() > 0
 
 
@@ -76,8 +93,8 @@ def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config):
 def test_every_trained_parameter_of_every_variant_gets_gradient(config):
     games = played_games()
     model = lively(config)
-    logits, values = model(*map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
-    (logits.square().mean() + values.sum()).backward()
+    logits, outcomes = model(*map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
+    (logits.square().mean() + outcomes[:, 0].sum()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -127,7 +144,7 @@ def test_a_labels_logit_is_read_at_its_square_and_direction():
     maps = {}
     model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
     games = played_games(2)
-    logits, _ = evaluate(model, games.boards, games.hands, games.scalars)
+    logits, _, _ = evaluate(model, games.boards, games.hands, games.scalars)
     by_plane = maps["out"].numpy()
     assert by_plane.shape == (2, 27, 9, 9)
     np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE])
@@ -184,7 +201,7 @@ def test_without_the_material_prior_the_first_value_ignores_material():
 
 def test_the_first_policy_is_close_to_uniform_over_legal_moves():
     games = played_games()
-    logits, _ = evaluate(
+    logits, _, _ = evaluate(
         build_model(ModelConfig(), seed=0), games.boards, games.hands, games.scalars
     )
     mask = legal_mask(torch.from_numpy(games.legal_bits()))
@@ -224,7 +241,7 @@ def test_the_log_probs_acted_on_are_those_learnt_from(config):
     """Sampling reads ragged legal labels, the learner a mask over all labels."""
     games = played_games()
     model = lively(config)
-    logits, _ = evaluate(model, games.boards, games.hands, games.scalars)
+    logits, _, _ = evaluate(model, games.boards, games.hands, games.scalars)
     rng = np.random.default_rng(1)
     choices, acted = sample_legal(logits, games.legal_labels, games.legal_offsets, rng.random(6))
     labels = games.legal_labels[games.legal_offsets[:-1] + choices]
@@ -273,6 +290,8 @@ def test_the_architecture_digest_changes_with_every_setting_of_the_model():
         "activation": "silu",
         "squeeze_excitation": True,
         "value_hidden": 16,
+        "value_head": "scalar" if ModelConfig(**SMALL).value_head == "wdl" else "wdl",
+        "attackers": not ModelConfig(**SMALL).attackers,
         "material_prior": False,
     }
     assert changes.keys() == ModelConfig.model_fields.keys()

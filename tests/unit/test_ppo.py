@@ -8,13 +8,15 @@ from keisei_ray.model import masked_log_probs
 from keisei_ray.ppo import PPOSums, ppo_sums
 
 B, A = 64, 1496
+HEADS = {"wdl": 3, "scalar": 1}
+"""Value head -> outcome logits."""
 COEFFICIENTS = {"clip_coef": 0.2, "vf_coef": 0.5, "ent_coef": 0.01}
 
 
 class Rows:
     """Random rows whose ratios lie on both sides of the clip range."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, head: str = "wdl") -> None:
         rng = np.random.default_rng(seed)
         self.logits = rng.normal(0, 2, (B, A)).astype(np.float32)
         self.mask = rng.random((B, A)) < 0.05
@@ -22,9 +24,12 @@ class Rows:
         self.mask[np.arange(B), self.actions] = True
         current = self.log_probs()[np.arange(B), self.actions]
         self.behavior = (current + rng.normal(0, 0.4, B)).astype(np.float32)
-        self.values = rng.uniform(-1, 1, B).astype(np.float32)
+        self.outcomes = rng.normal(0, 1.5, (B, HEADS[head])).astype(np.float32)
         self.advantages = rng.normal(0, 1, B).astype(np.float32)
-        self.targets = rng.uniform(-1, 1, B).astype(np.float32)
+        self.wdl_targets = rng.dirichlet([0.5, 0.5, 0.5], B)
+        win, draw, loss = self.wdl_targets.T
+        self.value_targets = (win - loss).astype(np.float32)
+        self.draw_targets = draw.astype(np.float32)
 
     def log_probs(self) -> np.ndarray:
         """[B, A] float64, -inf where illegal."""
@@ -32,28 +37,47 @@ class Rows:
         logits -= logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
-    def sums(self, logits: torch.Tensor | None = None, **changes: float) -> PPOSums:
+    def value_loss(self) -> tuple[np.float64, np.ndarray]:
+        """The loss by its definition, and its gradient at the outcome's logits, in float64."""
+        outcomes = self.outcomes.astype(np.float64)
+        if outcomes.shape[1] == 1:
+            values = np.tanh(outcomes[:, 0])
+            errors = values - self.value_targets.astype(np.float64)
+            return 0.5 * (errors**2).sum(), (errors * (1 - values**2))[:, None]
+        probs = np.exp(outcomes) / np.exp(outcomes).sum(axis=1, keepdims=True)
+        return -(self.wdl_targets * np.log(probs)).sum(), probs - self.wdl_targets
+
+    def sums(
+        self,
+        logits: torch.Tensor | None = None,
+        outcomes: torch.Tensor | None = None,
+        **changes: float,
+    ) -> PPOSums:
         if logits is None:
             logits = torch.from_numpy(self.logits)
+        if outcomes is None:
+            outcomes = torch.from_numpy(self.outcomes)
         return ppo_sums(
             masked_log_probs(logits, torch.from_numpy(self.mask)),
-            torch.from_numpy(self.values),
+            outcomes,
             torch.from_numpy(self.actions),
             torch.from_numpy(self.behavior),
             torch.from_numpy(self.advantages),
-            torch.from_numpy(self.targets),
+            torch.from_numpy(self.value_targets),
+            torch.from_numpy(self.draw_targets),
             **(COEFFICIENTS | changes),
         )
 
 
-def test_every_sum_equals_its_definition():
-    rows = Rows()
+@pytest.mark.parametrize("head", HEADS)
+def test_every_sum_equals_its_definition(head):
+    rows = Rows(head=head)
     log_probs = rows.log_probs()
     log_ratio = log_probs[np.arange(B), rows.actions] - rows.behavior
     ratio = np.exp(log_ratio)
     advantages = rows.advantages.astype(np.float64)
     policy = -np.minimum(ratio * advantages, np.clip(ratio, 0.8, 1.2) * advantages).sum()
-    value = 0.5 * ((rows.values.astype(np.float64) - rows.targets) ** 2).sum()
+    value, _ = rows.value_loss()
     entropy = 0.0
     for row, mask in zip(log_probs, rows.mask, strict=True):
         entropy -= (np.exp(row[mask]) * row[mask]).sum()
@@ -90,6 +114,30 @@ def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_th
     expected = -(flows * ratio * rows.advantages)[:, None] * slope
     assert 0 < flows.sum() < B
     np.testing.assert_allclose(logits.grad.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_value_gradient_is_that_of_the_definition(head):
+    rows = Rows(head=head)
+    outcomes = torch.from_numpy(rows.outcomes).requires_grad_()
+    rows.sums(outcomes=outcomes).loss.backward()
+    _, expected = rows.value_loss()
+    assert expected.shape == (B, HEADS[head])
+    np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * expected, atol=1e-6)
+
+
+def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite():
+    """draw_targets travels as float16: 1 - P(draw) may fall a little below |value|."""
+    rows = Rows()
+    rows.value_targets[:] = 0.7
+    rows.draw_targets[:] = 0.3001
+    outcomes = torch.from_numpy(rows.outcomes).requires_grad_()
+    sums = rows.sums(outcomes=outcomes)
+    sums.loss.backward()
+    rows.wdl_targets = np.tile([0.7, 0.3, 0.0], (B, 1))
+    value, gradient = rows.value_loss()
+    assert float(sums.value_loss) == pytest.approx(value, rel=1e-3)
+    np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * gradient, atol=1e-3)
 
 
 def test_masked_logits_get_no_gradient_and_the_others_a_finite_one():
@@ -141,9 +189,10 @@ def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior(
     zeros = torch.zeros(draws)
     sums = ppo_sums(
         torch.tensor(current, dtype=torch.float32).expand(draws, 3),
-        zeros,
+        zeros[:, None],
         torch.from_numpy(actions),
         torch.from_numpy(behavior[actions].astype(np.float32)),
+        zeros,
         zeros,
         zeros,
         **COEFFICIENTS,
@@ -157,7 +206,7 @@ def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one():
     zero = torch.zeros(1)
     label = torch.zeros(1, dtype=torch.int64)
     log_probs = torch.full((1, 1), log_ratio)
-    sums = ppo_sums(log_probs, zero, label, zero, zero, zero, **COEFFICIENTS)
+    sums = ppo_sums(log_probs, zero[:, None], label, zero, zero, zero, zero, **COEFFICIENTS)
     assert float(sums.approx_kl) == pytest.approx(log_ratio**2 / 2, rel=0.01)
 
 

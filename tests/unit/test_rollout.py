@@ -20,6 +20,7 @@ def changed(name: str, place: tuple, value: object) -> Rollout:
     rollout.truncated[...] = False
     rollout.rewards[...] = 0
     rollout.bootstrap_values[:-1] = 0
+    rollout.bootstrap_draw_probs[:-1] = 0
     rollout.validate()
     getattr(rollout, name)[place] = value
     return rollout
@@ -46,14 +47,17 @@ def test_allocated_storage_has_the_documented_shapes():
         "actions": ((4, 3), "int16"),
         "behavior_log_probs": ((4, 3), "float32"),
         "values": ((4, 3), "float32"),
+        "draw_probs": ((4, 3), "float16"),
         "rewards": ((4, 3), "float32"),
         "terminated": ((4, 3), "bool"),
         "truncated": ((4, 3), "bool"),
         "bootstrap_values": ((4, 3), "float32"),
+        "bootstrap_draw_probs": ((4, 3), "float16"),
+        "is_trained": ((4, 3), "bool"),
     }
     assert {k: (a.shape, str(a.dtype)) for k, a in rollout.arrays().items()} == expected
-    # 81 + 14 + 3 + 187 codes, one int16, four float32, two bools.
-    assert rollout.raw_bytes == 4 * 3 * (285 + 2 + 16 + 2)
+    # 81 + 14 + 3 + 187 codes, one int16, four float32, two float16, three bools.
+    assert rollout.raw_bytes == 4 * 3 * (285 + 2 + 16 + 4 + 3)
 
 
 @pytest.mark.parametrize(("plies", "games"), [(0, 4), (4, 0), (-1, 4)])
@@ -84,6 +88,11 @@ BAD_VALUES = [
     ("bootstrap_values", (5, 0), np.nan, r"bootstrap_values\[5, 0\] = nan"),
     ("bootstrap_values", (5, 0), 1.5, r"bootstrap_values\[5, 0\] = 1.5.*\[-1, 1\]"),
     ("bootstrap_values", (4, 0), 0.5, r"bootstrap_values\[4, 0\] = 0.5.*not cut"),
+    ("draw_probs", (1, 2), np.nan, r"draw_probs\[1, 2\] = nan, expected probabilities"),
+    ("draw_probs", (1, 2), -0.5, r"draw_probs\[1, 2\] = -0.5.*\[0, 1\]"),
+    ("draw_probs", (1, 2), 1.5, r"draw_probs\[1, 2\] = 1.5.*\[0, 1\]"),
+    ("bootstrap_draw_probs", (5, 3), 2.0, r"bootstrap_draw_probs\[5, 3\] = 2.0.*\[0, 1\]"),
+    ("bootstrap_draw_probs", (4, 0), 0.5, r"bootstrap_draw_probs\[4, 0\] = 0.5.*not cut"),
 ]
 
 
@@ -91,6 +100,18 @@ BAD_VALUES = [
 def test_a_bad_value_is_refused_by_actor_version_field_and_place(name, place, value, message):
     with pytest.raises(RolloutFormatError, match=rf"actor 7 \(weights 41\): {message}"):
         changed(name, place, value).validate()
+
+
+def test_an_opponents_ply_has_no_value_and_no_log_prob_of_the_learners():
+    for name in ("values", "draw_probs", "behavior_log_probs"):
+        rollout = changed("is_trained", (2, 3), False)
+        for other in ("values", "draw_probs", "behavior_log_probs"):
+            if other != name:
+                getattr(rollout, other)[2, 3] = 0
+        with pytest.raises(RolloutFormatError, match=rf"{name}\[2, 3\].*0 where an opponent moved"):
+            rollout.validate()
+        getattr(rollout, name)[2, 3] = 0
+        rollout.validate()
 
 
 def test_float_rounding_above_a_log_probability_of_zero_is_accepted():
@@ -106,10 +127,11 @@ def test_a_game_cannot_be_terminated_and_truncated_at_once():
 
 def test_a_terminated_last_row_has_no_bootstrap_value():
     rollout = changed("terminated", (-1, 2), True)
-    rollout.bootstrap_values[-1, 2] = 0.25
-    with pytest.raises(RolloutFormatError, match=r"bootstrap_values\[5, 2\]"):
-        rollout.validate()
-    rollout.bootstrap_values[-1, 2] = 0
+    for name in ("bootstrap_values", "bootstrap_draw_probs"):
+        getattr(rollout, name)[-1, 2] = 0.25
+        with pytest.raises(RolloutFormatError, match=rf"{name}\[5, 2\]"):
+            rollout.validate()
+        getattr(rollout, name)[-1, 2] = 0
     rollout.validate()
 
 
@@ -197,7 +219,7 @@ def test_storage_is_reused_over_many_rollouts_with_flat_memory():
     finally:
         tracemalloc.stop()
     assert [a.ctypes.data for a in rollout.arrays().values()] == addresses
-    assert grown < 10_000  # One copy of the arrays is 312,320 bytes.
+    assert grown < 10_000  # One copy of the arrays is 317,440 bytes.
 
 
 def test_filling_beyond_the_last_ply_is_an_error():

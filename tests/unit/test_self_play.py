@@ -97,8 +97,11 @@ def test_values_and_log_probs_are_the_networks_own():
         model.value_out.weight.mul_(20)
         model.policy_head.weight.mul_(20)
     for t in range(T):
-        logits, values = evaluate(model, rollout.boards[t], rollout.hands[t], rollout.scalars[t])
+        logits, values, draws = evaluate(
+            model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
+        )
         np.testing.assert_allclose(rollout.values[t], values, atol=1e-6)
+        np.testing.assert_allclose(rollout.draw_probs[t], draws, rtol=1e-3)
         mask = np.unpackbits(rollout.legal_bits[t], axis=1).astype(bool)
         exact = np.where(mask, logits.astype(np.float64), -np.inf)
         exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
@@ -125,8 +128,9 @@ def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at():
             position = observe(last.board, earlier=last.earlier)._replace(
                 scalars=np.array(list(last.scalars()), np.uint8)
             )
-            _, value = evaluate(model, *(part[None] for part in position))
+            _, value, draw = evaluate(model, *(part[None] for part in position))
             assert rollout.bootstrap_values[t, n] == pytest.approx(value[0], abs=1e-6)
+            assert rollout.bootstrap_draw_probs[t, n] == pytest.approx(draw[0], rel=1e-3)
             if t + 1 < T:
                 assert rollout.bootstrap_values[t, n] != rollout.values[t + 1, n]
             seen += 1
@@ -138,8 +142,9 @@ def test_where_nothing_is_cut_the_bootstrap_is_zero():
     self_play = new(config)
     for _ in range(3):
         rollout = collect(self_play)
-        assert (rollout.bootstrap_values[~rollout.cut] == 0).all()
-        assert (rollout.bootstrap_values[rollout.cut] != 0).all()
+        for values in (rollout.bootstrap_values, rollout.bootstrap_draw_probs):
+            assert (values[~rollout.cut] == 0).all()
+            assert (values[rollout.cut] != 0).all()
 
 
 def test_the_winners_last_move_is_rewarded_and_nothing_else():

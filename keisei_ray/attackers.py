@@ -1,0 +1,158 @@
+"""Which pieces attack each square, and from where: planes the stem adds to the board.
+
+A convolution needs as many layers as squares to follow a rook across the board; here every line
+is followed at once, on the device, from the same compact boards. For each square and each of the
+eight directions the nearest piece is found, and kept if it attacks along that line; knights have
+slots of their own. What comes out are indices into a table of learned vectors, one for each
+(direction, piece); a square's vectors are added up. Attack planes are common in Shogi networks
+(dlshogi feeds them too).
+
+B: rows. Squares are file * 9 + rank from the mover's side, own side at the bottom: own pieces
+advance towards rank 0. Codes: 0 empty, 1..14 own, 15..28 the opponent's.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NUM_CODES: Final = 29
+OPPONENT: Final = 14
+"""Added to a piece type's code for the opponent's pieces."""
+
+MOTIONS: Final = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
+"""(files, ranks) of one step in each of the eight directions; (0, -1) is forward for own pieces."""
+_FORWARD, _DIAGONAL_FORWARD = (0,), (1, 7)
+_SIDEWAYS, _DIAGONAL_BACK, _BACK = (2, 6), (3, 5), (4,)
+_DIAGONAL = _DIAGONAL_FORWARD + _DIAGONAL_BACK
+_STRAIGHT = _FORWARD + _SIDEWAYS + _BACK
+_GOLD = _FORWARD + _DIAGONAL_FORWARD + _SIDEWAYS + _BACK
+
+STEPS: Final = {
+    1: _FORWARD,
+    2: _FORWARD,
+    4: _FORWARD + _DIAGONAL,
+    5: _DIAGONAL,
+    6: _STRAIGHT,
+    7: _GOLD,
+    8: _STRAIGHT + _DIAGONAL,
+    9: _GOLD,
+    10: _GOLD,
+    11: _GOLD,
+    12: _GOLD,
+    13: _STRAIGHT + _DIAGONAL,
+    14: _STRAIGHT + _DIAGONAL,
+}
+"""Piece type -> directions in which an own piece of it attacks the next square."""
+SLIDES: Final = {2: _FORWARD, 5: _DIAGONAL, 6: _STRAIGHT, 13: _DIAGONAL, 14: _STRAIGHT}
+"""Piece type -> directions in which it attacks as far as the line is empty."""
+KNIGHT: Final = 3
+KNIGHT_MOTIONS: Final = ((1, -2), (-1, -2))
+"""(files, ranks) of an own knight's jumps; the opponent's go the other way."""
+
+NUM_SLOTS: Final = 12
+"""Eight directions, two jumps of own knights, two of the opponent's."""
+NO_ATTACKER: Final = 0
+"""Index of the vector of zeros."""
+NUM_VECTORS: Final = 8 * NUM_CODES + 4
+_OUTSIDE: Final = 81
+"""A square beyond the board, empty for ever."""
+_CODE_MASK: Final = 31
+_STEP_SHIFT, _SLIDE_SHIFT = 5, 13
+_OWN_KNIGHT, _THEIR_KNIGHT = 1 << 21, 1 << 22
+"""How a piece is packed into 23 bits: code, directions of steps, of slides, knights."""
+
+
+class Attackers(torch.nn.Module):
+    """Boards -> for each square, its attackers, as indices into a table of vectors. No weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed: Tensor
+        self.near: Tensor
+        self.further: Tensor
+        self.step_bit: Tensor
+        self.slide_bit: Tensor
+        self.slot_base: Tensor
+        self.knight_from: Tensor
+        self.knight_bit: Tensor
+        self.knight_vector: Tensor
+        for name, array in _tables().items():
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+
+    def forward(self, boards: Tensor) -> Tensor:
+        """Args:
+            boards: [B, 81] uint8 codes.
+
+        Returns:
+            [B, 81, 12] int32, indices of vectors; `NO_ATTACKER` where a slot has none.
+        """
+        # Squares first while lines are followed: a gather then copies whole rows, 18 times faster.
+        pieces = self.packed[functional.pad(boards, (0, 1)).t().int()]
+        adjacent = pieces.index_select(0, self.near)
+        nearest = adjacent
+        for jump in self.further:
+            # After this every empty entry has looked twice as far.
+            beyond = functional.pad(nearest, (0, 0, 0, 1)).index_select(0, jump)
+            nearest = nearest + beyond * (nearest == 0)
+        # At one step any attacker along the line; from further away only a slider.
+        attacks = ((adjacent & self.step_bit) | (nearest & self.slide_bit)) != 0
+        lines = ((nearest & _CODE_MASK) + self.slot_base) * attacks
+        jumpers = pieces.index_select(0, self.knight_from)
+        knights = ((jumpers & self.knight_bit) != 0) * self.knight_vector
+        slots = torch.cat([lines.view(81, 8, -1), knights.view(81, 4, -1)], 1)
+        return slots.permute(2, 0, 1)
+
+
+def _tables() -> dict[str, npt.NDArray[np.int32]]:
+    """Every constant table, squares first, then the slots of a square."""
+    squares = [(square // 9, square % 9) for square in range(81)]
+
+    def source(square: tuple[int, int], motion: tuple[int, int], steps: int) -> int:
+        """Where a piece stands that reaches `square` by `steps` motions; `_OUTSIDE` if nowhere."""
+        file, rank = square[0] - steps * motion[0], square[1] - steps * motion[1]
+        return file * 9 + rank if 0 <= file < 9 and 0 <= rank < 9 else _OUTSIDE
+
+    # The same slot at a square 1, 2, 4 steps back along the line: each doubles the reach.
+    further = [
+        [
+            81 * 8 if (back := source(square, motion, steps)) == _OUTSIDE else back * 8 + slot
+            for square in squares
+            for slot, motion in enumerate(MOTIONS)
+        ]
+        for steps in (1, 2, 4)
+    ]
+    jumps = (*KNIGHT_MOTIONS, *((file, -rank) for file, rank in KNIGHT_MOTIONS))
+    slots = np.arange(8)
+    tables = {
+        "packed": _packed_codes(),
+        "near": [source(square, motion, 1) for square in squares for motion in MOTIONS],
+        "further": further,
+        "step_bit": np.tile(1 << (_STEP_SHIFT + slots), 81),
+        "slide_bit": np.tile(1 << (_SLIDE_SHIFT + slots), 81),
+        "slot_base": np.tile(slots * NUM_CODES, 81),
+        "knight_from": [source(square, jump, 1) for square in squares for jump in jumps],
+        "knight_bit": np.tile([_OWN_KNIGHT, _OWN_KNIGHT, _THEIR_KNIGHT, _THEIR_KNIGHT], 81),
+        "knight_vector": np.tile(8 * NUM_CODES + np.arange(4), 81),
+    }
+    arrays = {name: np.array(table, np.int32) for name, table in tables.items()}
+    for name in ("step_bit", "slide_bit", "slot_base", "knight_bit", "knight_vector"):
+        arrays[name] = arrays[name][:, None]
+    return arrays
+
+
+def _packed_codes() -> list[int]:
+    """[29] a code with a bit for each direction in which it steps, and in which it slides."""
+    packed = list(range(NUM_CODES))
+    for shift, reaches in ((_STEP_SHIFT, STEPS), (_SLIDE_SHIFT, SLIDES)):
+        for piece, slots in reaches.items():
+            for slot in slots:
+                packed[piece] |= 1 << (shift + slot)
+                # The opponent's pieces advance the other way.
+                packed[piece + OPPONENT] |= 1 << (shift + (4 - slot) % 8)
+    packed[KNIGHT] |= _OWN_KNIGHT
+    packed[KNIGHT + OPPONENT] |= _THEIR_KNIGHT
+    return packed
