@@ -17,7 +17,7 @@ from keisei_ray.resolver import resolve_config
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "bench", "config")
+COMMANDS = ("train", "evaluate", "report", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
 
@@ -64,7 +64,13 @@ def _dispatch(arguments: list[str]) -> int:
             )
         arguments = ["train", *arguments]
     options = parser.parse_args(arguments)
-    command = {"train": _train, "evaluate": _evaluate, "bench": _bench, "config": _config}
+    command = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "report": _report,
+        "bench": _bench,
+        "config": _config,
+    }
     return command[options.command](options)
 
 
@@ -93,6 +99,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     _write_json(options.json, result)
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from keisei_ray.report.command import write_report
+
+    file = write_report(Path(options.run_dir), Path(options.out) if options.out else None)
+    sys.stdout.write(f"{file}\n")
+    return EXIT_DONE
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -217,6 +231,10 @@ def _parser() -> argparse.ArgumentParser:
         help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
     )
     evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
+
+    report = commands.add_parser("report", help="show a run as one page of HTML")
+    report.add_argument("run_dir", metavar="RUN_DIR")
+    report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
 
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
     bench.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="|".join(BENCHES))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
-    ("bench", "training", "evaluation.command"),
+    ("bench", "training", "evaluation.command", "report"),
     ("tracking", "driver"),
     ("learner_link",),
     ("fleet",),
@@ -42,7 +42,7 @@ RAY_ROOMS = {"actors", "runtime", "fleet", "learner_link", "driver", "tune", "be
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
-    "tracking", "driver", "fleet", "learner_link", "runtime", "training",
+    "tracking", "driver", "report", "fleet", "learner_link", "runtime", "training",
 }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_nothing_prints() -> None:
     ("imported", "absent"),
     [
         ("config resolver settings progress rollout codec wire metrics events", "torch ray wandb"),
-        ("checkpoint reports shogi.games shogi.records tracking", "torch ray wandb"),
+        ("checkpoint reports shogi.games shogi.records tracking report.command", "torch ray wandb"),
         ("cli", "torch ray wandb"),
         ("driver fleet learner_link actors runtime training", "torch wandb"),
     ],

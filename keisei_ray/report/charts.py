@@ -1,0 +1,277 @@
+"""Which charts the page shows, from which of the run's figures, and how each is to be read."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from keisei_ray.report.curves import Floats, shares, sparse, thin_out, with_intervals
+from keisei_ray.report.figures import Chart, ShareChart
+from keisei_ray.report.games import REASONS
+from keisei_ray.report.run_files import Evaluation, Rating, Run
+from keisei_ray.report.svg import Frame, Line
+
+MAX_COLUMNS: Final = 48
+"""Stretches that a chart of shares shows at most; never more than there are updates."""
+MAX_MEASURED: Final = 60
+"""Points with intervals that a curve shows at most."""
+MAX_OPPONENTS: Final = 8
+"""Opponents that get a chart of their own."""
+BARE, HELPED = "bare policy", "with mate-in-one finishing"
+
+
+def frame(run: Run) -> Frame:
+    """The timesteps that all charts of a run cover, and where it was resumed."""
+    starts = run.events_of("run_started")
+    marks = [e.get("timestep") for e in starts if e.get("resumed_from")]
+    first = starts[0].get("timestep") if starts else 0
+    begin = first if isinstance(first, int) else 0
+    measured = [evaluation.timestep for evaluation in run.evaluations]
+    end = max([run.timesteps, *measured])
+    return Frame(
+        (begin, end if end > begin else begin + 1),
+        tuple(sorted({mark for mark in marks if isinstance(mark, int) and begin <= mark <= end})),
+    )
+
+
+def strength_charts(run: Run) -> list[Chart]:
+    """Elo, then the score against each opponent, then against the pool."""
+    charts = []
+    if rated := [
+        player for player in run.ratings if np.isfinite([player.elo, player.timestep]).all()
+    ]:
+        charts.append(
+            Chart(
+                "elo",
+                "Elo",
+                "Strength on one scale, on which the anchor stands at 0. 100 points more mean "
+                "an expected score of 64%, 400 more 91%. Bars: 95% intervals; one without a cap "
+                "is open.",
+                _by_finishing(rated),
+                unit="Elo",
+            )
+        )
+    for number, opponent in enumerate(_opponents(run.evaluations)):
+        matches = [match for match in run.evaluations if match.opponent == opponent]
+        charts.append(
+            Chart(
+                f"score-{number}",
+                f"Score against {opponent}",
+                "Share of the points, draws and games cut by the ply cap counting half; 50% is "
+                "even. Bars: 95% intervals.",
+                _by_finishing(matches),
+                is_share=True,
+                floor=0.0,
+                ceiling=1.0,
+            )
+        )
+    if np.isfinite(run.diagnostics["pool_score"]).any():
+        charts.append(
+            Chart(
+                "pool",
+                "Score against the pool",
+                "In the training games that were played against earlier selves and scripted "
+                "players. The opponents change as the pool does.",
+                _lines(run, {"pool_score": "score"}),
+                is_share=True,
+                floor=0.0,
+                ceiling=1.0,
+            )
+        )
+    return charts
+
+
+def result_charts(run: Run) -> list[Chart | ShareChart]:
+    """How the games of training ended, and how long they were."""
+    num_columns = min(MAX_COLUMNS, max(1, len(run.metrics["timestep"])))
+    edges = np.linspace(*frame(run).x_range, num_columns + 1)
+    results = ("black_wins", "white_wins", "draws", "truncated")
+    totals = np.stack([np.nan_to_num(run.metrics[name]) for name in results], axis=1)
+    gains = np.clip(np.diff(totals, axis=0, prepend=0.0), 0.0, None)
+    by_reason = run.games.by_reason()
+    kinds = np.eye(len(REASONS))[np.frombuffer(run.games.reasons, dtype=np.int8)]
+    return [
+        ShareChart(
+            "results",
+            "Results",
+            "Who won the games that ended in each stretch of training. About as many black as "
+            "white wins are to be expected; a large share of cut games means that few are won.",
+            ("black wins", "white wins", "draws", "stopped by the ply cap"),
+            totals[-1].tolist() if len(totals) else [0.0] * 4,
+            shares(run.metrics["timestep"], gains, edges),
+            edges,
+            metrics=results,
+        ),
+        ShareChart(
+            "reasons",
+            "How games end",
+            "By which rule. A player that has learnt to finish ends its games by mate; perpetual "
+            "check is lost by the side that gives it.",
+            tuple(REASONS.values()),
+            list(by_reason.values()),
+            shares(np.array(run.games.timesteps, dtype=np.float64), kinds, edges),
+            edges,
+        ),
+        _chart(
+            run,
+            "length",
+            "Game length",
+            "Shorter games mean that mates are found sooner. Very short games that stay so, "
+            "with little entropy, are a sign of one opening played over and over.",
+            {"game_length_mean": "mean length"},
+            unit="plies",
+            floor=0.0,
+        ),
+    ]
+
+
+def learning_charts(run: Run) -> list[Chart]:
+    """What the updates did to the network."""
+    charts = [
+        _chart(
+            run, "entropy", "Entropy",
+            "How undecided the player is: 0 is one move for certain, 3.4 is a choice among 30 "
+            "equal moves. It should fall slowly; near 0 it has stopped to explore.",
+            {"entropy": "entropy"}, unit="nats", floor=0.0,
+        ),
+        _chart(
+            run, "explained-variance", "Explained variance",
+            "How well the player foresees results: 1 is perfect, 0 no better than the average, "
+            "below 0 worse than that.",
+            {"explained_variance": "explained variance"},
+        ),
+        _chart(
+            run, "value-loss", "Value loss",
+            "How far its forecasts are from the results.",
+            {"value_loss": "value loss"}, floor=0.0,
+        ),
+        _chart(
+            run, "policy-loss", "Policy loss",
+            "What the optimizer lowers within an update. Its level says little about strength.",
+            {"policy_loss": "policy loss"},
+        ),
+        _chart(
+            run, "kl", "Policy change (KL)",
+            "How far one update moves the policy from the one that played. Steady and small is "
+            "healthy; a jump means that an update went too far.",
+            {"approx_kl": "approx. KL"}, unit="nats", floor=0.0,
+        ),
+        _chart(
+            run, "clip", "Clipped share",
+            "Of the positions of an update, those whose move's probability changed by more than "
+            "the clip range. It rises and falls with KL.",
+            {"clip_fraction": "clip fraction"}, is_share=True, floor=0.0,
+        ),
+        _chart(
+            run, "learning-rate", "Learning rate",
+            "The size of the optimizer's steps, by the schedule.",
+            {"learning_rate": "learning rate"}, floor=0.0,
+        ),
+        _chart(
+            run, "grad-norm", "Gradient norm",
+            "Before clipping. Spikes point to unusual updates.",
+            {"grad_norm": "gradient norm"}, floor=0.0,
+        ),
+        _chart(
+            run, "lag", "Policy lag",
+            "How many updates behind the learner the games were played. 0 is strictly on policy.",
+            {"policy_lag_mean": "mean", "policy_lag_max": "greatest"}, unit="updates", floor=0.0,
+        ),
+    ]  # fmt: skip
+    if np.isfinite(run.diagnostics["distinct_positions"]).any():
+        charts.insert(
+            1,
+            Chart(
+                "distinct",
+                "Distinct positions",
+                "Different positions among the plies of an update, as a share of them. A fall "
+                "warns of games that all follow the same moves.",
+                _lines(run, {"distinct_positions": "distinct"}),
+                is_share=True,
+                floor=0.0,
+            ),
+        )
+    return charts
+
+
+def speed_charts(run: Run) -> list[Chart]:
+    """How fast it went and where the time went."""
+    return [
+        _chart(
+            run, "sps", "Speed",
+            "Plies that were played and learnt from in a second of wall time.",
+            {"sps": "this update", "sps_total": "whole run"}, unit="plies/s", floor=0.0,
+        ),
+        _chart(
+            run, "time", "Time of an update",
+            "Update, publish and wait are the learner's, one after the other; collecting goes "
+            "on meanwhile in the actors. Much waiting means too few actors.",
+            {
+                "collect_time_s": "collect",
+                "update_time_s": "update",
+                "publish_time_s": "publish",
+                "wait_time_s": "wait",
+            },
+            unit="s", floor=0.0,
+        ),
+        _chart(
+            run, "actors", "Self-play actors",
+            "How many are up, and how many had to be replaced.",
+            {"actors_alive": "alive", "actor_restarts": "restarts so far"}, floor=0.0,
+        ),
+    ]  # fmt: skip
+
+
+def _chart(
+    run: Run,
+    key: str,
+    title: str,
+    about: str,
+    series: dict[str, str],
+    *,
+    unit: str = "",
+    is_share: bool = False,
+    floor: float | None = None,
+) -> Chart:
+    """A chart of metrics: name of the metric -> name in the legend."""
+    lines = _lines(run, series)
+    return Chart(key, title, about, lines, tuple(series), unit=unit, is_share=is_share, floor=floor)
+
+
+def _lines(run: Run, series: dict[str, str]) -> list[Line]:
+    lines = []
+    for metric, name in series.items():
+        table = run.metrics if metric in run.metrics else run.diagnostics
+        lines.append(Line(name, thin_out(table["timestep"], table[metric])))
+    return lines
+
+
+def _by_finishing(points: Iterable[Evaluation | Rating]) -> list[Line]:
+    """A curve of the bare policy and one of the player that was helped, as far as there are."""
+    kept = list(points)
+    lines = []
+    for name, finishing in ((BARE, False), (HELPED, True)):
+        rows = sorted(
+            (_measured(point) for point in kept if point.finishing == finishing),
+            key=lambda row: row[0],
+        )
+        if rows:
+            table: Floats = np.array(rows, dtype=np.float64)
+            table = table[sparse(table[:, 1], MAX_MEASURED)]
+            lines.append(Line(name, with_intervals(*table.T), has_intervals=True))
+    return lines
+
+
+def _measured(point: Evaluation | Rating) -> tuple[float, float, float, float]:
+    """Timestep, value and interval."""
+    if isinstance(point, Rating):
+        return point.timestep, point.elo, point.low, point.high
+    return float(point.timestep), point.score, point.score_low, point.score_high
+
+
+def _opponents(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The opponents that were met most often, so that a curve can be drawn, at most so many."""
+    met: dict[str, int] = {}
+    for evaluation in evaluations:
+        met[evaluation.opponent] = met.get(evaluation.opponent, 0) + 1
+    return sorted(met, key=lambda name: -met[name])[:MAX_OPPONENTS]

@@ -1,0 +1,51 @@
+"""`report` as a person calls it: a run directory in, an HTML file out."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from keisei_ray.errors import ConfigError
+from keisei_ray.files import write_atomically
+from keisei_ray.report.page import DOCTYPE, render
+from keisei_ray.report.run_files import read_run
+
+REPORT_FILE: Final = "report.html"
+
+
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes the page of a run.
+
+    Args:
+        run_dir: a run's directory; the run may be going on.
+        out: the page's file, replaced if it holds a page; `report.html` in `run_dir` if None.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunDirError: `run_dir` is no run's directory or cannot be read.
+        ConfigError: the file cannot be written, or is something other than a page.
+    """
+    file = run_dir / REPORT_FILE if out is None else out
+    run = read_run(run_dir)
+    _check_out(file)
+    try:
+        write_atomically(file, render(run).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--out {file}: cannot be written: {error.strerror}.") from error
+    return file
+
+
+def _check_out(file: Path) -> None:
+    """Refuses what cannot be written, and to write over anything that is not a page."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ConfigError(f"--out {file}: not a file in a directory that can be written.")
+    if not file.exists():
+        return
+    try:
+        with file.open("rb") as page:
+            is_page = file.is_file() and page.read(len(DOCTYPE)) in (b"", DOCTYPE.encode())
+    except OSError as error:
+        raise ConfigError(f"--out {file}: cannot be read: {error.strerror}.") from error
+    if not is_page:
+        raise ConfigError(f"--out {file}: exists and is not a page. Name another file.")

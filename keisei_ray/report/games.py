@@ -1,0 +1,147 @@
+"""A run's finished games: how they ended, and a few of them to be played over again.
+
+`games.jsonl` can hold millions of games. It is read once, in a stream: of every game only its
+timestep and how it ended are kept, and whole only those that may be shown.
+"""
+
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from keisei_ray.report.json_lines import Record
+from keisei_ray.shogi.replay import replay
+
+NUM_NEWEST: Final = 4
+"""Of the newest games, how many are shown."""
+REASONS: Final = {
+    "mate": "mate",
+    "declaration": "entering king",
+    "perpetual_check": "perpetual check",
+    "repetition": "fourfold repetition",
+    "max_plies": "ply cap",
+}
+"""How a game ends, in the order of the legend, in words."""
+_RESULTS: Final = {
+    "black_win": "Black wins by",
+    "white_win": "White wins by",
+    "draw": "Drawn by",
+    "truncated": "Stopped by the",
+}
+
+
+@dataclass
+class GameTally:
+    """What is kept of a run's games."""
+
+    num_games: int = 0
+    timesteps: "array[int]" = field(default_factory=lambda: array("q"))
+    """Of every game with a known reason, the timestep at which it counted."""
+    reasons: "array[int]" = field(default_factory=lambda: array("b"))
+    """Of the same games, the index of the reason in `REASONS`."""
+    first: Record | None = None
+    """The first game whose moves were saved; so with those that follow."""
+    shortest_mate: Record | None = None
+    longest: Record | None = None
+    newest: deque[Record] = field(default_factory=lambda: deque(maxlen=NUM_NEWEST))
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "GameTally":
+        """The tally of the records of `games.jsonl`, in its order."""
+        tally = cls()
+        order = list(REASONS)
+        for record in records:
+            tally.num_games += 1
+            timestep, reason = record.get("timestep"), record.get("reason")
+            if isinstance(timestep, int) and reason in order:
+                tally.timesteps.append(timestep)
+                tally.reasons.append(order.index(reason))
+            if isinstance(record.get("plies"), int) and record.get("moves"):
+                tally._consider(record)
+        return tally
+
+    def _consider(self, game: Record) -> None:
+        """Keeps a game with moves if it is one of those to show."""
+        if self.first is None:
+            self.first = game
+        is_mate = game.get("reason") == "mate"
+        if is_mate and (self.shortest_mate is None or game["plies"] < self.shortest_mate["plies"]):
+            self.shortest_mate = game
+        if self.longest is None or game["plies"] > self.longest["plies"]:
+            self.longest = game
+        self.newest.append(game)
+
+    def by_reason(self) -> dict[str, int]:
+        """Reason -> games, in the order of `REASONS`, zeros included."""
+        counts = Counter(self.reasons)
+        return {reason: counts[i] for i, reason in enumerate(REASONS)}
+
+
+@dataclass(frozen=True)
+class ShownGame:
+    """A game that can be played over on the page."""
+
+    why: str
+    """What it was chosen for."""
+    title: str
+    """Result, reason and length in words."""
+    data: dict[str, Any]
+    """What the page's script draws; see `_data`."""
+
+
+def shown_games(tally: GameTally) -> list[ShownGame]:
+    """The first game, the shortest mate, the longest and the newest, each once.
+
+    Games whose moves cannot be replayed are left out.
+    """
+    newest = list(reversed(tally.newest))
+    chosen = [
+        ("first of the run", tally.first),
+        ("shortest mate", tally.shortest_mate),
+        ("longest", tally.longest),
+        *zip(("newest", *["recent"] * (NUM_NEWEST - 1)), newest, strict=False),
+    ]
+    reasons_by_id: dict[int, list[str]] = {}
+    games: dict[int, Record] = {}
+    for why, game in chosen:
+        if game is not None:
+            games[id(game)] = game
+            reasons_by_id.setdefault(id(game), []).append(why)
+    shown = (_shown(", ".join(reasons_by_id[key]), game) for key, game in games.items())
+    return [game for game in shown if game is not None]
+
+
+def _shown(why: str, game: Record) -> ShownGame | None:
+    try:
+        data = _data(game)
+    except (ValueError, AttributeError):
+        return None
+    return ShownGame(why=why, title=title(game), data=data)
+
+
+def title(game: Record) -> str:
+    """A game's end in words: "Black wins by mate, 91 plies"."""
+    result, reason = str(game.get("result")), str(game.get("reason"))
+    words = f"{_RESULTS.get(result, result)} {REASONS.get(reason, reason)}"
+    return f"{words}, {game['plies']} plies"
+
+
+def _data(game: Record) -> dict[str, Any]:
+    """A game as the script reads it.
+
+    Raises:
+        ValueError: a move is not legal.
+        AttributeError: the moves are no text.
+    """
+    start = game.get("start_sfen") or ""
+    played = replay(game["moves"].split(), start)
+    return {
+        "sfens": played.sfens,
+        "moves": played.moves,
+        "western": played.western,
+        "japanese": played.japanese,
+        "checks": played.checks,
+        "opening": game.get("opening_plies") or 0,
+        "title": title(game),
+    }

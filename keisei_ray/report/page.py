@@ -1,0 +1,135 @@
+"""The page: one HTML text from a run, with style and script inside."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Final
+
+from keisei_ray.report import charts, figures, summary, svg, tables
+from keisei_ray.report.figures import Chart, ShareChart
+from keisei_ray.report.games import ShownGame, shown_games
+from keisei_ray.report.run_files import Run
+from keisei_ray.report.svg import Frame
+
+DOCTYPE: Final = "<!doctype html>"
+_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+)
+"""What a browser may load for the page: nothing that is not in it."""
+_STATES: Final = {
+    "done": "finished",
+    "interrupted": "stopped by hand",
+    "failed": "failed",
+    "not ended": "not ended",
+    "not started": "not begun",
+}
+
+
+def render(run: Run) -> str:
+    """The page of a run. Everything that comes from its files is escaped."""
+    frame = charts.frame(run)
+    name = run.path.resolve().name
+    sections = {
+        "Strength": _strength(run, frame),
+        "Results": _grid(charts.result_charts(run), frame),
+        "Games": _games(run, shown_games(run.games)),
+        "Learning": _grid(charts.learning_charts(run), frame),
+        "Speed": _grid(charts.speed_charts(run), frame),
+        "Events": tables.events_table(run.events),
+        "Settings": _folded("All settings of the run", tables.settings_table(run.config))
+        + _folded("All metrics and what they mean", tables.glossary()),
+    }
+    links = "".join(f'<a href="#{key.lower()}">{key}</a>' for key in sections)
+    body = "".join(
+        f'<section id="{key.lower()}"><h2>{key}</h2>{content}</section>'
+        for key, content in sections.items()
+    )
+    return (
+        f'{DOCTYPE}<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape(name)} - Keisei Ray</title>"
+        f"<style>{_resource('page.css')}</style></head><body>"
+        f"{svg.patterns()}{_header(run, name)}<nav>{links}</nav><main>{body}</main>{_footer(run)}"
+        f"<script>{_resource('charts.js')}{_resource('replay.js')}</script></body></html>\n"
+    )
+
+
+def _header(run: Run, name: str) -> str:
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary.headline(run))
+    tiles = "".join(
+        f"<div><dt>{escape(fact.name)}</dt><dd>{escape(fact.text)}"
+        + (f"<small>{escape(fact.note)}</small>" if fact.note else "")
+        + "</dd></div>"
+        for fact in summary.facts(run)
+    )
+    state = summary.state(run)
+    return (
+        f'<header><p class="brand">Keisei Ray</p><h1>{escape(name)} '
+        f'<span class="state {state.replace(" ", "-")}">{_STATES[state]}</span></h1>'
+        f'<div class="lead">{sentences}</div><dl class="facts">{tiles}</dl></header>'
+    )
+
+
+def _strength(run: Run, frame: Frame) -> str:
+    shown = charts.strength_charts(run)
+    table = tables.matches_table(summary.newest_matches(run))
+    if not shown and not table:
+        return (
+            '<p class="none">No match against an opponent is on record. One is played by '
+            f"<code>python run.py evaluate --checkpoint {escape(str(run.path))} "
+            "--opponent random</code>.</p>"
+        )
+    caption = "<h3>Newest match against each opponent</h3>" if table else ""
+    return _grid(shown, frame) + caption + table
+
+
+def _games(run: Run, games: Sequence[ShownGame]) -> str:
+    """The games to play over: buttons, and an empty place in which the script draws."""
+    if not games:
+        why = (
+            "No game has ended yet."
+            if not run.games.num_games
+            else "No moves to show: they are saved where tracking.save_moves is true."
+        )
+        return f'<p class="none">{why}</p>'
+    buttons = "".join(
+        f'<button type="button" data-game="{i}" aria-pressed="false"><b>{escape(game.why)}</b>'
+        f"<span>{escape(game.title)}</span></button>"
+        for i, game in enumerate(games)
+    )
+    data = figures.embedded([game.data for game in games])
+    return (
+        f'<div id="replay"><div class="choice" role="group" aria-label="Game">{buttons}</div>'
+        '<noscript><p class="none">The board needs JavaScript.</p></noscript></div>'
+        f'<script type="application/json" id="games-data">{data}</script>'
+    )
+
+
+def _grid(shown: Iterable[Chart | ShareChart], frame: Frame) -> str:
+    content = "".join(
+        figures.chart_figure(chart, frame)
+        if isinstance(chart, Chart)
+        else figures.share_figure(chart, frame)
+        for chart in shown
+    )
+    return f'<div class="grid">{content}</div>'
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+
+
+def _footer(run: Run) -> str:
+    left_out = "; ".join(f"{name}: {count}" for name, count in run.damaged.items())
+    note = f"<p>Lines that could not be read and were left out: {escape(left_out)}.</p>"
+    return (
+        f"<footer><p>Made by <code>python run.py report {escape(str(run.path))}</code>.</p>"
+        f"{note if left_out else ''}</footer>"
+    )
+
+
+def _resource(name: str) -> str:
+    """A file of this package."""
+    return (files("keisei_ray.report") / name).read_text(encoding="utf-8")

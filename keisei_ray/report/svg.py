@@ -1,0 +1,281 @@
+"""Charts as SVG text: frames, ticks, curves with bands, points with intervals, share columns.
+
+Nothing is told by color alone: curves differ in dash and marker, columns in pattern, by the
+same number (`series`) that chooses the color in `page.css`. Coordinates are those of the view
+box, which the page scales.
+"""
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+import numpy as np
+
+from keisei_ray.report import words
+from keisei_ray.report.curves import Curve, Floats
+
+WIDTH: Final = 420
+HEIGHT: Final = 210
+LEFT: Final = 50
+RIGHT: Final = WIDTH - 12
+TOP: Final = 10
+BOTTOM: Final = HEIGHT - 36
+MAX_DOTTED: Final = 40
+"""A curve of at most so many points shows each of them."""
+_OUTLIER_RATIO: Final = 6.0
+"""Where all values span more than this times the middle 96%, the few outside are cut off."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a chart."""
+
+    name: str
+    curve: Curve
+    has_intervals: bool = False
+    """Whether low and high are an interval of each point, drawn as such, and not a band."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all charts of a page share."""
+
+    x_range: tuple[float, float]
+    """Timesteps at the left and the right edge."""
+    marks: tuple[float, ...]
+    """Timesteps of vertical lines: where the run was resumed."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that a chart shows."""
+
+    low: float
+    high: float
+    cut: tuple[float, float] | None = None
+    """Least and greatest value of all where some lie outside and are drawn at the edge."""
+
+    def y(self, value: float) -> float:
+        """Height of a value in the view box, at the edge if it lies outside."""
+        inside = min(max(value, self.low), self.high)
+        return BOTTOM - (inside - self.low) / (self.high - self.low) * (BOTTOM - TOP)
+
+
+def x_position(frame: Frame, timestep: float) -> float:
+    """Where a timestep stands in the view box."""
+    low, high = frame.x_range
+    return LEFT + (timestep - low) / (high - low) * (RIGHT - LEFT)
+
+
+def scale_for(lines: list[Line], floor: float | None, ceiling: float | None) -> Scale:
+    """The scale that shows all values, or all but a few that would flatten the rest.
+
+    Args:
+        lines: at least one finite value among them.
+        floor: the scale begins here or lower.
+        ceiling: and ends here or higher.
+    """
+    curves = [line.curve for line in lines]
+    ends = np.concatenate([end for c in curves for end in (c.mean, c.low, c.high)])
+    values = ends[np.isfinite(ends)]
+    low, high = float(values.min()), float(values.max())
+    near, far = (float(q) for q in np.quantile(values, (0.02, 0.98)))
+    cut = None
+    is_measured = any(line.has_intervals for line in lines)
+    if not is_measured and far > near and high - low > _OUTLIER_RATIO * (far - near):
+        cut = (low, high)
+        margin = 0.5 * (far - near)
+        low, high = max(low, near - margin), min(high, far + margin)
+    low = low if floor is None else min(low, floor)
+    high = high if ceiling is None else max(high, ceiling)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        low, high = low - (abs(low) * 0.1 or 1.0), high + (abs(high) * 0.1 or 1.0)
+    pad = 0.06 * (high - low)
+    padded_low = low if floor == low else low - pad
+    padded_high = high if ceiling == high else high + pad
+    return Scale(padded_low, padded_high, cut)
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most` + 1 numbers in [low, high], 1, 2 or 5 times a power of ten apart.
+
+    Args:
+        low: less than `high`.
+        high: see there.
+        most: 5 or more; then there are at least two.
+    """
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def line_chart(lines: list[Line], frame: Frame, scale: Scale, *, is_share: bool, title: str) -> str:
+    """An SVG of curves over timesteps.
+
+    Args:
+        lines: at most as many as `page.css` has series.
+        frame: the horizontal axis.
+        scale: the vertical axis.
+        is_share: values are shares, and shown as percentages.
+        title: names the picture for those who cannot see it.
+    """
+    parts = [_axes(frame, scale, is_share)]
+    for series, line in enumerate(lines):
+        if not line.has_intervals and line.curve.is_thinned:
+            parts.append(_band(line.curve, frame, scale, series))
+    for series, line in enumerate(lines):
+        parts.append(_curve(line, frame, scale, series))
+    return _picture("".join(parts), title)
+
+
+def share_chart(shares: Floats, edges: Floats, frame: Frame, *, title: str) -> str:
+    """An SVG of columns that show of which kinds a stretch's events were.
+
+    Args:
+        shares: [P, K] in [0, 1], NaN where a stretch has no events.
+        edges: [P + 1] timesteps.
+        frame: the horizontal axis.
+        title: as for `line_chart`.
+    """
+    scale = Scale(0.0, 1.0)
+    parts = []
+    for i, row in enumerate(shares):
+        if not np.isfinite(row).all():
+            continue
+        left, right = (x_position(frame, float(edge)) for edge in edges[i : i + 2])
+        tops = np.cumsum(row)
+        for series, (top, share) in enumerate(zip(tops, row, strict=True)):
+            if share > 0:
+                parts.append(
+                    f'<rect class="fill{series}" x="{left:.1f}" y="{scale.y(float(top)):.1f}" '
+                    f'width="{max(right - left - 0.6, 0.6):.1f}" '
+                    f'height="{float(share) * (BOTTOM - TOP):.1f}"/>'
+                )
+    return _picture("".join(parts) + _axes(frame, scale, is_share=True), title)
+
+
+def patterns() -> str:
+    """The fills of series 1 to 4, once a page; series 0 is plain."""
+    lines = ("M0 6L6 0", "M0 0L6 6", "M0 3H6", "M3 0V6")
+    defined = "".join(
+        f'<pattern id="hatch{i}" width="6" height="6" patternUnits="userSpaceOnUse">'
+        f'<rect class="ground{i}" width="6" height="6"/><path class="stroke{i}" d="{line}"/>'
+        "</pattern>"
+        for i, line in enumerate(lines, start=1)
+    )
+    return f'<svg class="hidden" aria-hidden="true"><defs>{defined}</defs></svg>'
+
+
+def swatch(series: int, *, is_fill: bool) -> str:
+    """The sample of a series for a legend."""
+    if is_fill:
+        inside = f'<rect class="fill{series}" x="1" y="1" width="26" height="12"/>'
+    else:
+        inside = f'<path class="line line{series}" d="M1 7H27"/>{_dot(series, 14, 7)}'
+    return f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{inside}</svg>'
+
+
+def _picture(content: str, title: str) -> str:
+    return (
+        f'<svg class="picture" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">{content}</svg>'
+    )
+
+
+def _axes(frame: Frame, scale: Scale, is_share: bool) -> str:
+    """Grid, numbers and marks."""
+    parts = []
+    y_ticks = ticks(scale.low, scale.high, 6)
+    spell = words.tick_percent if is_share else words.tick
+    y_step = y_ticks[1] - y_ticks[0]
+    for value in y_ticks:
+        y = scale.y(value)
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{spell(value, y_step)}</text>"
+        )
+    x_ticks = ticks(*frame.x_range, 5)
+    x_step = x_ticks[1] - x_ticks[0]
+    for value in x_ticks:
+        x = x_position(frame, value)
+        parts.append(f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">'
+            f"{words.tick(value, x_step)}</text>"
+        )
+    parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
+    parts.append(
+        f'<text class="label" x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 3}" '
+        'text-anchor="middle">timesteps</text>'
+    )
+    for mark in frame.marks:
+        x = x_position(frame, mark)
+        parts.append(
+            f'<path class="mark" d="M{x:.1f} {TOP}V{BOTTOM}">'
+            f"<title>resumed at timestep {words.count(mark)}</title></path>"
+        )
+    return "".join(parts)
+
+
+def _points(xs: Floats, ys: Floats, frame: Frame, scale: Scale) -> list[tuple[float, float]]:
+    """Positions of the points that have a value."""
+    return [
+        (x_position(frame, float(x)), scale.y(float(y)))
+        for x, y in zip(xs, ys, strict=True)
+        if math.isfinite(y)
+    ]
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _band(curve: Curve, frame: Frame, scale: Scale, series: int) -> str:
+    """The space between the least and the greatest values."""
+    upper = _points(curve.x, curve.high, frame, scale)
+    lower = _points(curve.x, curve.low, frame, scale)
+    if not upper:
+        return ""
+    return f'<path class="band band{series}" d="{_path(upper + lower[::-1])}Z"/>'
+
+
+def _curve(line: Line, frame: Frame, scale: Scale, series: int) -> str:
+    curve = line.curve
+    points = _points(curve.x, curve.mean, frame, scale)
+    if not points:
+        return ""
+    parts = []
+    if line.has_intervals:
+        for i, x in enumerate(curve.x):
+            if math.isfinite(curve.mean[i]):
+                parts.append(_interval(curve, i, x_position(frame, float(x)), scale, series))
+    parts.append(f'<path class="line line{series}" d="{_path(points)}"/>')
+    if len(points) <= MAX_DOTTED or line.has_intervals:
+        parts += [_dot(series, x, y) for x, y in points]
+    return "".join(parts)
+
+
+def _interval(curve: Curve, i: int, x: float, scale: Scale, series: int) -> str:
+    """A point's interval; an end that is open goes to the edge and has no cap."""
+    low, high = float(curve.low[i]), float(curve.high[i])
+    top = scale.y(high if math.isfinite(high) else scale.high)
+    bottom = scale.y(low if math.isfinite(low) else scale.low)
+    caps = f"M{x - 3:.1f} {top:.1f}h6" if math.isfinite(high) else ""
+    caps += f"M{x - 3:.1f} {bottom:.1f}h6" if math.isfinite(low) else ""
+    return f'<path class="interval line{series}" d="M{x:.1f} {top:.1f}V{bottom:.1f}{caps}"/>'
+
+
+def _dot(series: int, x: float, y: float) -> str:
+    """The marker of a series: circle, square, diamond, triangle."""
+    shapes = (
+        f"M{x - 3:.1f} {y:.1f}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",
+        f"M{x - 2.7:.1f} {y - 2.7:.1f}h5.4v5.4h-5.4Z",
+        f"M{x:.1f} {y - 3.8:.1f}l3.8 3.8l-3.8 3.8l-3.8 -3.8Z",
+        f"M{x:.1f} {y - 3.6:.1f}l3.6 6.4h-7.2Z",
+    )
+    return f'<path class="dot dot{series}" d="{shapes[series % len(shapes)]}"/>'

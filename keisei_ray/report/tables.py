@@ -1,0 +1,160 @@
+"""The page's tables: newest matches, events, settings, glossary. Text in, HTML out."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any, Final
+
+from keisei_ray.metrics import METRICS
+from keisei_ray.report import words
+from keisei_ray.report.json_lines import Record
+from keisei_ray.report.run_files import Evaluation
+from keisei_ray.tracking.text import one_line
+
+MAX_EVENTS: Final = 200
+"""Rows of the table of events; of more, those in the middle are left out."""
+_KINDS: Final = {
+    "run_started": "started",
+    "run_ended": "ended",
+    "actor_ready": "actor ready",
+    "actor_lost": "actor lost",
+    "rollout_rejected": "rollout rejected",
+    "checkpoint_saved": "checkpoint",
+    "notice": "notice",
+}
+_TROUBLE: Final = ("actor_lost", "rollout_rejected")
+
+
+def matches_table(matches: Sequence[Evaluation]) -> str:
+    """The newest match against every opponent; nothing where there is none."""
+    if not matches:
+        return ""
+    rows = [
+        (
+            match.opponent,
+            match.player,
+            words.count(match.timestep),
+            words.percent(match.score),
+            f"{words.percent(match.score_low)} to {words.percent(match.score_high)}",
+            f"{match.wins} - {match.draws} - {match.losses}",
+            words.count(match.truncated),
+        )
+        for match in matches
+    ]
+    head = ("Opponent", "Player", "Timestep", "Score", "95% interval", "Won - drawn - lost", "Cut")
+    return _table(head, rows, numbers=range(2, 7))
+
+
+def events_table(events: Sequence[Record]) -> str:
+    """What happened to the run, equal things that follow each other in one row."""
+    rows = list(_event_rows(events))
+    if not rows:
+        return '<p class="none">No events on record.</p>'
+    left_out = len(rows) - MAX_EVENTS
+    if left_out > 0:
+        gap = ("", "", f"{left_out:,} rows left out", False)
+        rows = rows[: MAX_EVENTS // 2] + [gap] + rows[-MAX_EVENTS // 2 :]
+    body = "".join(
+        f"<tr{' class=trouble' if is_trouble else ''}><td>{escape(time)}</td>"
+        f"<td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
+        for time, kind, text, is_trouble in rows
+    )
+    return _wrapped(_head(("Time (UTC)", "Event", "What")) + f"<tbody>{body}</tbody>")
+
+
+def settings_table(config: Mapping[str, Any]) -> str:
+    """Every setting by its path."""
+    return _table(("Setting", "Value"), list(_settings(config)))
+
+
+def glossary() -> str:
+    """Every metric of `metrics.jsonl`."""
+    rows = [(metric.name, metric.unit, metric.meaning) for metric in METRICS]
+    return _table(("Metric", "Unit", "Meaning"), rows)
+
+
+def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]]:
+    """Time, kind, text, and whether it is trouble."""
+    for kind, group in groupby(events, key=lambda event: str(event["kind"])):
+        same = list(group)
+        time, name, is_trouble = _time(same[0]), _KINDS.get(kind, kind), kind in _TROUBLE
+        if len(same) > 3 and kind in ("actor_ready", "checkpoint_saved", "rollout_rejected"):
+            text = f"{len(same)} times until {_time(same[-1])}; the last: {_event_text(same[-1])}"
+            yield time, name, text, is_trouble
+            continue
+        for event in same:
+            is_warning = event.get("level") in ("WARNING", "ERROR")
+            failed = kind == "run_ended" and event.get("reason") == "failed"
+            yield _time(event), name, _event_text(event), is_trouble or is_warning or failed
+
+
+def _time(event: Record) -> str:
+    """Date and time to the second, of an ISO time."""
+    return str(event.get("time", ""))[:19].replace("T", " ")
+
+
+def _event_text(event: Record) -> str:
+    """An event in a sentence; of kinds unknown here, its fields."""
+    get = event.get
+    timestep = f"timestep {get('timestep'):,}" if isinstance(get("timestep"), int) else ""
+    match event["kind"]:
+        case "run_started":
+            return (
+                f"resumed at {timestep} from {get('resumed_from')}"
+                if get("resumed_from")
+                else (f"a new run at {timestep}")
+            )
+        case "run_ended":
+            cause = f": {one_line(str(get('cause')))}" if get("cause") else ""
+            return f"{get('reason')} at {timestep}{cause}"
+        case "actor_ready":
+            return f"self-play actor {get('actor_id')} on {get('node')}"
+        case "actor_lost":
+            who = "the learner" if get("actor_id") is None else f"self-play actor {get('actor_id')}"
+            return f"{who}: {one_line(str(get('cause')))} ({get('restarts_left')} restarts left)"
+        case "rollout_rejected":
+            return f"of self-play actor {get('actor_id')}: {one_line(str(get('cause')))}"
+        case "checkpoint_saved":
+            return f"{timestep}, {get('path')}"
+        case "notice":
+            return str(get("message"))
+    return ", ".join(
+        f"{key} {value}" for key, value in event.items() if key not in ("time", "kind")
+    )
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    right = set(numbers)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{' class=number' if i in right else ''}>{escape(cell)}</td>"
+            for i, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return _wrapped(_head(head, right) + f"<tbody>{body}</tbody>")
+
+
+def _head(names: Sequence[str], numbers: Iterable[int] = ()) -> str:
+    right = set(numbers)
+    cells = "".join(
+        f'<th scope="col"{" class=number" if i in right else ""}>{escape(name)}</th>'
+        for i, name in enumerate(names)
+    )
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _wrapped(content: str) -> str:
+    """A table in a box that scrolls sideways where the screen is narrow."""
+    return f'<div class="scroll" tabindex="0" role="region"><table>{content}</table></div>'

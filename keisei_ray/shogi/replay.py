@@ -1,0 +1,93 @@
+"""A finished game ply by ply: its positions, and its moves as people write them.
+
+For whoever draws a game. Absolute, unlike the rest of this package: black is at the bottom. The
+rules by which a game ends are not asked again; every move must be legal, that is all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rsshogi.core import Board, Move
+from rsshogi.types import Square
+
+from keisei_ray.shogi.game import STANDARD_SFEN
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A game as a sequence of positions, with what was played between them."""
+
+    sfens: tuple[str, ...]
+    """Every position, the first and the last included: one more than there are moves."""
+    moves: tuple[str, ...]
+    """The moves as USI."""
+    western: tuple[str, ...]
+    """The moves as "P-7f", "Bx2b+", "N*5d", "S7i-6h": see `western_notation`."""
+    japanese: tuple[str, ...]
+    """The moves as KI2 without the mark of the side that moves."""
+    checks: tuple[int, ...]
+    """Indices into `sfens` of the positions in which the side to move is in check."""
+
+
+def replay(moves: Iterable[str], start_sfen: str = "") -> Replay:
+    """Plays a game over again.
+
+    Args:
+        moves: the plies as USI.
+        start_sfen: where it began; empty for the standard position.
+
+    Raises:
+        ValueError: the start is not an SFEN, or a move is not a legal one.
+    """
+    board = Board(start_sfen or STANDARD_SFEN)
+    sfens, checks = [board.to_sfen()], list[int]()
+    played, western, japanese = list[str](), list[str](), list[str]()
+    for usi in moves:
+        legal = {move.to_usi(): move for move in board.legal_moves()}
+        if usi not in legal:
+            raise ValueError(
+                f"move {usi!r} (ply {len(played) + 1}) cannot be played in '{sfens[-1]}': "
+                "expected a legal move."
+            )
+        played.append(usi)
+        western.append(western_notation(board, usi, legal))
+        japanese.append((legal[usi].to_ki2(board) or "")[1:].replace("\u3000", ""))
+        board.apply_move(legal[usi])
+        sfens.append(board.to_sfen())
+        if board.is_in_check():
+            checks.append(len(played))
+    return Replay(tuple(sfens), tuple(played), tuple(western), tuple(japanese), tuple(checks))
+
+
+def western_notation(board: Board, usi: str, legal: dict[str, Move]) -> str:
+    """A move as western books write it, with the squares of USI.
+
+    Piece ("+R" promoted), the square it came from where another of its kind could have gone
+    there, "-" or "x" (captures) or "*" (drops), the square it goes to, then "+" (promotes) or
+    "=" (could have).
+
+    Args:
+        board: the position before the move.
+        usi: the move.
+        legal: every legal move of the position by its USI.
+
+    Source: G. F. Hodges' notation (Shogi magazine, 1976), files and ranks as in USI.
+    """
+    if usi[1] == "*":
+        return usi
+    origin, target = usi[:2], usi[2:4]
+    piece = _piece(board, origin)
+    rivals = {
+        other[:2]
+        for other in legal
+        if other[1] != "*" and other[2:4] == target and _piece(board, other[:2]) == piece
+    }
+    ambiguous = origin if len(rivals) > 1 else ""
+    action = "x" if _piece(board, target) else "-"
+    promotes = "+" if usi.endswith("+") else "=" if f"{usi}+" in legal else ""
+    return f"{piece}{ambiguous}{action}{target}{promotes}"
+
+
+def _piece(board: Board, square: str) -> str:
+    """The letter of the piece on a square whoever owns it, e.g. "P" or "+P"; "" where none is."""
+    return str(board.piece_on(Square.from_usi(square))).upper()
