@@ -24,6 +24,13 @@ _STATES: Final = {
     "not started": "not begun",
 }
 
+_OPPONENTS: Final = (
+    "<b>random</b> plays any legal move with equal chance. <b>greedy</b> plays mate in one where "
+    "there is one, else wins the most material at once. <b>v</b> and a number are this run's "
+    "weights after so many updates; <b>+mate1</b>: with every mate in one played. "
+    "<b>usi:</b> is another program."
+)
+
 
 def render(run: Run) -> str:
     """The page of a run. Everything that comes from its files is escaped."""
@@ -82,7 +89,7 @@ def _strength(run: Run, frame: Frame) -> str:
             "--opponent random</code>.</p>"
         )
     caption = "<h3>Newest match against each opponent</h3>" if table else ""
-    return _grid(shown, frame) + caption + table
+    return _grid(shown, frame) + caption + table + f'<p class="about">{_OPPONENTS}</p>'
 
 
 def _games(run: Run, games: Sequence[ShownGame]) -> str:

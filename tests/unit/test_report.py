@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tomllib
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from keisei_ray.report.command import write_report
 from tests.report_runs import evaluation, played_games, rating, write_lines, write_run
 from tests.tracking_fakes import record
 
+ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "br", "input"}
 
 
@@ -61,6 +63,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._script:
+            assert "<" not in data
             self.data.append((self.ids[-1], json.loads(data)))
         elif not {"script", "style"} & set(self.open):
             self.text += data + " "
@@ -144,6 +147,16 @@ def test_the_page_needs_nothing_else(run_dir: Path) -> None:
     assert set(outside) <= {"http://www.w3.org"}  # The name of SVG, not a place.
     assert not page.tags & {"link", "img", "iframe", "object", "embed", "base"}
     assert "default-src 'none'" in page.source
+
+
+def test_style_and_scripts_are_packaged() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    package = ROOT / "keisei_ray"
+    patterns = project["tool"]["setuptools"]["package-data"]["keisei_ray"]
+    packaged = {file for pattern in patterns for file in package.glob(pattern)}
+    data = {file for file in package.rglob("*.*") if file.suffix in (".css", ".js", ".html")}
+    assert data
+    assert data <= packaged
 
 
 def test_pictures_have_words_for_those_who_cannot_see_them(run_dir: Path) -> None:
