@@ -1,10 +1,10 @@
-"""The Ray actors: thin shells round self-play and the learner. The only place that makes them.
+"""The Ray actors: thin shells round self-play, learner and evaluator. Made only here.
 
 A shell adds what a process needs and nothing else: logging with its own name on every line, a
 look at its hardware, and, for the learner, the packing of weights and state. Values are
 *returned*, never `ray.put` here, so that the caller owns them and they outlive the actor.
 
-Shells import self-play and the learner only inside the remote process, so that the driver
+Shells import what they wrap only inside the remote process, so that the driver
 loads neither torch nor a model.
 """
 
@@ -20,7 +20,8 @@ import numpy.typing as npt
 import ray
 
 from keisei_ray.config import Config
-from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
 PackedArray = npt.NDArray[np.uint8]
 if TYPE_CHECKING:
@@ -117,6 +118,30 @@ class LearnerShell:
         return report, weights, state
 
 
+class EvaluationShell:
+    """Plays matches of published weights. One call at a time, in order."""
+
+    def __init__(self, config: Config, incarnation: int) -> None:
+        os.nice(LOWEST_PRIORITY)
+        _name_log_lines(f"evaluator.{incarnation}", config)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.evaluation.background import Evaluator
+
+        self._evaluator = Evaluator(config)
+
+    def play(
+        self, match: PlannedMatch, weights: PackedArray, opponent_weights: PackedArray | None
+    ) -> EvaluationResult:
+        """A whole match. Blocks until its last game is over; the caller owns the result.
+
+        If this process dies the call fails with a Ray actor error, and no game of it counts.
+
+        Raises:
+            As `Evaluator.play`.
+        """
+        return self._evaluator.play(match, weights, opponent_weights)
+
+
 def new_self_play_actor(
     config: Config, actor_id: int, incarnation: int, *, num_cpus: float
 ) -> Handle:
@@ -130,6 +155,14 @@ def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
     num_gpus = 1 if config.learner.device == "cuda" else 0
     actor: Any = ray.remote(LearnerShell)
     return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
+
+
+def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
+    """Asks Ray for an evaluator."""
+    actor: Any = ray.remote(EvaluationShell)
+    return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
+        config, incarnation
+    )
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:

@@ -195,6 +195,43 @@ class CheckpointConfig(Section):
     """Besides, the first checkpoint after each multiple of this is kept for good; null: none."""
 
 
+class EvaluationConfig(Section):
+    """Matches that measure the newest weights while training goes on."""
+
+    interval_timesteps: PositiveInt | None = None
+    """Matches are played whenever the timestep crosses a multiple of this; null: none."""
+    num_games: Annotated[int, Field(ge=2, multiple_of=2)] = 32
+    """Games of each match; even, since every opening is played from both colours."""
+    opponents: tuple[str, ...] = ("random", "greedy", "snapshots")
+    """Each `snapshots` (own earlier versions) or as for `run.py evaluate --opponent`. Elo is
+    over `random`: without it, or a chain of games to it, there is none."""
+    finishing: bool = True
+    """Whether each match is also played with every mate in one found by the rules library."""
+    max_plies: Annotated[int, Field(ge=16, le=4096)] = 320
+    """Plies, opening included, after which a game is truncated and counts half."""
+    temperature: NonNegativeFloat = 0.0
+    """0: the likeliest move; above: sampled from softmax(logits / temperature)."""
+    num_cpus: NonNegativeFloat = 0.0
+    """Ray's reservation for the evaluator; 0: it takes what others leave, at lowest priority."""
+    finish_timeout_s: NonNegativeFloat = 60.0
+    """Seconds that matches under way get at the end of a run before they are abandoned."""
+
+    @field_validator("opponents")
+    @classmethod
+    def _check_opponents(cls, opponents: tuple[str, ...]) -> tuple[str, ...]:
+        for spec in opponents:
+            kind, colon, what = spec.partition(":")
+            is_known = spec in ("random", "greedy", "snapshots")
+            if not is_known and not (kind in ("checkpoint", "usi") and colon and what):
+                raise ValueError(
+                    f"{spec!r} is no opponent. Use random, greedy, snapshots, checkpoint:PATH or "
+                    "usi:COMMAND"
+                )
+        if len(set(opponents)) < len(opponents) or not opponents:
+            raise ValueError("it is empty or names an opponent twice. Name each once")
+        return opponents
+
+
 class ClusterConfig(Section):
     """The Ray cluster to start or to join."""
 
@@ -249,6 +286,8 @@ class Config(Section):
     """How rollouts and weights are packed."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When the run is saved and what is kept."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Matches that measure the newest weights while training goes on."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray cluster to start or to join."""
     tracking: TrackingConfig = TrackingConfig()
@@ -396,7 +435,8 @@ class Config(Section):
     def estimate_memory_bytes(self) -> int:
         """Memory of the run's own processes and rollouts, over all nodes, in bytes.
 
-        The sum of: `ACTOR_PROCESS_BYTES` and one unpacked rollout for each actor; the same base,
+        The sum of: `ACTOR_PROCESS_BYTES` and one unpacked rollout for each actor; that base and
+        two networks for the evaluator; the same base,
         weights, gradients, optimizer state, a gradient for each further thread, one unpacked
         update, and the activations (4 per block and 4 more, float32) of the rows worked on at
         once for the learner; the rollouts that wait or are in flight, taken as not compressed.
@@ -416,7 +456,9 @@ class Config(Section):
         in_flight = max(play.num_actors, rollouts * (self.effective_max_lag + 1))
         actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + 4 * parameters)
         learner = ACTOR_PROCESS_BYTES + 4 * parameters * copies + rollouts * rollout_bytes
-        return actors + learner + activations + in_flight * rollout_bytes
+        is_evaluated = self.evaluation.interval_timesteps is not None
+        evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * 4 * parameters)
+        return actors + learner + evaluator + activations + in_flight * rollout_bytes
 
     def _rollouts_for(self, num_cpus: int) -> int:
         """R for overlap: enough rows to learn from, and room for all that play within the lag."""

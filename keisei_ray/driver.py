@@ -27,11 +27,8 @@ from keisei_ray import checkpoint, metrics
 from keisei_ray.actors import Ref, remote_cause
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
-from keisei_ray.errors import (
-    CheckpointError,
-    KeiseiError,
-    UserError,
-)
+from keisei_ray.errors import CheckpointError, KeiseiError, UserError
+from keisei_ray.evaluation_link import EvaluationLink
 from keisei_ray.events import (
     ActorLost,
     ActorReady,
@@ -125,6 +122,7 @@ class Driver:
         self._learner = LearnerLink(
             config, bus, num_cpus=learner_cpus(cluster), should_stop=should_stop, clock=clock
         )
+        self._evaluation = EvaluationLink(config, bus, run_dir, self.progress, clock=clock)
         self._checkpoint_due = Interval(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
         )
@@ -148,11 +146,13 @@ class Driver:
         try:
             self._start_learner()
             self._train()
+            self._fleet.dismiss()
+            self._evaluation.finish(self._should_stop)
         except StopRequested:
             logger.info("stopped before the learner was up: nothing to save")
         finally:
-            self._fleet.dismiss()
-            self._learner.dismiss()
+            for part in (self._fleet, self._learner, self._evaluation):
+                part.dismiss()
 
     def _train(self) -> None:
         try:
@@ -168,6 +168,7 @@ class Driver:
                     else:
                         self._finish_start(ref)
                 self._replace_overdue()
+                self._evaluation.poll(self.progress, self._learner.published)
         except StopRequested:
             pass  # The newest finished update outlived its learner.
         except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 
 from keisei_ray.config import Config
 from keisei_ray.metrics import MetricRecord
+from keisei_ray.reports import EvaluationResult, Rating
 from keisei_ray.rollout import FinishedGame
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,26 @@ class CheckpointSaved(Event):
 
     path: str
     timestep: int
+
+
+@dataclass(frozen=True)
+class EvaluationFinished(Event):
+    """A match of the background evaluation is over."""
+
+    result: EvaluationResult
+
+
+@dataclass(frozen=True)
+class RatingsFitted(Event):
+    """The Elo table over all results of the run so far, fitted anew after a match or a resume.
+
+    Published by the subscriber that records the results, so it follows `EvaluationFinished`.
+    """
+
+    ratings: tuple[Rating, ...]
+    """Strongest first, those without a rating last."""
+    timestep: int
+    """Of the newest weights among the results."""
 
 
 @dataclass(frozen=True)

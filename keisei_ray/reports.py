@@ -71,6 +71,46 @@ class UpdateReport:
 
 
 @dataclass(frozen=True)
+class MatchScore:
+    """What a finished match came to, for its first player."""
+
+    games: int
+    wins: int
+    draws: int
+    losses: int
+    truncated: int
+    """Games cut by the ply cap."""
+    score: float
+    """Mean over games: a win 1, a draw or a truncated game 1/2."""
+    score_low: float
+    """Of the 95% interval, made from pairs."""
+    score_high: float
+    mean_plies: float
+    as_black_score: float
+    as_white_score: float
+    wall_time_s: float
+    """Of the match."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A finished match of the background evaluation: whose weights, against whom, how it went."""
+
+    timestep: int
+    """Of the run when the weights were published."""
+    weights_version: int
+    weights_digest: str
+    """As published with the weights."""
+    player: str
+    """v{weights_version}, and +mate1 behind it where mates in one are found by the rules."""
+    opponent: str
+    finishing: bool
+    match: MatchScore
+    run_time_s: float
+    """Wall time of the run when the weights were published, over all resumes."""
+
+
+@dataclass(frozen=True)
 class Rating:
     """A player's line in the Elo table; 95% interval."""
 

@@ -147,11 +147,11 @@ def _check_reachable(address: str) -> None:
 def actor_cpus(config: Config, cluster: Cluster) -> float:
     """CPUs that Ray reserves for each self-play actor.
 
-    An equal share of what the learner leaves, at most one: 32 actors fit on 2 cores as on 64.
-    A whole number of shares make up a CPU, so that no node has a part left over that fits
+    An equal share of what learner and evaluator leave, at most one: 32 actors fit on 2 cores as
+    on 64. A whole number of shares make up a CPU, so that no node has a part left over that fits
     nobody. A share is a reservation, not a limit: the operating system divides the cores.
     """
-    free = max(cluster.num_cpus - learner_cpus(cluster), MIN_ACTOR_CPUS)
+    free = max(_cpus_to_play(config, cluster), MIN_ACTOR_CPUS)
     actors_per_cpu = math.ceil(config.self_play.num_actors / free)
     return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
 
@@ -159,6 +159,13 @@ def actor_cpus(config: Config, cluster: Cluster) -> float:
 def learner_cpus(cluster: Cluster) -> float:
     """CPUs that Ray reserves for the learner."""
     return LEARNER_CPUS if cluster.num_cpus > 1 else 0.5
+
+
+def _cpus_to_play(config: Config, cluster: Cluster) -> float:
+    """CPUs that learner and evaluator leave to the self-play actors; may be negative."""
+    e = config.evaluation
+    evaluator = 0.0 if e.interval_timesteps is None else e.num_cpus
+    return cluster.num_cpus - learner_cpus(cluster) - evaluator
 
 
 def check_fits(config: Config, cluster: Cluster) -> None:
@@ -173,7 +180,12 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             "Wait for its nodes to come up, or join another."
         )
     actors = config.self_play.num_actors
-    room = int((cluster.num_cpus - learner_cpus(cluster)) / MIN_ACTOR_CPUS)
+    room = int(_cpus_to_play(config, cluster) / MIN_ACTOR_CPUS)
+    if room < 1:
+        raise ClusterError(
+            f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
+            f"cluster's {cluster.num_cpus} CPUs for self-play. Use less, or 0 to reserve none."
+        )
     if actors > room:
         raise ClusterError(
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "

@@ -81,7 +81,13 @@ def _limits(metadata: Sequence[Any]) -> Iterator[str]:
     for item in metadata:
         if hasattr(item, "metadata"):
             yield from _limits(item.metadata)
-        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
+        for name, sign in (
+            ("gt", ">"),
+            ("ge", ">="),
+            ("lt", "<"),
+            ("le", "<="),
+            ("multiple_of", "a multiple of"),
+        ):
             if (bound := getattr(item, name, None)) is not None:
                 yield f"{sign} {bound}"
 

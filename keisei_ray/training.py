@@ -99,6 +99,7 @@ def train(config: Config, console: Console) -> Outcome:
             for subscriber in build_subscribers(
                 config,
                 run_dir,
+                bus,
                 resumed_timestep=resume.timestep if resume else None,
                 console=console,
             ):

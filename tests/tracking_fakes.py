@@ -3,6 +3,7 @@
 from keisei_ray import events as ev
 from keisei_ray.config import Config
 from keisei_ray.metrics import MetricValue
+from keisei_ray.reports import EvaluationResult, MatchScore
 from keisei_ray.rollout import FinishedGame
 
 HIRATE = "lnsgkgsnl/1r5b1/ppppppppp/9/9/2P6/PP1PPPPPP/1B5R1/LNSGKGSNL w - 2"
@@ -85,4 +86,43 @@ def game(index: int) -> FinishedGame:
         plies=12,
         opening_plies=2,
         moves="7g7f 3c3d",
+    )
+
+
+def evaluated(
+    version: int,
+    opponent: str,
+    *,
+    wins: int,
+    draws: int = 0,
+    truncated: int = 0,
+    finishing: bool = False,
+) -> ev.EvaluationFinished:
+    """A match of 32 games, 1,000 timesteps a version."""
+    score = (wins + (draws + truncated) / 2) / 32
+    match = MatchScore(
+        games=32,
+        wins=wins,
+        draws=draws,
+        losses=32 - wins - draws - truncated,
+        truncated=truncated,
+        score=score,
+        score_low=max(0.0, score - 0.1),
+        score_high=min(1.0, score + 0.1),
+        mean_plies=90.5,
+        as_black_score=score,
+        as_white_score=score,
+        wall_time_s=2.0,
+    )
+    return ev.EvaluationFinished(
+        EvaluationResult(
+            timestep=1000 * version,
+            weights_version=version,
+            weights_digest=f"digest-{version}",
+            player=f"v{version}{'+mate1' if finishing else ''}",
+            opponent=opponent,
+            finishing=finishing,
+            match=match,
+            run_time_s=1.0 * version,
+        )
     )

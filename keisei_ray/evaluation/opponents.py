@@ -20,6 +20,7 @@ from keisei_ray import checkpoint
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
+from keisei_ray.evaluation.plan import FINISHING_SUFFIX
 from keisei_ray.evaluation.usi import USI_PREFIX, USI_SYNTAX, UsiSpec
 from keisei_ray.evaluation.usi_player import UsiPlayer
 from keisei_ray.manifest import Scalar
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 OPPONENTS = ("random", "greedy", "checkpoint:PATH", USI_SYNTAX)
 """What `parse_opponent` understands."""
-FINISHING_SUFFIX = "+mate1"
-"""Ends the name, and may end the path, of a network that plays every mate in one it has."""
 
 
 def _nothing() -> None:

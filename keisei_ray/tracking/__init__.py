@@ -14,7 +14,8 @@ from rich.console import Console
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
-from keisei_ray.events import Event, Subscriber
+from keisei_ray.events import Event, EventBus, Subscriber
+from keisei_ray.tracking.evaluations import EvaluationsFile
 from keisei_ray.tracking.jsonl import EventsFile, GamesFile, MetricsFile
 from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.logs import log_event
@@ -31,13 +32,19 @@ def choose_view(view: Literal["auto", "rich", "lines", "none"], console: Console
 
 
 def build_subscribers(
-    config: Config, run_dir: Path, *, resumed_timestep: int | None, console: Console
+    config: Config,
+    run_dir: Path,
+    bus: EventBus,
+    *,
+    resumed_timestep: int | None,
+    console: Console,
 ) -> tuple[Subscriber, ...]:
     """The subscribers of a run, recorders first; each is to be put on the bus as it is.
 
     Args:
         config: effective configuration.
         run_dir: existing directory of the run.
+        bus: the one they will be on, for those that publish in turn.
         resumed_timestep: the resumed checkpoint's timestep; None for a fresh run.
         console: where the view draws; the one given to `logs.configure`.
 
@@ -48,11 +55,13 @@ def build_subscribers(
     guests = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
     metrics = MetricsFile(run_dir, resumed_timestep)
     games = GamesFile(run_dir, resumed_timestep)
+    evaluations = EvaluationsFile(run_dir, resumed_timestep, bus.publish)
     events = EventsFile(run_dir, resumed_timestep, time.time)
     built = [
         Subscriber("log", log_event),
         Subscriber("metrics.jsonl", metrics.handle, metrics.close),
         Subscriber("games.jsonl", games.handle, games.close),
+        Subscriber("evaluations.jsonl", evaluations.handle, evaluations.close),
         Subscriber("events.jsonl", events.handle, events.close),
     ]
     view = choose_view(config.tracking.view, console)

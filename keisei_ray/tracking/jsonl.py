@@ -209,7 +209,13 @@ class GamesFile:
 class EventsFile:
     """Subscriber: `events.jsonl`, lifecycle, faults and recoveries; all sessions of a run."""
 
-    SKIPPED = (ev.UpdateFinished, ev.GameFinished, ev.RolloutArrived)
+    SKIPPED = (
+        ev.UpdateFinished,
+        ev.GameFinished,
+        ev.RolloutArrived,
+        ev.EvaluationFinished,
+        ev.RatingsFitted,
+    )
     """Have a file of their own, or would only fill the disk."""
 
     def __init__(

@@ -1,8 +1,8 @@
 """The view without a terminal: one line an update, and one for each thing a person should know.
 
 An update's line is `key=value` with the names of `metrics.jsonl`, so it can be grepped, and
-each field has a fixed width, so columns stand under one another. Other lines begin with
-`notice`. All come from the same snapshot as the terminal view.
+each field has a fixed width, so columns stand under one another; so is a match of the background
+evaluation. Other lines begin with `notice`. All come from the same snapshot as the terminal view.
 """
 
 from collections.abc import Callable
@@ -66,6 +66,25 @@ def notice_line(entry: Entry) -> str:
     return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
 
 
+def evaluation_line(snapshot: Snapshot) -> str:
+    """The last match of a snapshot as one line; a grep for `^evaluation=` finds them all."""
+    result = snapshot.matches[-1]
+    match = result.match
+    rating = snapshot.ratings.get(result.player)
+    fields = [
+        f"evaluation={result.player:<12}",
+        f"timestep={result.timestep:<{len(str(snapshot.total_timesteps))}}",
+        f"opponent={result.opponent:<12}",
+        f"games={match.games:<4}",
+        f"score={match.score:.3f}",
+        f"score_low={match.score_low:.3f}",
+        f"score_high={match.score_high:.3f}",
+    ]
+    for name, value in (("elo", "elo"), ("elo_low", "low"), ("elo_high", "high")):
+        fields.append(f"{name}={text.figure(getattr(rating, value, None), '+.0f'):<6}")
+    return " ".join(fields).rstrip()
+
+
 class LinesView:
     """Writes lines for events, and the summary at the end."""
 
@@ -85,6 +104,11 @@ class LinesView:
         self._snapshot = fold(before, event, now - self._began)
         if isinstance(event, ev.UpdateFinished):
             self._write(update_line(self._snapshot))
+            return
+        if isinstance(event, ev.EvaluationFinished):
+            return  # Told with its rating.
+        if isinstance(event, ev.RatingsFitted) and self._snapshot.matches:
+            self._write(evaluation_line(self._snapshot))
             return
         entry = describe(event, before, now - self._began)
         if entry is not None:

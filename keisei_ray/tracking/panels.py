@@ -5,6 +5,7 @@ from typing import Final
 from rich.text import Text
 
 from keisei_ray.metrics import share
+from keisei_ray.reports import Rating
 from keisei_ray.tracking import board, text
 from keisei_ray.tracking.draw import (
     ACCENT,
@@ -147,6 +148,49 @@ def games(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
         row(pad(cells[2], half), cells[3]),
         _metric(snapshot, "mean plies", "game_length_mean", ".1f", width, glyphs),
     ]
+
+
+def strength(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Elo, then scores of the newest weights measured: two lines, or none if nothing is."""
+    if not snapshot.is_evaluated:
+        return []
+    elos, scores = (_that_fit(parts, width) for parts in strength_of(snapshot))
+    return [
+        row((text.clip(elos, width, glyphs.ellipsis), STRONG)),
+        row(text.clip(scores, width, glyphs.ellipsis)),
+    ]
+
+
+def _that_fit(parts: list[str], width: int) -> str:
+    """The first parts side by side, at least one."""
+    line = "  ".join(parts)
+    return _that_fit(parts[:-1], width) if len(line) > width and len(parts) > 1 else line
+
+
+def strength_of(snapshot: Snapshot) -> tuple[list[str], list[str]]:
+    """What is known of the newest weights measured, most important first.
+
+    Returns:
+        The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; and the
+        scores of the bare policy: `greedy 43.8%`.
+    """
+    if not snapshot.matches:
+        return ["no evaluation yet"], []
+    names = dict.fromkeys(match.player for match in snapshot.matches)
+    elos = [f"{name} Elo {elo_text(snapshot.ratings.get(name))}" for name in names]
+    bare = [match for match in snapshot.matches if not match.finishing]
+    return elos, [f"{m.opponent} {m.match.score:.0%}" for m in bare]
+
+
+def elo_text(rating: Rating | None) -> str:
+    """`+312 +-33`; `above +280` or `below -280` where one bound is missing; `-` if unknown."""
+    if rating is None or rating.elo is None:
+        return "-"
+    if rating.low is None or rating.high is None:
+        bound = rating.low if rating.high is None else rating.high
+        side = "above" if rating.high is None else "below"
+        return f"{side} {bound:+.0f}"
+    return f"{rating.elo:+.0f} +-{(rating.high - rating.low) / 2:.0f}"
 
 
 def system(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from keisei_ray import events as ev
 from keisei_ray.metrics import MetricRecord, remaining_s
+from keisei_ray.reports import EvaluationResult, Rating
 from keisei_ray.tracking import board, text
 
 TREND_NAMES: Final = (
@@ -82,6 +83,12 @@ class Snapshot:
     sample: board.Position | None = None
     sample_last_move: str | None = None
     checkpoint: ev.CheckpointSaved | None = None
+    is_evaluated: bool = False
+    """Whether the newest weights are measured in the background, or were in this run."""
+    matches: tuple[EvaluationResult, ...] = ()
+    """Of the newest weights that have been measured, in order; of this session."""
+    ratings: Mapping[str, Rating] = field(default_factory=dict)
+    """The Elo table by player, strongest first."""
     notices: tuple[Entry, ...] = ()
     """Oldest first, at most NOTICES_KEPT; checkpoints and first starts are not among them."""
     ended: ev.RunEnded | None = None
@@ -159,6 +166,12 @@ def _fold(now: Snapshot, event: ev.Event) -> Snapshot:
             return _update(now, event)
         case ev.CheckpointSaved():
             return replace(now, checkpoint=event)
+        case ev.EvaluationFinished(result=result):
+            same = [m for m in now.matches if m.weights_version == result.weights_version]
+            return replace(now, is_evaluated=True, matches=(*same, result))
+        case ev.RatingsFitted():
+            ratings = {rating.name: rating for rating in event.ratings}
+            return replace(now, is_evaluated=True, ratings=ratings)
         case ev.RunEnded():
             return replace(now, ended=event)
         case _:
@@ -184,6 +197,7 @@ def _start(event: ev.RunStarted) -> Snapshot:
         timesteps_per_rollout=config.timesteps_per_rollout,
         rollouts_per_update=config.effective_rollouts_per_update or 0,
         start_timestep=event.timestep,
+        is_evaluated=config.evaluation.interval_timesteps is not None,
     )
 
 
@@ -253,6 +267,12 @@ def describe(event: ev.Event, before: Snapshot, elapsed_s: float) -> Entry | Non
             message = f"rollout of actor {event.actor_id} rejected: {text.one_line(event.cause)}"
         case ev.CheckpointSaved():
             message = f"checkpoint at timestep {event.timestep}: {event.path}"
+        case ev.EvaluationFinished(result=result):
+            match = result.match
+            message = (
+                f"{result.player} against {result.opponent}: {match.score:.1%} "
+                f"({match.score_low:.1%} to {match.score_high:.1%}) in {match.games} games"
+            )
         case ev.Notice():
             level, message = event.level, text.one_line(event.message)
         case ev.RunEnded():

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from keisei_ray.metrics import per_second, share
 from keisei_ray.tracking import text
-from keisei_ray.tracking.panels import PHASE_STYLES, RESULTS
+from keisei_ray.tracking.panels import PHASE_STYLES, RESULTS, strength_of
 from keisei_ray.tracking.snapshot import Snapshot
 
 LABEL: Final = 12
@@ -41,6 +41,9 @@ def summary(snapshot: Snapshot) -> Text:
     ]
     if snapshot.metrics:
         lines.append(_line("games", _games(snapshot)))
+    if snapshot.is_evaluated:
+        elos, scores = strength_of(snapshot)
+        lines.append(_line("strength", ", ".join([*elos, *scores])))
     if snapshot.faults:
         lines.append(_line("faults", f"{snapshot.faults:,}, see events.jsonl and run.log"))
     if ended.cause:

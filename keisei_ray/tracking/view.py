@@ -4,8 +4,9 @@
 and whoever asks. It keeps its shape while a run goes on: lines stay where they are and only
 figures change.
 
-Layout, from 76 columns on the board stands at the right; from 120 on games and system move up
-between learning and the board; below 76 everything is one column without the board.
+Layout, from 76 columns on the board stands at the right, above what is known of the strength;
+from 120 on games, system and strength move up between learning and the board; below 76 everything
+is one column without the board.
 """
 
 from typing import Final
@@ -63,10 +64,13 @@ def _body(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
             *panels.learning(snapshot, width, glyphs),
             *panels.games(snapshot, width, glyphs),
             *panels.system(snapshot, width, glyphs),
+            *panels.strength(snapshot, width, glyphs),
         ]
     board = (panels.sample_game(snapshot, glyphs), panels.BOARD_WIDTH)
     rest = width - panels.BOARD_WIDTH - GAP
     if width < WIDE_FROM - 2:
+        # There is room for one line below the board; scores are among the notices as well.
+        board[0].extend(panels.strength(snapshot, panels.BOARD_WIDTH, glyphs)[:1])
         left = [*panels.learning(snapshot, rest, glyphs), *panels.games(snapshot, rest, glyphs)]
         upper = side_by_side([(left, rest), board], GAP)
         return upper + panels.system(snapshot, width, glyphs)
@@ -76,6 +80,7 @@ def _body(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
         *panels.games(snapshot, half, glyphs),
         Text(),
         *panels.system(snapshot, half, glyphs),
+        *panels.strength(snapshot, half, glyphs),
     ]
     columns = [(panels.learning(snapshot, first, glyphs), first), (middle, half), board]
     return side_by_side(columns, GAP)

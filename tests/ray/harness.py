@@ -51,6 +51,10 @@ class Run:
         """The records of a JSON lines file."""
         return [json.loads(line) for line in (self.run_dir / name).read_text().splitlines()]
 
+    def json(self, name: str) -> Any:
+        """The content of a JSON file."""
+        return json.loads((self.run_dir / name).read_text())
+
 
 def train(
     config: Config,
@@ -81,6 +85,7 @@ def train(
     for subscriber in build_subscribers(
         config,
         run_dir,
+        bus,
         resumed_timestep=resume.timestep if resume else None,
         console=Console(quiet=True),
     ):

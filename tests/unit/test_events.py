@@ -203,6 +203,8 @@ def test_events_are_frozen_and_named_after_their_class() -> None:
         ev.GameFinished: "game_finished",
         ev.UpdateFinished: "update_finished",
         ev.CheckpointSaved: "checkpoint_saved",
+        ev.EvaluationFinished: "evaluation_finished",
+        ev.RatingsFitted: "ratings_fitted",
         ev.Notice: "notice",
         ev.RunEnded: "run_ended",
     }

@@ -19,12 +19,13 @@ from keisei_ray import events as ev
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, RunDirError
 from keisei_ray.metrics import METRIC_NAMES
+from keisei_ray.reports import Rating
 from keisei_ray.tracking import build_subscribers, choose_view, jsonl, load_subscriber, logs
 from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.snapshot import Snapshot, fold
 from keisei_ray.tracking.summary import summary
 from keisei_ray.tracking.terminal import TerminalView
-from tests.tracking_fakes import game, record, run_started, updated
+from tests.tracking_fakes import evaluated, game, record, run_started, updated
 
 
 def plain_console(**settings: object) -> Console:
@@ -280,6 +281,29 @@ def test_the_columns_of_all_updates_stand_under_one_another() -> None:
     ]
 
 
+def test_a_match_is_one_line_with_its_newest_rating() -> None:
+    fitted = ev.RatingsFitted((Rating("v7", 312.4, 280.0, None, 32),), 7000)
+    lines = lines_of(run_started(), evaluated(7, "greedy", wins=14), fitted)
+    assert len(lines) == 2
+    assert dict(pair.split("=") for pair in lines[1].split()) == {
+        "evaluation": "v7",
+        "timestep": "7000",
+        "opponent": "greedy",
+        "games": "32",
+        "score": "0.438",
+        "score_low": "0.338",
+        "score_high": "0.537",
+        "elo": "+312",
+        "elo_low": "+280",
+        "elo_high": "-",
+    }
+
+
+def test_a_table_without_a_match_of_this_session_has_no_line() -> None:
+    fitted = ev.RatingsFitted((Rating("v7", 312.4, 280.0, None, 32),), 7000)
+    assert len(lines_of(run_started(), fitted)) == 1
+
+
 def test_faults_and_milestones_are_notice_lines() -> None:
     lines = lines_of(
         run_started(num_actors=1),
@@ -533,7 +557,7 @@ def test_a_whole_run_with_guests_leaves_complete_files(tmp_path: Path, guests: s
     config = Config.model_validate({"tracking": {"view": "lines", "subscribers": paths}})
     console, bus = plain_console(), ev.EventBus()
     with logs.configure(run_dir, "INFO", console):
-        built = build_subscribers(config, run_dir, resumed_timestep=None, console=console)
+        built = build_subscribers(config, run_dir, bus, resumed_timestep=None, console=console)
         for subscriber in built:
             bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
         for event in (
@@ -567,14 +591,16 @@ def test_a_view_that_is_asked_for_is_used(view: str, tmp_path: Path) -> None:
     built = {
         subscriber.name: subscriber
         for subscriber in build_subscribers(
-            config, tmp_path, resumed_timestep=None, console=console
+            config, tmp_path, ev.EventBus(), resumed_timestep=None, console=console
         )
     }
     for subscriber in built.values():
         if subscriber.close is not None:
             subscriber.close()
     assert ("view" in built) == (view != "none")
-    assert {"log", "metrics.jsonl", "games.jsonl", "events.jsonl"} <= set(built)
+    assert {"log", "metrics.jsonl", "games.jsonl", "evaluations.jsonl", "events.jsonl"} <= set(
+        built
+    )
 
 
 def test_the_view_is_chosen_by_the_terminal() -> None:

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from keisei_ray import events as ev
 from keisei_ray.metrics import METRIC_NAMES
+from keisei_ray.reports import Rating
 from keisei_ray.tracking import board, text
-from keisei_ray.tracking.panels import sample_game
+from keisei_ray.tracking.panels import elo_text, sample_game
 from keisei_ray.tracking.snapshot import NOTICES_KEPT, Snapshot, at, fold
 from keisei_ray.tracking.view import render
-from tests.tracking_fakes import HIRATE, record, run_started, updated
+from tests.tracking_fakes import HIRATE, evaluated, record, run_started, updated
 
 
 def folded(*events: ev.Event, elapsed_s: float = 0.0) -> Snapshot:
@@ -39,13 +40,30 @@ def frame(
     return capture.get().splitlines()
 
 
+def evaluations() -> list[ev.Event]:
+    """Version 40 was measured, then version 50, and the table fitted."""
+    ratings = (
+        Rating("v50+mate1", 780.0, 610.0, None, 32),
+        Rating("v50", 312.4, 280.0, 345.0, 64),
+        Rating("random", 0.0, 0.0, 0.0, 128),
+        Rating("x", None, None, None, 2),
+    )
+    return [
+        evaluated(40, "random", wins=3),
+        evaluated(50, "random", wins=31, draws=1),
+        evaluated(50, "random", wins=32, finishing=True),
+        evaluated(50, "greedy", wins=14),
+        ev.RatingsFitted(ratings, 50_000),
+    ]
+
+
 def stages(num_actors: int = 2) -> list[Snapshot]:
     """A snapshot of each phase, with faults."""
     started: list[ev.Event] = [run_started(num_actors), ev.ActorReady(0, 0, 1, "n")]
     arrived = [*started, ev.RolloutArrived(0, 0, 0, 2048)]
     faults = [ev.ActorLost(0, 0, "x" * 500, 1), ev.Notice("note"), ev.RolloutRejected(1, "bad")]
     training = [*arrived, *faults, *(updated(i) for i in range(1, 60))]
-    saved = [*training, ev.CheckpointSaved("c", 59_000)]
+    saved = [*training, *evaluations(), ev.CheckpointSaved("c", 59_000)]
     ended = [ev.RunEnded(reason, 59_000, "c", 59.0) for reason in ("done", "failed")]
     stages = [folded(), *(folded(*events) for events in (started, arrived, training, saved))]
     return [*stages, *(folded(*saved, end) for end in ended)]
@@ -375,3 +393,40 @@ def test_what_does_not_fit_is_cut_with_a_mark() -> None:
     assert text.clip("abcd", 4, "~") == "abcd"
     assert text.clip_start("runs/a/b", 4, "~") == "~a/b"
     assert text.clip("abc", 0, "~") == text.clip_start("abc", 0, "~") == ""
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_the_strength_of_the_newest_weights_measured_is_shown(width: int) -> None:
+    shown = "\n".join(frame(folded(run_started(), updated(1), *evaluations()), width))
+    assert "v50 Elo +312 +-32" in shown
+    assert ("random 98%  greedy 44%" in shown) == (width in (60, 140))
+    assert "v40 Elo" not in shown
+    assert ("v50+mate1 Elo above +610" in shown) == (width in (60, 140))
+    assert "v50 against greedy: 43.8% (33.8% to 53.8%) in" in shown
+
+
+def test_a_frame_with_evaluation_keeps_its_shape_from_the_start() -> None:
+    config = run_started().config
+    evaluation = config.evaluation.model_copy(update={"interval_timesteps": 1000})
+    on = dataclasses.replace(
+        run_started(), config=config.model_copy(update={"evaluation": evaluation})
+    )
+    for width in (60, 80, 100, 140):
+        before = frame(folded(on, updated(1)), width)
+        assert any("no evaluation yet" in line for line in before)
+        assert len(before) == len(frame(folded(on, updated(1), *evaluations()), width))
+        assert not any("no evaluation" in line for line in frame(folded(run_started()), width))
+
+
+@pytest.mark.parametrize(
+    ("rating", "shown"),
+    [
+        (Rating("v1", 12.0, -20.0, 44.0, 9), "+12 +-32"),
+        (Rating("v1", 725.0, 229.0, None, 9), "above +229"),
+        (Rating("v1", -725.0, None, -229.0, 9), "below -229"),
+        (Rating("v1", None, None, None, 9), "-"),
+        (None, "-"),
+    ],
+)
+def test_an_elo_is_shown_as_far_as_it_is_known(rating: Rating | None, shown: str) -> None:
+    assert elo_text(rating) == shown

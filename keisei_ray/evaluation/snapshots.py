@@ -1,0 +1,101 @@
+"""Own earlier versions to be measured against: which are kept, and their files.
+
+Evaluations of a run are numbered 1, 2, 3, ... The versions kept are those of the newest number
+and of the two newest powers of two, so that the next evaluation always has its predecessor to
+play and one about half as old or older, and ratings of the whole run hang together by short
+chains, whatever its length.
+
+A file is one packed weights buffer, as published, so that a resumed run goes on measuring
+against the same weights. Neither torch nor Ray.
+"""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from keisei_ray import codec
+from keisei_ray.errors import WireError
+from keisei_ray.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+EVALUATED_DIR = "evaluated"
+"""In the run directory."""
+KIND = "weights"
+_SUFFIX = ".weights"
+
+
+@dataclass(frozen=True)
+class SavedSnapshot:
+    """A file that was read."""
+
+    number: int
+    version: int
+    buffer: bytes
+
+
+def opponents_of_next(numbers: Collection[int]) -> list[int]:
+    """Whom the next evaluation plays: the newest number, then the newest older power of two."""
+    if not numbers:
+        return []
+    newest = max(numbers)
+    older = [number for number in numbers if _is_power_of_two(number) and number < newest]
+    return [newest, *([max(older)] if older else [])]
+
+
+def kept(numbers: Collection[int]) -> set[int]:
+    """Those that a later evaluation may still need."""
+    powers = sorted(number for number in numbers if _is_power_of_two(number))
+    return {*powers[-2:], *([max(numbers)] if numbers else [])}
+
+
+def save_snapshot(run_dir: Path, number: int, buffer: memoryview, keep: Collection[int]) -> None:
+    """Writes one file and removes those that are not to be kept.
+
+    Raises:
+        OSError: the disk is full or cannot be written; what was there is untouched.
+    """
+    directory = run_dir / EVALUATED_DIR
+    directory.mkdir(exist_ok=True)
+    write_atomically(_path(run_dir, number), buffer)
+    for found, path in _files(run_dir).items():
+        if found not in keep:
+            path.unlink()
+
+
+def load_snapshots(run_dir: Path, newest_version: int) -> list[SavedSnapshot]:
+    """The files of a run that goes on from `newest_version`, by number.
+
+    Removes those of later versions: these will be trained anew, and other weights will bear
+    their names. A damaged file is left out with a warning.
+
+    Raises:
+        OSError: the directory cannot be read or a file not be removed.
+    """
+    snapshots = []
+    for number, path in sorted(_files(run_dir).items()):
+        buffer = path.read_bytes()
+        try:
+            version = int(str(codec.peek(buffer, KIND)["version"]))
+        except WireError as error:
+            logger.warning("%s is left out: %s", path, error)
+            continue
+        if version > newest_version:
+            path.unlink()
+        else:
+            snapshots.append(SavedSnapshot(number, version, buffer))
+    return snapshots
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+def _path(run_dir: Path, number: int) -> Path:
+    return run_dir / EVALUATED_DIR / f"{number:06d}{_SUFFIX}"
+
+
+def _files(run_dir: Path) -> dict[int, Path]:
+    found = (run_dir / EVALUATED_DIR).glob(f"*{_SUFFIX}")
+    return {int(path.stem): path for path in found if path.stem.isdecimal()}
