@@ -52,8 +52,9 @@ RAY_ROOMS = {
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
-    "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime", "training",
-    "evaluation.plan", "evaluation.rating", "evaluation.ratings", "evaluation.snapshots",
+    "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime",
+    "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
+    "evaluation.snapshots",
 }  # fmt: skip
 
 
