@@ -48,11 +48,10 @@ def strength_charts(run: Run) -> list[Chart]:
                 "an expected score of 64%, 400 more 91%. Bars: 95% intervals; one without a cap "
                 "is open.",
                 _by_finishing(rated),
-                unit="Elo",
             )
         )
     for number, opponent in enumerate(_opponents(run.evaluations)):
-        matches = [match for match in run.evaluations if match.opponent == opponent]
+        matches = [match for match in run.evaluations if match.kind == opponent]
         charts.append(
             Chart(
                 f"score-{number}",
@@ -273,5 +272,5 @@ def _opponents(evaluations: Sequence[Evaluation]) -> list[str]:
     """The opponents that were met most often, so that a curve can be drawn, at most so many."""
     met: dict[str, int] = {}
     for evaluation in evaluations:
-        met[evaluation.opponent] = met.get(evaluation.opponent, 0) + 1
+        met[evaluation.kind] = met.get(evaluation.kind, 0) + 1
     return sorted(met, key=lambda name: -met[name])[:MAX_OPPONENTS]

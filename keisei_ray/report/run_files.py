@@ -7,6 +7,7 @@ still growing.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_scor
 """What is drawn of `diagnostics.jsonl`."""
 FINISHING: Final = "+mate1"
 """Ends the name of a player that plays mate in one wherever there is one."""
+EARLIER: Final = "earlier weights"
+"""Stands for all weights of this run as opponents."""
+_OWN_WEIGHTS: Final = re.compile(r"v\d+(\+mate1)?")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Evaluation:
     """Lower end of the 95% interval; NaN where unknown."""
     score_high: float
     """Upper end."""
+
+    @property
+    def kind(self) -> str:
+        """Whom it was against: the opponent's name, one name for all earlier weights."""
+        return EARLIER if _OWN_WEIGHTS.fullmatch(self.opponent) else self.opponent
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,12 @@ def newest_matches(run: Run) -> list[Evaluation]:
     """
     newest: dict[tuple[str, bool], Evaluation] = {}
     for match in run.evaluations:
-        newest[match.opponent, match.finishing] = match
+        newest[match.kind, match.finishing] = match
     first = {"random": 0, "greedy": 1}
     return sorted(
         newest.values(),
         key=lambda match: (
-            first.get(match.opponent, 2), -match.timestep, match.opponent, match.finishing
+            first.get(match.kind, 2), -match.timestep, match.kind, match.finishing
         ),
     )  # fmt: skip
 
@@ -142,9 +142,9 @@ def _strength(run: Run) -> list[str]:
     if not matches:
         return ["How strong it is is not known: no match against an opponent is on record."]
     sentences = []
-    for opponent in list(dict.fromkeys(match.opponent for match in matches))[:MAX_OPPONENTS]:
-        results = [_result(match) for match in matches if match.opponent == opponent]
-        sentences.append(f"Against {opponent} it scored {'; '.join(results)}.")
+    for kind in list(dict.fromkeys(match.kind for match in matches))[:MAX_OPPONENTS]:
+        results = [_result(match) for match in matches if match.kind == kind]
+        sentences.append(f"Against {kind} it scored {'; '.join(results)}.")
     for rating in newest_ratings(run)[:1]:
         sentences.append(
             f"On the rating scale on which a player of random moves stands at 0, {rating.name} "

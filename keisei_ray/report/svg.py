@@ -253,7 +253,9 @@ def _curve(line: Line, frame: Frame, scale: Scale, series: int) -> str:
     if line.has_intervals:
         for i, x in enumerate(curve.x):
             if math.isfinite(curve.mean[i]):
-                parts.append(_interval(curve, i, x_position(frame, float(x)), scale, series))
+                # Intervals of several curves at one timestep stand side by side.
+                beside = x_position(frame, float(x)) + 4 * series
+                parts.append(_interval(curve, i, beside, scale, series))
     parts.append(f'<path class="line line{series}" d="{_path(points)}"/>')
     if len(points) <= MAX_DOTTED or line.has_intervals:
         parts += [_dot(series, x, y) for x, y in points]

@@ -133,6 +133,23 @@ def test_shares_of_results_and_reasons_are_those_of_the_games(run_dir: Path) -> 
     assert f"ply cap {capped} ({capped / 12:.1%})" in " ".join(page.text.split())
 
 
+def test_shares_are_of_what_each_update_added(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", updates=0)
+    counts = [(0, 0, 0), (1, 0, 0), (1, 3, 0), (1, 3, 0), (2, 3, 1)]
+    write_lines(
+        run_dir / "metrics.jsonl",
+        [
+            record(i, black_wins=black, white_wins=white, draws=draws, truncated=0)
+            for i, (black, white, draws) in enumerate(counts, start=1)
+        ],
+    )
+    page = page_of(run_dir)
+    assert page.series("results", "black wins")["y"] == [None, 1, 0, None, 0.5]
+    assert page.series("results", "white wins")["y"] == [None, 0, 1, None, 0]
+    assert page.series("results", "draws")["y"] == [None, 0, 0, None, 0.5]
+    assert "draws 1 (16.7%)" in " ".join(page.text.split())
+
+
 def test_every_chart_tells_what_its_metrics_mean(run_dir: Path) -> None:
     text = page_of(run_dir).text
     for metric in METRICS:
@@ -218,6 +235,8 @@ def test_matches_and_ratings_are_shown_with_their_intervals(run_dir: Path) -> No
         evaluation(5000, "random", 0.6),
         evaluation(20000, "random", 0.75, truncated=3),
         evaluation(20000, "greedy", 0.1, finishing=True),
+        evaluation(10000, "v5", 0.4),
+        evaluation(20000, "v10", 0.7),
     ]
     write_lines(run_dir / "evaluations.jsonl", matches)
     players = [rating("random", 0.0, None), rating("v5", 70.0, 5000), rating("v20", 190.0, 20000)]
@@ -229,7 +248,8 @@ def test_matches_and_ratings_are_shown_with_their_intervals(run_dir: Path) -> No
         "name": "bare policy", "x": [5000, 20000], "y": [0.6, 0.75],
         "low": [0.52, 0.67], "high": [0.68, 0.83],
     }  # fmt: skip
-    assert page.series("score-1", "with mate-in-one finishing")["y"] == [0.1]
+    assert page.series("score-1", "bare policy")["y"] == [0.4, 0.7]  # All earlier weights.
+    assert page.series("score-2", "with mate-in-one finishing")["y"] == [0.1]
     assert page.series("elo", "bare policy") == {
         "name": "bare policy", "x": [5000, 20000], "y": [70, 190],
         "low": [10, 130], "high": [130, None],
@@ -269,11 +289,13 @@ def test_damaged_lines_are_left_out_and_counted(run_dir: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     lines[3:3] = [b"\xff\xfe\n", b"[1]\n", b"{}\n", lines[1]]
     file.write_bytes(b"".join(lines))
-    write_lines(run_dir / "evaluations.jsonl", [{"timestep": 1}, evaluation(1, "random", 0.5)])
+    good = evaluation(1, "random", 0.5)
+    bad = [{"timestep": 1}, good | {"wins": None}, good | {"score": None}, good | {"games": "x"}]
+    write_lines(run_dir / "evaluations.jsonl", [*bad, good])
     (run_dir / "ratings.json").write_text('{"players": [')
     page = page_of(run_dir)
     assert len(page.series("entropy", "entropy")["x"]) == 20
-    assert "metrics.jsonl: 4; evaluations.jsonl: 1; ratings.json: 1" in page.text
+    assert "metrics.jsonl: 4; evaluations.jsonl: 4; ratings.json: 1" in page.text
 
 
 def test_values_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
