@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 COMMANDS = ("train", "evaluate", "report", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
+PLAYERS = "random|greedy|checkpoint:PATH|usi:COMMAND"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
 
 
@@ -86,18 +87,26 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from keisei_ray.evaluation.command import evaluate
+    from keisei_ray.evaluation.command import EvaluateOptions, evaluate
+    from keisei_ray.evaluation.sprt import Hypotheses
 
     _check_json(options.json)
     result = evaluate(
-        checkpoint=Path(options.checkpoint),
-        opponent=options.opponent,
-        num_games=options.games,
-        seed=options.seed,
-        console=Console(),
-        temperature=options.temperature,
+        EvaluateOptions(
+            player=options.player or f"checkpoint:{options.checkpoint}",
+            opponent=options.opponent,
+            num_games=options.games,
+            seed=options.seed,
+            temperature=options.temperature,
+            finish_mates=options.finish_mates,
+            sprt=Hypotheses.parse(options.sprt) if options.sprt else None,
+            records=Path(options.records) if options.records else None,
+        ),
+        Console(),
     )
     _write_json(options.json, result)
+    if result["error"]:
+        raise UserError(result["error"])
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
 
 
@@ -217,11 +226,34 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint's strength")
-    evaluate.add_argument("--checkpoint", required=True, metavar="PATH")
+    player = evaluate.add_mutually_exclusive_group(required=True)
+    player.add_argument("--checkpoint", metavar="PATH", help="the network to measure")
+    player.add_argument("--player", metavar=PLAYERS, help="or anybody else")
     evaluate.add_argument(
-        "--opponent", required=True, metavar="random|greedy|checkpoint:PATH|usi:COMMAND"
+        "--opponent",
+        required=True,
+        metavar=PLAYERS,
+        help="checkpoint:PATH+mate1 plays every mate in one; usi:COMMAND is a USI engine, e.g. "
+        "'usi:fairy-stockfish?nodes=1000&Skill Level=-20'; of nodes, byoyomi-ms, timeout-s and "
+        "processes any may be given, other keys are the engine's options",
     )
     evaluate.add_argument("--games", type=_positive, default=100, metavar="N")
+    evaluate.add_argument(
+        "--finish-mates",
+        nargs="?",
+        const="yes",
+        default="no",
+        choices=["no", "yes", "both"],
+        help="the network plays every mate in one; both: a match without and one with",
+    )
+    evaluate.add_argument(
+        "--sprt",
+        metavar="ELO0,ELO1",
+        help="stop when the match tells these Elo differences apart (5%% error each way)",
+    )
+    evaluate.add_argument(
+        "--records", metavar="DIR", help="save each finished game as KIF, CSA and USI"
+    )
     evaluate.add_argument("--seed", type=_seed, default=1, metavar="S")
     evaluate.add_argument(
         "--temperature",

@@ -1,191 +1,193 @@
-"""`evaluate` as a person calls it: a checkpoint, an opponent, a match, a table and a record."""
+"""`evaluate` as a person calls it: two players, a match, a table and a record."""
 
-import math
+import contextlib
+import signal
+import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
-from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
-from keisei_ray.evaluation.rating import CONFIDENCE, Interval, elo_interval, score_interval
+from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.evaluation.game_files import GameFiles
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
+from keisei_ray.evaluation.opponents import Player, parse_opponent
+from keisei_ray.evaluation.sprt import Hypotheses, Sprt
+from keisei_ray.evaluation.summary import result_table, summarize
+
+Finishing = Literal["no", "yes", "both"]
+"""Whether the player plays every mate in one it has; both: one match without and one with."""
 
 
-def evaluate(
-    *,
-    checkpoint: Path,
-    opponent: str,
-    num_games: int,
-    seed: int,
-    console: Console,
-    temperature: float = 0.0,
-) -> dict[str, Any]:
-    """Plays a match and shows what it says of the checkpoint's strength.
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `evaluate` is asked for."""
 
-    An interrupt ends the match; the games that were finished are reported. Among those short
-    games are over-represented, so such a score is a hint only.
+    player: str
+    """Who is measured, see `opponents.parse_opponent`."""
+    opponent: str
+    """Against whom; likewise."""
+    num_games: int = 100
+    """Even, half of them with each colour; the most, if a test may stop the match."""
+    seed: int = 1
+    """Of openings and random choices; the same seed plays the same match."""
+    temperature: float = 0.0
+    """See `opponents.checkpoint_player`; for both players."""
+    finish_mates: Finishing = "no"
+    """Of the player; the opponent's spec says its own."""
+    sprt: Hypotheses | None = None
+    """Stops the match as soon as it tells these two Elo differences apart."""
+    records: Path | None = None
+    """Where each finished game is saved."""
+
+
+def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
+    """Plays a match, or one bare and one finishing, and shows what it says of the player.
+
+    SIGINT and SIGTERM, an engine that cannot be kept alive and a full disk end a match; the games
+    that were finished are reported. Among those short games are over-represented, so such a
+    score is a hint only.
 
     Args:
-        checkpoint: a run, its `checkpoints` or one checkpoint; of several, the newest intact.
-        opponent: see `opponents.parse_opponent`.
-        num_games: even, half of them with each colour.
-        seed: of openings and random choices; the same seed plays the same match.
+        options: what to play.
         console: where progress and result are drawn.
-        temperature: see `opponents.checkpoint_player`; for both players.
 
     Returns:
-        The result, JSON-serializable; see `summarize`.
+        The result, JSON-serializable, see `summary.summarize`; under "interrupted" whether a
+        signal ended it, under "error" what else did, or None. Of two matches {"bare": ...,
+        "finishing": ..., "interrupted": ..., "error": ...}.
 
     Raises:
-        ConfigError: an odd number of games.
+        ConfigError: an odd number of games, or a directory that records cannot be written to.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
-        OpponentError: the opponent is unknown or not available.
+        OpponentError: a player is unknown or not available.
     """
-    if num_games < 2 or num_games % 2:
+    if options.num_games < 2 or options.num_games % 2:
         raise ConfigError(
-            f"--games {num_games}: expected an even number, since every opening is played from "
-            f"both colours. Use {num_games + 1}."
+            f"--games {options.num_games}: expected an even number, since every opening is "
+            f"played from both colours. Use {options.num_games + 1}."
         )
     # Games run in lockstep and nets are small: more threads wait for each other.
     torch.set_num_threads(1)
-    settings = MatchSettings(num_games=num_games, seed=seed)
-    player = checkpoint_player(checkpoint, temperature=temperature)
-    with parse_opponent(opponent, temperature=temperature) as other:
-        players = (player, other)
-        started = time.perf_counter()
-        games, interrupted = _play(players, settings, console)
-    result = summarize(players, settings, games, wall_time_s=time.perf_counter() - started) | {
-        "temperature": temperature,
-        "interrupted": interrupted,
-    }
-    console.print(result_table(result))
-    return result
+    if options.finish_mates != "both":
+        result = _evaluate(options, options.finish_mates == "yes", options.records, console)
+        console.print(result_table(result))
+        return result
+    results: dict[str, dict[str, Any]] = {}
+    for name, finishes in (("bare", False), ("finishing", True)):
+        records = options.records / name if options.records else None
+        results[name] = _evaluate(options, finishes, records, console)
+        if results[name]["interrupted"] or results[name]["error"]:
+            break
+    console.print(result_table(*results.values()))
+    last = list(results.values())[-1]
+    return {**results, "interrupted": last["interrupted"], "error": last["error"]}
 
 
-def summarize(
-    players: tuple[Player, Player],
-    settings: MatchSettings,
-    games: Sequence[PlayedGame],
-    *,
-    wall_time_s: float,
+def _evaluate(
+    options: EvaluateOptions, finishes: bool, records: Path | None, console: Console
 ) -> dict[str, Any]:
-    """A match as JSON-serializable values, seen by the first player.
-
-    Scores and counts cover all finished games; `score`, its interval and the Elo difference
-    cover the pairs of which both games are finished, which is all of them after a whole match.
-    They are None where there is no such pair, and an Elo bound is None where it is infinite.
-    """
-    units = pair_scores(games)
-    score = score_interval(units) if units else None
-    ordered = sorted(games, key=lambda game: game.index)
-    return {
-        "player": {"name": players[0].name, **players[0].identity},
-        "opponent": {"name": players[1].name, **players[1].identity},
-        "seed": settings.seed,
-        "max_plies": settings.max_plies,
-        "random_opening_plies": settings.random_opening_plies,
-        "games_scheduled": settings.num_games,
-        "games_finished": len(games),
-        "pairs_finished": len(units),
-        "confidence": CONFIDENCE,
-        "score": _bounds(score),
-        "elo": _bounds(elo_interval(score) if score else None),
-        "total": _counts(ordered),
-        "as_black": _counts([game for game in ordered if game.is_black]),
-        "as_white": _counts([game for game in ordered if not game.is_black]),
-        "reasons": dict(sorted(Counter(game.reason for game in games).items())),
-        "mean_plies": sum(game.plies for game in games) / len(games) if games else None,
-        "plies_per_s": sum(game.plies - game.opening_plies for game in games) / wall_time_s,
-        "wall_time_s": wall_time_s,
+    """One match and its result."""
+    settings = MatchSettings(num_games=options.num_games, seed=options.seed)
+    test = Sprt(options.sprt) if options.sprt else None
+    with (
+        parse_opponent(
+            options.player, temperature=options.temperature, finish_mates=finishes
+        ) as player,
+        parse_opponent(options.opponent, temperature=options.temperature) as opponent,
+    ):
+        players = (player, opponent)
+        files = GameFiles(records, player.name, opponent.name, options.seed) if records else None
+        started = time.perf_counter()
+        played = _play(players, settings, test, files, console)
+        wall_time_s = time.perf_counter() - started
+    return summarize(players, settings, played.games, wall_time_s=wall_time_s) | {
+        "temperature": options.temperature,
+        "sprt": test.describe() if test else None,
+        "interrupted": played.interrupted,
+        "error": played.error,
     }
 
 
-def result_table(result: dict[str, Any]) -> Table:
-    """What `summarize` returned (with `interrupted`), for people."""
-    player, opponent = result["player"], result["opponent"]
-    table = Table(title=f"{player['name']} against {opponent['name']}", show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    if result.get("interrupted"):
-        table.add_row(
-            "interrupted",
-            f"{result['games_finished']} of {result['games_scheduled']} games finished, short "
-            "ones first: a hint, not a measurement",
-        )
-    if result["score"]:
-        low, center, high = (f"{100 * x:.1f}%" for x in result["score"].values())
-        table.add_row("score", f"{center}  ({low} to {high}, 95% interval)")
-        elo_low, elo, elo_high = (_elo_text(x) for x in result["elo"].values())
-        table.add_row("Elo difference", f"{elo}  ({elo_low} to {elo_high})")
-    for title, key in (("all games", "total"), ("as Black", "as_black"), ("as White", "as_white")):
-        table.add_row(title, _counts_text(result[key]))
-    if result["mean_plies"] is not None:
-        table.add_row("mean length", f"{result['mean_plies']:.1f} plies")
-    table.add_row("speed", f"{result['plies_per_s']:,.0f} plies/s")
-    for title, who in (("weights", player), ("opponent's", opponent)):
-        if "weights_digest" in who:
-            table.add_row(title, f"version {who['weights_version']}, {who['weights_digest'][:16]}")
-    table.add_row("conditions", _conditions_text(result))
-    return table
+@dataclass
+class _Played:
+    """The finished games, and what cut the match short."""
+
+    games: list[PlayedGame] = field(default_factory=list)
+    interrupted: bool = False
+    error: str | None = None
 
 
 def _play(
-    players: tuple[Player, Player], settings: MatchSettings, console: Console
-) -> tuple[list[PlayedGame], bool]:
-    """The finished games, and whether an interrupt cut the match short."""
-    games: list[PlayedGame] = []
+    players: tuple[Player, Player],
+    settings: MatchSettings,
+    test: Sprt | None,
+    files: GameFiles | None,
+    console: Console,
+) -> _Played:
+    """Plays until the schedule, the test, a signal or an error ends the match."""
+    played = _Played()
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     try:
-        with bar:
+        with bar, _stoppable() as stop:
             task = bar.add_task("games", total=settings.num_games)
-            for game in play_match(players, settings):
-                games.append(game)
+            for game in stop.interrupt(play_match(players, settings)):
+                played.games.append(game)
                 bar.advance(task)
+                if files:
+                    files.save(game)
+                if test:
+                    test.add(game)
+                    if test.accepted:
+                        break
     except KeyboardInterrupt:
-        return games, True
-    return games, False
+        played.interrupted = True
+    except UserError as error:
+        played.error = str(error)
+    return played
 
 
-def _bounds(interval: Interval | None) -> dict[str, float | None] | None:
-    if interval is None:
-        return None
-    return {
-        name: value if math.isfinite(value) else None for name, value in interval._asdict().items()
-    }
+class _Stop:
+    """A signal handler that interrupts the play, and waits while a finished game is dealt with."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._is_playing = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self._is_set = True
+        if self._is_playing:
+            raise KeyboardInterrupt
+
+    def interrupt(self, match: Iterator[PlayedGame]) -> Iterator[PlayedGame]:
+        """The match's games; raises KeyboardInterrupt when a signal has come."""
+        while True:
+            self._is_playing = True
+            if self._is_set:
+                raise KeyboardInterrupt
+            game = next(match, None)
+            self._is_playing = False
+            if game is None:
+                return
+            yield game
 
 
-def _counts(games: Sequence[PlayedGame]) -> dict[str, Any]:
-    """Score and results of some games; None where there are none."""
-    outcomes = Counter(game.outcome for game in games)
-    return {
-        "games": len(games),
-        "score": sum(game.score for game in games) / len(games) if games else None,
-        "wins": outcomes["win"],
-        "draws": outcomes["draw"],
-        "losses": outcomes["loss"],
-        "truncated": outcomes["truncated"],
-    }
-
-
-def _counts_text(counts: dict[str, Any]) -> str:
-    score = "-" if counts["score"] is None else f"{100 * counts['score']:.1f}%"
-    cut = f", {counts['truncated']} cut by the ply cap" if counts["truncated"] else ""
-    return f"{score}  {counts['wins']}-{counts['draws']}-{counts['losses']} (won-drawn-lost){cut}"
-
-
-def _elo_text(elo: float | None) -> str:
-    return "off the scale" if elo is None else f"{elo:+.0f}"
-
-
-def _conditions_text(result: dict[str, Any]) -> str:
-    return (
-        f"seed {result['seed']}, 0-{result['random_opening_plies']} random opening plies, cap "
-        f"{result['max_plies']} plies (counts half), temperature {result['temperature']:g}"
-    )
+@contextlib.contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM stop the match; the former handlers come back afterwards."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Only the main thread may set handlers.
+        return
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

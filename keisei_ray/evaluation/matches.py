@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from keisei_ray.evaluation.opponents import Player
-from keisei_ray.rollout import GameEndReason
+from keisei_ray.rollout import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, open_game
 from keisei_ray.shogi.games import GameEnd, Games
 
@@ -56,6 +56,15 @@ class PlayedGame:
     """Random plies at the start."""
     moves: str
     """All plies as USI, space separated."""
+    start_sfen: str = ""
+    """Where it began, before the opening; empty for the standard position."""
+
+    @property
+    def result(self) -> GameResult:
+        """Who won, absolutely."""
+        if self.outcome in ("draw", "truncated"):
+            return "draw" if self.outcome == "draw" else "truncated"
+        return "black_win" if self.is_black == (self.outcome == "win") else "white_win"
 
     @property
     def score(self) -> float:

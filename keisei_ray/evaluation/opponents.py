@@ -78,6 +78,8 @@ def parse_opponent(spec: str, *, temperature: float = 0.0, finish_mates: bool = 
         CheckpointError: its checkpoint is missing, damaged, or not what it says it is.
     """
     kind, _, argument = spec.partition(":")
+    if finish_mates and kind != "checkpoint":
+        raise OpponentError(f"player {spec!r}: only a network can be made to finish mates.")
     if spec == "random":
         return Player("random", choose_random)
     if spec == "greedy":

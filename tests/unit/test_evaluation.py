@@ -324,11 +324,9 @@ def test_directory_without_a_checkpoint_is_refused(tmp_path: Path, inside: str) 
 
 def run_evaluate(saved_run: Path, **arguments: object) -> tuple[dict[str, object], str]:
     screen = io.StringIO()
-    settings = {"checkpoint": saved_run, "opponent": "random", "num_games": 4, "seed": 1}
-    result = command.evaluate(
-        **(settings | arguments),  # type: ignore[arg-type]
-        console=Console(file=screen, width=100),
-    )
+    settings = {"player": f"checkpoint:{saved_run}", "opponent": "random", "num_games": 4}
+    options = command.EvaluateOptions(**(settings | arguments))  # type: ignore[arg-type]
+    result = command.evaluate(options, Console(file=screen, width=100))
     return result, screen.getvalue()
 
 

@@ -1,0 +1,66 @@
+"""The games of a match as files that other shogi programs read.
+
+`game-000012.kif`, `.csa` and `.usi` in one directory, written whole as each game ends.
+"""
+
+import os
+from pathlib import Path
+
+from keisei_ray.errors import ConfigError
+from keisei_ray.evaluation.matches import PlayedGame
+from keisei_ray.files import write_atomically
+from keisei_ray.shogi.records import Heading, to_csa, to_kif, to_usi
+
+FORMATS = ("kif", "csa", "usi")
+
+
+class GameFiles:
+    """Writes a match's games into a directory."""
+
+    def __init__(self, directory: Path, first: str, second: str, seed: int) -> None:
+        """Makes the directory if it is not there.
+
+        Args:
+            directory: with no games of another match in it.
+            first: name of the match's first player.
+            second: name of the other.
+            seed: of the match.
+
+        Raises:
+            ConfigError: not a directory that can be written, or it holds games already.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--records {directory}: cannot be made: {error.strerror}. Choose another."
+            ) from error
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise ConfigError(f"--records {directory}: cannot be written. Choose another.")
+        if any(directory.glob("game-*")):
+            raise ConfigError(f"--records {directory}: holds games already. Choose another.")
+        self._directory = directory
+        self._names = (first, second)
+        self._seed = seed
+
+    def save(self, game: PlayedGame) -> None:
+        """Writes a game in every format, each file in one step.
+
+        Raises:
+            ConfigError: the disk is full or the directory has gone.
+        """
+        black, white = self._names if game.is_black else self._names[::-1]
+        heading = Heading(
+            event=f"game {game.index} of a match with seed {self._seed}",
+            black=black,
+            white=white,
+            comment=f"{game.opening_plies} random opening plies (pair {game.pair})\n"
+            f"{game.result} by {game.reason}",
+        )
+        texts = (to_kif(game, heading), to_csa(game, heading), to_usi(game))
+        for suffix, text in zip(FORMATS, texts, strict=True):
+            file = self._directory / f"game-{game.index:06d}.{suffix}"
+            try:
+                write_atomically(file, f"{text.rstrip()}\n".encode())
+            except OSError as error:
+                raise ConfigError(f"--records {file}: not written: {error.strerror}.") from error

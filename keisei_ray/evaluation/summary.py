@@ -1,0 +1,141 @@
+"""What a match says: as values for a file, and as a table for people."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
+from keisei_ray.evaluation.opponents import Player
+from keisei_ray.evaluation.rating import CONFIDENCE, Interval, elo_interval, score_interval
+
+
+def summarize(
+    players: tuple[Player, Player],
+    settings: MatchSettings,
+    games: Sequence[PlayedGame],
+    *,
+    wall_time_s: float,
+) -> dict[str, Any]:
+    """A match as JSON-serializable values, seen by the first player.
+
+    Scores and counts cover all finished games; `score`, its interval and the Elo difference
+    cover the pairs of which both games are finished, which is all of them after a whole match.
+    They are None where there is no such pair, and an Elo bound is None where it is infinite.
+    """
+    units = pair_scores(games)
+    score = score_interval(units) if units else None
+    ordered = sorted(games, key=lambda game: game.index)
+    return {
+        "player": {"name": players[0].name, **players[0].identity},
+        "opponent": {"name": players[1].name, **players[1].identity},
+        "seed": settings.seed,
+        "max_plies": settings.max_plies,
+        "random_opening_plies": settings.random_opening_plies,
+        "games_scheduled": settings.num_games,
+        "games_finished": len(games),
+        "pairs_finished": len(units),
+        "confidence": CONFIDENCE,
+        "score": _bounds(score),
+        "elo": _bounds(elo_interval(score) if score else None),
+        "total": _counts(ordered),
+        "as_black": _counts([game for game in ordered if game.is_black]),
+        "as_white": _counts([game for game in ordered if not game.is_black]),
+        "reasons": dict(sorted(Counter(game.reason for game in games).items())),
+        "mean_plies": sum(game.plies for game in games) / len(games) if games else None,
+        "plies_per_s": sum(game.plies - game.opening_plies for game in games) / wall_time_s,
+        "wall_time_s": wall_time_s,
+    }
+
+
+def result_table(*results: dict[str, Any]) -> Table:
+    """Matches against one opponent side by side, as `command.evaluate` describes them."""
+    title = f"{results[0]['player']['name']} against {results[0]['opponent']['name']}"
+    table = Table(title=title, show_header=len(results) > 1)
+    table.add_column(style="bold", no_wrap=True)
+    for result in results:
+        table.add_column(result["player"]["name"])
+    columns = [_rows(result) for result in results]
+    for row in dict.fromkeys(key for column in columns for key in column):
+        table.add_row(row, *(column.get(row, "") for column in columns))
+    return table
+
+
+def _rows(result: dict[str, Any]) -> dict[str, str]:
+    """One match as titled lines."""
+    rows = {}
+    if result["interrupted"] or result["error"]:
+        rows["interrupted"] = (
+            f"{result['games_finished']} of {result['games_scheduled']} games finished, short "
+            "ones first: a hint, not a measurement"
+        )
+    if result["score"]:
+        low, center, high = (f"{100 * x:.1f}%" for x in result["score"].values())
+        rows["score"] = f"{center}  ({low} to {high}, 95% interval)"
+        elo_low, elo, elo_high = (_elo_text(x) for x in result["elo"].values())
+        rows["Elo difference"] = f"{elo}  ({elo_low} to {elo_high})"
+    if result["sprt"]:
+        rows["SPRT"] = _sprt_text(result["sprt"])
+    for title, key in (("all games", "total"), ("as Black", "as_black"), ("as White", "as_white")):
+        rows[title] = _counts_text(result[key])
+    rows["ended by"] = ", ".join(f"{name} {count}" for name, count in result["reasons"].items())
+    if result["mean_plies"] is not None:
+        rows["mean length"] = f"{result['mean_plies']:.1f} plies"
+    rows["speed"] = f"{result['plies_per_s']:,.0f} plies/s"
+    for title, who in (("weights", result["player"]), ("opponent's", result["opponent"])):
+        if "weights_digest" in who:
+            rows[title] = f"version {who['weights_version']}, {who['weights_digest'][:16]}"
+    for who in (result["player"], result["opponent"]):
+        if "engine" in who:
+            rows["engine"] = who["engine"]
+    rows["conditions"] = _conditions_text(result)
+    return rows
+
+
+def _bounds(interval: Interval | None) -> dict[str, float | None] | None:
+    if interval is None:
+        return None
+    return {
+        name: value if math.isfinite(value) else None for name, value in interval._asdict().items()
+    }
+
+
+def _counts(games: Sequence[PlayedGame]) -> dict[str, Any]:
+    """Score and results of some games; None where there are none."""
+    outcomes = Counter(game.outcome for game in games)
+    return {
+        "games": len(games),
+        "score": sum(game.score for game in games) / len(games) if games else None,
+        "wins": outcomes["win"],
+        "draws": outcomes["draw"],
+        "losses": outcomes["loss"],
+        "truncated": outcomes["truncated"],
+    }
+
+
+def _counts_text(counts: dict[str, Any]) -> str:
+    score = "-" if counts["score"] is None else f"{100 * counts['score']:.1f}%"
+    cut = f", {counts['truncated']} cut by the ply cap" if counts["truncated"] else ""
+    return f"{score}  {counts['wins']}-{counts['draws']}-{counts['losses']} (won-drawn-lost){cut}"
+
+
+def _elo_text(elo: float | None) -> str:
+    return "off the scale" if elo is None else f"{elo:+.0f}"
+
+
+def _sprt_text(sprt: dict[str, Any]) -> str:
+    verdict = f"accepts {sprt[sprt['accepted']]:g} Elo" if sprt["accepted"] else "undecided"
+    return (
+        f"{verdict}  (LLR {sprt['llr']:+.2f} of {sprt['lower']:.2f} to "
+        f"{sprt['upper']:.2f} for {sprt['elo0']:g} against {sprt['elo1']:g} Elo, "
+        f"{sprt['pairs']} pairs)"
+    )
+
+
+def _conditions_text(result: dict[str, Any]) -> str:
+    return (
+        f"seed {result['seed']}, 0-{result['random_opening_plies']} random opening plies, cap "
+        f"{result['max_plies']} plies (counts half), temperature {result['temperature']:g}"
+    )
