@@ -21,6 +21,7 @@ import ray
 
 from keisei_ray.config import Config
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
 PackedArray = npt.NDArray[np.uint8]
@@ -53,15 +54,17 @@ class SelfPlayShell:
         self._self_play = SelfPlay(config, actor_id, incarnation)
         return _process_info("cpu", 0)
 
-    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
-        """T plies in each game with these weights.
+    def collect(
+        self, weights: PackedArray, offer: Offer = SELF_PLAY, *opponents: PackedArray
+    ) -> tuple[CollectReport, PackedArray]:
+        """T plies in each game with these weights, new games by `offer` with `opponents`.
 
         Blocks for the whole rollout. The caller owns both results: the report (small) and the
         packed rollout, which it may forward unopened. If this process dies the call fails with
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        return self._self_play.collect()
+        return self._self_play.collect(offer, opponents)
 
 
 class LearnerShell:

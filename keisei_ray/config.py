@@ -90,6 +90,40 @@ class SelfPlayConfig(Section):
     """SFENs of which each game draws its start; empty: the standard position."""
 
 
+class PoolConfig(Section):
+    """The opponent pool: who else than itself the learner plays in self-play."""
+
+    share: Fraction = 0.0
+    """Share of new games that the learner plays against a member of the pool; 0: pure self-play."""
+    members: tuple[str, ...] = ()
+    """Members that are there from the start and stay: `greedy`, `random` or `usi:COMMAND`."""
+    snapshot_interval_timesteps: PositiveInt | None = 200_000
+    """The newest weights join whenever the timestep crosses a multiple of this; null: never."""
+    max_snapshots: PositiveInt = 8
+    """Snapshots in the pool; a further one takes the place of the one that the learner beats most
+    surely."""
+    networks_per_actor: PositiveInt = 2
+    """Snapshots that an actor plays against at a time, and the most it holds."""
+    pfsp: Literal["hard", "even"] = "hard"
+    """What draws an opponent, x being the learner's score against it. hard: 1 - x, those that beat
+    the learner. even: x (1 - x), those of its own strength."""
+    pfsp_power: NonNegativeFloat = 2.0
+    """Exponent of that weight; 0: all alike."""
+    scripted_share: Fraction | None = None
+    """Share of the pool's games that `members` take, once there are snapshots; null: no fixed
+    share, all are weighted together."""
+
+    @field_validator("members")
+    @classmethod
+    def _check_members(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        for name in members:
+            if name not in ("greedy", "random") and not (name[:4] == "usi:" and name[4:].strip()):
+                raise ValueError(f"{name!r} is no member. Use greedy, random or usi:COMMAND")
+        if len(set(members)) < len(members):
+            raise ValueError("a member is named twice. Name each once")
+        return members
+
+
 class ModelConfig(Section):
     """The network: a residual tower with a spatial policy head and a value head."""
 
@@ -276,6 +310,8 @@ class Config(Section):
     """One training run as a whole."""
     self_play: SelfPlayConfig = SelfPlayConfig()
     """How games are played and cut into rollouts."""
+    pool: PoolConfig = PoolConfig()
+    """Who else than itself the learner plays."""
     model: ModelConfig = ModelConfig()
     """The network."""
     learner: LearnerConfig = LearnerConfig()
@@ -347,6 +383,12 @@ class Config(Section):
                     "schedule.mode = lockstep has no lag. Leave it out, or use mode overlap."
                 )
         self._check_minibatches(learner)
+        pool = self.pool
+        if pool.share > 0 and not pool.members and pool.snapshot_interval_timesteps is None:
+            raise ValueError(
+                f"pool.share = {pool.share} but nobody can be in the pool. Name pool.members or "
+                "set pool.snapshot_interval_timesteps."
+            )
         checkpoint = self.checkpoint
         keep = checkpoint.keep_every_timesteps
         if keep is not None and keep < checkpoint.interval_timesteps:
@@ -454,7 +496,8 @@ class Config(Section):
             rows = min(rows, threads * self.learner.micro_batch)
         activations = rows * 81 * model.width * 4 * (4 * model.depth + 4)
         in_flight = max(play.num_actors, rollouts * (self.effective_max_lag + 1))
-        actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + 4 * parameters)
+        networks = 1 + (self.pool.networks_per_actor if self.pool.share > 0 else 0)
+        actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + networks * 4 * parameters)
         learner = ACTOR_PROCESS_BYTES + 4 * parameters * copies + rollouts * rollout_bytes
         is_evaluated = self.evaluation.interval_timesteps is not None
         evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * 4 * parameters)

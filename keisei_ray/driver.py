@@ -23,10 +23,11 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from keisei_ray import checkpoint, metrics
+from keisei_ray import checkpoint
 from keisei_ray.actors import Ref, remote_cause
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
+from keisei_ray.diagnostics import diagnose, update_metrics
 from keisei_ray.errors import CheckpointError, KeiseiError, UserError
 from keisei_ray.evaluation_link import EvaluationLink
 from keisei_ray.events import (
@@ -38,6 +39,7 @@ from keisei_ray.events import (
     Notice,
     RolloutArrived,
     RolloutRejected,
+    UpdateDiagnosed,
     UpdateFinished,
 )
 from keisei_ray.fleet import Fleet, Member
@@ -49,6 +51,7 @@ from keisei_ray.learner_link import (
     StopRequested,
     rejected_rollouts,
 )
+from keisei_ray.pool_link import PoolLink
 from keisei_ray.progress import Interval, Progress
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
@@ -123,6 +126,7 @@ class Driver:
             config, bus, num_cpus=learner_cpus(cluster), should_stop=should_stop, clock=clock
         )
         self._evaluation = EvaluationLink(config, bus, run_dir, self.progress, clock=clock)
+        self.pool = PoolLink(config, bus, run_dir, resume)
         self._checkpoint_due = Interval(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
         )
@@ -188,6 +192,7 @@ class Driver:
         progress = self.progress
         files: dict[str, bytes] = dict(ray.get(self._learner.published.state))
         files[PROGRESS_FILE] = progress.to_json().encode()
+        files |= self.pool.files()
         files[CONFIG_FILE] = self.config.model_dump_json(indent=2).encode()
         info: dict[str, str | int | float | bool | None] = {
             "weights_version": progress.weights_version,
@@ -199,6 +204,7 @@ class Driver:
         self.last_checkpoint = path
         keep = self.config.checkpoint
         checkpoint.prune(self.checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
+        self.pool.prune(self.checkpoints_dir)
         self.bus.publish(CheckpointSaved(path=str(path), timestep=progress.timestep))
 
     # ---- what the loop starts ----
@@ -217,7 +223,10 @@ class Driver:
             if member is None:
                 return
             newest = self._learner.published
-            report, rollout = member.handle.collect.options(num_returns=2).remote(newest.weights)
+            offer, opponents = self.pool.offer(member.actor_id, member.incarnation)
+            report, rollout = member.handle.collect.options(num_returns=2).remote(
+                newest.weights, offer, *opponents
+            )
             self._in_play[report] = InPlay(member, newest.version, rollout)
 
     def _unconsumed(self) -> list[Arrived]:
@@ -281,7 +290,6 @@ class Driver:
             self._reject(report, "delivered before")
             return
         self._arrived.append(Arrived(report, flight.rollout))
-        self._sample = report
         header = report.header
         self.bus.publish(
             RolloutArrived(
@@ -307,6 +315,7 @@ class Driver:
             return
         self._learner.adopt(published, report.weights_digest)
         self._record(report, [arrived.report for arrived in batch])
+        self.pool.add_if_due(self.progress.timestep, published.version, published.weights)
         if self._checkpoint_due.is_due(self.progress.timestep):
             self.save()
 
@@ -315,36 +324,26 @@ class Driver:
         progress = self.progress
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
+        self.pool.count(games)
         progress.finish_update(report.weights_version)
         self._tick()
         now = self._clock()
         since_last, self._last_update, self._idle_since = now - self._last_update, now, now
         for game in games:
             self.bus.publish(GameFinished(game, progress.timestep))
-        record = {
-            name: getattr(source, name)
-            for source in (progress, report)
-            for name in metrics.METRIC_NAMES
-            if hasattr(source, name)
-        }
-        record |= {
-            "update": progress.updates,
-            "sps": metrics.per_second(report.batch_timesteps, since_last),
-            "sps_total": metrics.per_second(progress.timestep, progress.wall_time_s),
-            "game_length_mean": metrics.mean(sum(g.plies for g in games), len(games)),
-            "collect_time_s": metrics.mean(
-                sum(c.collect_time_s for c in collected), len(collected)
-            ),
-            "wait_time_s": self._waited,
-            "actors_alive": self._fleet.num_alive,
-        }
-        self.bus.publish(
-            UpdateFinished(
-                metrics.in_order(record),
-                sample_board=self._sample.sample_sfen,
-                sample_last_move=self._sample.sample_last_move or None,
-            )
+        metrics = update_metrics(
+            progress,
+            report,
+            collected,
+            since_last_s=since_last,
+            waited_s=self._waited,
+            actors_alive=self._fleet.num_alive,
         )
+        sample = collected[-1]
+        self.bus.publish(
+            UpdateFinished(metrics, sample.sample_sfen, sample.sample_last_move or None)
+        )
+        self.bus.publish(UpdateDiagnosed(diagnose(progress, report, collected)))
 
     # ---- faults ----
 
@@ -360,6 +359,7 @@ class Driver:
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )
+        self.pool.restore()
         self._idle_since = self._clock()
 
     def _replace(self, member: Member, error: BaseException) -> None:

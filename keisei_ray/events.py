@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from keisei_ray.config import Config
+from keisei_ray.diagnostics import Diagnostics
 from keisei_ray.metrics import MetricRecord
 from keisei_ray.reports import EvaluationResult, Rating
 from keisei_ray.rollout import FinishedGame
@@ -118,6 +119,13 @@ class UpdateFinished(Event):
     """SFEN of one game in play, or None."""
     sample_last_move: str | None = None
     """USI move that led to `sample_board`, or None at the start of a game."""
+
+
+@dataclass(frozen=True)
+class UpdateDiagnosed(Event):
+    """What an update's rollouts were like; follows its `UpdateFinished`."""
+
+    diagnostics: Diagnostics
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,19 @@ def forced_log_probs(
     return log_probs
 
 
+def legal_moves(games: Games, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]:
+    """[L] legal labels of these lanes, one after the other, and [K + 1] offsets among them."""
+    if len(lanes) == games.num_games:
+        return games.legal_labels, games.legal_offsets
+    entries, offsets = _legal_entries(games, lanes)
+    return games.legal_labels[entries], offsets
+
+
 def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
     """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
 
     def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
-        entries, offsets = _legal_entries(games, lanes)
-        labels = games.legal_labels[entries]
+        labels, offsets = legal_moves(games, lanes)
         positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
         logits, _, _ = evaluate(model, *positions)
         if temperature > 0:

@@ -24,6 +24,10 @@ class CollectReport:
     header: RolloutHeader
     games: tuple[FinishedGame, ...]
     """Games that ended in this rollout."""
+    trained_timesteps: int
+    """Rows that the learner's own policy played; the others are an opponent's."""
+    distinct_positions: float
+    """Distinct positions over rows, see `Rollout.distinct_positions`."""
     raw_bytes: int
     wire_bytes: int
     collect_time_s: float

@@ -31,6 +31,7 @@ LOG_PROB_TOLERANCE: Final = 1e-4
 """How far float32 rounding may lift a log-probability above zero."""
 
 GameResult = Literal["black_win", "white_win", "draw", "truncated"]
+Color = Literal["black", "white"]
 ForfeitReason = Literal[
     "resign",
     "engine_died",
@@ -138,6 +139,22 @@ class FinishedGame:
     """All plies as USI, space separated, opening included; empty if not saved."""
     start_sfen: str = ""
     """Where the game began, before the opening; empty for the standard position."""
+    opponent: str = ""
+    """Name of the pool's member that the learner played; empty where it played itself."""
+    learner_color: Color | None = None
+    """The learner's side against `opponent`; None where it played both."""
+
+    @property
+    def learner_score(self) -> float | None:
+        """The learner's points against `opponent`: a win 1, a draw or a truncated game 1/2.
+
+        None where it played itself.
+        """
+        if not self.opponent:
+            return None
+        if self.result in ("draw", "truncated"):
+            return 0.5
+        return float(self.result == f"{self.learner_color}_win")
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +264,15 @@ class Rollout:
         cut = self.truncated.copy()
         cut[-1] |= ~self.terminated[-1]
         return cut
+
+    def distinct_positions(self) -> float:
+        """Distinct positions over rows: 1 where no position comes twice.
+
+        A position is a board with its hands, from the mover's side, whatever led to it.
+        """
+        rows = np.concatenate([self.boards, self.hands], axis=2)
+        whole = rows.reshape(-1, rows.shape[2]).view(f"V{rows.shape[2]}")
+        return len(set(whole.ravel().tolist())) / len(whole)
 
     def validate(self) -> None:
         """Check header, shapes, dtypes, layout and values; called at each door.

@@ -1,10 +1,10 @@
-"""Self-play: games and a policy in, one packed rollout out.
+"""Self-play: games and policies in, one packed rollout out.
 
 Plays T plies in each of N games with the newest weights it was given, and fills one
-preallocated rollout. No Ray here: an actor wraps it (`actors.py`), a test or the benchmark
-calls it.
+preallocated rollout. In some games a member of the pool has the other side (`seats.py`). No Ray
+here: an actor wraps it (`actors.py`), a test or the benchmark calls it.
 
-T: plies of a rollout. N: games side by side. A: policy labels.
+T: plies of a rollout. N: games side by side. K: some of their lanes. A: policy labels.
 """
 
 import time
@@ -17,20 +17,30 @@ import torch
 from keisei_ray.codec import Buffer
 from keisei_ray.config import Config
 from keisei_ray.model import build_model
-from keisei_ray.policies import evaluate, forced_log_probs, sample_legal
+from keisei_ray.policies import (
+    FloatN,
+    Ints,
+    Uniforms,
+    evaluate,
+    forced_log_probs,
+    legal_moves,
+    sample_legal,
+)
+from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.reports import CollectReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
+from keisei_ray.seats import Seats
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
 from keisei_ray.wire import pack_rollout
 
-_ACTION_STREAM, _GAME_STREAM = 0, 1
-"""Spawn keys that keep an actor's two kinds of random stream apart."""
+_ACTION_STREAM, _GAME_STREAM, _SEAT_STREAM = 0, 1, 2
+"""Spawn keys that keep an actor's kinds of random stream apart; 3 is taken by `pool.py`."""
 
 
 class SelfPlay:
-    """N games in play, the network that plays them, and the rollout they fill."""
+    """N games in play, who plays them, and the rollout they fill."""
 
     def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
         torch.set_num_threads(config.schedule.actor_threads)
@@ -49,6 +59,9 @@ class SelfPlay:
             sfens=s.start_positions or (STANDARD_SFEN,),
             save_moves=config.tracking.save_moves,
         )
+        self._seats = Seats(
+            config, s.games_per_actor, lambda index: self._stream(_SEAT_STREAM, index)
+        )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
         self._sequence = 0
 
@@ -61,11 +74,21 @@ class SelfPlay:
         if self._weights is None or peek_weights(buffer) != self._weights:
             self._weights = load_weights(self._model, buffer)
 
-    def collect(self) -> tuple[CollectReport, npt.NDArray[np.uint8]]:
+    def collect(
+        self, offer: Offer = SELF_PLAY, opponents: Sequence[Buffer] = ()
+    ) -> tuple[CollectReport, npt.NDArray[np.uint8]]:
         """Plays T plies in each game.
+
+        Args:
+            offer: whom games that begin from now on may be played against.
+            opponents: packed weights of `offer.networks`.
 
         Returns:
             The report, and the packed rollout ([bytes] uint8). Games go on in the next call.
+
+        Raises:
+            WireError, CheckpointError: an opponent's weights are damaged or of another
+                architecture.
         """
         assert self._weights is not None, "set_weights comes before collect"
         started = time.perf_counter()
@@ -78,11 +101,15 @@ class SelfPlay:
             T=s.rollout_length,
             N=s.games_per_actor,
         )
+        self._seats.take(offer, opponents)
+        if self._sequence == 0:
+            for lane in range(header.N):
+                self._seats.sit(lane, int(self._games.game_index[lane]))
         rollout = self._rollout.with_header(header)
         games: list[FinishedGame] = []
         cuts = _Cuts()
         for t in range(header.T):
-            games.extend(self._named(end) for end in self._play_ply(rollout, t, cuts))
+            games.extend(self._play_ply(rollout, t, cuts))
         self._bootstrap(rollout, cuts)
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
         self._sequence += 1
@@ -90,6 +117,8 @@ class SelfPlay:
             CollectReport(
                 header=header,
                 games=tuple(games),
+                trained_timesteps=int(rollout.is_trained.sum()),
+                distinct_positions=rollout.distinct_positions(),
                 raw_bytes=rollout.raw_bytes,
                 wire_bytes=packed.nbytes,
                 collect_time_s=time.perf_counter() - started,
@@ -99,30 +128,17 @@ class SelfPlay:
             packed,
         )
 
-    def _play_ply(self, rollout: Rollout, t: int, cuts: "_Cuts") -> Sequence[GameEnd]:
+    def _play_ply(self, rollout: Rollout, t: int, cuts: "_Cuts") -> list[FinishedGame]:
         """One ply in every game, recorded in row t; the games that ended are returned."""
         games = self._games
         rollout.boards[t] = games.boards
         rollout.hands[t] = games.hands
         rollout.scalars[t] = games.scalars
         rollout.legal_bits[t] = games.legal_bits()
-        logits, values, draw_probs = evaluate(self._model, games.boards, games.hands, games.scalars)
-        rollout.values[t] = values
-        rollout.draw_probs[t] = draw_probs
-        rollout.is_trained[t] = True
-        choices, log_probs = sample_legal(
-            logits, games.legal_labels, games.legal_offsets, self._rng.random(len(values))
-        )
-        if self._config.self_play.finish_mates:
-            mates = games.mate_in_one()
-            mating = np.flatnonzero(mates >= 0)
-            if len(mating):
-                choices[mating] = mates[mating]
-                log_probs[mating] = forced_log_probs(
-                    logits, games.legal_labels, games.legal_offsets, mating, mates[mating]
-                )
-        rollout.actions[t] = games.legal_labels[games.legal_offsets[:-1] + choices]
-        rollout.behavior_log_probs[t] = log_probs
+        choices = self._choose(rollout, t)
+        # Of an engine that resigns, which no row is trained on, any legal move.
+        moves = games.legal_offsets[:-1] + np.maximum(choices, 0)
+        rollout.actions[t] = games.legal_labels[moves]
         result = games.step(choices)
         rollout.rewards[t] = result.rewards
         rollout.terminated[t] = result.terminated
@@ -133,7 +149,53 @@ class SelfPlay:
                 result.final_lanes,
                 (result.final_boards, result.final_hands, result.final_scalars),
             )
-        return result.finished
+        finished = [self._named(end) for end in result.finished]
+        for end in result.finished:
+            self._seats.sit(end.lane, int(games.game_index[end.lane]))
+        return finished
+
+    def _choose(self, rollout: Rollout, t: int) -> Ints:
+        """[N] every game's move. Row t gets what the learner thought where it moves, else zeros."""
+        games = self._games
+        uniforms = self._rng.random(games.num_games)
+        mates = None
+        if self._config.self_play.finish_mates:
+            mates = games.mate_in_one()
+        choices = self._seats.opponents_moves(games, uniforms)
+        if mates is not None:
+            choices = np.where(mates >= 0, mates, choices)
+        lanes = self._seats.learner_lanes(games.turns)
+        for record in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
+            record[t] = 0
+        rollout.is_trained[t] = False
+        rollout.is_trained[t, lanes] = True
+        if len(lanes):
+            logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = evaluate(
+                self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
+            )
+            choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
+                lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
+            )
+        return choices
+
+    def _sample(
+        self, lanes: Ints, logits: FloatN, uniforms: Uniforms, mates: Ints | None
+    ) -> tuple[Ints, FloatN]:
+        """[K] the learner's moves in these lanes, and their log-probabilities.
+
+        Args:
+            lanes: [K].
+            logits: [K, A] its policy there.
+            uniforms: [K] in [0, 1).
+            mates: [K] index of the move to play at once, -1 for none; None: none anywhere.
+        """
+        labels, offsets = legal_moves(self._games, lanes)
+        choices, log_probs = sample_legal(logits, labels, offsets, uniforms)
+        if mates is not None:
+            mating = np.flatnonzero(mates >= 0)
+            choices[mating] = mates[mating]
+            log_probs[mating] = forced_log_probs(logits, labels, offsets, mating, mates[mating])
+        return choices, log_probs
 
     def _bootstrap(self, rollout: Rollout, cuts: "_Cuts") -> None:
         """Values, for the side then to move, of every position where a trajectory is cut."""
@@ -154,6 +216,7 @@ class SelfPlay:
     def _named(self, end: GameEnd) -> FinishedGame:
         """A game's end with the identity that makes it count once in the whole run."""
         assert self._weights is not None
+        opponent, learner_color = self._seats.seat(end.lane)
         return FinishedGame(
             game_id=f"{self._actor_id}-{self._incarnation}-{end.index}",
             actor_id=self._actor_id,
@@ -166,6 +229,8 @@ class SelfPlay:
             opening_plies=end.opening_plies,
             moves=end.moves,
             start_sfen="" if end.sfen == STANDARD_SFEN else end.sfen,
+            opponent=opponent,
+            learner_color=learner_color,
         )
 
     def _stream(self, *key: int) -> np.random.Generator:

@@ -15,8 +15,9 @@ from rich.console import Console
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.events import Event, EventBus, Subscriber
+from keisei_ray.tracking.collapse import CollapseAlarm
 from keisei_ray.tracking.evaluations import EvaluationsFile
-from keisei_ray.tracking.jsonl import EventsFile, GamesFile, MetricsFile
+from keisei_ray.tracking.jsonl import DiagnosticsFile, EventsFile, GamesFile, MetricsFile
 from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.logs import log_event
 from keisei_ray.tracking.terminal import TerminalView
@@ -55,12 +56,15 @@ def build_subscribers(
     guests = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
     metrics = MetricsFile(run_dir, resumed_timestep)
     games = GamesFile(run_dir, resumed_timestep)
+    diagnostics = DiagnosticsFile(run_dir, resumed_timestep)
     evaluations = EvaluationsFile(run_dir, resumed_timestep, bus.publish)
     events = EventsFile(run_dir, resumed_timestep, time.time)
     built = [
         Subscriber("log", log_event),
         Subscriber("metrics.jsonl", metrics.handle, metrics.close),
         Subscriber("games.jsonl", games.handle, games.close),
+        Subscriber("collapse alarm", CollapseAlarm(bus.publish).handle),
+        Subscriber("diagnostics.jsonl", diagnostics.handle, diagnostics.close),
         Subscriber("evaluations.jsonl", evaluations.handle, evaluations.close),
         Subscriber("events.jsonl", events.handle, events.close),
     ]

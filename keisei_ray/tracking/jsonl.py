@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 METRICS_FILE: Final = "metrics.jsonl"
 GAMES_FILE: Final = "games.jsonl"
 EVENTS_FILE: Final = "events.jsonl"
+DIAGNOSTICS_FILE: Final = "diagnostics.jsonl"
 _BLOCK: Final = 1 << 20
 """Bytes read at once from the end of a file."""
 
@@ -206,11 +207,30 @@ class GamesFile:
             self._lines.append({"timestep": event.timestep, **asdict(event.game)})
 
 
+class DiagnosticsFile:
+    """Subscriber: `diagnostics.jsonl`, one object an update, with the fields of `Diagnostics`."""
+
+    def __init__(self, run_dir: Path, resumed_timestep: int | None) -> None:
+        """Open it; see `JsonLines` for errors."""
+        self._lines = JsonLines(run_dir / DIAGNOSTICS_FILE, resumed_timestep=resumed_timestep)
+        self.close = self._lines.close
+
+    def handle(self, event: ev.Event) -> None:
+        """Append an update's diagnostics.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if isinstance(event, ev.UpdateDiagnosed):
+            self._lines.append(asdict(event.diagnostics))
+
+
 class EventsFile:
     """Subscriber: `events.jsonl`, lifecycle, faults and recoveries; all sessions of a run."""
 
     SKIPPED = (
         ev.UpdateFinished,
+        ev.UpdateDiagnosed,
         ev.GameFinished,
         ev.RolloutArrived,
         ev.EvaluationFinished,

@@ -56,7 +56,7 @@ class DiesMidRollout(SelfPlayShell):
 
     calls = 0
 
-    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
         _, actor_id, incarnation = self._arguments
         self.calls += 1
         if (actor_id, incarnation, self.calls) == (0, 0, 2):
@@ -66,7 +66,7 @@ class DiesMidRollout(SelfPlayShell):
                 return kill_this_process() if t == 2 else play_ply(rollout, t, cuts)
 
             self._self_play._play_ply = die_at_third
-        return super().collect(weights)
+        return super().collect(*arguments)
 
 
 def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
@@ -181,8 +181,8 @@ class DamagesARollout(SelfPlayShell):
 
     calls = 0
 
-    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
-        report, rollout = super().collect(weights)
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
+        report, rollout = super().collect(*arguments)
         self.calls += 1
         if self._arguments[1] == 1 and self.calls == 2:
             rollout = rollout.copy()

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,9 @@ class Delayed(SelfPlayShell):
         time.sleep(self._delays.uniform(0, 0.5))
         return super().start()
 
-    def collect(self, weights: PackedArray) -> tuple[CollectReport, PackedArray]:
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
         time.sleep(self._delays.uniform(0, 0.2))
-        return super().collect(weights)
+        return super().collect(*arguments)
 
 
 def lockstep_config(num_actors: int, seed: int) -> Config:

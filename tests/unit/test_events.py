@@ -202,6 +202,7 @@ def test_events_are_frozen_and_named_after_their_class() -> None:
         ev.RolloutRejected: "rollout_rejected",
         ev.GameFinished: "game_finished",
         ev.UpdateFinished: "update_finished",
+        ev.UpdateDiagnosed: "update_diagnosed",
         ev.CheckpointSaved: "checkpoint_saved",
         ev.EvaluationFinished: "evaluation_finished",
         ev.RatingsFitted: "ratings_fitted",

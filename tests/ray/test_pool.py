@@ -1,0 +1,185 @@
+"""The opponent pool through a whole run: same bits, bounded, counted once, resumed, mended."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keisei_ray import checkpoint
+from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.config import Config
+from keisei_ray.events import Event, Notice, UpdateFinished
+from keisei_ray.pool import PoolMember
+from keisei_ray.pool_link import POOL_DIR, POOL_FILE
+from keisei_ray.runtime import Cluster
+from tests.ray.harness import Run, overlap_config, train
+
+pytestmark = pytest.mark.ray
+
+UPDATE, STOP_AFTER, NUM_UPDATES = 64, 6, 12
+
+
+def pool_config(num_updates: int = NUM_UPDATES, mode: str = "lockstep", seed: int = 3) -> Config:
+    """Half the games against greedy and snapshots; one joins after every second update."""
+    return overlap_config(
+        run={"total_timesteps": num_updates * UPDATE, "seed": seed},
+        self_play={"max_plies": 12},
+        schedule={"mode": mode, "rollouts_per_update": 2 if mode == "overlap" else None},
+        checkpoint={"interval_timesteps": 2 * UPDATE, "keep_last": 2},
+        pool={
+            "share": 0.5,
+            "members": ("greedy",),
+            "snapshot_interval_timesteps": 2 * UPDATE,
+            "max_snapshots": 3,
+            "scripted_share": 0.25,
+        },
+    )
+
+
+@dataclass
+class Resumed:
+    """One run in two parts."""
+
+    first: Run
+    stopped_at: Checkpoint
+    second: Run
+
+
+def latest(run_dir: Path) -> Checkpoint:
+    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=lambda *_: None)
+    assert found is not None
+    return found
+
+
+def stopped_and_resumed(run_dir: Path, cluster: Cluster) -> Resumed:
+    updates: list[Event] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, UpdateFinished):
+            updates.append(event)
+
+    config = pool_config()
+    first = train(
+        config, cluster, run_dir, guests=[count], should_stop=lambda: len(updates) >= STOP_AFTER
+    )
+    stopped_at = latest(run_dir)
+    return Resumed(first, stopped_at, train(config, cluster, run_dir, resume=stopped_at))
+
+
+@pytest.fixture(scope="module")
+def resumed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    return stopped_and_resumed(tmp_path_factory.mktemp("run"), cluster)
+
+
+def members(run: Run) -> dict[str, PoolMember]:
+    return {member.name: member for member in run.driver.pool.members}
+
+
+def test_the_run_played_against_everybody(resumed: Resumed) -> None:
+    games = resumed.second.lines("games.jsonl")
+    opponents = Counter(game["opponent"] for game in games)
+    assert opponents[""] > 5
+    assert opponents["greedy"] > 1
+    assert len([name for name in opponents if name.startswith("v")]) > 1
+    assert {game["learner_color"] for game in games} == {None, "black", "white"}
+    assert all((game["opponent"] == "") == (game["learner_color"] is None) for game in games)
+
+
+def test_members_table_and_timestep_go_on_after_a_resume(resumed: Resumed) -> None:
+    first, second = members(resumed.first), members(resumed.second)
+    assert set(first) == {"greedy", "v2", "v4", "v6"}
+    assert len(second) == 4
+    assert "v12" in second
+    assert set(second) - {"greedy", "v8", "v10", "v12"} <= set(first)
+    assert (
+        latest(resumed.second.run_dir).files[POOL_FILE]
+        == resumed.second.driver.pool.files()[POOL_FILE]
+    )
+
+
+def test_a_result_counts_once_across_the_resume(resumed: Resumed) -> None:
+    games = resumed.second.lines("games.jsonl")
+    opponents = Counter(game["opponent"] for game in games)
+    for name, member in members(resumed.second).items():
+        assert member.games_total == opponents[name]
+    last = resumed.second.lines("metrics.jsonl")[-1]
+    assert last["games_total"] == len(games)
+
+
+def test_diagnostics_go_on_and_agree_with_the_games(resumed: Resumed) -> None:
+    lines = resumed.second.lines("diagnostics.jsonl")
+    assert [line["timestep"] for line in lines] == [UPDATE * (i + 1) for i in range(NUM_UPDATES)]
+    games = resumed.second.lines("games.jsonl")
+    for line in lines:
+        ended = [game for game in games if game["timestep"] == line["timestep"]]
+        assert line["games"] == len(ended)
+        assert line["pool_games"] == sum(game["opponent"] != "" for game in ended)
+        reasons = ("mate", "repetition", "perpetual_check", "declaration", "max_plies")
+        assert [line[r] for r in reasons] == [sum(g["reason"] == r for g in ended) for r in reasons]
+        assert 0 < line["trained_timesteps"] <= UPDATE
+        assert 0 < line["distinct_positions"] <= 1
+    assert sum(line["trained_timesteps"] for line in lines) < NUM_UPDATES * UPDATE
+
+
+def test_files_of_the_pool_are_those_that_it_or_a_checkpoint_names(resumed: Resumed) -> None:
+    run_dir = resumed.second.run_dir
+    versions = {path.name.split("-")[0] for path in (run_dir / POOL_DIR).iterdir()}
+    assert set(members(resumed.second)) - {"greedy"} <= versions
+    # Two checkpoints are kept; between them one snapshot came and one left.
+    assert len(versions) <= 4
+
+
+def test_the_same_seed_gives_the_same_bits_also_over_a_resume(
+    resumed: Resumed, cluster: Cluster, tmp_path: Path
+) -> None:
+    again = stopped_and_resumed(tmp_path / "run", cluster)
+    for one, other in ((resumed.first, again.first), (resumed.second, again.second)):
+        assert members(one) == members(other)
+        ids = [[game["game_id"] for game in run.lines("games.jsonl")] for run in (one, other)]
+        assert ids[0] == ids[1]
+    digests = [latest(r.second.run_dir).info["weights_digest"] for r in (resumed, again)]
+    assert digests[0] == digests[1]
+
+
+def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
+    resumed: Resumed, cluster: Cluster, tmp_path: Path
+) -> None:
+    source = resumed.second.run_dir
+    saved = latest(source)
+    run_dir = tmp_path / "copy"
+    path = checkpoint.save(run_dir / "checkpoints", saved.timestep, saved.files, saved.info)
+    (run_dir / POOL_DIR).mkdir()
+    names = [name for name in members(resumed.second) if name != "greedy"]  # By age.
+    for name in names[:2]:
+        (file,) = (source / POOL_DIR).glob(f"{name}-*")
+        content = bytearray(file.read_bytes())
+        if name == names[0]:
+            content[len(content) // 2] ^= 1
+        (run_dir / POOL_DIR / file.name).write_bytes(content)
+    other_dir = tmp_path / "elsewhere"
+    run = train(
+        pool_config(NUM_UPDATES + 1, mode="overlap"),
+        cluster,
+        other_dir,
+        resume=checkpoint.load(path),
+    )
+    warnings = [n.message for n in run.of(Notice) if n.level == "WARNING"]
+    assert len(warnings) == 2
+    assert warnings[0].startswith(f"{names[0]} is no longer in the opponent pool")
+    assert warnings[1].startswith(f"{names[2]} is no longer in the opponent pool")
+    assert set(members(run)) == {"greedy", names[1]}
+    # What is in the pool is in this run's directory.
+    assert [p.name.split("-")[0] for p in (other_dir / POOL_DIR).iterdir()] == [names[1]]
+
+
+def test_a_checkpoint_from_before_the_pool_starts_an_empty_one(
+    resumed: Resumed, cluster: Cluster, tmp_path: Path
+) -> None:
+    saved = resumed.stopped_at
+    files = {name: content for name, content in saved.files.items() if name != POOL_FILE}
+    path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, files, saved.info)
+    run = train(
+        pool_config(STOP_AFTER + 1), cluster, tmp_path / "run", resume=checkpoint.load(path)
+    )
+    assert set(members(run)) == {"greedy"}
