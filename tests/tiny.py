@@ -32,7 +32,13 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
             "max_plies": 60,
             "random_opening_plies": 4,
         },
-        "model": {"depth": 1, "width": 16, "value_hidden": 8},
+        "model": {
+            "depth": 1,
+            "width": 16,
+            "value_hidden": 8,
+            "value_head": "wdl",
+            "attackers": True,
+        },
         "learner": {
             "device": "cpu",
             "amp": "off",
