@@ -17,7 +17,7 @@ from keisei_ray.resolver import resolve_config
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "report", "bench", "config")
+COMMANDS = ("train", "evaluate", "ladder", "report", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
 PLAYERS = "random|greedy|checkpoint:PATH|usi:COMMAND"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
@@ -68,6 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = {
         "train": _train,
         "evaluate": _evaluate,
+        "ladder": _ladder,
         "report": _report,
         "bench": _bench,
         "config": _config,
@@ -108,6 +109,23 @@ def _evaluate(options: argparse.Namespace) -> int:
     if result["error"]:
         raise UserError(result["error"])
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
+
+
+def _ladder(options: argparse.Namespace) -> int:
+    from keisei_ray.evaluation.ladder import ladder
+
+    _check_json(options.json)
+    _, interrupted = ladder(
+        players=options.players,
+        run_dir=Path(options.run_dir) if options.run_dir else None,
+        finish_mates=options.finish_mates,
+        num_games=options.games,
+        seed=options.seed,
+        temperature=options.temperature,
+        file=Path(options.json) if options.json else None,
+        console=Console(),
+    )
+    return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -225,7 +243,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, metavar="S")
     train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
 
-    evaluate = commands.add_parser("evaluate", help="measure a checkpoint's strength")
+    playing = _Parser(add_help=False)
+    playing.add_argument("--games", type=_positive, default=100, metavar="N", help="of a match")
+    playing.add_argument("--seed", type=_seed, default=1, metavar="S")
+    playing.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=0.0,
+        metavar="T",
+        help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
+    )
+
+    evaluate = commands.add_parser(
+        "evaluate", parents=[playing], help="measure a checkpoint's strength"
+    )
     player = evaluate.add_mutually_exclusive_group(required=True)
     player.add_argument("--checkpoint", metavar="PATH", help="the network to measure")
     player.add_argument("--player", metavar=PLAYERS, help="or anybody else")
@@ -237,7 +268,6 @@ def _parser() -> argparse.ArgumentParser:
         "'usi:fairy-stockfish?nodes=1000&Skill Level=-20'; of nodes, byoyomi-ms, timeout-s and "
         "processes any may be given, other keys are the engine's options",
     )
-    evaluate.add_argument("--games", type=_positive, default=100, metavar="N")
     evaluate.add_argument(
         "--finish-mates",
         nargs="?",
@@ -254,15 +284,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--records", metavar="DIR", help="save each finished game as KIF, CSA and USI"
     )
-    evaluate.add_argument("--seed", type=_seed, default=1, metavar="S")
-    evaluate.add_argument(
-        "--temperature",
-        type=_temperature,
-        default=0.0,
-        metavar="T",
-        help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
-    )
     evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
+
+    ladder = commands.add_parser("ladder", parents=[playing], help="everybody against everybody")
+    ladder.add_argument(
+        "--players",
+        nargs="+",
+        default=["random", "greedy"],
+        metavar=PLAYERS,
+        help="random and greedy if absent",
+    )
+    ladder.add_argument("--run-dir", metavar="DIR", help="all checkpoints of this run play too")
+    ladder.add_argument(
+        "--finish-mates",
+        action="store_true",
+        help="each of those once more, playing every mate in one",
+    )
+    ladder.add_argument(
+        "--json", metavar="FILE", help="results, saved after every match; those in it are kept"
+    )
 
     report = commands.add_parser("report", help="show a run as one page of HTML")
     report.add_argument("run_dir", metavar="RUN_DIR")

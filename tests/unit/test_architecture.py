@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
-    ("bench", "training", "evaluation.command", "report"),
+    ("bench", "training", "evaluation.command", "evaluation.ladder", "report"),
     ("tracking", "driver"),
     ("evaluation_link",),
     ("learner_link",),
