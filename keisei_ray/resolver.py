@@ -218,6 +218,9 @@ def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:
     key = ".".join(str(part) for part in detail["loc"][:2])
     if key in SETTINGS:
         item = given[key]
+        if detail["type"] == "value_error" and not isinstance(item.value, bool):
+            # A check of the setting's own, which says more than its type does.
+            return f"{item.source}: {key} = {_shown(item.value)}: {detail['ctx']['error']}."
         return (
             f"{item.source}: {key} = {_shown(item.value)} ({type(item.value).__name__}), "
             f"expected {SETTINGS[key].expected}."

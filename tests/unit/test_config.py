@@ -316,6 +316,12 @@ def test_the_memory_estimate_grows_by_each_actor() -> None:
     assert 32 * 190e6 < growth < 32 * 220e6
 
 
+def test_the_memory_estimate_has_room_for_an_evaluator_where_there_is_one() -> None:
+    off, on = (make(evaluation={"interval_timesteps": every}) for every in (None, 1000))
+    growth = on.estimate_memory_bytes() - off.estimate_memory_bytes()
+    assert growth == 190 * 2**20 + 8 * on.model.max_parameters
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_loads_and_resolves_on_its_hardware(path: Path) -> None:
     config = resolve_config(str(path), {}, [], {})

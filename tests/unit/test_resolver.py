@@ -493,3 +493,22 @@ def test_any_text_is_a_value_or_a_config_error(text: str, key: str) -> None:
         except ConfigError as error:
             message = str(error)
         assert len(message.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("evaluation.opponents", ["random", "rnadom"], "'rnadom' is no opponent. Use random,"),
+        ("evaluation.opponents", ["usi:"], "'usi:' is no opponent"),
+        ("evaluation.opponents", [], "names an opponent twice"),
+        ("evaluation.opponents", ["greedy", "greedy"], "names an opponent twice"),
+        ("evaluation.num_games", 3, "expected int >= 2 and a multiple of 2"),
+        ("pool.members", ["grady"], "'grady' is no member. Use greedy,"),
+    ],
+)
+def test_a_value_that_a_setting_refuses_is_named_with_what_it_should_be(
+    key: str, value: object, says: str, tmp_path: Path
+) -> None:
+    message = error_of({key: value}, "overrides", tmp_path)
+    assert key in message
+    assert says in message

@@ -1,0 +1,39 @@
+"""What a run reserves of a cluster, and which runs a cluster refuses. No Ray is started."""
+
+import pytest
+
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError
+from keisei_ray.runtime import Cluster, actor_cpus, check_fits, learner_cpus
+
+
+def cluster(num_cpus: int) -> Cluster:
+    return Cluster("x", 1, num_cpus, 0, 0, "")
+
+
+def config(num_actors: int, **evaluation: object) -> Config:
+    return Config.model_validate(
+        {"self_play": {"num_actors": num_actors}, "evaluation": evaluation}
+    ).resolve_auto(4, 0)
+
+
+@pytest.mark.parametrize("num_cpus", [1, 2, 4, 16])
+@pytest.mark.parametrize("num_actors", [1, 3, 32])
+@pytest.mark.parametrize("reserved", [0.0, 0.25])
+def test_learner_evaluator_and_all_actors_have_room(
+    num_cpus: int, num_actors: int, reserved: float
+) -> None:
+    c = config(num_actors, interval_timesteps=1000, num_cpus=reserved)
+    check_fits(c, cluster(num_cpus))
+    each = actor_cpus(c, cluster(num_cpus))
+    assert 0 < each <= 1
+    assert num_actors * each + learner_cpus(cluster(num_cpus)) + reserved <= num_cpus + 1e-9
+
+
+def test_an_evaluator_that_is_off_reserves_nothing() -> None:
+    off, on = config(2, num_cpus=1.0), config(2, interval_timesteps=1000, num_cpus=1.0)
+    assert actor_cpus(off, cluster(3)) == 1.0
+    assert actor_cpus(on, cluster(3)) == 0.5
+    check_fits(off, cluster(2))
+    with pytest.raises(ClusterError, match=r"evaluation\.num_cpus = 1 leaves no part of the"):
+        check_fits(on, cluster(2))
