@@ -66,9 +66,7 @@ class UsiPlayer:
         return np.array(choices, dtype=np.int64)
 
     def close(self) -> None:
-        """Ends all processes, also while they are thinking. May be called again."""
-        for seat in self._seats:
-            seat.kill()
+        """Asks all processes to quit, and ends them. May be called again."""
         self._threads.shutdown(cancel_futures=True)
         for seat in self._seats:
             seat.close()
@@ -88,8 +86,13 @@ class UsiPlayer:
             self._threads.submit(seat.answer, positions[i::number])
             for i, seat in enumerate(self._seats[:number])
         ]
-        for i, share in enumerate(shares):
-            answers[i::number] = share.result()
+        try:
+            for i, share in enumerate(shares):
+                answers[i::number] = share.result()
+        except BaseException:  # An interrupt: nobody waits for their moves any more.
+            for seat in self._seats:
+                seat.kill()
+            raise
         return answers
 
     def _choice(self, games: Games, lane: int, answer: Answer) -> int:

@@ -223,7 +223,7 @@ def test_each_way_to_fail_loses_the_game_and_is_counted(
 
 
 def test_a_flood_of_lines_without_a_move_is_a_time_out(tmp_path: Path) -> None:
-    spec = fake_spec(tmp_path, go="while :; do echo info; done", query="timeout-s=0.5&processes=1")
+    spec = fake_spec(tmp_path, go="yes info", query="timeout-s=0.5&processes=1")
     assert reasons(play(spec, num_games=2)) == {"engine_timeout": 2}
 
 
@@ -299,9 +299,15 @@ def test_closing_ends_the_engine_and_what_it_started(tmp_path: Path) -> None:
 def test_an_engine_that_does_not_quit_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     start = f"echo $$ >> {pids}; trap '' TERM INT HUP"
-    spec = fake_spec(tmp_path, start=start, stop=":", query="timeout-s=0.5")
+    spec = fake_spec(tmp_path, start=start, stop="sleep 1000", query="timeout-s=0.5")
     parse_opponent(spec).close()
     assert_all_ended(pids)
+
+
+def test_an_engine_is_asked_to_quit_before_it_is_killed(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, stop=f"echo bye > {tmp_path}/bye; exit")
+    parse_opponent(spec).close()
+    assert (tmp_path / "bye").read_text() == "bye\n"
 
 
 def test_an_engine_that_nobody_closed_is_killed_with_its_owner(tmp_path: Path) -> None:
