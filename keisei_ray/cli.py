@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -141,9 +142,33 @@ def _bench(options: argparse.Namespace) -> int:
 
     _check_json(options.json)
     config = _resolve(options, {})
-    result = run_benchmarks(options.benches or list(BENCHES), config, Console())
+    console = Console()
+    if "learning" in options.benches:
+        result = _bench_learning(options, config, console)
+    else:
+        result = run_benchmarks(options.benches or list(BENCHES), config, console)
     _write_json(options.json, result)
     return EXIT_DONE
+
+
+def _bench_learning(
+    options: argparse.Namespace, config: Config, console: Console
+) -> dict[str, object]:
+    """The learning benchmark: hours, so it is run alone and only when asked for."""
+    from keisei_ray.bench.learning import run_learning
+
+    if options.benches != ["learning"]:
+        raise ConfigError("bench learning takes hours and is run alone; leave the others out.")
+    if options.games % 2:
+        raise ConfigError(f"--games {options.games}: expected an even number.")
+    return run_learning(
+        config,
+        seeds=options.seeds,
+        minutes=options.minutes,
+        num_games=options.games,
+        out_dir=Path(options.out_dir),
+        console=console,
+    )
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -210,6 +235,13 @@ def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number of minutes")
     return value
 
 
@@ -309,8 +341,17 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
 
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
-    bench.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="|".join(BENCHES))
+    names = [*BENCHES, "learning"]
+    bench.add_argument("benches", nargs="*", choices=[*names, []], metavar="|".join(names))
     bench.add_argument("--json", metavar="FILE", help="write the results here as well")
+
+    learning = bench.add_argument_group("learning", "runs from zero, and matches of what they save")
+    learning.add_argument("--seeds", type=_seed, nargs="+", default=[1, 2, 3], metavar="S")
+    learning.add_argument("--minutes", type=_minutes, default=20.0, metavar="M", help="of each run")
+    learning.add_argument("--games", type=_positive, default=200, metavar="N", help="of each match")
+    learning.add_argument(
+        "--out-dir", default="runs/bench-learning", metavar="DIR", help="goes on where it stopped"
+    )
 
     commands.add_parser("config", parents=[settings], help="print the effective configuration")
     return parser

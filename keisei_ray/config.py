@@ -179,6 +179,9 @@ class LearnerConfig(Section):
     """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""
+    winning_ply_advantage: NonNegativeFloat = 1.0
+    """The least advantage, after normalization, of a ply that wins its game on the spot. To a good
+    value head such a win is no news, and its own advantage would teach nothing."""
     micro_batch: PositiveInt | None = 256
     """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
     minibatch is never split."""

@@ -6,9 +6,10 @@
     |   |-- RunDirError           the run directory: taken, read-only, full
     |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
     |   |-- ClusterError          Ray refused: port, address, token, resources
-    |   `-- OpponentError         an evaluation opponent that cannot be had
-    |       |-- EngineDiedError   an engine ended; in a game it forfeits that game
-    |       `-- EngineTimeoutError  ... or did not answer in time
+    |   |-- OpponentError         an evaluation opponent that cannot be had
+    |   |   |-- EngineDiedError   an engine ended; in a game it forfeits that game
+    |   |   `-- EngineTimeoutError  ... or did not answer in time
+    |   `-- BenchmarkError        a benchmark's run or file that cannot be used
     |-- WireError                 a packed buffer that must not reach its consumer
     |   |-- DamagedBufferError    truncated, or its checksum does not match
     |   |-- ForeignBufferError    not one of ours, or of another kind
@@ -58,6 +59,10 @@ class EngineDiedError(OpponentError):
 
 class EngineTimeoutError(OpponentError):
     """An engine did not read or answer in time; in a game it forfeits that game."""
+
+
+class BenchmarkError(UserError):
+    """A run that a benchmark started has failed, or its directory holds something else."""
 
 
 class WireError(KeiseiError):

@@ -119,6 +119,7 @@ class Learner:
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
             self._batch.normalize_advantages()
+        self._batch.raise_winning_plies(c.winning_ply_advantage)
         learning_rate = scheduled_learning_rate(c, timestep / self._config.run.total_timesteps)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate

@@ -1,0 +1,299 @@
+"""How fast it learns: real runs from random weights, and what their checkpoints score.
+
+For each seed the trainer runs as a person would start it, in a process of its own, until its time
+is over; then its checkpoints are matched against fixed opponents, the bare policy and the one that
+finishes mates apart. Matches are played after the training, so they cost it nothing. What is
+reported is the wall time and the plies after which a checkpoint first reached each target.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from keisei_ray.checkpoint import Checkpoint, load
+from keisei_ray.config import Config
+from keisei_ray.errors import BenchmarkError
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
+from keisei_ray.evaluation.opponents import Player, load_model, parse_opponent
+from keisei_ray.evaluation.rating import score_interval
+from keisei_ray.files import write_atomically
+from keisei_ray.policies import finishing, network_policy
+
+STOP_TIMEOUT_S = 120.0
+"""The longest a run may take to save after its time is over."""
+CONFIG_FILE, PROGRESS_FILE, CHECKPOINTS_DIR = "config.json", "progress.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A score to be reached against an opponent."""
+
+    opponent: str
+    """As `parse_opponent` understands it."""
+    score: float
+    is_finishing: bool
+    """Whether the player plays mate in one where it is there."""
+    within_s: float | None
+    """Wall time that is allowed; None where there is no limit, the sooner the better."""
+
+    @property
+    def text(self) -> str:
+        player = "finishing" if self.is_finishing else "bare"
+        return f"{player} {self.score:g} against {self.opponent}"
+
+
+TARGETS = (
+    Target("random", 0.95, is_finishing=True, within_s=300),
+    Target("random", 0.95, is_finishing=False, within_s=1200),
+    Target("greedy", 0.50, is_finishing=True, within_s=None),
+    Target("greedy", 0.50, is_finishing=False, within_s=None),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one checkpoint scored against one opponent."""
+
+    seed: int
+    timestep: int
+    wall_time_s: float
+    """Since the run's first rollout was asked for; matches are not in it."""
+    opponent: str
+    is_finishing: bool
+    games: int
+    wins: int
+    draws: int
+    truncated: int
+    losses: int
+    score: float
+    score_low: float
+    score_high: float
+    mean_plies: float
+
+
+def run_learning(
+    config: Config,
+    *,
+    seeds: Sequence[int],
+    minutes: float,
+    num_games: int,
+    out_dir: Path,
+    console: Console,
+    targets: Sequence[Target] = TARGETS,
+) -> dict[str, Any]:
+    """Trains from zero with each seed, matches the checkpoints, and says when targets were met.
+
+    A directory that already holds a seed's run is not trained again, and matches already played
+    are not played again: an interrupted benchmark goes on where it stopped.
+
+    Args:
+        config: of the runs; its seed and directory are replaced.
+        seeds: one run each.
+        minutes: wall time of each run, from the start of its process.
+        num_games: of each match, even.
+        out_dir: gets `seed-S/` for each run and `points.json`.
+        console: for progress and tables.
+
+    Raises:
+        BenchmarkError: a run failed.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    points = _read_points(out_dir / "points.json")
+    for seed in seeds:
+        run_dir = out_dir / f"seed-{seed}"
+        if not (run_dir / CHECKPOINTS_DIR).exists():
+            with console.status(f"seed {seed}: training for {minutes:g} minutes"):
+                train_for(config, seed, run_dir, minutes * 60)
+        done = {(p.timestep, p.opponent, p.is_finishing) for p in points if p.seed == seed}
+        with console.status(f"seed {seed}: matches"):
+            for point in match_checkpoints(run_dir, seed, targets, num_games, done):
+                points.append(point)
+                _write_points(out_dir / "points.json", points)
+        console.print(curve_table(seed, [p for p in points if p.seed == seed]))
+    reached = [_reached(target, seeds, points) for target in targets]
+    console.print(_target_table(reached))
+    return {
+        "seeds": list(seeds),
+        "minutes": minutes,
+        "config": config.model_dump(mode="json"),
+        "points": [asdict(point) for point in points],
+        "targets": reached,
+    }
+
+
+def train_for(config: Config, seed: int, run_dir: Path, seconds: float) -> None:
+    """Runs the trainer in a process of its own; asks it to stop and save when time is over.
+
+    Raises:
+        BenchmarkError: it ended with an error, or did not stop when asked.
+    """
+    file = run_dir.parent / f"seed-{seed}.json"
+    values = config.model_dump(mode="json")
+    values["run"].update(seed=seed, run_dir=str(run_dir), resume=None)
+    write_atomically(file, json.dumps(values, indent=2).encode())
+    log = run_dir.parent / f"seed-{seed}.log"
+    command = [sys.executable, "-m", "keisei_ray", "train", "--config", str(file)]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"COLUMNS": "120"}
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                code = process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise BenchmarkError(
+                    f"seed {seed}: the run did not stop within {STOP_TIMEOUT_S:g} s; see {log}."
+                ) from None
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait(STOP_TIMEOUT_S)
+            raise
+    if code not in (0, 130):
+        raise BenchmarkError(f"seed {seed}: the run ended with exit code {code}; see {log}.")
+
+
+def match_checkpoints(
+    run_dir: Path,
+    seed: int,
+    targets: Sequence[Target],
+    num_games: int,
+    done: set[tuple[int, str, bool]],
+) -> Iterable[Point]:
+    """What each of a run's checkpoints scores against the targets' opponents."""
+    wanted = sorted({(target.opponent, target.is_finishing) for target in targets})
+    for path in sorted((run_dir / CHECKPOINTS_DIR).glob("step-*")):
+        saved = load(path)
+        for opponent, is_finishing in wanted:
+            if (saved.timestep, opponent, is_finishing) not in done:
+                yield match_checkpoint(saved, seed, opponent, is_finishing, num_games)
+
+
+def match_checkpoint(
+    saved: Checkpoint, seed: int, opponent: str, is_finishing: bool, num_games: int
+) -> Point:
+    """One match of a checkpoint's likeliest moves."""
+    choose = network_policy(load_model(saved))
+    player = Player(saved.path.name, finishing(choose) if is_finishing else choose)
+    settings = MatchSettings(num_games=num_games, seed=seed)
+    games = list(play_match((player, parse_opponent(opponent)), settings))
+    low, score, high = score_interval(pair_scores(games))
+    progress = json.loads(saved.files[PROGRESS_FILE])
+    return Point(
+        seed=seed,
+        timestep=saved.timestep,
+        wall_time_s=progress["wall_time_s"],
+        opponent=opponent,
+        is_finishing=is_finishing,
+        games=len(games),
+        wins=_count(games, "win"),
+        draws=_count(games, "draw"),
+        truncated=_count(games, "truncated"),
+        losses=_count(games, "loss"),
+        score=score,
+        score_low=low,
+        score_high=high,
+        mean_plies=sum(game.plies for game in games) / len(games),
+    )
+
+
+def _count(games: Sequence[PlayedGame], outcome: str) -> int:
+    return sum(game.outcome == outcome for game in games)
+
+
+def _reached(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> dict[str, Any]:
+    """When each seed first met a target; None where it never did."""
+    first: dict[int, Point | None] = {}
+    for seed in seeds:
+        met = [
+            point
+            for point in points
+            if point.seed == seed
+            and (point.opponent, point.is_finishing) == (target.opponent, target.is_finishing)
+            and point.score >= target.score
+        ]
+        first[seed] = min(met, key=lambda point: point.timestep) if met else None
+    times = [None if p is None else p.wall_time_s for p in first.values()]
+    limit = target.within_s
+    return {
+        "target": target.text,
+        "within_s": limit,
+        "wall_time_s": {str(seed): p and p.wall_time_s for seed, p in first.items()},
+        "timestep": {str(seed): p and p.timestep for seed, p in first.items()},
+        "is_met": all(t is not None and (limit is None or t <= limit) for t in times),
+    }
+
+
+def curve_table(seed: int, points: Sequence[Point]) -> Table:
+    """Scores by checkpoint, one column an opponent and player."""
+    kinds = sorted({(point.opponent, point.is_finishing) for point in points})
+    table = Table(title=f"seed {seed}", title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("plies", justify="right")
+    table.add_column("minutes", justify="right")
+    for opponent, is_finishing in kinds:
+        table.add_column(f"{'finishing' if is_finishing else 'bare'} v {opponent}")
+    for timestep in sorted({point.timestep for point in points}):
+        row = {(p.opponent, p.is_finishing): p for p in points if p.timestep == timestep}
+        wall_time_s = next(iter(row.values())).wall_time_s
+        table.add_row(
+            f"{timestep:,}",
+            f"{wall_time_s / 60:.1f}",
+            *(_score_text(row[kind]) if kind in row else "" for kind in kinds),
+        )
+    return table
+
+
+def _score_text(point: Point) -> str:
+    bounds = f"{100 * point.score_low:.0f}-{100 * point.score_high:.0f}"
+    cut = f", {100 * point.truncated / point.games:.0f}% cut" if point.truncated else ""
+    return f"{100 * point.score:.1f}% ({bounds}{cut})"
+
+
+def _target_table(reached: Sequence[dict[str, Any]]) -> Table:
+    """When the targets were met, seed by seed."""
+    table = Table(title="targets", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("target", "allowed", "minutes, seed by seed", "plies, seed by seed", ""):
+        table.add_column(column)
+    for entry in reached:
+        within = entry["within_s"]
+        times, plies = entry["wall_time_s"].values(), entry["timestep"].values()
+        table.add_row(
+            entry["target"],
+            "" if within is None else f"{within / 60:g} min",
+            ", ".join("never" if t is None else f"{t / 60:.1f}" for t in times),
+            ", ".join("never" if p is None else f"{p:,}" for p in plies),
+            "[green]met[/]" if entry["is_met"] else "[red]missed[/]",
+        )
+    return table
+
+
+def _read_points(path: Path) -> list[Point]:
+    """The matches that an earlier, interrupted benchmark has played.
+
+    Raises:
+        BenchmarkError: the file is not one of ours.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise BenchmarkError(
+            f"{path} is not a list of points of this version ({error}). Give another directory."
+        ) from error
+
+
+def _write_points(path: Path, points: Sequence[Point]) -> None:
+    write_atomically(path, json.dumps([asdict(point) for point in points], indent=1).encode())
