@@ -119,14 +119,14 @@ def run_learning(
                 points.append(point)
                 _write_points(out_dir / "points.json", points)
         console.print(curve_table(seed, [p for p in points if p.seed == seed]))
-    reached = [_reached(target, seeds, points) for target in targets]
-    console.print(_target_table(reached))
+    outcomes = [reached(target, seeds, points) for target in targets]
+    console.print(_target_table(outcomes))
     return {
         "seeds": list(seeds),
         "minutes": minutes,
         "config": config.model_dump(mode="json"),
         "points": [asdict(point) for point in points],
-        "targets": reached,
+        "targets": outcomes,
     }
 
 
@@ -213,7 +213,7 @@ def _count(games: Sequence[PlayedGame], outcome: str) -> int:
     return sum(game.outcome == outcome for game in games)
 
 
-def _reached(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> dict[str, Any]:
+def reached(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> dict[str, Any]:
     """When each seed first met a target; None where it never did."""
     first: dict[int, Point | None] = {}
     for seed in seeds:
@@ -261,12 +261,12 @@ def _score_text(point: Point) -> str:
     return f"{100 * point.score:.1f}% ({bounds}{cut})"
 
 
-def _target_table(reached: Sequence[dict[str, Any]]) -> Table:
+def _target_table(outcomes: Sequence[dict[str, Any]]) -> Table:
     """When the targets were met, seed by seed."""
     table = Table(title="targets", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("target", "allowed", "minutes, seed by seed", "plies, seed by seed", ""):
         table.add_column(column)
-    for entry in reached:
+    for entry in outcomes:
         within = entry["within_s"]
         times, plies = entry["wall_time_s"].values(), entry["timestep"].values()
         table.add_row(
