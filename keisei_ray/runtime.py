@@ -94,14 +94,7 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
     try:
         with _stderr_aside(said):
             context = ray.init(**options)  # type: ignore[arg-type]
-    except (
-        ConnectionError,
-        ValueError,
-        RuntimeError,
-        AssertionError,
-        OSError,
-        ray.exceptions.RayError,
-    ) as error:
+    except Exception as error:
         ray.shutdown()
         raise ClusterError(_refusal(address, error, " ".join(said))) from error
     try:
@@ -239,6 +232,8 @@ def _refusal(address: str, error: BaseException, said: str) -> str:
         todo = "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token."
     elif "dashboard" in text:
         todo = "Set cluster.dashboard_port to a free port, or cluster.dashboard=false."
+    elif "timed out" in text:
+        todo = "The machine may be overloaded: try again when it has less to do."
     elif address == "local":
         todo = (
             "If an earlier Ray was killed here, run `ray stop`; to join a running cluster set "

@@ -1,0 +1,32 @@
+"""What a person is told when Ray does not start."""
+
+import pytest
+
+from keisei_ray import runtime
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError
+
+
+@pytest.mark.parametrize(
+    ("raised", "advice"),
+    [
+        (Exception("The current node timed out during startup."), "overloaded: try again"),
+        (RuntimeError("Failed to start the dashboard"), "dashboard_port"),
+        (OSError("no space"), "run `ray stop`"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
+    raised: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(runtime.ray, "init", refuse)
+    with (
+        pytest.raises(ClusterError, match=advice) as caught,
+        runtime.connect(Config.model_validate({"cluster": {"address": "local"}}), environ={}),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is raised
