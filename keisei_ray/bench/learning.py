@@ -30,7 +30,7 @@ from keisei_ray.policies import finishing, network_policy
 
 STOP_TIMEOUT_S = 120.0
 """The longest a run may take to save after its time is over."""
-CONFIG_FILE, PROGRESS_FILE, CHECKPOINTS_DIR = "config.json", "progress.json", "checkpoints"
+CHECKPOINTS_DIR = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Point:
     seed: int
     timestep: int
     wall_time_s: float
-    """Since the run's first rollout was asked for; matches are not in it."""
+    """From the start of the run's process to the checkpoint on disk, Ray's own start included."""
     opponent: str
     is_finishing: bool
     games: int
@@ -139,6 +139,8 @@ def train_for(config: Config, seed: int, run_dir: Path, seconds: float) -> None:
     file = run_dir.parent / f"seed-{seed}.json"
     values = config.model_dump(mode="json")
     values["run"].update(seed=seed, run_dir=str(run_dir), resume=None)
+    # Every checkpoint is matched afterwards; until then the cores belong to the training.
+    values["evaluation"]["interval_timesteps"] = None
     write_atomically(file, json.dumps(values, indent=2).encode())
     log = run_dir.parent / f"seed-{seed}.log"
     command = [sys.executable, "-m", "keisei_ray", "train", "--config", str(file)]
@@ -190,11 +192,11 @@ def match_checkpoint(
     settings = MatchSettings(num_games=num_games, seed=seed)
     games = list(play_match((player, parse_opponent(opponent)), settings))
     low, score, high = score_interval(pair_scores(games))
-    progress = json.loads(saved.files[PROGRESS_FILE])
+    started = (saved.path.parents[1].parent / f"seed-{seed}.json").stat().st_mtime
     return Point(
         seed=seed,
         timestep=saved.timestep,
-        wall_time_s=progress["wall_time_s"],
+        wall_time_s=saved.path.stat().st_mtime - started,
         opponent=opponent,
         is_finishing=is_finishing,
         games=len(games),

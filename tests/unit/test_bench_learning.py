@@ -104,7 +104,7 @@ def test_a_real_run_is_trained_matched_and_not_done_twice(tmp_path: Path) -> Non
         return run_learning(
             config,
             seeds=[4],
-            minutes=5,
+            minutes=30,
             num_games=2,
             out_dir=tmp_path,
             console=Console(quiet=True),
