@@ -44,6 +44,7 @@ def mate_config(seed: int) -> Config:
             "rollout_length": 8,
             "max_plies": 2,
             "random_opening_plies": 0,
+            "finish_mates": False,
             "start_positions": mates(),
         },
         learner={

@@ -64,7 +64,7 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
     batch = UpdateBatch(T * N, torch.device("cpu"))
     batch.fill([unpack_rollout(buffer)], gamma=c.gamma, gae_lambda=c.gae_lambda)
     batch.normalize_advantages()
-    f = batch.on_device()
+    f = {name: tensor[: batch.rows] for name, tensor in batch.on_device().items()}
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=c.learning_rate,
@@ -84,27 +84,42 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
         vf_coef=c.vf_coef,
         ent_coef=c.ent_coef,
     )
-    (sums.loss / (T * N)).backward()
+    (sums.loss / batch.rows).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), c.max_grad_norm)
     optimizer.step()
     return model.state_dict()
 
 
+def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
+    """The rollout as if opponents had played all but `count` plies, here and there."""
+    rollout = unpack_rollout(buffer)
+    foreign = np.random.default_rng(0).permutation(T * N)[count:]
+    rollout.is_trained.reshape(-1)[foreign] = False
+    for name in ("values", "draw_probs", "behavior_log_probs"):
+        getattr(rollout, name)[~rollout.is_trained] = 0
+    return packed(rollout)
+
+
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("max_grad_norm", [100.0, 0.01], ids=["not clipped", "clipped"])
-def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(num_threads, max_grad_norm):
+@pytest.mark.parametrize("own_plies", [T * N, 11])
+@pytest.mark.parametrize("value_head", ["wdl", "scalar"])
+def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
+    num_threads, max_grad_norm, own_plies, value_head
+):
     """A large Adam epsilon makes the step proportional to the gradient, so clipping shows."""
-    config = learner_config(
-        **ONE_STEP,
-        num_threads=num_threads,
-        max_grad_norm=max_grad_norm,
-        adam_eps=1.0,
-        weight_decay=0.1,
-        learning_rate=0.1,
-    )
+    changes = {
+        "num_threads": num_threads,
+        "max_grad_norm": max_grad_norm,
+        "adam_eps": 1.0,
+        "weight_decay": 0.1,
+        "learning_rate": 0.1,
+        "vf_coef": 1.0,
+    }
+    config = tiny_config(learner=ONE_STEP | changes, model={"value_head": value_head})
     learner = Learner(config)
     before = state_arrays(build_model(config.model, seed=config.run.seed))
-    buffer = played(config, learner)
+    buffer = with_own_plies(played(config, learner), own_plies)
     report = learner.update([buffer], 0)
     assert report.optimizer_steps == 1
     assert (report.grad_norm > max_grad_norm) == (max_grad_norm < 1)
@@ -116,9 +131,62 @@ def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(num_threads, max
     assert moved > 1e-5
 
 
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize(("own_plies", "minibatches"), [(5, 5), (1, 1), (9, 5)])
+def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
+    num_threads, own_plies, minibatches
+):
+    """Up to 8 minibatches of at least one row each; a thread without a row does nothing."""
+    config = learner_config(num_threads=num_threads, num_minibatches=8, target_kl=None)
+    learner = Learner(config)
+    learner.update([played(config, learner)], 0)  # Leaves gradients in every replica.
+    buffer = with_own_plies(played(config, learner), own_plies)
+    seen: list[list[int]] = []
+    compute = learner._gradients.compute
+
+    def noting(fields: Any, rows: torch.Tensor, **kwargs: Any) -> Any:
+        seen.append(rows.tolist())
+        return compute(fields, rows, **kwargs)
+
+    learner._gradients.compute = noting
+    report = learner.update([buffer], T * N)
+    assert len(seen) == report.optimizer_steps == 2 * minibatches
+    for epoch in (seen[:minibatches], seen[minibatches:]):
+        assert sorted(row for rows in epoch for row in rows) == list(range(own_plies))
+    assert report.batch_timesteps == T * N
+    figures = [v for v in vars(report).values() if isinstance(v, float)]
+    assert np.isfinite(figures).all()
+    alone = Learner(learner_config(num_threads=1, num_minibatches=8, target_kl=None))
+    alone.update([played(config, alone)], 0)
+    alone.update([buffer], T * N)
+    for name, array in state_arrays(learner.model).items():
+        np.testing.assert_allclose(array, state_arrays(alone.model)[name], atol=2e-4)
+
+
+def test_nothing_is_learnt_from_how_an_opponent_played():
+    """The moves, legal moves and positions of its plies change; the same weights come out."""
+    config = tiny_config()
+    digests = set()
+    for change in (False, True):
+        learner = Learner(config)
+        rollout = unpack_rollout(with_own_plies(played(config, learner), 13))
+        if change:
+            other = random_rollout(T, N, seed=5)
+            for name in ("boards", "hands", "scalars", "legal_bits", "actions"):
+                foreign = ~rollout.is_trained
+                getattr(rollout, name)[foreign] = getattr(other, name)[foreign]
+        digests.add(learner.update([packed(rollout)], 0).weights_digest)
+    assert len(digests) == 1
+
+
 @pytest.mark.parametrize(
     "model",
-    [{}, {"activation": "silu", "squeeze_excitation": True}, {"material_prior": False}],
+    [
+        {},
+        {"activation": "silu", "squeeze_excitation": True},
+        {"material_prior": False},
+        {"value_head": "scalar", "attackers": False},
+    ],
     ids=str,
 )
 def test_every_trained_parameter_is_trained(model):
@@ -255,8 +323,11 @@ def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale():
 
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 @pytest.mark.parametrize("num_threads", [1, 2])
-def test_a_resumed_learner_goes_on_bit_for_bit(amp, num_threads):
-    config = learner_config(amp=amp, num_threads=num_threads)
+@pytest.mark.parametrize(
+    "model", [{"value_head": "wdl", "attackers": True}, {"value_head": "scalar"}], ids=str
+)
+def test_a_resumed_learner_goes_on_bit_for_bit(amp, num_threads, model):
+    config = tiny_config(learner={"amp": amp, "num_threads": num_threads}, model=model)
     learner = trained(config)
     files = learner.state_files()
     buffers = []
@@ -357,7 +428,9 @@ def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name, d
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("model", [{"activation": "silu"}, {"width": 32}], ids=str)
+@pytest.mark.parametrize(
+    "model", [{"activation": "silu"}, {"width": 32}, {"value_head": "scalar"}], ids=str
+)
 def test_state_of_another_architecture_is_refused_and_nothing_changes(model):
     learner = Learner(tiny_config())
     before = learner.weights_digest()

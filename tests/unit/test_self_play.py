@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import cshogi
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,12 @@ from keisei_ray.wire import unpack_rollout
 from tests.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+MANY_MATES = (
+    "4k4/9/9/9/9/9/9/9/4K4 b RBGSrbgs 1",
+    "4k4/9/4P4/9/9/4p4/9/9/4K4 w RGrg 1",
+    MATE_IN_ONE,
+)
+"""Few pieces and many in hand: mates in one are frequent for both sides."""
 
 
 def weights(config: Config, seed: int = 0, version: int = 0) -> np.ndarray:
@@ -171,6 +178,87 @@ def test_the_winners_last_move_is_rewarded_and_nothing_else():
         if game.reason == "mate":
             assert rollout.rewards[t, n] == 1
             assert game.result == ("black_win" if game.plies % 2 else "white_win")
+
+
+def finishing_config(finish_mates: bool) -> Config:
+    return tiny_config(
+        self_play={
+            "start_positions": MANY_MATES,
+            "finish_mates": finish_mates,
+            "random_opening_plies": 0,
+            "rollout_length": 40,
+            "games_per_actor": 16,
+            "max_plies": 20,
+        }
+    )
+
+
+def mating_moves(board: cshogi.Board) -> set[int]:
+    """Every legal move after which the other side is in check and has no move."""
+    mates = set()
+    for move in list(board.legal_moves):
+        board.push(move)
+        if board.is_check() and not list(board.legal_moves):
+            mates.add(move)
+        board.pop()
+    return mates
+
+
+@pytest.mark.parametrize("finish_mates", [True, False])
+def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates):
+    """The games replayed by another library, which tries every legal move of every position."""
+    report, packed = new(finishing_config(finish_mates)).collect()
+    played, missed = 0, 0
+    for game in report.games:
+        board = cshogi.Board(game.start_sfen)
+        for ply, usi in enumerate(game.moves.split(), 1):
+            mates = mating_moves(board)
+            move = board.push_usi(usi)
+            if move in mates:
+                played += 1
+                assert (game.plies, game.reason) == (ply, "mate")
+                assert game.result == ("white_win" if board.turn == cshogi.BLACK else "black_win")
+            elif mates:
+                missed += 1
+    if finish_mates:
+        assert played >= 50
+        assert missed == 0
+    else:
+        assert missed >= 20
+    rollout = unpack_rollout(packed)
+    assert rollout.is_trained.all()
+    assert (rollout.rewards == 1).sum() == played
+
+
+def test_the_log_prob_of_a_finished_mate_is_the_policys_own():
+    config = finishing_config(finish_mates=True)
+    rollout = collect(new(config))
+    mating = rollout.rewards == 1
+    positions = (getattr(rollout, name)[mating] for name in ("boards", "hands", "scalars"))
+    logits, _, _ = evaluate(new(config)._model, *positions)
+    mask = np.unpackbits(rollout.legal_bits[mating], axis=1).astype(bool)
+    exact = np.where(mask, logits.astype(np.float64), -np.inf)
+    exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    expected = exact[np.arange(len(exact)), rollout.actions[mating]]
+    assert len(expected) >= 50
+    assert expected.min() < -2  # Moves that the policy alone would seldom have played.
+    np.testing.assert_allclose(rollout.behavior_log_probs[mating], expected, atol=1e-5)
+
+
+def test_but_for_the_mates_the_policy_chooses():
+    """Each lane's first game, with and without: the same plies up to a mate."""
+    plain, finishing = (collect(new(finishing_config(value))) for value in (False, True))
+    done = plain.terminated | plain.truncated | finishing.terminated | finishing.truncated
+    differing = 0
+    for n, end in enumerate(done.argmax(axis=0).tolist()):
+        for name in ("boards", "hands", "scalars", "legal_bits", "values"):
+            both = (getattr(rollout, name)[: end + 1, n] for rollout in (plain, finishing))
+            np.testing.assert_array_equal(*both)
+        np.testing.assert_array_equal(plain.actions[:end, n], finishing.actions[:end, n])
+        if plain.actions[end, n] != finishing.actions[end, n]:
+            assert finishing.rewards[end, n] == 1
+            differing += 1
+    assert differing >= 8
 
 
 def test_finished_games_carry_an_identity_of_their_own():
