@@ -6,6 +6,7 @@ version and digest, so that a resumed run has the same pool.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import ray
 from keisei_ray.actors import Ref
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
-from keisei_ray.errors import RunDirError
+from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.events import EventBus, Notice
 from keisei_ray.files import write_atomically
 from keisei_ray.pool import Offer, Offers, Pool, PoolMember, read_table
 from keisei_ray.progress import Interval
 from keisei_ray.rollout import FinishedGame
+
+logger = logging.getLogger(__name__)
 
 POOL_DIR = "pool"
 POOL_FILE = "pool.json"
@@ -130,18 +133,24 @@ class PoolLink:
     def prune(self, checkpoints_dir: Path) -> None:
         """Removes weights that neither the pool nor any checkpoint's table names.
 
+        While a checkpoint's table cannot be read, nothing is removed.
+
         Raises:
-            CheckpointError, OSError: a checkpoint's table cannot be read.
+            RunDirError: a file cannot be removed.
         """
-        if not self._dir.is_dir():
+        try:
+            tables = [path.read_text() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
+            named = [member for table in tables for member in read_table(table)]
+        except (CheckpointError, OSError, ValueError) as error:
+            logger.warning("no snapshot of the opponent pool is removed: %s", error)
             return
-        named = list(self._pool.snapshots)
-        for table in checkpoints_dir.glob(f"*/{POOL_FILE}"):
-            named += read_table(table.read_text(encoding="utf-8"))
-        used = {_file_name(member) for member in named}
+        used = {_file_name(member) for member in (*named, *self._pool.snapshots)}
         for path in self._dir.glob("v*.bin"):
             if path.name not in used:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise RunDirError(f"{path} cannot be removed: {error.strerror}.") from error
 
     def _write(self, member: PoolMember, content: bytes) -> None:
         path = self._dir / _file_name(member)

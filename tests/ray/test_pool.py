@@ -1,17 +1,20 @@
 """The opponent pool through a whole run: same bits, bounded, counted once, resumed, mended."""
 
+import hashlib
+import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import ray
 
 from keisei_ray import checkpoint
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
-from keisei_ray.events import Event, Notice, UpdateFinished
+from keisei_ray.events import Event, EventBus, Notice, UpdateFinished
 from keisei_ray.pool import PoolMember
-from keisei_ray.pool_link import POOL_DIR, POOL_FILE
+from keisei_ray.pool_link import POOL_DIR, POOL_FILE, PoolLink
 from keisei_ray.runtime import Cluster
 from tests.ray.harness import Run, overlap_config, train
 
@@ -20,12 +23,12 @@ pytestmark = pytest.mark.ray
 UPDATE, STOP_AFTER, NUM_UPDATES = 64, 6, 12
 
 
-def pool_config(num_updates: int = NUM_UPDATES, mode: str = "lockstep", seed: int = 3) -> Config:
+def pool_config() -> Config:
     """Half the games against greedy and snapshots; one joins after every second update."""
     return overlap_config(
-        run={"total_timesteps": num_updates * UPDATE, "seed": seed},
+        run={"total_timesteps": NUM_UPDATES * UPDATE},
         self_play={"max_plies": 12},
-        schedule={"mode": mode, "rollouts_per_update": 2 if mode == "overlap" else None},
+        schedule={"mode": "lockstep", "rollouts_per_update": None},
         checkpoint={"interval_timesteps": 2 * UPDATE, "keep_last": 2},
         pool={
             "share": 0.5,
@@ -92,6 +95,9 @@ def test_members_table_and_timestep_go_on_after_a_resume(resumed: Resumed) -> No
     assert len(second) == 4
     assert "v12" in second
     assert set(second) - {"greedy", "v8", "v10", "v12"} <= set(first)
+    # The snapshots of the first part played on, from their files.
+    later = [g for g in resumed.second.lines("games.jsonl") if g["timestep"] > STOP_AFTER * UPDATE]
+    assert {game["opponent"] for game in later} & {"v2", "v4", "v6"}
     assert (
         latest(resumed.second.run_dir).files[POOL_FILE]
         == resumed.second.driver.pool.files()[POOL_FILE]
@@ -143,43 +149,61 @@ def test_the_same_seed_gives_the_same_bits_also_over_a_resume(
 
 
 def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
-    resumed: Resumed, cluster: Cluster, tmp_path: Path
+    resumed: Resumed, tmp_path: Path
 ) -> None:
+    """And a run that goes on elsewhere takes the others along."""
     source = resumed.second.run_dir
     saved = latest(source)
-    run_dir = tmp_path / "copy"
-    path = checkpoint.save(run_dir / "checkpoints", saved.timestep, saved.files, saved.info)
-    (run_dir / POOL_DIR).mkdir()
-    names = [name for name in members(resumed.second) if name != "greedy"]  # By age.
-    for name in names[:2]:
-        (file,) = (source / POOL_DIR).glob(f"{name}-*")
-        content = bytearray(file.read_bytes())
-        if name == names[0]:
-            content[len(content) // 2] ^= 1
-        (run_dir / POOL_DIR / file.name).write_bytes(content)
-    other_dir = tmp_path / "elsewhere"
-    run = train(
-        pool_config(NUM_UPDATES + 1, mode="overlap"),
-        cluster,
-        other_dir,
-        resume=checkpoint.load(path),
-    )
-    warnings = [n.message for n in run.of(Notice) if n.level == "WARNING"]
-    assert len(warnings) == 2
-    assert warnings[0].startswith(f"{names[0]} is no longer in the opponent pool")
-    assert warnings[1].startswith(f"{names[2]} is no longer in the opponent pool")
-    assert set(members(run)) == {"greedy", names[1]}
-    # What is in the pool is in this run's directory.
-    assert [p.name.split("-")[0] for p in (other_dir / POOL_DIR).iterdir()] == [names[1]]
+    damaged, whole, missing = (m for m in resumed.second.driver.pool.members if m.is_snapshot)
+    copy = tmp_path / "copy"
+    path = checkpoint.save(copy / "checkpoints", saved.timestep, saved.files, saved.info)
+    shutil.copytree(source / POOL_DIR, copy / POOL_DIR)
+    (file,) = (copy / POOL_DIR).glob(f"{damaged.name}-*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    next((copy / POOL_DIR).glob(f"{missing.name}-*")).unlink()
+
+    events: list[Event] = []
+    bus = EventBus()
+    bus.subscribe("recorder", events.append)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = PoolLink(pool_config(), bus, elsewhere, checkpoint.load(path))
+    link.restore()
+    says = [event.message for event in events if isinstance(event, Notice)]
+    assert [message.split(" is no longer")[0] for message in says] == [damaged.name, missing.name]
+    assert {event.level for event in events if isinstance(event, Notice)} == {"WARNING"}
+    assert [m.name for m in link.members] == ["greedy", whole.name]
+    assert [p.name.split("-")[0] for p in (elsewhere / POOL_DIR).iterdir()] == [whole.name]
+    offer, refs = link.offer(0, 0)
+    assert offer.networks == (whole.name,)
+    assert hashlib.sha256(ray.get(refs[0]).tobytes()).hexdigest() == whole.digest
 
 
 def test_a_checkpoint_from_before_the_pool_starts_an_empty_one(
-    resumed: Resumed, cluster: Cluster, tmp_path: Path
+    resumed: Resumed, tmp_path: Path
 ) -> None:
     saved = resumed.stopped_at
     files = {name: content for name, content in saved.files.items() if name != POOL_FILE}
-    path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, files, saved.info)
-    run = train(
-        pool_config(STOP_AFTER + 1), cluster, tmp_path / "run", resume=checkpoint.load(path)
-    )
-    assert set(members(run)) == {"greedy"}
+    link = PoolLink(pool_config(), EventBus(), tmp_path, replace(saved, files=files))
+    link.restore()
+    assert [(m.name, m.games_total) for m in link.members] == [("greedy", 0)]
+
+
+def test_no_snapshot_is_removed_while_a_table_cannot_be_read(
+    resumed: Resumed, tmp_path: Path
+) -> None:
+    saved = resumed.stopped_at
+    shutil.copytree(resumed.second.run_dir / POOL_DIR, tmp_path / POOL_DIR)
+    before = set((tmp_path / POOL_DIR).iterdir())
+    link = PoolLink(pool_config(), EventBus(), tmp_path, None)
+    path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, saved.files, saved.info)
+    (path / POOL_FILE).write_bytes(b"\xff")
+    link.prune(tmp_path / "checkpoints")
+    assert set((tmp_path / POOL_DIR).iterdir()) == before
+    (path / POOL_FILE).write_bytes(saved.files[POOL_FILE])
+    link.prune(tmp_path / "checkpoints")
+    left = {file.name.split("-")[0] for file in (tmp_path / POOL_DIR).iterdir()}
+    assert left < {file.name.split("-")[0] for file in before}
+    assert left <= {"v2", "v4", "v6"}

@@ -5,6 +5,7 @@ Everything here goes through the real `SelfPlay`, and `UpdateBatch` where advant
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from keisei_ray import seats as seats_module
 from keisei_ray import self_play as self_play_module
 from keisei_ray.batch import UpdateBatch
 from keisei_ray.config import Config
+from keisei_ray.errors import OpponentError
 from keisei_ray.evaluation.opponents import Player
 from keisei_ray.model import build_model
 from keisei_ray.policies import Ints, Uniforms, evaluate
@@ -25,6 +27,7 @@ from keisei_ray.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
 from keisei_ray.weights import pack_weights
 from keisei_ray.wire import unpack_rollout
+from tests.engines import choose_by_rule, fake_spec, rule_spec
 from tests.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
@@ -213,6 +216,42 @@ def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
     assert {g.learner_color for g in games} == {"black", "white"}
     for row in rollout.rewards:
         assert (row == 1).all()
+
+
+def test_an_engine_may_be_a_member() -> None:
+    """Its moves are those of the same rule without a process."""
+    engine = rule_spec()
+    self_play = new(pool_config(pool={"members": (engine,)}))
+    expected: list[Ints] = []
+    choose = self_play._choose
+
+    def spied(rollout: Rollout, t: int) -> Ints:
+        games = self_play._games
+        by_rule = choose_by_rule(games, np.arange(N), np.zeros(N))
+        expected.append(games.legal_labels[games.legal_offsets[:-1] + by_rule])
+        return choose(rollout, t)
+
+    self_play._choose = spied  # type: ignore[method-assign]
+    _, rollout = collect(self_play, against(engine))
+    foreign = ~rollout.is_trained
+    assert foreign.sum() > T
+    np.testing.assert_array_equal(rollout.actions[foreign], np.array(expected)[foreign])
+
+
+def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path) -> None:
+    engine = fake_spec(tmp_path, go="echo bestmove resign")
+    self_play = new(pool_config(pool={"members": (engine,)}))
+    games, rollout = collect(self_play, against(engine))
+    assert {game.reason for game in games} == {"resign"}
+    assert {game.learner_score for game in games} == {1.0}
+    assert (rollout.rewards[~rollout.is_trained] == -1).all()
+    assert (filled(rollout).on_device()["advantages"] > 0).any()
+
+
+def test_a_member_that_cannot_be_had_is_refused_before_any_game() -> None:
+    config = pool_config(pool={"members": ("usi:/does/not/exist",)})
+    with pytest.raises(OpponentError, match="/does/not/exist"):
+        SelfPlay(config, 0, 0)
 
 
 # ---- seats ----
