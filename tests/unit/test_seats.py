@@ -371,6 +371,22 @@ def test_where_there_is_no_room_the_game_is_self_play() -> None:
     assert self_play._seats.networks == ("v2",)
 
 
+def test_where_there_is_no_room_for_one_the_others_keep_their_proportion() -> None:
+    config = pool_config(pool={"members": ("greedy", "random"), "networks_per_actor": 1})
+    seats = Seats(config, 2, lambda index: np.random.default_rng([6, index]))
+    seats.take(*networks_of(config, [1]))
+    seats.sit(0, 0)
+    _, buffers = networks_of(config, [2])
+    seats.take(Offer(1.0, (("greedy", 0.1), ("random", 0.3), ("v2", 0.6)), ("v2",)), buffers)
+    counts: Counter[str] = Counter()
+    for index in range(GAMES):
+        seats.sit(1, index)
+        counts[seats.seat(1)[0]] += 1
+    assert seats.networks == ("v1",)
+    assert counts.keys() == {"greedy", "random"}
+    assert_share(counts["greedy"], GAMES, 0.25)
+
+
 def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     config = pool_config(max_plies=9, pool={"members": (), "networks_per_actor": 2})
     loads: list[str] = []
