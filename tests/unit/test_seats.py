@@ -4,7 +4,7 @@ Everything here goes through the real `SelfPlay`, and `UpdateBatch` where advant
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from keisei_ray.batch import UpdateBatch
 from keisei_ray.config import Config
 from keisei_ray.errors import OpponentError
 from keisei_ray.evaluation.opponents import Player
-from keisei_ray.model import build_model
-from keisei_ray.policies import Ints, Uniforms, evaluate
+from keisei_ray.model import PolicyValueNet, build_model
+from keisei_ray.policies import Choose, Ints, Uniforms, evaluate, network_policy
 from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.rollout import FinishedGame, Rollout
 from keisei_ray.seats import Seats
@@ -403,20 +403,22 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
     calls: Counter[str] = Counter()
 
-    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            calls[name] += 1
-            return call(*args, **kwargs)
+    def counted_evaluate(*args: Any) -> Any:
+        calls["learner"] += 1
+        return evaluate(*args)
 
-        return wrapped
+    def counted_policy(model: PolicyValueNet, temperature: float) -> Choose:
+        choose = network_policy(model, temperature)
 
-    monkeypatch.setattr(self_play_module, "evaluate", counted("learner", evaluate))
-    network_policy = seats_module.network_policy
-    monkeypatch.setattr(
-        seats_module,
-        "network_policy",
-        lambda model, temperature: counted("opponent", network_policy(model, temperature)),
-    )
+        def counted(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+            calls["opponent"] += 1
+            assert not set(lanes) & set(self_play._seats.learner_lanes(games.turns))
+            return choose(games, lanes, uniforms)
+
+        return counted
+
+    monkeypatch.setattr(self_play_module, "evaluate", counted_evaluate)
+    monkeypatch.setattr("keisei_ray.seats.network_policy", counted_policy)
     self_play = new(config)
     offer, buffers = networks_of(config, [1, 2], share=0.7)
     per_ply: list[Counter[str]] = []
