@@ -24,6 +24,7 @@ from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.rollout import FinishedGame, Rollout
 from keisei_ray.seats import Seats
 from keisei_ray.self_play import SelfPlay
+from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import Games
 from keisei_ray.weights import pack_weights
 from keisei_ray.wire import unpack_rollout
@@ -240,9 +241,12 @@ def test_an_engine_may_be_a_member() -> None:
 
 def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path) -> None:
     engine = fake_spec(tmp_path, go="echo bestmove resign")
-    self_play = new(pool_config(pool={"members": (engine,)}))
+    # Neighbouring lanes have different legal moves.
+    starts = (MATE_IN_ONE, STANDARD_SFEN)
+    config = pool_config(pool={"members": (engine,)}, start_positions=starts)
+    self_play = new(config)
     games, rollout = collect(self_play, against(engine))
-    assert {game.reason for game in games} == {"resign"}
+    assert {game.reason for game in games} == {"resign", "mate"}  # The learner finds some.
     assert {game.learner_score for game in games} == {1.0}
     assert (rollout.rewards[~rollout.is_trained] == -1).all()
     assert (filled(rollout).on_device()["advantages"] > 0).any()
