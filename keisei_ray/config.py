@@ -179,6 +179,9 @@ class LearnerConfig(Section):
     """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""
+    mirror: bool = False
+    """Whether a random half of each update's rows is turned from left to right: no rule of Shogi
+    tells the sides apart, so what is learnt on one is learnt on both."""
     winning_ply_advantage: NonNegativeFloat = 1.0
     """The least advantage, after normalization, of a ply that wins its game on the spot. To a good
     value head such a win is no news, and its own advantage would teach nothing."""
