@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_UPDATES, LAST_UPDATES = 24, 5
 THRESHOLD = 0.95
-"""Of games mated in the last updates. Measured over seeds 1 to 6, updates 20 to 24: mean 1.000,
-standard deviation 0.0004 (half is passed between updates 11 and 14), so mean - 4 sigma = 0.998;
-the rest is left to timing, which the overlap schedule does not reproduce."""
+"""Of games mated in the last updates. Measured over seeds 1 to 6, updates 20 to 24: every game
+(half is passed between updates 10 and 12), so mean - 4 sigma = 1; the rest is left to timing,
+which the overlap schedule does not reproduce."""
 
 
 def mates() -> tuple[str, ...]:
