@@ -1,0 +1,137 @@
+"""One learning trial on one core: self-play, update, match, in turn, without Ray.
+
+    python benchmarks/trial.py --timesteps 76000 --out trial.jsonl \
+        --set learner.learning_rate=2e-3 --set pool.share=0.5 --set 'pool.members=[greedy]'
+
+The parts are the trainer's own; what is left out is Ray and the overlap, so two trials run side by
+side on two cores and compare at equal plies and equal CPU time, whatever else the machine does.
+Each line of the output: plies, CPU seconds of training, how games ended, the learner's diagnostics,
+and scores against random and greedy of the bare policy's likeliest moves, of the same sampled at
+temperature 0.3, and of the player that finishes mates.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from keisei_ray.config import Config
+from keisei_ray.evaluation.matches import MatchSettings, play_match
+from keisei_ray.evaluation.opponents import Player
+from keisei_ray.learner import Learner
+from keisei_ray.model import PolicyValueNet
+from keisei_ray.policies import choose_greedy, choose_random, finishing, network_policy
+from keisei_ray.pool import Offers, Pool
+from keisei_ray.progress import Interval
+from keisei_ray.reports import UpdateReport
+from keisei_ray.resolver import resolve_config
+from keisei_ray.self_play import SelfPlay
+
+BASE = (
+    "model.depth=1",
+    "model.width=32",
+    "model.attackers=false",
+    "self_play.num_actors=1",
+    "self_play.games_per_actor=64",
+    "self_play.rollout_length=32",
+    "schedule.mode=lockstep",
+    "learner.device=cpu",
+    "learner.num_threads=1",
+    "learner.num_minibatches=8",
+    "learner.learning_rate=1e-3",
+    "learner.lr_schedule=constant",
+    "learner.target_kl=null",
+    "learner.gamma=0.99",
+    "learner.gae_lambda=0.8",
+    "pool.share=0.5",
+    "pool.members=[greedy]",
+    "pool.snapshot_interval_timesteps=null",
+    "tracking.save_moves=false",
+)
+"""Settings of every trial; `--set` changes them."""
+MAX_PLIES = 400
+MEANS = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "optimizer_steps")
+
+
+def main() -> None:
+    """Runs a trial from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--timesteps", type=int, required=True)
+    parser.add_argument("--every", type=int, help="plies between matches; default: half")
+    parser.add_argument("--games", type=int, default=100)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    options = parser.parse_args()
+    total = [f"run.total_timesteps={options.timesteps}"]
+    config = resolve_config(None, os.environ, [*BASE, *total, *options.set], {}).resolve_auto(1, 0)
+    with options.out.open("w") as out:
+        for record in run(config, options.every or options.timesteps // 2, options.games):
+            out.write(json.dumps({"set": options.set} | record) + "\n")
+            out.flush()
+
+
+def run(config: Config, every: int, num_games: int):  # type: ignore[no-untyped-def]
+    """Yields a record whenever `every` plies have been learnt from, and at the end."""
+    self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
+    offers, snapshots = Offers(config, pool), {}
+    snapshot_due = Interval(config.pool.snapshot_interval_timesteps or config.run.total_timesteps)
+    due = Interval(every)
+    torch.set_num_threads(1)
+    timestep = 0
+    training_s, started = 0.0, time.process_time()
+    reports: list[UpdateReport] = []
+    games = []
+    while timestep < config.run.total_timesteps:
+        weights = learner.weights()
+        if config.pool.snapshot_interval_timesteps and snapshot_due.is_due(timestep):
+            pool.add_snapshot(learner.weights_version, learner.weights_digest())
+            snapshots[pool.snapshots[-1].name] = weights
+        offer = offers.make(0, 0)
+        self_play.set_weights(weights)
+        report, packed = self_play.collect(offer, [snapshots[name] for name in offer.networks])
+        pool.count(report.games)
+        games += report.games
+        reports.append(learner.update([packed], timestep))
+        timestep += config.timesteps_per_rollout
+        if due.is_due(timestep) or timestep >= config.run.total_timesteps:
+            training_s += time.process_time() - started
+            yield {
+                "timestep": timestep,
+                "cpu_s": round(training_s, 1),
+                "games": len(games),
+                "ends": dict(Counter(game.reason for game in games)),
+                "mean_plies": float(np.mean([game.plies for game in games])) if games else None,
+                "pool": {member.name: round(member.score, 3) for member in pool.members},
+                "material_weight": float(learner.model.material_weight.detach()),
+                **{name: float(np.mean([getattr(r, name) for r in reports])) for name in MEANS},
+                "scores": scores(learner.model, num_games),
+            }
+            games, reports = [], []
+            started = time.process_time()
+
+
+def scores(model: PolicyValueNet, num_games: int) -> dict[str, dict[str, float]]:
+    """Player against opponent -> score and how the games ended."""
+    players = {
+        "bare": network_policy(model),
+        "bare, temperature 0.3": network_policy(model, 0.3),
+        "finishing": finishing(network_policy(model)),
+    }
+    settings = MatchSettings(num_games=num_games, seed=7, max_plies=MAX_PLIES)
+    results = {}
+    for name, choose in players.items():
+        for opponent, theirs in (("random", choose_random), ("greedy", choose_greedy)):
+            played = list(play_match((Player(name, choose), Player(opponent, theirs)), settings))
+            outcomes = Counter(game.outcome for game in played)
+            score = sum(game.score for game in played) / num_games
+            results[f"{name} v {opponent}"] = {"score": score, **outcomes}
+    return results
+
+
+if __name__ == "__main__":
+    main()
