@@ -139,8 +139,9 @@ class ModelConfig(Section):
     """Units of the value head's hidden layer."""
     value_head: Literal["wdl", "scalar"] = "wdl"
     """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
-    attackers: bool = True
-    """Whether the stem also sees, for each square, which pieces attack it along which line."""
+    attackers: bool = False
+    """Whether the stem also sees, for each square, which pieces attack it along which line. No gain
+    was measured for a small network (benchmarks/LEARNING.md)."""
     material_prior: bool = True
     """Whether the value head starts from a material count, times a learned factor."""
 

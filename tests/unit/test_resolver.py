@@ -41,7 +41,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "model.squeeze_excitation": True,
     "model.value_hidden": 16,
     "model.value_head": "scalar",
-    "model.attackers": False,
+    "model.attackers": True,
     "model.material_prior": False,
     "learner.learning_rate": 1e-05,
     "learner.lr_schedule": "cosine",
