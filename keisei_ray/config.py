@@ -140,8 +140,7 @@ class ModelConfig(Section):
     value_head: Literal["wdl", "scalar"] = "wdl"
     """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
     attackers: bool = False
-    """Whether the stem also sees, for each square, which pieces attack it along which line. No gain
-    was measured for a small network (benchmarks/LEARNING.md)."""
+    """Whether the stem also sees which pieces attack each square along which line."""
     material_prior: bool = True
     """Whether the value head starts from a material count, times a learned factor."""
 

@@ -23,6 +23,9 @@ def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
         raise raised
 
     monkeypatch.setattr(runtime.ray, "init", refuse)
+    # Other tests may have a cluster up in this process, which is to stay up.
+    monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
     with (
         pytest.raises(ClusterError, match=advice) as caught,
         runtime.connect(Config.model_validate({"cluster": {"address": "local"}}), environ={}),
