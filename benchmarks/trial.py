@@ -6,8 +6,10 @@
 The parts are the trainer's own; what is left out is Ray and the overlap, so two trials run side by
 side on two cores and compare at equal plies and equal CPU time, whatever else the machine does.
 Each line of the output: plies, CPU seconds of training, how games ended, the learner's diagnostics,
-and scores against random and greedy of the bare policy's likeliest moves, of the same sampled at
-temperature 0.3, and of the player that finishes mates.
+and scores: of the bare policy's likeliest moves and of the player that finishes mates against
+random and greedy, and against each `--reference` checkpoint with both finishing mates and sampling
+at temperature 0.3, since two deterministic players mostly repeat each other into a draw.
+`benchmarks/experiments.py` runs many of these.
 """
 
 import argparse
@@ -15,17 +17,19 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from keisei_ray.config import Config
 from keisei_ray.evaluation.matches import MatchSettings, play_match
-from keisei_ray.evaluation.opponents import Player
+from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
 from keisei_ray.learner import Learner
 from keisei_ray.model import PolicyValueNet
-from keisei_ray.policies import choose_greedy, choose_random, finishing, network_policy
+from keisei_ray.policies import finishing, network_policy
 from keisei_ray.pool import Offers, Pool
 from keisei_ray.progress import Interval
 from keisei_ray.reports import UpdateReport
@@ -55,6 +59,8 @@ BASE = (
 )
 """Settings of every trial; `--set` changes them."""
 MAX_PLIES = 400
+TEMPERATURE = 0.3
+"""Of both players in a match between two networks."""
 MEANS = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "optimizer_steps")
 
 
@@ -64,18 +70,27 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, required=True)
     parser.add_argument("--every", type=int, help="plies between matches; default: half")
     parser.add_argument("--games", type=int, default=100)
+    parser.add_argument("--reference", nargs="*", default=[], metavar="CHECKPOINT")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
-    total = [f"run.total_timesteps={options.timesteps}"]
-    config = resolve_config(None, os.environ, [*BASE, *total, *options.set], {}).resolve_auto(1, 0)
+    config = trial_config(options.timesteps, options.set)
+    every = options.every or options.timesteps // 2
     with options.out.open("w") as out:
-        for record in run(config, options.every or options.timesteps // 2, options.games):
+        for record in run(config, every, options.games, options.reference):
             out.write(json.dumps({"set": options.set} | record) + "\n")
             out.flush()
 
 
-def run(config: Config, every: int, num_games: int):  # type: ignore[no-untyped-def]
+def trial_config(timesteps: int, settings: Sequence[str]) -> Config:
+    """`BASE`, changed by `settings`, for a run of so many plies."""
+    total = f"run.total_timesteps={timesteps}"
+    return resolve_config(None, os.environ, [*BASE, total, *settings], {}).resolve_auto(1, 0)
+
+
+def run(
+    config: Config, every: int, num_games: int, references: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Yields a record whenever `every` plies have been learnt from, and at the end."""
     self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
     offers, snapshots = Offers(config, pool), {}
@@ -109,27 +124,31 @@ def run(config: Config, every: int, num_games: int):  # type: ignore[no-untyped-
                 "pool": {member.name: round(member.score, 3) for member in pool.members},
                 "material_weight": float(learner.model.material_weight.detach()),
                 **{name: float(np.mean([getattr(r, name) for r in reports])) for name in MEANS},
-                "scores": scores(learner.model, num_games),
+                "scores": scores(learner.model, num_games, references),
             }
             games, reports = [], []
             started = time.process_time()
 
 
-def scores(model: PolicyValueNet, num_games: int) -> dict[str, dict[str, float]]:
+def scores(
+    model: PolicyValueNet, num_games: int, references: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Player against opponent -> score and how the games ended."""
-    players = {
-        "bare": network_policy(model),
-        "bare, temperature 0.3": network_policy(model, 0.3),
-        "finishing": finishing(network_policy(model)),
-    }
+    choose = network_policy(model)
+    players = [Player("bare", choose), Player("finishing", finishing(choose))]
+    sampled = Player("sampled", finishing(network_policy(model, TEMPERATURE)))
+    opponents = [parse_opponent(spec) for spec in ("random", "greedy")]
+    pairs = [(player, opponent) for opponent in opponents for player in players]
+    for path in references:
+        reference = checkpoint_player(Path(path), temperature=TEMPERATURE, finish_mates=True)
+        pairs.append((sampled, reference))
     settings = MatchSettings(num_games=num_games, seed=7, max_plies=MAX_PLIES)
     results = {}
-    for name, choose in players.items():
-        for opponent, theirs in (("random", choose_random), ("greedy", choose_greedy)):
-            played = list(play_match((Player(name, choose), Player(opponent, theirs)), settings))
-            outcomes = Counter(game.outcome for game in played)
-            score = sum(game.score for game in played) / num_games
-            results[f"{name} v {opponent}"] = {"score": score, **outcomes}
+    for player, opponent in pairs:
+        played = list(play_match((player, opponent), settings))
+        outcomes = Counter(game.outcome for game in played)
+        score = sum(game.score for game in played) / num_games
+        results[f"{player.name} v {opponent.name}"] = {"score": score, **outcomes}
     return results
 
 

@@ -141,8 +141,9 @@ class ModelConfig(Section):
     """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
     attackers: bool = False
     """Whether the stem also sees which pieces attack each square along which line."""
-    material_prior: bool = True
-    """Whether the value head starts from a material count, times a learned factor."""
+    material_prior: NonNegativeFloat = 0.05
+    """First value of the learned factor on the material count that the value head starts from: at
+    0.05 a rook ahead is worth tanh(0.5) = 0.46. 0: no such count."""
 
     @property
     def max_parameters(self) -> int:
@@ -166,7 +167,10 @@ class LearnerConfig(Section):
     clip_coef: PositiveFloat = 0.2
     """The policy ratio is clipped to 1 +- this."""
     ent_coef: NonNegativeFloat = 0.01
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus at timestep 0."""
+    ent_final_fraction: NonNegativeFloat = 1.0
+    """That weight at the end, as a share of ent_coef; it changes evenly over
+    run.total_timesteps."""
     vf_coef: NonNegativeFloat = 0.5
     """Weight of the value loss."""
     max_grad_norm: PositiveFloat = 1.0

@@ -38,6 +38,8 @@ class Diagnostics:
     max_plies: int
     entropy: float
     """Of the policy over legal moves, mean over the update's rows and minibatches, nats."""
+    ent_coef: float
+    """Weight of the entropy bonus in the update."""
     trained_timesteps: int
     """Rows trained on: the learner's own plies."""
     pool_games: int
@@ -72,6 +74,7 @@ def diagnose(
         declaration=reasons["declaration"],
         max_plies=reasons["max_plies"],
         entropy=report.entropy,
+        ent_coef=report.ent_coef,
         trained_timesteps=sum(c.trained_timesteps for c in collected),
         pool_games=len(scores),
         pool_score=mean(sum(scores), len(scores)),

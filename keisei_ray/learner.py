@@ -107,7 +107,8 @@ class Learner:
 
         Args:
             buffers: packed rollouts, in the order in which their rows are to stand.
-            timestep: the run's timestep before this update; sets the learning rate.
+            timestep: the run's timestep before this update; sets the learning rate and the weight
+                of the entropy bonus.
 
         Raises:
             RejectedRolloutsError: some buffers are not rollouts; the others are fine.
@@ -123,12 +124,14 @@ class Learner:
         if c.normalize_advantages:
             self._batch.normalize_advantages()
         self._batch.raise_winning_plies(c.winning_ply_advantage)
-        learning_rate = scheduled_learning_rate(c, timestep / self._config.run.total_timesteps)
+        progress = timestep / self._config.run.total_timesteps
+        learning_rate = scheduled_learning_rate(c, progress)
+        ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         if c.mirror:
             self._mirror_half()
-        tally = self._optimize()
+        tally = self._optimize(ent_coef)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -139,6 +142,7 @@ class Learner:
             weights_bytes_wire=0,
             explained_variance=explained,
             learning_rate=learning_rate,
+            ent_coef=ent_coef,
             amp_dtype=c.amp,
             amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else None,
             policy_lag_mean=float(np.mean(lags)),
@@ -249,7 +253,7 @@ class Learner:
         for rows in torch.split(mirrored.to(self._device), PLAIN_FORWARD_ROWS):
             fields["behavior_log_probs"][rows] = self._gradients.log_probs(fields, rows)
 
-    def _optimize(self) -> "_Tally":
+    def _optimize(self, ent_coef: float) -> "_Tally":
         """Epochs of minibatches over the filled batch, until done or the KL stop."""
         c = self._config.learner
         fields = self._batch.on_device()
@@ -264,7 +268,7 @@ class Learner:
                     loss_scale=self._loss_scale(),
                     clip_coef=c.clip_coef,
                     vf_coef=c.vf_coef,
-                    ent_coef=c.ent_coef,
+                    ent_coef=ent_coef,
                 )
                 moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
                 if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
@@ -371,6 +375,19 @@ def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
         remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
     final = config.lr_final_fraction
     return config.learning_rate * (final + (1.0 - final) * remaining)
+
+
+def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:
+    """The weight of the entropy bonus at a share of the run.
+
+    Args:
+        progress: timestep / total_timesteps; clamped to [0, 1].
+
+    Returns:
+        From `ent_coef` at 0 to `ent_coef * ent_final_fraction` at 1.
+    """
+    progress = min(1.0, max(0.0, progress))
+    return config.ent_coef * (1.0 + (config.ent_final_fraction - 1.0) * progress)
 
 
 def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:

@@ -30,8 +30,6 @@ NUM_DIRECTIONS = 27
 """Directions, promotions and drops of the spatial policy head."""
 HAND_LIMITS = (18, 4, 4, 4, 2, 2, 4)
 """The most pawns, lances, knights, silvers, bishops, rooks and golds a hand can hold."""
-MATERIAL_WEIGHT = 0.05
-"""First value of the learned factor: a rook ahead is worth tanh(0.5) = 0.46."""
 FIRST_DRAW_LOGIT = -2.0
 """At first a draw is thought unlikely: by repetition few games end."""
 WIN, DRAW, LOSS = range(3)
@@ -89,7 +87,7 @@ class PolicyValueNet(nn.Module):
         self.value_hidden = nn.Linear(4 * 81, config.value_hidden)
         self.value_out = nn.Linear(config.value_hidden, 3 if config.value_head == "wdl" else 1)
         self.material_weight = nn.Parameter(
-            torch.tensor(MATERIAL_WEIGHT), requires_grad=config.material_prior
+            torch.tensor(config.material_prior), requires_grad=config.material_prior > 0
         )
         self.activation = _activation(config)
         # Small heads: the first policy is close to uniform, the first value close to the prior.

@@ -58,6 +58,8 @@ class UpdateReport:
     clip_fraction: float
     explained_variance: float
     learning_rate: float
+    ent_coef: float
+    """Weight of the entropy bonus in this update."""
     grad_norm: float
     """Mean L2 norm before clipping."""
     amp_dtype: str

@@ -22,6 +22,7 @@ REPORT = UpdateReport(
     clip_fraction=0.0,
     explained_variance=0.0,
     learning_rate=0.0,
+    ent_coef=0.02,
     grad_norm=0.0,
     amp_dtype="off",
     amp_scale=None,

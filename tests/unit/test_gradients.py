@@ -172,7 +172,7 @@ def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread():
 
 
 def test_an_untrained_parameter_is_in_no_gradient():
-    config = MODEL.model_copy(update={"material_prior": False})
+    config = MODEL.model_copy(update={"material_prior": 0.0})
     network = build_model(config, seed=0)
     gradients = parallel(network, num_threads=2, micro_batch=None)
     gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)

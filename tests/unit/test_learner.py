@@ -25,6 +25,7 @@ from keisei_ray.learner import (
     KL_STOP_FACTOR,
     LEARNER_FILE,
     Learner,
+    scheduled_ent_coef,
     scheduled_learning_rate,
 )
 from keisei_ray.model import architecture_digest, build_model, legal_mask, masked_log_probs
@@ -184,7 +185,7 @@ def test_nothing_is_learnt_from_how_an_opponent_played():
     [
         {},
         {"activation": "silu", "squeeze_excitation": True},
-        {"material_prior": False},
+        {"material_prior": 0.0},
         {"value_head": "scalar", "attackers": False},
     ],
     ids=str,
@@ -633,6 +634,29 @@ def test_an_update_uses_the_learning_rate_of_its_timestep():
     report = learner.update([played(config, learner)], config.run.total_timesteps)
     assert report.learning_rate == 0
     assert report.weights_digest == before
+
+
+def test_the_entropy_bonus_changes_evenly_over_the_run():
+    config = LearnerConfig(ent_coef=0.02, ent_final_fraction=0.25)
+    for progress, share in ((0, 1), (0.5, 0.625), (1, 0.25), (1.7, 0.25), (-0.1, 1)):
+        assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
+    rising = LearnerConfig(ent_coef=0.02, ent_final_fraction=2)
+    assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
+
+
+def test_an_update_uses_the_entropy_bonus_of_its_timestep():
+    """The bonus alone makes the policy even, so a greater one leaves more entropy."""
+    config = learner_config(
+        learning_rate=1e-2, lr_schedule="constant", num_epochs=8, ent_coef=3, ent_final_fraction=0
+    )
+    reports = []
+    for timestep in (0, config.run.total_timesteps):
+        learner = Learner(config)
+        rollout = played(config, learner)
+        learner.update([rollout], timestep)
+        reports.append(learner.update([played(config, learner)], timestep))
+    assert [report.ent_coef for report in reports] == [3, 0]
+    assert reports[0].entropy > reports[1].entropy
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -188,8 +188,21 @@ def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start():
     assert won > 0.3
 
 
+@pytest.mark.parametrize("prior", [0.02, 0.1])
+def test_the_material_prior_sets_the_factor_it_starts_from(prior):
+    config = ModelConfig(**SMALL | {"material_prior": prior})
+    start = observe(Board())
+    ahead = start.hand.copy()
+    ahead[5] += 1
+    model = build_model(config, seed=0)
+    _, (even, up) = forward(model, [start, start._replace(hand=ahead)])
+    rook = float(model.hand_material[5])
+    assert up - even == pytest.approx(np.tanh(prior * rook), abs=0.1)
+    assert model.material_weight.requires_grad
+
+
 def test_without_the_material_prior_the_first_value_ignores_material():
-    config = ModelConfig(**SMALL | {"material_prior": False})
+    config = ModelConfig(**SMALL | {"material_prior": 0.0})
     start = observe(Board())
     ahead = start.hand.copy()
     ahead[5] += 2
@@ -292,7 +305,7 @@ def test_the_architecture_digest_changes_with_every_setting_of_the_model():
         "value_hidden": 16,
         "value_head": "scalar",
         "attackers": False,
-        "material_prior": False,
+        "material_prior": 0.0,
     }
     assert changes.keys() == ModelConfig.model_fields.keys()
     base = ModelConfig(**SMALL)

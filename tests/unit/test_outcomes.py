@@ -115,7 +115,7 @@ def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(gamma, re
     np.testing.assert_allclose(draws, 1 - gamma**left * abs(result), atol=1e-6)
 
 
-@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize("prior", [0.05, 0.0])
 def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior):
     config = ModelConfig(depth=1, width=16, value_head="wdl", material_prior=prior)
     model = build_model(config, seed=0)
@@ -156,7 +156,7 @@ def test_where_no_draw_is_possible_both_heads_start_from_the_same_material_value
     boards = rng.integers(0, 29, (8, 81), dtype=np.uint8)
     rest = np.zeros((8, 14), np.uint8), np.zeros((8, 3), np.uint8)
     for head in ("wdl", "scalar"):
-        config = ModelConfig(depth=1, width=16, value_head=head, material_prior=True)
+        config = ModelConfig(depth=1, width=16, value_head=head, material_prior=0.05)
         model = build_model(config, seed=0)
         with torch.no_grad():
             model.value_out.weight.zero_()
@@ -170,7 +170,7 @@ def test_where_no_draw_is_possible_both_heads_start_from_the_same_material_value
 def around_learning(result: int) -> tuple[Rollout, Rollout]:
     """Rollouts before and after learning from one-ply games that all end alike."""
     config = tiny_config(
-        model={"value_head": "wdl", "material_prior": False},
+        model={"value_head": "wdl", "material_prior": 0.0},
         learner={"learning_rate": 1e-2, "lr_schedule": "constant", "num_epochs": 4, "vf_coef": 1.0},
     )
     learner = Learner(config)

@@ -531,7 +531,7 @@ def test_a_mate_by_the_opponent_is_bad_news_for_the_learners_last_ply_and_its_ow
         pool={"members": ("random",)},
     )
     config = config.model_copy(
-        update={"model": config.model.model_copy(update={"material_prior": False})}
+        update={"model": config.model.model_copy(update={"material_prior": 0.0})}
     )
     self_play = new(config, scale=1e-3)
     seen = 0

@@ -80,7 +80,7 @@ def test_loaded_weights_do_not_hang_on_the_buffer():
         {"depth": 2},
         {"squeeze_excitation": True},
         {"activation": "silu"},
-        {"material_prior": False},
+        {"material_prior": 0.0},
     ],
     ids=str,
 )
