@@ -1,6 +1,6 @@
 """Many learning trials, two at a time: a screen of settings, and one change at a time.
 
-    python benchmarks/experiments.py benchmarks/screen.yaml --reference CHECKPOINT --out screen.jsonl
+    python benchmarks/experiments.py benchmarks/screen.yaml --reference RUN --out screen.jsonl
 
 The YAML file has `timesteps`, `seeds`, maybe `base`, and one or both of
 
@@ -9,8 +9,8 @@ The YAML file has `timesteps`, `seeds`, maybe `base`, and one or both of
               effect is a difference of two halves of all runs, clear of interactions of two.
     changes:  name -> settings: each is run with every seed; an empty list is the base.
 
-where settings are a list of `section.key=value`, on top of `base` and `trial.BASE`. Finished trials stand in
-the output and are not run again; the table of all of them is printed at the end.
+where settings are a list of `section.key=value`, on top of `base` and `trial.BASE`. Finished trials
+stand in the output and are not run again; the table of all of them is printed at the end.
 
 Source of the design: Plackett and Burman 1946, 24 runs for up to 23 factors; folding it (a second
 half with every level exchanged) as in Box, Hunter and Hunter, "Statistics for Experimenters".
@@ -26,9 +26,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import trial
+import yaml
 
 PLACKETT_BURMAN_24 = "+++++-+-++--++--+-+----"
 """First row for 24 runs; each further row is it, rotated by one, and the last is all minus."""
@@ -94,11 +93,16 @@ def effects_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
     columns = [[r["scores"][m]["score"] for r in records] for m in names]
     columns.append([r["cpu_s"] for r in records])
     effects = [
-        [2 * statistics.fmean(r["levels"][f] * y for r, y in zip(records, ys, strict=True)) for f in factors]
+        [
+            2 * statistics.fmean(r["levels"][f] * y for r, y in zip(records, ys, strict=True))
+            for f in factors
+        ]
         for ys in columns
     ]
     for place, factor in enumerate(factors):
-        cells = [f"{column[place]:+.2f}" for column in effects[:-1]] + [f"{effects[-1][place]:+.0f}"]
+        cells = [f"{column[place]:+.2f}" for column in effects[:-1]] + [
+            f"{effects[-1][place]:+.0f}"
+        ]
         yield f"| {factor} | " + " | ".join(cells) + " |"
     deviations = []
     for ys, column in zip(columns, effects, strict=True):
@@ -109,12 +113,16 @@ def effects_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
         ]
         freedom = max(1, len(records) - len(factors) - 1)
         deviations.append(2 * (sum(x * x for x in residuals) / freedom / len(records)) ** 0.5)
-    yield "| standard deviation of an effect | " + " | ".join(
-        f"{d:.2f}" for d in deviations[:-1]
-    ) + f" | {deviations[-1]:.0f} |"
-    yield "| mean of all | " + " | ".join(
-        f"{statistics.fmean(ys):.2f}" for ys in columns[:-1]
-    ) + f" | {statistics.fmean(columns[-1]):.0f} |"
+    yield (
+        "| standard deviation of an effect | "
+        + " | ".join(f"{d:.2f}" for d in deviations[:-1])
+        + f" | {deviations[-1]:.0f} |"
+    )
+    yield (
+        "| mean of all | "
+        + " | ".join(f"{statistics.fmean(ys):.2f}" for ys in columns[:-1])
+        + f" | {statistics.fmean(columns[-1]):.0f} |"
+    )
 
 
 def changes_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:

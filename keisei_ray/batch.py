@@ -64,7 +64,6 @@ class UpdateBatch:
             else self._host
         )
         self._on_cuda = on_cuda
-        self._wins_game = np.zeros(timesteps, np.bool_)
 
     def fill(self, rollouts: Sequence[Rollout], *, gamma: float, gae_lambda: float) -> float:
         """Writes every trained row of `rollouts`, in their order, with advantages and targets.
@@ -114,7 +113,6 @@ class UpdateBatch:
                 gae_lambda=gae_lambda,
             )
             self._arrays["advantages"][rows] = advantages[trained]
-            self._wins_game[rows] = rollout.rewards[trained] == 1
             self._arrays["value_targets"][rows] = value_targets[trained]
             self._arrays["draw_targets"][rows] = (1 - decided[trained]).clip(0, 1)
             acted_on[rows] = rollout.values[trained]
@@ -129,16 +127,6 @@ class UpdateBatch:
         std = advantages.std(dtype=np.float64)
         np.subtract(advantages, np.float32(mean), out=advantages)
         np.divide(advantages, np.float32(std + 1e-8), out=advantages)
-
-    def raise_winning_plies(self, least: float) -> None:
-        """No ply that won its game on the spot gets an advantage below `least`.
-
-        A good value head expects that win, so the ply that brings it about has next to no
-        advantage; the policy would not learn to play it.
-        """
-        advantages = self._arrays["advantages"][: self.rows]
-        wins = self._wins_game[: self.rows]
-        advantages[wins] = np.maximum(advantages[wins], np.float32(least))
 
     def mirror(self, rows: npt.NDArray[np.int64]) -> None:
         """Turns left into right in these rows: board, legal moves and the move that was played.

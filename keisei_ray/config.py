@@ -32,12 +32,6 @@ MIN_UPDATE_TIMESTEPS = 4096
 +-1 rewards are mostly noise."""
 MAX_LEARNER_THREADS = 16
 """Replicas that share a minibatch when the number is left open."""
-ACTOR_PROCESS_BYTES = 190 * 2**20
-"""Resident memory of an actor process that has imported torch, before its rollout."""
-RAW_BYTES_PER_TIMESTEP = 310
-"""Bytes of one row of a rollout, unpacked: all fields of `rollout.FIELDS` together."""
-FLOATS_PER_PARAMETER = 4
-"""Weight, gradient and two Adam moments."""
 
 
 class Section(BaseModel):
@@ -145,11 +139,6 @@ class ModelConfig(Section):
     """First value of the learned factor on the material count that the value head starts from: at
     0.05 a rook ahead is worth tanh(0.5) = 0.46. 0: no such count."""
 
-    @property
-    def max_parameters(self) -> int:
-        """No fewer parameters than the network has; close to it for large networks."""
-        return 20 * self.depth * self.width**2 + 650 * self.width + 400 * self.value_hidden
-
 
 class LearnerConfig(Section):
     """The PPO update and its optimizer (AdamW)."""
@@ -186,9 +175,6 @@ class LearnerConfig(Section):
     mirror: bool = False
     """Whether a random half of each update's rows is turned from left to right: no rule of Shogi
     tells the sides apart, so what is learnt on one is learnt on both."""
-    winning_ply_advantage: NonNegativeFloat = 1.0
-    """The least advantage, after normalization, of a ply that wins its game on the spot. To a good
-    value head such a win is no news, and its own advantage would teach nothing."""
     micro_batch: PositiveInt | None = 256
     """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
     minibatch is never split."""
@@ -472,7 +458,7 @@ class Config(Section):
         amp = self.learner.amp
         if amp == "auto":
             amp = "bf16" if device == "cuda" else "off"
-        rollouts = self.effective_rollouts_per_update or self._rollouts_for(num_cpus)
+        rollouts = self.effective_rollouts_per_update or self.rollouts_for(num_cpus)
         minibatch = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
         threads = self.learner.num_threads
         if threads is None:
@@ -484,37 +470,9 @@ class Config(Section):
         values["learner"].update(device=device, amp=amp, num_threads=threads)
         return Config.model_validate(values)
 
-    def estimate_memory_bytes(self) -> int:
-        """Memory of the run's own processes and rollouts, over all nodes, in bytes.
-
-        The sum of: `ACTOR_PROCESS_BYTES` and one unpacked rollout for each actor; that base and
-        two networks for the evaluator; the same base,
-        weights, gradients, optimizer state, a gradient for each further thread, one unpacked
-        update, and the activations (4 per block and 4 more, float32) of the rows worked on at
-        once for the learner; the rollouts that wait or are in flight, taken as not compressed.
-        Ray's own processes and the driver are not in it. An open R is taken as if every actor
-        had a CPU.
-        """
-        play, model = self.self_play, self.model
-        rollouts = self.effective_rollouts_per_update or self._rollouts_for(play.num_actors)
-        rollout_bytes = self.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
-        parameters = model.max_parameters
-        copies = FLOATS_PER_PARAMETER + (self.learner.num_threads or 1) - 1
-        rows = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
-        if self.learner.device == "cpu" and self.learner.micro_batch is not None:
-            threads = self.learner.num_threads or MAX_LEARNER_THREADS
-            rows = min(rows, threads * self.learner.micro_batch)
-        activations = rows * 81 * model.width * 4 * (4 * model.depth + 4)
-        in_flight = max(play.num_actors, rollouts * (self.effective_max_lag + 1))
-        networks = 1 + (self.pool.networks_per_actor if self.pool.share > 0 else 0)
-        actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + networks * 4 * parameters)
-        learner = ACTOR_PROCESS_BYTES + 4 * parameters * copies + rollouts * rollout_bytes
-        is_evaluated = self.evaluation.interval_timesteps is not None
-        evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * 4 * parameters)
-        return actors + learner + evaluator + activations + in_flight * rollout_bytes
-
-    def _rollouts_for(self, num_cpus: int) -> int:
-        """R for overlap: enough rows to learn from, and room for all that play within the lag."""
+    def rollouts_for(self, num_cpus: int) -> int:
+        """An open R for overlap: enough rows to learn from, and room for all that play within the
+        lag, on a cluster with so many CPUs."""
         busy = min(self.self_play.num_actors, max(1, num_cpus))
         enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / self.timesteps_per_rollout)
         return max(enough_rows, math.ceil(busy / (self.schedule.max_policy_lag + 1)))

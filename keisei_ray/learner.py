@@ -18,7 +18,7 @@ import torch
 
 from keisei_ray.batch import UpdateBatch
 from keisei_ray.codec import Buffer
-from keisei_ray.config import Config, LearnerConfig
+from keisei_ray.config import Config
 from keisei_ray.errors import (
     CheckpointError,
     ConfigError,
@@ -31,6 +31,7 @@ from keisei_ray.gradients import ParallelGradients
 from keisei_ray.model import build_model
 from keisei_ray.reports import UpdateReport
 from keisei_ray.rollout import Rollout
+from keisei_ray.schedules import scheduled_ent_coef, scheduled_learning_rate
 from keisei_ray.weights import (
     MODEL_FILE,
     check_architecture,
@@ -123,7 +124,6 @@ class Learner:
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
             self._batch.normalize_advantages()
-        self._batch.raise_winning_plies(c.winning_ply_advantage)
         progress = timestep / self._config.run.total_timesteps
         learning_rate = scheduled_learning_rate(c, progress)
         ent_coef = scheduled_ent_coef(c, progress)
@@ -355,39 +355,6 @@ class _Tally:
             "amp_skipped": self._skipped,
             "optimizer_steps": len(self._norms),
         }
-
-
-def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
-    """The learning rate at a share of the run.
-
-    Args:
-        progress: timestep / total_timesteps; clamped to [0, 1].
-
-    Returns:
-        From `learning_rate` at 0 to `learning_rate * lr_final_fraction` at 1.
-    """
-    progress = min(1.0, max(0.0, progress))
-    if config.lr_schedule == "constant":
-        return config.learning_rate
-    if config.lr_schedule == "linear":
-        remaining = 1.0 - progress
-    else:
-        remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
-    final = config.lr_final_fraction
-    return config.learning_rate * (final + (1.0 - final) * remaining)
-
-
-def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:
-    """The weight of the entropy bonus at a share of the run.
-
-    Args:
-        progress: timestep / total_timesteps; clamped to [0, 1].
-
-    Returns:
-        From `ent_coef` at 0 to `ent_coef * ent_final_fraction` at 1.
-    """
-    progress = min(1.0, max(0.0, progress))
-    return config.ent_coef * (1.0 + (config.ent_final_fraction - 1.0) * progress)
 
 
 def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:

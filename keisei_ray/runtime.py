@@ -14,6 +14,7 @@ import ray
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
+from keisei_ray.memory import estimate_memory_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
             f"cluster can be divided into. Use at most {room}."
         )
-    needed = config.estimate_memory_bytes()
+    needed = estimate_memory_bytes(config)
     limit = int(cluster.memory_bytes * MEMORY_SHARE)
     if cluster.memory_bytes and needed > limit:
         raise ClusterError(

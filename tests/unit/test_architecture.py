@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "shogi",
     ),
     ("codec", "metrics", "reports", "resolver"),
-    ("payload", "settings", "progress", "pool"),
+    ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("config", "rollout", "yaml12", "files"),
     ("errors",),
 )
@@ -64,7 +64,7 @@ NO_TORCH = {
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
     "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
-    "evaluation.snapshots", "pool_link", "diagnostics",
+    "evaluation.snapshots", "pool_link", "diagnostics", "memory",
 }  # fmt: skip
 
 
@@ -232,5 +232,5 @@ def test_files_are_small_enough_to_read(module: str) -> None:
     path = ROOT / PACKAGE / f"{module.replace('.', '/')}.py"
     if not path.exists():
         path = ROOT / PACKAGE / module.replace(".", "/") / "__init__.py"
-    limit = {"config": 520}.get(module, 400)  # The whole tree of settings is one page to read.
+    limit = {"config": 490}.get(module, 400)  # The whole tree of settings is one page to read.
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

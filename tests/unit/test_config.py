@@ -5,16 +5,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from keisei_ray.config import RAW_BYTES_PER_TIMESTEP, Config, ModelConfig
+from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.resolver import resolve_config
-from keisei_ray.rollout import FIELDS
 from keisei_ray.settings import list_settings
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -285,41 +283,6 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"learner\.device = 'cuda'"):
         make(learner={"device": "cuda"}).resolve_auto(8, 0)
-
-
-def test_the_raw_size_of_a_timestep_is_that_of_the_rollout_record() -> None:
-    size = sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in FIELDS.values())
-    assert size == RAW_BYTES_PER_TIMESTEP
-
-
-@pytest.mark.parametrize(("depth", "width", "hidden"), [(1, 8, 8), (4, 64, 64), (10, 128, 256)])
-@pytest.mark.parametrize("squeeze_excitation", [False, True])
-def test_the_bound_on_parameters_holds_for_the_real_network(
-    depth: int, width: int, hidden: int, squeeze_excitation: bool
-) -> None:
-    from keisei_ray.model import build_model
-
-    config = ModelConfig(
-        depth=depth, width=width, value_hidden=hidden, squeeze_excitation=squeeze_excitation
-    )
-    count = sum(parameter.numel() for parameter in build_model(config, seed=0).parameters())
-    assert count <= config.max_parameters
-    if width >= 64:
-        assert config.max_parameters <= 1.3 * count
-
-
-def test_the_memory_estimate_grows_by_each_actor() -> None:
-    few, many = (
-        make(self_play={"num_actors": n}, schedule={"rollouts_per_update": 4}) for n in (2, 34)
-    )
-    growth = many.estimate_memory_bytes() - few.estimate_memory_bytes()
-    assert 32 * 190e6 < growth < 32 * 220e6
-
-
-def test_the_memory_estimate_has_room_for_an_evaluator_where_there_is_one() -> None:
-    off, on = (make(evaluation={"interval_timesteps": every}) for every in (None, 1000))
-    growth = on.estimate_memory_bytes() - off.estimate_memory_bytes()
-    assert growth == 190 * 2**20 + 8 * on.model.max_parameters
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

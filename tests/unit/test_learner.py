@@ -25,11 +25,10 @@ from keisei_ray.learner import (
     KL_STOP_FACTOR,
     LEARNER_FILE,
     Learner,
-    scheduled_ent_coef,
-    scheduled_learning_rate,
 )
 from keisei_ray.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.ppo import ppo_sums
+from keisei_ray.schedules import scheduled_ent_coef, scheduled_learning_rate
 from keisei_ray.weights import (
     MODEL_FILE,
     digest,

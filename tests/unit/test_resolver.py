@@ -57,7 +57,6 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.num_minibatches": 8,
     "learner.target_kl": None,
     "learner.mirror": True,
-    "learner.winning_ply_advantage": 0.5,
     "learner.normalize_advantages": False,
     "learner.micro_batch": 64,
     "learner.weight_decay": 1e-4,

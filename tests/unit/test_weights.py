@@ -6,6 +6,7 @@ import torch
 
 from keisei_ray.config import ModelConfig
 from keisei_ray.errors import CheckpointError, DamagedBufferError, ForeignBufferError
+from keisei_ray.memory import max_parameters
 from keisei_ray.model import architecture_digest, build_model
 from keisei_ray.weights import (
     digest,
@@ -155,4 +156,4 @@ def test_state_arrays_are_float32_in_the_order_of_the_state_dict():
 def test_the_default_network_fits_its_configs_bound():
     for config in (ModelConfig(), CONFIG):
         count = sum(array.size for array in state_arrays(build_model(config, seed=0)).values())
-        assert count <= config.max_parameters
+        assert count <= max_parameters(config)
