@@ -9,7 +9,6 @@ B: rows of the update: the learner's own plies among rollouts x T x N.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,7 +21,6 @@ from keisei_ray.advantages import (
 )
 from keisei_ray.errors import EmptyUpdateError, RolloutFormatError
 from keisei_ray.rollout import Rollout
-from keisei_ray.shogi.actions import MIRRORED_LABEL, MIRRORED_SQUARE
 
 FIELDS: Mapping[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "boards": (torch.uint8, (81,)),
@@ -127,19 +125,6 @@ class UpdateBatch:
         std = advantages.std(dtype=np.float64)
         np.subtract(advantages, np.float32(mean), out=advantages)
         np.divide(advantages, np.float32(std + 1e-8), out=advantages)
-
-    def mirror(self, rows: npt.NDArray[np.int64]) -> None:
-        """Turns left into right in these rows: board, legal moves and the move that was played.
-
-        Their `behavior_log_probs` are then another position's: the caller replaces them.
-        """
-        boards, legal_bits, actions = (
-            self._arrays[name] for name in ("boards", "legal_bits", "actions")
-        )
-        boards[rows] = boards[rows][:, MIRRORED_SQUARE]
-        mask = np.unpackbits(legal_bits[rows], axis=1)
-        legal_bits[rows] = np.packbits(mask[:, MIRRORED_LABEL], axis=1)
-        actions[rows] = MIRRORED_LABEL[actions[rows]]
 
     def on_device(self) -> Mapping[str, Tensor]:
         """The fields where the network is; one copy a field on CUDA, none on the CPU."""

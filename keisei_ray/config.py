@@ -172,9 +172,6 @@ class LearnerConfig(Section):
     """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""
-    mirror: bool = False
-    """Whether a random half of each update's rows is turned from left to right: no rule of Shogi
-    tells the sides apart, so what is learnt on one is learnt on both."""
     micro_batch: PositiveInt | None = 256
     """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
     minibatch is never split."""

@@ -112,16 +112,6 @@ class ParallelGradients:
             total = _add(total, sums)
         return total
 
-    @torch.no_grad()
-    def log_probs(self, fields: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        """[M] log-probability of the actions of `rows`, by the weights as they are."""
-        with self._autocast(rows.device):
-            logits, _ = self._replicas[0][0](
-                *(fields[name][rows] for name in ("boards", "hands", "scalars"))
-            )
-            log_probs = masked_log_probs(logits, legal_mask(fields["legal_bits"][rows]))
-        return log_probs.gather(1, fields["actions"][rows].long()[:, None]).squeeze(1)
-
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self._autocast_dtype is None:
             return nullcontext()

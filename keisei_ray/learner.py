@@ -47,9 +47,6 @@ from keisei_ray.wire import unpack_rollout
 
 LEARNER_FILE = "learner.pt"
 
-PLAIN_FORWARD_ROWS = 512
-"""Rows of one forward pass without a gradient."""
-
 KL_STOP_FACTOR = 1.5
 """An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less
 what the first minibatch showed: that share comes from the policy lag, not from this update. With
@@ -129,8 +126,6 @@ class Learner:
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        if c.mirror:
-            self._mirror_half()
         tally = self._optimize(ent_coef)
         self.weights_version += 1
         return UpdateReport(
@@ -239,19 +234,6 @@ class Learner:
                 )
             lags.append(lag)
         return lags
-
-    def _mirror_half(self) -> None:
-        """Mirrors a random half of the rows, as if their moves had been chosen there.
-
-        The behaviour log-probs become those of the present weights in the mirrored positions, so
-        that the ratio starts at 1 there too.
-        """
-        coins = torch.rand(self._batch.rows, generator=self._generator)
-        mirrored = torch.nonzero(coins < 0.5)[:, 0]
-        self._batch.mirror(mirrored.numpy())
-        fields = self._batch.on_device()
-        for rows in torch.split(mirrored.to(self._device), PLAIN_FORWARD_ROWS):
-            fields["behavior_log_probs"][rows] = self._gradients.log_probs(fields, rows)
 
     def _optimize(self, ent_coef: float) -> "_Tally":
         """Epochs of minibatches over the filled batch, until done or the KL stop."""

@@ -95,20 +95,6 @@ def _label_of_move(
     return np.stack([label_of_pair[pairs], label_of_pair[seen_by_white]])
 
 
-def _mirrored_labels(planes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
-    """[1496] label -> label of the move mirrored from left to right."""
-    kinds = np.arange(NUM_PLANES)
-    for left, right in ((1, 2), (3, 4), (6, 7), (8, 9)):
-        kinds[[left, right]] = right, left
-        kinds[[left + _NUM_DIRECTIONS, right + _NUM_DIRECTIONS]] = (
-            right + _NUM_DIRECTIONS,
-            left + _NUM_DIRECTIONS,
-        )
-    square = planes % NUM_SQUARES
-    mirrored = kinds[planes // NUM_SQUARES] * NUM_SQUARES + (8 - square // 9) * 9 + square % 9
-    return np.searchsorted(planes, mirrored).astype(np.int16)
-
-
 def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     array.flags.writeable = False
     return array
@@ -137,15 +123,6 @@ DROPPED_PIECE: npt.NDArray[np.uint8] = _read_only(
     np.where(IS_DROP, LABEL_TO_PLANE // NUM_SQUARES - _FIRST_DROP + 1, 0).astype(np.uint8)
 )
 """[1496] type of the dropped piece, 1..7 = P L N S B R G; 0 where the label is no drop."""
-
-MIRRORED_SQUARE: npt.NDArray[np.int64] = _read_only(
-    (8 - np.arange(NUM_SQUARES) // 9) * 9 + np.arange(NUM_SQUARES) % 9
-)
-"""[81] the square on the file as far from the other edge."""
-
-MIRRORED_LABEL: npt.NDArray[np.int16] = _read_only(_mirrored_labels(LABEL_TO_PLANE))
-"""[1496] the label of the same move on the board with its files in reverse. Legal moves stay
-legal: no rule of Shogi tells left from right."""
 
 if len(LABEL_TO_PLANE) != NUM_ACTIONS:  # pragma: no cover - only a bug can get here
     raise AssertionError(f"{len(LABEL_TO_PLANE)} labels were built, expected {NUM_ACTIONS}")

@@ -56,7 +56,6 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.num_epochs": 2,
     "learner.num_minibatches": 8,
     "learner.target_kl": None,
-    "learner.mirror": True,
     "learner.normalize_advantages": False,
     "learner.micro_batch": 64,
     "learner.weight_decay": 1e-4,
