@@ -1,0 +1,55 @@
+"""A USI engine in the opponent pool of a real run: it plays, it may die, it leaves with the run."""
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.config import Config
+from keisei_ray.errors import OpponentError
+from keisei_ray.runtime import Cluster
+from tests.engines import fake_spec, rule_spec
+from tests.ray.harness import overlap_config, train
+
+pytestmark = pytest.mark.ray
+
+
+def engine_config(spec: str, *, updates: int) -> Config:
+    """One actor, every game against the engine."""
+    return overlap_config(
+        run={"total_timesteps": updates * 64},
+        self_play={"num_actors": 1, "max_plies": 16},
+        pool={"share": 1.0, "members": (spec,), "snapshot_interval_timesteps": None},
+    )
+
+
+def processes_of(command: str) -> list[str]:
+    """Ids of the processes whose command line holds this."""
+    found = subprocess.run(["pgrep", "-f", command], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    spec = rule_spec("processes=1")
+    run = train(engine_config(spec, updates=4), cluster, tmp_path / "run")
+    games = run.lines("games.jsonl")
+    assert len(games) > 4
+    assert {game["opponent"] for game in games} == {spec}
+    assert {game["learner_color"] for game in games} == {"black", "white"}
+    assert Counter(game["reason"] for game in games).keys() <= {"mate", "max_plies", "repetition"}
+    trained = [line["trained_timesteps"] for line in run.lines("diagnostics.jsonl")]
+    assert len(trained) == 4
+    assert all(24 <= rows <= 40 for rows in trained)
+    assert not processes_of("rule_engine.py")
+
+
+def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    config = engine_config(fake_spec(tmp_path, go="exit"), updates=1000)
+    run = train(config, cluster, tmp_path / "run", fails_with=(OpponentError,))
+    assert "had to be started anew more than 5 times" in str(run.error)
+    assert not processes_of("engine.sh")
