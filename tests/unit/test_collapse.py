@@ -31,6 +31,7 @@ def observed(length: float | None, entropy: float, distinct: float) -> Diagnosti
         declaration=0,
         max_plies=0,
         entropy=entropy,
+        ent_coef=0.01,
         trained_timesteps=1000,
         pool_games=0,
         pool_score=None,
