@@ -1,6 +1,7 @@
 """A USI engine in the opponent pool of a real run: it plays, it may die, it leaves with the run."""
 
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,10 +25,17 @@ def engine_config(spec: str, *, updates: int) -> Config:
     )
 
 
-def processes_of(command: str) -> list[str]:
-    """Ids of the processes whose command line holds this."""
-    found = subprocess.run(["pgrep", "-f", command], capture_output=True, text=True, check=False)
-    return found.stdout.split()
+def all_end(command: str) -> bool:
+    """Whether every process with this in its command line ends within ten seconds.
+
+    An engine reads of its actor's end when that has been killed.
+    """
+    deadline = time.monotonic() + 10
+    while subprocess.run(["pgrep", "-f", command], capture_output=True, check=False).stdout:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
@@ -43,7 +51,7 @@ def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
     trained = [line["trained_timesteps"] for line in run.lines("diagnostics.jsonl")]
     assert len(trained) == 4
     assert all(24 <= rows <= 40 for rows in trained)
-    assert not processes_of("rule_engine.py")
+    assert all_end("rule_engine.py")
 
 
 def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
@@ -52,4 +60,4 @@ def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
     config = engine_config(fake_spec(tmp_path, go="exit"), updates=1000)
     run = train(config, cluster, tmp_path / "run", fails_with=(OpponentError,))
     assert "had to be started anew more than 5 times" in str(run.error)
-    assert not processes_of("engine.sh")
+    assert all_end("engine.sh")
