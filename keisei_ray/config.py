@@ -75,7 +75,7 @@ class SelfPlayConfig(Section):
     """T: plies of each game in one rollout."""
     max_plies: Annotated[int, Field(ge=2, le=4096)] = 320
     """Plies, opening included, after which a game is truncated."""
-    random_opening_plies: NonNegativeInt = 8
+    random_opening_plies: NonNegativeInt = 24
     """Each new game starts after 0 to this many uniformly random legal plies, not trained on."""
     finish_mates: bool = True
     """Whether a mate in one that rsshogi's solver sees is played at once, whatever the policy
@@ -135,15 +135,15 @@ class ModelConfig(Section):
     """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
     attackers: bool = False
     """Whether the stem also sees which pieces attack each square along which line."""
-    material_prior: NonNegativeFloat = 0.05
+    material_prior: NonNegativeFloat = 0.2
     """First value of the learned factor on the material count that the value head starts from: at
-    0.05 a rook ahead is worth tanh(0.5) = 0.46. 0: no such count."""
+    0.2 a pawn ahead is worth tanh(0.2) = 0.2. 0: no such count."""
 
 
 class LearnerConfig(Section):
     """The PPO update and its optimizer (AdamW)."""
 
-    learning_rate: PositiveFloat = 3e-4
+    learning_rate: PositiveFloat = 1e-3
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls over run.total_timesteps."""
@@ -151,7 +151,7 @@ class LearnerConfig(Section):
     """Learning rate at the end, as a share of learning_rate; ignored by `constant`."""
     gamma: Fraction = 0.997
     """Discount per ply."""
-    gae_lambda: Fraction = 0.95
+    gae_lambda: Fraction = 0.8
     """Decay of the advantage's carry; 0 is one-step TD, 1 the full return."""
     clip_coef: PositiveFloat = 0.2
     """The policy ratio is clipped to 1 +- this."""
@@ -166,9 +166,9 @@ class LearnerConfig(Section):
     """The gradient's global norm is clipped to this."""
     num_epochs: PositiveInt = 4
     """Passes over an update's rows."""
-    num_minibatches: PositiveInt = 4
+    num_minibatches: PositiveInt = 8
     """Optimizer steps per epoch; must divide the rows of an update."""
-    target_kl: PositiveFloat | None = 0.03
+    target_kl: PositiveFloat | None = 0.1
     """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
     normalize_advantages: bool = True
     """Whether advantages get mean 0 and deviation 1 over each update."""

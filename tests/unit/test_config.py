@@ -127,8 +127,8 @@ def test_a_value_out_of_type_or_limits_is_refused(section: str, key: str, value:
             ["schedule.max_policy_lag = 2", "lockstep"],
         ),
         (
-            {"self_play": {"max_plies": 8}},
-            ["self_play.random_opening_plies = 8", "self_play.max_plies = 8"],
+            {"self_play": {"max_plies": 24}},
+            ["self_play.random_opening_plies = 24", "self_play.max_plies = 24"],
         ),
         (
             {"checkpoint": {"interval_timesteps": 100, "keep_every_timesteps": 99}},
@@ -171,14 +171,14 @@ def test_limits_that_join_a_cluster_are_allowed_for_one_started_here() -> None:
 
 
 def test_derived_sizes() -> None:
-    config = make(self_play={"num_actors": 3, "games_per_actor": 6, "rollout_length": 10})
-    assert config.timesteps_per_rollout == 60
+    config = make(self_play={"num_actors": 3, "games_per_actor": 6, "rollout_length": 12})
+    assert config.timesteps_per_rollout == 72
     with pytest.raises(ConfigError, match=r"schedule\.rollouts_per_update"):
         _ = config.timesteps_per_update
     lockstep = config.model_copy(
         update={"schedule": config.schedule.model_copy(update={"mode": "lockstep"})}
     )
-    assert lockstep.timesteps_per_update == 180
+    assert lockstep.timesteps_per_update == 216
     assert (config.effective_max_lag, lockstep.effective_max_lag) == (1, 0)
 
 

@@ -180,7 +180,9 @@ def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start():
         start._replace(board=missing),
         start._replace(board=captured),
     ]
-    _, (even, up, down, lost, won) = forward(build_model(ModelConfig(**SMALL), seed=0), positions)
+    _, (even, up, down, lost, won) = forward(
+        build_model(ModelConfig(**SMALL | {"material_prior": 0.05}), seed=0), positions
+    )
     assert abs(even) < 0.1
     assert up == pytest.approx(np.tanh(0.5), abs=0.1)
     assert down == pytest.approx(-np.tanh(0.5), abs=0.1)

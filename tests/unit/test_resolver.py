@@ -54,7 +54,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.vf_coef": 1.0,
     "learner.max_grad_norm": 0.5,
     "learner.num_epochs": 2,
-    "learner.num_minibatches": 8,
+    "learner.num_minibatches": 2,
     "learner.target_kl": None,
     "learner.normalize_advantages": False,
     "learner.micro_batch": 64,
