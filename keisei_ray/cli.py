@@ -103,6 +103,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             finish_mates=options.finish_mates,
             sprt=Hypotheses.parse(options.sprt) if options.sprt else None,
             records=Path(options.records) if options.records else None,
+            openings=options.openings,
         ),
         Console(),
     )
@@ -125,6 +126,7 @@ def _ladder(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         file=Path(options.json) if options.json else None,
         console=Console(),
+        openings=options.openings,
     )
     return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
@@ -284,6 +286,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="T",
         help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
+    )
+    playing.add_argument(
+        "--openings",
+        type=Path,
+        metavar="FILE",
+        help="start from these and not from random plies: one a line, 'startpos moves 7g7f 3c3d' "
+        "or 'sfen SFEN [moves ...]'",
     )
 
     evaluate = commands.add_parser(

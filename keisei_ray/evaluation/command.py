@@ -16,7 +16,8 @@ from rich.progress import Progress
 
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.evaluation.game_files import GameFiles
-from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
+from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, PlayedGame, play_match
+from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.opponents import Player, parse_opponent
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.summary import result_table, summarize
@@ -45,6 +46,8 @@ class EvaluateOptions:
     """Stops the match as soon as it tells these two Elo differences apart."""
     records: Path | None = None
     """Where each finished game is saved."""
+    openings: Path | None = None
+    """The book that games start from, see `openings.OpeningBook`; after random plies if None."""
 
 
 def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
@@ -64,7 +67,8 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
         "finishing": ..., "interrupted": ..., "error": ...}.
 
     Raises:
-        ConfigError: an odd number of games, or a directory that records cannot be written to.
+        ConfigError: an odd number of games, a bad book, or a directory that records cannot be
+            written to.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
         OpponentError: a player is unknown or not available.
     """
@@ -73,16 +77,21 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
             f"--games {options.num_games}: expected an even number, since every opening is "
             f"played from both colours. Use {options.num_games + 1}."
         )
+    book = OpeningBook.read(options.openings, max_plies=MAX_PLIES) if options.openings else None
+    settings = MatchSettings(num_games=options.num_games, seed=options.seed, book=book)
+    if book and (shortage := book.shortage(options.num_games)):
+        console.print(shortage, markup=False)
     # Games run in lockstep and nets are small: more threads wait for each other.
     torch.set_num_threads(1)
     if options.finish_mates != "both":
-        result = _evaluate(options, options.finish_mates == "yes", options.records, console)
+        finishes = options.finish_mates == "yes"
+        result = _evaluate(options, settings, finishes, options.records, console)
         console.print(result_table(result))
         return result
     results: dict[str, dict[str, Any]] = {}
     for name, finishes in (("bare", False), ("finishing", True)):
         records = options.records / name if options.records else None
-        results[name] = _evaluate(options, finishes, records, console)
+        results[name] = _evaluate(options, settings, finishes, records, console)
         if results[name]["interrupted"] or results[name]["error"]:
             break
     console.print(result_table(*results.values()))
@@ -91,10 +100,13 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
 
 
 def _evaluate(
-    options: EvaluateOptions, finishes: bool, records: Path | None, console: Console
+    options: EvaluateOptions,
+    settings: MatchSettings,
+    finishes: bool,
+    records: Path | None,
+    console: Console,
 ) -> dict[str, Any]:
     """One match and its result."""
-    settings = MatchSettings(num_games=options.num_games, seed=options.seed)
     test = Sprt(options.sprt) if options.sprt else None
     with (
         parse_opponent(
@@ -103,7 +115,7 @@ def _evaluate(
         parse_opponent(options.opponent, temperature=options.temperature) as opponent,
     ):
         players = (player, opponent)
-        files = GameFiles(records, player.name, opponent.name, options.seed) if records else None
+        files = GameFiles(records, player.name, opponent.name, settings) if records else None
         started = time.perf_counter()
         played = _play(players, settings, test, files, console)
         wall_time_s = time.perf_counter() - started

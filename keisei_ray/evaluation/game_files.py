@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.matches import PlayedGame
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame
 from keisei_ray.files import write_atomically
 from keisei_ray.shogi.records import Heading, to_csa, to_kif, to_usi
 
@@ -17,14 +17,14 @@ FORMATS = ("kif", "csa", "usi")
 class GameFiles:
     """Writes a match's games into a directory."""
 
-    def __init__(self, directory: Path, first: str, second: str, seed: int) -> None:
+    def __init__(self, directory: Path, first: str, second: str, settings: MatchSettings) -> None:
         """Makes the directory if it is not there.
 
         Args:
             directory: with no games of another match in it.
             first: name of the match's first player.
             second: name of the other.
-            seed: of the match.
+            settings: of the match.
 
         Raises:
             ConfigError: not a directory that can be written, or it holds games already.
@@ -41,7 +41,7 @@ class GameFiles:
             raise ConfigError(f"--records {directory}: holds games already. Choose another.")
         self._directory = directory
         self._names = (first, second)
-        self._seed = seed
+        self._settings = settings
 
     def save(self, game: PlayedGame) -> None:
         """Writes a game in every format, each file in one step.
@@ -50,11 +50,13 @@ class GameFiles:
             ConfigError: the disk is full or the directory has gone.
         """
         black, white = self._names if game.is_black else self._names[::-1]
+        book = self._settings.book
+        opening = f"opening plies of {book.name}" if book else "random opening plies"
         heading = Heading(
-            event=f"game {game.index} of a match with seed {self._seed}",
+            event=f"game {game.index} of a match with seed {self._settings.seed}",
             black=black,
             white=white,
-            comment=f"{game.opening_plies} random opening plies (pair {game.pair})\n"
+            comment=f"{game.opening_plies} {opening} (pair {game.pair})\n"
             f"{game.result} by {game.reason}",
         )
         texts = (to_kif(game, heading), to_csa(game, heading), to_usi(game))

@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from rich.table import Table
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.evaluation.background import match_score
 from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
-from keisei_ray.evaluation.matches import MAX_PLIES, RANDOM_OPENING_PLIES, MatchSettings, play_match
+from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
+from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
 from keisei_ray.evaluation.plan import FINISHING_SUFFIX
 
@@ -51,6 +52,7 @@ def ladder(
     file: Path | None,
     console: Console,
     max_plies: int = MAX_PLIES,
+    openings: Path | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Plays what is missing, writing results after every match, and shows the table.
 
@@ -64,13 +66,16 @@ def ladder(
         file: of results; matches that stand in it are not played again.
         console: where progress and tables are drawn.
         max_plies: plies, opening included, after which a game is truncated and counts half.
+        openings: a book that games start from, see `openings.OpeningBook`; after random plies
+            if None.
 
     Returns:
         What stands in the file, and whether an interrupt ended the ladder early. Of the match
         under way then nothing counts.
 
     Raises:
-        ConfigError: fewer than two players, an odd number of games, or a file of other ones.
+        ConfigError: fewer than two players, an odd number of games, a bad book of openings, or a
+            file of other matches.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
         OpponentError: an opponent is unknown or cannot be had.
     """
@@ -80,11 +85,17 @@ def ladder(
             f"both colours. Use {num_games + 1}."
         )
     torch.set_num_threads(1)
+    settings = MatchSettings(
+        num_games,
+        seed,
+        max_plies=max_plies,
+        book=OpeningBook.read(openings, max_plies=max_plies) if openings else None,
+    )
     conditions = {
         "games": num_games,
         "seed": seed,
         "max_plies": max_plies,
-        "random_opening_plies": RANDOM_OPENING_PLIES,
+        **settings.describe_openings(),
         "temperature": temperature,
     }
     book = LadderBook.open(file, conditions)
@@ -96,6 +107,8 @@ def ladder(
     entrants = list(by_name.values())
     if len(entrants) < 2:
         raise ConfigError(f"{len(entrants)} players, expected at least two. Name more --players.")
+    if settings.book and (shortage := settings.book.shortage(num_games)):
+        console.print(shortage, markup=False)
     interrupted, num_kept = False, len(book.matches)
     missing = [(a, b) for a, b in schedule(entrants) if not book.has(a.name, b.name)]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -103,7 +116,7 @@ def ladder(
         try:
             for a, b in missing:
                 bar.update(task, description=f"{a.name} against {b.name}")
-                book.matches.append(_play(a, b, num_games, seed, max_plies))
+                book.matches.append(_play(a, b, settings))
                 book.save(file)
                 bar.advance(task)
         except KeyboardInterrupt:
@@ -187,10 +200,11 @@ def pairs_table(content: dict[str, Any]) -> Table:
     return table
 
 
-def _play(a: Entrant, b: Entrant, num_games: int, seed: int, max_plies: int) -> LadderMatch:
+def _play(a: Entrant, b: Entrant, settings: MatchSettings) -> LadderMatch:
+    """A match with a seed of its own."""
     key = [zlib.crc32(entrant.name.encode()) for entrant in (a, b)]
-    sequence = np.random.SeedSequence(seed, spawn_key=tuple(key))
-    settings = MatchSettings(num_games, int(sequence.generate_state(1)[0]), max_plies=max_plies)
+    sequence = np.random.SeedSequence(settings.seed, spawn_key=tuple(key))
+    settings = replace(settings, seed=int(sequence.generate_state(1)[0]))
     with ExitStack() as stack:
         players = (stack.enter_context(a.open()), stack.enter_context(b.open()))
         started = time.perf_counter()

@@ -2,8 +2,8 @@
 
 A match between two players is played once; who comes back with the same file goes on where it
 stopped, may add players, and keeps what was played by others. What would make results mean
-something else (games a match, seed, cap, temperature; other weights under a known name) is
-refused.
+something else (games a match, seed, cap, openings, temperature; other weights under a known
+name) is refused.
 """
 
 import json
@@ -75,11 +75,12 @@ class LadderBook:
                 f"{file} cannot be read as the results of a ladder: {error!r}. Name another --json."
             ) from error
         if found != conditions:
-            odd = [name for name in conditions if found.get(name) != conditions[name]]
+            names = {**found, **conditions}
+            odd = [name for name in names if found.get(name) != conditions.get(name)]
             raise ConfigError(
                 f"{file} holds matches of other conditions: {', '.join(odd)} = "
                 f"{', '.join(str(found.get(name)) for name in odd)}, now "
-                f"{', '.join(str(conditions[name]) for name in odd)}. Use the same, or another "
+                f"{', '.join(str(conditions.get(name)) for name in odd)}. Use the same, or another "
                 "--json."
             )
         return book

@@ -1,9 +1,9 @@
 """Matches: many games at once between two players, each opening from both colours.
 
-Games 2k and 2k + 1 are a pair: they start from the same random opening, the first player is
-Black in one and White in the other. Every scheduled game is played to its end and counted; a
-lane whose turn comes when all have been started is retired, so short games weigh no more than
-long ones.
+Games 2k and 2k + 1 are a pair: they start from the same opening, random or out of a book, the
+first player is Black in one and White in the other. Every scheduled game is played to its end
+and counted; a lane whose turn comes when all have been started is retired, so short games weigh
+no more than long ones.
 
 A game depends on the seed, its pair, and who sits where; not on the number of lanes, save for
 the last bits of a network's output in another batch. Exchanging the players (with their
@@ -16,9 +16,11 @@ from typing import Literal
 
 import numpy as np
 
+from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.opponents import Player
+from keisei_ray.manifest import Scalar
 from keisei_ray.rollout import GameEndReason, GameResult
-from keisei_ray.shogi.game import STANDARD_SFEN, open_game
+from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
 from keisei_ray.shogi.games import GameEnd, Games
 
 Outcome = Literal["win", "draw", "loss", "truncated"]
@@ -53,7 +55,7 @@ class PlayedGame:
     plies: int
     """Length, the opening included."""
     opening_plies: int
-    """Random plies at the start."""
+    """Plies at the start that neither player chose."""
     moves: str
     """All plies as USI, space separated."""
     start_sfen: str = ""
@@ -89,10 +91,18 @@ class MatchSettings:
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: int = RANDOM_OPENING_PLIES
     """Each pair starts after 0 to this many random plies."""
+    book: OpeningBook | None = None
+    """Each pair starts from one of these instead. Read for a `max_plies` no higher than here."""
 
     def __post_init__(self) -> None:
         if self.num_games < 2 or self.num_games % 2:
             raise ValueError(f"num_games = {self.num_games}: expected an even number, 2 or more.")
+
+    def describe_openings(self) -> dict[str, Scalar]:
+        """Where games start, as it stands in results."""
+        if self.book is None:
+            return {"random_opening_plies": self.random_opening_plies}
+        return {"random_opening_plies": 0, **self.book.describe()}
 
 
 def play_match(
@@ -118,9 +128,10 @@ def play_match(
     games = Games(
         min(num_lanes, settings.num_games),
         max_plies=settings.max_plies,
-        random_opening_plies=settings.random_opening_plies,
         # Games beyond the schedule fill retired lanes and are not looked at.
-        rng_for_game=lambda index: _opening_rng(settings, openings[index // 2 % len(openings)]),
+        start_game=lambda index: play_opening(
+            openings[index // 2 % len(openings)], max_plies=settings.max_plies, index=index
+        ),
     )
     draws: dict[int, tuple[np.random.Generator, np.random.Generator]] = {}
     num_left = settings.num_games
@@ -146,26 +157,29 @@ def play_match(
                 yield _played(end)
 
 
-def distinct_openings(settings: MatchSettings) -> list[int]:
-    """One opening a pair, by the number of its random stream; no two lead to one position.
+def distinct_openings(settings: MatchSettings) -> list[Opening]:
+    """One opening a pair; no two lead to one position.
 
     Deterministic players would play such games twice, and the interval take them for
-    independent. Where a start has fewer openings than pairs are needed, they repeat.
+    independent. Where a start or a book has fewer openings than pairs are needed, they repeat.
     """
+    num_pairs = settings.num_games // 2
+    if settings.book is not None:
+        return settings.book.draw(num_pairs, _rng(settings.seed, _OPENING_STREAM))
     seen: set[str] = set()
-    openings: list[int] = []
+    openings: list[Opening] = []
     number = repeats = 0
-    while len(openings) < settings.num_games // 2:
+    while len(openings) < num_pairs:
         game = open_game(
             STANDARD_SFEN,
-            _opening_rng(settings, number),
+            _rng(settings.seed, _OPENING_STREAM, number),
             random_opening_plies=settings.random_opening_plies,
             max_plies=settings.max_plies,
         )
         position = game.board.to_sfen()
         if position not in seen or repeats >= _MAX_REPEATS:
             seen.add(position)
-            openings.append(number)
+            openings.append(Opening(game.sfen, game.moves_usi()))
             repeats = 0
         else:
             repeats += 1
@@ -196,11 +210,8 @@ def _played(end: GameEnd) -> PlayedGame:
         plies=end.plies,
         opening_plies=end.opening_plies,
         moves=end.moves,
+        start_sfen="" if end.sfen == STANDARD_SFEN else end.sfen,
     )
-
-
-def _opening_rng(settings: MatchSettings, number: int) -> np.random.Generator:
-    return _rng(settings.seed, _OPENING_STREAM, number)
 
 
 def _move_rngs(

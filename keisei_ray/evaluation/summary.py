@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
@@ -33,7 +34,7 @@ def summarize(
         "opponent": {"name": players[1].name, **players[1].identity},
         "seed": settings.seed,
         "max_plies": settings.max_plies,
-        "random_opening_plies": settings.random_opening_plies,
+        **settings.describe_openings(),
         "games_scheduled": settings.num_games,
         "games_finished": len(games),
         "pairs_finished": len(units),
@@ -135,7 +136,10 @@ def _sprt_text(sprt: dict[str, Any]) -> str:
 
 
 def _conditions_text(result: dict[str, Any]) -> str:
+    openings = f"0-{result['random_opening_plies']} random opening plies"
+    if "openings" in result:
+        openings = f"openings of {escape(result['openings'])} ({result['openings_sha256'][:16]})"
     return (
-        f"seed {result['seed']}, 0-{result['random_opening_plies']} random opening plies, cap "
+        f"seed {result['seed']}, {openings}, cap "
         f"{result['max_plies']} plies (counts half), temperature {result['temperature']:g}"
     )

@@ -13,6 +13,7 @@ they are freed: keeping them made the whole of `Games` a third slower.
 import struct
 from array import array
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from rsshogi.core import Board, Move
@@ -41,6 +42,15 @@ _PACK = tuple(struct.Struct(f"{n}H").pack for n in range(_MAX_LEGAL_MOVES + 1))
 """n 16-bit integers to bytes, by n; three times faster than numpy reads a list of them."""
 
 
+class Opening(NamedTuple):
+    """How a game starts, before anybody is asked for a move."""
+
+    sfen: str
+    """A position that `check_start` accepts."""
+    moves: str = ""
+    """Plies from there as USI, space separated."""
+
+
 class Game:
     """One game in play.
 
@@ -51,7 +61,7 @@ class Game:
         legal: the side to move's legal 16-bit moves as bytes, in native byte order and in the
             order of `board.legal_moves()`. Empty only after mate.
         moves: every ply from the start, opening included, as 16-bit moves.
-        opening_plies: random plies at the start.
+        opening_plies: plies at the start that nobody chose.
         turn: the side to move, 0 black, 1 white.
         earlier: how often the present position occurred before in this game, 0..3.
         own_checks: latest consecutive moves of the side to move that gave check.
@@ -195,6 +205,23 @@ def _play_random(game: Game, rng: np.random.Generator) -> Verdict | None:
     return game.play(values[int(rng.integers(len(values)))])
 
 
+def play_opening(opening: Opening, *, max_plies: int, index: int = 0) -> Game:
+    """A game after an opening.
+
+    Raises:
+        ValueError: a move is illegal, or there is no game left to play.
+    """
+    game = Game(opening.sfen, max_plies=max_plies, index=index)
+    verdict = _play_all(game, opening.moves.split())
+    if verdict is not None:
+        raise ValueError(
+            f"the opening ends the game: {verdict.reason} at ply {len(game.moves)}. Expected a "
+            "game still to be played."
+        )
+    game.opening_plies = len(game.moves)
+    return game
+
+
 def replay_game(sfen: str, usi_moves: Iterable[str], *, max_plies: int, index: int = 0) -> Game:
     """A game after these moves.
 
@@ -202,16 +229,27 @@ def replay_game(sfen: str, usi_moves: Iterable[str], *, max_plies: int, index: i
         ValueError: a move is illegal, or a move before the last ended the game.
     """
     game = Game(sfen, max_plies=max_plies, index=index)
+    _play_all(game, usi_moves)
+    return game
+
+
+def _play_all(game: Game, usi_moves: Iterable[str]) -> Verdict | None:
+    """Plays these moves; returns how the last one ended the game, if it did."""
     verdict = None
     for usi in usi_moves:
+        if verdict is not None:
+            raise ValueError(
+                f"move {usi!r} (ply {len(game.moves) + 1}) comes after the end of the game: "
+                f"{verdict.reason}. Expected moves of a game that goes on."
+            )
         legal = {move.to_usi(): move.value for move in game.board.legal_moves()}
-        if verdict is not None or usi not in legal:
+        if usi not in legal:
             raise ValueError(
                 f"move {usi!r} (ply {len(game.moves) + 1}) cannot be played in "
-                f"'{game.board.to_sfen()}': expected a legal move of a game that goes on."
+                f"'{game.board.to_sfen()}'. Expected a legal move."
             )
         verdict = game.play(legal[usi])
-    return game
+    return verdict
 
 
 def check_start(sfen: str) -> None:

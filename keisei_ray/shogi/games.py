@@ -47,9 +47,9 @@ class GameEnd:
     reason: GameEndReason
     """By which rule it ended."""
     plies: int
-    """Length, the random opening included."""
+    """Length, the opening included."""
     opening_plies: int
-    """Random plies at the start."""
+    """Plies at the start that nobody chose."""
     moves: str
     """All plies as USI, space separated, opening included; empty if not saved."""
 
@@ -96,7 +96,8 @@ class Games:
         num_games: int,
         *,
         max_plies: int,
-        rng_for_game: Callable[[int], np.random.Generator],
+        rng_for_game: Callable[[int], np.random.Generator] | None = None,
+        start_game: Callable[[int], Game] | None = None,
         random_opening_plies: int = 0,
         first_index: int = 0,
         sfens: Sequence[str] = (STANDARD_SFEN,),
@@ -106,9 +107,10 @@ class Games:
 
         Args:
             num_games: N, at least 1.
-            max_plies: plies after which a game is truncated, random opening included.
+            max_plies: plies after which a game is truncated, opening included.
             rng_for_game: a fresh generator for the game with this index. It draws the start
                 position and the opening; equal generators give equal openings.
+            start_game: or makes the game with this index, its opening played; nothing is drawn.
             random_opening_plies: each game starts after 0..this many random plies, fewer
                 than max_plies.
             first_index: index of the first game.
@@ -120,6 +122,8 @@ class Games:
         """
         if num_games < 1:
             raise ValueError(f"num_games = {num_games}: expected at least 1.")
+        if (rng_for_game is None) == (start_game is None):
+            raise ValueError("expected either rng_for_game or start_game.")
         if not 0 <= random_opening_plies < max_plies:
             raise ValueError(
                 f"random_opening_plies = {random_opening_plies}: expected 0 to max_plies - 1 "
@@ -132,6 +136,7 @@ class Games:
         self.num_games = num_games
         self._max_plies = max_plies
         self._rng_for_game = rng_for_game
+        self._start_game = start_game
         self._random_opening_plies = random_opening_plies
         self._sfens = tuple(sfens)
         self._save_moves = save_moves
@@ -280,6 +285,9 @@ class Games:
         """A fresh game with the next index, its opening played."""
         index = self._next_index
         self._next_index += 1
+        if self._start_game is not None:
+            return self._start_game(index)
+        assert self._rng_for_game is not None
         rng = self._rng_for_game(index)
         sfens = self._sfens
         return open_game(

@@ -64,7 +64,7 @@ NO_TORCH = {
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
     "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
-    "evaluation.snapshots", "pool_link", "diagnostics", "memory",
+    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory",
 }  # fmt: skip
 
 

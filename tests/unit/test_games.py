@@ -419,6 +419,8 @@ def test_a_choice_that_is_no_legal_move_is_refused_and_nothing_is_played(
         ({"num_games": 0}, "num_games = 0"),
         ({"random_opening_plies": 200}, "random_opening_plies = 200.*199"),
         ({"sfens": []}, "sfens is empty"),
+        ({"rng_for_game": None}, "rng_for_game or start_game"),
+        ({"start_game": Game}, "rng_for_game or start_game"),
         ({"sfens": ["8k/9/9/9/9/9/9/9/9 b - 1"]}, "king is missing"),
     ],
 )

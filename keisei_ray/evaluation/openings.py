@@ -1,0 +1,142 @@
+"""A book of openings: a text file with one a line, in the words of the USI protocol.
+
+    startpos moves 7g7f 3c3d
+    sfen lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/7R1/LNSGKGSNL b - 1 moves 2g2f
+    position startpos
+    lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/7R1/LNSGKGSNL b - 1
+
+Blank lines and those that begin with # are skipped. A book is read whole before the first game,
+and refused for one bad line: a match from half a book would not be the match that was asked for.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+
+from keisei_ray.errors import ConfigError
+from keisei_ray.manifest import Scalar
+from keisei_ray.shogi.game import STANDARD_SFEN, Opening, check_start, play_opening
+
+_SHOWN_CHARACTERS: Final = 60
+"""Of a line that is no opening."""
+_FORMS = "'startpos moves 7g7f 3c3d', 'startpos', or 'sfen SFEN moves ...'"
+
+
+@dataclass(frozen=True)
+class OpeningBook:
+    """Openings of which no two lead to one position."""
+
+    name: str
+    """Of the file, without its directory."""
+    sha256: str
+    """Of the file's bytes, comments included."""
+    openings: tuple[Opening, ...]
+    """In the order of the file; of those that lead to one position the first."""
+
+    @classmethod
+    def read(cls, file: Path, *, max_plies: int) -> Self:
+        """The book in a file.
+
+        Args:
+            file: UTF-8.
+            max_plies: the cap of the games that start from it.
+
+        Raises:
+            ConfigError: not a readable file or not UTF-8, no opening in it, or a line that is
+                none, has an illegal move, or leaves nothing to play.
+        """
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"--openings {file}: cannot be read: {error.strerror}. Name a text file with one "
+                "opening a line."
+            ) from error
+        openings: dict[str, Opening] = {}
+        for number, line in _lines(file, content):
+            try:
+                opening = parse_opening(line)
+                check_start(opening.sfen)
+                board = play_opening(opening, max_plies=max_plies).board
+            except ValueError as error:
+                raise ConfigError(
+                    f"--openings {file}, line {number}: {error} Correct or remove the line."
+                ) from error
+            # Without the move number, which nobody plays by.
+            openings.setdefault(board.to_sfen().rpartition(" ")[0], opening)
+        if not openings:
+            raise ConfigError(
+                f"--openings {file}: holds no opening, expected one a line. Add {_FORMS}."
+            )
+        return cls(file.name, hashlib.sha256(content).hexdigest(), tuple(openings.values()))
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[Opening]:
+        """This many in random order, each once before any comes again."""
+        order: list[int] = []
+        while len(order) < count:
+            order += rng.permutation(len(self.openings)).tolist()
+        return [self.openings[i] for i in order[:count]]
+
+    def describe(self) -> dict[str, Scalar]:
+        """Which book it is, as it stands in results."""
+        return {"openings": self.name, "openings_sha256": self.sha256}
+
+    def shortage(self, num_games: int) -> str | None:
+        """A line that says that this many games repeat openings; None where they do not."""
+        num_pairs = num_games // 2
+        if num_pairs <= len(self.openings):
+            return None
+        return (
+            f"{self.name} has {len(self.openings)} different openings for {num_pairs} pairs of "
+            "games: they repeat"
+        )
+
+
+def parse_opening(text: str) -> Opening:
+    """What a line of a book says; whether it can be played is not asked.
+
+    Raises:
+        ValueError: none of the formats.
+    """
+    words = text.split()
+    if words[:1] == ["position"]:
+        del words[0]
+    start, moves = words, list[str]()
+    if "moves" in words:
+        at = words.index("moves")
+        start, moves = words[:at], words[at + 1 :]
+    if start == ["startpos"]:
+        return Opening(STANDARD_SFEN, " ".join(moves))
+    if start[:1] == ["sfen"]:
+        start = start[1:]
+    # The move number may be left out.
+    if len(start) not in (3, 4) or start[0].count("/") != STANDARD_SFEN.count("/"):
+        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+        raise ValueError(f"{shown!r} is no opening. Expected {_FORMS}.")
+    return Opening(" ".join([*start, "1"][:4]), " ".join(moves))
+
+
+def _lines(file: Path, content: bytes) -> Iterator[tuple[int, str]]:
+    """The lines that are to be read, with their numbers from 1.
+
+    Raises:
+        ConfigError: not UTF-8.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Of the bytes that were decoded: a byte order mark is not among them.
+        number, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise ConfigError(
+            f"--openings {file}, line {number}: byte 0x{byte:02x} is not UTF-8. Expected a text "
+            "file in UTF-8. Convert it, e.g. with iconv -f SHIFT_JIS -t UTF-8."
+        ) from error
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            yield number, line
