@@ -277,26 +277,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, metavar="S")
     train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
 
-    playing = _Parser(add_help=False)
-    playing.add_argument("--games", type=_positive, default=100, metavar="N", help="of a match")
-    playing.add_argument("--seed", type=_seed, default=1, metavar="S")
-    playing.add_argument(
-        "--temperature",
-        type=_temperature,
-        default=0.0,
-        metavar="T",
-        help="0 (default): the likeliest move; above: sample from softmax(logits / T)",
-    )
-    playing.add_argument(
-        "--openings",
-        type=Path,
-        metavar="FILE",
-        help="start from these and not from random plies: one a line, 'startpos moves 7g7f 3c3d' "
-        "or 'sfen SFEN [moves ...]'",
-    )
-
     evaluate = commands.add_parser(
-        "evaluate", parents=[playing], help="measure a checkpoint's strength"
+        "evaluate", parents=[_playing(temperature=0.0)], help="measure a checkpoint's strength"
     )
     player = evaluate.add_mutually_exclusive_group(required=True)
     player.add_argument("--checkpoint", metavar="PATH", help="the network to measure")
@@ -327,7 +309,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
 
-    ladder = commands.add_parser("ladder", parents=[playing], help="everybody against everybody")
+    # By their likeliest moves two networks mostly repeat each other into a draw.
+    ladder = commands.add_parser(
+        "ladder", parents=[_playing(temperature=0.3)], help="everybody against everybody"
+    )
     ladder.add_argument(
         "--players",
         nargs="+",
@@ -364,3 +349,26 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("config", parents=[settings], help="print the effective configuration")
     return parser
+
+
+def _playing(*, temperature: float) -> _Parser:
+    """The flags of a command that plays matches."""
+    playing = _Parser(add_help=False)
+    playing.add_argument("--games", type=_positive, default=100, metavar="N", help="of a match")
+    playing.add_argument("--seed", type=_seed, default=1, metavar="S")
+    playing.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=temperature,
+        metavar="T",
+        help="of networks. 0: the likeliest move; above: sample from softmax(logits / T). "
+        "%(default)s if absent",
+    )
+    playing.add_argument(
+        "--openings",
+        type=Path,
+        metavar="FILE",
+        help="start from these and not from random plies: one a line, 'startpos moves 7g7f 3c3d' "
+        "or 'sfen SFEN [moves ...]'",
+    )
+    return playing

@@ -236,8 +236,9 @@ class EvaluationConfig(Section):
     """Whether each match is also played with every mate in one found by the rules library."""
     max_plies: Annotated[int, Field(ge=16, le=4096)] = 320
     """Plies, opening included, after which a game is truncated and counts half."""
-    temperature: NonNegativeFloat = 0.0
-    """0: the likeliest move; above: sampled from softmax(logits / temperature)."""
+    temperature: NonNegativeFloat = 0.3
+    """0: the likeliest move, by which two networks mostly repeat each other into a draw; above:
+    sampled from softmax(logits / temperature)."""
     num_cpus: NonNegativeFloat = 0.0
     """Ray's reservation for the evaluator; 0: it takes what others leave, at lowest priority."""
     finish_timeout_s: NonNegativeFloat = 60.0
