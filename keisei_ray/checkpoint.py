@@ -102,7 +102,7 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: missing, damaged or newer, naming the file and the reason.
     """
     manifest = read_manifest(path)
-    if _STEP.fullmatch(path.name) and _timestep(path) != manifest["timestep"]:
+    if _STEP.fullmatch(path.name) and timestep_of(path) != manifest["timestep"]:
         raise CheckpointError(
             f"{path / MANIFEST} is of timestep {manifest['timestep']}: a renamed copy?"
         )
@@ -139,6 +139,25 @@ def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> 
     return None
 
 
+def newest(checkpoints_dir: Path) -> Path | None:
+    """The newest checkpoint whose manifest verifies and whose files have their sizes.
+
+    Their content is not read, so a damaged byte goes unnoticed: for whoever only shows it.
+
+    Args:
+        checkpoints_dir: may be missing.
+
+    Raises:
+        RunDirError: the directory cannot be listed.
+    """
+    return next((path for path in reversed(_list(checkpoints_dir)) if _is_whole(path)), None)
+
+
+def timestep_of(path: Path) -> int:
+    """The timestep that a checkpoint's directory is named after."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def prune(
     checkpoints_dir: Path, keep_last: int, keep_every_timesteps: int | None = None
 ) -> list[Path]:
@@ -166,7 +185,7 @@ def prune(
     spans_kept = {0}
     removed = []
     for place, path in enumerate(whole):
-        span = _timestep(path) // keep_every_timesteps if keep_every_timesteps else 0
+        span = timestep_of(path) // keep_every_timesteps if keep_every_timesteps else 0
         if span in spans_kept and place < len(whole) - keep_last:
             removed.append(path)
         spans_kept.add(span)
@@ -221,11 +240,7 @@ def _list(checkpoints_dir: Path) -> list[Path]:
         return []
     except OSError as error:
         raise RunDirError(f"cannot list {checkpoints_dir}: {error.strerror or error}.") from error
-    return sorted(found, key=lambda path: (_timestep(path), not path.suffix))
-
-
-def _timestep(path: Path) -> int:
-    return int(path.stem.removeprefix("step-"))
+    return sorted(found, key=lambda path: (timestep_of(path), not path.suffix))
 
 
 def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:

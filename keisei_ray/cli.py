@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from rich.console import Console
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.json_file import check_json, write_json
 from keisei_ray.resolver import resolve_config
 
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "ladder", "report", "bench", "config")
+COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
 PLAYERS = "random|greedy|checkpoint:PATH|usi:COMMAND"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
@@ -71,6 +73,8 @@ def _dispatch(arguments: list[str]) -> int:
         "evaluate": _evaluate,
         "ladder": _ladder,
         "report": _report,
+        "status": _status,
+        "watch": _watch,
         "bench": _bench,
         "config": _config,
     }
@@ -92,7 +96,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.command import EvaluateOptions, evaluate
     from keisei_ray.evaluation.sprt import Hypotheses
 
-    _check_json(options.json)
+    check_json(options.json)
     result = evaluate(
         EvaluateOptions(
             player=options.player or f"checkpoint:{options.checkpoint}",
@@ -107,7 +111,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         ),
         Console(),
     )
-    _write_json(options.json, result)
+    write_json(options.json, result)
     if result["error"]:
         raise UserError(result["error"])
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
@@ -116,7 +120,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _ladder(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.ladder import ladder
 
-    _check_json(options.json)
+    check_json(options.json)
     _, interrupted = ladder(
         players=options.players,
         run_dir=Path(options.run_dir) if options.run_dir else None,
@@ -139,17 +143,39 @@ def _report(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _status(options: argparse.Namespace) -> int:
+    from keisei_ray.status import command, state
+
+    is_piped = options.json == "-"
+    check_json(None if is_piped else options.json)
+    run_dir = command.find_run(options.named or options.run_dir)
+    if is_piped:
+        status = state.status_of(run_dir, time.time())
+        sys.stdout.write(json.dumps(state.as_json(status), indent=2) + "\n")
+    else:
+        status = command.show_status(run_dir, Console(highlight=False))
+        write_json(options.json, state.as_json(status))
+    return EXIT_DONE if status.is_well else EXIT_FAILED
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from keisei_ray.status.command import find_run, watch
+
+    watch(find_run(options.named or options.run_dir), Console())
+    return EXIT_DONE
+
+
 def _bench(options: argparse.Namespace) -> int:
     from keisei_ray.bench import run_benchmarks
 
-    _check_json(options.json)
+    check_json(options.json)
     config = _resolve(options, {})
     console = Console()
     if "learning" in options.benches:
         result = _bench_learning(options, config, console)
     else:
         result = run_benchmarks(options.benches or list(BENCHES), config, console)
-    _write_json(options.json, result)
+    write_json(options.json, result)
     return EXIT_DONE
 
 
@@ -206,24 +232,6 @@ def _saved_config(options: argparse.Namespace) -> str | None:
     else:
         path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / "config.json"
     return str(path) if path.is_file() else None
-
-
-def _check_json(path: str | None) -> None:
-    """Refuses a result file that could not be written, before the work and not after it."""
-    if path is None:
-        return
-    file = Path(path)
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"--json {path}: not a file in a directory that can be written.")
-
-
-def _write_json(path: str | None, result: object) -> None:
-    if path is None:
-        return
-    try:
-        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {path}: cannot be written: {error.strerror}.") from error
 
 
 def _positive(text: str) -> int:
@@ -333,6 +341,16 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="show a run as one page of HTML")
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
+
+    status = commands.add_parser("status", help="how far a run is and how it does, from its files")
+    status.add_argument("--json", metavar="FILE", help="write it here as well; -: print only that")
+    watch = commands.add_parser("watch", help="the view of a run that was started elsewhere")
+    for seen in (status, watch):
+        run = seen.add_mutually_exclusive_group()
+        run.add_argument(
+            "named", nargs="?", metavar="RUN_DIR", help="the newest in runs/ if absent"
+        )
+        run.add_argument("--run-dir", metavar="DIR", help="the same")
 
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
     names = [*BENCHES, "learning"]

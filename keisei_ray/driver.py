@@ -54,13 +54,13 @@ from keisei_ray.learner_link import (
 from keisei_ray.pool_link import PoolLink
 from keisei_ray.progress import Interval, Progress
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.run_dirs import CHECKPOINTS_DIR
 from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_FILE = "progress.json"
 CONFIG_FILE = "config.json"
-CHECKPOINTS_DIR = "checkpoints"
 
 
 @dataclass

@@ -21,13 +21,14 @@ from rich.console import Console
 from keisei_ray import checkpoint, runtime
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config, ModelConfig
-from keisei_ray.driver import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, Driver
+from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted
 from keisei_ray.files import write_atomically
+from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
+from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.tracking import build_subscribers, logs
 
-RUNS_DIR = "runs"
 CLOSE_TIMEOUT_S = 20.0
 """The longest that all trackers together may take to finish."""
 
@@ -185,12 +186,12 @@ def newest_run_dir() -> Path:
     Raises:
         CheckpointError: there is no run.
     """
-    runs = sorted(path.parent for path in Path(RUNS_DIR).glob(f"*/{CONFIG_FILE}"))
-    if not runs:
+    newest = newest_of([CONFIG_FILE])
+    if newest is None:
         raise CheckpointError(
             f"there is no run under {RUNS_DIR}/ to resume. Give its directory with --run-dir."
         )
-    return max(runs, key=lambda path: (path / CONFIG_FILE).stat().st_mtime)
+    return newest
 
 
 def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:

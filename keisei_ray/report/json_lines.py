@@ -22,7 +22,7 @@ Columns: TypeAlias = Mapping[str, npt.NDArray[np.float64]]
 
 
 class JsonLinesReader:
-    """The records of one file, once.
+    """The records of one file, each once: iterating again gives those that were added since.
 
     Attributes:
         damaged: lines left out so far because they are no JSON object, or because whoever reads
@@ -33,6 +33,19 @@ class JsonLinesReader:
         """Reads `path` when iterated; a file that does not exist has no records."""
         self.path = path
         self.damaged = 0
+        self._offset = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file has lost records that were read, so that `rewind` is called for."""
+        try:
+            return self.path.stat().st_size < self._offset
+        except OSError:
+            return self._offset > 0
+
+    def rewind(self) -> None:
+        """Reads from the file's beginning again, next time."""
+        self.damaged = self._offset = 0
 
     def __iter__(self) -> Iterator[Record]:
         """The records in the file's order.
@@ -42,8 +55,12 @@ class JsonLinesReader:
         """
         try:
             with self.path.open("rb") as file:
+                file.seek(self._offset)
                 for line in file:
-                    if line.endswith(b"\n") and (record := self._parse(line)) is not None:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._offset += len(line)
+                    if (record := self._parse(line)) is not None:
                         yield record
         except FileNotFoundError:
             return

@@ -123,12 +123,12 @@ def read_run(path: Path) -> Run:
     Raises:
         RunDirError: not a directory that training wrote, or a file of it cannot be read.
     """
-    config = _read_config(path)
+    config = read_config(path)
     readers = {
         name: JsonLinesReader(path / name)
         for name in (METRICS_FILE, DIAGNOSTICS_FILE, GAMES_FILE, EVENTS_FILE, EVALUATIONS_FILE)
     }
-    ratings = _read_ratings(path / RATINGS_FILE)
+    ratings = read_ratings(path / RATINGS_FILE)
     return Run(
         path=path,
         config=config,
@@ -144,7 +144,12 @@ def read_run(path: Path) -> Run:
     )
 
 
-def _read_config(path: Path) -> Record:
+def read_config(path: Path) -> Record:
+    """The settings of the run in directory `path`, as they stand.
+
+    Raises:
+        RunDirError: there are none, or they cannot be read.
+    """
     file = path / CONFIG_FILE
     try:
         config = json.loads(file.read_bytes())
@@ -189,8 +194,12 @@ def _evaluation(record: Record) -> Evaluation:
     )
 
 
-def _read_ratings(file: Path) -> tuple[Rating, ...] | None:
-    """The rating table; none of it where the file is missing, None where it is no such table."""
+def read_ratings(file: Path) -> tuple[Rating, ...] | None:
+    """The rating table; none of it where the file is missing, None where it is no such table.
+
+    Raises:
+        RunDirError: the file exists and cannot be read.
+    """
     try:
         table = json.loads(file.read_bytes())
         return tuple(_rating(player) for player in table["players"])

@@ -95,9 +95,14 @@ class LinesView:
         self._began = clock()
         self._snapshot = Snapshot()
 
-    def handle(self, event: ev.Event) -> None:
-        """Fold an event and write its line, if it has one."""
-        now = self._clock()
+    def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
+        """Fold an event and write its line, if it has one.
+
+        Args:
+            event: what happened.
+            happened_s: when, by the view's clock; None: now.
+        """
+        now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
             self._began = now
         before = self._snapshot

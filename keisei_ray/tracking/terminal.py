@@ -40,9 +40,14 @@ class TerminalView:
             vertical_overflow="ellipsis",
         )
 
-    def handle(self, event: ev.Event) -> None:
-        """Fold an event into what is shown; the first one starts the drawing."""
-        now = self._clock()
+    def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
+        """Fold an event into what is shown; the first one starts the drawing.
+
+        Args:
+            event: what happened.
+            happened_s: when, by the view's clock; None: now.
+        """
+        now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
             self._began = now
         self._snapshot = fold(self._snapshot, event, now - self._began)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
-    ("bench", "training", "evaluation.command", "evaluation.ladder", "report"),
+    ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver"),
     ("evaluation_link",),
     ("learner_link",),
@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
-    ("config", "rollout", "yaml12", "files"),
+    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file"),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -62,9 +62,10 @@ RAY_ROOMS = {
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
-    "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime",
+    "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
-    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory",
+    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "run_dirs",
+    "json_file",
 }  # fmt: skip
 
 
@@ -210,6 +211,7 @@ def test_nothing_prints() -> None:
         ("config resolver settings progress rollout codec wire metrics events", "torch ray wandb"),
         ("checkpoint reports shogi.games shogi.records tracking report.command", "torch ray wandb"),
         ("cli", "torch ray wandb"),
+        ("status.command run_dirs", "torch ray wandb"),
         ("driver fleet learner_link actors runtime training", "torch wandb"),
     ],
 )

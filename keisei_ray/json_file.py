@@ -1,0 +1,34 @@
+"""The file that `--json` names: a command's result for other programs."""
+
+import json
+import os
+from pathlib import Path
+
+from keisei_ray.errors import ConfigError
+
+
+def check_json(path: str | None) -> None:
+    """Refuses a result file that could not be written, before the work and not after it.
+
+    Raises:
+        ConfigError: `path`, if any, is no file in a directory that can be written.
+    """
+    if path is None:
+        return
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise ConfigError(f"--json {path}: not a file in a directory that can be written.")
+
+
+def write_json(path: str | None, result: object) -> None:
+    """Writes a result to the file that `--json` named, if any.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {path}: cannot be written: {error.strerror}.") from error

@@ -1,0 +1,125 @@
+"""A status as lines for a person: one screen, the same on a terminal and in a file. Pure."""
+
+from typing import Final
+
+from rich.text import Text
+
+from keisei_ray.metrics import share
+from keisei_ray.status.state import Status
+from keisei_ray.tracking import text
+from keisei_ray.tracking.draw import ACCENT, STRONG, labeled, meter, row
+from keisei_ray.tracking.panels import RESULTS, elo_text
+from keisei_ray.tracking.text import Glyphs
+
+STYLES: Final = {
+    "starting": "yellow",
+    "running": "green",
+    "finished": "bold green",
+    "interrupted": "bold yellow",
+    "failed": "bold red",
+    "silent": "bold red",
+}
+BAR: Final = 30
+"""Cells of the progress bar."""
+
+
+def lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
+    """The screen, line by line; long ones are not cut, so that paths can be copied.
+
+    Args:
+        status: what to say.
+        glyphs: characters of the progress bar; None: no bar.
+    """
+    head = row(("Keisei Ray", ACCENT), f"  {status.run_dir}")
+    state = labeled("state", (status.state, STYLES[status.state]), _signs(status))
+    shown = [head, state, _progress(status, glyphs)]
+    if status.update:
+        now, whole = text.figure(status.sps, ",.0f"), text.figure(status.sps_total, ",.0f")
+        shown += [
+            labeled(
+                "speed", (now, STRONG), f" timesteps a second in the last update, {whole} over all"
+            ),
+            labeled("updates", f"{status.update:,} in {text.duration(status.wall_time_s)}"),
+            labeled("games", _games(status)),
+        ]
+    shown.append(labeled("actors", _actors(status)))
+    saved = status.checkpoint
+    note = f"timestep {saved.timestep:,}, {_ago(saved.age_s)}: {saved.path}" if saved else "none"
+    shown.append(labeled("checkpoint", note))
+    shown += [labeled("strength" if i == 0 else "", s) for i, s in enumerate(_strength(status))]
+    shown += [labeled("warnings" if i == 0 else "", w) for i, w in enumerate(_warnings(status))]
+    return shown
+
+
+def _signs(status: Status) -> str:
+    """What the state rests on."""
+    if status.state == "failed":
+        return f": {status.cause or 'no cause on record'}"
+    if status.silent_s is None:
+        return ""
+    since = f"last written to {_ago(status.silent_s)}"
+    if status.state == "silent":
+        patience = text.duration(status.patience_s)
+        return (
+            f": {since}, expected within {patience}; no process here writes to it. "
+            "It may be dead; go on with --resume latest."
+        )
+    process = "" if status.pid is None else f" by process {status.pid}"
+    late = ", longer than expected" if status.silent_s > (status.patience_s or 0.0) else ""
+    return f", {since}{process}{late}"
+
+
+def _ago(seconds: float) -> str:
+    return f"{text.duration(seconds)} ago"
+
+
+def _progress(status: Status, glyphs: Glyphs | None) -> Text:
+    total = status.total_timesteps
+    bar = row()
+    if glyphs is not None and total:
+        bar = row(meter(status.timestep, total, BAR, glyphs), "  ")
+    of_total = f" of {total:,}" if total else ""
+    left = "" if status.remaining_s is None else f", left {text.duration(status.remaining_s)}"
+    part = f"{text.percent(status.share)}  " if total else ""
+    return labeled(
+        "progress", bar, (part, STRONG), f"{status.timestep:,}{of_total} timesteps{left}"
+    )
+
+
+def _games(status: Status) -> str:
+    whole = status.games_total
+    if not whole:
+        return "none finished"
+    parts = [
+        f"{label} {getattr(status, name):,} ({text.percent(share(getattr(status, name), whole))})"
+        for label, name, _ in RESULTS
+    ]
+    return f"{whole:,} finished: {', '.join(parts)}"
+
+
+def _actors(status: Status) -> str:
+    of_all = f"{status.num_actors:,}" if status.num_actors else "unknown"
+    up = of_all if status.actors_alive is None else f"{status.actors_alive:,} of {of_all} alive"
+    return f"{up}, {status.actor_restarts:,} restarts"
+
+
+def _strength(status: Status) -> list[str]:
+    """Elo, then scores, of the newest weights that were measured."""
+    if not status.evaluations:
+        return ["no evaluation yet"]
+    ratings = {rating.name: rating for rating in status.ratings}
+    players = dict.fromkeys(match.player for match in status.evaluations)
+    elos = [f"{name} Elo {elo_text(ratings.get(name))}" for name in players]
+    scores = [f"{m.player} - {m.opponent} {m.match.score:.1%}" for m in status.evaluations]
+    when = f"at timestep {status.evaluations[-1].timestep:,}"
+    return [f"{', '.join(elos)}, {when}", ", ".join(scores)]
+
+
+def _warnings(status: Status) -> list[str]:
+    """How many there are, and the last ones."""
+    told = [f"{_ago(warned.age_s)}: {warned.message}" for warned in status.warnings]
+    if status.faults > len(told):
+        told.insert(0, f"{status.faults:,} in this session; the last are")
+    if status.damaged:
+        told.append(f"{status.damaged:,} lines of its files cannot be read")
+    return told or ["none"]
