@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,21 @@ def wait_for_update(process: "subprocess.Popen[str]", number: int) -> None:
     raise AssertionError(f"ended before update {number}: {process.communicate()[1]}")
 
 
+def status_of(run_dir: Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and object of `run.py status --json -`."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "status", str(run_dir), "--json", "-"],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
 class Session:
-    """One run on disk, made once: trained until Ctrl-C, then resumed to its end."""
+    """One run on disk, made once: trained until Ctrl-C, then resumed to its end.
+
+    It is watched, and asked for its status, from other processes.
+    """
 
     def __init__(self, cwd: Path) -> None:
         self.cwd = cwd
@@ -89,11 +103,22 @@ class Session:
             "--set", "checkpoint.interval_timesteps=512", "--set", "cluster.num_cpus=2",
             cwd=cwd,
         )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE_S
+        while not (self.run_dir / "run.log").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        self.starting = status_of(self.run_dir)
+        watcher = start("watch", "--run-dir", "run", cwd=cwd)
+        wait_for_update(watcher, 1)
         wait_for_update(first, 3)
+        self.running = status_of(self.run_dir)
         self.members_before = session_members(first.pid)
         os.killpg(first.pid, signal.SIGINT)
         self.first_output, self.first_errors = first.communicate(timeout=PATIENCE_S)
         self.first = first
+        self.watched, self.watch_errors = watcher.communicate(timeout=PATIENCE_S)
+        self.watcher = watcher
+        self.interrupted = status_of(self.run_dir)
         self.checkpoints = sorted((self.run_dir / "checkpoints").iterdir())
         self.intact = cwd / "intact"
         shutil.copytree(self.run_dir, self.intact)
@@ -118,6 +143,35 @@ def test_an_interrupted_run_leaves_no_process_of_ray_behind(session: Session) ->
     assert any("raylet" in command for command in session.members_before)
     assert any("ray::" in command for command in session.members_before)
     assert_nothing_runs(session.first)
+
+
+def test_status_says_from_beside_a_run_what_it_does_and_afterwards_how_it_ended(
+    session: Session,
+) -> None:
+    code, starting = session.starting
+    assert (code, starting["state"], starting["pid"]) == (0, "starting", session.first.pid)
+    code, running = session.running
+    assert (code, running["state"], running["pid"]) == (0, "running", session.first.pid)
+    assert running["timestep"] == 256 * running["update"] >= 3 * 256
+    assert running["checkpoint"]["timestep"] >= 512
+    assert running["actors_alive"] >= 1
+    assert running["sps"] > 0
+    assert running["remaining_s"] > 0
+    code, ended = session.interrupted
+    assert (code, ended["state"], ended["pid"]) == (1, "interrupted", None)
+    records = [json.loads(x) for x in (session.intact / "metrics.jsonl").read_text().splitlines()]
+    for name in ("timestep", "update", "games_total", "draws", "sps", "sps_total"):
+        assert ended[name] == records[-1][name], name
+    assert ended["checkpoint"]["timestep"] == ended["timestep"]
+    assert (ended["total_timesteps"], ended["damaged"]) == (1_000_000, 0)
+
+
+def test_a_run_is_watched_from_beside_it_until_it_ends(session: Session) -> None:
+    assert (session.watcher.returncode, session.watch_errors) == (0, "")
+    assert "Keisei Ray interrupted" in session.watched
+    last = session.interrupted[1]["update"]
+    assert f"\nupdate={last} " in session.watched
+    assert_nothing_runs(session.watcher)
 
 
 def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -> None:
