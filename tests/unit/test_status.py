@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -395,13 +396,15 @@ def test_watch_shows_a_run_until_it_ends(run_dir: Path) -> None:
         waits(
             lambda: append(run_dir / "metrics.jsonl", record(21)),
             lambda: append(events, ended(30, "done")),
+            lambda: pytest.fail("it waits for a run that has ended"),
         ),
     )
     text = output(shown)
     assert [line.split()[0] for line in text.splitlines() if line.startswith("update=")] == [
         f"update={i}" for i in range(1, 22)
     ]
-    assert text.count("run done at timestep 20000") == 1
+    (end,) = [line for line in text.splitlines() if "run done at timestep 20000" in line]
+    assert "elapsed=0:00:30" in end
     assert "Keisei Ray done" in text
 
 
@@ -410,6 +413,7 @@ def test_watch_ends_at_ctrl_c_and_has_written_nothing(run_dir: Path) -> None:
     shown = console(is_terminal=True)
     watch(run_dir, shown, waits())
     assert "20,000 / 10,000,000" in output(shown)
+    assert re.search(r"training\S*  \d+d ", output(shown)), "the run's own time goes on"
     assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
