@@ -64,7 +64,7 @@ def _signs(status: Status) -> str:
             f": {since}, expected within {patience}; no process here writes to it. "
             "It may be dead; go on with --resume latest."
         )
-    process = "" if status.pid is None else f" by process {status.pid}"
+    process = ", by no process seen here" if status.pid is None else f" by process {status.pid}"
     late = ", longer than expected" if status.silent_s > (status.patience_s or 0.0) else ""
     return f", {since}{process}{late}"
 
