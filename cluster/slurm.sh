@@ -38,8 +38,11 @@ export RAY_AUTH_MODE=token
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 ray get-auth-token --generate >/dev/null 2>&1
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${hosts%%$'\n'*}
+# Some hosts know their own name as a loopback address too.
+ips=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
+ip=$(tr ' ' '\n' <<<"$ips" | grep -vE '^127\.|:' | sed -n 1p)
 # Two jobs may meet on a node. Ray's workers take ports from 10002 to 19999.
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_ADDRESS=$ip:$port
@@ -64,12 +67,16 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
 fi
 python cluster/wait_for_cpus.py $((SLURM_JOB_NUM_NODES * SLURM_CPUS_PER_TASK))
 
+requeue=no
+run=
+# shellcheck disable=SC2329  # The traps call it.
+stop() {
+    [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true
+}
+trap 'requeue=yes; stop' USR1
+trap stop TERM INT
 sh cluster/train.sh "$@" &
 run=$!
-requeue=no
-trap 'requeue=yes; kill -TERM "$run"' USR1
-trap 'kill -TERM "$run"' TERM
-trap 'kill -TERM "$run"' INT
 
 # A signal ends `wait` early, with a code above 128; the run is over when it is no more.
 code=0

@@ -3,7 +3,8 @@
 A run divides the CPUs that are there when it starts among its actors and is sized by them, so it
 should start when all its nodes are up. Finds the cluster as `run.py` does, by RAY_ADDRESS.
 
-Exit codes: 0 they are there; 1 they did not come in time; the cluster is left as it is.
+Exit codes: 0 they are there; 1 they did not come in time, or there is no cluster. The cluster is
+left as it is.
 """
 
 import argparse
@@ -49,12 +50,19 @@ def main() -> int:
     parser.add_argument("cpus", type=float, help="CPUs to wait for")
     parser.add_argument("--timeout-s", type=float, default=900.0, help="the longest to wait")
     options = parser.parse_args()
-    with ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR):
-        there = wait_for_cpus(
-            options.cpus,
-            options.timeout_s,
-            count=lambda: ray.cluster_resources().get("CPU", 0.0),
+    try:
+        with ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR):
+            there = wait_for_cpus(
+                options.cpus,
+                options.timeout_s,
+                count=lambda: ray.cluster_resources().get("CPU", 0.0),
+            )
+    except ConnectionError:
+        sys.stderr.write(
+            "wait_for_cpus: no Ray cluster here and none at RAY_ADDRESS. Start it, or run this on "
+            "one of its nodes.\n"
         )
+        return 1
     enough = there >= options.cpus
     if not enough:
         sys.stderr.write(

@@ -70,3 +70,14 @@ def copied_commands() -> dict[str, list[str]]:
         if arguments is not None:
             commands[f"{name}: {line}"] = arguments
     return commands
+
+
+def ray_commands() -> dict[str, list[str]]:
+    """Every line of `cluster/README.md` that calls Ray's command line: shown -> its arguments."""
+    commands = {}
+    for line in code_lines((CLUSTER / "README.md").read_text(encoding="utf-8")):
+        found = re.search(r"(?:^|=token |-- )ray (.*)", line)
+        if found is not None:
+            words = shlex.split(found[1], comments=True)
+            commands[line] = words[: words.index(">")] if ">" in words else words
+    return commands

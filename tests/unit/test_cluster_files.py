@@ -10,6 +10,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import boto3
+import click
 import pytest
 import yaml
 from botocore.validate import ParamValidator
@@ -18,17 +19,19 @@ from ray._private.runtime_env.packaging import create_package
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.autoscaler._private.providers import _NODE_PROVIDERS
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.scripts.scripts import cli as ray_cli
 
 from keisei_ray import cli
 from keisei_ray.config import Config
 from keisei_ray.memory import estimate_memory_bytes
 from keisei_ray.resolver import resolve_config
-from tests.cluster_commands import CLUSTER, ROOT, copied_commands, run_arguments
+from tests.cluster_commands import CLUSTER, ROOT, copied_commands, ray_commands, run_arguments
 
 LAUNCHERS = ["on-premises.yaml", "aws.yaml", "gcp.yaml"]
 BIN = Path(sys.executable).parent
 MAX_UPLOAD_BYTES = 2 * 2**20
 COMMANDS = copied_commands()
+RAY_COMMANDS = ray_commands()
 
 
 def load(name: str) -> dict[str, Any]:
@@ -183,7 +186,20 @@ def test_a_command_that_can_be_copied_is_one_that_run_py_takes(
         cli._resolve(options, {})
 
 
+@pytest.mark.parametrize("shown", RAY_COMMANDS)
+def test_a_ray_command_that_can_be_copied_is_one_that_ray_takes(shown: str) -> None:
+    words = RAY_COMMANDS[shown]
+    command: click.Command = ray_cli
+    while isinstance(command, click.Group):
+        name, *words = words
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, name
+        command = found
+    command.make_context(name, words)  # Parses; runs nothing.
+
+
 def test_the_commands_are_found() -> None:
+    assert len(RAY_COMMANDS) >= 20
     places = [shown.partition(":")[0] for shown in COMMANDS]
     assert len(places) >= 20
     assert {"README.md", "slurm.sh", "rayjob.yaml", "Dockerfile"} <= set(places)

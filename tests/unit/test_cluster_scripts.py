@@ -1,11 +1,14 @@
 """The scripts of `cluster/`, run for real; Slurm, Ray and the training are stand-ins on PATH."""
 
+import contextlib
 import importlib.util
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,7 @@ while :; do sleep 0.05; done
 SRUN = """
 echo "srun $*" >> "$LOG"
 case "$*" in
-    *hostname*) echo 192.0.2.1 ;;
+    *hostname*) echo 127.0.1.1 192.0.2.1 192.0.2.9 ;;
     *) exec sleep 60 ;;
 esac
 """
@@ -51,6 +54,7 @@ class Place:
             file.write_text(f"#!/bin/bash\n{text}\n")
             file.chmod(0o755)
         self.log.write_text("")
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *words: str, cwd: str = ".", **environ: str) -> subprocess.Popen[str]:
         slurm = {
@@ -61,7 +65,7 @@ class Place:
             "SLURM_CPUS_PER_TASK": "16",
         }
         path = f"{self.root / 'bin'}:{os.environ['PATH']}"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words,
             cwd=self.root / cwd,
             env=slurm | {"PATH": path, "LOG": str(self.log), "HOME": str(self.root)} | environ,
@@ -70,20 +74,33 @@ class Place:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()
 
     def wait_for(self, line: str) -> None:
+        """Blocks until the log has the line; what was started must not end before."""
         deadline = time.monotonic() + 20
         while line not in self.lines():
+            assert self.started[-1].poll() is None, self.lines()
             assert time.monotonic() < deadline, self.lines()
             time.sleep(0.01)
 
+    def close(self) -> None:
+        """Ends whatever a failed test has left."""
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=20)
+
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.close()
 
 
 def train(place: Place, *arguments: str) -> tuple[int, list[str], str]:
@@ -173,17 +190,23 @@ def test_a_slurm_job_without_a_directory_is_refused(place: Place) -> None:
     assert place.lines() == []
 
 
+def wait_module() -> Any:
+    """cluster/wait_for_cpus.py, which belongs to no package."""
+    spec = importlib.util.spec_from_file_location("wait_for_cpus", CLUSTER / "wait_for_cpus.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(
     ("counts", "there", "slept_s"), [([8, 32, 64], 64, 4), ([64], 64, 0), ([8] * 9, 8, 6)]
 )
 def test_waiting_for_cpus_ends_when_they_are_there_or_the_time_is_over(
     counts: list[int], there: int, slept_s: float
 ) -> None:
-    spec = importlib.util.spec_from_file_location("wait_for_cpus", CLUSTER / "wait_for_cpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = wait_module()
     now = [0.0]
     left = iter(counts)
 
@@ -192,3 +215,17 @@ def test_waiting_for_cpus_ends_when_they_are_there_or_the_time_is_over(
 
     found = module.wait_for_cpus(64, 6, count=lambda: next(left), clock=lambda: now[0], sleep=sleep)
     assert (found, now[0]) == (there, slept_s)
+
+
+def test_waiting_without_a_cluster_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**options: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    module = wait_module()
+    monkeypatch.setattr(module.ray, "init", refuse)
+    monkeypatch.setattr("sys.argv", ["wait_for_cpus.py", "64"])
+    assert module.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no Ray cluster" in line
