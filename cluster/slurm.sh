@@ -42,7 +42,11 @@ hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${hosts%%$'\n'*}
 # Some hosts know their own name as a loopback address too.
 ips=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
-ip=$(tr ' ' '\n' <<<"$ips" | grep -vE '^127\.|:' | sed -n 1p)
+ip=$(tr ' ' '\n' <<<"$ips" | sed -nE '/^127\.|:/!{p;q}')
+if [ -z "$ip" ]; then
+    echo "slurm.sh: $head knows itself as '$ips', expected an address that other nodes reach." >&2
+    exit 1
+fi
 # Two jobs may meet on a node. Ray's workers take ports from 10002 to 19999.
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_ADDRESS=$ip:$port
@@ -71,6 +75,7 @@ requeue=no
 run=
 # shellcheck disable=SC2329  # The traps call it.
 stop() {
+    signalled=yes
     [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true
 }
 trap 'requeue=yes; stop' USR1
@@ -78,12 +83,12 @@ trap stop TERM INT
 sh cluster/train.sh "$@" &
 run=$!
 
-# A signal ends `wait` early, with a code above 128; the run is over when it is no more.
-code=0
-wait "$run" || code=$?
-while kill -0 "$run" 2>/dev/null; do
+# A signal ends `wait` early, with a code of its own; then wait again for the run's.
+while :; do
+    signalled=no
     code=0
     wait "$run" || code=$?
+    [ "$signalled" = yes ] || break
 done
 
 if [ "$requeue" = yes ] && [ "$code" -eq 130 ]; then
