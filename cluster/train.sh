@@ -1,0 +1,26 @@
+#!/bin/sh
+# Starts a run in a directory, or goes on with the one that lies there.
+#
+#   sh cluster/train.sh RUN_DIR [arguments of run.py train]
+#
+# For whatever starts a run again by itself: a requeued Slurm job, a retried RayJob. Ends with
+# run.py's exit code; run.py takes this process over, so signals reach it.
+set -eu
+
+if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
+    echo "train.sh: the first argument is '${1-}', expected the directory of the run." >&2
+    exit 2
+fi
+run_dir=$1
+shift
+cd "$(dirname "$0")/.."
+
+if ls -d "$run_dir"/checkpoints/step-* >/dev/null 2>&1; then
+    exec python run.py --resume latest --run-dir "$run_dir" "$@"
+fi
+if [ -e "$run_dir/config.json" ]; then
+    # Stopped before its first checkpoint: run.py would refuse the directory, and there is nothing
+    # in it to go on from.
+    mv "$run_dir" "$run_dir.no-checkpoint.$(date -u +%Y%m%d-%H%M%S)"
+fi
+exec python run.py --run-dir "$run_dir" "$@"
