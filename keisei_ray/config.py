@@ -294,6 +294,8 @@ class TrackingConfig(Section):
     """Extra event subscribers, each `package.module:callable`."""
     save_moves: bool = True
     """Whether games.jsonl holds each game's moves."""
+    tensorboard: bool = False
+    """Whether RUN_DIR/tensorboard gets event files; needs the extra `tensorboard`."""
 
 
 class Config(Section):

@@ -59,6 +59,8 @@ RAY_ROOMS = {
     "tune",
     "bench",
 }
+EXTRAS = "torch ray wandb tensorboard"
+"""What a command that does not train does without."""
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
@@ -168,6 +170,11 @@ def test_only_shogi_imports_the_rules_library() -> None:
     assert users
 
 
+def test_only_the_event_files_import_tensorboard() -> None:
+    users = {name for name, tree in MODULES.items() if "tensorboard" in roots(imports(tree))}
+    assert users == {"tracking.event_files"}
+
+
 def test_torch_stays_out_of_the_rooms_that_run_without_it() -> None:
     users = {name for name, tree in MODULES.items() if "torch" in roots(top_level_imports(tree))}
     assert {name for name in users if is_within(name, NO_TORCH)} == set()
@@ -208,9 +215,10 @@ def test_nothing_prints() -> None:
     ("imported", "absent"),
     [
         ("config resolver settings progress rollout codec wire metrics events", "torch ray wandb"),
-        ("checkpoint reports shogi.games shogi.records tracking report.command", "torch ray wandb"),
-        ("cli", "torch ray wandb"),
-        ("driver fleet learner_link actors runtime training", "torch wandb"),
+        ("checkpoint reports shogi.games shogi.records tracking report.command", EXTRAS),
+        ("tracking.event_files", "torch ray wandb tensorflow"),
+        ("cli", EXTRAS),
+        ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:
