@@ -296,6 +296,8 @@ class TrackingConfig(Section):
     """Whether games.jsonl holds each game's moves."""
     tensorboard: bool = False
     """Whether RUN_DIR/tensorboard gets event files; needs the extra `tensorboard`."""
+    ray_metrics: bool = True
+    """Whether Ray's Prometheus port exports the run's metrics, e.g. for cluster/grafana."""
 
 
 class Config(Section):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report"),
-    ("tracking", "driver"),
+    ("tracking", "driver", "ray_metrics"),
     ("evaluation_link",),
     ("learner_link",),
     ("fleet", "pool_link"),
@@ -56,6 +56,7 @@ RAY_ROOMS = {
     "pool_link",
     "evaluation_link",
     "driver",
+    "ray_metrics",
     "tune",
     "bench",
 }
@@ -67,6 +68,7 @@ NO_TORCH = {
     "tracking", "driver", "report", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory",
+    "ray_metrics",
 }  # fmt: skip
 
 

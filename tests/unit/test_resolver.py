@@ -92,6 +92,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "tracking.view": "none",
     "tracking.log_level": "DEBUG",
     "tracking.tensorboard": True,
+    "tracking.ray_metrics": False,
     "tracking.subscribers": ["package.module:callable", "other:thing"],
     "tracking.save_moves": False,
 }
