@@ -1,5 +1,6 @@
 """A run's metrics as Prometheus scrapes them from Ray's agent."""
 
+import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from keisei_ray.reports import Rating
 from keisei_ray.runtime import Cluster
 from keisei_ray.tracking import prometheus as names
 from keisei_ray.training import subscribers
+from tests.grafana import RAYS_OWN
 from tests.tracking_fakes import evaluated, game, record, run_started
 
 pytestmark = pytest.mark.ray
@@ -44,15 +46,20 @@ def sample(name: str, **labels: str) -> Sample:
     return name, frozenset(labels.items())
 
 
-def scrape(run: str) -> dict[Sample, float]:
-    """The run's samples: name and own labels -> value."""
+def exported() -> str:
+    """What Prometheus gets from the agent of the session's only node."""
     node = ray.nodes()[0]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
-            text = answer.read().decode()
+            return str(answer.read(), "utf-8")
     except OSError:
-        return {}  # The agent is not up yet.
+        return ""  # The agent is not up yet.
+
+
+def scrape(run: str) -> dict[Sample, float]:
+    """The run's samples: name and own labels -> value."""
+    text = exported()
     return {
         sample(s.name, **{k: v for k, v in s.labels.items() if k in OWN_LABELS}): s.value
         for family in text_string_to_metric_families(text)
@@ -144,6 +151,16 @@ def test_strength_is_exported_by_kind_and_opponent(scraped: dict[Sample, float])
     assert scraped[sample(score, opponent="earlier", kind="finishing")] == 20 / 32
     assert scraped[sample("ray_keisei_elo", kind="bare")] == 312.5
     assert scraped[sample("ray_keisei_elo_low", kind="bare")] == 250.0
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ray_exports_what_the_board_shows_of_it() -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    found: set[str] = set()
+    while not found >= RAYS_OWN and time.monotonic() < deadline:
+        found = set(re.findall(r"^(\w+)\{", exported(), re.MULTILINE))
+        time.sleep(0.1)
+    assert found >= RAYS_OWN
 
 
 @pytest.mark.parametrize("wanted", [True, False])
