@@ -4,16 +4,20 @@ Written with TensorBoard's own writer; neither torch nor TensorFlow is needed. T
 timestep, the wall time that of the event.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keisei_ray import events as ev
 from keisei_ray.errors import RunDirError
+from keisei_ray.files import write_atomically
 from keisei_ray.tracking.scalars import scalars
 
 DIRECTORY: Final = "tensorboard"
@@ -27,8 +31,8 @@ class EventFiles:
     ) -> None:
         """Opens a file of its own for this session of the run.
 
-        On a resume TensorBoard is told to forget the points beyond the resumed timestep, which
-        earlier files keep: their plies will be played again.
+        On a resume the points beyond the resumed timestep leave the earlier files: their plies
+        will be played again. (They still stand in `metrics.jsonl.superseded`.)
 
         Args:
             run_dir: existing directory of the run.
@@ -41,9 +45,13 @@ class EventFiles:
         self._clock = clock
         directory = run_dir / DIRECTORY
         try:
+            if resumed_timestep is not None:
+                for path in directory.glob("*tfevents*"):
+                    _cut(path, resumed_timestep)
             self._writer = EventFileWriter(str(directory))
             if resumed_timestep is not None:
-                # A start at step k takes back k and all beyond; the resumed timestep is kept.
+                # For a viewer that has read the earlier files already. A start at step k takes
+                # back k and all beyond; the resumed timestep is kept.
                 self._add(
                     Event(
                         step=resumed_timestep + 1,
@@ -76,3 +84,14 @@ class EventFiles:
         self._writer.add_event(record)
         # The writer has a thread of its own: without this, an error would show one event late.
         self._writer.flush()
+
+
+def _cut(path: Path, timestep: int) -> None:
+    """Takes the records beyond `timestep`, and one cut short by a crash, out of a file."""
+    kept = io.BytesIO()
+    records = RecordWriter(kept)
+    for data in RawEventFileLoader(str(path)).Load():
+        if Event.FromString(data).step <= timestep:
+            records.write(data)
+    if kept.tell() < path.stat().st_size:
+        write_atomically(path, kept.getvalue())

@@ -42,9 +42,19 @@ def write(run_dir: Path, events: Sequence[ev.Event], resumed_timestep: int | Non
     files.close()
 
 
-def read(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Timesteps and values by tag, as TensorBoard sees them."""
-    found = EventAccumulator(str(run_dir / "tensorboard"), {"scalars": 0}).Reload()
+def reader(run_dir: Path, *, is_purging: bool) -> EventAccumulator:
+    """TensorBoard's own, which keeps all points."""
+    return EventAccumulator(
+        str(run_dir / "tensorboard"), {"scalars": 0}, purge_orphaned_data=is_purging
+    )
+
+
+def read(
+    run_dir: Path, found: EventAccumulator | None = None
+) -> dict[str, list[tuple[int, float]]]:
+    """Timesteps and values by tag, of all that is in the files unless by a given reader."""
+    found = found or reader(run_dir, is_purging=False)
+    found.Reload()
     return {
         tag: [(point.step, point.value) for point in found.Scalars(tag)]
         for tag in found.Tags()["scalars"]
@@ -124,15 +134,28 @@ def test_every_point_has_the_time_at_which_it_was_published(tmp_path: Path) -> N
     assert times == [START + 1, START + 2]
 
 
-def test_a_resumed_run_shows_no_point_beyond_where_it_resumed(tmp_path: Path) -> None:
-    played_again = [evaluated(3, "greedy", wins=1), evaluated(4, "random", wins=1)]
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_a_resumed_run_shows_no_point_beyond_where_it_resumed(
+    is_watched: bool, tmp_path: Path
+) -> None:
+    played_again = [evaluated(4, "random", wins=1), evaluated(3, "greedy", wins=1)]
     write(tmp_path, [*(updated(update) for update in range(1, 6)), *played_again])
+    watching = reader(tmp_path, is_purging=True) if is_watched else None
+    assert len(read(tmp_path, watching)["metrics/policy_loss"]) == 5
     write(tmp_path, [updated(4, policy_loss=0.5)], resumed_timestep=3000)
-    found = read(tmp_path)
+    found = read(tmp_path, watching)
     old = stored(-0.0123)
     assert found["metrics/policy_loss"] == [(1000, old), (2000, old), (3000, old), (4000, 0.5)]
     assert found["evaluation/bare/greedy"] == [(3000, 1 / 32)]
     assert found.get("evaluation/bare/random", []) == []
+
+
+def test_a_record_cut_short_by_a_crash_hides_nothing_of_the_resumed_run(tmp_path: Path) -> None:
+    write(tmp_path, [updated(1), updated(2)])
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    file.write_bytes(file.read_bytes()[:-7])
+    write(tmp_path, [updated(2), updated(3)], resumed_timestep=1000)
+    assert [timestep for timestep, _ in read(tmp_path)["metrics/sps"]] == [1000, 2000, 3000]
 
 
 def test_points_are_on_disk_when_the_handler_returns(tmp_path: Path) -> None:
