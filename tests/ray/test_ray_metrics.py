@@ -163,6 +163,7 @@ def test_ray_exports_what_the_board_shows_of_it() -> None:
     assert found >= RAYS_OWN
 
 
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_setting_decides_whether_ray_exports_them(wanted: bool, tmp_path: Path) -> None:
     config = Config.model_validate({"tracking": {"view": "none", "ray_metrics": wanted}})
