@@ -295,6 +295,10 @@ class TrackingConfig(Section):
     """Extra event subscribers, each `package.module:callable`."""
     save_moves: bool = True
     """Whether games.jsonl holds each game's moves."""
+    tensorboard: bool = False
+    """Whether RUN_DIR/tensorboard gets event files; needs the extra `tensorboard`."""
+    ray_metrics: bool = True
+    """Whether Ray's Prometheus port exports the run's metrics, e.g. for cluster/grafana."""
 
 
 class Config(Section):

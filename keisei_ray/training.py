@@ -23,8 +23,9 @@ from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config, ModelConfig
 from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
-from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted
+from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
+from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.tracking import build_subscribers, logs
@@ -97,13 +98,7 @@ def train(config: Config, console: Console) -> Outcome:
             config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
         )
         try:
-            for subscriber in build_subscribers(
-                config,
-                run_dir,
-                bus,
-                resumed_timestep=resume.timestep if resume else None,
-                console=console,
-            ):
+            for subscriber in subscribers(config, run_dir, bus, resume, console):
                 bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
             _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
             bus.publish(
@@ -130,6 +125,23 @@ def train(config: Config, console: Console) -> Outcome:
         run_dir,
         driver.last_checkpoint,
     )
+
+
+def subscribers(
+    config: Config, run_dir: Path, bus: EventBus, resume: Checkpoint | None, console: Console
+) -> tuple[Subscriber, ...]:
+    """Everybody who is told of the run's events; see `build_subscribers` for errors.
+
+    Ray's metrics stand apart from the others: they alone need a running Ray.
+    """
+    resumed_timestep = resume.timestep if resume else None
+    built = build_subscribers(
+        config, run_dir, bus, resumed_timestep=resumed_timestep, console=console
+    )
+    if not config.tracking.ray_metrics:
+        return built
+    exported = RayMetrics(run_dir.resolve().name)
+    return (*built, Subscriber("ray metrics", exported.handle, exported.close))
 
 
 def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:

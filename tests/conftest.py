@@ -15,5 +15,8 @@ def cluster() -> Iterator[Cluster]:
     config = Config.model_validate(
         {"cluster": {"address": "local", "num_cpus": 2, "num_gpus": 0, "object_store_bytes": 2**28}}
     )
-    with runtime.connect(config, environ={}) as started:
-        yield started
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's metrics are seen after one second instead of ten.
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        with runtime.connect(config, environ={}) as started:
+            yield started

@@ -7,13 +7,13 @@ still growing.
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.evaluation.plan import version_of
 from keisei_ray.metrics import METRIC_NAMES
 from keisei_ray.report.games import GameTally
 from keisei_ray.report.json_lines import Columns, JsonLinesReader, Record, number, read_columns
@@ -29,7 +29,6 @@ FINISHING: Final = "+mate1"
 """Ends the name of a player that plays mate in one wherever there is one."""
 EARLIER: Final = "earlier weights"
 """Stands for all weights of this run as opponents."""
-_OWN_WEIGHTS: Final = re.compile(r"v\d+(\+mate1)?")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Evaluation:
     @property
     def kind(self) -> str:
         """Whom it was against: the opponent's name, one name for all earlier weights."""
-        return EARLIER if _OWN_WEIGHTS.fullmatch(self.opponent) else self.opponent
+        return EARLIER if version_of(self.opponent) is not None else self.opponent
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from rich.console import Console
 
@@ -21,6 +21,9 @@ from keisei_ray.tracking.jsonl import DiagnosticsFile, EventsFile, GamesFile, Me
 from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.logs import log_event
 from keisei_ray.tracking.terminal import TerminalView
+
+if TYPE_CHECKING:
+    from keisei_ray.tracking.event_files import EventFiles
 
 ViewName = Literal["rich", "lines", "none"]
 
@@ -50,9 +53,10 @@ def build_subscribers(
         console: where the view draws; the one given to `logs.configure`.
 
     Raises:
-        ConfigError: an entry of `tracking.subscribers` cannot be had.
+        ConfigError: an entry of `tracking.subscribers`, or TensorBoard, cannot be had.
         RunDirError: a file cannot be written, or belongs to another run.
     """
+    event_files = _event_files_class() if config.tracking.tensorboard else None
     guests = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
     metrics = MetricsFile(run_dir, resumed_timestep)
     games = GamesFile(run_dir, resumed_timestep)
@@ -68,12 +72,27 @@ def build_subscribers(
         Subscriber("evaluations.jsonl", evaluations.handle, evaluations.close),
         Subscriber("events.jsonl", events.handle, events.close),
     ]
+    if event_files is not None:
+        files = event_files(run_dir, resumed_timestep, time.time)
+        built.append(Subscriber("tensorboard", files.handle, files.close))
     view = choose_view(config.tracking.view, console)
     if view != "none":
         shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)
         built.append(Subscriber("view", shown.handle, shown.close))
     built += [Subscriber(path, guest, getattr(guest, "close", None)) for path, guest in guests]
     return tuple(built)
+
+
+def _event_files_class() -> "type[EventFiles]":
+    """`tensorboard` is an extra: it is imported only where it is asked for."""
+    try:
+        from keisei_ray.tracking.event_files import EventFiles
+    except ImportError as error:
+        raise ConfigError(
+            "tracking.tensorboard = true, but the package tensorboard cannot be imported: "
+            f"{error}. Install it with `pip install tensorboard`, or leave the setting out."
+        ) from error
+    return EventFiles
 
 
 def load_subscriber(path: str) -> Callable[[Event], object]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
-    ("tracking", "driver"),
+    ("tracking", "driver", "ray_metrics"),
     ("evaluation_link",),
     ("learner_link",),
     ("fleet", "pool_link"),
@@ -56,16 +56,19 @@ RAY_ROOMS = {
     "pool_link",
     "evaluation_link",
     "driver",
+    "ray_metrics",
     "tune",
     "bench",
 }
+EXTRAS = "torch ray wandb tensorboard"
+"""What a command that does not train does without."""
 NO_TORCH = {
     "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "run_dirs",
-    "json_file",
+    "json_file", "ray_metrics",
 }  # fmt: skip
 
 
@@ -169,6 +172,11 @@ def test_only_shogi_imports_the_rules_library() -> None:
     assert users
 
 
+def test_only_the_event_files_import_tensorboard() -> None:
+    users = {name for name, tree in MODULES.items() if "tensorboard" in roots(imports(tree))}
+    assert users == {"tracking.event_files"}
+
+
 def test_torch_stays_out_of_the_rooms_that_run_without_it() -> None:
     users = {name for name, tree in MODULES.items() if "torch" in roots(top_level_imports(tree))}
     assert {name for name in users if is_within(name, NO_TORCH)} == set()
@@ -209,10 +217,11 @@ def test_nothing_prints() -> None:
     ("imported", "absent"),
     [
         ("config resolver settings progress rollout codec wire metrics events", "torch ray wandb"),
-        ("checkpoint reports shogi.games shogi.records tracking report.command", "torch ray wandb"),
-        ("cli", "torch ray wandb"),
-        ("status.command run_dirs", "torch ray wandb"),
-        ("driver fleet learner_link actors runtime training", "torch wandb"),
+        ("checkpoint reports shogi.games shogi.records tracking report.command", EXTRAS),
+        ("tracking.event_files", "torch ray wandb tensorflow"),
+        ("cli", EXTRAS),
+        ("status.command run_dirs", EXTRAS),
+        ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:

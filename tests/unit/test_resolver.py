@@ -91,6 +91,8 @@ NOT_DEFAULT: dict[str, Any] = {
     "cluster.death_window_s": 1.0,
     "tracking.view": "none",
     "tracking.log_level": "DEBUG",
+    "tracking.tensorboard": True,
+    "tracking.ray_metrics": False,
     "tracking.subscribers": ["package.module:callable", "other:thing"],
     "tracking.save_moves": False,
 }
