@@ -25,11 +25,9 @@ from keisei_ray.driver import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, Drive
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted
 from keisei_ray.files import write_atomically
-from keisei_ray.tracking import build_subscribers, logs
+from keisei_ray.tracking import build_subscribers, check_trackers, logs
 
 RUNS_DIR = "runs"
-CLOSE_TIMEOUT_S = 20.0
-"""The longest that all trackers together may take to finish."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ def train(config: Config, console: Console) -> Outcome:
             been overwritten.
         KeiseiError: a failure during training; what was learnt has been saved.
     """
+    check_trackers(config.tracking)
     skipped: list[str] = []
     resume = find_resume(config, skipped)
     run_dir = choose_run_dir(config, resume)
@@ -122,7 +121,7 @@ def train(config: Config, console: Console) -> Outcome:
             with _announced_end(driver, bus, stop):
                 driver.run()
         finally:
-            bus.close(CLOSE_TIMEOUT_S)
+            bus.close(config.tracking.close_timeout_s)
     return Outcome(
         "interrupted" if stop.is_set else "done",
         driver.progress.timestep,
