@@ -123,7 +123,7 @@ class RealClient:
         )
         self._run.define_metric("timestep")
         self._run.define_metric("*", step_metric="timestep")
-        return str(self._run.url) if self._run.url else None
+        return str(self._run.url) if tracking.wandb == "online" else None
 
     def log(self, record: Record) -> None:
         """See `WandbClient`."""

@@ -35,7 +35,7 @@ UPLOADS_WAITING: Final = 8
 GAMES_KEPT: Final = 200
 ATTEMPTS: Final = 5
 """How often beginning the run, or an upload, is tried."""
-BACK_OFF: Final = tenacity.wait_exponential_jitter(initial=2, max=120)
+BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=2, max=120)
 """Seconds between the attempts."""
 
 
