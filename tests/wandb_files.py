@@ -13,17 +13,19 @@ def read_records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file, in order, as `wandb.proto.wandb_internal_pb2.Record`."""
     from wandb.proto import wandb_internal_pb2
 
-    data = path.read_bytes()
+    if len(data := path.read_bytes()) < 7:
+        return
     magic, number, version = struct.unpack_from("<4sHB", data)
     assert (magic, number, version) == (b":W&B", 0xBEE1, 0)
     at, parts = 7, b""
-    while at < len(data):
+    while at + 7 <= len(data):
         if BLOCK - at % BLOCK < 7:  # The rest of a block is too short for a header.
             at += BLOCK - at % BLOCK
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
         chunk = data[at + 7 : at + 7 + length]
-        assert len(chunk) == length
+        if len(chunk) < length:  # It is still being written.
+            return
         at += 7 + length
         parts = chunk if kind in (FULL, FIRST) else parts + chunk
         if kind in (FULL, LAST):

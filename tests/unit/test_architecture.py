@@ -180,6 +180,16 @@ def test_nothing_imports_what_it_must_not(name: str) -> None:
     assert users == set()
 
 
+def test_wandb_is_imported_in_one_function_only() -> None:
+    users = [
+        (name, node.name)
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "wandb" in roots(imports(node))
+    ]
+    assert users == [("tracking.wandb_client", "load_wandb")]
+
+
 def test_nothing_is_unpickled() -> None:
     used = {
         (name, node.attr)

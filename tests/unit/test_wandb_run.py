@@ -1,6 +1,9 @@
 """How a run with Weights & Biases begins, what a real offline one writes, and sweeps."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +25,7 @@ from keisei_ray.tracking.wandb_records import evaluation_record
 from tests.tracking_fakes import evaluated, game, record, run_started, updated
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
+PATIENCE_S = 20.0
 
 # Before the run
 
@@ -130,12 +134,23 @@ def play_offline(run_dir: Path, first: int, last: int) -> None:
     assert bus.failures == {}
 
 
+def whole_session(path: Path) -> list[Any]:
+    """The records of a session; wandb's service may still be writing the last of them."""
+    from tests.wandb_files import read_records
+
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        records = list(read_records(path))
+        if records and records[-1].HasField("exit"):
+            return records
+        assert time.monotonic() < deadline, f"{path} was never finished"
+        time.sleep(0.01)
+
+
 def test_an_offline_run_and_its_resume_read_back_from_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb")
-    from tests.wandb_files import read_records
-
     key = "0123456789abcdef" * 3
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
@@ -148,8 +163,8 @@ def test_an_offline_run_and_its_resume_read_back_from_their_files(
     play_offline(run_dir, 4, 5)
 
     files = sorted(run_dir.glob("wandb/offline-run-*/*.wandb"))
-    sessions = [list(read_records(path)) for path in files]
-    assert len(sessions) == 2
+    assert len(files) == 2
+    sessions = [whole_session(path) for path in files]
     runs = [next(r.run for r in session if r.HasField("run")) for session in sessions]
     assert {run.run_id for run in runs} == {run_id(run_dir)}
     assert (runs[0].project, runs[0].run_group, runs[0].display_name) == (
@@ -181,16 +196,56 @@ def test_an_offline_run_and_its_resume_read_back_from_their_files(
     assert tables == [3, 2]
 
     artifacts = [r.artifact for session in sessions for r in session if r.HasField("artifact")]
-    assert [a.aliases[:] for a in artifacts if a.type == "checkpoint"] == [
+    assert [sorted(a.aliases) for a in artifacts if a.type == "checkpoint"] == [
         ["latest", "step-3000"],
         ["latest", "step-5000"],
     ]
     first = next(a for a in artifacts if a.type == "checkpoint")
     assert {entry.path for entry in first.manifest.contents} == {"manifest.json", "weights"}
-    assert any(r.HasField("exit") for r in sessions[1])
 
     everything = [path for path in run_dir.rglob("*") if path.is_file() and not path.is_symlink()]
     assert [path for path in everything if key.encode() in path.read_bytes()] == []
+
+
+STOPPED_SERVICE = """
+import os, signal, sys, time, psutil
+from pathlib import Path
+from keisei_ray.config import TrackingConfig
+from keisei_ray.tracking.wandb_client import RealClient, load_wandb
+from keisei_ray.tracking.wandb_tracker import WandbTracker
+from tests.tracking_fakes import run_started, updated
+
+tracking, told = TrackingConfig(wandb="offline"), []
+client = RealClient(load_wandb(tracking), tracking, Path(sys.argv[1]), 1.0)
+tracker = WandbTracker(client, told.append, close_timeout_s=1.0)
+tracker.handle(run_started())
+while not told:
+    time.sleep(0.01)
+for child in psutil.Process().children():
+    child.suspend()
+tracker.handle(updated(1))
+began = time.monotonic()
+tracker.close()
+Path(sys.argv[1], "seconds").write_text(str(time.monotonic() - began))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends a group of processes")
+def test_a_stopped_wandb_service_holds_up_neither_the_run_nor_the_process(tmp_path: Path) -> None:
+    """wandb's exit hook waits for its service without a limit."""
+    pytest.importorskip("wandb")
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_SERVICE, str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert float((tmp_path / "seconds").read_text()) < 3
 
 
 # Sweeps
