@@ -116,8 +116,8 @@ def test_earlier_versions_share_one_chart() -> None:
 def test_the_elo_curve_is_of_the_newest_version_that_has_one() -> None:
     ratings = (
         Rating("v9+mate1", 500.0, None, 600.0, 32),
+        Rating("v9", 380.0, 250.0, 450.0, 32),
         Rating("v10", 300.0, 250.0, 350.0, 32),
-        Rating("v9", 280.0, 250.0, 350.0, 32),
         Rating("random", 0.0, 0.0, 0.0, 64),
         Rating("v11", None, None, None, 0),
     )
@@ -215,7 +215,7 @@ def test_refused_records_are_reported_once_and_counted() -> None:
     wait_until(lambda: client.records)
     told.close()
     assert [r["timestep"] for r in client.records] == [3000]
-    assert [n for n in told.notices if "refuses records" in n] == told.notices[1:]
+    assert len([n for n in told.notices if "refuses records" in n]) == 1
 
 
 @pytest.mark.parametrize("method", ["start", "log"])
