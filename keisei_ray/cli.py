@@ -15,7 +15,7 @@ from rich.console import Console
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.json_file import check_json, write_json
-from keisei_ray.resolver import resolve_config
+from keisei_ray.resolver import load_sweep, resolve_config
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,8 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _resolve(options: argparse.Namespace, flags: dict[str, object]) -> Config:
-    return resolve_config(options.config, os.environ, options.set, flags)
+    sweep = load_sweep(options.sweep) if options.sweep else {}
+    return resolve_config(options.config, os.environ, options.set, flags, sweep)
 
 
 def _resolve_training(options: argparse.Namespace) -> Config:
@@ -217,10 +218,9 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.seed": options.seed,
         "run.resume": options.resume,
     }
-    file = options.config
-    if file is None and options.resume is not None:
-        file = _saved_config(options)
-    return resolve_config(file, os.environ, options.set, flags)
+    if options.config is None and options.resume is not None:
+        options.config = _saved_config(options)
+    return _resolve(options, flags)
 
 
 def _saved_config(options: argparse.Namespace) -> str | None:
@@ -276,6 +276,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="one setting; may be given several times",
+    )
+    settings.add_argument(
+        "--sweep", metavar="FILE", help="what a sweep chose: JSON of settings; --set overrides it"
     )
 
     train = commands.add_parser("train", parents=[settings], help="train (the default)")

@@ -299,6 +299,20 @@ class TrackingConfig(Section):
     """Whether RUN_DIR/tensorboard gets event files; needs the extra `tensorboard`."""
     ray_metrics: bool = True
     """Whether Ray's Prometheus port exports the run's metrics, e.g. for cluster/grafana."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases; offline: into the run directory, for `wandb sync`."""
+    wandb_project: str = "keisei-ray"
+    """Project of the W&B run."""
+    wandb_entity: str | None = None
+    """User or team that owns it; null: the account's default."""
+    wandb_group: str | None = None
+    """Group of the W&B run; null: none."""
+    wandb_name: str | None = None
+    """Name of the W&B run; null: that of the run directory."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags of the W&B run."""
+    close_timeout_s: PositiveFloat = 20.0
+    """Seconds that all subscribers together get at the end, e.g. for uploads under way."""
 
 
 class Config(Section):

@@ -9,6 +9,7 @@
     |   |-- OpponentError         an evaluation opponent that cannot be had
     |   |   |-- EngineDiedError   an engine ended; in a game it forfeits that game
     |   |   `-- EngineTimeoutError  ... or did not answer in time
+    |   |-- TrackerError          a tracker that is not installed or not logged in
     |   `-- BenchmarkError        a benchmark's run or file that cannot be used
     |-- WireError                 a packed buffer that must not reach its consumer
     |   |-- DamagedBufferError    truncated, or its checksum does not match
@@ -59,6 +60,10 @@ class EngineDiedError(OpponentError):
 
 class EngineTimeoutError(OpponentError):
     """An engine did not read or answer in time; in a game it forfeits that game."""
+
+
+class TrackerError(UserError):
+    """A tracker that was asked for is not installed, or not logged in."""
 
 
 class BenchmarkError(UserError):

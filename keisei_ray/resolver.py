@@ -77,6 +77,24 @@ def resolve_config(
     return _validate(given)
 
 
+def load_sweep(path: str) -> Mapping[str, Any]:
+    """The settings that a sweep chose for this run, for `resolve_config`.
+
+    Args:
+        path: of a JSON or YAML file with dotted keys or nested sections, e.g. what an agent of
+            Weights & Biases puts in place of ${args_json_file}.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no mapping.
+    """
+    tree = _read_file(path)
+    if not isinstance(tree, Mapping):
+        raise ConfigError(
+            f"--sweep {path}: a {type(tree).__name__}, expected a mapping of settings."
+        )
+    return tree
+
+
 def load_config_json(text: str, source: str = "config.json") -> Config:
     """Reads what `Config.model_dump_json` wrote: the identity on a config.
 

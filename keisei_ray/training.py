@@ -28,10 +28,7 @@ from keisei_ray.files import write_atomically
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
-from keisei_ray.tracking import build_subscribers, logs
-
-CLOSE_TIMEOUT_S = 20.0
-"""The longest that all trackers together may take to finish."""
+from keisei_ray.tracking import build_subscribers, check_trackers, logs
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,7 @@ def train(config: Config, console: Console) -> Outcome:
             been overwritten.
         KeiseiError: a failure during training; what was learnt has been saved.
     """
+    check_trackers(config.tracking)
     skipped: list[str] = []
     resume = find_resume(config, skipped)
     run_dir = choose_run_dir(config, resume)
@@ -118,7 +116,7 @@ def train(config: Config, console: Console) -> Outcome:
             with _announced_end(driver, bus, stop):
                 driver.run()
         finally:
-            bus.close(CLOSE_TIMEOUT_S)
+            bus.close(config.tracking.close_timeout_s)
     return Outcome(
         "interrupted" if stop.is_set else "done",
         driver.progress.timestep,

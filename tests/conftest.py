@@ -1,6 +1,7 @@
-"""What several test folders share: one local Ray for all tests that need real actors."""
+"""What several test folders share: one local Ray for all tests with real actors, and hanging."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,3 +21,11 @@ def cluster() -> Iterator[Cluster]:
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         with runtime.connect(config, environ={}) as started:
             yield started
+
+
+@pytest.fixture
+def hang() -> Iterator[Callable[[], object]]:
+    """Hangs until the test is over."""
+    over = threading.Event()
+    yield over.wait
+    over.set()

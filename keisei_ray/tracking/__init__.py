@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from rich.console import Console
 
-from keisei_ray.config import Config
+from keisei_ray.config import Config, TrackingConfig
 from keisei_ray.errors import ConfigError
 from keisei_ray.events import Event, EventBus, Subscriber
 from keisei_ray.tracking.collapse import CollapseAlarm
@@ -21,9 +21,13 @@ from keisei_ray.tracking.jsonl import DiagnosticsFile, EventsFile, GamesFile, Me
 from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.logs import log_event
 from keisei_ray.tracking.terminal import TerminalView
+from keisei_ray.tracking.wandb_client import RealClient, load_wandb
 
 if TYPE_CHECKING:
     from keisei_ray.tracking.event_files import EventFiles
+
+WANDB_SHARE_OF_CLOSE = 0.8
+"""Of `tracking.close_timeout_s`, so that it can still say what is missing."""
 
 ViewName = Literal["rich", "lines", "none"]
 
@@ -33,6 +37,16 @@ def choose_view(view: Literal["auto", "rich", "lines", "none"], console: Console
     if view != "auto":
         return view
     return "rich" if console.is_terminal and not console.is_dumb_terminal else "lines"
+
+
+def check_trackers(tracking: TrackingConfig) -> None:
+    """Refuses, before anything is started, a tracker that could not work.
+
+    Raises:
+        TrackerError: it is not installed, or not logged in.
+    """
+    if tracking.wandb != "off":
+        load_wandb(tracking)
 
 
 def build_subscribers(
@@ -55,6 +69,7 @@ def build_subscribers(
     Raises:
         ConfigError: an entry of `tracking.subscribers`, or TensorBoard, cannot be had.
         RunDirError: a file cannot be written, or belongs to another run.
+        TrackerError: a tracker is not installed, or not logged in.
     """
     event_files = _event_files_class() if config.tracking.tensorboard else None
     guests = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
@@ -80,6 +95,8 @@ def build_subscribers(
         shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)
         built.append(Subscriber("view", shown.handle, shown.close))
     built += [Subscriber(path, guest, getattr(guest, "close", None)) for path, guest in guests]
+    if config.tracking.wandb != "off":
+        built.append(_wandb_subscriber(config.tracking, run_dir, bus))
     return tuple(built)
 
 
@@ -93,6 +110,16 @@ def _event_files_class() -> "type[EventFiles]":
             f"{error}. Install it with `pip install tensorboard`, or leave the setting out."
         ) from error
     return EventFiles
+
+
+def _wandb_subscriber(tracking: TrackingConfig, run_dir: Path, bus: EventBus) -> Subscriber:
+    # Of the extra `wandb`, like wandb itself: not to be had where it is not installed.
+    from keisei_ray.tracking.wandb_tracker import WandbTracker
+
+    timeout_s = tracking.close_timeout_s * WANDB_SHARE_OF_CLOSE
+    client = RealClient(load_wandb(tracking), tracking, run_dir, timeout_s)
+    tracker = WandbTracker(client, bus.publish, close_timeout_s=timeout_s)
+    return Subscriber("wandb", tracker.handle, tracker.close)
 
 
 def load_subscriber(path: str) -> Callable[[Event], object]:

@@ -189,6 +189,16 @@ def test_nothing_imports_what_it_must_not(name: str) -> None:
     assert users == set()
 
 
+def test_wandb_is_imported_in_one_function_only() -> None:
+    users = [
+        (name, node.name)
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "wandb" in roots(imports(node))
+    ]
+    assert users == [("tracking.wandb_client", "load_wandb")]
+
+
 def test_nothing_is_unpickled() -> None:
     used = {
         (name, node.attr)
@@ -243,5 +253,5 @@ def test_files_are_small_enough_to_read(module: str) -> None:
     path = ROOT / PACKAGE / f"{module.replace('.', '/')}.py"
     if not path.exists():
         path = ROOT / PACKAGE / module.replace(".", "/") / "__init__.py"
-    limit = {"config": 490}.get(module, 400)  # The whole tree of settings is one page to read.
+    limit = {"config": 500}.get(module, 400)  # The whole tree of settings is one page to read.
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

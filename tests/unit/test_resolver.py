@@ -95,6 +95,13 @@ NOT_DEFAULT: dict[str, Any] = {
     "tracking.ray_metrics": False,
     "tracking.subscribers": ["package.module:callable", "other:thing"],
     "tracking.save_moves": False,
+    "tracking.wandb": "offline",
+    "tracking.wandb_project": "shogi",
+    "tracking.wandb_entity": "somebody",
+    "tracking.wandb_group": "seeds",
+    "tracking.wandb_name": "first",
+    "tracking.wandb_tags": ["4x64", "lockstep"],
+    "tracking.close_timeout_s": 5.0,
 }
 # Flags cannot say null: for them None means that the flag was not given.
 FLAGGABLE = {key: value for key, value in NOT_DEFAULT.items() if value is not None}

@@ -1,0 +1,79 @@
+"""A thread of a subscriber's own: calls are handed over to it and never waited for.
+
+The bus calls subscribers in the driver's thread. Whoever talks to a network puts its calls here
+instead: they run in order, one at a time, in a daemon thread. The queue is bounded; a call that
+finds it full is refused and counted, so that a slow network costs records and not training.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+class Handover:
+    """Runs calls in order in a daemon thread."""
+
+    def __init__(
+        self, name: str, capacity: int, on_error: Callable[[Exception], object] | None = None
+    ) -> None:
+        """Starts the thread, which ends with `close` or with the process.
+
+        Args:
+            name: of the thread.
+            capacity: calls that may wait besides the one that runs, >= 1.
+            on_error: told, in the thread, of what a call raised; None: only the log is.
+        """
+        self.refused = 0
+        """Calls that found the queue full."""
+        self.failed = 0
+        """Calls that raised."""
+        self._capacity = capacity
+        self._on_error = on_error
+        # Not bounded itself: the end must fit in however full it is.
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._is_abandoned = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+        return self._queue.qsize()
+
+    def put(self, call: Callable[[], object]) -> bool:
+        """Hands a call over. Never blocks.
+
+        Returns:
+            Whether it will be made; False if the queue is full, which is counted.
+        """
+        if self._queue.qsize() >= self._capacity:
+            self.refused += 1
+            return False
+        self._queue.put(call)
+        return True
+
+    def close(self, timeout_s: float) -> bool:
+        """Lets the calls that wait be made, for at most `timeout_s` seconds.
+
+        A call that hangs is left behind in its daemon thread; those behind it are never made.
+
+        Returns:
+            Whether all were made in time.
+        """
+        self._queue.put(None)
+        self._thread.join(max(0.0, timeout_s))
+        self._is_abandoned.set()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None and not self._is_abandoned.is_set():
+            try:
+                call()
+            except Exception as error:  # the border to a guest's library: it raises what it likes
+                self.failed += 1
+                logger.info("%s: a call failed", self._thread.name, exc_info=True)
+                if self._on_error is not None:
+                    self._on_error(error)

@@ -1,0 +1,33 @@
+"""Training with a W&B that hangs, through real actors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.events import Event, UpdateFinished
+from keisei_ray.runtime import Cluster
+from tests.ray.harness import overlap_config, train
+from tests.wandb_fakes import FakeClient
+
+pytest.importorskip("tenacity", reason="of the extra wandb")
+from keisei_ray.tracking.wandb_tracker import WandbTracker
+
+pytestmark = pytest.mark.ray
+
+
+def test_training_goes_on_while_w_and_b_hangs(
+    cluster: Cluster,
+    tmp_path: Path,
+    hang: Callable[[], object],
+) -> None:
+    told: list[Event] = []
+    client = FakeClient(start=hang, upload=hang, finish=hang)
+    tracker = WandbTracker(client, told.append, close_timeout_s=0.3, records_waiting=2)
+    config = overlap_config(run={"total_timesteps": 256})
+    run = train(config, cluster, tmp_path / "run", guests=[tracker.handle])
+    tracker.close()
+    assert len(run.of(UpdateFinished)) == 4
+    assert run.bus.failures == {}
+    assert len(told) == 1  # Records were dropped, and that was said once.
+    assert client.is_abandoned
