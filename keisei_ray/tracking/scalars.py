@@ -1,8 +1,9 @@
 """The numbers in an event, each under one name: what curves are drawn from.
 
 Pure: no files, no network. A name is `metrics/<name of the metrics table>`,
-`diagnostics/<field>`, `evaluation/<kind>/<opponent>` or `elo/<kind>`. The kind of a player is
-`bare`, the network's likeliest move, or `finishing`, with mates in one found by the rules.
+`diagnostics/<field>`, `evaluation/<kind>/<opponent>` or `elo/<kind>`, the last two with the bounds
+of their intervals as `_low` and `_high`. The kind of a player is `bare`, the network alone, or
+`finishing`, with mates in one found by the rules.
 """
 
 from collections.abc import Mapping
@@ -45,8 +46,13 @@ def scalars(event: ev.Event) -> Scalars | None:
             del fields["timestep"], fields["update"]  # Among the metrics already.
             return Scalars(diagnostics.timestep, _numbers("diagnostics", fields))
         case ev.EvaluationFinished(result=result):
-            name = f"{player_kind(result)}/{opponent_name(result)}"
-            return Scalars(result.timestep, _numbers("evaluation", {name: result.match.score}))
+            name, match = f"{player_kind(result)}/{opponent_name(result)}", result.match
+            scores = {
+                name: match.score,
+                f"{name}_low": match.score_low,
+                f"{name}_high": match.score_high,
+            }
+            return Scalars(result.timestep, _numbers("evaluation", scores))
         case ev.RatingsFitted():
             values: dict[str, float | None] = {}
             for kind, rating in newest_ratings(event).items():

@@ -4,16 +4,15 @@ Every record has `timestep`, the x axis of all charts. Only numbers are charted;
 left out.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from keisei_ray import events as ev
 from keisei_ray.config import Config
-from keisei_ray.metrics import MetricRecord
-from keisei_ray.reports import EvaluationResult, Rating
+from keisei_ray.reports import Rating
 from keisei_ray.rollout import FinishedGame
+from keisei_ray.tracking.scalars import scalars
 
 Record = Mapping[str, object]
 
@@ -22,7 +21,6 @@ GAME_COLUMNS: Final = (
     "plies", "opening_plies", "start_sfen", "moves",
 )  # fmt: skip
 RATING_COLUMNS: Final = ("name", "elo", "low", "high", "games")
-_OWN_VERSION: Final = re.compile(r"v(\d+)(\+mate1)?")
 
 
 @dataclass(frozen=True)
@@ -39,55 +37,17 @@ def settings_record(config: Config) -> dict[str, object]:
     return {f"{section}.{key}": v for section, keys in tree.items() for key, v in keys.items()}
 
 
-def metrics_record(metrics: MetricRecord) -> Record:
-    """An update's metrics under the names of `metrics.jsonl`."""
-    return _numbers(metrics)
+def record_of(event: ev.Event) -> Record | None:
+    """The numbers of an event under the names of `scalars`, those of `metrics.jsonl` as there.
 
-
-def diagnostics_record(event: ev.UpdateDiagnosed) -> Record:
-    """An update's diagnostics, each under diagnostics/."""
-    record = _numbers(asdict(event.diagnostics))
-    return {
-        name if name == "timestep" else f"diagnostics/{name}": value
-        for name, value in record.items()
-    }
-
-
-def evaluation_record(result: EvaluationResult) -> Record:
-    """A match, under evaluation/OPPONENT/bare/ or evaluation/OPPONENT/mate1/.
-
-    All own earlier versions share a chart, as `earlier_self`: each has a name of its own, and
-    there is no end of them.
+    Returns:
+        None where there is nothing to chart.
     """
-    own = _OWN_VERSION.fullmatch(result.opponent)
-    opponent = "earlier_self" if own else result.opponent
-    prefix = f"evaluation/{opponent}/{'mate1' if result.finishing else 'bare'}"
-    match = result.match
-    behind = {f"{prefix}/updates_behind": result.weights_version - int(own[1])} if own else {}
-    return {
-        "timestep": result.timestep,
-        f"{prefix}/score": match.score,
-        f"{prefix}/score_low": match.score_low,
-        f"{prefix}/score_high": match.score_high,
-        f"{prefix}/mean_plies": match.mean_plies,
-        **behind,
-    }
-
-
-def elo_record(event: ev.RatingsFitted) -> Record:
-    """Elo of the newest weights that have one, under elo/bare and elo/mate1, with intervals."""
-    newest: dict[str, tuple[int, Rating]] = {}
-    for rating in event.ratings:
-        own = _OWN_VERSION.fullmatch(rating.name)
-        if own and rating.elo is not None:
-            kind, version = "mate1" if own[2] else "bare", int(own[1])
-            if kind not in newest or version > newest[kind][0]:
-                newest[kind] = (version, rating)
-    record: dict[str, object] = {"timestep": event.timestep}
-    for kind, (_, rating) in newest.items():
-        record[f"elo/{kind}"] = rating.elo
-        record[f"elo/{kind}_low"], record[f"elo/{kind}_high"] = rating.low, rating.high
-    return _numbers(record)
+    found = scalars(event)
+    if found is None or not found.values:
+        return None
+    values = {name.removeprefix("metrics/"): value for name, value in found.values.items()}
+    return {"timestep": found.timestep, **values}
 
 
 def ratings_table(ratings: Iterable[Rating]) -> Table:
@@ -103,7 +63,3 @@ def games_table(games: Iterable[tuple[int, FinishedGame]]) -> Table:
         for timestep, game in games
     ]
     return Table(GAME_COLUMNS, rows)
-
-
-def _numbers(record: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in record.items() if isinstance(value, int | float)}

@@ -81,15 +81,11 @@ class WandbTracker:
         match event:
             case ev.RunStarted():
                 self._put(partial(self._start, records.settings_record(event.config)))
-            case ev.UpdateFinished():
-                self._log(records.metrics_record(event.metrics))
-            case ev.UpdateDiagnosed():
-                self._log(records.diagnostics_record(event))
-            case ev.EvaluationFinished():
-                self._log(records.evaluation_record(event.result))
+            case ev.UpdateFinished() | ev.UpdateDiagnosed() | ev.EvaluationFinished():
+                self._log(event)
             case ev.RatingsFitted():
                 self._ratings = event.ratings
-                self._log(records.elo_record(event))
+                self._log(event)
             case ev.GameFinished():
                 self._games.append((event.timestep, event.game))
             case ev.CheckpointSaved():
@@ -124,8 +120,10 @@ class WandbTracker:
 
     # ---- in the driver's thread ----
 
-    def _log(self, record: records.Record) -> None:
-        self._put(partial(self._if_up, partial(self._client.log, record)))
+    def _log(self, event: ev.Event) -> None:
+        record = records.record_of(event)
+        if record is not None:
+            self._put(partial(self._if_up, partial(self._client.log, record)))
 
     def _log_tables(self, timestep: int) -> None:
         if self._games:

@@ -93,14 +93,16 @@ def test_what_is_read_back_is_every_number_that_was_published(tmp_path: Path) ->
     updates = [record(1, amp_scale=None), record(2, amp_scale=1024.0, sps=512.5)]
     diagnoses = [diagnosed(1, None), diagnosed(2, 0.75)]
     ratings = (Rating("v2", 312.5, 250.0, None, 32), Rating("greedy", 80.0, 1.0, 2.0, 32))
+    bare = evaluated(2, "greedy", wins=14)
+    finishing = evaluated(2, "v1+mate1", wins=20, finishing=True)
     write(
         tmp_path,
         [
             run_started(),
             *(ev.UpdateFinished(metrics) for metrics in updates),
             *diagnoses,
-            evaluated(2, "greedy", wins=14),
-            evaluated(2, "v1+mate1", wins=20, finishing=True),
+            bare,
+            finishing,
             ev.RatingsFitted(ratings, 2000),
             ev.RunEnded("done", 2000, None, 2.0),
         ],
@@ -119,12 +121,15 @@ def test_what_is_read_back_is_every_number_that_was_published(tmp_path: Path) ->
         for name, value in asdict(diagnosis.diagnostics).items():
             if name not in ("timestep", "update"):
                 expect(f"diagnostics/{name}", diagnosis.diagnostics.timestep, value)
-    expect("evaluation/bare/greedy", 2000, 14 / 32)
-    expect("evaluation/finishing/earlier", 2000, 20 / 32)
+    for name, event in (("bare/greedy", bare), ("finishing/earlier", finishing)):
+        match = event.result.match
+        expect(f"evaluation/{name}", 2000, match.score)
+        expect(f"evaluation/{name}_low", 2000, match.score_low)
+        expect(f"evaluation/{name}_high", 2000, match.score_high)
     expect("elo/bare", 2000, 312.5)
     expect("elo/bare_low", 2000, 250.0)
     assert read(tmp_path) == expected
-    assert len(expected) == len(METRICS) - 1 + (len(fields(Diagnostics)) - 3) + 4
+    assert len(expected) == len(METRICS) - 1 + (len(fields(Diagnostics)) - 3) + 8
 
 
 def test_every_point_has_the_time_at_which_it_was_published(tmp_path: Path) -> None:

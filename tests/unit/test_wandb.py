@@ -14,11 +14,7 @@ from keisei_ray import events as ev
 from keisei_ray.events import EventBus
 from keisei_ray.reports import Rating
 from keisei_ray.tracking.handover import Handover
-from keisei_ray.tracking.wandb_records import (
-    elo_record,
-    evaluation_record,
-    settings_record,
-)
+from keisei_ray.tracking.wandb_records import record_of, settings_record
 from tests.tracking_fakes import evaluated, game, record, run_started, updated
 from tests.wandb_fakes import FakeClient, Refusals
 
@@ -99,36 +95,40 @@ def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
 
 
 def test_a_match_is_charted_by_opponent_and_kind() -> None:
-    bare = evaluation_record(evaluated(5, "greedy", wins=16).result)
+    bare = record_of(evaluated(5, "greedy", wins=16))
+    assert bare is not None
     assert bare["timestep"] == 5000
-    assert bare["evaluation/greedy/bare/score"] == 0.5
-    mate1 = evaluation_record(evaluated(5, "greedy", wins=32, finishing=True).result)
-    assert mate1["evaluation/greedy/mate1/score"] == 1.0
+    assert bare["evaluation/bare/greedy"] == 0.5
+    assert bare["evaluation/bare/greedy_low"] < 0.5 < bare["evaluation/bare/greedy_high"]
+    finishing = record_of(evaluated(5, "greedy", wins=32, finishing=True))
+    assert finishing is not None
+    assert finishing["evaluation/finishing/greedy"] == 1.0
 
 
 def test_earlier_versions_share_one_chart() -> None:
-    first = evaluation_record(evaluated(5, "v3", wins=16).result)
-    second = evaluation_record(evaluated(9, "v8", wins=16).result)
-    assert set(first) == set(second)
-    assert first["evaluation/earlier_self/bare/updates_behind"] == 2
+    records = [record_of(evaluated(*what, wins=16)) for what in ((5, "v3"), (9, "v8"))]
+    for sent, timestep in zip(records, (5000, 9000), strict=True):
+        assert sent is not None
+        assert sent["timestep"] == timestep
+        assert sent["evaluation/bare/earlier"] == 0.5
 
 
-def test_the_elo_curve_is_of_the_newest_version_that_has_one() -> None:
+def test_the_elo_curve_is_of_the_newest_version() -> None:
     ratings = (
-        Rating("v9+mate1", 500.0, None, 600.0, 32),
         Rating("v9", 380.0, 250.0, 450.0, 32),
         Rating("v10", 300.0, 250.0, 350.0, 32),
+        Rating("v10+mate1", 500.0, None, 600.0, 32),
         Rating("random", 0.0, 0.0, 0.0, 64),
-        Rating("v11", None, None, None, 0),
     )
-    assert elo_record(ev.RatingsFitted(ratings, 11_000)) == {
+    assert record_of(ev.RatingsFitted(ratings, 11_000)) == {
         "timestep": 11_000,
         "elo/bare": 300.0,
         "elo/bare_low": 250.0,
         "elo/bare_high": 350.0,
-        "elo/mate1": 500.0,
-        "elo/mate1_high": 600.0,
+        "elo/finishing": 500.0,
+        "elo/finishing_high": 600.0,
     }
+    assert record_of(ev.RatingsFitted((Rating("v11", None, None, None, 0),), 12_000)) is None
 
 
 def test_games_are_a_table_of_the_newest_at_each_checkpoint(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from keisei_ray.config import TrackingConfig
 from keisei_ray.events import EventBus
 from keisei_ray.tracking import build_subscribers, check_trackers
 from keisei_ray.tracking.wandb_client import RUN_ID_FILE, load_wandb, run_id
-from keisei_ray.tracking.wandb_records import evaluation_record
+from keisei_ray.tracking.wandb_records import record_of
 from tests.tracking_fakes import evaluated, game, record, run_started, updated
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
@@ -181,9 +181,7 @@ def test_an_offline_run_and_its_resume_read_back_from_their_files(
     losses = [(r["timestep"], r["policy_loss"]) for r in rows if "policy_loss" in r]
     assert losses == [(1000 * n, record(n)["policy_loss"]) for n in range(1, 6)]
     scores = [
-        (r["timestep"], r["evaluation/random/bare/score"])
-        for r in rows
-        if "evaluation/random/bare/score" in r
+        (r["timestep"], r["evaluation/bare/random"]) for r in rows if "evaluation/bare/random" in r
     ]
     assert scores == [(3000, 0.75), (5000, 0.75)]
     elo = [r["elo/bare"] for r in rows if "elo/bare" in r]
@@ -305,6 +303,7 @@ def test_the_example_sweep_is_one_that_run_py_takes(
     assert config["learner"]["ent_coef"] == choice["learner.ent_coef"]
     assert config["tracking"]["wandb"] == "online"
     # The goal is a value that a run really sends.
-    goal = evaluation_record(evaluated(1, "greedy", wins=1).result)
+    goal = record_of(evaluated(1, "greedy", wins=1))
+    assert goal is not None
     assert sweep["metric"]["name"] in goal
     assert "greedy" in config["evaluation"]["opponents"]
