@@ -155,7 +155,7 @@ def _status(options: argparse.Namespace) -> int:
     else:
         status = command.show_status(run_dir, Console(highlight=False))
         write_json(options.json, state.as_json(status))
-    return EXIT_DONE if status.is_well else EXIT_FAILED
+    return EXIT_DONE
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -88,11 +88,6 @@ class Status:
     damaged: int
     """Lines of the run's files that could not be read."""
 
-    @property
-    def is_well(self) -> bool:
-        """Whether the run goes on or has reached its end."""
-        return self.state in ("starting", "running", "finished")
-
 
 def status_of(run_dir: Path, now_s: float) -> Status:
     """Reads a run's files.

@@ -158,7 +158,7 @@ def test_status_says_from_beside_a_run_what_it_does_and_afterwards_how_it_ended(
     assert running["sps"] > 0
     assert running["remaining_s"] > 0
     code, ended = session.interrupted
-    assert (code, ended["state"], ended["pid"]) == (1, "interrupted", None)
+    assert (code, ended["state"], ended["pid"]) == (0, "interrupted", None)
     records = [json.loads(x) for x in (session.intact / "metrics.jsonl").read_text().splitlines()]
     for name in ("timestep", "update", "games_total", "draws", "sps", "sps_total"):
         assert ended[name] == records[-1][name], name

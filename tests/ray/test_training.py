@@ -26,7 +26,8 @@ from tests.ray.harness import Run, overlap_config, train
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-TOTAL, UPDATE = 768, 64
+TOTAL, UPDATE = 6144, 64
+"""Long enough for the second actor to come up while there is still something to do."""
 CONTRACT = (
     "timestep, update, weights_version, wall_time_s, sps, sps_total, games_total, black_wins, "
     "white_wins, draws, truncated, game_length_mean, policy_loss, value_loss, entropy, "
@@ -44,9 +45,9 @@ def broken_guest(event: Event) -> None:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Twelve updates, with a subscriber that raises at every event."""
+    """96 updates, with a subscriber that raises at every event."""
     config = overlap_config(
-        run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 256, "keep_last": 9}
+        run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 2048, "keep_last": 9}
     )
     return train(config, cluster, tmp_path_factory.mktemp("run"), guests=[broken_guest])
 
@@ -145,7 +146,7 @@ def test_events_come_in_order(run: Run) -> None:
 
 
 def test_checkpoints_are_saved_when_due_and_at_the_end(run: Run) -> None:
-    assert [event.timestep for event in run.of(CheckpointSaved)] == [256, 512, 768]
+    assert [event.timestep for event in run.of(CheckpointSaved)] == [2048, 4096, 6144]
     found = checkpoint.find_latest(run.run_dir / "checkpoints", on_skip=lambda *_: None)
     assert found is not None
     assert found.timestep == TOTAL
