@@ -26,7 +26,7 @@ from tests.ray.harness import Run, overlap_config, train
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-TOTAL, UPDATE = 6144, 64
+TOTAL, UPDATE = 3072, 64
 """Long enough for the second actor to come up while there is still something to do."""
 CONTRACT = (
     "timestep, update, weights_version, wall_time_s, sps, sps_total, games_total, black_wins, "
@@ -45,9 +45,9 @@ def broken_guest(event: Event) -> None:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """96 updates, with a subscriber that raises at every event."""
+    """48 updates, with a subscriber that raises at every event."""
     config = overlap_config(
-        run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 2048, "keep_last": 9}
+        run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 1024, "keep_last": 9}
     )
     return train(config, cluster, tmp_path_factory.mktemp("run"), guests=[broken_guest])
 
@@ -146,7 +146,7 @@ def test_events_come_in_order(run: Run) -> None:
 
 
 def test_checkpoints_are_saved_when_due_and_at_the_end(run: Run) -> None:
-    assert [event.timestep for event in run.of(CheckpointSaved)] == [2048, 4096, 6144]
+    assert [event.timestep for event in run.of(CheckpointSaved)] == [1024, 2048, 3072]
     found = checkpoint.find_latest(run.run_dir / "checkpoints", on_skip=lambda *_: None)
     assert found is not None
     assert found.timestep == TOTAL
