@@ -217,6 +217,7 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.run_dir": options.run_dir,
         "run.seed": options.seed,
         "run.resume": options.resume,
+        "cluster.address": options.address,
     }
     if options.config is None and options.resume is not None:
         options.config = _saved_config(options)
@@ -287,6 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-dir", metavar="DIR", help="where the run lies; runs/<time> if absent")
     train.add_argument("--seed", type=int, metavar="S")
     train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
+    train.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
 
     evaluate = commands.add_parser(
         "evaluate", parents=[_playing(temperature=0.0)], help="measure a checkpoint's strength"
