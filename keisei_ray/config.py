@@ -143,7 +143,7 @@ class ModelConfig(Section):
 class LearnerConfig(Section):
     """The PPO update and its optimizer (AdamW)."""
 
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 5e-4
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls over run.total_timesteps."""
