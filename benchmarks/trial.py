@@ -27,6 +27,7 @@ import torch
 from keisei_ray.config import Config
 from keisei_ray.evaluation.matches import MatchSettings, play_match
 from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.learner import Learner
 from keisei_ray.model import PolicyValueNet
 from keisei_ray.policies import finishing, network_policy
@@ -87,7 +88,8 @@ def main() -> None:
 def trial_config(timesteps: int, settings: Sequence[str]) -> Config:
     """`BASE`, changed by `settings`, for a run of so many plies."""
     total = f"run.total_timesteps={timesteps}"
-    return resolve_config(None, os.environ, [*BASE, total, *settings], {}).resolve_auto(1, 0)
+    config = resolve_config(None, os.environ, [*BASE, total, *settings], {})
+    return resolve_auto(config, 1, 0)
 
 
 def run(

@@ -7,7 +7,6 @@ Ray is imported, so a configuration can be checked on a machine that has neither
 T: `self_play.rollout_length`. N: `self_play.games_per_actor`. R: rollouts in one update.
 """
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -26,12 +25,6 @@ from pydantic import (
 from keisei_ray.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-MIN_UPDATE_TIMESTEPS = 4096
-"""The least an overlapping update takes when its size is left open: smaller PPO batches of sparse
-+-1 rewards are mostly noise."""
-MAX_LEARNER_THREADS = 16
-"""Replicas that share a minibatch when the number is left open."""
 
 
 class Section(BaseModel):
@@ -348,7 +341,7 @@ class Config(Section):
 
     @property
     def effective_rollouts_per_update(self) -> int | None:
-        """R, or None where it waits for `resolve_auto`."""
+        """R, or None where it waits for `hardware.resolve_auto`."""
         if self.schedule.mode == "lockstep":
             return self.self_play.num_actors
         return self.schedule.rollouts_per_update
@@ -369,7 +362,7 @@ class Config(Section):
         if rollouts is None:
             raise ConfigError(
                 "schedule.rollouts_per_update is null, expected a number by now. "
-                "Set it, or call resolve_auto first."
+                "Set it, or call hardware.resolve_auto first."
             )
         return rollouts * self.timesteps_per_rollout
 
@@ -447,51 +440,6 @@ class Config(Section):
                     f"{cluster.address} joins a cluster that is already running. "
                     f"Leave out one of the two."
                 )
-
-    def resolve_auto(self, num_cpus: int, num_gpus: int) -> "Config":
-        """Replaces every setting left to the hardware by a value.
-
-        Idempotent: a setting that has a value keeps it.
-
-        Args:
-            num_cpus: CPUs of the whole cluster.
-            num_gpus: GPUs of the whole cluster.
-
-        Returns:
-            A config whose rollouts_per_update, device, amp and num_threads are decided.
-
-        Raises:
-            ConfigError: learner.device is cuda and the cluster has no GPU.
-        """
-        device = self.learner.device
-        if device == "cuda" and num_gpus < 1:
-            raise ConfigError(
-                "learner.device = 'cuda' but the cluster has no GPU. "
-                "Use device auto or cpu, or join a cluster with a GPU."
-            )
-        if device == "auto":
-            device = "cuda" if num_gpus > 0 else "cpu"
-        amp = self.learner.amp
-        if amp == "auto":
-            amp = "bf16" if device == "cuda" else "off"
-        rollouts = self.effective_rollouts_per_update or self.rollouts_for(num_cpus)
-        minibatch = rollouts * self.timesteps_per_rollout // self.learner.num_minibatches
-        threads = self.learner.num_threads
-        if threads is None:
-            share = min(num_cpus, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
-            threads = max(1, share)
-        values = self.model_dump()
-        if self.schedule.mode == "overlap":  # In lockstep it follows num_actors, also on a resume.
-            values["schedule"]["rollouts_per_update"] = rollouts
-        values["learner"].update(device=device, amp=amp, num_threads=threads)
-        return Config.model_validate(values)
-
-    def rollouts_for(self, num_cpus: int) -> int:
-        """An open R for overlap: enough rows to learn from, and room for all that play within the
-        lag, on a cluster with so many CPUs."""
-        busy = min(self.self_play.num_actors, max(1, num_cpus))
-        enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / self.timesteps_per_rollout)
-        return max(enough_rows, math.ceil(busy / (self.schedule.max_policy_lag + 1)))
 
 
 def _nearest_divisor(rows: int, wanted: int) -> int:

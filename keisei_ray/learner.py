@@ -58,7 +58,7 @@ class Learner:
 
     def __init__(self, config: Config) -> None:
         """Args:
-        config: with every hardware-dependent choice made (`Config.resolve_auto`).
+        config: with every hardware-dependent choice made (`hardware.resolve_auto`).
 
         Raises:
             ConfigError: a CUDA device is asked for where torch sees none.

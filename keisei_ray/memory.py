@@ -1,6 +1,7 @@
 """How much memory a run needs, from its configuration alone, before anything is started."""
 
-from keisei_ray.config import MAX_LEARNER_THREADS, Config, ModelConfig
+from keisei_ray.config import Config, ModelConfig
+from keisei_ray.hardware import MAX_LEARNER_THREADS, rollouts_for
 
 ACTOR_PROCESS_BYTES = 190 * 2**20
 """Resident memory of an actor process that has imported torch, before its rollout."""
@@ -26,7 +27,7 @@ def estimate_memory_bytes(config: Config) -> int:
     is taken as if every actor had a CPU.
     """
     play, model, learner = config.self_play, config.model, config.learner
-    rollouts = config.effective_rollouts_per_update or config.rollouts_for(play.num_actors)
+    rollouts = config.effective_rollouts_per_update or rollouts_for(config, play.num_actors)
     rollout_bytes = config.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
     network_bytes = 4 * max_parameters(model)
 

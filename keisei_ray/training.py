@@ -25,6 +25,7 @@ from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
@@ -87,7 +88,7 @@ def train(config: Config, console: Console) -> Outcome:
         runtime.connect(config) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
-        config = config.resolve_auto(cluster.num_cpus, cluster.num_gpus)
+        config = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
         )

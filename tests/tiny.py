@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from keisei_ray.config import Config
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.learner import Learner
 from keisei_ray.rollout import Rollout
 from keisei_ray.self_play import SelfPlay
@@ -51,7 +52,7 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
     }
     for section, changes in sections.items():
         values[section] = values.get(section, {}) | changes
-    return Config.model_validate(values).resolve_auto(num_cpus=1, num_gpus=0)
+    return resolve_auto(Config.model_validate(values), num_cpus=1, num_gpus=0)
 
 
 def played(config: Config, learner: Learner, *, actor_id: int = 0) -> np.ndarray:

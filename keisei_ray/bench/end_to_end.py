@@ -11,6 +11,7 @@ from rich.console import Console
 from keisei_ray.bench.measure import Figure, rate
 from keisei_ray.bench.parts import bare_backward, single_thread
 from keisei_ray.config import Config
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.model import build_model
 from keisei_ray.policies import evaluate
 from keisei_ray.self_play import SelfPlay
@@ -79,7 +80,7 @@ def _real(config: Config, expected: float) -> tuple[float, float]:
     values["learner"]["target_kl"] = None
     values["tracking"]["view"] = "none"
     cpus = os.cpu_count() or 1
-    resolved = Config.model_validate(values).resolve_auto(num_cpus=cpus, num_gpus=0)
+    resolved = resolve_auto(Config.model_validate(values), num_cpus=cpus, num_gpus=0)
     per_update = resolved.timesteps_per_update
     measured = max(3, round(MEASURED_SECONDS * expected / per_update))
     values["run"]["total_timesteps"] = per_update * (WARM_UP_UPDATES + measured)

@@ -12,6 +12,7 @@ from rsshogi.core import Board
 from keisei_ray import runtime
 from keisei_ray.bench.measure import Figure, against_bare
 from keisei_ray.config import Config
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.learner import Learner
 from keisei_ray.model import PolicyValueNet, build_model
 from keisei_ray.policies import evaluate
@@ -176,7 +177,7 @@ def single_thread(config: Config) -> Config:
     """The config on one core of a CPU, every epoch run, checked as a whole."""
     values = config.model_dump()
     values["learner"].update(device="cpu", amp="off", num_threads=1, target_kl=None)
-    return Config.model_validate(values).resolve_auto(num_cpus=1, num_gpus=0)
+    return resolve_auto(Config.model_validate(values), num_cpus=1, num_gpus=0)
 
 
 def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], int]:

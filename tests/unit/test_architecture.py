@@ -12,7 +12,7 @@ PACKAGE = "keisei_ray"
 ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("cli", "__main__"),
+    ("cli", "arguments", "__main__"),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver", "ray_metrics"),
     ("evaluation_link",),
@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
+    ("hardware",),
     ("config", "rollout", "yaml12", "files", "run_dirs", "json_file"),
     ("errors",),
 )
@@ -67,8 +68,8 @@ NO_TORCH = {
     "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
-    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "run_dirs",
-    "json_file", "ray_metrics",
+    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
+    "arguments", "run_dirs", "json_file", "ray_metrics",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
 from keisei_ray import cli
+from keisei_ray.arguments import argument_parser
 from keisei_ray.config import Config
 from keisei_ray.memory import estimate_memory_bytes
 from keisei_ray.resolver import resolve_config
@@ -179,7 +180,7 @@ def test_a_command_that_can_be_copied_is_one_that_run_py_takes(
     arguments = COMMANDS[shown]
     if not arguments or arguments[0] not in cli.COMMANDS:
         arguments = ["train", *arguments]
-    options = cli._parser().parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     if options.command == "train":
         cli._resolve_training(options)
     elif options.command in ("bench", "config"):

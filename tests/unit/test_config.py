@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.resolver import resolve_config
 from keisei_ray.settings import list_settings
 
@@ -230,7 +231,7 @@ def test_what_is_left_to_the_hardware(
     num_gpus: int,
     expected: tuple[int, str, str, int],
 ) -> None:
-    config = make(**sections).resolve_auto(num_cpus, num_gpus)
+    config = resolve_auto(make(**sections), num_cpus, num_gpus)
     learner = config.learner
     assert (
         config.effective_rollouts_per_update,
@@ -241,7 +242,7 @@ def test_what_is_left_to_the_hardware(
 
 
 def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
-    resolved = make(schedule={"mode": "lockstep"}).resolve_auto(4, 0)
+    resolved = resolve_auto(make(schedule={"mode": "lockstep"}), 4, 0)
     values = resolved.model_dump()
     values["self_play"]["num_actors"] = 5
     assert Config.model_validate(values).effective_rollouts_per_update == 5
@@ -271,9 +272,9 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
         schedule={"max_policy_lag": lag},
         learner={"num_minibatches": parts if games * length % parts == 0 else 1},
     )
-    once = config.resolve_auto(num_cpus, num_gpus)
-    assert once.resolve_auto(num_cpus, num_gpus) == once
-    assert once.resolve_auto(999, num_gpus) == once
+    once = resolve_auto(config, num_cpus, num_gpus)
+    assert resolve_auto(once, num_cpus, num_gpus) == once
+    assert resolve_auto(once, 999, num_gpus) == once
     assert once.timesteps_per_update >= 4096
     assert once.timesteps_per_update % once.learner.num_minibatches == 0
     assert "auto" not in (once.learner.device, once.learner.amp)
@@ -282,14 +283,14 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
 
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"learner\.device = 'cuda'"):
-        make(learner={"device": "cuda"}).resolve_auto(8, 0)
+        resolve_auto(make(learner={"device": "cuda"}), 8, 0)
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_loads_and_resolves_on_its_hardware(path: Path) -> None:
     config = resolve_config(str(path), {}, [], {})
     assert config != Config()
-    resolved = config.resolve_auto(num_cpus=16, num_gpus=1)
+    resolved = resolve_auto(config, num_cpus=16, num_gpus=1)
     assert resolved.timesteps_per_update <= config.run.total_timesteps
     for heading in ("# Purpose:", "# Hardware:", "# Time:", "# Result:"):
         assert heading in path.read_text(encoding="ascii")

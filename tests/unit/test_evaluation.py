@@ -27,6 +27,7 @@ from keisei_ray.evaluation.opponents import (
     parse_opponent,
 )
 from keisei_ray.evaluation.rating import score_interval
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.learner import Learner
 from keisei_ray.model import build_model
 from keisei_ray.policies import (
@@ -61,8 +62,8 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {},
             ["model.depth=1", "model.width=8", "model.value_hidden=8", f"run.seed={seed}"],
             {},
-        ).resolve_auto(1, 0)
-        learner = Learner(config)
+        )
+        learner = Learner(resolve_auto(config, 1, 0))
         info = {
             "weights_version": 0,
             "weights_digest": learner.weights_digest(),

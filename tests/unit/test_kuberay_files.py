@@ -12,6 +12,7 @@ from jsonschema import Draft4Validator
 
 from keisei_ray import runtime
 from keisei_ray.config import Config
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.memory import estimate_memory_bytes
 from keisei_ray.resolver import resolve_config
 from tests.cluster_commands import CLUSTER, ROOT, run_arguments
@@ -143,7 +144,7 @@ def test_the_check_refuses_what_the_api_server_would(path: str, value: object) -
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_pods_hold_the_run(name: str) -> None:
     cluster = offered(name)
-    config = config_of(name).resolve_auto(cluster.num_cpus, cluster.num_gpus)
+    config = resolve_auto(config_of(name), cluster.num_cpus, cluster.num_gpus)
     runtime.check_fits(config, cluster)
     assert config.learner.device == "cuda"
     assert cluster.num_gpus == 1

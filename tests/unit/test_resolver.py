@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keisei_ray import cli
+from keisei_ray.arguments import argument_parser
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.resolver import load_config_json, resolve_config
@@ -530,7 +531,7 @@ def test_every_flag_of_train_is_a_setting() -> None:
         *("--num-actors", "3", "--total-timesteps", "5000", "--run-dir", "runs/x"),
         *("--seed", "7", "--resume", "latest", "--address", "10.0.0.1:6379"),
     ]
-    config = cli._resolve_training(cli._parser().parse_args(["train", *given]))
+    config = cli._resolve_training(argument_parser().parse_args(["train", *given]))
     assert (config.self_play.num_actors, config.run.total_timesteps) == (3, 5000)
     assert (config.run.run_dir, config.run.seed, config.run.resume) == ("runs/x", 7, "latest")
     assert config.cluster.address == "10.0.0.1:6379"

@@ -4,6 +4,7 @@ import pytest
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
+from keisei_ray.hardware import resolve_auto
 from keisei_ray.runtime import Cluster, actor_cpus, check_fits, learner_cpus
 
 
@@ -12,9 +13,10 @@ def cluster(num_cpus: int) -> Cluster:
 
 
 def config(num_actors: int, **evaluation: object) -> Config:
-    return Config.model_validate(
+    given = Config.model_validate(
         {"self_play": {"num_actors": num_actors}, "evaluation": evaluation}
-    ).resolve_auto(4, 0)
+    )
+    return resolve_auto(given, 4, 0)
 
 
 @pytest.mark.parametrize("num_cpus", [1, 2, 4, 16])
