@@ -11,7 +11,7 @@ writer, the driver; anyone may read.
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,11 @@ def newest(checkpoints_dir: Path) -> Path | None:
     return next((path for path in reversed(_list(checkpoints_dir)) if _is_whole(path)), None)
 
 
+def whole(checkpoints_dir: Path) -> list[Path]:
+    """Every checkpoint of which `newest` would say that it is there, oldest first."""
+    return [path for path in _list(checkpoints_dir) if _is_whole(path)]
+
+
 def timestep_of(path: Path) -> int:
     """The timestep that a checkpoint's directory is named after."""
     return int(path.stem.removeprefix("step-"))
@@ -181,14 +186,9 @@ def prune(
             f"prune: keep_last = {keep_last}, keep_every_timesteps = {keep_every_timesteps}; "
             f"expected at least 1."
         )
-    whole = [path for path in _list(checkpoints_dir) if _is_whole(path)]
-    spans_kept = {0}
-    removed = []
-    for place, path in enumerate(whole):
-        span = timestep_of(path) // keep_every_timesteps if keep_every_timesteps else 0
-        if span in spans_kept and place < len(whole) - keep_last:
-            removed.append(path)
-        spans_kept.add(span)
+    paths = whole(checkpoints_dir)
+    places = surplus([timestep_of(path) for path in paths], keep_last, keep_every_timesteps)
+    removed = [paths[place] for place in places]
     try:
         for path in removed:
             aside = path.with_name(f"{_ASIDE}pruned-{path.name}")
@@ -199,6 +199,25 @@ def prune(
             f"cannot remove an old checkpoint: {error.filename}: {error.strerror or error}."
         ) from error
     return removed
+
+
+def surplus(
+    timesteps: Sequence[int], keep_last: int, keep_every_timesteps: int | None
+) -> list[int]:
+    """Places of those that `prune` would remove.
+
+    Args:
+        timesteps: of the checkpoints, oldest first.
+        keep_last, keep_every_timesteps: as for `prune`.
+    """
+    spans_kept = {0}
+    places = []
+    for place, timestep in enumerate(timesteps):
+        span = timestep // keep_every_timesteps if keep_every_timesteps else 0
+        if span in spans_kept and place < len(timesteps) - keep_last:
+            places.append(place)
+        spans_kept.add(span)
+    return places
 
 
 def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:

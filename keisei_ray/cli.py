@@ -15,7 +15,9 @@ from keisei_ray.arguments import BENCHES, argument_parser
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.json_file import check_json, write_json
+from keisei_ray.remote_run import saved_config
 from keisei_ray.resolver import load_sweep, resolve_config
+from keisei_ray.storage import is_uri
 
 logger = logging.getLogger(__name__)
 
@@ -210,8 +212,13 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.resume": options.resume,
         "cluster.address": options.address,
     }
-    if options.config is None and options.resume is not None:
-        options.config = _saved_config(options)
+    if options.config is not None or options.resume is None:
+        return _resolve(options, flags)
+    if is_uri(options.run_dir or "" if options.resume == "latest" else options.resume):
+        with saved_config(options.run_dir, options.resume) as path:
+            options.config = str(path) if path else None
+            return _resolve(options, flags)
+    options.config = _saved_config(options)
     return _resolve(options, flags)
 
 

@@ -48,13 +48,14 @@ class RunConfig(Section):
     """One training run as a whole."""
 
     run_dir: str | None = None
-    """Directory of everything the run writes; null: runs/<UTC time>."""
+    """Directory, or URI (s3://bucket/runs/first), of everything the run writes; null: runs/<UTC
+    time>."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
     """Root of every random stream: weights, games, openings, minibatch order."""
     total_timesteps: PositiveInt = 10_000_000
     """Plies to train on; the run ends at the first update that reaches it."""
     resume: str | None = None
-    """`latest` (newest good checkpoint of run_dir) or the path of a checkpoint; null: fresh run."""
+    """`latest` (newest good checkpoint of run_dir), a checkpoint's path or URI; null: fresh run."""
 
 
 class SelfPlayConfig(Section):
@@ -213,6 +214,8 @@ class CheckpointConfig(Section):
     """Newest checkpoints kept."""
     keep_every_timesteps: PositiveInt | None = None
     """Besides, the first checkpoint after each multiple of this is kept for good; null: none."""
+    upload_timeout_s: PositiveFloat = 120.0
+    """Seconds that the end of a run waits for the last upload, where run.run_dir is a URI."""
 
 
 class EvaluationConfig(Section):

@@ -4,6 +4,7 @@
     |-- UserError                 exit code 2: one line, no traceback, nothing lost
     |   |-- ConfigError           a setting: unknown key, wrong type, sizes that do not fit
     |   |-- RunDirError           the run directory: taken, read-only, full
+    |   |-- StorageError          a URI: unreachable, no rights, no bucket, an upload that failed
     |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
     |   |-- ClusterError          Ray refused: port, address, token, resources
     |   |-- OpponentError         an evaluation opponent that cannot be had
@@ -40,6 +41,10 @@ class ConfigError(UserError):
 
 class RunDirError(UserError):
     """The run directory is taken, cannot be written, or is full."""
+
+
+class StorageError(UserError):
+    """A URI cannot be reached, read or written, or an upload to it has failed."""
 
 
 class CheckpointError(UserError):

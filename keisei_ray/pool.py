@@ -21,6 +21,10 @@ from keisei_ray.config import Config, PoolConfig
 from keisei_ray.errors import CheckpointError
 from keisei_ray.rollout import FinishedGame
 
+POOL_DIR = "pool"
+"""Of the run directory: the snapshots' weights."""
+POOL_FILE = "pool.json"
+"""The table, in every checkpoint."""
 HALF_LIFE_GAMES = 500
 """Games of the pool, against whomever, after which a result counts half. The learner changes, so
 old results say little; and a member that is not played drifts back to the prior, so that it is
@@ -238,6 +242,11 @@ class Offers:
                 places[place] = snapshots[drawn[place]]
         self._places[actor_id] = (incarnation, made + 1, places)
         return places
+
+
+def weights_file(member: PoolMember) -> str:
+    """The file in POOL_DIR that holds a snapshot's weights."""
+    return f"{member.name}-{member.digest[:16]}.bin"
 
 
 def read_table(text: str) -> list[PoolMember]:

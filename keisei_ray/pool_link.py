@@ -19,15 +19,20 @@ from keisei_ray.config import Config
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.events import EventBus, Notice
 from keisei_ray.files import write_atomically
-from keisei_ray.pool import Offer, Offers, Pool, PoolMember, read_table
+from keisei_ray.pool import (
+    POOL_DIR,
+    POOL_FILE,
+    Offer,
+    Offers,
+    Pool,
+    PoolMember,
+    read_table,
+    weights_file,
+)
 from keisei_ray.progress import Interval
 from keisei_ray.rollout import FinishedGame
 
 logger = logging.getLogger(__name__)
-
-POOL_DIR = "pool"
-POOL_FILE = "pool.json"
-"""The table, in every checkpoint."""
 
 
 class PoolLink:
@@ -75,7 +80,7 @@ class PoolLink:
             return
         source = self._resume.path.parent.parent / POOL_DIR
         for member in self._pool.snapshots:
-            path = source / _file_name(member)
+            path = source / weights_file(member)
             try:
                 content = path.read_bytes()
             except OSError as error:
@@ -144,7 +149,7 @@ class PoolLink:
         except (CheckpointError, OSError, ValueError) as error:
             logger.warning("no snapshot of the opponent pool is removed: %s", error)
             return
-        used = {_file_name(member) for member in (*named, *self._pool.snapshots)}
+        used = {weights_file(member) for member in (*named, *self._pool.snapshots)}
         for path in self._dir.glob("v*.bin"):
             if path.name not in used:
                 try:
@@ -153,7 +158,7 @@ class PoolLink:
                     raise RunDirError(f"{path} cannot be removed: {error.strerror}.") from error
 
     def _write(self, member: PoolMember, content: bytes) -> None:
-        path = self._dir / _file_name(member)
+        path = self._dir / weights_file(member)
         try:
             self._dir.mkdir(exist_ok=True)
             write_atomically(path, content)
@@ -165,7 +170,3 @@ class PoolLink:
         self._bus.publish(
             Notice(f"{member.name} is no longer in the opponent pool: {cause}", "WARNING")
         )
-
-
-def _file_name(member: PoolMember) -> str:
-    return f"{member.name}-{member.digest[:16]}.bin"

@@ -27,9 +27,11 @@ from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
 from keisei_ray.hardware import resolve_auto
 from keisei_ray.ray_metrics import RayMetrics
+from keisei_ray.remote_run import bring_home
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
+from keisei_ray.tracking.mirror import mirrored
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def train(config: Config, console: Console) -> Outcome:
         KeiseiError: a failure during training; what was learnt has been saved.
     """
     check_trackers(config.tracking)
+    taken: list[str] = []
     skipped: list[str] = []
+    config, home = bring_home(config, taken.append, skipped.append)
     resume = find_resume(config, skipped)
     run_dir = choose_run_dir(config, resume)
     stop = StopRequest()
@@ -87,10 +91,11 @@ def train(config: Config, console: Console) -> Outcome:
         ),
         runtime.connect(config) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
+        mirrored(home, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
         config = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
         config = config.model_copy(
-            update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
+            update={"run": config.run.model_copy(update={"run_dir": str(home or run_dir)})}
         )
         runtime.check_fits(config, cluster)
         driver = Driver(
@@ -109,6 +114,8 @@ def train(config: Config, console: Console) -> Outcome:
                     timestep=driver.progress.timestep,
                 )
             )
+            for message in taken:
+                bus.publish(Notice(message))
             for message in skipped:
                 bus.publish(Notice(message, "WARNING"))
             if resume is not None:

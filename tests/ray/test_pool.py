@@ -13,8 +13,8 @@ from keisei_ray import checkpoint
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
 from keisei_ray.events import Event, EventBus, Notice, UpdateFinished
-from keisei_ray.pool import PoolMember
-from keisei_ray.pool_link import POOL_DIR, POOL_FILE, PoolLink
+from keisei_ray.pool import POOL_DIR, POOL_FILE, PoolMember
+from keisei_ray.pool_link import PoolLink
 from keisei_ray.runtime import Cluster
 from tests.ray.harness import Run, overlap_config, train
 

@@ -26,6 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ppo",
         "weights",
         "checkpoint",
+        "remote_run",
+        "uploads",
         "batch",
         "shogi.games",
         "shogi.records",
@@ -43,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("hardware",),
-    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file"),
+    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "storage"),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -69,7 +71,7 @@ NO_TORCH = {
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics",
+    "arguments", "run_dirs", "json_file", "ray_metrics", "storage", "remote_run", "uploads",
 }  # fmt: skip
 
 

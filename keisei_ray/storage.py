@@ -1,0 +1,243 @@
+"""Files below a URI (`s3://bucket/runs/first`, `gs://`, `file://`), through fsspec. No policy.
+
+The one room that knows fsspec. What its drivers raise, which is whatever they like, becomes a
+`StorageError` of one line. Credentials are the drivers' business (environment, profile, role):
+they are neither read nor written here, and a URI that holds some is refused.
+
+A file is written by one call. On an object store it is then there whole or not at all; on a file
+system (`file://`, `sftp://`) a crash may leave a part of it.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+
+from keisei_ray.errors import StorageError
+
+T = TypeVar("T")
+
+CHECK_TIMEOUT_S: Final = 30.0
+"""In which a URI must answer before a run begins."""
+OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "file": {"auto_mkdir": True},
+    # Left to themselves botocore and s3fs try one request 25 times; whoever uploads tries again.
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": 10,
+            "read_timeout": 30,
+            "retries": {"total_max_attempts": 2},
+        },
+        "use_listings_cache": False,
+    },
+    "gs": {"use_listings_cache": False},
+}
+EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Extras of this package that bring the driver of a scheme."""
+TALKATIVE: Final = ("aiobotocore", "botocore", "s3fs", "gcsfs", "fsspec", "google", "urllib3")
+"""Loggers of drivers. At level DEBUG they tell of requests with signatures and session tokens."""
+
+
+def is_uri(text: str) -> bool:
+    """Whether a run directory or checkpoint is named by a URI."""
+    return "://" in text
+
+
+def check_uri(uri: str) -> str:
+    """A URI in one spelling, without a slash at the end.
+
+    Raises:
+        StorageError: it is none, or holds a password.
+    """
+    parts = urlsplit(uri)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    if at and ":" in credentials:
+        # The URI is not repeated: it would end up in logs.
+        raise StorageError(
+            f"a {parts.scheme}:// URI with a user and password, expected one without: it is "
+            "written to logs and config.json. Give credentials as the driver takes them, e.g. "
+            "by environment variables or a profile."
+        )
+    path = parts.netloc + parts.path
+    if not parts.scheme or not path.strip("/") or "::" in uri or parts.query or parts.fragment:
+        raise StorageError(
+            f"{uri}: not a URI of a run, expected one like s3://bucket/runs/first, without "
+            "'?', '#' or '::'."
+        )
+    return f"{parts.scheme.lower()}://{path.rstrip('/')}"
+
+
+class Storage:
+    """The files below one URI. For any thread; every call blocks on the network."""
+
+    def __init__(self, uri: str, fs: Any) -> None:
+        """Args:
+        uri: as `check_uri` gives it.
+        fs: fsspec's file system for it.
+        """
+        self.uri = uri
+        self._fs = fs
+        self._root = str(fs._strip_protocol(uri)).rstrip("/")
+
+    @classmethod
+    def open(cls, uri: str) -> "Storage":
+        """The files below a URI; asks nobody on the network.
+
+        Raises:
+            StorageError: not a URI, or its driver is not installed.
+        """
+        uri = check_uri(uri)
+        scheme = uri.partition("://")[0]
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            return cls(uri, fsspec.filesystem(scheme, **OPTIONS.get(scheme, {})))
+        except ImportError as error:
+            extra = EXTRAS.get(scheme)
+            how = f"pip install 'keisei-ray[{extra}]'" if extra else "pip"
+            raise StorageError(
+                f"{uri} needs a package that cannot be imported: {_brief(error)}. Install it by "
+                f"{how}."
+            ) from error
+        except ValueError as error:
+            raise StorageError(
+                f"{uri}: unknown scheme {scheme!r}, expected s3, gs, file or another of fsspec's."
+            ) from error
+        except Exception as error:  # the border to a driver, which raises what it likes
+            raise StorageError(f"{uri} cannot be used: {_brief(error)}.") from error
+
+    def check_readable(self) -> None:
+        """Asks for a file; takes CHECK_TIMEOUT_S at most.
+
+        Raises:
+            StorageError: no answer in time, no such bucket, no credentials, no right to read.
+        """
+        _within(CHECK_TIMEOUT_S, self.uri, lambda: self.names(".nothing"))
+
+    def check_writable(self, token: str) -> None:
+        """Writes a small file and removes it; takes CHECK_TIMEOUT_S at most.
+
+        Args:
+            token: names the file, so that two who check disturb neither.
+
+        Raises:
+            StorageError: as for `check_readable`, or no right to write or to delete.
+        """
+        probe = f".writable-{token}"
+
+        def check() -> None:
+            self.write(probe, b"")
+            self.remove(probe)
+
+        _within(CHECK_TIMEOUT_S, self.uri, check)
+
+    def names(self, under: str = "") -> dict[str, int]:
+        """Every file below `under`: name relative to the URI -> bytes. Empty if there is none."""
+        where = f"{self._root}/{under}".rstrip("/")
+        with self._border("list", under):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(where, detail=True)
+            except FileNotFoundError:
+                # An object store has no directories: only the bucket itself can be missing, and
+                # whoever writes will be told so.
+                return {}
+        start = len(self._root) + 1
+        return {
+            path[start:]: int(info["size"] or 0)
+            for path, info in found.items()
+            if info["type"] == "file" and len(path) > start
+        }
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None if there is no such file."""
+        with self._border("read", name):
+            try:
+                return bytes(self._fs.cat_file(f"{self._root}/{name}"))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replaces or creates a file."""
+        with self._border("write", name):
+            self._fs.pipe_file(f"{self._root}/{name}", content)
+
+    def copy(self, name: str, to: str) -> None:
+        """Copies a file, on the server where it can."""
+        with self._border("copy", name):
+            if (parent := to.rpartition("/")[0]) and "file" in self._protocols:
+                self._fs.makedirs(f"{self._root}/{parent}", exist_ok=True)
+            self._fs.cp_file(f"{self._root}/{name}", f"{self._root}/{to}")
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or everything below a directory; fine if there is none."""
+        with self._border("remove", name), contextlib.suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            self._fs.rm(f"{self._root}/{name}", recursive=True)
+
+    @property
+    def _protocols(self) -> tuple[str, ...]:
+        found = self._fs.protocol
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    @contextlib.contextmanager
+    def _border(self, what: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the border to a driver, which raises what it likes
+            where = f"{self.uri}/{name}" if name else self.uri
+            raise StorageError(f"cannot {what} {where}: {_brief(error)}") from error
+
+
+def download(storage: Storage, name: str, path: Path) -> None:
+    """Writes a file of the storage to `path`, whose directory is made.
+
+    Raises:
+        StorageError: it cannot be read, or is gone.
+        OSError: it cannot be written.
+    """
+    content = storage.read(name)
+    if content is None:
+        raise StorageError(f"{storage.uri}/{name} is gone, expected it to stay while it is read.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _within(timeout_s: float, uri: str, call: Callable[[], object]) -> None:
+    """Makes a call in a daemon thread, which is left behind if it hangs.
+
+    Raises:
+        StorageError: what the call raised, with what to do; or no answer in time.
+    """
+    errors: list[StorageError] = []
+
+    def run() -> None:
+        try:
+            call()
+        except StorageError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="storage check", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise StorageError(
+            f"{uri} did not answer within {timeout_s:g} s. Check the network and the address, or "
+            "use a local --run-dir."
+        )
+    if errors:
+        raise StorageError(
+            f"{errors[0]}. Expected a bucket that exists, and credentials that may list, read, "
+            "write and delete there; check them, or use a local --run-dir."
+        ) from errors[0]
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of what an error says."""
+    text = str(error).split("\n", 1)[0].strip().rstrip(".")[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
