@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE: Final = "config.json"
 RUN_ID_FILE: Final = "run-id"
 WRITER_FILE: Final = ".writer"
-FOLDERS: Final = (POOL_DIR, "evaluated", "tensorboard")
+EVALUATED_DIR: Final = "evaluated"
+FOLDERS: Final = (POOL_DIR, EVALUATED_DIR, "tensorboard")
 """Whose files belong to a run besides those of the run directory itself."""
 _STEP: Final = re.compile(r"step-\d{12,}")
 

@@ -24,6 +24,7 @@ from keisei_ray.manifest import MANIFEST
 from keisei_ray.pool import POOL_DIR, POOL_FILE, read_table, weights_file
 from keisei_ray.remote_run import (
     CONFIG_FILE,
+    EVALUATED_DIR,
     FOLDERS,
     RUN_ID_FILE,
     WRITER_FILE,
@@ -196,12 +197,21 @@ class Uploads:
         going += [f for f in folders if f.startswith("step-") and f not in (*names, *here)]
         for name in going:
             self._remove_checkpoint(name)
+        for name in self._gone(EVALUATED_DIR):
+            self._storage.remove(name)
         self._prune_pool()
+
+    def _gone(self, folder: str) -> set[str]:
+        """Files of a folder there that are not here."""
+        here = {f"{folder}/{path.name}" for path in self._run_dir.glob(f"{folder}/*")}
+        gone = self._storage.names(folder).keys() - here
+        for name in gone:
+            self._sent.pop(name, None)
+        return gone
 
     def _prune_pool(self) -> None:
         """Removes weights that neither the run here nor a checkpoint there names."""
-        local = {path.name for path in self._run_dir.glob(f"{POOL_DIR}/*")}
-        gone = {n for n in self._storage.names(POOL_DIR) if n.rsplit("/", 1)[-1] not in local}
+        gone = self._gone(POOL_DIR)
         if not gone:
             return
         tables = [n for n in self._storage.names(CHECKPOINTS_DIR) if n.endswith(f"/{POOL_FILE}")]
@@ -214,7 +224,6 @@ class Uploads:
         for name in gone:
             if name.rsplit("/", 1)[-1] not in used:
                 self._storage.remove(name)
-                self._sent.pop(name, None)
 
     def _remove_checkpoint(self, name: str) -> None:
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST}")
