@@ -68,7 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", parents=[settings], help="train (the default)")
     train.add_argument("--num-actors", type=int, metavar="N", help="self-play actors")
     train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
-    train.add_argument("--run-dir", metavar="DIR", help="where the run lies; runs/<time> if absent")
+    train.add_argument("--run-dir", metavar="DIR", help="directory or URI; runs/<time> if absent")
     train.add_argument("--seed", type=int, metavar="S")
     train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
     train.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
@@ -77,7 +77,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "evaluate", parents=[_playing(temperature=0.0)], help="measure a checkpoint's strength"
     )
     player = evaluate.add_mutually_exclusive_group(required=True)
-    player.add_argument("--checkpoint", metavar="PATH", help="the network to measure")
+    player.add_argument("--checkpoint", metavar="PATH|URI", help="the network to measure")
     player.add_argument("--player", metavar=PLAYERS, help="or anybody else")
     evaluate.add_argument(
         "--opponent",

@@ -15,9 +15,10 @@ from keisei_ray.arguments import BENCHES, argument_parser
 from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.json_file import check_json, write_json
-from keisei_ray.remote_run import saved_config
+from keisei_ray.remote_resume import saved_config
+from keisei_ray.remote_run import fetched_records, refuse_uri
 from keisei_ray.resolver import load_sweep, resolve_config
-from keisei_ray.storage import is_uri
+from keisei_ray.storage import check_uri, is_uri
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _ladder(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.ladder import ladder
 
+    refuse_uri("ladder --run-dir", options.run_dir)
     check_json(options.json)
     _, interrupted = ladder(
         players=options.players,
@@ -131,7 +133,15 @@ def _ladder(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from keisei_ray.report.command import write_report
 
-    file = write_report(Path(options.run_dir), Path(options.out) if options.out else None)
+    out = Path(options.out) if options.out else None
+    if not is_uri(options.run_dir):
+        file = write_report(Path(options.run_dir), out)
+    elif out is None:
+        uri = check_uri(options.run_dir)
+        raise ConfigError(f"report {uri}: expected --out FILE with a URI. Name one.")
+    else:
+        with fetched_records(options.run_dir) as run_dir:
+            file = write_report(run_dir, out)
     sys.stdout.write(f"{file}\n")
     return EXIT_DONE
 
@@ -139,6 +149,7 @@ def _report(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from keisei_ray.status import command, state
 
+    refuse_uri("status", options.named or options.run_dir)
     is_piped = options.json == "-"
     check_json(None if is_piped else options.json)
     run_dir = command.find_run(options.named or options.run_dir)
@@ -154,6 +165,7 @@ def _status(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     from keisei_ray.status.command import find_run, watch
 
+    refuse_uri("watch", options.named or options.run_dir)
     watch(find_run(options.named or options.run_dir), Console())
     return EXIT_DONE
 

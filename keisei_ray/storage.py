@@ -4,8 +4,8 @@ The one room that knows fsspec. What its drivers raise, which is whatever they l
 `StorageError` of one line. Credentials are the drivers' business (environment, profile, role):
 they are neither read nor written here, and a URI that holds some is refused.
 
-A file is written by one call. On an object store it is then there whole or not at all; on a file
-system (`file://`, `sftp://`) a crash may leave a part of it.
+A file is written by one call: on an object store and at `file://` it is then there whole or not at
+all; elsewhere (`sftp://`) a crash may leave a part of it.
 """
 
 import contextlib
@@ -164,8 +164,14 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Replaces or creates a file."""
+        path = f"{self._root}/{name}"
         with self._border("write", name):
-            self._fs.pipe_file(f"{self._root}/{name}", content)
+            if "file" not in self._protocols:
+                self._fs.pipe_file(path, content)
+                return
+            folder, _, last = path.rpartition("/")
+            self._fs.pipe_file(f"{folder}/.tmp-{last}", content)
+            self._fs.mv(f"{folder}/.tmp-{last}", path)
 
     def copy(self, name: str, to: str) -> None:
         """Copies a file, on the server where it can."""

@@ -27,7 +27,7 @@ from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
 from keisei_ray.hardware import resolve_auto
 from keisei_ray.ray_metrics import RayMetrics
-from keisei_ray.remote_run import bring_home
+from keisei_ray.remote_resume import bring_home
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.tracking import build_subscribers, check_trackers, logs

@@ -105,7 +105,8 @@ class Uploads:
         if (other := self._storage.read(RUN_ID_FILE)) is not None and other.strip() != mine:
             raise OvertakenError(f"another run lies at {uri}; nothing is uploaded any more")
         if not self._is_writer:
-            self._storage.write(RUN_ID_FILE, mine)
+            if other is None:
+                self._storage.write(RUN_ID_FILE, mine)
             self._storage.write(WRITER_FILE, self._token)
             self._is_writer = True
             self._set_newer_aside()
@@ -134,7 +135,7 @@ class Uploads:
 
     def _local_files(self) -> list[str]:
         """Names of the records and weights, `config.json` behind the weights."""
-        found = [p.name for p in self._run_dir.iterdir() if p.is_file()]
+        found = [p.name for p in self._run_dir.iterdir() if p.is_file() and p.name != RUN_ID_FILE]
         for folder in FOLDERS:
             found += [f"{folder}/{p.name}" for p in self._run_dir.glob(f"{folder}/*")]
         return sorted(filter(is_of_run, found), key=lambda name: name == CONFIG_FILE)

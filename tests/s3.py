@@ -1,12 +1,13 @@
 """An S3 server on loopback, and a door before it that can be as troublesome as a test wants."""
 
 import contextlib
+import json
 import logging
 import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import boto3
 import pytest
@@ -21,13 +22,22 @@ class S3:
     """A server with one bucket of its own for each that asks."""
 
     port: int
-    endpoint: str = ""
-    buckets: list[str] = field(default_factory=list)
 
     def bucket(self) -> str:
         name = f"bucket-{secrets.token_hex(4)}"
         self.client.create_bucket(Bucket=name)
         return name
+
+    def deny(self, bucket: str, action: str) -> None:
+        """Takes a right away from everybody."""
+        statement = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": action,
+            "Resource": f"arn:aws:s3:::{bucket}/*",
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.client.put_bucket_policy(Bucket=bucket, Policy=policy)
 
     @property
     def client(self):  # type: ignore[no-untyped-def]

@@ -32,6 +32,8 @@ from keisei_ray.policies import (
     finishing,
     network_policy,
 )
+from keisei_ray.remote_run import load_checkpoint
+from keisei_ray.storage import is_uri
 from keisei_ray.weights import MODEL_FILE, digest, load_arrays, read_model_file
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ def parse_opponent(spec: str, *, temperature: float = 0.0, finish_mates: bool = 
         return Player("greedy", choose_greedy)
     if kind == "checkpoint" and argument:
         return checkpoint_player(
-            Path(argument.removesuffix(FINISHING_SUFFIX)),
+            argument.removesuffix(FINISHING_SUFFIX),
             temperature=temperature,
             finish_mates=finish_mates or argument.endswith(FINISHING_SUFFIX),
         )
@@ -102,12 +104,13 @@ def parse_opponent(spec: str, *, temperature: float = 0.0, finish_mates: bool = 
 
 
 def checkpoint_player(
-    path: Path, *, temperature: float = 0.0, finish_mates: bool = False
+    path: Path | str, *, temperature: float = 0.0, finish_mates: bool = False
 ) -> Player:
     """The network of a checkpoint, without search.
 
     Args:
-        path: a run, its `checkpoints` or one checkpoint; of several, the newest intact one.
+        path: a run, its `checkpoints` or one checkpoint, or a URI of any; of several, the newest
+            intact one.
         temperature: 0 plays the policy's likeliest move: its strength as it would be used, and
             random openings already vary the games. Above 0 samples from
             softmax(logits / temperature); 1 is how self-play acts.
@@ -116,14 +119,19 @@ def checkpoint_player(
 
     Raises:
         CheckpointError: missing, damaged, or the weights are not those that its `info` names.
+        StorageError: the URI cannot be reached or read.
         ValueError: a negative temperature.
     """
     if temperature < 0:
         raise ValueError(f"temperature = {temperature}: expected 0 or more.")
-    found = find_checkpoint(path)
+    if isinstance(path, str) and is_uri(path):
+        where, found = load_checkpoint(path, warn=logger.warning)
+    else:
+        found = find_checkpoint(Path(path))
+        where = str(found.path)
     model = load_model(found)
     identity: dict[str, Scalar] = {
-        "checkpoint": str(found.path),
+        "checkpoint": where,
         "timestep": found.timestep,
         "weights_version": found.info.get("weights_version"),
         "weights_digest": found.info["weights_digest"],

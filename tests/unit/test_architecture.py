@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "weights",
         "checkpoint",
         "remote_run",
+        "remote_resume",
         "uploads",
         "batch",
         "shogi.games",
@@ -72,6 +73,7 @@ NO_TORCH = {
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
     "arguments", "run_dirs", "json_file", "ray_metrics", "storage", "remote_run", "uploads",
+    "remote_resume",
 }  # fmt: skip
 
 
