@@ -1,0 +1,165 @@
+"""A real run whose directory is a bucket: the machine is lost, another one goes on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keisei_ray import checkpoint
+from keisei_ray.cli import main
+from keisei_ray.remote_run import local_copy
+from keisei_ray.storage import Storage
+from tests.s3 import SECRET, TOKEN, s3_server
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 150
+UPDATE = 256
+LOCKSTEP = (
+    "--config", str(ROOT / "configs" / "debug.yaml"), "--set", "schedule.mode=lockstep",
+    "--set", "evaluation.interval_timesteps=null", "--set", "tracking.log_level=DEBUG",
+    "--set", "checkpoint.interval_timesteps=256", "--set", "cluster.num_cpus=2",
+    "--set", "checkpoint.keep_last=2", "--set", "self_play.max_plies=32",
+    "--set", "self_play.random_opening_plies=8",
+)  # fmt: skip
+
+
+def run(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
+    cwd.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+
+
+@dataclass
+class Story:
+    """Three runs: on a machine that is lost, on another one, and what that one should do."""
+
+    uri: str
+    lost: "subprocess.CompletedProcess[str]"
+    lost_dir: Path
+    """A copy of its directory, which nobody else had."""
+    second: "subprocess.CompletedProcess[str]"
+    second_dir: Path
+    reference: "subprocess.CompletedProcess[str]"
+    reference_dir: Path
+    names: set[str]
+    """What was in the bucket when the first machine was lost."""
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("story")
+    with s3_server() as s3:
+        uri = f"s3://{s3.bucket()}/runs/first"
+        total = ("--total-timesteps", str(3 * UPDATE))
+        lost = run(folder / "lost", *LOCKSTEP, "--run-dir", uri, *total)
+        kept = folder / "kept"
+        shutil.copytree(folder / "lost" / local_copy(uri), kept)
+        shutil.rmtree(folder / "lost")
+        names = set(Storage.open(uri).names())
+        more = ("--resume", "latest", "--total-timesteps", str(5 * UPDATE))
+        second = run(folder / "second", "--run-dir", uri, *more)
+        reference_dir = folder / "reference"
+        shutil.copytree(kept, reference_dir / "run")
+        (reference_dir / "run" / "config.json").unlink()
+        reference = run(reference_dir, *LOCKSTEP, "--run-dir", "run", *more)
+        yield Story(
+            uri, lost, kept, second, folder / "second" / local_copy(uri),
+            reference, reference_dir / "run", names, folder,
+        )  # fmt: skip
+
+
+def newest(run_dir: Path) -> checkpoint.Checkpoint:
+    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=pytest.fail)
+    assert found is not None
+    return found
+
+
+def records(run_dir: Path, name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
+
+
+def test_the_bucket_has_what_the_lost_machine_had_and_the_last_line_says_so(story: Story) -> None:
+    assert (story.lost.returncode, story.lost.stderr) == (0, "")
+    last = newest(story.lost_dir).path.name
+    assert story.lost.stdout.splitlines()[-1] == f"checkpoint {last} is at {story.uri}"
+    here = {str(p.relative_to(story.lost_dir)) for p in story.lost_dir.rglob("*") if p.is_file()}
+    assert story.names == here | {".writer"}
+    assert sum(name.endswith("manifest.json") for name in here) == 2
+
+
+def test_another_machine_goes_on_bit_for_bit(story: Story) -> None:
+    assert (story.second.returncode, story.second.stderr) == (0, "")
+    assert (story.reference.returncode, story.reference.stderr) == (0, "")
+    second, reference = newest(story.second_dir), newest(story.reference_dir)
+    assert second.timestep == reference.timestep == 5 * UPDATE
+    assert second.info["weights_digest"] == reference.info["weights_digest"]
+    assert second.files["model.safetensors"] == reference.files["model.safetensors"]
+
+
+def test_curves_and_game_counts_go_on(story: Story) -> None:
+    metrics = records(story.second_dir, "metrics.jsonl")
+    assert [m["timestep"] for m in metrics] == [UPDATE * (i + 1) for i in range(5)]
+    games = records(story.second_dir, "games.jsonl")
+    assert metrics[-1]["games_total"] == len(games) > 0
+    started = [e for e in records(story.second_dir, "events.jsonl") if e["kind"] == "run_started"]
+    assert len(started) == 2
+
+
+def test_the_second_machine_uploads_too_and_the_bucket_keeps_what_the_rule_keeps(
+    story: Story,
+) -> None:
+    last = newest(story.second_dir).path.name
+    assert story.second.stdout.splitlines()[-1] == f"checkpoint {last} is at {story.uri}"
+    storage = Storage.open(story.uri)
+    assert sum(name.endswith("manifest.json") for name in storage.names()) == 2
+    for name in ("metrics.jsonl", "games.jsonl", "events.jsonl"):
+        assert storage.read(name) == (story.second_dir / name).read_bytes()
+
+
+def test_no_secret_is_in_any_file_or_output(story: Story) -> None:
+    storage = Storage.open(story.uri)
+    said = [r.stdout + r.stderr for r in (story.lost, story.second)]
+    texts = [text.encode() for text in said] + [storage.read(n) or b"" for n in storage.names()]
+    texts += [path.read_bytes() for path in story.folder.rglob("*") if path.is_file()]
+    assert len(texts) > 20
+    assert not [t for t in texts if SECRET.encode() in t or TOKEN.encode() in t]
+
+
+def test_the_settings_name_the_uri_and_so_a_resume_without_run_dir_finds_it(story: Story) -> None:
+    config = json.loads((story.second_dir / "config.json").read_text())
+    assert config["run"]["run_dir"] == story.uri
+
+
+def test_a_report_and_a_match_are_made_from_the_uri(
+    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", story.uri, "--out", str(tmp_path / "page.html")]) == 0
+    result = tmp_path / "result.json"
+    arguments = ["evaluate", "--checkpoint", story.uri, "--opponent", "random", "--games", "2"]
+    assert main([*arguments, "--json", str(result)]) == 0
+    last = newest(story.second_dir).path.name
+    assert f"{story.uri}/checkpoints/{last}" in result.read_text()
+    capsys.readouterr()
+    assert main(["report", story.uri]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_fresh_run_where_one_lies_is_one_line_and_exit_2(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run-dir", story.uri]) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1
+    assert "already holds a run" in errors
