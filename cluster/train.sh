@@ -1,7 +1,7 @@
 #!/bin/sh
-# Starts a run in a directory, or goes on with the one that lies there.
+# Starts a run in a directory or at a URI, or goes on with the one that lies there.
 #
-#   sh cluster/train.sh RUN_DIR [arguments of run.py train]
+#   sh cluster/train.sh RUN_DIR|URI [arguments of run.py train]
 #
 # For whatever starts a run again by itself: a requeued Slurm job, a retried RayJob. Ends with
 # run.py's exit code; run.py takes this process over, so signals reach it.
@@ -15,6 +15,16 @@ run_dir=$1
 shift
 cd "$(dirname "$0")/.."
 
+case $run_dir in
+*://*)
+    holds='import sys; from keisei_ray.remote_resume import holds_checkpoint as holds; sys.exit(not holds(sys.argv[1]))'
+    if python -c "$holds" "$run_dir"; then
+        exec python run.py --resume latest --run-dir "$run_dir" "$@"
+    fi
+    # If there was no answer, run.py will say so; a run that lies there it does not overwrite.
+    exec python run.py --run-dir "$run_dir" "$@"
+    ;;
+esac
 if ls -d "$run_dir"/checkpoints/step-* >/dev/null 2>&1; then
     exec python run.py --resume latest --run-dir "$run_dir" "$@"
 fi

@@ -164,7 +164,7 @@ def fetch_run(
     if local is None:
         raise CheckpointError(
             f"{storage.uri} has no intact checkpoint ({len(there)} damaged), nor has its local "
-            f"copy {here}. Check the URI, or start a fresh run without --resume."
+            f"copy {here}. Check the URI, or start a fresh run at another one."
         )
     newest = there[-1] if there else "none"
     say(f"{local.path} of the local copy is taken; the newest at {storage.uri} is {newest}")
@@ -197,10 +197,15 @@ def _goes_on_with(home: Home, resume: str | None) -> bool:
 def _check_empty(home: Home) -> None:
     """Refuses a URI, or a local copy, that holds a run which is not the one to go on with."""
     uri, here = home.storage.uri, home.run_dir
-    if steps_at(home.storage) or home.storage.read(CONFIG_FILE) is not None:
+    if steps_at(home.storage):
         raise RunDirError(
             f"{uri} already holds a run. Go on with it by --resume latest, or choose another "
             "--run-dir."
+        )
+    if home.storage.read(CONFIG_FILE) is not None:
+        raise RunDirError(
+            f"{uri} already holds a run, which has no checkpoint: it is still at its beginning, or "
+            "was stopped there. Remove what lies there, or choose another --run-dir."
         )
     if (here / CONFIG_FILE).exists() or (here / CHECKPOINTS_DIR).exists():
         raise RunDirError(

@@ -96,15 +96,16 @@ class Mirror:
 
     def verdict(self) -> tuple[bool, str]:
         """Whether the newest checkpoint is at the URI, and what a person is to know of that."""
-        uri, safe_names = self._uri, self._uploads.safe
+        uri, safe_names = self._uri, self._uploads.safe.copy()
         paths = local_checkpoints(self._run_dir)
         name = paths[-1].name if paths else None
         safe = max(safe_names, default="none")
         if name is not None and name not in safe_names:
+            cause = self._cause or "not waited for"
             return False, (
-                f"checkpoint {name} is NOT at {uri} (newest there: {safe}): {self._cause}. It is "
-                f"safe in {self._run_dir} on this machine; --resume latest goes on from there and "
-                "uploads it."
+                f"checkpoint {name} is NOT at {uri} (newest there: {safe}): {cause}. It is in "
+                f"{self._run_dir} on this machine; --resume latest goes on from there and uploads "
+                "it."
             )
         what = f"checkpoint {name} is at {uri}" if name else f"no checkpoint to keep at {uri}"
         if self._cause is not None:

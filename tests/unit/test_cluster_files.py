@@ -1,5 +1,6 @@
 """The files of `cluster/`, as the programs that read them would take them; nothing is started."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -177,6 +178,8 @@ def test_a_command_that_can_be_copied_is_one_that_run_py_takes(
     (tmp_path / "runs" / "NAME").mkdir(parents=True)
     (tmp_path / "runs" / "NAME" / "config.json").write_text(Config().model_dump_json())
     monkeypatch.chdir(tmp_path)
+    # Of a run in a bucket, which nobody asks here.
+    monkeypatch.setattr(cli, "saved_config", lambda *_: contextlib.nullcontext(None))
     arguments = COMMANDS[shown]
     if not arguments or arguments[0] not in cli.COMMANDS:
         arguments = ["train", *arguments]

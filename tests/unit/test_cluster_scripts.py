@@ -135,6 +135,19 @@ def test_a_run_that_saved_nothing_is_set_aside(place: Place) -> None:
     assert (aside / "config.json").is_file()
 
 
+@pytest.mark.parametrize(("answer", "resume"), [("0", "--resume latest "), ("1", "")])
+def test_a_run_at_a_uri_is_gone_on_with_if_it_has_a_checkpoint(
+    place: Place, answer: str, resume: str
+) -> None:
+    uri = "s3://bucket/runs/a"
+    script = str(place.root / "cluster/train.sh")
+    place.start("sh", script, uri, "--seed", "3", ENDS_AT_ONCE=answer).communicate(timeout=20)
+    asked, started = (line for line in place.lines() if line.startswith("run "))
+    assert "holds_checkpoint" in asked
+    assert asked.endswith(uri)
+    assert started == f"run run.py {resume}--run-dir {uri} --seed 3"
+
+
 @pytest.mark.parametrize("arguments", [[], ["--seed", "3"]])
 def test_a_run_without_a_directory_is_refused(place: Place, arguments: list[str]) -> None:
     code, lines, output = train(place, *arguments)

@@ -1,5 +1,6 @@
 """A run's URI follows its local copy, whatever the storage does; a reader never sees a half."""
 
+import io
 import multiprocessing
 import os
 import shutil
@@ -13,15 +14,16 @@ from typing import Any
 import pytest
 import tenacity
 from fsspec.implementations.local import LocalFileSystem
+from rich.console import Console
 
 from keisei_ray import checkpoint
 from keisei_ray import events as ev
 from keisei_ray.config import CheckpointConfig, Config
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.pool import Pool, weights_file
 from keisei_ray.remote_run import Home, fetch_checkpoint, steps_at
 from keisei_ray.storage import Storage
-from keisei_ray.tracking.mirror import Mirror
+from keisei_ray.tracking.mirror import Mirror, mirrored
 from keisei_ray.uploads import OvertakenError, Uploads
 from tests.remote_runs import Troublesome, home_at, new_uri, save, step
 from tests.tracking_fakes import run_started
@@ -292,6 +294,61 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
     sent = [path.split("/")[-2] for path in fs.written if path.endswith("manifest.json")]
     assert sent == [step(10), step(90), step(80)]
     assert run.warnings() == []
+
+
+def leave(home: Home, reason: Any, error: BaseException | None = None) -> str:
+    """What is said when the `with` block of a run is left; raises what it raises."""
+    console = Console(file=io.StringIO(), width=500)
+    bus = ev.EventBus()
+    keep = CheckpointConfig(keep_last=2, upload_timeout_s=0.2)
+    try:
+        with mirrored(home, bus, keep, None, console):
+            bus.publish(run_started())
+            save(home.run_dir, 10)
+            bus.publish(ev.RunEnded(reason, 10, None, 1.0))
+            bus.close(1)
+            if error is not None:
+                raise error
+    finally:
+        assert isinstance(console.file, io.StringIO)
+        said = console.file.getvalue()
+    return said
+
+
+def test_a_run_that_is_done_is_not_done_while_its_checkpoint_is_not_there(
+    hang: Callable[[], object],
+) -> None:
+    with pytest.raises(StorageError, match="is NOT at"):
+        leave(home_at(new_uri(), Troublesome(lambda what, path: hang())), "done")
+
+
+def test_an_interrupted_run_says_that_its_checkpoint_is_not_there(
+    hang: Callable[[], object],
+) -> None:
+    said = leave(home_at(new_uri(), Troublesome(lambda what, path: hang())), "interrupted")
+    assert "is NOT at" in said
+
+
+def test_a_failed_run_uploads_its_last_checkpoint_and_fails_as_it_failed() -> None:
+    home = home_at(new_uri())
+    with pytest.raises(RuntimeError, match="boom"):
+        leave(home, "failed", RuntimeError("boom"))
+    assert steps_at(home.storage) == [step(10)]
+
+
+def test_who_asks_twice_does_not_wait_for_an_upload(hang: Callable[[], object]) -> None:
+    home = home_at(new_uri(), Troublesome(lambda what, path: hang()))
+    began_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        leave(home, "interrupted", KeyboardInterrupt())
+    assert time.monotonic() - began_s < 0.2
+
+
+def test_a_run_that_never_began_leaves_the_uri_alone() -> None:
+    home = home_at(new_uri())
+    with mirrored(home, ev.EventBus(), KEEP, None, Console(quiet=True)):
+        pass
+    assert home.storage.names() == {}
 
 
 class Killing(LocalFileSystem):  # type: ignore[misc]

@@ -166,6 +166,8 @@ def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
     with pytest.raises(RunDirError, match="already holds a run"):
         go_on(uri, None)
     Storage.open(uri).remove("checkpoints")
+    with pytest.raises(RunDirError, match="which has no checkpoint"):
+        go_on(uri, None)
     Storage.open(uri).remove("config.json")
     with pytest.raises(RunDirError, match="its local copy"):
         go_on(uri, None)
