@@ -163,7 +163,7 @@ def test_a_checkpoint_at_a_uri_may_begin_a_run_elsewhere(
 
 
 def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
-    with pytest.raises(RunDirError, match="already holds a run"):
+    with pytest.raises(RunDirError, match="Go on with it by --resume latest"):
         go_on(uri, None)
     Storage.open(uri).remove("checkpoints")
     with pytest.raises(RunDirError, match="which has no checkpoint"):
