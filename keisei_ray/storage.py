@@ -94,7 +94,7 @@ class Storage:
         uri = check_uri(uri)
         scheme = uri.partition("://")[0]
         for name in TALKATIVE:
-            logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger(name).setLevel(logging.ERROR)
         try:
             return cls(uri, fsspec.filesystem(scheme, **OPTIONS.get(scheme, {})))
         except ImportError as error:
