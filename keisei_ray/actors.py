@@ -20,9 +20,11 @@ import numpy.typing as npt
 import ray
 
 from keisei_ray.config import Config
+from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
+from keisei_ray.versions import Versions, check_same, own_versions, unfit_node
 
 PackedArray = npt.NDArray[np.uint8]
 if TYPE_CHECKING:
@@ -38,12 +40,23 @@ LOWEST_PRIORITY = 19
 class SelfPlayShell:
     """N games in play in a process of their own. One call at a time, in order."""
 
-    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        actor_id: int,
+        incarnation: int,
+        driver: Versions | None = None,
+    ) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
         self._arguments = (config, actor_id, incarnation)
+        self._driver = driver
 
     def start(self) -> ProcessInfo:
         """Builds games and network, then answers. First call; its error says what is wrong."""
         config, actor_id, incarnation = self._arguments
+        _check_program(self._driver)
         # Where cores are shared the learner goes first: everybody waits for it.
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
@@ -70,11 +83,16 @@ class SelfPlayShell:
 class LearnerShell:
     """The network under training. One call at a time, in order."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, driver: Versions | None = None) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
         self._config = config
+        self._driver = driver
 
     def start(self) -> ProcessInfo:
         """Builds network and optimizer, then answers. First call; its error says what is wrong."""
+        _check_program(self._driver)
         _name_log_lines("learner", self._config)
         from keisei_ray.learner import Learner
 
@@ -150,14 +168,16 @@ def new_self_play_actor(
 ) -> Handle:
     """Asks Ray for a self-play actor; call `start` on it first."""
     actor: Any = ray.remote(SelfPlayShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=0).remote(config, actor_id, incarnation)
+    return actor.options(num_cpus=num_cpus, num_gpus=0).remote(
+        config, actor_id, incarnation, own_versions()
+    )
 
 
 def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
     """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first."""
     num_gpus = 1 if config.learner.device == "cuda" else 0
     actor: Any = ray.remote(LearnerShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
+    return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config, own_versions())
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
@@ -166,6 +186,13 @@ def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
     return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
         config, incarnation
     )
+
+
+def _check_program(driver: Versions | None) -> None:
+    """Before anything is built: another version may fail in any way."""
+    if driver is not None:
+        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        check_same(str(node), own_versions(), driver)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:
@@ -193,6 +220,11 @@ def _name_log_lines(name: str, config: Config) -> None:
 
 
 def remote_cause(error: BaseException) -> BaseException:
-    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none."""
+    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none.
+
+    A `ClusterError` where the actor's node lacks what it needs: starting it anew cannot help.
+    """
     cause: Any = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else error
+    if isinstance(cause, UserError):
+        return cause
+    return unfit_node(error) or (cause if isinstance(cause, BaseException) else error)

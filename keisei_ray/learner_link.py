@@ -19,7 +19,7 @@ from ray.exceptions import (
 
 from keisei_ray.actors import Handle, Ref, new_learner_actor, remote_cause
 from keisei_ray.config import Config
-from keisei_ray.errors import ClusterError, RejectedRolloutsError
+from keisei_ray.errors import ClusterError, RejectedRolloutsError, UserError
 from keisei_ray.events import ActorLost, EventBus
 from keisei_ray.fleet import DeathBudget
 from keisei_ray.reports import ProcessInfo
@@ -146,6 +146,9 @@ class LearnerLink:
     def _bury(self, error: RayError) -> None:
         """Counts a death. The process may only be out of reach: it must not keep its GPU."""
         ray.kill(self._handle)
+        cause = remote_cause(error)
+        if isinstance(cause, UserError):
+            raise cause from error
         left = self._budget.spend(error)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1

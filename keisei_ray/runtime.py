@@ -4,17 +4,24 @@ import contextlib
 import logging
 import math
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import ray
+from ray._private.services import find_gcs_addresses  # Nothing public tells.
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
 from keisei_ray.memory import estimate_memory_bytes
+from keisei_ray.refusals import (
+    check_reachable,
+    choose_address,
+    is_answered,
+    refusal,
+    running_here,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +30,8 @@ LEARNER_CPUS = 1.0
 """Reserved for the learner; on one CPU the actors share what is left of it."""
 MIN_ACTOR_CPUS = 0.001
 STDERR = 2
-CONNECT_TIMEOUT_S = 10.0
-"""In which a cluster must accept a connection."""
+NOTICE_TIMEOUT_S = 0.5
+"""In which another cluster on this machine must answer to be mentioned."""
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
 
@@ -40,6 +47,8 @@ class Cluster:
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
     dashboard_url: str
+    other: str | None = None
+    """Address of a cluster that runs on this machine besides the one started here."""
 
     def describe(self) -> Mapping[str, int | float | str]:
         """For the `run_started` event."""
@@ -62,13 +71,13 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         ClusterError: Ray refused the address, port, token or resources, in one line.
     """
     c = config.cluster
-    address = c.address or environ.get("RAY_ADDRESS") or "local"
+    address = choose_address(c, environ)
     if ray.is_initialized():
         raise ClusterError(
             "this process is connected to a Ray cluster already, expected none. Leave it by "
             "ray.shutdown() first."
         )
-    _check_reachable(address)
+    check_reachable(address, environ, find_gcs_addresses)
     # Token authentication is on by default and wanted: no warning on each start.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR
@@ -97,8 +106,10 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
-        raise ClusterError(_refusal(address, error, " ".join(said))) from error
+        raise ClusterError(refusal(address, error, " ".join(said))) from error
     try:
+        # Whoever sets `local` means it.
+        other = running_here(environ) if c.address is None and address == "local" else None
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         yield Cluster(
@@ -108,34 +119,12 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             num_gpus=int(resources.get("GPU", 0)),
             memory_bytes=_physical_memory(address, resources),
             dashboard_url=str(context.dashboard_url or ""),
+            other=other if other and is_answered(other, NOTICE_TIMEOUT_S) else None,
         )
     finally:
         # Actors are owned by this driver: they end with its connection, the cluster with them
         # if it was started here.
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Refuses an address where nobody listens; Ray itself would try for two minutes.
-
-    Raises:
-        ClusterError: it is not host:port, or no connection can be made.
-    """
-    if address in ("local", "auto"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise ClusterError(
-            f"cluster.address (or RAY_ADDRESS) = {address!r}, expected host:port, auto or local. "
-            "`ray start --head` prints it."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"nobody answers at cluster.address (or RAY_ADDRESS) = {address}: {error}. "
-            "Check it, and that the cluster is up."
-        ) from error
 
 
 def actor_cpus(config: Config, cluster: Cluster) -> float:
@@ -221,26 +210,3 @@ def _stderr_aside(said: list[str]) -> Iterator[None]:
             said += file.read().decode(errors="replace").splitlines()
             for line in said:
                 logger.info("ray: %s", line)
-
-
-def _refusal(address: str, error: BaseException, said: str) -> str:
-    """Ray's refusal as one line with what to do; `said` is what it wrote meanwhile."""
-    what = " ".join(str(error).split()) or type(error).__name__
-    if "InvalidAuthToken" in said:
-        what = "Authentication token is missing or incorrect."
-    text = what.lower()
-    if "token" in text or "authentication" in text:
-        todo = "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token."
-    elif "dashboard" in text:
-        todo = "Set cluster.dashboard_port to a free port, or cluster.dashboard=false."
-    elif "timed out" in text:
-        todo = "The machine may be overloaded: try again when it has less to do."
-    elif address == "local":
-        todo = (
-            "If an earlier Ray was killed here, run `ray stop`; to join a running cluster set "
-            "cluster.address."
-        )
-    else:
-        todo = "Check cluster.address (or RAY_ADDRESS), and that the cluster is up."
-    where = "start here" if address == "local" else f"join the cluster at {address}"
-    return f"Ray did not {where}: {what[:400]} {todo}"

@@ -27,7 +27,7 @@ from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
 from keisei_ray.hardware import resolve_auto
 from keisei_ray.ray_metrics import RayMetrics
-from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
+from keisei_ray.run_dirs import CHECKPOINTS_DIR, is_fleeting, runs_dir
 from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
 
@@ -109,6 +109,13 @@ def train(config: Config, console: Console) -> Outcome:
                     timestep=driver.progress.timestep,
                 )
             )
+            if cluster.other is not None:
+                bus.publish(
+                    Notice(
+                        f"a Ray cluster runs here at {cluster.other}; this run has started its "
+                        f"own. To use that one: --address {cluster.other}"
+                    )
+                )
             for message in skipped:
                 bus.publish(Notice(message, "WARNING"))
             if resume is not None:
@@ -192,7 +199,7 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
 
 
 def newest_run_dir() -> Path:
-    """The run under `runs/` that was started last.
+    """The run under `runs_dir()` that was started last.
 
     Raises:
         CheckpointError: there is no run.
@@ -200,18 +207,28 @@ def newest_run_dir() -> Path:
     newest = newest_of([CONFIG_FILE])
     if newest is None:
         raise CheckpointError(
-            f"there is no run under {RUNS_DIR}/ to resume. Give its directory with --run-dir."
+            f"there is no run under {runs_dir()}/ to resume. Give its directory with --run-dir."
         )
     return newest
 
 
 def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
-    """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time."""
+    """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time.
+
+    Raises:
+        RunDirError: it lies where Ray may delete it.
+    """
     if config.run.run_dir:
+        if is_fleeting(Path(config.run.run_dir)):
+            raise RunDirError(
+                f"run.run_dir = {config.run.run_dir} lies in the job's working directory, which "
+                "Ray may delete when the job is over, expected a place that stays. Give an "
+                "absolute path, or leave it out for one under ~/runs."
+            )
         return Path(config.run.run_dir)
     if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent
-    now = Path(RUNS_DIR) / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    now = runs_dir() / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     # Two runs that start within a second get a directory each.
     names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
     return next(name for name in names if not name.exists())

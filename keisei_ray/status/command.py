@@ -10,7 +10,7 @@ from rich.console import Console
 from keisei_ray.errors import RunDirError
 from keisei_ray.events import Notice
 from keisei_ray.report.run_files import CONFIG_FILE
-from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir
+from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir, runs_dir
 from keisei_ray.status.follow import RunFollower
 from keisei_ray.status.life import life_of
 from keisei_ray.status.show import lines
@@ -40,7 +40,7 @@ def find_run(run_dir: str | None) -> Path:
             newest = newest_run_dir(_MARKS)
             if newest is None:
                 raise RunDirError(
-                    f"there is no run under {RUNS_DIR}/, expected one to look at. "
+                    f"there is no run under {runs_dir()}/, expected one to look at. "
                     "Name its directory, e.g. status runs/20260101-120000."
                 )
             return newest

@@ -43,7 +43,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("hardware",),
-    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file"),
+    ("refusals",),
+    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "versions"),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -69,7 +70,7 @@ NO_TORCH = {
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics",
+    "arguments", "run_dirs", "json_file", "ray_metrics", "refusals", "versions",
 }  # fmt: skip
 
 
@@ -232,6 +233,7 @@ def test_nothing_prints() -> None:
         ("tracking.event_files", "torch ray wandb tensorflow"),
         ("cli", EXTRAS),
         ("status.command run_dirs", EXTRAS),
+        ("refusals versions", EXTRAS),
         ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
     ],
 )
