@@ -23,6 +23,7 @@ from keisei_ray.config import Config
 from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.pool import SELF_PLAY, Offer
+from keisei_ray.refusals import foreign_token
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 from keisei_ray.versions import Versions, check_same, own_versions, unfit_node
 
@@ -222,9 +223,11 @@ def _name_log_lines(name: str, config: Config) -> None:
 def remote_cause(error: BaseException) -> BaseException:
     """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none.
 
-    A `ClusterError` where the actor's node lacks what it needs: starting it anew cannot help.
+    A `ClusterError` where the actor's node lacks what it needs, or the cluster does not take the
+    driver's token: starting it anew cannot help.
     """
     cause: Any = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause
-    return unfit_node(error) or (cause if isinstance(cause, BaseException) else error)
+    unfit = unfit_node(error) or foreign_token(error)
+    return unfit or (cause if isinstance(cause, BaseException) else error)

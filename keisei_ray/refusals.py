@@ -141,6 +141,19 @@ def refusal(address: str, error: BaseException, said: str) -> str:
     return f"Ray did not {where}: {what[:400]} {todo}"
 
 
+def foreign_token(error: BaseException) -> ClusterError | None:
+    """What Ray makes of a token on a cluster that uses none, or None if `error` is about something
+    else: it lets the driver join, cannot ask it for its actors, and takes them for given up."""
+    text = str(error)
+    if "all references to the actor were removed" not in text or "never ran" not in text:
+        return None
+    return ClusterError(
+        "the cluster has given up an actor that this process still wants, as it does where a token "
+        "is used against a cluster without token authentication. Start the cluster with "
+        "RAY_AUTH_MODE=token and the same token, or set RAY_AUTH_MODE=disabled here."
+    )
+
+
 def _connect(address: str, timeout_s: float) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()

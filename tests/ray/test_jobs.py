@@ -202,7 +202,7 @@ def test_a_second_job_goes_on_with_the_run_to_its_end(session: Session) -> None:
 def test_a_job_starts_no_second_cluster_and_leaves_no_run_where_ray_deletes_it(
     head: Head,
 ) -> None:
-    program = f"{PYTHON} run.py --set tracking.view=none"
+    program = f"{PYTHON} run.py --config configs/debug.yaml"
     both = f"{program} --run-dir runs/x; {program} --set cluster.address=local; exit 2"
     job = head.job("submit", "--working-dir", ".", "--", "sh", "-c", both)
     output = job.stdout + job.stderr

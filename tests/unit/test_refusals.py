@@ -9,6 +9,7 @@ import pytest
 from ray._private.utils import check_version_info
 
 from keisei_ray import refusals, run_dirs
+from keisei_ray.actors import remote_cause
 from keisei_ray.config import ClusterConfig, Config
 from keisei_ray.errors import ClusterError, RunDirError
 from keisei_ray.refusals import check_reachable, choose_address, refusal, running_here
@@ -171,3 +172,17 @@ def test_a_job_that_names_no_run_directory_gets_one_in_the_home(
     assert run_dirs.newest_run_dir(["mark"]) == tmp_path / "home" / RUNS_DIR / "a"
     monkeypatch.delenv(RAY_JOB)
     assert choose_run_dir(with_run_dir(None), None).parent == Path(RUNS_DIR)
+
+
+def test_a_token_that_the_cluster_does_not_use_is_told_from_other_deaths() -> None:
+    """As Ray 2.60 words it where a driver with a token asks a cluster without for an actor."""
+    words = [
+        "The actor died unexpectedly before finishing this task.",
+        "The actor is dead because all references to the actor were removed including lineage ref "
+        "count.",
+        "The actor never ran - it was cancelled before it started running.",
+    ]
+    error = remote_cause(Exception("\n".join(words)))
+    assert isinstance(error, ClusterError)
+    assert "RAY_AUTH_MODE=disabled" in str(error)
+    assert not isinstance(remote_cause(Exception("\n".join(words[:2]))), ClusterError)
