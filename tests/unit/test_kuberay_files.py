@@ -200,7 +200,7 @@ def test_the_runs_lie_on_a_volume_of_the_head(name: str) -> None:
 
 def test_the_job_starts_a_script_that_is_in_the_image() -> None:
     words = shlex.split(resource("rayjob.yaml")["spec"]["entrypoint"])
-    assert words[:3] == ["sh", "/app/cluster/train.sh", "/runs/first"]
+    assert words[:4] == ["exec", "sh", "/app/cluster/train.sh", "/runs/first"]
     image = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
     assert "WORKDIR /app\n" in image
     assert re.search(r"^COPY cluster/train\.sh .* cluster/$", image, flags=re.MULTILINE)
