@@ -1,7 +1,9 @@
 """The driver's end of the learner actor: starts it, hands it rollouts, brings it back.
 
 Holds what the learner published last: packed weights and state as objects that the driver owns,
-so that nothing of a finished update dies with the learner's process. References only, no data.
+so that nothing of a finished update dies with the learner's process; copies of them are pulled to
+the driver's node (`to_keep`), so that nothing dies with the learner's node either. References only,
+no data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,8 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from keisei_ray.actors import Handle, Ref, new_learner_actor, remote_cause
 from keisei_ray.config import Config
@@ -59,6 +63,7 @@ class LearnerLink:
         bus: EventBus,
         *,
         num_cpus: float,
+        place: PlacementGroup | None,
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
@@ -66,12 +71,15 @@ class LearnerLink:
         config: with every hardware-dependent choice made.
         bus: told of deaths.
         num_cpus: Ray's reservation.
+        place: where; None: anywhere. Removed by `dismiss`.
         should_stop: asked while the learner starts.
         clock: monotonic seconds.
         """
         self._config = config
         self._bus = bus
         self._num_cpus = num_cpus
+        self._place = place
+        self._far: list[Ref] = []
         self._should_stop = should_stop
         self._clock = clock
         self._handle: Handle = None
@@ -92,12 +100,13 @@ class LearnerLink:
 
         Raises:
             ActorLostError: it died too often.
-            ClusterError: it did not answer in time.
+            ClusterError: it did not answer in time, or the state is lost.
             UserError: it refused the settings or the state.
             StopRequested: the run was asked to stop meanwhile.
         """
         while True:
-            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus)
+            where = PlacementGroupSchedulingStrategy(self._place) if self._place else "DEFAULT"
+            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)
             try:
                 info: ProcessInfo = self._await(self._handle.start.remote())
                 if state is not None:
@@ -107,9 +116,15 @@ class LearnerLink:
             except DEATHS as error:
                 self._bury(error)
                 continue
+            except ObjectLostError as error:
+                raise ClusterError(
+                    "the newest state was lost with the learner's node before another had a copy. "
+                    "Go on from the newest checkpoint by --resume latest."
+                ) from error
             except RayTaskError as error:
                 raise remote_cause(error) from error
             self.published = Published(version, weights, files)
+            self._far = [weights, files]
             self._budget.answered()
             return info
 
@@ -137,11 +152,24 @@ class LearnerLink:
     def adopt(self, published: Published, digest: str) -> None:
         """The update behind `published` has finished."""
         self.published, self.digest = published, digest
+        self._far = [published.weights, published.state]
+
+    def to_keep(self) -> list[Ref]:
+        """What the driver's node has no copy of yet; waiting for it with Ray makes one."""
+        return self._far
+
+    def keep(self, ref: Ref) -> bool:
+        """Whether `ref`, which is ready, is one of them; it is here now."""
+        is_one = ref in self._far
+        self._far = [other for other in self._far if other != ref]
+        return is_one
 
     def dismiss(self) -> None:
         """Ends the learner's process, whatever it is doing. What it published stays."""
         if self._handle is not None:
             ray.kill(self._handle)
+        if self._place is not None:
+            remove_placement_group(self._place)
 
     def _bury(self, error: RayError) -> None:
         """Counts a death. The process may only be out of reach: it must not keep its GPU."""
@@ -166,8 +194,8 @@ class LearnerLink:
         return ray.get(ref)
 
 
-def rejected_rollouts(error: RayError, size: int) -> dict[int, str]:
-    """Which of an update's `size` rollouts cannot be used: index -> cause.
+def rejected_rollouts(error: RayError, rollouts: Sequence[Ref]) -> dict[int, str]:
+    """Which of an update's rollouts cannot be used: index -> cause.
 
     Raises:
         Exception: what the learner raised, if it was about something else.
@@ -176,8 +204,8 @@ def rejected_rollouts(error: RayError, size: int) -> dict[int, str]:
     if isinstance(cause, RejectedRolloutsError):
         return cause.causes
     if isinstance(cause, ObjectLostError):
-        # A node died with a rollout that lay there; Ray does not say which.
-        return dict.fromkeys(range(size), f"lost with its node: {cause}")
+        lost = [i for i, ref in enumerate(rollouts) if ref.hex() == cause.object_ref_hex]
+        return dict.fromkeys(lost or range(len(rollouts)), f"lost with its node: {cause}")
     if cause is error:
         raise error
     raise cause from error

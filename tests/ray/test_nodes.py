@@ -1,0 +1,107 @@
+"""A cluster whose nodes come and go, with the program on it as a person starts it."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.ray.test_command_line import DEBUG, start
+
+pytestmark = pytest.mark.ray
+
+PATIENCE_S = 180
+STORE = 100 * 2**20
+
+
+class Training:
+    """`run.py` on a cluster, watched through the files of its run."""
+
+    def __init__(self, cluster: Cluster, run_dir: Path, *arguments: str) -> None:
+        self.run_dir = run_dir
+        self.process = start(
+            "--config", DEBUG, "--address", cluster.address, "--run-dir", str(run_dir),
+            "--total-timesteps", "100000000", "--set", "tracking.view=none", *arguments,
+            cwd=run_dir.parent, RAY_AUTH_MODE="disabled",
+        )  # fmt: skip
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        file = self.run_dir / name
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [record for record in self.records("events.jsonl") if record["kind"] == kind]
+
+    def wait_until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first record of metrics.jsonl from now on of which it is so."""
+        seen = len(self.records("metrics.jsonl"))
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for record in self.records("metrics.jsonl")[seen:]:
+                if is_so(record):
+                    return record
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, self.process_output()
+            time.sleep(0.1)
+
+    def process_output(self) -> tuple[str, str]:
+        self.process.kill()
+        return self.process.communicate()
+
+    def end(self) -> None:
+        """Asks it to stop, and checks that what it counted is one story."""
+        self.process.send_signal(signal.SIGINT)
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        assert (self.process.returncode, errors) == (130, ""), output
+        records, games = self.records("metrics.jsonl"), self.records("games.jsonl")
+        progress = json.loads(
+            (sorted(self.run_dir.glob("checkpoints/step-*"))[-1] / "progress.json").read_text()
+        )
+        assert sum(r["batch_timesteps"] for r in records) == progress["timestep"]
+        assert [r["weights_version"] for r in records] == list(range(1, len(records) + 1))
+        assert len({game["game_id"] for game in games}) == len(games) == progress["games_total"]
+        assert max(r["policy_lag_max"] for r in records) <= 1
+        assert not [e for e in self.events("notice") if e["level"] == "ERROR"]
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs; nodes are added by the tests."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
+    )
+    yield cluster
+    cluster.shutdown()
+
+
+def add_node(cluster: Cluster, num_cpus: int) -> Any:
+    return cluster.add_node(num_cpus=num_cpus, object_store_memory=STORE)
+
+
+def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    add_node(nodes, 2)
+    run = Training(nodes, tmp_path / "run", "--num-actors", "auto")
+    try:
+        small = run.wait_until(lambda r: r["update"] >= 2)
+        assert small["actors_alive"] == 1
+        second = add_node(nodes, 2)
+        run.wait_until(lambda r: r["actors_alive"] == 3)
+        nodes.remove_node(second, allow_graceful=False)
+        run.wait_until(lambda r: r["actors_alive"] == 1)
+        add_node(nodes, 2)
+        run.wait_until(lambda r: r["actors_alive"] == 3)
+        changes = [(e["num_cpus"], e["num_actors"]) for e in run.events("cluster_changed")]
+        assert changes == [(2, 1), (4, 3), (2, 1), (4, 3)]
+        run.end()
+        assert {g["actor_id"] for g in run.records("games.jsonl")} >= {0, 1, 2}
+    finally:
+        run.process.kill()
+        run.process.communicate()
