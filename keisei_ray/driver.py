@@ -125,7 +125,7 @@ class Driver:
             config,
             bus,
             num_cpus=learner_cpus(cluster.num_cpus),
-            place=reserve_learner_place(config, cluster),
+            reserve=lambda: reserve_learner_place(config, cluster),
             should_stop=should_stop,
             clock=clock,
         )

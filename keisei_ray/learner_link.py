@@ -26,12 +26,21 @@ from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError, RejectedRolloutsError
 from keisei_ray.events import ActorLost, EventBus
 from keisei_ray.fleet import DeathBudget
+from keisei_ray.hardware import learner_gpus
 from keisei_ray.reports import ProcessInfo
 
 POLL_S = 0.5
 """The longest that anything waits before it looks at the stop request again."""
 DEATHS = (RayActorError, OutOfMemoryError)
 """What Ray reports of a call whose process is gone, or out of reach."""
+
+
+PLACE_WAIT_S = 5.0
+"""In which Ray places a learner, if there is room."""
+
+
+class PlaceLost(Exception):
+    """The learner's place is gone with its node."""
 
 
 class StopRequested(Exception):
@@ -63,7 +72,7 @@ class LearnerLink:
         bus: EventBus,
         *,
         num_cpus: float,
-        place: PlacementGroup | None,
+        reserve: Callable[[], PlacementGroup | None],
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
@@ -71,14 +80,15 @@ class LearnerLink:
         config: with every hardware-dependent choice made.
         bus: told of deaths.
         num_cpus: Ray's reservation.
-        place: where; None: anywhere. Removed by `dismiss`.
+        reserve: makes the learner's place; None: it has one already, or needs none.
         should_stop: asked while the learner starts.
         clock: monotonic seconds.
         """
         self._config = config
         self._bus = bus
         self._num_cpus = num_cpus
-        self._place = place
+        self._reserve = reserve
+        self._place = reserve()
         self._far: list[Ref] = []
         self._should_stop = should_stop
         self._clock = clock
@@ -104,15 +114,20 @@ class LearnerLink:
             UserError: it refused the settings or the state.
             StopRequested: the run was asked to stop meanwhile.
         """
+        can_move = self._incarnation > 0
         while True:
             where = PlacementGroupSchedulingStrategy(self._place) if self._place else "DEFAULT"
             self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)
             try:
-                info: ProcessInfo = self._await(self._handle.start.remote())
+                info: ProcessInfo = self._await(self._handle.start.remote(), can_move)
                 if state is not None:
                     self._await(self._handle.restore.remote(state))
                 digest, weights, files = self._handle.publish.options(num_returns=3).remote()
                 self.digest = self._await(digest)
+            except PlaceLost:
+                self._move()
+                can_move = False
+                continue
             except DEATHS as error:
                 self._bury(error)
                 continue
@@ -168,8 +183,24 @@ class LearnerLink:
         """Ends the learner's process, whatever it is doing. What it published stays."""
         if self._handle is not None:
             ray.kill(self._handle)
+        self._leave_place()
+
+    def _leave_place(self) -> None:
         if self._place is not None:
             remove_placement_group(self._place)
+        self._place = None
+
+    def _move(self) -> None:
+        """To another node, after its own is gone; the place goes too, which Ray would never stop
+        trying to put elsewhere, with a whole core of its control service."""
+        ray.kill(self._handle)
+        self._leave_place()
+        self._place = self._reserve()
+        needs_gpu = learner_gpus(self._config) > 0
+        if self._place and not needs_gpu and not self._place.wait(PLACE_WAIT_S):
+            # Actors hold all CPUs that are left; among them the system lets the learner go first.
+            self._leave_place()
+            self._num_cpus = 0.0
 
     def _bury(self, error: RayError) -> None:
         """Counts a death. The process may only be out of reach: it must not keep its GPU."""
@@ -178,14 +209,21 @@ class LearnerLink:
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1
 
-    def _await(self, ref: Ref) -> Any:
-        """What the learner answers while it starts; looks at the stop request meanwhile."""
+    def _await(self, ref: Ref, can_move: bool = False) -> Any:
+        """What the learner answers while it starts; looks at the stop request meanwhile.
+
+        Raises:
+            PlaceLost: its place is nowhere, and it `can_move`.
+        """
         limit_s = self._config.cluster.start_timeout_s
-        deadline = self._clock() + limit_s
+        began = self._clock()
         while not ray.wait([ref], timeout=POLL_S)[0]:
             if self._should_stop():
                 raise StopRequested
-            if self._clock() > deadline:
+            waited_s = self._clock() - began
+            if can_move and self._place and waited_s > PLACE_WAIT_S and not self._place.wait(1):
+                raise PlaceLost
+            if waited_s > limit_s:
                 what = "GPU" if self._config.learner.device == "cuda" else "CPU"
                 raise ClusterError(
                     f"the learner did not answer within {limit_s:g} s of its start. Is a node with "
