@@ -3,6 +3,8 @@
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.ray.test_command_line import DEBUG, start
+from tests.ray.test_command_line import DEBUG, ROOT, start
 
 pytestmark = pytest.mark.ray
 
@@ -131,3 +133,43 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
         run.wait_until(lambda r: r["update"] > before["update"] + 5 and r["actors_alive"] == 1)
         learner_deaths = [e for e in run.events("actor_lost") if e["actor_id"] is None]
         assert len(learner_deaths) == 1
+
+
+PLACES = """
+import sys
+from ray.util import placement_group_table, remove_placement_group
+from keisei_ray import runtime
+from keisei_ray.config import Config
+from keisei_ray.hardware import resolve_auto
+import ray
+
+for device in ("cuda", "cpu"):
+    values = {"cluster": {"address": sys.argv[1]}, "learner": {"device": device}}
+    with runtime.connect(Config.model_validate(values)) as cluster:
+        config = resolve_auto(Config.model_validate(values), cluster.num_cpus, cluster.num_gpus)
+        place = runtime.reserve_learner_place(config, cluster)
+        assert place.wait(30)
+        (node_id,) = placement_group_table(place)["bundles_to_node_id"].values()
+        (node,) = [node for node in ray.nodes() if node["NodeID"] == node_id]
+        is_here = node_id == ray.get_runtime_context().get_node_id()
+        print(device, node["Resources"].get("GPU", 0), is_here)
+"""
+
+
+def test_the_learner_has_a_place_on_the_gpu_or_else_beside_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where Ray puts it; the GPU is one by name only."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    head = {"num_cpus": 1, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        add_node(cluster, 2)
+        cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+        done = subprocess.run(
+            [sys.executable, "-c", PLACES, cluster.address],
+            cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    finally:
+        cluster.shutdown()
+    assert done.stdout.splitlines() == ["cuda 1.0 False", "cpu 0 True"], done.stderr
