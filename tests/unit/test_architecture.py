@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver", "ray_metrics"),
-    ("evaluation_link",),
+    ("evaluation_link", "cluster_watch"),
     ("learner_link",),
     ("fleet", "pool_link"),
     ("actors", "runtime"),
@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ppo",
         "weights",
         "checkpoint",
+        "saved_run",
         "batch",
         "shogi.games",
         "shogi.records",
@@ -70,7 +71,8 @@ NO_TORCH = {
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics", "refusals", "versions",
+    "arguments", "run_dirs", "json_file", "ray_metrics", "cluster_watch", "saved_run",
+    "refusals", "versions",
 }  # fmt: skip
 
 
