@@ -155,7 +155,7 @@ def new_self_play_actor(
 
 def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
     """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first."""
-    num_gpus = 1 if config.learner.device == "cuda" else 0
+    num_gpus = config.learner.num_gpus if config.learner.device == "cuda" else 0
     actor: Any = ray.remote(LearnerShell)
     return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
 

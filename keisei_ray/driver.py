@@ -117,7 +117,7 @@ class Driver:
         self._fleet = Fleet(
             config,
             num_cpus_per_actor=actor_cpus(config, cluster),
-            starts_at_once=max(1, cluster.num_cpus),
+            starts_at_once=max(1, int(cluster.num_cpus)),
             enough=self._rollouts_per_update * (config.effective_max_lag + 1),
             next_incarnation=self.progress.next_incarnation,
             clock=clock,

@@ -12,14 +12,14 @@ MAX_LEARNER_THREADS = 16
 """Replicas that share a minibatch when the number is left open."""
 
 
-def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
+def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
     """Replaces every setting left to the hardware by a value.
 
     Idempotent: a setting that has a value keeps it.
 
     Args:
         config: as given.
-        num_cpus: CPUs of the whole cluster.
+        num_cpus: CPUs of the whole cluster; a part of one counts as one.
         num_gpus: GPUs of the whole cluster.
 
     Returns:
@@ -28,6 +28,7 @@ def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
     Raises:
         ConfigError: learner.device is cuda and the cluster has no GPU.
     """
+    cores = max(1, int(num_cpus))
     device = config.learner.device
     if device == "cuda" and num_gpus < 1:
         raise ConfigError(
@@ -39,11 +40,11 @@ def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
     amp = config.learner.amp
     if amp == "auto":
         amp = "bf16" if device == "cuda" else "off"
-    rollouts = config.effective_rollouts_per_update or rollouts_for(config, num_cpus)
+    rollouts = config.effective_rollouts_per_update or rollouts_for(config, cores)
     minibatch = rollouts * config.timesteps_per_rollout // config.learner.num_minibatches
     threads = config.learner.num_threads
     if threads is None:
-        share = min(num_cpus, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
+        share = min(cores, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
         threads = max(1, share)
     values = config.model_dump()
     if config.schedule.mode == "overlap":  # In lockstep it follows num_actors, also on a resume.

@@ -35,11 +35,14 @@ class Cluster:
 
     address: str
     num_nodes: int
-    num_cpus: int
+    num_cpus: float
+    """Whole CPUs of a cluster; a share may be less than one."""
     num_gpus: int
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
     dashboard_url: str
+    is_fixed: bool = False
+    """A share of a larger cluster, e.g. a trial's placement group: its size does not change."""
 
     def describe(self) -> Mapping[str, int | float | str]:
         """For the `run_started` event."""
@@ -115,6 +118,30 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         ray.shutdown()
 
 
+def share(num_cpus: float) -> Cluster:
+    """What the placement group that this process runs in offers to a run.
+
+    For a run inside a Ray that is already initialised, in an actor whose group captures its
+    children, e.g. a trial of Ray Tune: the run's own actors find their place in that group.
+
+    Args:
+        num_cpus: of the group's CPUs, those that learner, actors and evaluator may reserve.
+    """
+    group = ray.util.get_current_placement_group()
+    assert group is not None, "a share of a cluster is a placement group"
+    nodes = ray.util.placement_group_table(group)["bundles_to_node_id"].values()
+    num_gpus = sum(bundle.get("GPU", 0) for bundle in group.bundle_specs)
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=len(set(nodes)),
+        num_cpus=num_cpus,
+        num_gpus=math.ceil(num_gpus),
+        memory_bytes=0,
+        dashboard_url="",
+        is_fixed=True,
+    )
+
+
 def _check_reachable(address: str) -> None:
     """Refuses an address where nobody listens; Ray itself would try for two minutes.
 
@@ -152,7 +179,7 @@ def actor_cpus(config: Config, cluster: Cluster) -> float:
 
 def learner_cpus(cluster: Cluster) -> float:
     """CPUs that Ray reserves for the learner."""
-    return LEARNER_CPUS if cluster.num_cpus > 1 else 0.5
+    return LEARNER_CPUS if cluster.num_cpus > 1 else min(0.5, cluster.num_cpus / 2)
 
 
 def _cpus_to_play(config: Config, cluster: Cluster) -> float:
@@ -168,7 +195,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     Raises:
         ClusterError: says what was asked, what there is, what would fit.
     """
-    if cluster.num_cpus < 1:
+    if cluster.num_cpus < 1 and not cluster.is_fixed:
         raise ClusterError(
             f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
             "Wait for its nodes to come up, or join another."
@@ -178,11 +205,11 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     if room < 1:
         raise ClusterError(
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
-            f"cluster's {cluster.num_cpus} CPUs for self-play. Use less, or 0 to reserve none."
+            f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
         )
     if actors > room:
         raise ClusterError(
-            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
+            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
             f"cluster can be divided into. Use at most {room}."
         )
     needed = estimate_memory_bytes(config)
