@@ -6,13 +6,13 @@
     from keisei_ray.resolver import resolve_config
     from keisei_ray.tune import trainable
 
-    config = resolve_config("configs/debug.yaml", {}, [], {})
+    config = resolve_config("configs/debug.yaml", {}, ["run.total_timesteps=512"], {})
     tuner = tune.Tuner(
         trainable(config, metric="entropy"),
         param_space={"learner.learning_rate": tune.loguniform(1e-4, 5e-3)},
-        tune_config=tune.TuneConfig(metric="entropy", mode="max", num_samples=4),
+        tune_config=tune.TuneConfig(metric="entropy", mode="max", num_samples=2),
     )
-    print(tuner.fit().get_best_result().metrics["entropy"])
+    best = tuner.fit().get_best_result()
 
 Ray Tune is an extra: importing this package without it is a `ConfigError`.
 """
