@@ -73,10 +73,16 @@ def _dispatch(arguments: list[str]) -> int:
     return command[options.command](options)
 
 
-def _train(options: argparse.Namespace) -> int:
-    # Many actors on few cores are meant: Ray prints this into the view for each two of them. It
-    # reads the setting when it is imported.
+def _quieten_raylet() -> None:
+    """Before Ray is imported, which reads the setting then.
+
+    Many actors on few cores are meant: Ray prints this into the view for each two of them.
+    """
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
+
+
+def _train(options: argparse.Namespace) -> int:
+    _quieten_raylet()
     from keisei_ray.training import train
 
     console = Console()
@@ -158,6 +164,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
+    _quieten_raylet()
     from keisei_ray.tune.command import TuneOptions, run
 
     typed = TuneOptions(

@@ -1,6 +1,7 @@
 """Ray Tune: sweeps over any setting, each trial a whole training run with its own directory.
 
-`trainable` is for people who write their own `ray.tune.Tuner`:
+`trainable` is for people who write their own `ray.tune.Tuner`; `storage` here is a directory that
+all nodes share:
 
     from ray import tune
     from keisei_ray.resolver import resolve_config
@@ -11,6 +12,7 @@
         trainable(config, metric="entropy"),
         param_space={"learner.learning_rate": tune.loguniform(1e-4, 5e-3)},
         tune_config=tune.TuneConfig(metric="entropy", mode="max", num_samples=2),
+        run_config=tune.RunConfig(storage_path=storage),
     )
     best = tuner.fit().get_best_result()
 

@@ -7,12 +7,13 @@ Tune's loop, which only listens to SIGUSR1, and keeps the trials for the results
 import signal
 import time
 from collections.abc import Callable, Mapping
+from textwrap import shorten
 from typing import Any
 
 from ray import tune
 from rich.console import Console
 
-from keisei_ray.tune.objective import TIME
+from keisei_ray.tune.objective import ENDED, TIME
 
 QUIET_S = 30.0
 """Seconds between two lines on how a trial does."""
@@ -23,6 +24,7 @@ class Watch(tune.Callback):
 
     Attributes:
         trials: Tune's own objects, in the order in which they were made.
+        unfinished: ids of those that were not over when the sweep was asked to stop.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Watch(tune.Callback):
         total_timesteps: of a trial.
         """
         self.trials: list[Any] = []
+        self.unfinished: set[str] = set()
         self._metric = metric
         self._console = console
         self._should_stop = should_stop
@@ -51,6 +54,8 @@ class Watch(tune.Callback):
         self.trials = trials
         if self._should_stop() and not self._has_asked:
             self._has_asked = True
+            # Tune calls them terminated once it has ended their actors.
+            self.unfinished = {t.trial_id for t in trials if not t.is_finished()}
             self._say("asked to stop: the sweep is saved; ask again to leave at once")
             signal.raise_signal(signal.SIGUSR1)
 
@@ -95,20 +100,18 @@ class Watch(tune.Callback):
 
 
 def state_of(trial: Any) -> str:
-    """How a trial ended: done, stopped (by the scheduler), failed; or that it is unfinished."""
+    """How a trial ended: done, stopped (by the scheduler) or failed."""
     if trial.status == "ERROR":
         return "failed"
-    if trial.status in ("PENDING", "PAUSED"):
-        return "unfinished"
-    if trial.last_result.get("done"):
-        return "done"
-    return "stopped"
+    # Without a report a scheduler has nothing to stop it for.
+    is_stopped = TIME in trial.last_result and not trial.last_result.get(ENDED)
+    return "stopped" if is_stopped else "done"
 
 
 def cause_of(trial: Any) -> str:
     """The last line of a trial's error, which names it."""
     lines = str(trial.get_error() or "unknown").strip().splitlines()
-    return lines[-1] if lines else "unknown"
+    return shorten(lines[-1], 300, placeholder=" ...") if lines else "unknown"
 
 
 def settings_text(chosen: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from keisei_ray.tracking.scalars import EARLIER
 
 TIME = "timestep"
 """The report's time, for schedulers: that of the weights that the metric is of."""
+ENDED = "ended"
+"""In the last report of a trial that came to its end."""
 BOUNDS = ("", "_low", "_high")
 RANDOM = "random"
 """Elo is over this player."""

@@ -19,7 +19,7 @@ from typing import Any
 from keisei_ray import events as ev
 from keisei_ray.run_dirs import CHECKPOINTS_DIR
 from keisei_ray.tracking.scalars import scalars
-from keisei_ray.tune.objective import TIME
+from keisei_ray.tune.objective import ENDED, TIME
 
 ORIGIN_FILE = "origin.json"
 """In a Tune checkpoint: which trial it is of."""
@@ -58,7 +58,6 @@ class Reports:
         """Of the newest update."""
         self._due: list[Report] = []
         self._last: Report | None = None
-        self._has_sent = False
         self._checkpoint: Path | None = None
         """Saved since the last report."""
 
@@ -81,7 +80,7 @@ class Reports:
     def recall(self, event: ev.Event) -> None:
         """Gathers what was reported before the trial went on from its checkpoint.
 
-        It is reported again only if nothing else comes.
+        It is reported again only if nothing else comes: the trial may have been at its end.
         """
         self.handle(event)
         if self._due:
@@ -94,9 +93,11 @@ class Reports:
         return False
 
     def deliver_rest(self) -> None:
-        """Reports what is left once the run has ended, its last checkpoint always."""
-        if not self._due and self._last is not None and (self._checkpoint or not self._has_sent):
+        """Reports what is left once the run has ended, or the last value again, as the last one."""
+        if not self._due and self._last is not None:
             self._due.append(self._last)
+        if self._due:
+            self._due[-1][ENDED] = 1.0
         self._send_due()
 
     def _send_due(self) -> None:
@@ -106,7 +107,7 @@ class Reports:
             if not self._due and self._checkpoint is not None:
                 staged = self._stage(self._checkpoint)
                 self._checkpoint = None
-            self._last, self._has_sent = report, True
+            self._last = report
             try:
                 self._send(report, staged)
             finally:

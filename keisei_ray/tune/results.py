@@ -6,7 +6,7 @@ the best is mostly luck.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,18 @@ class TrialResult:
     """Of a failure."""
 
 
-def results_of(sweep: Sweep, trials: Sequence[Any]) -> list[TrialResult]:
-    """Tune's trials as results, best first, those without a score last."""
+def results_of(
+    sweep: Sweep, trials: Sequence[Any], unfinished: Collection[str]
+) -> list[TrialResult]:
+    """Tune's trials as results, best first, those without a score last.
+
+    Args:
+        sweep: says which metric is optimised.
+        trials: Tune's.
+        unfinished: ids of those that were not over when the sweep was asked to stop.
+    """
     metric = sweep.file.metric
-    results = [_result(trial, metric.name) for trial in trials]
+    results = [_result(t, metric.name, t.trial_id in unfinished) for t in trials]
     sign = -1.0 if metric.mode == "max" else 1.0
 
     def place(result: TrialResult) -> float:
@@ -58,10 +66,10 @@ def results_of(sweep: Sweep, trials: Sequence[Any]) -> list[TrialResult]:
     return sorted(results, key=place)
 
 
-def _result(trial: Any, metric: str) -> TrialResult:
+def _result(trial: Any, metric: str, is_unfinished: bool) -> TrialResult:
     value, timestep = (trial.last_result.get(name) for name in (metric, TIME))
     has_score = value is not None and math.isfinite(value)
-    state = state_of(trial)
+    state = "unfinished" if is_unfinished else state_of(trial)
     return TrialResult(
         trial=trial.trial_id,
         state=state,

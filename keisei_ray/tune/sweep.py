@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def run_sweep(
         else:
             tuner = _new_tuner(sweep, sweep_dir, train, space, watch)
         tuner.fit()
-    return results_of(sweep, watch.trials)
+    return results_of(sweep, watch.trials, watch.unfinished)
 
 
 def _new_tuner(
@@ -271,7 +272,10 @@ def _environment() -> Iterator[None]:
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(added)
     try:
-        yield
+        with warnings.catch_warnings():
+            # A trial starts in seconds; what it would save is not worth a second way to start one.
+            warnings.filterwarnings("ignore", "Consider boosting PBT performance", UserWarning)
+            yield
     finally:
         for name in added:
             del os.environ[name]

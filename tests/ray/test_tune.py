@@ -141,9 +141,9 @@ def test_a_sweep_ends_with_all_trials_best_first(eight: Eight) -> None:
     assert results[0].timestep == 12 * ROWS
     saved = json.loads((eight.dir / "results.json").read_text())
     assert [trial["trial"] for trial in saved["trials"]] == [r.trial for r in results]
-    table = eight.said[eight.said.index("trial ", eight.said.rindex("timestep")) - 1 :]
-    assert "learning_rate" in eight.said
-    assert table
+    header, *rows = eight.said.splitlines()[-9:]
+    assert header.split() == ["trial", "learning_rate", "timestep", "state", "learning_rate"]
+    assert [row.split()[0] for row in rows] == [r.trial for r in results]
 
 
 def test_asha_stops_the_worse_at_a_rung_and_leaves_no_actor_of_theirs(eight: Eight) -> None:
@@ -178,7 +178,7 @@ def test_each_trial_is_a_whole_run_with_its_own_settings_and_log(eight: Eight) -
         assert config.learner.learning_rate == result.settings["learner.learning_rate"]
         assert (config.learner.device, config.tracking.view) == ("cpu", "none")
         assert lines(run_dir / "metrics.jsonl")
-        assert lines(run_dir / "games.jsonl")
+        assert (run_dir / "games.jsonl").exists()
         assert checkpoint.find_latest(run_dir / "checkpoints", lambda path, cause: None)
         log = (run_dir / "run.log").read_text()
         assert f"run {run_dir.resolve()} started" in log
@@ -244,12 +244,10 @@ def test_the_example_for_a_tuner_of_ones_own_runs(
 ) -> None:
     doc = keisei_ray.tune.__doc__
     assert doc is not None
-    example = textwrap.dedent(doc.split(":\n", 2)[-1].split("\nRay Tune is")[0])
-    assert 8 <= len(example.strip().splitlines()) <= 13
-    monkeypatch.setenv("RAY_AIR_LOCAL_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("TUNE_RESULT_DIR", str(tmp_path))
+    example = textwrap.dedent(doc.split("share:\n")[1].split("\nRay Tune is")[0])
+    assert "trainable(config" in example
     monkeypatch.chdir(ROOT)
-    scope: dict[str, Any] = {}
+    scope: dict[str, Any] = {"storage": str(tmp_path)}
     exec(example, scope)
     metrics = scope["best"].metrics
     assert metrics["timestep"] == 512
