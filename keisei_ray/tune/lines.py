@@ -7,6 +7,7 @@ Tune's loop, which only listens to SIGUSR1, and keeps the trials for the results
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -110,8 +111,11 @@ def state_of(trial: Any) -> str:
 
 def cause_of(trial: Any) -> str:
     """The last line of a trial's error, which names it."""
-    lines = str(trial.get_error() or "unknown").strip().splitlines()
-    return shorten(lines[-1], 300, placeholder=" ...") if lines else "unknown"
+    # Written before its callbacks are told, unlike the copy that Tune itself would read.
+    file = Path(trial.error_file or "")
+    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
+    said = [line for line in lines if line.strip()]
+    return shorten(said[-1], 300, placeholder=" ...") if said else "unknown"
 
 
 def settings_text(chosen: Mapping[str, Any]) -> str:

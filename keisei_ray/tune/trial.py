@@ -13,6 +13,7 @@ its own (it failed, was paused, or the sweep was resumed), from the given one if
 trial's (PBT). Weights, optimizer, progress and opponent pool come along; the settings are its own.
 """
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,8 @@ from keisei_ray import checkpoint, runtime
 from keisei_ray import events as ev
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.config import Config
-from keisei_ray.errors import CheckpointError, ConfigError
+from keisei_ray.driver import CONFIG_FILE
+from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
 from keisei_ray.hardware import resolve_auto
 from keisei_ray.report.json_lines import JsonLinesReader
 from keisei_ray.report.run_files import EVALUATIONS_FILE
@@ -39,6 +41,10 @@ from keisei_ray.training import train
 from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.reports import ORIGIN_FILE, POOL_DIR, Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config
+
+ASIDE = "superseded-"
+TUNES_OWN = ("checkpoint_", "error.")
+"""What Tune's files and directories in a trial's directory begin with."""
 
 
 def trainable(
@@ -115,6 +121,8 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
     run_dir = _run_dir(context.get_storage())
     config = trial_config(base, chosen)
     resume, is_own = find_start(run_dir, trial_id, tune.get_checkpoint())
+    if resume is None:
+        set_aside(run_dir)
     config = _with(
         config,
         run={"run_dir": str(run_dir), "resume": str(resume.path) if resume else None},
@@ -190,6 +198,26 @@ def find_start(
         if (directory / POOL_DIR).is_dir():
             shutil.copytree(directory / POOL_DIR, run_dir / POOL_DIR, dirs_exist_ok=True)
     return checkpoint.load(path), is_own
+
+
+def set_aside(run_dir: Path) -> None:
+    """Makes room for a run that begins anew: one that ended before its first checkpoint was saved.
+
+    Its files go to `superseded-N/` in the same directory; what is Tune's stays.
+
+    Raises:
+        RunDirError: a file cannot be moved.
+    """
+    if not any((run_dir / name).exists() for name in (CONFIG_FILE, CHECKPOINTS_DIR)):
+        return
+    aside = next(p for n in itertools.count() if not (p := run_dir / f"{ASIDE}{n}").exists())
+    try:
+        aside.mkdir()
+        for path in sorted(run_dir.iterdir()):
+            if not path.name.startswith((ASIDE, *TUNES_OWN)):
+                path.rename(aside / path.name)
+    except OSError as error:
+        raise RunDirError(f"{aside} cannot be filled: {error.strerror or error}.") from error
 
 
 def _opened(directory: Path) -> tuple[str, Checkpoint]:

@@ -32,6 +32,7 @@ from keisei_ray.tune.results import TrialResult
 from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.space import settings_of, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
+from tests.ray.test_command_line import assert_nothing_runs
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -210,7 +211,7 @@ def test_an_exploit_carries_the_donors_weights_and_optimizer_under_mutated_setti
         """Trials that have gone on from another's checkpoint, and done an update since."""
         return [
             path
-            for path in sweep_dir.glob("*_0*")
+            for path in sweep_dir.glob("*_000??")
             if len(started := starts(path)) > 1
             and lines(path / "metrics.jsonl")[-1]["timestep"] > started[-1]["timestep"]
         ]
@@ -218,11 +219,12 @@ def test_an_exploit_carries_the_donors_weights_and_optimizer_under_mutated_setti
     results, said = swept(sweep, sweep_dir, cluster, should_stop=lambda: bool(exploited()))
     assert {result.state for result in results} == {"unfinished"}
     assert "asked to stop" in said
-    taker = exploited()[0]
-    [donor] = [path for path in sweep_dir.glob("*_0*") if path != taker]
+    taker = min(exploited(), key=lambda path: str(starts(path)[1]["time"]))
+    [donor] = [path for path in sweep_dir.glob("*_000??") if path != taker]
     resumed = Path(starts(taker)[1]["resumed_from"])
     assert resumed.parent.parent == taker.resolve()
-    given = read_manifest(donor / "checkpoints" / resumed.name)
+    # Set aside, if the donor has exploited in its turn by now.
+    [given] = map(read_manifest, (donor / "checkpoints").glob(f"*{resumed.name}"))
     taken = read_manifest(resumed)
     assert taken["info"]["weights_digest"] == given["info"]["weights_digest"]
     assert taken["files"] == given["files"]
@@ -281,7 +283,7 @@ def test_a_sweep_that_was_killed_or_interrupted_is_resumed(tmp_path: Path) -> No
     sweep_dir = tmp_path / "sweep"
 
     def trials() -> list[Path]:
-        return sorted(sweep_dir.glob("*_0*"))
+        return sorted(sweep_dir.glob("*_000??"))
 
     def is_at(number: int, times: int, updates: int) -> bool:
         """Whether a trial has started so often and done so many updates."""
@@ -301,6 +303,8 @@ def test_a_sweep_that_was_killed_or_interrupted_is_resumed(tmp_path: Path) -> No
     assert (first.returncode, errors) == (130, "")
     assert "interrupted; go on by run.py tune --resume --run-dir sweep" in said
 
+    assert_nothing_runs(first)
+
     second = tuning("--resume", "--run-dir", "sweep", cwd=tmp_path)
     wait_for(lambda: is_at(1, 2, 4) or second.poll() is not None, "the second does not go on")
     os.kill(second.pid, signal.SIGKILL)
@@ -309,6 +313,8 @@ def test_a_sweep_that_was_killed_or_interrupted_is_resumed(tmp_path: Path) -> No
     third = tuning("--resume", "--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
     said, errors = third.communicate(timeout=PATIENCE_S)
     assert (third.returncode, errors) == (0, "")
+    assert_nothing_runs(second)
+    assert_nothing_runs(third)
     assert [len(starts(path)) for path in trials()] == [1, 3, 1]
     for path in trials():
         timesteps = [record["timestep"] for record in lines(path / "metrics.jsonl")]
