@@ -57,6 +57,7 @@ def sweep_of(folder: Path, settings: dict[str, dict[str, Any]], **parts: Any) ->
         common[section] = common.get(section, {}) | values
     base = tiny_config(**common).model_dump(mode="json")
     base["learner"].pop("learning_rate")
+    base["learner"]["device"] = "auto"  # Of a share that has no GPU.
     tree = {
         "metric": {"name": "learning_rate", "mode": "max"},
         "settings": base,
