@@ -187,6 +187,8 @@ def test_every_draw_lies_between_the_extremes_that_were_validated(tmp_path: Path
             assert drawn == set(extremes)
             continue
         assert min(extremes) <= min(drawn) <= max(drawn) <= max(extremes)
+        if kind.endswith("randint"):
+            assert (min(drawn), max(drawn)) == extremes
         assert [dimension.clamp(v) for v in drawn] == pytest.approx(list(drawn))
         assert dimension.clamp(1000) == extremes[1]
         assert dimension.clamp(-1000) == extremes[0]
