@@ -124,11 +124,13 @@ def config_yaml(config: Config) -> str:
 
 def show(sweep: Sweep, results: Sequence[TrialResult], console: Console) -> None:
     """The table, best first."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    metric = sweep.file.metric
+    title = f"score: {metric.name}, {metric.mode}"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     keys = list(sweep.file.space)
     short = [key.partition(".")[2] for key in keys]
     names = short if len(set(short)) == len(short) else keys
-    for name in ("trial", sweep.file.metric.name, TIME, "state", *names):
+    for name in ("trial", "score", TIME, "state", *names):
         is_text = name in ("trial", "state")
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")
     for result in results:

@@ -143,8 +143,9 @@ def test_a_sweep_ends_with_all_trials_best_first(eight: Eight) -> None:
     assert results[0].timestep == 12 * ROWS
     saved = json.loads((eight.dir / "results.json").read_text())
     assert [trial["trial"] for trial in saved["trials"]] == [r.trial for r in results]
-    header, *rows = eight.said.splitlines()[-9:]
-    assert header.split() == ["trial", "learning_rate", "timestep", "state", "learning_rate"]
+    title, header, *rows = eight.said.splitlines()[-10:]
+    assert title.strip() == "score: learning_rate, max"
+    assert header.split() == ["trial", "score", "timestep", "state", "learning_rate"]
     assert [row.split()[0] for row in rows] == [r.trial for r in results]
 
 
