@@ -293,7 +293,7 @@ def test_a_sweep_that_was_killed_is_resumed(tmp_path: Path) -> None:
     first = tuning("--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
     wait_for(lambda: is_second_under_way() or first.poll() is not None, "no second trial")
     os.kill(first.pid, signal.SIGKILL)
-    first.communicate(timeout=PATIENCE_S)
+    first.wait(timeout=PATIENCE_S)  # Its Ray holds the pipes open until it has noticed.
 
     second = tuning("--resume", "--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
     said, errors = second.communicate(timeout=PATIENCE_S)
