@@ -146,6 +146,22 @@ def argument_parser() -> argparse.ArgumentParser:
         )
         run.add_argument("--run-dir", metavar="DIR", help="the same")
 
+    tune = commands.add_parser("tune", help="search settings by Ray Tune")
+    tune.add_argument("--config", metavar="FILE", help="the sweep file, see configs/tune/")
+    tune.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting of the base configuration; may be given several times",
+    )
+    tune.add_argument(
+        "--run-dir", metavar="DIR", help="of the whole sweep; runs/tune-<time> if absent"
+    )
+    tune.add_argument("--resume", action="store_true", help="go on with the sweep in --run-dir")
+    tune.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
+    tune.add_argument("--json", metavar="FILE", help="write the results here as well")
+
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
     names = [*BENCHES, "learning"]
     bench.add_argument("benches", nargs="*", choices=[*names, []], metavar="|".join(names))

@@ -20,7 +20,7 @@ from keisei_ray.resolver import load_sweep, resolve_config
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "bench", "config")
+COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "tune", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
 
 
@@ -66,16 +66,23 @@ def _dispatch(arguments: list[str]) -> int:
         "report": _report,
         "status": _status,
         "watch": _watch,
+        "tune": _tune,
         "bench": _bench,
         "config": _config,
     }
     return command[options.command](options)
 
 
-def _train(options: argparse.Namespace) -> int:
-    # Many actors on few cores are meant: Ray prints this into the view for each two of them. It
-    # reads the setting when it is imported.
+def _quieten_raylet() -> None:
+    """Before Ray is imported, which reads the setting then.
+
+    Many actors on few cores are meant: Ray prints this into the view for each two of them.
+    """
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
+
+
+def _train(options: argparse.Namespace) -> int:
+    _quieten_raylet()
     from keisei_ray.training import train
 
     console = Console()
@@ -154,6 +161,21 @@ def _watch(options: argparse.Namespace) -> int:
 
     watch(find_run(options.named or options.run_dir), Console())
     return EXIT_DONE
+
+
+def _tune(options: argparse.Namespace) -> int:
+    _quieten_raylet()
+    from keisei_ray.tune.command import TuneOptions, run
+
+    typed = TuneOptions(
+        config=options.config,
+        overrides=options.set,
+        run_dir=options.run_dir,
+        is_resumed=options.resume,
+        address=options.address,
+        json=options.json,
+    )
+    return EXIT_DONE if run(typed, os.environ, Console()) else EXIT_INTERRUPTED
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -114,7 +114,7 @@ def cluster_changed(cluster: Cluster, sizes: Sizes) -> ClusterChanged:
     """The event that tells of a cluster and of what the run makes of it."""
     return ClusterChanged(
         num_nodes=cluster.num_nodes,
-        num_cpus=cluster.num_cpus,
+        num_cpus=int(cluster.num_cpus),
         num_gpus=cluster.num_gpus,
         num_actors=sizes.num_actors,
         num_with_room=min(sizes.num_actors, sizes.room),

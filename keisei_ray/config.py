@@ -177,6 +177,8 @@ class LearnerConfig(Section):
     """Mixed precision of the update; auto: bf16 on CUDA, off on CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the update runs; auto: cuda when the cluster has a GPU."""
+    num_gpus: PositiveFloat = 1.0
+    """Ray's reservation when the device is cuda; a fraction shares one GPU with other runs."""
     num_threads: PositiveInt | None = None
     """Single-threaded replicas that share each minibatch on a CPU; null: from the cluster's CPUs
     (1 on CUDA)."""

@@ -150,7 +150,7 @@ class Fleet:
         take little from those that play.
         """
         is_short = self.num_alive < self._sizes.num_unconsumed
-        at_once = max(1, self._sizes.num_cpus) if is_short else 1
+        at_once = max(1, int(self._sizes.num_cpus)) if is_short else 1
         while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
             incarnation = self._next_incarnation(actor_id)

@@ -23,7 +23,7 @@ MIN_ACTOR_CPUS = 0.001
 class Sizes:
     """How much plays at once on a cluster as it is now."""
 
-    num_cpus: int
+    num_cpus: float
     """CPUs of the cluster."""
     num_actors: int
     """Self-play actors wanted, >= 0."""
@@ -35,7 +35,7 @@ class Sizes:
     """Rollouts that may be unconsumed at a time: R * (lag + 1); as many actors play at once."""
 
 
-def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
+def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
     """Replaces every setting left to the hardware by a value.
 
     Idempotent: a setting that has a value keeps it. With `num_actors` auto, an open
@@ -43,7 +43,7 @@ def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
 
     Args:
         config: as given.
-        num_cpus: CPUs of the whole cluster.
+        num_cpus: CPUs of the whole cluster; a part of one counts as one.
         num_gpus: GPUs of the whole cluster.
 
     Returns:
@@ -52,6 +52,7 @@ def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
     Raises:
         ConfigError: learner.device is cuda and the cluster has no GPU.
     """
+    cores = max(1, int(num_cpus))
     device = config.learner.device
     if device == "cuda" and num_gpus < 1:
         raise ConfigError(
@@ -65,12 +66,12 @@ def resolve_auto(config: Config, num_cpus: int, num_gpus: int) -> Config:
         amp = "bf16" if device == "cuda" else "off"
     actors = config.self_play.num_actors
     # An elastic run may shrink to one actor: what is decided here must hold then too.
-    fewest = 1 if actors == "auto" else min(actors, num_cpus)
+    fewest = 1 if actors == "auto" else min(actors, cores)
     rollouts = config.effective_rollouts_per_update or rollouts_for(config, fewest)
     minibatch = rollouts * config.timesteps_per_rollout // config.learner.num_minibatches
     threads = config.learner.num_threads
     if threads is None:
-        share = min(num_cpus, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
+        share = min(cores, MAX_LEARNER_THREADS, minibatch) if device == "cpu" else 1
         threads = max(1, share)
     values = config.model_dump()
     if config.schedule.mode == "overlap" and actors != "auto":
@@ -87,7 +88,7 @@ def rollouts_for(config: Config, num_playing: int) -> int:
     return max(enough_rows, math.ceil(num_playing / (config.schedule.max_policy_lag + 1)))
 
 
-def sizes_for(config: Config, num_cpus: int, cpus_per_actor: float) -> Sizes:
+def sizes_for(config: Config, num_cpus: float, cpus_per_actor: float) -> Sizes:
     """How much is to play at once.
 
     Args:
@@ -102,7 +103,7 @@ def sizes_for(config: Config, num_cpus: int, cpus_per_actor: float) -> Sizes:
     return Sizes(num_cpus, num_actors, room, rollouts, rollouts * (config.effective_max_lag + 1))
 
 
-def actor_cpus(config: Config, num_cpus: int) -> float:
+def actor_cpus(config: Config, num_cpus: float) -> float:
     """CPUs that Ray reserves for each self-play actor, on a cluster that has so many.
 
     An equal share of what learner and evaluator leave, at most one: 32 actors fit on 2 cores as
@@ -115,17 +116,17 @@ def actor_cpus(config: Config, num_cpus: int) -> float:
     return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
 
 
-def learner_cpus(num_cpus: int) -> float:
+def learner_cpus(num_cpus: float) -> float:
     """CPUs that Ray reserves for the learner, on a cluster that has so many."""
-    return LEARNER_CPUS if num_cpus > 1 else 0.5
+    return LEARNER_CPUS if num_cpus > 1 else min(0.5, num_cpus / 2)
 
 
 def learner_gpus(config: Config) -> float:
     """GPUs that Ray reserves for the learner."""
-    return 1.0 if config.learner.device == "cuda" else 0.0
+    return config.learner.num_gpus if config.learner.device == "cuda" else 0.0
 
 
-def cpus_to_play(config: Config, num_cpus: int) -> float:
+def cpus_to_play(config: Config, num_cpus: float) -> float:
     """CPUs that learner and evaluator leave to the self-play actors; may be negative."""
     e = config.evaluation
     evaluator = 0.0 if e.interval_timesteps is None else e.num_cpus

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -43,7 +44,8 @@ class Cluster:
 
     address: str
     num_nodes: int
-    num_cpus: int
+    num_cpus: float
+    """Whole CPUs of a cluster; a share may be less than one."""
     num_gpus: int
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
@@ -128,6 +130,30 @@ def look_again(cluster: Cluster) -> Cluster:
     return cluster if cluster.is_fixed else _offered(cluster.address, cluster.dashboard_url)
 
 
+def share(num_cpus: float) -> Cluster:
+    """What the placement group that this process runs in offers to a run.
+
+    For a run inside a Ray that is already initialised, in an actor whose group captures its
+    children, e.g. a trial of Ray Tune: the run's own actors find their place in that group.
+
+    Args:
+        num_cpus: of the group's CPUs, those that learner, actors and evaluator may reserve.
+    """
+    group = ray.util.get_current_placement_group()
+    assert group is not None, "a share of a cluster is a placement group"
+    nodes = ray.util.placement_group_table(group)["bundles_to_node_id"].values()
+    num_gpus = sum(bundle.get("GPU", 0) for bundle in group.bundle_specs)
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=len(set(nodes)),
+        num_cpus=num_cpus,
+        num_gpus=math.ceil(num_gpus),
+        memory_bytes=0,
+        dashboard_url="",
+        is_fixed=True,
+    )
+
+
 def ask_for_nodes(config: Config | None) -> None:
     """Tells an autoscaler, where there is one, what the run would use. Returns at once.
 
@@ -183,7 +209,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     Raises:
         ClusterError: says what was asked, what there is, what would fit.
     """
-    if cluster.num_cpus < 1:
+    if cluster.num_cpus < 1 and not cluster.is_fixed:
         raise ClusterError(
             f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
             f"{WAIT_FOR_NODES} Or join another."
@@ -194,12 +220,12 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     if room < 1:
         raise ClusterError(
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
-            f"cluster's {cluster.num_cpus} CPUs for self-play. Use less, or 0 to reserve none."
+            f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
         )
     actors = max(1, int(free)) if asked == "auto" else asked
     if actors > room:
         raise ClusterError(
-            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
+            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
             f"cluster can be divided into. Use at most {room}. {WAIT_FOR_NODES}"
         )
     needed = estimate_memory_bytes(config, actors)

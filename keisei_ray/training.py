@@ -9,7 +9,7 @@ import itertools
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,12 +62,24 @@ class StopRequest:
         self.is_set = True
 
 
-def train(config: Config, console: Console) -> Outcome:
+def train(
+    config: Config,
+    console: Console,
+    *,
+    share: runtime.Cluster | None = None,
+    guests: Sequence[Subscriber] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
 
     Args:
         config: as the person gave it; what is left to the hardware is decided here.
         console: where the view draws.
+        share: the part of a Ray that this process is in already where the run is to stay; None:
+            connect to Ray for the length of the run.
+        guests: further subscribers, told after the others.
+        should_stop: asked by the driver between any two things it does, in this thread; True
+            ends the run after saving.
 
     Raises:
         UserError: a setting, directory, checkpoint or cluster that cannot be used; nothing has
@@ -88,7 +100,7 @@ def train(config: Config, console: Console) -> Outcome:
             console,
             is_showing_events=config.tracking.view == "none",
         ),
-        runtime.connect(config) as cluster,
+        contextlib.nullcontext(share) if share else runtime.connect(config) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
         config, cluster = settle(
@@ -98,10 +110,15 @@ def train(config: Config, console: Console) -> Outcome:
             update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
         )
         driver = Driver(
-            config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
+            config,
+            cluster,
+            bus,
+            run_dir,
+            resume=resume,
+            should_stop=lambda: stop.is_set or should_stop(),
         )
         try:
-            for subscriber in subscribers(config, run_dir, bus, resume, console):
+            for subscriber in (*subscribers(config, run_dir, bus, resume, console), *guests):
                 bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
             _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
             bus.publish(

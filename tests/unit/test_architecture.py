@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
+    ("tune",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver", "ray_metrics"),
     ("evaluation_link", "cluster_watch"),

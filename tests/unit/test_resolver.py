@@ -64,6 +64,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.adam_eps": 1e-8,
     "learner.amp": "off",
     "learner.device": "cpu",
+    "learner.num_gpus": 0.25,
     "learner.num_threads": 2,
     "schedule.mode": "lockstep",
     "schedule.rollouts_per_update": 3,
