@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from keisei_ray.config import Config
 from keisei_ray.evaluation.plan import PlannedMatch
@@ -166,6 +167,19 @@ def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
     return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
         config, incarnation
     )
+
+
+def new_guest_actor(guest: type, *arguments: object, node_id: str) -> Handle:
+    """Asks Ray for an object of a class in a process on one node, which reserves nothing there.
+
+    Args:
+        guest: importable on that node; nothing of it is remote by itself.
+        arguments: of its constructor.
+        node_id: Ray's, in hex.
+    """
+    actor: Any = ray.remote(guest)
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=pinned).remote(*arguments)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:

@@ -9,8 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray.job_config import JobConfig
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
@@ -25,6 +27,8 @@ MIN_ACTOR_CPUS = 0.001
 STDERR = 2
 CONNECT_TIMEOUT_S = 10.0
 """In which a cluster must accept a connection."""
+RUN_DIR_KEY = "keisei_ray_run_dir"
+"""In the metadata of a run's Ray job: where the run lies on the driver's node, absolute."""
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
 
@@ -52,11 +56,23 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
+def connect(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    run_dir: Path | None = None,
+    namespace: str = "keisei_ray",
+) -> Iterator[Cluster]:
     """A cluster for the length of the block: joined if an address is given, else started here.
 
     On every way out the actors that the block created are gone; a cluster started here is
     stopped, one that was joined is left.
+
+    Args:
+        config: its `cluster` section says where and how large.
+        environ: may hold RAY_ADDRESS.
+        run_dir: of a run, which `status --address` finds by it; None: nothing to find.
+        namespace: of the names that actors may have.
 
     Raises:
         ClusterError: Ray refused the address, port, token or resources, in one line.
@@ -80,8 +96,11 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         "log_to_driver": False,
         "logging_level": logging.WARNING,
         "configure_logging": False,
-        "namespace": "keisei_ray",
+        "namespace": namespace,
     }
+    if run_dir is not None and "://" not in address:  # Ray's client takes no job config.
+        # What `ray job submit` injects is added to it by Ray.
+        options["job_config"] = JobConfig(metadata={RUN_DIR_KEY: str(run_dir.resolve())})
     if address == "local":
         options |= {
             "num_cpus": c.num_cpus,

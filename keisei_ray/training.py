@@ -85,7 +85,7 @@ def train(config: Config, console: Console) -> Outcome:
             console,
             is_showing_events=config.tracking.view == "none",
         ),
-        runtime.connect(config) as cluster,
+        runtime.connect(config, run_dir=run_dir) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
         config = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
+    ("cluster_runs",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver", "ray_metrics"),
     ("evaluation_link",),
@@ -58,6 +59,7 @@ RAY_ROOMS = {
     "evaluation_link",
     "driver",
     "ray_metrics",
+    "cluster_runs",
     "tune",
     "bench",
 }
@@ -70,6 +72,7 @@ NO_TORCH = {
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
     "arguments", "run_dirs", "json_file", "ray_metrics",
+    "cluster_runs",
 }  # fmt: skip
 
 
@@ -233,6 +236,7 @@ def test_nothing_prints() -> None:
         ("cli", EXTRAS),
         ("status.command run_dirs", EXTRAS),
         ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
+        ("cluster_runs", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:
