@@ -20,7 +20,7 @@ import numpy.typing as npt
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from keisei_ray.config import Config
+from keisei_ray.config import Config, ProfileConfig
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
@@ -50,9 +50,13 @@ class SelfPlayShell:
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.profiler import Tracer
         from keisei_ray.self_play import SelfPlay
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
+        # One actor tells what all do.
+        wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
+        self._tracer = Tracer(f"actor-{actor_id}.{incarnation}-rollout", wanted)
         return _process_info("cpu", 0)
 
     def collect(
@@ -65,7 +69,10 @@ class SelfPlayShell:
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        return self._self_play.collect(offer, opponents)
+        (report, packed), trace = self._tracer.run(
+            lambda: self._self_play.collect(offer, opponents)
+        )
+        return dataclasses.replace(report, trace=trace), packed
 
 
 class LearnerShell:
@@ -78,8 +85,10 @@ class LearnerShell:
         """Builds network and optimizer, then answers. First call; its error says what is wrong."""
         _name_log_lines("learner", self._config)
         from keisei_ray.learner import Learner
+        from keisei_ray.profiler import Tracer
 
         self._learner = Learner(self._config)
+        self._tracer = Tracer("learner-update", self._config.profile)
         model = self._learner.model
         return _process_info(
             str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
@@ -111,13 +120,14 @@ class LearnerShell:
             As `Learner.update`. The newest state that the caller holds is of the last update that
             finished, whatever this one had done.
         """
-        report = self._learner.update(rollouts, timestep)
+        report, trace = self._tracer.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
         weights, state = self._learner.weights(), self._learner.state_files()
         report = dataclasses.replace(
             report,
             weights_bytes_wire=weights.nbytes,
             publish_time_s=time.perf_counter() - started,
+            trace=trace,
         )
         return report, weights, state
 

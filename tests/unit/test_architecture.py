@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
     ("cluster_runs",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
-    ("tracking", "driver", "ray_metrics"),
+    ("tracking", "driver", "ray_metrics", "profile_files"),
     ("evaluation_link",),
     ("learner_link",),
     ("fleet", "pool_link"),
@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("learner", "self_play", "seats", "evaluation"),
     (
         "policies",
+        "profiler",
         "gradients",
         "ppo",
         "weights",
@@ -44,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("hardware",),
-    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file"),
+    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "stages"),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -59,6 +60,7 @@ RAY_ROOMS = {
     "evaluation_link",
     "driver",
     "ray_metrics",
+    "profile_files",
     "cluster_runs",
     "tune",
     "bench",
@@ -72,7 +74,7 @@ NO_TORCH = {
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
     "arguments", "run_dirs", "json_file", "ray_metrics",
-    "cluster_runs",
+    "cluster_runs", "profile_files", "stages",
 }  # fmt: skip
 
 
