@@ -8,7 +8,7 @@ the driver's node that reserves nothing and ends with this process. The run does
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import ray
@@ -32,13 +32,15 @@ from keisei_ray.status.command import draw, watch_reader
 from keisei_ray.status.follow import Happened
 from keisei_ray.status.life import Life
 from keisei_ray.status.on_cluster import ClusterRun, OnCluster, choose, choose_one, newest_sessions
-from keisei_ray.status.reader import RunReader
+from keisei_ray.status.reader import RunReader, StatusReader
 from keisei_ray.status.show import table
 from keisei_ray.status.state import Status, as_json, with_cluster
 from keisei_ray.tracking.snapshot import Snapshot
 
 ANSWER_S: Final = 60.0
 """In which a node must answer; a process that reads must be started there first."""
+MAX_READ: Final = 20
+"""Rows of a table whose files are read; those of runs that go on are in any case."""
 NAMESPACE: Final = "keisei_ray_status"
 
 
@@ -57,27 +59,33 @@ def show_status(address: str, named: str | None, console: Console) -> dict[str, 
         UserError: the cluster, the run or its files are out of reach, or there is none.
     """
     with _joined(address) as cluster:
-        runs = choose(all_runs(), named, cluster.address)
-        if len(runs) == 1:
-            status = with_cluster(RemoteRun(runs[0]).status(), on_cluster(cluster, runs[0]))
-            draw(status, console)
-            return as_json(status)
-        readers = [RemoteRun(run) if run.is_alive else None for run in runs]
-        rows = [(run, _status_or_none(reader)) for run, reader in zip(runs, readers, strict=True)]
-        for line in table(rows, time.time()):
-            console.print(line, soft_wrap=True)
-        return {
-            "runs": [
-                {
-                    "run_dir": run.run_dir,
-                    "driver_node": run.node,
-                    "driver_pid": run.pid,
-                    "driver_alive": run.is_alive,
-                    "status": as_json(status) if status else None,
-                }
-                for run, status in rows
-            ]
-        }
+        return draw_runs(choose(all_runs(), named, cluster.address), cluster, console)
+
+
+def draw_runs(runs: Sequence[ClusterRun], cluster: Cluster, console: Console) -> dict[str, object]:
+    """`show_status` of these runs, on a cluster that has been joined."""
+    if len(runs) == 1:
+        status = with_cluster(RemoteRun(runs[0]).status(), on_cluster(cluster, runs[0]))
+        draw(status, console)
+        return as_json(status)
+    rows = [
+        (run, with_cluster(status, on_cluster(cluster, run)) if status else None)
+        for run, status in zip(runs, _statuses(runs), strict=True)
+    ]
+    for line in table(rows, time.time()):
+        console.print(line, soft_wrap=True)
+    return {
+        "runs": [
+            {
+                "run_dir": run.run_dir,
+                "driver_node": run.node,
+                "driver_pid": run.pid,
+                "driver_alive": run.is_alive,
+                "status": as_json(status) if status else None,
+            }
+            for run, status in rows
+        ]
+    }
 
 
 def watch(address: str, named: str | None, console: Console) -> None:
@@ -143,42 +151,29 @@ def on_cluster(cluster: Cluster, run: ClusterRun) -> OnCluster:
     )
 
 
-class RemoteRun:
-    """A `status.reader.Reader` of a run whose files lie on another machine."""
+class Guest:
+    """An object at work on a node of the cluster; it ends with this process's connection."""
 
-    def __init__(self, run: ClusterRun, reader: type = RunReader) -> None:
-        """Asks for a process on the run's node; it ends with this one's connection.
+    def __init__(self, guest: type, *arguments: object, run: ClusterRun) -> None:
+        """Asks for it, and does not wait.
 
         Args:
-            run: whose files to read.
-            reader: what reads them there.
+            guest: its class.
+            arguments: of its constructor.
+            run: on whose driver's node.
         """
         self._run = run
-        self._reader = new_guest_actor(reader, run.run_dir, node_id=run.node_id)
+        self._handle = new_guest_actor(guest, *arguments, node_id=run.node_id)
 
-    def status(self) -> Status:
-        """As `RunReader.status`; blocks for at most ANSWER_S.
+    def ask(self, method: str, *arguments: object) -> Any:
+        """What a method of it returns. Blocks for at most ANSWER_S.
 
         Raises:
-            UserError: as `RunReader.status`, or the node cannot answer.
+            UserError: as the method, or the node cannot answer.
         """
-        status: Status = self._answer(self._reader.status.remote())
-        return status
-
-    def poll(self) -> list[Happened]:
-        """As `RunReader.poll`; errors as in `status`."""
-        happened: list[Happened] = self._answer(self._reader.poll.remote())
-        return happened
-
-    def life(self, snapshot: Snapshot) -> Life:
-        """As `RunReader.life`; errors as in `status`."""
-        life: Life = self._answer(self._reader.life.remote(snapshot))
-        return life
-
-    def _answer(self, ref: Any) -> Any:
         run = self._run
         try:
-            return ray.get(ref, timeout=ANSWER_S)
+            return ray.get(getattr(self._handle, method).remote(*arguments), timeout=ANSWER_S)
         except GetTimeoutError as error:
             raise ClusterError(
                 f"node {run.node} did not answer within {ANSWER_S:g} s, expected what is in "
@@ -188,7 +183,8 @@ class RemoteRun:
             cause = remote_cause(error)
             if isinstance(cause, UserError):
                 raise type(cause)(f"on node {run.node}: {cause}") from error
-            if not any(n["Alive"] and n["NodeID"] == run.node_id for n in _nodes()):
+            nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            if not any(node["Alive"] and node["NodeID"] == run.node_id for node in nodes):
                 raise ClusterError(
                     f"node {run.node} has left the cluster, expected {run.run_dir} on it. "
                     "If its disk is still there, look at the directory without --address."
@@ -200,18 +196,55 @@ class RemoteRun:
             ) from error
 
 
-def _nodes() -> list[Any]:
-    return list(ray.nodes())  # type: ignore[no-untyped-call]
+class RemoteRun:
+    """A `status.reader.Reader` of a run whose files lie on another machine.
+
+    Errors are those of `RunReader` and of `Guest.ask`.
+    """
+
+    def __init__(self, run: ClusterRun, reader: type = RunReader) -> None:
+        """Asks for a process on the run's node.
+
+        Args:
+            run: whose files to read.
+            reader: what reads them there.
+        """
+        self._guest = Guest(reader, run.run_dir, run=run)
+
+    def status(self) -> Status:
+        """As `RunReader.status`."""
+        status: Status = self._guest.ask("status")
+        return status
+
+    def poll(self) -> list[Happened]:
+        """As `RunReader.poll`."""
+        happened: list[Happened] = self._guest.ask("poll")
+        return happened
+
+    def life(self, snapshot: Snapshot) -> Life:
+        """As `RunReader.life`."""
+        life: Life = self._guest.ask("life", snapshot)
+        return life
 
 
-def _status_or_none(reader: RemoteRun | None) -> Status | None:
-    """A row of the table must not hide the others."""
-    if reader is None:
-        return None
-    try:
-        return reader.status()
-    except UserError:
-        return None
+def _statuses(runs: Sequence[ClusterRun]) -> list[Status | None]:
+    """Of each run, by one process on each node; None where it is too old or cannot be read.
+
+    One row of a table must not hide the others.
+    """
+    found: dict[ClusterRun, Status | None] = {}
+    by_node: dict[str, list[ClusterRun]] = {}
+    for index, run in enumerate(runs):
+        if run.is_alive or index < MAX_READ:
+            by_node.setdefault(run.node_id, []).append(run)
+    guests = {node_id: Guest(StatusReader, run=here[0]) for node_id, here in by_node.items()}
+    for node_id, here in by_node.items():
+        try:
+            statuses = guests[node_id].ask("statuses", [run.run_dir for run in here])
+        except UserError:
+            continue
+        found.update(zip(here, statuses, strict=True))
+    return [found.get(run) for run in runs]
 
 
 @contextlib.contextmanager

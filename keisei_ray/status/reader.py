@@ -5,6 +5,7 @@ them works there (`keisei_ray.cluster_runs`).
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,20 @@ class Reader(Protocol):
 
     def life(self, snapshot: Snapshot) -> Life:
         """Signs of life of a run of which `snapshot` is known."""
+
+
+class StatusReader:
+    """Says how several runs of one machine are."""
+
+    def statuses(self, run_dirs: Sequence[str]) -> list[Status | None]:
+        """One of each; None where it cannot be read."""
+        found: list[Status | None] = []
+        for run_dir in run_dirs:
+            try:
+                found.append(RunReader(run_dir).status())
+            except RunDirError:
+                found.append(None)
+        return found
 
 
 class RunReader:

@@ -6,6 +6,7 @@ from typing import Final
 from rich.text import Text
 
 from keisei_ray.metrics import share
+from keisei_ray.report.words import plural
 from keisei_ray.status.on_cluster import ClusterRun, OnCluster
 from keisei_ray.status.state import Status
 from keisei_ray.tracking import text
@@ -92,12 +93,9 @@ def _cells(run: ClusterRun, status: Status | None, now_s: float) -> tuple[str, .
 
 
 def _cluster(cluster: OnCluster) -> str:
-    parts = (
-        f"{cluster.num_nodes:,} nodes",
-        f"{cluster.num_cpus:,} CPUs",
-        f"{cluster.num_gpus:,} GPUs",
-    )
-    return f"{', '.join(parts)} at {cluster.address}"
+    counts = {"node": cluster.num_nodes, "CPU": cluster.num_cpus, "GPU": cluster.num_gpus}
+    parts = ", ".join(plural(count, noun) for noun, count in counts.items())
+    return f"{parts} at {cluster.address}"
 
 
 def _driver(cluster: OnCluster) -> Text:
@@ -105,11 +103,13 @@ def _driver(cluster: OnCluster) -> Text:
     who = f"process {cluster.driver_pid} on {cluster.driver_node}"
     if not cluster.driver_alive:
         return labeled("driver", f"{who}, ", ("has left the cluster", "bold"))
-    actors = (
-        f"{cluster.self_play_actors:,} self-play actors, {cluster.learners:,} learners, "
-        f"{cluster.evaluators:,} evaluators"
-    )
-    return labeled("driver", f"{who}, connected; up for it: {actors}")
+    counts = {
+        "self-play actor": cluster.self_play_actors,
+        "learner": cluster.learners,
+        "evaluator": cluster.evaluators,
+    }
+    up = ", ".join(plural(count, noun) for noun, count in counts.items())
+    return labeled("driver", f"{who}, connected; up for it: {up}")
 
 
 def _signs(status: Status) -> str:

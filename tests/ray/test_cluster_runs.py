@@ -15,7 +15,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from keisei_ray.cluster_runs import RemoteRun, all_runs
+from keisei_ray.cluster_runs import RemoteRun, all_runs, draw_runs
 from keisei_ray.errors import ClusterError, RunDirError
 from keisei_ray.runtime import Cluster
 from keisei_ray.status.command import watch_reader
@@ -29,12 +29,12 @@ DEBUG = str(ROOT / "configs" / "debug.yaml")
 PATIENCE_S = 150
 
 
-def start(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *arguments],
         cwd=cwd,
-        env=kept | {"PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "token"},
+        env=kept | {"PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "token"} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,6 +51,10 @@ class Seen:
         trainer = start(
             "--config", DEBUG, "--run-dir", "first", "--address", cluster.address,
             "--set", "run.total_timesteps=1000000", cwd=cwd,
+            # As `ray job submit` gives it to the program that it starts.
+            RAY_JOB_CONFIG_JSON_ENV_VAR=json.dumps(
+                {"runtime_env": {}, "metadata": {"job_submission_id": "first"}}
+            ),
         )  # fmt: skip
         self.trainer = trainer
         assert trainer.stdout is not None
@@ -146,6 +150,23 @@ def test_watch_draws_by_address_what_it_draws_by_directory(seen: Seen) -> None:
     by_address = drawn(RemoteRun(seen.run))
     assert "\nupdate=1 " in by_address
     assert by_address == drawn(RunReader(seen.run_dir))
+
+
+def test_of_several_runs_there_is_a_table_in_which_none_hides_the_others(
+    seen: Seen, cluster: Cluster
+) -> None:
+    screen = io.StringIO()
+    gone, lost = replace(seen.run, run_dir="/gone"), replace(seen.run, node_id="0" * 56)
+    result: dict[str, Any] = draw_runs(
+        [seen.run, gone, lost], cluster, Console(file=screen, width=100)
+    )
+    _, first, second, third = screen.getvalue().splitlines()
+    assert first.split()[:2] == [str(seen.run_dir), "interrupted"]
+    assert second.startswith("/gone")
+    assert "driver has left" in second
+    assert "driver has left" in third
+    assert [bool(run["status"]) for run in result["runs"]] == [True, False, False]
+    assert result["runs"][0]["status"]["state"] == "interrupted"
 
 
 def test_whoever_looks_reserves_nothing(seen: Seen) -> None:

@@ -78,7 +78,7 @@ def test_what_the_cluster_knows_is_part_of_the_status(status: Status) -> None:
     seen = with_cluster(status, KNOWN)
     assert seen.state == status.state == "running"
     text = "\n".join(line.plain for line in lines(seen))
-    assert "3 nodes, 64 CPUs, 1 GPUs at 10.0.0.9:6379" in text
+    assert "3 nodes, 64 CPUs, 1 GPU at 10.0.0.9:6379" in text
     assert "process 7 on 10.0.0.1, connected; up for it: 62 self-play actors" in text
     assert as_json(seen)["cluster"] == {
         "address": "10.0.0.9:6379", "num_nodes": 3, "num_cpus": 64, "num_gpus": 1,
