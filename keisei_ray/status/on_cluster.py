@@ -82,7 +82,7 @@ def choose(runs: Sequence[ClusterRun], named: str | None, address: str) -> list[
         )
     if named is None:
         return list(runs)
-    parts = tuple(p for p in PurePath(named).parts if p != ".")
+    parts = PurePath(named).parts
     fits = [r for r in runs if parts and PurePath(r.run_dir).parts[-len(parts) :] == parts]
     if not fits:
         names = ", ".join(dict.fromkeys(r.name for r in runs))

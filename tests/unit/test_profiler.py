@@ -5,11 +5,13 @@ import json
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from keisei_ray import events as ev
+from keisei_ray import self_play
 from keisei_ray.config import ProfileConfig
 from keisei_ray.diagnostics import Diagnostics, diagnose
 from keisei_ray.learner import Learner
@@ -19,7 +21,7 @@ from keisei_ray.progress import Progress
 from keisei_ray.reports import Trace
 from keisei_ray.self_play import SelfPlay
 from keisei_ray.stages import Laps
-from tests.tiny import tiny_config
+from tests.tiny import T, tiny_config
 
 
 def test_laps_add_up_to_the_whole_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +37,9 @@ def test_the_stages_of_an_update_and_a_rollout_are_nearly_all_of_their_time() ->
     """What is left out is made of small things: building a report, a digest."""
     config = tiny_config(pool={"share": 1.0, "members": ["random"]})
     learner = Learner(config)
-    self_play = SelfPlay(config, 0, 0)
-    self_play.set_weights(learner.weights())
-    collected, packed = self_play.collect()
+    actor = SelfPlay(config, 0, 0)
+    actor.set_weights(learner.weights())
+    collected, packed = actor.collect()
     report = learner.update([packed], 0)
     known = {field.name for field in fields(Diagnostics)}
     for stages, whole_s, count in (
@@ -50,6 +52,35 @@ def test_the_stages_of_an_update_and_a_rollout_are_nearly_all_of_their_time() ->
     found = diagnose(Progress(), report, [collected])
     assert found.forward_time_s == collected.stages["forward_time_s"] > 0
     assert found.gradients_time_s == report.stages["gradients_time_s"] > 0
+
+
+def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time stands still but for one part, which takes a second each time."""
+    parts = {
+        "evaluate": ("forward_time_s", T + 1),
+        "sample_legal": ("sample_time_s", T),
+        "pack_rollout": ("pack_time_s", 1),
+    }
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    config = tiny_config()
+    weights = Learner(config).weights()
+    for part, (stage, calls) in parts.items():
+        real = getattr(self_play, part)
+
+        def takes_a_second(*args: Any, real: Any = real, **named: Any) -> Any:
+            now[0] += 1.0
+            return real(*args, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self_play, part, takes_a_second)
+            actor = SelfPlay(config, 0, 0)
+            actor.set_weights(weights)
+            stages = actor.collect()[0].stages
+        assert stages[stage] == calls
+        assert sum(stages.values()) == calls
 
 
 def test_the_calls_that_the_settings_name_are_traced_and_no_others() -> None:
@@ -84,7 +115,7 @@ def diagnose_nothing() -> Diagnostics:
     """Of a tiny update."""
     config = tiny_config()
     learner = Learner(config)
-    self_play = SelfPlay(config, 0, 0)
-    self_play.set_weights(learner.weights())
-    collected, packed = self_play.collect()
+    actor = SelfPlay(config, 0, 0)
+    actor.set_weights(learner.weights())
+    collected, packed = actor.collect()
     return diagnose(Progress(), learner.update([packed], 0), [collected])
