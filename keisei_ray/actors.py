@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from keisei_ray.config import Config, ProfileConfig
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.hardware import learner_gpus
 from keisei_ray.pool import SELF_PLAY, Offer
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
@@ -161,14 +162,19 @@ def new_self_play_actor(
 ) -> Handle:
     """Asks Ray for a self-play actor; call `start` on it first."""
     actor: Any = ray.remote(SelfPlayShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=0).remote(config, actor_id, incarnation)
+    options = {"num_cpus": num_cpus, "num_gpus": 0, "scheduling_strategy": "SPREAD"}
+    return actor.options(**options).remote(config, actor_id, incarnation)
 
 
-def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
-    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first."""
-    num_gpus = 1 if config.learner.device == "cuda" else 0
+def new_learner_actor(config: Config, *, num_cpus: float, place: Any = "DEFAULT") -> Handle:
+    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
+
+    `place` is Ray's scheduling strategy, e.g. a placement group's.
+    """
     actor: Any = ray.remote(LearnerShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
+    return actor.options(
+        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=place
+    ).remote(config)
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> Handle:

@@ -24,6 +24,10 @@ def _positive(text: str) -> int:
     return value
 
 
+def _num_actors(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -66,7 +70,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
 
     train = commands.add_parser("train", parents=[settings], help="train (the default)")
-    train.add_argument("--num-actors", type=int, metavar="N", help="self-play actors")
+    train.add_argument(
+        "--num-actors", type=_num_actors, metavar="N|auto", help="self-play actors; auto: by CPUs"
+    )
     train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
     train.add_argument("--run-dir", metavar="DIR", help="where the run lies; runs/<time> if absent")
     train.add_argument("--seed", type=int, metavar="S")

@@ -82,6 +82,21 @@ class ActorLost(Event):
 
 
 @dataclass(frozen=True)
+class ClusterChanged(Event):
+    """Nodes or CPUs of the cluster have come or gone, and what the run makes of it."""
+
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+    num_actors: int
+    """Self-play actors wanted from now on."""
+    num_with_room: int
+    """Of these, how many the CPUs have room for; the others wait."""
+    rollouts_per_update: int
+    """Of the next update."""
+
+
+@dataclass(frozen=True)
 class RolloutArrived(Event):
     """An actor's report has been accepted; its rollout waits for the learner."""
 

@@ -96,7 +96,12 @@ class Learner:
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
-        self._batch = UpdateBatch(config.timesteps_per_update, self._device)
+        rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
+        self._batch = UpdateBatch(
+            (rollouts or 1) * config.timesteps_per_rollout,
+            self._device,
+            takes_multiples=rollouts is None,
+        )
         self.weights_version = 0
 
     def update(self, buffers: Sequence[Buffer], timestep: int) -> UpdateReport:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import socket
 import sys
@@ -12,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.job_config import JobConfig
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
+from keisei_ray.hardware import MIN_ACTOR_CPUS, cpus_to_play, learner_cpus, learner_gpus
 from keisei_ray.memory import estimate_memory_bytes
 
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
-LEARNER_CPUS = 1.0
-"""Reserved for the learner; on one CPU the actors share what is left of it."""
-MIN_ACTOR_CPUS = 0.001
 STDERR = 2
 CONNECT_TIMEOUT_S = 10.0
 """In which a cluster must accept a connection."""
 RUN_DIR_KEY = "keisei_ray_run_dir"
 """In the metadata of a run's Ray job: where the run lies on the driver's node, absolute."""
+WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
 
@@ -44,6 +44,8 @@ class Cluster:
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
     dashboard_url: str
+    is_fixed: bool = False
+    """A share of a larger cluster, e.g. a trial's placement group: its size does not change."""
 
     def describe(self) -> Mapping[str, int | float | str]:
         """For the `run_started` event."""
@@ -118,20 +120,65 @@ def connect(
         ray.shutdown()
         raise ClusterError(_refusal(address, error, " ".join(said))) from error
     try:
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        yield Cluster(
-            address=str(ray.get_runtime_context().gcs_address),
-            num_nodes=sum(bool(node["Alive"]) for node in nodes),
-            num_cpus=int(resources.get("CPU", 0)),
-            num_gpus=int(resources.get("GPU", 0)),
-            memory_bytes=_physical_memory(address, resources),
-            dashboard_url=str(context.dashboard_url or ""),
-        )
+        yield _offered(address, str(context.dashboard_url or ""))
     finally:
         # Actors are owned by this driver: they end with its connection, the cluster with them
         # if it was started here.
         ray.shutdown()
+
+
+def look_again(cluster: Cluster) -> Cluster:
+    """The same cluster as it is now: nodes may have come or gone."""
+    return cluster if cluster.is_fixed else _offered(cluster.address, cluster.dashboard_url)
+
+
+def ask_for_nodes(config: Config | None) -> None:
+    """Tells an autoscaler, where there is one, what the run would use. Returns at once.
+
+    The wish lasts until another is told, beyond the end of the run: None takes it back.
+    """
+    if config is None:
+        request_resources(bundles=[])
+        return
+    actors = config.self_play.num_actors
+    learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
+    request_resources(bundles=[learner, *[{"CPU": 1}] * (1 if actors == "auto" else actors)])
+
+
+def _offered(address: str, dashboard_url: str) -> Cluster:
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=sum(bool(node["Alive"]) for node in nodes),
+        num_cpus=int(resources.get("CPU", 0)),
+        num_gpus=int(resources.get("GPU", 0)),
+        memory_bytes=_physical_memory(address, resources),
+        dashboard_url=dashboard_url,
+    )
+
+
+def reserve_learner_place(config: Config, cluster: Cluster) -> PlacementGroup | None:
+    """A place for the learner that no actor takes, not even while its process is replaced.
+
+    A GPU, if that is its device. Where there is a choice it is the driver's node, which the run
+    cannot lose anyway. Returns at once; the place is found or waited for by Ray.
+
+    Returns:
+        A placement group to be removed at the end; None where the cluster is a share that has a
+        place for the learner already.
+    """
+    if cluster.is_fixed:
+        return None
+    bundle = {"CPU": learner_cpus(cluster.num_cpus), "GPU": learner_gpus(config)}
+    here = ray.get_runtime_context().get_node_id()
+    # The argument is marked experimental; without it Ray chooses any node that has room.
+    group: PlacementGroup = placement_group(
+        [{what: amount for what, amount in bundle.items() if amount > 0}],
+        strategy="STRICT_PACK",
+        _soft_target_node_id=here,
+    )
+    return group
 
 
 def _check_reachable(address: str) -> None:
@@ -157,30 +204,6 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def actor_cpus(config: Config, cluster: Cluster) -> float:
-    """CPUs that Ray reserves for each self-play actor.
-
-    An equal share of what learner and evaluator leave, at most one: 32 actors fit on 2 cores as
-    on 64. A whole number of shares make up a CPU, so that no node has a part left over that fits
-    nobody. A share is a reservation, not a limit: the operating system divides the cores.
-    """
-    free = max(_cpus_to_play(config, cluster), MIN_ACTOR_CPUS)
-    actors_per_cpu = math.ceil(config.self_play.num_actors / free)
-    return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
-
-
-def learner_cpus(cluster: Cluster) -> float:
-    """CPUs that Ray reserves for the learner."""
-    return LEARNER_CPUS if cluster.num_cpus > 1 else 0.5
-
-
-def _cpus_to_play(config: Config, cluster: Cluster) -> float:
-    """CPUs that learner and evaluator leave to the self-play actors; may be negative."""
-    e = config.evaluation
-    evaluator = 0.0 if e.interval_timesteps is None else e.num_cpus
-    return cluster.num_cpus - learner_cpus(cluster) - evaluator
-
-
 def check_fits(config: Config, cluster: Cluster) -> None:
     """Refuses a run that the cluster cannot hold.
 
@@ -190,30 +213,38 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     if cluster.num_cpus < 1:
         raise ClusterError(
             f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
-            "Wait for its nodes to come up, or join another."
+            f"{WAIT_FOR_NODES} Or join another."
         )
-    actors = config.self_play.num_actors
-    room = int(_cpus_to_play(config, cluster) / MIN_ACTOR_CPUS)
+    asked = config.self_play.num_actors
+    free = cpus_to_play(config, cluster.num_cpus)
+    room = int(free / MIN_ACTOR_CPUS)
     if room < 1:
         raise ClusterError(
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
             f"cluster's {cluster.num_cpus} CPUs for self-play. Use less, or 0 to reserve none."
         )
+    actors = max(1, int(free)) if asked == "auto" else asked
     if actors > room:
         raise ClusterError(
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
-            f"cluster can be divided into. Use at most {room}."
+            f"cluster can be divided into. Use at most {room}. {WAIT_FOR_NODES}"
         )
-    needed = estimate_memory_bytes(config)
+    needed = estimate_memory_bytes(config, actors)
     limit = int(cluster.memory_bytes * MEMORY_SHARE)
     if cluster.memory_bytes and needed > limit:
         raise ClusterError(
             f"these settings need about {needed / GIB:.1f} GiB of memory "
-            f"(self_play.num_actors = {actors}, model {config.model.depth}x{config.model.width}, "
-            f"{config.timesteps_per_update} rows an update), the cluster has "
-            f"{cluster.memory_bytes / GIB:.1f} GiB. Use fewer actors, a smaller update or a "
-            "smaller model."
+            f"(self_play.num_actors = {asked}, model {config.model.depth}x{config.model.width}), "
+            f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
+            f"{_fitting(config, actors, limit)}, a smaller update or a smaller model. "
+            f"{WAIT_FOR_NODES}"
         )
+
+
+def _fitting(config: Config, asked: int, limit: int) -> str:
+    """How many actors the memory has room for, as advice."""
+    fitting = [n for n in range(1, asked) if estimate_memory_bytes(config, n) <= limit]
+    return f"at most {fitting[-1]} actors" if fitting else "fewer actors"
 
 
 def _physical_memory(address: str, resources: Mapping[str, float]) -> int:

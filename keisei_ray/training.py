@@ -20,16 +20,19 @@ from rich.console import Console
 
 from keisei_ray import checkpoint, runtime
 from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.cluster_watch import cluster_changed, settle
 from keisei_ray.config import Config, ModelConfig
-from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
+from keisei_ray.driver import Driver
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
-from keisei_ray.hardware import resolve_auto
+from keisei_ray.hardware import actor_cpus, sizes_for
 from keisei_ray.profile_files import ProfileFiles
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
 from keisei_ray.run_dirs import newest_run_dir as newest_of
+from keisei_ray.runtime import Cluster
+from keisei_ray.saved_run import CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
 
 
@@ -89,11 +92,12 @@ def train(config: Config, console: Console) -> Outcome:
         runtime.connect(config, run_dir=run_dir) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
-        config = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
+        config, cluster = settle(
+            config, cluster, say=console.print, should_stop=lambda: stop.is_set
+        )
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"run_dir": str(run_dir)})}
         )
-        runtime.check_fits(config, cluster)
         driver = Driver(
             config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
         )
@@ -114,7 +118,7 @@ def train(config: Config, console: Console) -> Outcome:
                 bus.publish(Notice(message, "WARNING"))
             if resume is not None:
                 _set_newer_aside(run_dir, resume, bus)
-            _say_who_plays(config, bus)
+            _say_who_plays(config, cluster, bus)
             with _announced_end(driver, bus, stop):
                 driver.run()
         finally:
@@ -280,17 +284,17 @@ def _write(path: Path, text: str) -> None:
         raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def _say_who_plays(config: Config, bus: EventBus) -> None:
-    """Where the lag bound lets fewer actors play at once than there are, say so."""
-    assert config.schedule.rollouts_per_update is not None or config.schedule.mode == "lockstep"
-    rollouts = config.timesteps_per_update // config.timesteps_per_rollout
-    at_once = rollouts * (config.effective_max_lag + 1)
-    actors = config.self_play.num_actors
-    if actors > at_once:
+def _say_who_plays(config: Config, cluster: Cluster, bus: EventBus) -> None:
+    """How many actors there are where that is left to the cluster, or if only some play at once."""
+    sizes = sizes_for(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
+    if config.self_play.num_actors == "auto":
+        bus.publish(cluster_changed(cluster, sizes))
+    elif sizes.num_actors > sizes.num_unconsumed:
         bus.publish(
             Notice(
-                f"{at_once} of {actors} actors play at a time, in turns (rollouts_per_update "
-                f"{rollouts} x (max_policy_lag {config.effective_max_lag} + 1))"
+                f"{sizes.num_unconsumed} of {sizes.num_actors} actors play at a time, in turns "
+                f"(rollouts_per_update {sizes.rollouts_per_update} x (max_policy_lag "
+                f"{config.effective_max_lag} + 1))"
             )
         )
 

@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster_runs",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
     ("tracking", "driver", "ray_metrics", "profile_files"),
-    ("evaluation_link",),
+    ("evaluation_link", "cluster_watch"),
     ("learner_link",),
     ("fleet", "pool_link"),
     ("actors", "runtime"),
@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ppo",
         "weights",
         "checkpoint",
+        "saved_run",
         "batch",
         "shogi.games",
         "shogi.records",
@@ -73,7 +74,7 @@ NO_TORCH = {
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics",
+    "arguments", "run_dirs", "json_file", "ray_metrics", "cluster_watch", "saved_run",
     "cluster_runs", "profile_files", "stages",
 }  # fmt: skip
 

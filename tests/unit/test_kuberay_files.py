@@ -12,7 +12,7 @@ from jsonschema import Draft4Validator
 
 from keisei_ray import runtime
 from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
+from keisei_ray.hardware import actor_cpus, resolve_auto
 from keisei_ray.memory import estimate_memory_bytes
 from keisei_ray.resolver import resolve_config
 from tests.cluster_commands import CLUSTER, ROOT, run_arguments
@@ -149,7 +149,7 @@ def test_the_pods_hold_the_run(name: str) -> None:
     assert config.learner.device == "cuda"
     assert cluster.num_gpus == 1
     # The presets say so: an actor has a CPU for itself.
-    assert runtime.actor_cpus(config, cluster) == 1.0
+    assert actor_cpus(config, cluster.num_cpus) == 1.0
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -158,13 +158,16 @@ def test_each_pod_holds_its_part_of_the_run(name: str) -> None:
     alone = config.model_copy(
         update={"self_play": config.self_play.model_copy(update={"num_actors": 1})}
     )
-    more = config.self_play.num_actors - 1
-    actor = (estimate_memory_bytes(config) - estimate_memory_bytes(alone)) / more
+    num_actors = config.self_play.num_actors
+    assert num_actors != "auto"
+    actor = (estimate_memory_bytes(config, num_actors) - estimate_memory_bytes(alone, 1)) / (
+        num_actors - 1
+    )
     learner, players = (pod["containers"][0]["resources"]["requests"] for pod, _ in pods(name)[1:])
     free = 1 - OBJECT_STORE_SHARE
     assert quantity(players["memory"]) * free >= quantity(players["cpu"]) * actor
     # All that does not grow with the actors: the learner, its rows, and what waits for it.
-    needed = estimate_memory_bytes(alone) + (quantity(learner["cpu"]) - 1) * actor
+    needed = estimate_memory_bytes(alone, 1) + (quantity(learner["cpu"]) - 1) * actor
     assert quantity(learner["memory"]) * free >= needed
 
 

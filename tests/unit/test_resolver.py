@@ -88,6 +88,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "cluster.object_store_bytes": 200_000_000,
     "cluster.dashboard": True,
     "cluster.dashboard_port": 9000,
+    "cluster.wait_for_nodes_s": 30.0,
     "cluster.start_timeout_s": 30.5,
     "cluster.max_actor_deaths": 0,
     "cluster.death_window_s": 1.0,

@@ -4,8 +4,8 @@ import pytest
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.runtime import Cluster, actor_cpus, check_fits, learner_cpus
+from keisei_ray.hardware import actor_cpus, learner_cpus, resolve_auto
+from keisei_ray.runtime import Cluster, check_fits
 
 
 def cluster(num_cpus: int) -> Cluster:
@@ -27,15 +27,15 @@ def test_learner_evaluator_and_all_actors_have_room(
 ) -> None:
     c = config(num_actors, interval_timesteps=1000, num_cpus=reserved)
     check_fits(c, cluster(num_cpus))
-    each = actor_cpus(c, cluster(num_cpus))
+    each = actor_cpus(c, num_cpus)
     assert 0 < each <= 1
-    assert num_actors * each + learner_cpus(cluster(num_cpus)) + reserved <= num_cpus + 1e-9
+    assert num_actors * each + learner_cpus(num_cpus) + reserved <= num_cpus + 1e-9
 
 
 def test_an_evaluator_that_is_off_reserves_nothing() -> None:
     off, on = config(2, num_cpus=1.0), config(2, interval_timesteps=1000, num_cpus=1.0)
-    assert actor_cpus(off, cluster(3)) == 1.0
-    assert actor_cpus(on, cluster(3)) == 0.5
+    assert actor_cpus(off, 3) == 1.0
+    assert actor_cpus(on, 3) == 0.5
     check_fits(off, cluster(2))
     with pytest.raises(ClusterError, match=r"evaluation\.num_cpus = 1 leaves no part of the"):
         check_fits(on, cluster(2))
