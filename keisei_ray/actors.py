@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from keisei_ray.config import Config
+from keisei_ray.config import Config, ProfileConfig
 from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.hardware import learner_gpus
@@ -64,9 +65,13 @@ class SelfPlayShell:
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.profiler import Tracer
         from keisei_ray.self_play import SelfPlay
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
+        # One actor tells what all do.
+        wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
+        self._tracer = Tracer(f"actor-{actor_id}.{incarnation}-rollout", wanted)
         return _process_info("cpu", 0)
 
     def collect(
@@ -79,7 +84,10 @@ class SelfPlayShell:
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        return self._self_play.collect(offer, opponents)
+        (report, packed), trace = self._tracer.run(
+            lambda: self._self_play.collect(offer, opponents)
+        )
+        return dataclasses.replace(report, trace=trace), packed
 
 
 class LearnerShell:
@@ -97,8 +105,10 @@ class LearnerShell:
         _check_program(self._driver)
         _name_log_lines("learner", self._config)
         from keisei_ray.learner import Learner
+        from keisei_ray.profiler import Tracer
 
         self._learner = Learner(self._config)
+        self._tracer = Tracer("learner-update", self._config.profile)
         model = self._learner.model
         return _process_info(
             str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
@@ -130,13 +140,14 @@ class LearnerShell:
             As `Learner.update`. The newest state that the caller holds is of the last update that
             finished, whatever this one had done.
         """
-        report = self._learner.update(rollouts, timestep)
+        report, trace = self._tracer.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
         weights, state = self._learner.weights(), self._learner.state_files()
         report = dataclasses.replace(
             report,
             weights_bytes_wire=weights.nbytes,
             publish_time_s=time.perf_counter() - started,
+            trace=trace,
         )
         return report, weights, state
 
@@ -198,6 +209,19 @@ def _check_program(driver: Versions | None) -> None:
     if driver is not None:
         node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         check_same(str(node), own_versions(), driver)
+
+
+def new_guest_actor(guest: type, *arguments: object, node_id: str) -> Handle:
+    """Asks Ray for an object of a class in a process on one node, which reserves nothing there.
+
+    Args:
+        guest: importable on that node; nothing of it is remote by itself.
+        arguments: of its constructor.
+        node_id: Ray's, in hex.
+    """
+    actor: Any = ray.remote(guest)
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=pinned).remote(*arguments)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:

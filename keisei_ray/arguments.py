@@ -136,7 +136,7 @@ def argument_parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
 
-    status = commands.add_parser("status", help="how far a run is and how it does, from its files")
+    status = commands.add_parser("status", help="how far a run is and how it does")
     status.add_argument("--json", metavar="FILE", help="write it here as well; -: print only that")
     watch = commands.add_parser("watch", help="the view of a run that was started elsewhere")
     for seen in (status, watch):
@@ -145,6 +145,12 @@ def argument_parser() -> argparse.ArgumentParser:
             "named", nargs="?", metavar="RUN_DIR", help="the newest in runs/ if absent"
         )
         run.add_argument("--run-dir", metavar="DIR", help="the same")
+        seen.add_argument(
+            "--address",
+            metavar="HOST:PORT",
+            help="of a Ray cluster that this machine is a node of, or auto: a run there, wherever "
+            "its files lie; RUN_DIR is then the end of its path, any run if absent",
+        )
 
     tune = commands.add_parser("tune", help="search settings by Ray Tune")
     tune.add_argument("--config", metavar="FILE", help="the sweep file, see configs/tune/")

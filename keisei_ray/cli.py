@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -146,20 +145,31 @@ def _status(options: argparse.Namespace) -> int:
 
     is_piped = options.json == "-"
     check_json(None if is_piped else options.json)
-    run_dir = command.find_run(options.named or options.run_dir)
-    if is_piped:
-        status = state.status_of(run_dir, time.time())
-        sys.stdout.write(json.dumps(state.as_json(status), indent=2) + "\n")
+    named = options.named or options.run_dir
+    console = Console(highlight=False, quiet=is_piped)
+    if options.address is not None:
+        from keisei_ray.cluster_runs import show_status
+
+        seen = show_status(options.address, named, console)
     else:
-        status = command.show_status(run_dir, Console(highlight=False))
-        write_json(options.json, state.as_json(status))
+        seen = state.as_json(command.show_status(command.find_run(named), console))
+    if is_piped:
+        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
+    else:
+        write_json(options.json, seen)
     return EXIT_DONE
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from keisei_ray.status.command import find_run, watch
+    from keisei_ray.status import command
 
-    watch(find_run(options.named or options.run_dir), Console())
+    named = options.named or options.run_dir
+    if options.address is not None:
+        from keisei_ray.cluster_runs import watch
+
+        watch(options.address, named, Console())
+    else:
+        command.watch(command.find_run(named), Console())
     return EXIT_DONE
 
 

@@ -314,6 +314,17 @@ class TrackingConfig(Section):
     """Seconds that all subscribers together get at the end, e.g. for uploads under way."""
 
 
+class ProfileConfig(Section):
+    """Traces of where the time goes, in `profile/` of the run directory."""
+
+    updates: NonNegativeInt = 0
+    """Updates, and rollouts of actor 0, to trace by torch.profiler, which slows them down; with
+    them Ray's timeline is saved at the end. 0: none of it."""
+    first_update: PositiveInt = 3
+    """The first of them, counted from 1 in the learner's process, and in the actor's; before it
+    things warm up."""
+
+
 class Config(Section):
     """All settings of a run. `Config()` is a valid small run."""
 
@@ -339,6 +350,8 @@ class Config(Section):
     """The Ray cluster to start or to join."""
     tracking: TrackingConfig = TrackingConfig()
     """What the run shows and records."""
+    profile: ProfileConfig = ProfileConfig()
+    """Traces of where the time goes, in `profile/` of the run directory."""
 
     @property
     def timesteps_per_rollout(self) -> int:

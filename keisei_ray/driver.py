@@ -28,7 +28,7 @@ from keisei_ray.actors import Ref, remote_cause
 from keisei_ray.checkpoint import Checkpoint
 from keisei_ray.cluster_watch import ClusterWatch
 from keisei_ray.config import Config
-from keisei_ray.diagnostics import diagnose, update_metrics
+from keisei_ray.diagnostics import diagnose, traces, update_metrics
 from keisei_ray.errors import KeiseiError, UserError
 from keisei_ray.evaluation_link import EvaluationLink
 from keisei_ray.events import (
@@ -345,11 +345,10 @@ class Driver:
             waited_s=self._waited,
             actors_alive=self._fleet.num_alive,
         )
-        sample = collected[-1]
-        self.bus.publish(
-            UpdateFinished(metrics, sample.sample_sfen, sample.sample_last_move or None)
-        )
-        self.bus.publish(UpdateDiagnosed(diagnose(progress, report, collected)))
+        last = collected[-1]
+        self.bus.publish(UpdateFinished(metrics, last.sample_sfen, last.sample_last_move or None))
+        found = diagnose(progress, report, collected)
+        self.bus.publish(UpdateDiagnosed(found, traces(report, collected)))
 
     # ---- faults ----
 

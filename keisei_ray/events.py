@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from keisei_ray.config import Config
 from keisei_ray.diagnostics import Diagnostics
 from keisei_ray.metrics import MetricRecord
-from keisei_ray.reports import EvaluationResult, Rating
+from keisei_ray.reports import EvaluationResult, Rating, Trace
 from keisei_ray.rollout import FinishedGame
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ class UpdateDiagnosed(Event):
     """What an update's rollouts were like; follows its `UpdateFinished`."""
 
     diagnostics: Diagnostics
+    traces: tuple[Trace, ...] = ()
+    """Of the update and its rollouts, those that were profiled."""
 
 
 @dataclass(frozen=True)

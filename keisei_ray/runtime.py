@@ -9,10 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray._private.services import find_gcs_addresses  # Nothing public tells.
 from ray.autoscaler.sdk import request_resources
+from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
 
 from keisei_ray.config import Config
@@ -33,6 +35,8 @@ GIB = 2**30
 STDERR = 2
 NOTICE_TIMEOUT_S = 0.5
 """In which another cluster on this machine must answer to be mentioned."""
+RUN_DIR_KEY = "keisei_ray_run_dir"
+"""In the metadata of a run's Ray job: where the run lies on the driver's node, absolute."""
 WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
@@ -66,11 +70,23 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
+def connect(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    run_dir: Path | None = None,
+    namespace: str = "keisei_ray",
+) -> Iterator[Cluster]:
     """A cluster for the length of the block: joined if an address is given, else started here.
 
     On every way out the actors that the block created are gone; a cluster started here is
     stopped, one that was joined is left.
+
+    Args:
+        config: its `cluster` section says where and how large.
+        environ: may hold RAY_ADDRESS.
+        run_dir: of a run, which `status --address` finds by it; None: nothing to find.
+        namespace: of the names that actors may have.
 
     Raises:
         ClusterError: Ray refused the address, port, token or resources, in one line.
@@ -94,8 +110,11 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         "log_to_driver": False,
         "logging_level": logging.WARNING,
         "configure_logging": False,
-        "namespace": "keisei_ray",
+        "namespace": namespace,
     }
+    if run_dir is not None and "://" not in address:  # Ray's client takes no job config.
+        # What `ray job submit` injects is added to it by Ray.
+        options["job_config"] = JobConfig(metadata={RUN_DIR_KEY: str(run_dir.resolve())})
     if address == "local":
         options |= {
             "num_cpus": c.num_cpus,

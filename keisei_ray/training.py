@@ -27,6 +27,7 @@ from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
 from keisei_ray.hardware import actor_cpus, sizes_for
+from keisei_ray.profile_files import ProfileFiles
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.run_dirs import CHECKPOINTS_DIR, is_fleeting, runs_dir
 from keisei_ray.run_dirs import newest_run_dir as newest_of
@@ -100,7 +101,9 @@ def train(
             console,
             is_showing_events=config.tracking.view == "none",
         ),
-        contextlib.nullcontext(share) if share else runtime.connect(config) as cluster,
+        contextlib.nullcontext(share)
+        if share
+        else runtime.connect(config, run_dir=run_dir) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
         config, cluster = settle(
@@ -159,12 +162,15 @@ def subscribers(
 ) -> tuple[Subscriber, ...]:
     """Everybody who is told of the run's events; see `build_subscribers` for errors.
 
-    Ray's metrics stand apart from the others: they alone need a running Ray.
+    Ray's metrics and the profile stand apart from the others: they need a running Ray.
     """
     resumed_timestep = resume.timestep if resume else None
     built = build_subscribers(
         config, run_dir, bus, resumed_timestep=resumed_timestep, console=console
     )
+    if config.profile.updates:
+        profile = ProfileFiles(run_dir)
+        built = (*built, Subscriber("profile", profile.handle, profile.close))
     if not config.tracking.ray_metrics:
         return built
     exported = RayMetrics(run_dir.resolve().name)

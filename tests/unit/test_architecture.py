@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
     ("tune",),
+    ("cluster_runs",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
-    ("tracking", "driver", "ray_metrics"),
+    ("tracking", "driver", "ray_metrics", "profile_files"),
     ("evaluation_link", "cluster_watch"),
     ("learner_link",),
     ("fleet", "pool_link"),
@@ -23,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("learner", "self_play", "seats", "evaluation"),
     (
         "policies",
+        "profiler",
         "gradients",
         "ppo",
         "weights",
@@ -46,7 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("hardware",),
     ("refusals",),
-    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "versions"),
+    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "versions", "stages"),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -61,6 +63,8 @@ RAY_ROOMS = {
     "evaluation_link",
     "driver",
     "ray_metrics",
+    "profile_files",
+    "cluster_runs",
     "tune",
     "bench",
 }
@@ -74,6 +78,7 @@ NO_TORCH = {
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
     "arguments", "run_dirs", "json_file", "ray_metrics", "cluster_watch", "saved_run",
     "refusals", "versions",
+    "cluster_runs", "profile_files", "stages",
 }  # fmt: skip
 
 
@@ -238,6 +243,7 @@ def test_nothing_prints() -> None:
         ("status.command run_dirs", EXTRAS),
         ("refusals versions", EXTRAS),
         ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
+        ("cluster_runs", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:

@@ -106,6 +106,8 @@ NOT_DEFAULT: dict[str, Any] = {
     "tracking.wandb_name": "first",
     "tracking.wandb_tags": ["4x64", "lockstep"],
     "tracking.close_timeout_s": 5.0,
+    "profile.updates": 2,
+    "profile.first_update": 5,
 }
 # Flags cannot say null: for them None means that the flag was not given.
 FLAGGABLE = {key: value for key, value in NOT_DEFAULT.items() if value is not None}
