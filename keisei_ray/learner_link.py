@@ -88,7 +88,7 @@ class LearnerLink:
         self._bus = bus
         self._num_cpus = num_cpus
         self._reserve = reserve
-        self._place = reserve()
+        self._place: PlacementGroup | None = None
         self._far: list[Ref] = []
         self._should_stop = should_stop
         self._clock = clock
@@ -115,6 +115,8 @@ class LearnerLink:
             StopRequested: the run was asked to stop meanwhile.
         """
         can_move = self._incarnation > 0
+        if not can_move:
+            self._place = self._reserve()
         while True:
             where = PlacementGroupSchedulingStrategy(self._place) if self._place else "DEFAULT"
             self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)

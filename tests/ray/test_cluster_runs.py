@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_one_line_that_names_the_node(
 
 
 def test_a_node_with_other_code_is_one_line_that_says_so(seen: Seen, gone_module: type) -> None:
-    with pytest.raises(ClusterError, match="Install this version of Keisei Ray there") as caught:
+    with pytest.raises(ClusterError, match="Install the same on every node") as caught:
         RemoteRun(seen.run, gone_module).status()
     assert "only_here" in str(caught.value)
     assert "\n" not in str(caught.value)
