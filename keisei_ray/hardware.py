@@ -82,10 +82,15 @@ def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
 
 
 def rollouts_for(config: Config, num_playing: int) -> int:
-    """An open R for overlap: enough rows to learn from, and room within the lag for as many
-    actors as can play at the same time."""
+    """An open R for overlap: enough rows to learn from, and room within the lag for all to play on.
+
+    A rollout is unconsumed until its update is done, so beside those of the update under way as
+    many must fit as can be played at the same time: R * (lag + 1) >= R + num_playing. With less
+    actors stand idle between their delivery and the end of the update; a sixth to a quarter of
+    them by benchmarks/scale.py.
+    """
     enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / config.timesteps_per_rollout)
-    return max(enough_rows, math.ceil(num_playing / (config.schedule.max_policy_lag + 1)))
+    return max(enough_rows, math.ceil(num_playing / max(1, config.schedule.max_policy_lag)))
 
 
 def sizes_for(config: Config, num_cpus: float, cpus_per_actor: float) -> Sizes:

@@ -188,3 +188,12 @@ def test_waiting_has_an_end(wishes: list[object], monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ClusterError, match="offers no CPU"):
         settle(run, cluster(0), say=lambda _: None, should_stop=lambda: False)
     assert wishes == [run, None]
+
+
+@given(st.integers(1, 500), st.integers(1, 4))
+def test_while_an_update_is_under_way_all_actors_can_play_the_next_rollouts(
+    num_actors: int, lag: int
+) -> None:
+    run = resolve_auto(config(num_actors, schedule={"max_policy_lag": lag}), 999, 0)
+    found = sizes_for(run, 999, 1.0)
+    assert found.num_unconsumed - found.rollouts_per_update >= num_actors

@@ -107,12 +107,13 @@ def config_of(name: str) -> Config:
     if name == "rayjob.yaml":
         arguments = run_arguments(resource(name)["spec"]["entrypoint"])
         assert arguments is not None
-        given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        pairs = list(zip(arguments[::2], arguments[1::2], strict=True))
+        given, overrides = dict(pairs), [value for flag, value in pairs if flag == "--set"]
         preset, flags = given["--config"], {"self_play.num_actors": int(given["--num-actors"])}
     else:
         first = (CLUSTER / "kuberay" / name).read_text(encoding="utf-8").splitlines()[0]
-        preset, flags = re.findall(r"configs/\w+\.yaml", first)[0], {}
-    return resolve_config(str(ROOT / preset), {}, [], flags)
+        preset, flags, overrides = re.findall(r"configs/\w+\.yaml", first)[0], {}, []
+    return resolve_config(str(ROOT / preset), {}, overrides, flags)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
