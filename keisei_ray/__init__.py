@@ -1,5 +1,4 @@
 """Keisei Ray: self-play reinforcement learning for Shogi on Ray."""
 
-from importlib.metadata import version
-
-__version__ = version("keisei-ray")
+__version__ = "0.1.0"
+"""Stands here, not in pyproject.toml, so that a checkout knows it without being installed."""

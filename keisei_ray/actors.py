@@ -18,11 +18,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from keisei_ray.config import Config
+from keisei_ray.config import Config, ProfileConfig
+from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.hardware import learner_gpus
 from keisei_ray.pool import SELF_PLAY, Offer
+from keisei_ray.refusals import foreign_token
 from keisei_ray.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
+from keisei_ray.versions import Versions, check_same, own_versions, unfit_node
 
 PackedArray = npt.NDArray[np.uint8]
 if TYPE_CHECKING:
@@ -38,20 +43,35 @@ LOWEST_PRIORITY = 19
 class SelfPlayShell:
     """N games in play in a process of their own. One call at a time, in order."""
 
-    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        actor_id: int,
+        incarnation: int,
+        driver: Versions | None = None,
+    ) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
         self._arguments = (config, actor_id, incarnation)
+        self._driver = driver
 
     def start(self) -> ProcessInfo:
         """Builds games and network, then answers. First call; its error says what is wrong."""
         config, actor_id, incarnation = self._arguments
+        _check_program(self._driver)
         # Where cores are shared the learner goes first: everybody waits for it.
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.profiler import Tracer
         from keisei_ray.self_play import SelfPlay
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
+        # One actor tells what all do.
+        wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
+        self._tracer = Tracer(f"actor-{actor_id}.{incarnation}-rollout", wanted)
         return _process_info("cpu", 0)
 
     def collect(
@@ -64,21 +84,31 @@ class SelfPlayShell:
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        return self._self_play.collect(offer, opponents)
+        (report, packed), trace = self._tracer.run(
+            lambda: self._self_play.collect(offer, opponents)
+        )
+        return dataclasses.replace(report, trace=trace), packed
 
 
 class LearnerShell:
     """The network under training. One call at a time, in order."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, driver: Versions | None = None) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
         self._config = config
+        self._driver = driver
 
     def start(self) -> ProcessInfo:
         """Builds network and optimizer, then answers. First call; its error says what is wrong."""
+        _check_program(self._driver)
         _name_log_lines("learner", self._config)
         from keisei_ray.learner import Learner
+        from keisei_ray.profiler import Tracer
 
         self._learner = Learner(self._config)
+        self._tracer = Tracer("learner-update", self._config.profile)
         model = self._learner.model
         return _process_info(
             str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
@@ -110,13 +140,14 @@ class LearnerShell:
             As `Learner.update`. The newest state that the caller holds is of the last update that
             finished, whatever this one had done.
         """
-        report = self._learner.update(rollouts, timestep)
+        report, trace = self._tracer.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
         weights, state = self._learner.weights(), self._learner.state_files()
         report = dataclasses.replace(
             report,
             weights_bytes_wire=weights.nbytes,
             publish_time_s=time.perf_counter() - started,
+            trace=trace,
         )
         return report, weights, state
 
@@ -150,14 +181,19 @@ def new_self_play_actor(
 ) -> Handle:
     """Asks Ray for a self-play actor; call `start` on it first."""
     actor: Any = ray.remote(SelfPlayShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=0).remote(config, actor_id, incarnation)
+    options = {"num_cpus": num_cpus, "num_gpus": 0, "scheduling_strategy": "SPREAD"}
+    return actor.options(**options).remote(config, actor_id, incarnation, own_versions())
 
 
-def new_learner_actor(config: Config, *, num_cpus: float) -> Handle:
-    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first."""
-    num_gpus = 1 if config.learner.device == "cuda" else 0
+def new_learner_actor(config: Config, *, num_cpus: float, place: Any = "DEFAULT") -> Handle:
+    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
+
+    `place` is Ray's scheduling strategy, e.g. a placement group's.
+    """
     actor: Any = ray.remote(LearnerShell)
-    return actor.options(num_cpus=num_cpus, num_gpus=num_gpus).remote(config)
+    return actor.options(
+        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=place
+    ).remote(config, own_versions())
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
@@ -166,6 +202,26 @@ def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
     return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
         config, incarnation
     )
+
+
+def _check_program(driver: Versions | None) -> None:
+    """Before anything is built: another version may fail in any way."""
+    if driver is not None:
+        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        check_same(str(node), own_versions(), driver)
+
+
+def new_guest_actor(guest: type, *arguments: object, node_id: str) -> Handle:
+    """Asks Ray for an object of a class in a process on one node, which reserves nothing there.
+
+    Args:
+        guest: importable on that node; nothing of it is remote by itself.
+        arguments: of its constructor.
+        node_id: Ray's, in hex.
+    """
+    actor: Any = ray.remote(guest)
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=pinned).remote(*arguments)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:
@@ -193,6 +249,13 @@ def _name_log_lines(name: str, config: Config) -> None:
 
 
 def remote_cause(error: BaseException) -> BaseException:
-    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none."""
+    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none.
+
+    A `ClusterError` where the actor's node lacks what it needs, or the cluster does not take the
+    driver's token: starting it anew cannot help.
+    """
     cause: Any = getattr(error, "cause", None)
-    return cause if isinstance(cause, BaseException) else error
+    if isinstance(cause, UserError):
+        return cause
+    unfit = unfit_node(error) or foreign_token(error)
+    return unfit or (cause if isinstance(cause, BaseException) else error)

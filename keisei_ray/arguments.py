@@ -24,6 +24,10 @@ def _positive(text: str) -> int:
     return value
 
 
+def _num_actors(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -66,7 +70,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
 
     train = commands.add_parser("train", parents=[settings], help="train (the default)")
-    train.add_argument("--num-actors", type=int, metavar="N", help="self-play actors")
+    train.add_argument(
+        "--num-actors", type=_num_actors, metavar="N|auto", help="self-play actors; auto: by CPUs"
+    )
     train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
     train.add_argument("--run-dir", metavar="DIR", help="directory or URI; runs/<time> if absent")
     train.add_argument("--seed", type=int, metavar="S")
@@ -130,7 +136,7 @@ def argument_parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", metavar="RUN_DIR")
     report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
 
-    status = commands.add_parser("status", help="how far a run is and how it does, from its files")
+    status = commands.add_parser("status", help="how far a run is and how it does")
     status.add_argument("--json", metavar="FILE", help="write it here as well; -: print only that")
     watch = commands.add_parser("watch", help="the view of a run that was started elsewhere")
     for seen in (status, watch):
@@ -139,6 +145,28 @@ def argument_parser() -> argparse.ArgumentParser:
             "named", nargs="?", metavar="RUN_DIR", help="the newest in runs/ if absent"
         )
         run.add_argument("--run-dir", metavar="DIR", help="the same")
+        seen.add_argument(
+            "--address",
+            metavar="HOST:PORT",
+            help="of a Ray cluster that this machine is a node of, or auto: a run there, wherever "
+            "its files lie; RUN_DIR is then the end of its path, any run if absent",
+        )
+
+    tune = commands.add_parser("tune", help="search settings by Ray Tune")
+    tune.add_argument("--config", metavar="FILE", help="the sweep file, see configs/tune/")
+    tune.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="one setting of the base configuration; may be given several times",
+    )
+    tune.add_argument(
+        "--run-dir", metavar="DIR", help="of the whole sweep; runs/tune-<time> if absent"
+    )
+    tune.add_argument("--resume", action="store_true", help="go on with the sweep in --run-dir")
+    tune.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
+    tune.add_argument("--json", metavar="FILE", help="write the results here as well")
 
     bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
     names = [*BENCHES, "learning"]

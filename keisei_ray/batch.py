@@ -1,7 +1,8 @@
 """The rows of one update: filled from rollouts, moved to the device once.
 
-Storage is allocated once from the config and filled by slices, so memory stays flat over any
-number of updates; on CUDA the host side is pinned and each field crosses in one copy.
+Storage is allocated once and filled by slices, so memory stays flat over any number of updates;
+only where updates grow with the cluster is it allocated anew, for the largest so far. On CUDA the
+host side is pinned and each field crosses in one copy.
 
 B: rows of the update: the learner's own plies among rollouts x T x N.
 """
@@ -43,25 +44,37 @@ class UpdateBatch:
     """Preallocated [capacity, ...] tensors on the host and, where it differs, on the device.
 
     Attributes:
-        timesteps: plies that every update is made from: the capacity.
+        timesteps: plies of the last `fill`, trained on or not.
         rows: B, rows filled by the last `fill`; those beyond it are left over.
     """
 
-    def __init__(self, timesteps: int, device: torch.device) -> None:
-        self.timesteps = timesteps
-        self.rows = 0
-        on_cuda = device.type == "cuda"
+    def __init__(
+        self, timesteps: int, device: torch.device, *, takes_multiples: bool = False
+    ) -> None:
+        """Args:
+        timesteps: plies that every update is made from.
+        device: where the network is.
+        takes_multiples: of `timesteps`, any; the storage grows to the largest.
+        """
+        self.timesteps = self.rows = 0
+        self._unit = timesteps
+        self._takes_multiples = takes_multiples
+        self._torch_device = device
+        self._on_cuda = device.type == "cuda"
+        self._allocate(timesteps)
+
+    def _allocate(self, capacity: int) -> None:
+        self._capacity = capacity
         self._host = {
-            name: torch.empty((timesteps, *shape), dtype=dtype, pin_memory=on_cuda)
+            name: torch.empty((capacity, *shape), dtype=dtype, pin_memory=self._on_cuda)
             for name, (dtype, shape) in FIELDS.items()
         }
         self._arrays = {name: tensor.numpy() for name, tensor in self._host.items()}
         self._device = (
-            {name: torch.empty_like(t, device=device) for name, t in self._host.items()}
-            if on_cuda
+            {n: torch.empty_like(t, device=self._torch_device) for n, t in self._host.items()}
+            if self._on_cuda
             else self._host
         )
-        self._on_cuda = on_cuda
 
     def fill(self, rollouts: Sequence[Rollout], *, gamma: float, gae_lambda: float) -> float:
         """Writes every trained row of `rollouts`, in their order, with advantages and targets.
@@ -79,11 +92,15 @@ class UpdateBatch:
                 f"an update was asked for with {total} timesteps and no ply of the learner's own "
                 "among them; nothing changed."
             )
-        if total != self.timesteps:
+        if total % self._unit or (total != self._unit and not self._takes_multiples):
+            a_multiple_of = "a multiple of " if self._takes_multiples else ""
             raise RolloutFormatError(
-                f"{len(rollouts)} rollouts hold {total} timesteps, expected {self.timesteps} for "
-                "an update. Every actor must run with the same config."
+                f"{len(rollouts)} rollouts hold {total} timesteps, expected {a_multiple_of}"
+                f"{self._unit} for an update. Every actor must run with the same config."
             )
+        if total > self._capacity:
+            self._allocate(total)
+        self.timesteps = total
         acted_on = np.empty(total, np.float32)
         start = 0
         for rollout in rollouts:

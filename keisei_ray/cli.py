@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from keisei_ray.storage import check_uri, is_uri
 logger = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "bench", "config")
+COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "tune", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
 
 
@@ -69,16 +68,23 @@ def _dispatch(arguments: list[str]) -> int:
         "report": _report,
         "status": _status,
         "watch": _watch,
+        "tune": _tune,
         "bench": _bench,
         "config": _config,
     }
     return command[options.command](options)
 
 
-def _train(options: argparse.Namespace) -> int:
-    # Many actors on few cores are meant: Ray prints this into the view for each two of them. It
-    # reads the setting when it is imported.
+def _quieten_raylet() -> None:
+    """Before Ray is imported, which reads the setting then.
+
+    Many actors on few cores are meant: Ray prints this into the view for each two of them.
+    """
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
+
+
+def _train(options: argparse.Namespace) -> int:
+    _quieten_raylet()
     from keisei_ray.training import train
 
     console = Console()
@@ -152,22 +158,49 @@ def _status(options: argparse.Namespace) -> int:
     refuse_uri("status", options.named or options.run_dir)
     is_piped = options.json == "-"
     check_json(None if is_piped else options.json)
-    run_dir = command.find_run(options.named or options.run_dir)
-    if is_piped:
-        status = state.status_of(run_dir, time.time())
-        sys.stdout.write(json.dumps(state.as_json(status), indent=2) + "\n")
+    named = options.named or options.run_dir
+    console = Console(highlight=False, quiet=is_piped)
+    if options.address is not None:
+        from keisei_ray.cluster_runs import show_status
+
+        seen = show_status(options.address, named, console)
     else:
-        status = command.show_status(run_dir, Console(highlight=False))
-        write_json(options.json, state.as_json(status))
+        seen = state.as_json(command.show_status(command.find_run(named), console))
+    if is_piped:
+        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
+    else:
+        write_json(options.json, seen)
     return EXIT_DONE
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from keisei_ray.status.command import find_run, watch
+    from keisei_ray.status import command
 
     refuse_uri("watch", options.named or options.run_dir)
-    watch(find_run(options.named or options.run_dir), Console())
+    named = options.named or options.run_dir
+    if options.address is not None:
+        from keisei_ray.cluster_runs import watch
+
+        watch(options.address, named, Console())
+    else:
+        command.watch(command.find_run(named), Console())
     return EXIT_DONE
+
+
+def _tune(options: argparse.Namespace) -> int:
+    refuse_uri("tune --run-dir", options.run_dir)
+    _quieten_raylet()
+    from keisei_ray.tune.command import TuneOptions, run
+
+    typed = TuneOptions(
+        config=options.config,
+        overrides=options.set,
+        run_dir=options.run_dir,
+        is_resumed=options.resume,
+        address=options.address,
+        json=options.json,
+    )
+    return EXIT_DONE if run(typed, os.environ, Console()) else EXIT_INTERRUPTED
 
 
 def _bench(options: argparse.Namespace) -> int:

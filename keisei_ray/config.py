@@ -61,8 +61,9 @@ class RunConfig(Section):
 class SelfPlayConfig(Section):
     """How games are played and cut into rollouts."""
 
-    num_actors: PositiveInt = 2
-    """Self-play actors, one process each."""
+    num_actors: PositiveInt | Literal["auto"] = 2
+    """Self-play actors, one process each; auto: one for each CPU that learner and evaluator leave,
+    also of nodes that come later."""
     games_per_actor: PositiveInt = 32
     """N: games an actor plays side by side; the rows of one forward pass."""
     rollout_length: PositiveInt = 64
@@ -177,6 +178,8 @@ class LearnerConfig(Section):
     """Mixed precision of the update; auto: bf16 on CUDA, off on CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the update runs; auto: cuda when the cluster has a GPU."""
+    num_gpus: PositiveFloat = 1.0
+    """Ray's reservation when the device is cuda; a fraction shares one GPU with other runs."""
     num_threads: PositiveInt | None = None
     """Single-threaded replicas that share each minibatch on a CPU; null: from the cluster's CPUs
     (1 on CUDA)."""
@@ -189,7 +192,8 @@ class ScheduleConfig(Section):
     """overlap: actors play on while the learner learns. lockstep: they take turns; strictly
     on-policy and reproducible."""
     rollouts_per_update: PositiveInt | None = None
-    """R: rollouts in one update; null: num_actors in lockstep, else chosen from the CPUs."""
+    """R: rollouts in one update; null: num_actors in lockstep, else chosen from the CPUs, anew
+    whenever their number changes if num_actors is auto."""
     max_policy_lag: NonNegativeInt = 1
     """Updates by which the weights that played may trail the learner's; 0 in lockstep."""
     actor_threads: PositiveInt = 1
@@ -272,6 +276,8 @@ class ClusterConfig(Section):
     """Whether a cluster started here serves Ray's dashboard, on loopback."""
     dashboard_port: Annotated[int, Field(ge=1, le=65535)] = 8265
     """Port of the dashboard."""
+    wait_for_nodes_s: NonNegativeFloat = 0.0
+    """Seconds that a run which does not fit the cluster waits for it to grow; 0: it is refused."""
     start_timeout_s: PositiveFloat = 120.0
     """Seconds in which actors must answer before the run gives up."""
     max_actor_deaths: NonNegativeInt = 3
@@ -311,6 +317,17 @@ class TrackingConfig(Section):
     """Seconds that all subscribers together get at the end, e.g. for uploads under way."""
 
 
+class ProfileConfig(Section):
+    """Traces of where the time goes, in `profile/` of the run directory."""
+
+    updates: NonNegativeInt = 0
+    """Updates, and rollouts of actor 0, to trace by torch.profiler, which slows them down; with
+    them Ray's timeline is saved at the end. 0: none of it."""
+    first_update: PositiveInt = 3
+    """The first of them, counted from 1 in the learner's process, and in the actor's; before it
+    things warm up."""
+
+
 class Config(Section):
     """All settings of a run. `Config()` is a valid small run."""
 
@@ -336,6 +353,8 @@ class Config(Section):
     """The Ray cluster to start or to join."""
     tracking: TrackingConfig = TrackingConfig()
     """What the run shows and records."""
+    profile: ProfileConfig = ProfileConfig()
+    """Traces of where the time goes, in `profile/` of the run directory."""
 
     @property
     def timesteps_per_rollout(self) -> int:
@@ -344,8 +363,9 @@ class Config(Section):
 
     @property
     def effective_rollouts_per_update(self) -> int | None:
-        """R, or None where it waits for `hardware.resolve_auto`."""
+        """R, or None where it waits for `hardware.resolve_auto` or follows the cluster."""
         if self.schedule.mode == "lockstep":
+            assert self.self_play.num_actors != "auto", "refused by the tree's own check"
             return self.self_play.num_actors
         return self.schedule.rollouts_per_update
 
@@ -379,6 +399,12 @@ class Config(Section):
                 "Use a smaller opening or a higher cap."
             )
         if schedule.mode == "lockstep":
+            if play.num_actors == "auto":
+                raise ValueError(
+                    "self_play.num_actors = auto does not go with schedule.mode = lockstep, which "
+                    "takes one rollout of each of the same actors all the way. "
+                    "Give a number, or use mode overlap."
+                )
             if schedule.rollouts_per_update not in (None, play.num_actors):
                 raise ValueError(
                     f"schedule.rollouts_per_update = {schedule.rollouts_per_update} differs from "

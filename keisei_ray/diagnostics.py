@@ -4,19 +4,20 @@ Pure functions of what the driver counted and of the reports that came with the 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keisei_ray.metrics import METRIC_NAMES, MetricRecord, in_order, mean, per_second
 from keisei_ray.progress import Progress
-from keisei_ray.reports import CollectReport, UpdateReport
+from keisei_ray.reports import CollectReport, Trace, UpdateReport
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Whether self-play still shows the learner anything; a line of `diagnostics.jsonl`.
+    """Whether self-play still shows the learner anything, and where the time goes.
 
-    Of one update: its rollouts, and the games that ended in them. None where no game ended.
+    A line of `diagnostics.jsonl`, of one update: its rollouts, and the games that ended in them.
+    None where no game ended.
     """
 
     timestep: int
@@ -46,6 +47,24 @@ class Diagnostics:
     """Games of `games` that were against a member of the pool."""
     pool_score: float | None
     """The learner's mean points in these: a win 1, a draw or a truncated game 1/2."""
+    unpack_time_s: float = 0.0
+    """Of the learner's update_time_s: unpacking and validating rollouts."""
+    advantages_time_s: float = 0.0
+    """... advantages, value targets, and the rows of all rollouts put together."""
+    gradients_time_s: float = 0.0
+    """... forward and backward passes of all minibatches; on CUDA, copying the rows there too."""
+    optimizer_time_s: float = 0.0
+    """... clipping and optimizer steps."""
+    env_time_s: float = 0.0
+    """Of collect_time_s, mean over the rollouts: rules, legal moves, mates in one, recording."""
+    opponents_time_s: float = 0.0
+    """... the pool's players choosing their moves."""
+    forward_time_s: float = 0.0
+    """... the network under training."""
+    sample_time_s: float = 0.0
+    """... drawing moves from its policy."""
+    pack_time_s: float = 0.0
+    """... counting distinct positions and packing."""
 
 
 def diagnose(
@@ -78,7 +97,21 @@ def diagnose(
         trained_timesteps=sum(c.trained_timesteps for c in collected),
         pool_games=len(scores),
         pool_score=mean(sum(scores), len(scores)),
+        **report.stages,
+        **_means([c.stages for c in collected]),
     )
+
+
+def traces(report: UpdateReport, collected: Sequence[CollectReport]) -> tuple[Trace, ...]:
+    """What was profiled of an update and its rollouts."""
+    found = (report.trace, *(c.trace for c in collected))
+    return tuple(trace for trace in found if trace is not None)
+
+
+def _means(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each stage that any of them has."""
+    names = {name for one in stages for name in one}
+    return {name: sum(one.get(name, 0.0) for one in stages) / len(stages) for name in names}
 
 
 def update_metrics(

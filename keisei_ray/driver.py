@@ -11,7 +11,8 @@ Both schedules are this loop. `lockstep` is a lag of zero with one rollout of ev
 update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be under way, so that
 actors play while the learner learns. Backpressure is that bound: an actor is asked for a rollout
 only while fewer are unconsumed. The oldest weights are consumed first, and an update waits for
-any rollout that would be too old for the next one, so the lag never exceeds its limit.
+any rollout that would be too old for the next one, so the lag never exceeds its limit, however
+the number of actors and of rollouts in an update change with the cluster.
 """
 
 import logging
@@ -23,12 +24,12 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
-from keisei_ray import checkpoint
 from keisei_ray.actors import Ref, remote_cause
 from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.cluster_watch import ClusterWatch
 from keisei_ray.config import Config
-from keisei_ray.diagnostics import diagnose, update_metrics
-from keisei_ray.errors import CheckpointError, KeiseiError, UserError
+from keisei_ray.diagnostics import diagnose, traces, update_metrics
+from keisei_ray.errors import KeiseiError, UserError
 from keisei_ray.evaluation_link import EvaluationLink
 from keisei_ray.events import (
     ActorLost,
@@ -43,6 +44,7 @@ from keisei_ray.events import (
     UpdateFinished,
 )
 from keisei_ray.fleet import Fleet, Member
+from keisei_ray.hardware import learner_cpus
 from keisei_ray.learner_link import (
     DEATHS,
     POLL_S,
@@ -55,12 +57,10 @@ from keisei_ray.pool_link import PoolLink
 from keisei_ray.progress import Interval, Progress
 from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.run_dirs import CHECKPOINTS_DIR
-from keisei_ray.runtime import Cluster, actor_cpus, learner_cpus
+from keisei_ray.runtime import Cluster, reserve_learner_place
+from keisei_ray.saved_run import PROGRESS_FILE, check_digest, save_run
 
 logger = logging.getLogger(__name__)
-
-PROGRESS_FILE = "progress.json"
-CONFIG_FILE = "config.json"
 
 
 @dataclass
@@ -113,17 +113,21 @@ class Driver:
         self._resume = resume
         self._should_stop = should_stop
         self._clock = clock
-        self._rollouts_per_update = config.timesteps_per_update // config.timesteps_per_rollout
+        self._watch = ClusterWatch(config, cluster, bus, clock=clock)
         self._fleet = Fleet(
             config,
-            num_cpus_per_actor=actor_cpus(config, cluster),
-            starts_at_once=max(1, cluster.num_cpus),
-            enough=self._rollouts_per_update * (config.effective_max_lag + 1),
+            num_cpus_per_actor=self._watch.cpus_per_actor,
             next_incarnation=self.progress.next_incarnation,
             clock=clock,
         )
+        self._fleet.resize(self._watch.sizes)
         self._learner = LearnerLink(
-            config, bus, num_cpus=learner_cpus(cluster), should_stop=should_stop, clock=clock
+            config,
+            bus,
+            num_cpus=learner_cpus(cluster.num_cpus),
+            reserve=lambda: reserve_learner_place(config, cluster),
+            should_stop=should_stop,
+            clock=clock,
         )
         self._evaluation = EvaluationLink(config, bus, run_dir, self.progress, clock=clock)
         self.pool = PoolLink(config, bus, run_dir, resume)
@@ -160,7 +164,8 @@ class Driver:
 
     def _train(self) -> None:
         try:
-            while not self._is_finished() and not self._should_stop():
+            total = self.config.run.total_timesteps
+            while self.progress.timestep < total and not self._should_stop():
                 self._fleet.start_waiting()
                 self._ask_for_rollouts()
                 self._start_update()
@@ -169,9 +174,11 @@ class Driver:
                         self._finish_rollout(ref)
                     elif ref in self._updating:
                         self._finish_update(ref)
-                    else:
+                    elif not self._learner.keep(ref):
                         self._finish_start(ref)
                 self._replace_overdue()
+                if self._watch.poll():
+                    self._fleet.resize(self._watch.sizes)
                 self._evaluation.poll(self.progress, self._learner.published)
         except StopRequested:
             pass  # The newest finished update outlived its learner.
@@ -189,31 +196,27 @@ class Driver:
         """Saves the newest finished update, once."""
         if self._saved_timestep == self.progress.timestep:
             return
-        progress = self.progress
-        files: dict[str, bytes] = dict(ray.get(self._learner.published.state))
-        files[PROGRESS_FILE] = progress.to_json().encode()
-        files |= self.pool.files()
-        files[CONFIG_FILE] = self.config.model_dump_json(indent=2).encode()
-        info: dict[str, str | int | float | bool | None] = {
-            "weights_version": progress.weights_version,
-            "weights_digest": self._learner.digest,
-            "model": self.config.model.model_dump_json(),
-        }
-        path = checkpoint.save(self.checkpoints_dir, progress.timestep, files, info)
-        self._saved_timestep = progress.timestep
+        path = save_run(
+            self.checkpoints_dir,
+            self.config,
+            self.progress,
+            ray.get(self._learner.published.state),
+            self._learner.digest,
+            self.pool.files(),
+        )
+        self._saved_timestep = self.progress.timestep
         self.last_checkpoint = path
-        keep = self.config.checkpoint
-        checkpoint.prune(self.checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
         self.pool.prune(self.checkpoints_dir)
-        self.bus.publish(CheckpointSaved(path=str(path), timestep=progress.timestep))
+        self.bus.publish(CheckpointSaved(path=str(path), timestep=self.progress.timestep))
 
     # ---- what the loop starts ----
 
     def _ask_for_rollouts(self) -> None:
         """Gives idle actors work while fewer rollouts are unconsumed than the lag allows."""
         remaining = self.config.run.total_timesteps - self.progress.timestep
-        updates = -(-remaining // self.config.timesteps_per_update)
-        limit = self._rollouts_per_update * min(self.config.effective_max_lag + 1, updates)
+        count = self._watch.sizes.rollouts_per_update
+        updates = -(-remaining // (count * self.config.timesteps_per_rollout))
+        limit = min(self._watch.sizes.num_unconsumed, count * updates)
         unconsumed = self._unconsumed()
         # Lockstep: one rollout of every actor in each update, never two of one.
         is_lockstep = self.config.schedule.mode == "lockstep"
@@ -235,7 +238,7 @@ class Driver:
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all there."""
-        count = self._rollouts_per_update
+        count = self._watch.sizes.rollouts_per_update
         if self._updating or len(self._arrived) < count:
             return
         # In play with weights that will be too old after this update: it waits for them.
@@ -243,6 +246,9 @@ class Driver:
         if any(flight.version < oldest_allowed for flight in self._in_play.values()):
             return
         self._arrived.sort(key=lambda a: a.report.header.weights_version)  # stable: by arrival
+        # More than R may be at the limit when R has just shrunk with the cluster.
+        versions = [arrived.report.header.weights_version for arrived in self._arrived]
+        count = max(count, sum(version < oldest_allowed for version in versions))
         batch, self._arrived = self._arrived[:count], self._arrived[count:]
         # Within an update the order is the actors', so that timing cannot change the sums.
         batch.sort(key=lambda a: (a.report.header.weights_version, a.report.header.actor_id))
@@ -254,7 +260,7 @@ class Driver:
 
     def _wait(self) -> list[Ref]:
         """The references that are ready now, after waiting for one at most `POLL_S`."""
-        refs = [*self._updating, *self._in_play, *self._fleet.starting]
+        refs = [*self._updating, *self._in_play, *self._fleet.starting, *self._learner.to_keep()]
         if not refs:
             time.sleep(POLL_S)
             return []
@@ -307,7 +313,7 @@ class Driver:
             self._idle_since = self._clock()
             return
         except RayError as error:
-            bad = rejected_rollouts(error, len(batch))
+            bad = rejected_rollouts(error, [arrived.rollout for arrived in batch])
             for index, cause in bad.items():
                 self._reject(batch[index].report, cause)
             kept = [a for index, a in enumerate(batch) if index not in bad]
@@ -339,11 +345,10 @@ class Driver:
             waited_s=self._waited,
             actors_alive=self._fleet.num_alive,
         )
-        sample = collected[-1]
-        self.bus.publish(
-            UpdateFinished(metrics, sample.sample_sfen, sample.sample_last_move or None)
-        )
-        self.bus.publish(UpdateDiagnosed(diagnose(progress, report, collected)))
+        last = collected[-1]
+        self.bus.publish(UpdateFinished(metrics, last.sample_sfen, last.sample_last_move or None))
+        found = diagnose(progress, report, collected)
+        self.bus.publish(UpdateDiagnosed(found, traces(report, collected)))
 
     # ---- faults ----
 
@@ -351,11 +356,8 @@ class Driver:
         """Brings the learner up before any actor: what cannot be built is known at once."""
         resume = self._resume
         info = self._learner.launch(self.progress.weights_version, resume.files if resume else None)
-        if resume and self._learner.digest != resume.info.get("weights_digest"):
-            raise CheckpointError(
-                f"{resume.path} gives weights with digest {self._learner.digest}, its manifest "
-                f"says {resume.info.get('weights_digest')}. Resume from another checkpoint."
-            )
+        if resume:
+            check_digest(resume, self._learner.digest)
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )
@@ -389,9 +391,6 @@ class Driver:
         self.bus.publish(RolloutRejected(report.header.actor_id, cause))
 
     # ---- time ----
-
-    def _is_finished(self) -> bool:
-        return self.progress.timestep >= self.config.run.total_timesteps
 
     def _tick(self) -> None:
         """Brings the run's wall time up to now."""

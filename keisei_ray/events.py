@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from keisei_ray.config import Config
 from keisei_ray.diagnostics import Diagnostics
 from keisei_ray.metrics import MetricRecord
-from keisei_ray.reports import EvaluationResult, Rating
+from keisei_ray.reports import EvaluationResult, Rating, Trace
 from keisei_ray.rollout import FinishedGame
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,21 @@ class ActorLost(Event):
 
 
 @dataclass(frozen=True)
+class ClusterChanged(Event):
+    """Nodes or CPUs of the cluster have come or gone, and what the run makes of it."""
+
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+    num_actors: int
+    """Self-play actors wanted from now on."""
+    num_with_room: int
+    """Of these, how many the CPUs have room for; the others wait."""
+    rollouts_per_update: int
+    """Of the next update."""
+
+
+@dataclass(frozen=True)
 class RolloutArrived(Event):
     """An actor's report has been accepted; its rollout waits for the learner."""
 
@@ -126,6 +141,8 @@ class UpdateDiagnosed(Event):
     """What an update's rollouts were like; follows its `UpdateFinished`."""
 
     diagnostics: Diagnostics
+    traces: tuple[Trace, ...] = ()
+    """Of the update and its rollouts, those that were profiled."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,16 @@
                  |           |          |
                  +-----------+----------+--> dead -> waiting (next incarnation)
 
+How many there are to be follows the cluster (`resize`). An actor that nobody has room for stays
+starting, without a limit in time, until there is room.
+
 Only a few start at a time: an actor that imports torch takes about two seconds of CPU, and if
 all started at once on few cores the first would be ready as late as the last.
 
 The fleet holds handles and object references, never data.
 """
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
@@ -20,6 +24,7 @@ import ray
 from keisei_ray.actors import Handle, Ref, new_self_play_actor, remote_cause
 from keisei_ray.config import Config
 from keisei_ray.errors import ActorLostError
+from keisei_ray.hardware import Sizes
 
 logger = logging.getLogger(__name__)
 
@@ -84,39 +89,26 @@ class Fleet:
         config: Config,
         *,
         num_cpus_per_actor: float,
-        starts_at_once: int,
-        enough: int,
         next_incarnation: Callable[[int], int],
         clock: Callable[[], float],
     ) -> None:
         """Args:
         num_cpus_per_actor: Ray's reservation for each.
-        starts_at_once: actors that may be starting at the same time, >= 1.
-        enough: actors that can play at the same time; see `start_waiting`.
         next_incarnation: actor id -> number of the incarnation about to start.
         clock: monotonic seconds.
         """
         self._config = config
         self._num_cpus = num_cpus_per_actor
-        self._starts_at_once = starts_at_once
-        self._enough = enough
         self._next_incarnation = next_incarnation
         self._clock = clock
-        self._waiting: deque[int] = deque(range(config.self_play.num_actors))
+        self._sizes = Sizes(0, 0, 0, 0, 0)
+        self._is_trimming = False
+        self._waiting: deque[int] = deque()
         self._members: dict[int, Member] = {}
         self._starting: dict[Ref, Member] = {}
         self._idle: deque[Member] = deque()
         self._num_collecting = 0
-        cluster = config.cluster
-        self._budgets = [
-            DeathBudget(
-                f"self-play actor {actor_id}",
-                cluster.max_actor_deaths,
-                cluster.death_window_s,
-                clock,
-            )
-            for actor_id in range(config.self_play.num_actors)
-        ]
+        self._budgets: dict[int, DeathBudget] = {}
 
     @property
     def num_alive(self) -> int:
@@ -128,13 +120,37 @@ class Fleet:
         """References that become ready when an actor has started or failed to."""
         return list(self._starting)
 
+    def resize(self, sizes: Sizes) -> None:
+        """Says how many actors there are to be from now on; to be called every few seconds.
+
+        More: the others are started next. Fewer: those that do not play yet leave at once; the
+        others from the next call on, each when it has delivered, since mostly they are dead with
+        their node and Ray is about to say so.
+        """
+        self._is_trimming = sizes.num_actors >= self._sizes.num_actors
+        self._sizes = sizes
+        taken = {*self._members, *self._waiting}
+        unused = (number for number in itertools.count() if number not in taken)
+        while len(self._members) + len(self._waiting) < sizes.num_actors:
+            self._waiting.append(next(unused))
+        while self._waiting and self._is_too_many():
+            self._waiting.pop()
+        idle = [*reversed(self._idle)] if self._is_trimming else []
+        for member in [*reversed(self._starting.values()), *idle]:
+            if self._is_too_many():
+                self._end(member)
+
+    def _is_too_many(self) -> bool:
+        return len(self._members) + len(self._waiting) > self._sizes.num_actors
+
     def start_waiting(self) -> None:
-        """Asks Ray for the next actors, as many as may be starting at once.
+        """Asks Ray for the next actors, one for each CPU at a time.
 
         Once there are as many as can play at once, the others start one by one, so that they
         take little from those that play.
         """
-        at_once = self._starts_at_once if self.num_alive < self._enough else 1
+        is_short = self.num_alive < self._sizes.num_unconsumed
+        at_once = max(1, int(self._sizes.num_cpus)) if is_short else 1
         while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
             incarnation = self._next_incarnation(actor_id)
@@ -148,7 +164,7 @@ class Fleet:
     def started(self, ref: Ref) -> None:
         """The actor that answered with `ref` is idle from now on."""
         member = self._starting.pop(ref)
-        self._budgets[member.actor_id].answered()
+        self._budget(member.actor_id).answered()
         self._idle.append(member)
 
     def starting_member(self, ref: Ref) -> Member:
@@ -156,7 +172,15 @@ class Fleet:
         return self._starting[ref]
 
     def overdue(self) -> list[Member]:
-        """Starting actors that have not answered within `cluster.start_timeout_s`."""
+        """Starting actors that have not answered within `cluster.start_timeout_s`.
+
+        While there are more than the cluster has room for, the time does not run: Ray does not
+        say which of them it has started.
+        """
+        if len(self._members) > self._sizes.room:
+            for member in self._starting.values():
+                member.started_at = self._clock()
+            return []
         limit = self._clock() - self._config.cluster.start_timeout_s
         return [m for m in self._starting.values() if m.started_at < limit]
 
@@ -170,9 +194,11 @@ class Fleet:
         return None
 
     def give_back(self, member: Member) -> None:
-        """A collecting actor has delivered and is idle again."""
+        """A collecting actor has delivered and is idle again, or leaves if it is one too many."""
         self._num_collecting -= 1
         self._idle.append(member)
+        if self._is_trimming and self._is_too_many():
+            self._end(member)
 
     def dismiss(self) -> None:
         """Ends every actor, whatever it is doing. The fleet is of no use afterwards."""
@@ -189,15 +215,30 @@ class Fleet:
         Raises:
             ActorLostError: the budget is spent.
         """
-        starting = [ref for ref, m in self._starting.items() if m is member]
-        for ref in starting:
-            del self._starting[ref]
-        if not starting:
-            if member in self._idle:
-                self._idle.remove(member)
-            else:
-                self._num_collecting -= 1
-        # It may be alive and only failing: one incarnation at a time.
+        if not self._is_starting(member) and member not in self._idle:
+            self._num_collecting -= 1
+        self._end(member)
+        if len(self._members) + len(self._waiting) < self._sizes.num_actors:
+            self._waiting.append(member.actor_id)
+        return self._budget(member.actor_id).spend(remote_cause(error))
+
+    def _is_starting(self, member: Member) -> bool:
+        return any(m is member for m in self._starting.values())
+
+    def _end(self, member: Member) -> None:
+        """Takes a member off the books; its process may be alive, so it is ended."""
+        self._starting = {ref: m for ref, m in self._starting.items() if m is not member}
+        if member in self._idle:
+            self._idle.remove(member)
         ray.kill(self._members.pop(member.actor_id).handle)
-        self._waiting.append(member.actor_id)
-        return self._budgets[member.actor_id].spend(remote_cause(error))
+
+    def _budget(self, actor_id: int) -> DeathBudget:
+        if actor_id not in self._budgets:
+            limits = self._config.cluster
+            self._budgets[actor_id] = DeathBudget(
+                f"self-play actor {actor_id}",
+                limits.max_actor_deaths,
+                limits.death_window_s,
+                self._clock,
+            )
+        return self._budgets[actor_id]

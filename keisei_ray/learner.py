@@ -32,6 +32,7 @@ from keisei_ray.model import build_model
 from keisei_ray.reports import UpdateReport
 from keisei_ray.rollout import Rollout
 from keisei_ray.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.stages import Laps
 from keisei_ray.weights import (
     MODEL_FILE,
     check_architecture,
@@ -95,7 +96,12 @@ class Learner:
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
-        self._batch = UpdateBatch(config.timesteps_per_update, self._device)
+        rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
+        self._batch = UpdateBatch(
+            (rollouts or 1) * config.timesteps_per_rollout,
+            self._device,
+            takes_multiples=rollouts is None,
+        )
         self.weights_version = 0
 
     def update(self, buffers: Sequence[Buffer], timestep: int) -> UpdateReport:
@@ -115,18 +121,21 @@ class Learner:
             NumericalError: the loss or the gradient is not finite (without loss scaling).
         """
         started = time.perf_counter()
+        laps = Laps()
         c = self._config.learner
         rollouts = _unpack_all(buffers)
         lags = self._checked_lags(rollouts)
+        laps.lap("unpack_time_s")
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
             self._batch.normalize_advantages()
+        laps.lap("advantages_time_s")
         progress = timestep / self._config.run.total_timesteps
         learning_rate = scheduled_learning_rate(c, progress)
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        tally = self._optimize(ent_coef)
+        tally = self._optimize(ent_coef, laps)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -144,6 +153,7 @@ class Learner:
             policy_lag_max=max(lags),
             update_time_s=time.perf_counter() - started,
             publish_time_s=0.0,
+            stages=laps.seconds,
             **tally.means(),
         )
 
@@ -235,7 +245,7 @@ class Learner:
             lags.append(lag)
         return lags
 
-    def _optimize(self, ent_coef: float) -> "_Tally":
+    def _optimize(self, ent_coef: float, laps: Laps) -> "_Tally":
         """Epochs of minibatches over the filled batch, until done or the KL stop."""
         c = self._config.learner
         fields = self._batch.on_device()
@@ -253,9 +263,11 @@ class Learner:
                     ent_coef=ent_coef,
                 )
                 moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                laps.lap("gradients_time_s")
                 if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
                     return tally
                 self._optimizer_step(tally)
+                laps.lap("optimizer_time_s")
         return tally
 
     def _loss_scale(self) -> torch.Tensor | None:

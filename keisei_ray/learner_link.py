@@ -1,7 +1,9 @@
 """The driver's end of the learner actor: starts it, hands it rollouts, brings it back.
 
 Holds what the learner published last: packed weights and state as objects that the driver owns,
-so that nothing of a finished update dies with the learner's process. References only, no data.
+so that nothing of a finished update dies with the learner's process; copies of them are pulled to
+the driver's node (`to_keep`), so that nothing dies with the learner's node either. References only,
+no data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +18,29 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from keisei_ray.actors import Handle, Ref, new_learner_actor, remote_cause
 from keisei_ray.config import Config
-from keisei_ray.errors import ClusterError, RejectedRolloutsError
+from keisei_ray.errors import ClusterError, RejectedRolloutsError, UserError
 from keisei_ray.events import ActorLost, EventBus
 from keisei_ray.fleet import DeathBudget
+from keisei_ray.hardware import learner_gpus
 from keisei_ray.reports import ProcessInfo
 
 POLL_S = 0.5
 """The longest that anything waits before it looks at the stop request again."""
 DEATHS = (RayActorError, OutOfMemoryError)
 """What Ray reports of a call whose process is gone, or out of reach."""
+
+
+PLACE_WAIT_S = 5.0
+"""In which Ray places a learner, if there is room."""
+
+
+class PlaceLost(Exception):
+    """The learner's place is gone with its node."""
 
 
 class StopRequested(Exception):
@@ -59,6 +72,7 @@ class LearnerLink:
         bus: EventBus,
         *,
         num_cpus: float,
+        reserve: Callable[[], PlacementGroup | None],
         should_stop: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
@@ -66,12 +80,16 @@ class LearnerLink:
         config: with every hardware-dependent choice made.
         bus: told of deaths.
         num_cpus: Ray's reservation.
+        reserve: makes the learner's place; None: it has one already, or needs none.
         should_stop: asked while the learner starts.
         clock: monotonic seconds.
         """
         self._config = config
         self._bus = bus
         self._num_cpus = num_cpus
+        self._reserve = reserve
+        self._place: PlacementGroup | None = None
+        self._far: list[Ref] = []
         self._should_stop = should_stop
         self._clock = clock
         self._handle: Handle = None
@@ -92,24 +110,38 @@ class LearnerLink:
 
         Raises:
             ActorLostError: it died too often.
-            ClusterError: it did not answer in time.
+            ClusterError: it did not answer in time, or the state is lost.
             UserError: it refused the settings or the state.
             StopRequested: the run was asked to stop meanwhile.
         """
+        can_move = self._incarnation > 0
+        if not can_move:
+            self._place = self._reserve()
         while True:
-            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus)
+            where = PlacementGroupSchedulingStrategy(self._place) if self._place else "DEFAULT"
+            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)
             try:
-                info: ProcessInfo = self._await(self._handle.start.remote())
+                info: ProcessInfo = self._await(self._handle.start.remote(), can_move)
                 if state is not None:
                     self._await(self._handle.restore.remote(state))
                 digest, weights, files = self._handle.publish.options(num_returns=3).remote()
                 self.digest = self._await(digest)
+            except PlaceLost:
+                self._move()
+                can_move = False
+                continue
             except DEATHS as error:
                 self._bury(error)
                 continue
+            except ObjectLostError as error:
+                raise ClusterError(
+                    "the newest state was lost with the learner's node before another had a copy. "
+                    "Go on from the newest checkpoint by --resume latest."
+                ) from error
             except RayTaskError as error:
                 raise remote_cause(error) from error
             self.published = Published(version, weights, files)
+            self._far = [weights, files]
             self._budget.answered()
             return info
 
@@ -137,27 +169,66 @@ class LearnerLink:
     def adopt(self, published: Published, digest: str) -> None:
         """The update behind `published` has finished."""
         self.published, self.digest = published, digest
+        self._far = [published.weights, published.state]
+
+    def to_keep(self) -> list[Ref]:
+        """What the driver's node has no copy of yet; waiting for it with Ray makes one."""
+        return self._far
+
+    def keep(self, ref: Ref) -> bool:
+        """Whether `ref`, which is ready, is one of them; it is here now."""
+        is_one = ref in self._far
+        self._far = [other for other in self._far if other != ref]
+        return is_one
 
     def dismiss(self) -> None:
         """Ends the learner's process, whatever it is doing. What it published stays."""
         if self._handle is not None:
             ray.kill(self._handle)
+        self._leave_place()
+
+    def _leave_place(self) -> None:
+        if self._place is not None:
+            remove_placement_group(self._place)
+        self._place = None
+
+    def _move(self) -> None:
+        """To another node, after its own is gone; the place goes too, which Ray would never stop
+        trying to put elsewhere, with a whole core of its control service."""
+        ray.kill(self._handle)
+        self._leave_place()
+        self._place = self._reserve()
+        needs_gpu = learner_gpus(self._config) > 0
+        if self._place and not needs_gpu and not self._place.wait(PLACE_WAIT_S):
+            # Actors hold all CPUs that are left; among them the system lets the learner go first.
+            self._leave_place()
+            self._num_cpus = 0.0
 
     def _bury(self, error: RayError) -> None:
         """Counts a death. The process may only be out of reach: it must not keep its GPU."""
         ray.kill(self._handle)
+        cause = remote_cause(error)
+        if isinstance(cause, UserError):
+            raise cause from error
         left = self._budget.spend(error)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1
 
-    def _await(self, ref: Ref) -> Any:
-        """What the learner answers while it starts; looks at the stop request meanwhile."""
+    def _await(self, ref: Ref, can_move: bool = False) -> Any:
+        """What the learner answers while it starts; looks at the stop request meanwhile.
+
+        Raises:
+            PlaceLost: its place is nowhere, and it `can_move`.
+        """
         limit_s = self._config.cluster.start_timeout_s
-        deadline = self._clock() + limit_s
+        began = self._clock()
         while not ray.wait([ref], timeout=POLL_S)[0]:
             if self._should_stop():
                 raise StopRequested
-            if self._clock() > deadline:
+            waited_s = self._clock() - began
+            if can_move and self._place and waited_s > PLACE_WAIT_S and not self._place.wait(1):
+                raise PlaceLost
+            if waited_s > limit_s:
                 what = "GPU" if self._config.learner.device == "cuda" else "CPU"
                 raise ClusterError(
                     f"the learner did not answer within {limit_s:g} s of its start. Is a node with "
@@ -166,8 +237,8 @@ class LearnerLink:
         return ray.get(ref)
 
 
-def rejected_rollouts(error: RayError, size: int) -> dict[int, str]:
-    """Which of an update's `size` rollouts cannot be used: index -> cause.
+def rejected_rollouts(error: RayError, rollouts: Sequence[Ref]) -> dict[int, str]:
+    """Which of an update's rollouts cannot be used: index -> cause.
 
     Raises:
         Exception: what the learner raised, if it was about something else.
@@ -176,8 +247,8 @@ def rejected_rollouts(error: RayError, size: int) -> dict[int, str]:
     if isinstance(cause, RejectedRolloutsError):
         return cause.causes
     if isinstance(cause, ObjectLostError):
-        # A node died with a rollout that lay there; Ray does not say which.
-        return dict.fromkeys(range(size), f"lost with its node: {cause}")
+        lost = [i for i, ref in enumerate(rollouts) if ref.hex() == cause.object_ref_hex]
+        return dict.fromkeys(lost or range(len(rollouts)), f"lost with its node: {cause}")
     if cause is error:
         raise error
     raise cause from error

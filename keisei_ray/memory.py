@@ -16,8 +16,8 @@ def max_parameters(model: ModelConfig) -> int:
     return 20 * model.depth * model.width**2 + 650 * model.width + 400 * model.value_hidden
 
 
-def estimate_memory_bytes(config: Config) -> int:
-    """Memory of the run's own processes and rollouts, over all nodes, in bytes.
+def estimate_memory_bytes(config: Config, num_actors: int) -> int:
+    """Memory of the run's own processes and rollouts with so many actors, over all nodes, in bytes.
 
     The sum of: `ACTOR_PROCESS_BYTES`, one unpacked rollout and its networks for each actor; that
     base and two networks for the evaluator; the same base, weights, gradients, optimizer state, a
@@ -26,13 +26,13 @@ def estimate_memory_bytes(config: Config) -> int:
     flight, taken as not compressed. Ray's own processes and the driver are not in it. An open R
     is taken as if every actor had a CPU.
     """
-    play, model, learner = config.self_play, config.model, config.learner
-    rollouts = config.effective_rollouts_per_update or rollouts_for(config, play.num_actors)
+    model, learner = config.model, config.learner
+    rollouts = config.effective_rollouts_per_update or rollouts_for(config, num_actors)
     rollout_bytes = config.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
     network_bytes = 4 * max_parameters(model)
 
     networks = 1 + (config.pool.networks_per_actor if config.pool.share > 0 else 0)
-    actors = play.num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + networks * network_bytes)
+    actors = num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + networks * network_bytes)
 
     copies = FLOATS_PER_PARAMETER + (learner.num_threads or 1) - 1
     rows = rollouts * config.timesteps_per_rollout // learner.num_minibatches
@@ -43,5 +43,5 @@ def estimate_memory_bytes(config: Config) -> int:
 
     is_evaluated = config.evaluation.interval_timesteps is not None
     evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * network_bytes)
-    in_flight = max(play.num_actors, rollouts * (config.effective_max_lag + 1)) * rollout_bytes
+    in_flight = max(num_actors, rollouts * (config.effective_max_lag + 1)) * rollout_bytes
     return actors + update + evaluator + in_flight

@@ -26,7 +26,7 @@ from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.files import write_atomically
 from keisei_ray.manifest import MANIFEST
 from keisei_ray.pool import POOL_DIR
-from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
+from keisei_ray.run_dirs import CHECKPOINTS_DIR, runs_dir
 from keisei_ray.storage import Storage, check_uri, download, is_uri
 
 CONFIG_FILE: Final = "config.json"
@@ -53,7 +53,7 @@ class Home:
 def local_copy(uri: str) -> Path:
     """The directory in which a run at `uri` works; the same URI finds the same one."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", uri.rsplit("/", 1)[-1]).lstrip(".")
-    return Path(RUNS_DIR) / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    return runs_dir() / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
 
 
 def split_uri(uri: str) -> tuple[str, str | None]:

@@ -1,6 +1,7 @@
 """What actors tell the driver: small, plain records that import neither torch nor Ray."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from keisei_ray.rollout import FinishedGame, RolloutHeader
 
@@ -15,6 +16,16 @@ class ProcessInfo:
     device: str
     """Name of the device its network runs on."""
     num_parameters: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What torch.profiler recorded of one call in an actor."""
+
+    name: str
+    """Of its file."""
+    content: bytes
+    """Chrome trace, JSON, gzipped."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,10 @@ class CollectReport:
     """Position of the actor's first game after the last ply."""
     sample_last_move: str
     """The ply that led there in USI, empty at the start of a game."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Where collect_time_s went, by the names of `Diagnostics`, in seconds."""
+    trace: Trace | None = None
+    """Of this call, if it was profiled."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,10 @@ class UpdateReport:
     optimizer_steps: int
     update_time_s: float
     publish_time_s: float
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Where update_time_s went, by the names of `Diagnostics`, in seconds."""
+    trace: Trace | None = None
+    """Of this update, if it was profiled."""
 
 
 @dataclass(frozen=True)

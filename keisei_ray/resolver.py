@@ -49,6 +49,7 @@ def resolve_config(
     overrides: Sequence[str],
     flags: Mapping[str, Any],
     sweep: Mapping[str, Any] = types.MappingProxyType({}),
+    sweep_source: str = "sweep",
 ) -> Config:
     """Merges every route into one validated config.
 
@@ -60,6 +61,7 @@ def resolve_config(
         overrides: `section.key=value` texts; of two for one key the later wins.
         flags: dotted key -> value; None means the flag was not given.
         sweep: dotted keys or nested sections -> value; None is a value.
+        sweep_source: where `sweep` came from, for messages.
 
     Raises:
         ConfigError: one line: the file cannot be read, a key is unknown, a value has the wrong
@@ -69,7 +71,7 @@ def resolve_config(
     if file is not None:
         given.update(_from_tree(_read_file(file), file))
     given.update(_from_environ(environ))
-    given.update(_from_tree(sweep, "sweep"))
+    given.update(_from_tree(sweep, sweep_source))
     given.update(_from_overrides(overrides))
     given.update(
         _from_tree({key: value for key, value in flags.items() if value is not None}, "flag")

@@ -1,30 +1,43 @@
 """The Ray runtime: start or join a cluster, say what it offers, leave nothing behind."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray._private.services import find_gcs_addresses  # Nothing public tells.
+from ray.autoscaler.sdk import request_resources
+from ray.job_config import JobConfig
+from ray.util.placement_group import PlacementGroup, placement_group
 
 from keisei_ray.config import Config
 from keisei_ray.errors import ClusterError
+from keisei_ray.hardware import MIN_ACTOR_CPUS, cpus_to_play, learner_cpus, learner_gpus
 from keisei_ray.memory import estimate_memory_bytes
+from keisei_ray.refusals import (
+    check_reachable,
+    choose_address,
+    is_answered,
+    refusal,
+    running_here,
+)
 
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
-LEARNER_CPUS = 1.0
-"""Reserved for the learner; on one CPU the actors share what is left of it."""
-MIN_ACTOR_CPUS = 0.001
 STDERR = 2
-CONNECT_TIMEOUT_S = 10.0
-"""In which a cluster must accept a connection."""
+NOTICE_TIMEOUT_S = 0.5
+"""In which another cluster on this machine must answer to be mentioned."""
+RUN_DIR_KEY = "keisei_ray_run_dir"
+"""In the metadata of a run's Ray job: where the run lies on the driver's node, absolute."""
+WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
 MEMORY_SHARE = 0.9
 """Of the cluster's memory that the run's own processes may be expected to use."""
 
@@ -35,11 +48,16 @@ class Cluster:
 
     address: str
     num_nodes: int
-    num_cpus: int
+    num_cpus: float
+    """Whole CPUs of a cluster; a share may be less than one."""
     num_gpus: int
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
     dashboard_url: str
+    is_fixed: bool = False
+    """A share of a larger cluster, e.g. a trial's placement group: its size does not change."""
+    other: str | None = None
+    """Address of a cluster that runs on this machine besides the one started here."""
 
     def describe(self) -> Mapping[str, int | float | str]:
         """For the `run_started` event."""
@@ -52,23 +70,35 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator[Cluster]:
+def connect(
+    config: Config,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    run_dir: Path | None = None,
+    namespace: str = "keisei_ray",
+) -> Iterator[Cluster]:
     """A cluster for the length of the block: joined if an address is given, else started here.
 
     On every way out the actors that the block created are gone; a cluster started here is
     stopped, one that was joined is left.
 
+    Args:
+        config: its `cluster` section says where and how large.
+        environ: may hold RAY_ADDRESS.
+        run_dir: of a run, which `status --address` finds by it; None: nothing to find.
+        namespace: of the names that actors may have.
+
     Raises:
         ClusterError: Ray refused the address, port, token or resources, in one line.
     """
     c = config.cluster
-    address = c.address or environ.get("RAY_ADDRESS") or "local"
+    address = choose_address(c, environ)
     if ray.is_initialized():
         raise ClusterError(
             "this process is connected to a Ray cluster already, expected none. Leave it by "
             "ray.shutdown() first."
         )
-    _check_reachable(address)
+    check_reachable(address, environ, find_gcs_addresses)
     # Token authentication is on by default and wanted: no warning on each start.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR
@@ -80,8 +110,11 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         "log_to_driver": False,
         "logging_level": logging.WARNING,
         "configure_logging": False,
-        "namespace": "keisei_ray",
+        "namespace": namespace,
     }
+    if run_dir is not None and "://" not in address:  # Ray's client takes no job config.
+        # What `ray job submit` injects is added to it by Ray.
+        options["job_config"] = JobConfig(metadata={RUN_DIR_KEY: str(run_dir.resolve())})
     if address == "local":
         options |= {
             "num_cpus": c.num_cpus,
@@ -97,17 +130,13 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
-        raise ClusterError(_refusal(address, error, " ".join(said))) from error
+        raise ClusterError(refusal(address, error, " ".join(said))) from error
     try:
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        yield Cluster(
-            address=str(ray.get_runtime_context().gcs_address),
-            num_nodes=sum(bool(node["Alive"]) for node in nodes),
-            num_cpus=int(resources.get("CPU", 0)),
-            num_gpus=int(resources.get("GPU", 0)),
-            memory_bytes=_physical_memory(address, resources),
-            dashboard_url=str(context.dashboard_url or ""),
+        # Whoever sets `local` means it.
+        other = running_here(environ) if c.address is None and address == "local" else None
+        yield dataclasses.replace(
+            _offered(address, str(context.dashboard_url or "")),
+            other=other if other and is_answered(other, NOTICE_TIMEOUT_S) else None,
         )
     finally:
         # Actors are owned by this driver: they end with its connection, the cluster with them
@@ -115,51 +144,82 @@ def connect(config: Config, environ: Mapping[str, str] = os.environ) -> Iterator
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    """Refuses an address where nobody listens; Ray itself would try for two minutes.
+def look_again(cluster: Cluster) -> Cluster:
+    """The same cluster as it is now: nodes may have come or gone."""
+    return cluster if cluster.is_fixed else _offered(cluster.address, cluster.dashboard_url)
 
-    Raises:
-        ClusterError: it is not host:port, or no connection can be made.
+
+def share(num_cpus: float) -> Cluster:
+    """What the placement group that this process runs in offers to a run.
+
+    For a run inside a Ray that is already initialised, in an actor whose group captures its
+    children, e.g. a trial of Ray Tune: the run's own actors find their place in that group.
+
+    Args:
+        num_cpus: of the group's CPUs, those that learner, actors and evaluator may reserve.
     """
-    if address in ("local", "auto"):
+    group = ray.util.get_current_placement_group()
+    assert group is not None, "a share of a cluster is a placement group"
+    nodes = ray.util.placement_group_table(group)["bundles_to_node_id"].values()
+    num_gpus = sum(bundle.get("GPU", 0) for bundle in group.bundle_specs)
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=len(set(nodes)),
+        num_cpus=num_cpus,
+        num_gpus=math.ceil(num_gpus),
+        memory_bytes=0,
+        dashboard_url="",
+        is_fixed=True,
+    )
+
+
+def ask_for_nodes(config: Config | None) -> None:
+    """Tells an autoscaler, where there is one, what the run would use. Returns at once.
+
+    The wish lasts until another is told, beyond the end of the run: None takes it back.
+    """
+    if config is None:
+        request_resources(bundles=[])
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise ClusterError(
-            f"cluster.address (or RAY_ADDRESS) = {address!r}, expected host:port, auto or local. "
-            "`ray start --head` prints it."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"nobody answers at cluster.address (or RAY_ADDRESS) = {address}: {error}. "
-            "Check it, and that the cluster is up."
-        ) from error
+    actors = config.self_play.num_actors
+    learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
+    request_resources(bundles=[learner, *[{"CPU": 1}] * (1 if actors == "auto" else actors)])
 
 
-def actor_cpus(config: Config, cluster: Cluster) -> float:
-    """CPUs that Ray reserves for each self-play actor.
+def _offered(address: str, dashboard_url: str) -> Cluster:
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=sum(bool(node["Alive"]) for node in nodes),
+        num_cpus=int(resources.get("CPU", 0)),
+        num_gpus=int(resources.get("GPU", 0)),
+        memory_bytes=_physical_memory(address, resources),
+        dashboard_url=dashboard_url,
+    )
 
-    An equal share of what learner and evaluator leave, at most one: 32 actors fit on 2 cores as
-    on 64. A whole number of shares make up a CPU, so that no node has a part left over that fits
-    nobody. A share is a reservation, not a limit: the operating system divides the cores.
+
+def reserve_learner_place(config: Config, cluster: Cluster) -> PlacementGroup | None:
+    """A place for the learner that no actor takes, not even while its process is replaced.
+
+    A GPU, if that is its device. Where there is a choice it is the driver's node, which the run
+    cannot lose anyway. Returns at once; the place is found or waited for by Ray.
+
+    Returns:
+        A placement group to be removed at the end; None where the cluster is a share that has a
+        place for the learner already.
     """
-    free = max(_cpus_to_play(config, cluster), MIN_ACTOR_CPUS)
-    actors_per_cpu = math.ceil(config.self_play.num_actors / free)
-    return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
-
-
-def learner_cpus(cluster: Cluster) -> float:
-    """CPUs that Ray reserves for the learner."""
-    return LEARNER_CPUS if cluster.num_cpus > 1 else 0.5
-
-
-def _cpus_to_play(config: Config, cluster: Cluster) -> float:
-    """CPUs that learner and evaluator leave to the self-play actors; may be negative."""
-    e = config.evaluation
-    evaluator = 0.0 if e.interval_timesteps is None else e.num_cpus
-    return cluster.num_cpus - learner_cpus(cluster) - evaluator
+    if cluster.is_fixed:
+        return None
+    bundle = {"CPU": learner_cpus(cluster.num_cpus), "GPU": learner_gpus(config)}
+    here = ray.get_runtime_context().get_node_id()
+    # The argument is marked experimental; without it Ray chooses any node that has room.
+    group: PlacementGroup = placement_group(
+        [{what: amount for what, amount in bundle.items() if amount > 0}],
+        strategy="STRICT_PACK",
+        _soft_target_node_id=here,
+    )
+    return group
 
 
 def check_fits(config: Config, cluster: Cluster) -> None:
@@ -168,33 +228,41 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     Raises:
         ClusterError: says what was asked, what there is, what would fit.
     """
-    if cluster.num_cpus < 1:
+    if cluster.num_cpus < 1 and not cluster.is_fixed:
         raise ClusterError(
             f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
-            "Wait for its nodes to come up, or join another."
+            f"{WAIT_FOR_NODES} Or join another."
         )
-    actors = config.self_play.num_actors
-    room = int(_cpus_to_play(config, cluster) / MIN_ACTOR_CPUS)
+    asked = config.self_play.num_actors
+    free = cpus_to_play(config, cluster.num_cpus)
+    room = int(free / MIN_ACTOR_CPUS)
     if room < 1:
         raise ClusterError(
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
-            f"cluster's {cluster.num_cpus} CPUs for self-play. Use less, or 0 to reserve none."
+            f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
         )
+    actors = max(1, int(free)) if asked == "auto" else asked
     if actors > room:
         raise ClusterError(
-            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus} CPUs of the "
-            f"cluster can be divided into. Use at most {room}."
+            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
+            f"cluster can be divided into. Use at most {room}. {WAIT_FOR_NODES}"
         )
-    needed = estimate_memory_bytes(config)
+    needed = estimate_memory_bytes(config, actors)
     limit = int(cluster.memory_bytes * MEMORY_SHARE)
     if cluster.memory_bytes and needed > limit:
         raise ClusterError(
             f"these settings need about {needed / GIB:.1f} GiB of memory "
-            f"(self_play.num_actors = {actors}, model {config.model.depth}x{config.model.width}, "
-            f"{config.timesteps_per_update} rows an update), the cluster has "
-            f"{cluster.memory_bytes / GIB:.1f} GiB. Use fewer actors, a smaller update or a "
-            "smaller model."
+            f"(self_play.num_actors = {asked}, model {config.model.depth}x{config.model.width}), "
+            f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
+            f"{_fitting(config, actors, limit)}, a smaller update or a smaller model. "
+            f"{WAIT_FOR_NODES}"
         )
+
+
+def _fitting(config: Config, asked: int, limit: int) -> str:
+    """How many actors the memory has room for, as advice."""
+    fitting = [n for n in range(1, asked) if estimate_memory_bytes(config, n) <= limit]
+    return f"at most {fitting[-1]} actors" if fitting else "fewer actors"
 
 
 def _physical_memory(address: str, resources: Mapping[str, float]) -> int:
@@ -221,26 +289,3 @@ def _stderr_aside(said: list[str]) -> Iterator[None]:
             said += file.read().decode(errors="replace").splitlines()
             for line in said:
                 logger.info("ray: %s", line)
-
-
-def _refusal(address: str, error: BaseException, said: str) -> str:
-    """Ray's refusal as one line with what to do; `said` is what it wrote meanwhile."""
-    what = " ".join(str(error).split()) or type(error).__name__
-    if "InvalidAuthToken" in said:
-        what = "Authentication token is missing or incorrect."
-    text = what.lower()
-    if "token" in text or "authentication" in text:
-        todo = "Set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token."
-    elif "dashboard" in text:
-        todo = "Set cluster.dashboard_port to a free port, or cluster.dashboard=false."
-    elif "timed out" in text:
-        todo = "The machine may be overloaded: try again when it has less to do."
-    elif address == "local":
-        todo = (
-            "If an earlier Ray was killed here, run `ray stop`; to join a running cluster set "
-            "cluster.address."
-        )
-    else:
-        todo = "Check cluster.address (or RAY_ADDRESS), and that the cluster is up."
-    where = "start here" if address == "local" else f"join the cluster at {address}"
-    return f"Ray did not {where}: {what[:400]} {todo}"

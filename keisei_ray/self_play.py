@@ -32,6 +32,7 @@ from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
 from keisei_ray.seats import Seats
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.stages import Laps
 from keisei_ray.weights import WeightsInfo, load_weights, peek_weights
 from keisei_ray.wire import pack_rollout
 
@@ -64,6 +65,7 @@ class SelfPlay:
         )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
         self._sequence = 0
+        self._laps = Laps()
 
     def set_weights(self, buffer: Buffer) -> None:
         """Plays with these weights from now on; the version already held costs nothing.
@@ -92,6 +94,7 @@ class SelfPlay:
         """
         assert self._weights is not None, "set_weights comes before collect"
         started = time.perf_counter()
+        self._laps = Laps()
         s = self._config.self_play
         header = RolloutHeader(
             actor_id=self._actor_id,
@@ -110,20 +113,25 @@ class SelfPlay:
         cuts = _Cuts()
         for t in range(header.T):
             games.extend(self._play_ply(rollout, t, cuts))
+        self._laps.lap("env_time_s")
         self._bootstrap(rollout, cuts)
+        self._laps.lap("forward_time_s")
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
+        distinct_positions = rollout.distinct_positions()
+        self._laps.lap("pack_time_s")
         self._sequence += 1
         return (
             CollectReport(
                 header=header,
                 games=tuple(games),
                 trained_timesteps=int(rollout.is_trained.sum()),
-                distinct_positions=rollout.distinct_positions(),
+                distinct_positions=distinct_positions,
                 raw_bytes=rollout.raw_bytes,
                 wire_bytes=packed.nbytes,
                 collect_time_s=time.perf_counter() - started,
                 sample_sfen=self._games.current_sfen(0),
                 sample_last_move=self._games.last_move_usi(0),
+                stages=self._laps.seconds,
             ),
             packed,
         )
@@ -161,7 +169,9 @@ class SelfPlay:
         mates = None
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()
+        self._laps.lap("env_time_s")
         choices = self._seats.opponents_moves(games, uniforms)
+        self._laps.lap("opponents_time_s")
         if mates is not None:
             choices = np.where(mates >= 0, mates, choices)
         lanes = self._seats.learner_lanes(games.turns)
@@ -173,9 +183,11 @@ class SelfPlay:
             logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = evaluate(
                 self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
             )
+            self._laps.lap("forward_time_s")
             choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
                 lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
             )
+            self._laps.lap("sample_time_s")
         return choices
 
     def _sample(

@@ -9,7 +9,7 @@ import itertools
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +20,20 @@ from rich.console import Console
 
 from keisei_ray import checkpoint, runtime
 from keisei_ray.checkpoint import Checkpoint
+from keisei_ray.cluster_watch import cluster_changed, settle
 from keisei_ray.config import Config, ModelConfig
-from keisei_ray.driver import CONFIG_FILE, PROGRESS_FILE, Driver
+from keisei_ray.driver import Driver
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.files import write_atomically
-from keisei_ray.hardware import resolve_auto
+from keisei_ray.hardware import actor_cpus, sizes_for
+from keisei_ray.profile_files import ProfileFiles
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.remote_resume import bring_home
-from keisei_ray.run_dirs import CHECKPOINTS_DIR, RUNS_DIR
+from keisei_ray.run_dirs import CHECKPOINTS_DIR, is_fleeting, runs_dir
 from keisei_ray.run_dirs import newest_run_dir as newest_of
+from keisei_ray.runtime import Cluster
+from keisei_ray.saved_run import CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
 from keisei_ray.tracking.mirror import mirrored
 
@@ -61,12 +65,24 @@ class StopRequest:
         self.is_set = True
 
 
-def train(config: Config, console: Console) -> Outcome:
+def train(
+    config: Config,
+    console: Console,
+    *,
+    share: runtime.Cluster | None = None,
+    guests: Sequence[Subscriber] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
 
     Args:
         config: as the person gave it; what is left to the hardware is decided here.
         console: where the view draws.
+        share: the part of a Ray that this process is in already where the run is to stay; None:
+            connect to Ray for the length of the run.
+        guests: further subscribers, told after the others.
+        should_stop: asked by the driver between any two things it does, in this thread; True
+            ends the run after saving.
 
     Raises:
         UserError: a setting, directory, checkpoint or cluster that cannot be used; nothing has
@@ -89,20 +105,28 @@ def train(config: Config, console: Console) -> Outcome:
             console,
             is_showing_events=config.tracking.view == "none",
         ),
-        runtime.connect(config) as cluster,
+        contextlib.nullcontext(share)
+        if share
+        else runtime.connect(config, run_dir=run_dir) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
         mirrored(home, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
-        config = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
+        config, cluster = settle(
+            config, cluster, say=console.print, should_stop=lambda: stop.is_set
+        )
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"run_dir": str(home or run_dir)})}
         )
-        runtime.check_fits(config, cluster)
         driver = Driver(
-            config, cluster, bus, run_dir, resume=resume, should_stop=lambda: stop.is_set
+            config,
+            cluster,
+            bus,
+            run_dir,
+            resume=resume,
+            should_stop=lambda: stop.is_set or should_stop(),
         )
         try:
-            for subscriber in subscribers(config, run_dir, bus, resume, console):
+            for subscriber in (*subscribers(config, run_dir, bus, resume, console), *guests):
                 bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
             _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
             bus.publish(
@@ -114,13 +138,20 @@ def train(config: Config, console: Console) -> Outcome:
                     timestep=driver.progress.timestep,
                 )
             )
+            if cluster.other is not None:
+                bus.publish(
+                    Notice(
+                        f"a Ray cluster runs here at {cluster.other}; this run has started its "
+                        f"own. To use that one: --address {cluster.other}"
+                    )
+                )
             for message in taken:
                 bus.publish(Notice(message))
             for message in skipped:
                 bus.publish(Notice(message, "WARNING"))
             if resume is not None:
                 _set_newer_aside(run_dir, resume, bus)
-            _say_who_plays(config, bus)
+            _say_who_plays(config, cluster, bus)
             with _announced_end(driver, bus, stop):
                 driver.run()
         finally:
@@ -138,12 +169,15 @@ def subscribers(
 ) -> tuple[Subscriber, ...]:
     """Everybody who is told of the run's events; see `build_subscribers` for errors.
 
-    Ray's metrics stand apart from the others: they alone need a running Ray.
+    Ray's metrics and the profile stand apart from the others: they need a running Ray.
     """
     resumed_timestep = resume.timestep if resume else None
     built = build_subscribers(
         config, run_dir, bus, resumed_timestep=resumed_timestep, console=console
     )
+    if config.profile.updates:
+        profile = ProfileFiles(run_dir)
+        built = (*built, Subscriber("profile", profile.handle, profile.close))
     if not config.tracking.ray_metrics:
         return built
     exported = RayMetrics(run_dir.resolve().name)
@@ -199,7 +233,7 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
 
 
 def newest_run_dir() -> Path:
-    """The run under `runs/` that was started last.
+    """The run under `runs_dir()` that was started last.
 
     Raises:
         CheckpointError: there is no run.
@@ -207,18 +241,28 @@ def newest_run_dir() -> Path:
     newest = newest_of([CONFIG_FILE])
     if newest is None:
         raise CheckpointError(
-            f"there is no run under {RUNS_DIR}/ to resume. Give its directory with --run-dir."
+            f"there is no run under {runs_dir()}/ to resume. Give its directory with --run-dir."
         )
     return newest
 
 
 def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
-    """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time."""
+    """`run.run_dir`; else the resumed checkpoint's run; else a new one named after the time.
+
+    Raises:
+        RunDirError: it lies where Ray may delete it.
+    """
     if config.run.run_dir:
+        if is_fleeting(Path(config.run.run_dir)):
+            raise RunDirError(
+                f"run.run_dir = {config.run.run_dir} lies in the job's working directory, which "
+                "Ray may delete when the job is over, expected a place that stays. Give an "
+                "absolute path, or leave it out for one under ~/runs."
+            )
         return Path(config.run.run_dir)
     if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent
-    now = Path(RUNS_DIR) / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    now = runs_dir() / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     # Two runs that start within a second get a directory each.
     names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
     return next(name for name in names if not name.exists())
@@ -283,17 +327,17 @@ def _write(path: Path, text: str) -> None:
         raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def _say_who_plays(config: Config, bus: EventBus) -> None:
-    """Where the lag bound lets fewer actors play at once than there are, say so."""
-    assert config.schedule.rollouts_per_update is not None or config.schedule.mode == "lockstep"
-    rollouts = config.timesteps_per_update // config.timesteps_per_rollout
-    at_once = rollouts * (config.effective_max_lag + 1)
-    actors = config.self_play.num_actors
-    if actors > at_once:
+def _say_who_plays(config: Config, cluster: Cluster, bus: EventBus) -> None:
+    """How many actors there are where that is left to the cluster, or if only some play at once."""
+    sizes = sizes_for(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
+    if config.self_play.num_actors == "auto":
+        bus.publish(cluster_changed(cluster, sizes))
+    elif sizes.num_actors > sizes.num_unconsumed:
         bus.publish(
             Notice(
-                f"{at_once} of {actors} actors play at a time, in turns (rollouts_per_update "
-                f"{rollouts} x (max_policy_lag {config.effective_max_lag} + 1))"
+                f"{sizes.num_unconsumed} of {sizes.num_actors} actors play at a time, in turns "
+                f"(rollouts_per_update {sizes.rollouts_per_update} x (max_policy_lag "
+                f"{config.effective_max_lag} + 1))"
             )
         )
 

@@ -10,11 +10,10 @@ from rich.console import Console
 from keisei_ray.errors import RunDirError
 from keisei_ray.events import Notice
 from keisei_ray.report.run_files import CONFIG_FILE
-from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir
-from keisei_ray.status.follow import RunFollower
-from keisei_ray.status.life import life_of
+from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir, runs_dir
+from keisei_ray.status.reader import Reader, RunReader
 from keisei_ray.status.show import lines
-from keisei_ray.status.state import Status, status_of
+from keisei_ray.status.state import Status
 from keisei_ray.tracking import choose_view
 from keisei_ray.tracking.jsonl import EVENTS_FILE, METRICS_FILE
 from keisei_ray.tracking.lines import LinesView
@@ -40,7 +39,7 @@ def find_run(run_dir: str | None) -> Path:
             newest = newest_run_dir(_MARKS)
             if newest is None:
                 raise RunDirError(
-                    f"there is no run under {RUNS_DIR}/, expected one to look at. "
+                    f"there is no run under {runs_dir()}/, expected one to look at. "
                     "Name its directory, e.g. status runs/20260101-120000."
                 )
             return newest
@@ -63,46 +62,55 @@ def show_status(run_dir: Path, console: Console) -> Status:
     Raises:
         RunDirError: a file of the run cannot be read.
     """
-    status = status_of(run_dir, time.time())
-    is_rich = choose_view("auto", console) == "rich"
-    for line in lines(status, glyphs_for(console.encoding) if is_rich else None):
-        console.print(line, soft_wrap=True)
+    status = RunReader(run_dir).status()
+    draw(status, console)
     return status
 
 
+def draw(status: Status, console: Console) -> None:
+    """Draws one screen."""
+    is_rich = choose_view("auto", console) == "rich"
+    for line in lines(status, glyphs_for(console.encoding) if is_rich else None):
+        console.print(line, soft_wrap=True)
+
+
 def watch(run_dir: Path, console: Console, wait: Callable[[float], object] = time.sleep) -> None:
+    """Shows the run of a directory; see `watch_reader`."""
+    watch_reader(RunReader(run_dir), console, wait)
+
+
+def watch_reader(
+    run: Reader, console: Console, wait: Callable[[float], object] = time.sleep
+) -> None:
     """Shows a run as its own terminal does. Blocks until the run ends, or until Ctrl-C.
 
     The run does not notice. A silence longer than expected is told among the notices.
 
     Args:
-        run_dir: of a run in any state.
+        run: in any state.
         console: a terminal gets the live view, anything else its lines.
         wait: called with the seconds until the next look.
 
     Raises:
         RunDirError: the directory is gone, or a file of the run cannot be read.
     """
-    follower = RunFollower(run_dir)
     is_rich = choose_view("auto", console) == "rich"
     view = (TerminalView if is_rich else LinesView)(console, time.time)
     was_lost = False
     try:
         while True:
-            for happened in follower.poll(time.time()):
+            for happened in run.poll():
                 view.handle(happened.event, happened.time_s)
             if view.snapshot.ended is not None:
                 return
             if view.snapshot == Snapshot():
                 view.handle(Notice("the run is about to begin"))
-            life = life_of(run_dir, view.snapshot, time.time())
+            life = run.life(view.snapshot)
             if life.is_lost and not was_lost:
                 since = f"for {duration(life.silent_s)}" if life.silent_s is not None else "so far"
                 view.handle(Notice(f"nothing was written {since}: it may be dead", "WARNING"))
             was_lost = life.is_lost
             wait(POLL_S)
-            if not run_dir.is_dir():
-                raise RunDirError(f"{run_dir} is gone, expected the directory of a run.")
     except KeyboardInterrupt:
         pass  # How a person leaves.
     finally:

@@ -1,10 +1,13 @@
 """A status as lines for a person: one screen, the same on a terminal and in a file. Pure."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
 from keisei_ray.metrics import share
+from keisei_ray.report.words import plural
+from keisei_ray.status.on_cluster import ClusterRun, OnCluster
 from keisei_ray.status.state import Status
 from keisei_ray.tracking import text
 from keisei_ray.tracking.draw import ACCENT, STRONG, labeled, meter, row
@@ -19,6 +22,7 @@ STYLES: Final = {
     "failed": "bold red",
     "silent": "bold red",
 }
+TABLE: Final = ("RUN", "STATE", "SINCE", "TIMESTEP", "OF", "SPS", "DRIVER")
 BAR: Final = 30
 """Cells of the progress bar."""
 
@@ -43,12 +47,69 @@ def lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
             labeled("games", _games(status)),
         ]
     shown.append(labeled("actors", _actors(status)))
+    if status.cluster is not None:
+        shown += [labeled("cluster", _cluster(status.cluster)), _driver(status.cluster)]
     saved = status.checkpoint
     note = f"timestep {saved.timestep:,}, {_ago(saved.age_s)}: {saved.path}" if saved else "none"
     shown.append(labeled("checkpoint", note))
     shown += [labeled("strength" if i == 0 else "", s) for i, s in enumerate(_strength(status))]
     shown += [labeled("warnings" if i == 0 else "", w) for i, w in enumerate(_warnings(status))]
     return shown
+
+
+def table(rows: Sequence[tuple[ClusterRun, Status | None]], now_s: float) -> list[Text]:
+    """A line for each run of a cluster; nothing is cut.
+
+    Args:
+        rows: with a run's status where its files were read.
+        now_s: seconds since 1970.
+    """
+    lines = [TABLE, *(_cells(run, status, now_s) for run, status in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    head, *rest = (
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    return [row((head, ACCENT)), *(row(line) for line in rest)]
+
+
+def _cells(run: ClusterRun, status: Status | None, now_s: float) -> tuple[str, ...]:
+    since_s = run.started_s if run.ended_s is None else run.ended_s
+    since = f"{text.duration(max(0.0, now_s - since_s))} ago"
+    driver = f"process {run.pid} on {run.node}"
+    if status is None:
+        state = "running, not readable" if run.is_alive else "driver has left"
+        return run.run_dir, state, since, "-", "-", "-", driver
+    total = status.total_timesteps
+    return (
+        run.run_dir,
+        status.state,
+        since,
+        f"{status.timestep:,}",
+        f"{total:,}" if total else "-",
+        text.figure(status.sps, ",.0f"),
+        driver,
+    )
+
+
+def _cluster(cluster: OnCluster) -> str:
+    counts = {"node": cluster.num_nodes, "CPU": cluster.num_cpus, "GPU": cluster.num_gpus}
+    parts = ", ".join(plural(count, noun) for noun, count in counts.items())
+    return f"{parts} at {cluster.address}"
+
+
+def _driver(cluster: OnCluster) -> Text:
+    """Whether the driver is there, and which of the run's actors."""
+    who = f"process {cluster.driver_pid} on {cluster.driver_node}"
+    if not cluster.driver_alive:
+        return labeled("driver", f"{who}, ", ("has left the cluster", "bold"))
+    counts = {
+        "self-play actor": cluster.self_play_actors,
+        "learner": cluster.learners,
+        "evaluator": cluster.evaluators,
+    }
+    up = ", ".join(plural(count, noun) for noun, count in counts.items())
+    return labeled("driver", f"{who}, connected; up for it: {up}")
 
 
 def _signs(status: Status) -> str:

@@ -5,7 +5,7 @@ that is told as it is, and not guessed further.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from keisei_ray.reports import EvaluationResult, Rating
 from keisei_ray.run_dirs import CHECKPOINTS_DIR
 from keisei_ray.status.follow import RunFollower
 from keisei_ray.status.life import life_of
+from keisei_ray.status.on_cluster import OnCluster
 from keisei_ray.tracking.evaluations import as_record
 from keisei_ray.tracking.snapshot import Snapshot, at, fold
 from keisei_ray.tracking.text import as_float, one_line
@@ -54,7 +55,8 @@ class Status:
     patience_s: float | None
     """Silence up to this is expected; None once it has ended."""
     pid: int | None
-    """Process of this machine that writes the run's files; None if none can be seen."""
+    """Process that writes the run's files, on the machine that reads them; None if none can be
+    seen."""
     timestep: int
     total_timesteps: int | None
     share: float | None
@@ -87,6 +89,8 @@ class Status:
     """The last of them, oldest first."""
     damaged: int
     """Lines of the run's files that could not be read."""
+    cluster: OnCluster | None = None
+    """What the cluster says; None where only the files were asked."""
 
 
 def status_of(run_dir: Path, now_s: float) -> Status:
@@ -145,6 +149,17 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         warnings=_warnings(snapshot, now_s - began_s),
         damaged=follower.damaged,
     )
+
+
+def with_cluster(status: Status, cluster: OnCluster) -> Status:
+    """A status with what the cluster says of the run beside what its files say.
+
+    A run that never said that it ended, but whose driver has left the cluster, is silent, however
+    short a time ago it was written to.
+    """
+    if status.state in ("starting", "running") and not cluster.driver_alive:
+        status = replace(status, state="silent", remaining_s=None, actors_alive=None)
+    return replace(status, cluster=cluster)
 
 
 def as_json(status: Status) -> dict[str, object]:

@@ -199,7 +199,7 @@ def system(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     total = text.figure(values.get("sps_total"), ",.0f")
     alive = values.get("actors_alive")
     is_short = isinstance(alive, int) and alive < snapshot.num_actors
-    up = f"{text.figure(alive, ',')}/{snapshot.num_actors}"
+    up = f"{text.figure(alive, ',')}/{snapshot.num_actors or '?'}"
     restarts = text.figure(values.get("actor_restarts"), ",")
     lag = text.figure(values.get("policy_lag_mean"), ".2f")
     lag_max = text.figure(values.get("policy_lag_max"), ",")

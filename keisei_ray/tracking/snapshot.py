@@ -58,6 +58,7 @@ class Snapshot:
     cluster: str = ""
     total_timesteps: int = 0
     num_actors: int = 0
+    """Wanted; 0 while it is left to the cluster."""
     timesteps_per_rollout: int = 0
     rollouts_per_update: int = 0
     """0 if left open by the config."""
@@ -160,6 +161,13 @@ def _fold(now: Snapshot, event: ev.Event) -> Snapshot:
                 actors_ready=now.actors_ready - {actor_id},
                 actors_lost=now.actors_lost | {actor_id},
             )
+        case ev.ClusterChanged():
+            return replace(
+                now,
+                cluster=_places(event.num_nodes, event.num_cpus, event.num_gpus),
+                num_actors=event.num_actors,
+                rollouts_per_update=event.rollouts_per_update,
+            )
         case ev.RolloutArrived():
             return replace(now, rollouts_arrived=now.rollouts_arrived + 1)
         case ev.UpdateFinished():
@@ -182,8 +190,7 @@ def _start(event: ev.RunStarted) -> Snapshot:
     config = event.config
     model, learner = config.model, config.learner
     gate = " +SE" if model.squeeze_excitation else ""
-    nodes, cpus, gpus = (event.cluster.get(k) for k in ("num_nodes", "num_cpus", "num_gpus"))
-    places = ((nodes, "node"), (cpus, "CPU"), (gpus, "GPU"))
+    num_actors = config.self_play.num_actors
     return Snapshot(
         run_dir=event.run_dir,
         resumed_from=event.resumed_from,
@@ -191,9 +198,9 @@ def _start(event: ev.RunStarted) -> Snapshot:
         device=learner.device,
         amp=learner.amp,
         mode=config.schedule.mode,
-        cluster=", ".join(_counted(n, what) for n, what in places if isinstance(n, int | float)),
+        cluster=_places(*(event.cluster.get(k) for k in ("num_nodes", "num_cpus", "num_gpus"))),
         total_timesteps=config.run.total_timesteps,
-        num_actors=config.self_play.num_actors,
+        num_actors=0 if num_actors == "auto" else num_actors,
         timesteps_per_rollout=config.timesteps_per_rollout,
         rollouts_per_update=config.effective_rollouts_per_update or 0,
         start_timestep=event.timestep,
@@ -205,6 +212,12 @@ def _completes(event: ev.ActorReady, before: Snapshot) -> bool:
     """Whether the last missing actor has become ready."""
     ready = before.actors_ready
     return event.actor_id not in ready and len(ready) + 1 == before.num_actors
+
+
+def _places(nodes: object, cpus: object, gpus: object) -> str:
+    """What of these is known, e.g. "3 nodes, 6 CPUs, 0 GPUs"."""
+    places = ((nodes, "node"), (cpus, "CPU"), (gpus, "GPU"))
+    return ", ".join(_counted(n, what) for n, what in places if isinstance(n, int | float))
 
 
 def _counted(number: float, what: str) -> str:
@@ -262,6 +275,18 @@ def describe(event: ev.Event, before: Snapshot, elapsed_s: float) -> Entry | Non
             who = "learner" if event.actor_id is None else f"actor {event.actor_id}"
             left = _counted(event.restarts_left, "restart")
             message = f"{who} lost, {left} left: {text.one_line(event.cause)}"
+        case ev.ClusterChanged():
+            is_short = event.num_with_room < event.num_actors
+            level = "WARNING" if is_short else "INFO"
+            message = (
+                f"the cluster has {_places(event.num_nodes, event.num_cpus, event.num_gpus)}: "
+                + (
+                    f"room for {event.num_with_room} of {event.num_actors} actors, the others wait"
+                    if is_short
+                    else f"{_counted(event.num_actors, 'actor')}, "
+                    f"{_counted(event.rollouts_per_update, 'rollout')} an update"
+                )
+            )
         case ev.RolloutRejected():
             level = "WARNING"
             message = f"rollout of actor {event.actor_id} rejected: {text.one_line(event.cause)}"

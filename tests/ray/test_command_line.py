@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"} | changes
 
 
-def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
-    """`run.py` in a session of its own, so that a signal to its group is a Ctrl-C."""
+def start(
+    *arguments: str, cwd: Path, before: Sequence[str] = (), **env: str
+) -> "subprocess.Popen[str]":
+    """`run.py`, by the command `before`, in a session of its own: its group gets a Ctrl-C."""
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
+        [*before, sys.executable, str(ROOT / "run.py"), *arguments],
         cwd=cwd,
         env=environment(**env),
         stdout=subprocess.PIPE,

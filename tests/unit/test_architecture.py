@@ -13,15 +13,18 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "arguments", "__main__"),
+    ("tune",),
+    ("cluster_runs",),
     ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
-    ("tracking", "driver", "ray_metrics"),
-    ("evaluation_link",),
+    ("tracking", "driver", "ray_metrics", "profile_files"),
+    ("evaluation_link", "cluster_watch"),
     ("learner_link",),
     ("fleet", "pool_link"),
     ("actors", "runtime"),
     ("learner", "self_play", "seats", "evaluation"),
     (
         "policies",
+        "profiler",
         "gradients",
         "ppo",
         "weights",
@@ -29,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "remote_run",
         "remote_resume",
         "uploads",
+        "saved_run",
         "batch",
         "shogi.games",
         "shogi.records",
@@ -46,7 +50,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("codec", "metrics", "reports", "resolver"),
     ("payload", "settings", "progress", "pool", "memory", "schedules"),
     ("hardware",),
-    ("config", "rollout", "yaml12", "files", "run_dirs", "json_file", "storage"),
+    ("refusals",),
+    (
+        "config",
+        "rollout",
+        "yaml12",
+        "files",
+        "run_dirs",
+        "json_file",
+        "versions",
+        "stages",
+        "storage",
+    ),
     ("errors",),
 )
 """Top to bottom: a module imports from its own line or a lower one. A name stands for the package
@@ -61,6 +76,8 @@ RAY_ROOMS = {
     "evaluation_link",
     "driver",
     "ray_metrics",
+    "profile_files",
+    "cluster_runs",
     "tune",
     "bench",
 }
@@ -72,8 +89,10 @@ NO_TORCH = {
     "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
     "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
     "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics", "storage", "remote_run", "uploads",
-    "remote_resume",
+    "arguments", "run_dirs", "json_file", "ray_metrics", "cluster_watch", "saved_run",
+    "refusals", "versions",
+    "cluster_runs", "profile_files", "stages",
+    "storage", "remote_run", "uploads", "remote_resume",
 }  # fmt: skip
 
 
@@ -236,7 +255,9 @@ def test_nothing_prints() -> None:
         ("tracking.event_files", "torch ray wandb tensorflow"),
         ("cli", EXTRAS),
         ("status.command run_dirs", EXTRAS),
+        ("refusals versions", EXTRAS),
         ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
+        ("cluster_runs", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:

@@ -1,4 +1,4 @@
-"""The rows of an update: every field in its place, once, in storage that never grows."""
+"""The rows of an update: every field in its place, once, in storage allocated before."""
 
 import numpy as np
 import pytest
@@ -132,3 +132,19 @@ def test_rollouts_that_do_not_fill_the_update_are_refused_before_anything_is_wri
         batch.fill(rollouts, **DISCOUNTS)
     for name, tensor in batch.on_device().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_updates_of_any_number_of_rollouts_are_taken_where_they_follow_the_cluster():
+    batch = UpdateBatch(T * N, torch.device("cpu"), takes_multiples=True)
+    places = set()
+    for count in (1, 3, 2, 3):
+        batch.fill(ROLLOUTS[:count], **DISCOUNTS)
+        fields = batch.on_device()
+        expected = filled(ROLLOUTS[:count])[0].on_device()
+        assert (batch.timesteps, batch.rows) == (count * T * N, count * T * N)
+        for name in FIELDS:
+            assert torch.equal(fields[name][: batch.rows], expected[name])
+        places.add(fields["boards"].data_ptr())
+    assert len(places) == 2  # Allocated for the largest so far, never for a smaller one.
+    with pytest.raises(RolloutFormatError, match=f"hold {T} timesteps, expected a multiple of"):
+        batch.fill([random_rollout(T, 1, 0)], **DISCOUNTS)

@@ -235,7 +235,7 @@ def test_the_table_of_what_to_rent_tells_the_memory_that_the_presets_need() -> N
             config = resolve_config(
                 str(ROOT / f"configs/{name}.yaml"), {}, [f"self_play.num_actors={actors}"], {}
             )
-            needed = round(estimate_memory_bytes(config) / 2**30, 1)
+            needed = round(estimate_memory_bytes(config, config.self_play.num_actors) / 2**30, 1)
             assert float(low) - 0.05 <= needed <= float(high or low) + 0.05
     assert told == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
 

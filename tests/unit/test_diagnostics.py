@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from keisei_ray.diagnostics import diagnose
+from keisei_ray.diagnostics import diagnose, traces
 from keisei_ray.progress import Progress
-from keisei_ray.reports import CollectReport, UpdateReport
+from keisei_ray.reports import CollectReport, Trace, UpdateReport
 from keisei_ray.rollout import FinishedGame, Rollout, RolloutHeader
 from tests.tracking_fakes import game
 
@@ -74,6 +74,25 @@ def test_where_no_game_ended_nothing_is_said_of_games() -> None:
     found = diagnose(Progress(), REPORT, [collected(distinct=1.0, trained=12)])
     assert (found.games, found.pool_games) == (0, 0)
     assert found.game_length_mean is found.opening_plies_mean is found.pool_score is None
+
+
+def test_it_says_where_the_time_of_update_and_rollouts_went() -> None:
+    report = replace(REPORT, stages={"unpack_time_s": 0.5, "gradients_time_s": 2.0})
+    rollouts = [
+        replace(collected(distinct=1.0, trained=12), stages=stages)
+        for stages in ({"env_time_s": 1.0}, {"env_time_s": 2.0, "opponents_time_s": 4.0})
+    ]
+    found = diagnose(Progress(), report, rollouts)
+    assert (found.unpack_time_s, found.gradients_time_s, found.optimizer_time_s) == (0.5, 2.0, 0.0)
+    assert (found.env_time_s, found.opponents_time_s, found.forward_time_s) == (1.5, 2.0, 0.0)
+
+
+def test_the_traces_of_an_update_are_those_that_came_with_it() -> None:
+    plain = collected(distinct=1.0, trained=12)
+    learners, actors = Trace("a", b"1"), Trace("b", b"2")
+    profiled = replace(plain, trace=actors)
+    assert traces(replace(REPORT, trace=learners), [plain, profiled]) == (learners, actors)
+    assert traces(REPORT, [plain]) == ()
 
 
 def test_positions_are_the_same_if_board_and_hands_are() -> None:

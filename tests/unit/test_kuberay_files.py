@@ -12,7 +12,7 @@ from jsonschema import Draft4Validator
 
 from keisei_ray import runtime
 from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
+from keisei_ray.hardware import actor_cpus, resolve_auto
 from keisei_ray.memory import estimate_memory_bytes
 from keisei_ray.resolver import resolve_config
 from tests.cluster_commands import CLUSTER, ROOT, run_arguments
@@ -107,12 +107,13 @@ def config_of(name: str) -> Config:
     if name == "rayjob.yaml":
         arguments = run_arguments(resource(name)["spec"]["entrypoint"])
         assert arguments is not None
-        given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        pairs = list(zip(arguments[::2], arguments[1::2], strict=True))
+        given, overrides = dict(pairs), [value for flag, value in pairs if flag == "--set"]
         preset, flags = given["--config"], {"self_play.num_actors": int(given["--num-actors"])}
     else:
         first = (CLUSTER / "kuberay" / name).read_text(encoding="utf-8").splitlines()[0]
-        preset, flags = re.findall(r"configs/\w+\.yaml", first)[0], {}
-    return resolve_config(str(ROOT / preset), {}, [], flags)
+        preset, flags, overrides = re.findall(r"configs/\w+\.yaml", first)[0], {}, []
+    return resolve_config(str(ROOT / preset), {}, overrides, flags)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -149,7 +150,7 @@ def test_the_pods_hold_the_run(name: str) -> None:
     assert config.learner.device == "cuda"
     assert cluster.num_gpus == 1
     # The presets say so: an actor has a CPU for itself.
-    assert runtime.actor_cpus(config, cluster) == 1.0
+    assert actor_cpus(config, cluster.num_cpus) == 1.0
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -158,13 +159,16 @@ def test_each_pod_holds_its_part_of_the_run(name: str) -> None:
     alone = config.model_copy(
         update={"self_play": config.self_play.model_copy(update={"num_actors": 1})}
     )
-    more = config.self_play.num_actors - 1
-    actor = (estimate_memory_bytes(config) - estimate_memory_bytes(alone)) / more
+    num_actors = config.self_play.num_actors
+    assert num_actors != "auto"
+    actor = (estimate_memory_bytes(config, num_actors) - estimate_memory_bytes(alone, 1)) / (
+        num_actors - 1
+    )
     learner, players = (pod["containers"][0]["resources"]["requests"] for pod, _ in pods(name)[1:])
     free = 1 - OBJECT_STORE_SHARE
     assert quantity(players["memory"]) * free >= quantity(players["cpu"]) * actor
     # All that does not grow with the actors: the learner, its rows, and what waits for it.
-    needed = estimate_memory_bytes(alone) + (quantity(learner["cpu"]) - 1) * actor
+    needed = estimate_memory_bytes(alone, 1) + (quantity(learner["cpu"]) - 1) * actor
     assert quantity(learner["memory"]) * free >= needed
 
 
@@ -200,7 +204,7 @@ def test_the_runs_lie_on_a_volume_of_the_head(name: str) -> None:
 
 def test_the_job_starts_a_script_that_is_in_the_image() -> None:
     words = shlex.split(resource("rayjob.yaml")["spec"]["entrypoint"])
-    assert words[:3] == ["sh", "/app/cluster/train.sh", "/runs/first"]
+    assert words[:4] == ["exec", "sh", "/app/cluster/train.sh", "/runs/first"]
     image = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
     assert "WORKDIR /app\n" in image
     assert re.search(r"^COPY cluster/train\.sh .* cluster/$", image, flags=re.MULTILINE)

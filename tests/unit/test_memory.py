@@ -33,12 +33,12 @@ def test_the_memory_estimate_grows_by_each_actor() -> None:
     few, many = (
         Config.model_validate(base | {"self_play": {"num_actors": number}}) for number in (2, 34)
     )
-    growth = estimate_memory_bytes(many) - estimate_memory_bytes(few)
+    growth = estimate_memory_bytes(many, 34) - estimate_memory_bytes(few, 2)
     assert 32 * 190e6 < growth < 32 * 220e6
 
 
 def test_the_memory_estimate_has_room_for_an_evaluator_where_there_is_one() -> None:
     on = Config.model_validate({"evaluation": {"interval_timesteps": 1000}})
     off = Config()
-    growth = estimate_memory_bytes(on) - estimate_memory_bytes(off)
+    growth = estimate_memory_bytes(on, 2) - estimate_memory_bytes(off, 2)
     assert growth == 190 * 2**20 + 8 * max_parameters(on.model)

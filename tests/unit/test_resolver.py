@@ -64,6 +64,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.adam_eps": 1e-8,
     "learner.amp": "off",
     "learner.device": "cpu",
+    "learner.num_gpus": 0.25,
     "learner.num_threads": 2,
     "schedule.mode": "lockstep",
     "schedule.rollouts_per_update": 3,
@@ -89,6 +90,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "cluster.object_store_bytes": 200_000_000,
     "cluster.dashboard": True,
     "cluster.dashboard_port": 9000,
+    "cluster.wait_for_nodes_s": 30.0,
     "cluster.start_timeout_s": 30.5,
     "cluster.max_actor_deaths": 0,
     "cluster.death_window_s": 1.0,
@@ -105,6 +107,8 @@ NOT_DEFAULT: dict[str, Any] = {
     "tracking.wandb_name": "first",
     "tracking.wandb_tags": ["4x64", "lockstep"],
     "tracking.close_timeout_s": 5.0,
+    "profile.updates": 2,
+    "profile.first_update": 5,
 }
 # Flags cannot say null: for them None means that the flag was not given.
 FLAGGABLE = {key: value for key, value in NOT_DEFAULT.items() if value is not None}

@@ -1,0 +1,192 @@
+"""`run.py tune`: a sweep from its file to its results, or the rest of one that was stopped.
+
+SWEEP_DIR/sweep.json           the sweep file and its base configuration, as begun
+SWEEP_DIR/TRIAL/               a trial's run directory, with all files of any run
+SWEEP_DIR/run.log              what Ray Tune logs
+SWEEP_DIR/results.json         all trials, best first
+SWEEP_DIR/best.yaml            the best trial's configuration, for `run.py --config`
+the rest                       Ray Tune's own state, from which --resume goes on
+"""
+
+import itertools
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+
+from keisei_ray import runtime
+from keisei_ray.config import Config
+from keisei_ray.errors import ConfigError, RunDirError
+from keisei_ray.files import write_atomically
+from keisei_ray.json_file import check_json, write_json
+from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir
+from keisei_ray.tracking import logs
+from keisei_ray.training import StopRequest
+from keisei_ray.tune import results as results_file
+from keisei_ray.tune.settings import Sweep, load_sweep_file
+from keisei_ray.tune.sweep import check_sweep, run_sweep
+
+SWEEP_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What was typed."""
+
+    config: str | None
+    """The sweep file."""
+    overrides: Sequence[str]
+    """`--set` of the base."""
+    run_dir: str | None
+    """The sweep's directory."""
+    is_resumed: bool
+    address: str | None
+    """Of a Ray cluster to join."""
+    json: str | None
+    """A further file for the results."""
+
+
+def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> bool:
+    """Runs a sweep, or goes on with one, and shows its results. Blocks.
+
+    Returns:
+        Whether it came to its end; False: it was interrupted and can be resumed.
+
+    Raises:
+        UserError: the sweep file, the directory or the cluster cannot be used; nothing has been
+            started or overwritten.
+        KeiseiError: no trial has a result.
+    """
+    check_json(options.json)
+    sweep, sweep_dir = _resumed(options, environ) if options.is_resumed else _new(options, environ)
+    check_sweep(sweep)
+    stop = StopRequest()
+    with (
+        _prepared(sweep_dir, sweep, is_resumed=options.is_resumed),
+        logs.configure(sweep_dir, sweep.base.tracking.log_level, Console(quiet=True)),
+        runtime.connect(_connection(sweep.base, options), environ) as cluster,
+        _signals(stop),  # After Ray, which sets handlers of its own.
+    ):
+        console.print(f"sweep in {sweep_dir}", soft_wrap=True, highlight=False, markup=False)
+        results = run_sweep(
+            sweep,
+            sweep_dir,
+            cluster,
+            console,
+            should_stop=lambda: stop.is_set,
+            is_resumed=options.is_resumed,
+        )
+    results_file.save(sweep, sweep_dir, results)
+    write_json(options.json, results_file.as_json(sweep, results))
+    results_file.show(sweep, results, console)
+    if stop.is_set:
+        _say(console, f"interrupted; go on by run.py tune --resume --run-dir {sweep_dir}")
+        return False
+    results_file.check_any_score(sweep, results, sweep_dir)
+    _say(console, f"best: run.py --config {sweep_dir / results_file.BEST_FILE}")
+    return True
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:
+    if options.config is None:
+        raise ConfigError(
+            "tune needs --config FILE, a sweep file (see configs/tune/), or --resume."
+        )
+    flags = {"cluster.address": options.address}
+    sweep = load_sweep_file(options.config, environ, options.overrides, flags)
+    if options.run_dir is not None:
+        return sweep, Path(options.run_dir)
+    now = Path(RUNS_DIR) / f"tune-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
+    return sweep, next(name for name in names if not name.exists())
+
+
+def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:
+    """The sweep as it was begun; a file given besides must say the same."""
+    found = Path(options.run_dir) if options.run_dir else newest_run_dir([SWEEP_FILE])
+    if found is None:
+        raise ConfigError(f"there is no sweep under {RUNS_DIR}/ to resume. Give --run-dir DIR.")
+    path = found / SWEEP_FILE
+    try:
+        sweep = Sweep.from_json(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise RunDirError(
+            f"{found} has no sweep to resume: {SWEEP_FILE}: {error.strerror}. Give another "
+            "--run-dir, or begin a sweep without --resume."
+        ) from error
+    if options.config is None and options.overrides:
+        raise ConfigError(
+            "--resume goes on with the sweep as it was begun; leave --set out, or begin a new one."
+        )
+    if options.config is not None:
+        given = load_sweep_file(options.config, environ, options.overrides, {})
+        if (given.file, given.base) != (sweep.file, sweep.base):
+            raise ConfigError(
+                f"{options.config} is not the sweep in {found} (see {path}), which can only go on "
+                "as it was begun. Resume without --config and --set, or begin a new one in "
+                "another --run-dir."
+            )
+    if not tune.Tuner.can_restore(str(found.resolve())):
+        raise RunDirError(
+            f"{found} has nothing to resume: the sweep was ended before its state was first saved. "
+            "Begin it anew in another --run-dir."
+        )
+    return sweep, found
+
+
+def _connection(base: Config, options: TuneOptions) -> Config:
+    """The base; a sweep may be resumed on another cluster than it was begun on."""
+    if options.address is None or not options.is_resumed:
+        return base
+    values: dict[str, Any] = base.model_dump()
+    values["cluster"] |= {
+        "address": options.address,
+        "num_cpus": None,
+        "num_gpus": None,
+        "object_store_bytes": None,
+    }
+    return Config.model_validate(values)
+
+
+@contextmanager
+def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[None]:
+    """Makes the sweep's directory, or refuses it before anything is started.
+
+    Raises:
+        RunDirError: it holds something already, or cannot be written.
+    """
+    if not is_resumed and sweep_dir.exists() and any(sweep_dir.iterdir()):
+        raise RunDirError(
+            f"{sweep_dir} is not empty. Go on with the sweep in it by --resume, or choose another "
+            "--run-dir."
+        )
+    try:
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        if not is_resumed:
+            write_atomically(sweep_dir / SWEEP_FILE, sweep.to_json().encode())
+    except OSError as error:
+        raise RunDirError(
+            f"{sweep_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
+        ) from error
+    yield
+
+
+@contextmanager
+def _signals(stop: StopRequest) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a stop; the former handlers come back afterwards."""
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

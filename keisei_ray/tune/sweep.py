@@ -1,0 +1,281 @@
+"""A sweep as Ray Tune runs it: searcher, scheduler, trials, and what is kept for a resume.
+
+Tune keeps its state, pickled, in the sweep's directory beside the trials' run directories. Resuming
+unpickles it: go on only with sweeps that you trust.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+from ray.tune.search.basic_variant import BasicVariantGenerator
+from rich.console import Console
+
+from keisei_ray.errors import ClusterError, ConfigError
+from keisei_ray.runtime import Cluster
+from keisei_ray.tune.lines import Watch
+from keisei_ray.tune.objective import TIME, check_objective
+from keisei_ray.tune.results import TrialResult, results_of
+from keisei_ray.tune.settings import Sweep
+from keisei_ray.tune.space import Dimension, check_space, dimensions, settings_of, trial_config
+from keisei_ray.tune.trial import bundles, check_trial_fits, trainable
+
+KEPT = 2
+KEPT_PBT = 10
+"""Checkpoints of a trial that Tune keeps; of PBT more, since another trial needs a moment to start
+from one."""
+ENVIRONMENT = {
+    # Our run directories have it all; Tune would write the same once more, as CSV and JSON.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Silence: what happens is said by `Watch`.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # SIGINT and SIGTERM are the command's, see `Watch`.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Relative paths in settings are from where the command was given.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Seconds between saves of the sweep's state.
+    "TUNE_GLOBAL_CHECKPOINT_S": "5",
+    # A snapshot follows whenever a trial has saved `num_to_keep` times: meant.
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def check_sweep(sweep: Sweep) -> list[Dimension]:
+    """Validates all that can be without Ray, before anything is started.
+
+    Raises:
+        UserError: one line; what is wrong with the space, the metric, the scheduler or a trial.
+    """
+    space = dimensions(sweep)
+    file, source = sweep.file, sweep.source
+    for config in check_space(sweep, space):
+        check_objective(file.metric.name, config, source)
+        check_trial_fits(config, file.trial.num_cpus)
+        total = config.run.total_timesteps
+        if file.scheduler.kind == "asha" and file.scheduler.grace_timesteps >= total:
+            raise ConfigError(
+                f"{source}: scheduler.grace_timesteps = {file.scheduler.grace_timesteps} is not "
+                f"less than run.total_timesteps = {total}: no trial would be stopped."
+            )
+    if file.scheduler.kind == "pbt":
+        _check_pbt(sweep, space)
+    if file.search.method == "optuna":
+        _import_optuna()
+    return space
+
+
+def _check_pbt(sweep: Sweep, space: Sequence[Dimension]) -> None:
+    source, scheduler = sweep.source, sweep.file.scheduler
+    if sweep.file.search.method != "random":
+        raise ConfigError(
+            f"{source}: scheduler.kind = pbt draws by itself, but search.method = "
+            f"{sweep.file.search.method}. Use random."
+        )
+    if models := [d.key for d in space if d.key.startswith("model.")]:
+        raise ConfigError(
+            f"{source}: {models[0]} cannot be searched with scheduler.kind = pbt: trials go on "
+            "from each other's weights, which are of one architecture. Use asha."
+        )
+    saved = sweep.base.checkpoint.interval_timesteps
+    if saved > scheduler.interval_timesteps:
+        raise ConfigError(
+            f"{source}: checkpoint.interval_timesteps = {saved} exceeds "
+            f"scheduler.interval_timesteps = {scheduler.interval_timesteps}: trials would go on "
+            "from old weights. Use at most that, in `settings`."
+        )
+    if sweep.file.search.num_samples < 2:
+        raise ConfigError(
+            f"{source}: search.num_samples = {sweep.file.search.num_samples}, but scheduler.kind = "
+            "pbt needs a population. Use at least 2."
+        )
+
+
+def _import_optuna() -> None:
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"search.method = optuna, but optuna cannot be imported: {error}. Install it with "
+            "`pip install 'keisei-ray[tune]'`, or search by random."
+        ) from error
+
+
+def run_sweep(
+    sweep: Sweep,
+    sweep_dir: Path,
+    cluster: Cluster,
+    console: Console,
+    *,
+    should_stop: Callable[[], bool],
+    is_resumed: bool,
+) -> list[TrialResult]:
+    """Runs a sweep to its end or until asked to stop. Blocks. Call it in the main thread.
+
+    Trials that fail are tried again; one that fails too often does not end the others.
+
+    Args:
+        sweep: checked by `check_sweep`.
+        sweep_dir: exists; if resumed, with the state of the sweep that it goes on with.
+        cluster: where Ray is up.
+        console: for a line on what happens to each trial.
+        should_stop: True ends the sweep such that it can be resumed.
+        is_resumed: finished trials stay, the others go on from their newest checkpoints.
+
+    Returns:
+        All trials, best first.
+
+    Raises:
+        ClusterError: a trial has no room in the cluster.
+    """
+    space = dimensions(sweep)
+    _check_room(sweep, cluster)
+    metric = sweep.file.metric
+    train = trainable(sweep.base, metric=metric.name, num_cpus=sweep.file.trial.num_cpus)
+    watch = Watch(metric.name, console, should_stop, sweep.base.run.total_timesteps)
+    # The schedulers draw from the global streams.
+    random.seed(sweep.file.search.seed)
+    np.random.seed(sweep.file.search.seed)
+    with _environment():
+        if is_resumed:
+            tuner = tune.Tuner.restore(
+                str(sweep_dir.resolve()), train, resume_errored=True, param_space=_domains(space)
+            )
+            # The saved callback has neither console nor stop request.
+            assert tuner._local_tuner is not None
+            tuner._local_tuner.get_run_config().callbacks = [watch]
+        else:
+            tuner = _new_tuner(sweep, sweep_dir, train, space, watch)
+        tuner.fit()
+    return results_of(sweep, watch.trials, watch.unfinished)
+
+
+def _new_tuner(
+    sweep: Sweep, sweep_dir: Path, train: Callable[..., None], space: list[Dimension], watch: Watch
+) -> Any:
+    file = sweep.file
+    return tune.Tuner(
+        train,
+        param_space=_domains(space),
+        tune_config=tune.TuneConfig(
+            metric=file.metric.name,
+            mode=file.metric.mode,
+            num_samples=file.search.num_samples,
+            search_alg=_searcher(sweep),
+            scheduler=_scheduler(sweep, space),
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=sweep_dir.resolve().name,
+            storage_path=str(sweep_dir.resolve().parent),
+            callbacks=[watch],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=file.trial.max_failures),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=KEPT_PBT if file.scheduler.kind == "pbt" else KEPT
+            ),
+        ),
+    )
+
+
+def _domains(space: Sequence[Dimension]) -> dict[str, Any]:
+    return {d.key: d.domain() for d in space}
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.trial_id)
+
+
+def _searcher(sweep: Sweep) -> Any:
+    search = sweep.file.search
+    if search.method != "optuna":
+        return BasicVariantGenerator(
+            random_state=search.seed, max_concurrent=search.max_concurrent or 0
+        )
+    import optuna
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searcher = OptunaSearch(seed=search.seed)
+    if search.max_concurrent is None:
+        return searcher
+    return ConcurrencyLimiter(searcher, search.max_concurrent)
+
+
+def _scheduler(sweep: Sweep, space: Sequence[Dimension]) -> TrialScheduler:
+    s = sweep.file.scheduler
+    if s.kind == "asha":
+        return AsyncHyperBandScheduler(
+            time_attr=TIME,
+            max_t=sweep.base.run.total_timesteps,
+            grace_period=s.grace_timesteps,
+            reduction_factor=s.reduction_factor,
+            # A trial that has come to its end is to end by itself, its last checkpoint saved.
+            stop_last_trials=False,
+        )
+    if s.kind == "pbt":
+        return PopulationBasedTraining(
+            time_attr=TIME,
+            perturbation_interval=s.interval_timesteps,
+            quantile_fraction=s.quantile,
+            resample_probability=s.resample_probability,
+            hyperparam_mutations={d.key: d.mutation() for d in space},
+            custom_explore_fn=_clamped({d.key: d for d in space}),
+        )
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+def _clamped(space: dict[str, Dimension]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def clamp(chosen: dict[str, Any]) -> dict[str, Any]:
+        return {key: space[key].clamp(value) for key, value in chosen.items()}
+
+    return clamp
+
+
+def _check_room(sweep: Sweep, cluster: Cluster) -> None:
+    """Tune would wait for ever for room that the cluster does not have."""
+    base = settings_of(sweep.base)
+    first = {d.key: d.extremes()[0] for d in dimensions(sweep)}
+    has_gpu = cluster.num_gpus > 0
+    needed = bundles(trial_config(base, first), sweep.file.trial.num_cpus, has_gpu=has_gpu)
+    offered = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for name in ("CPU", "GPU"):
+        total = sum(bundle.get(name, 0.0) for bundle in needed)
+        if total > offered.get(name, 0.0) + 1e-6:
+            raise ClusterError(
+                f"a trial needs {total:g} {name} (trial.num_cpus = {sweep.file.trial.num_cpus:g}, "
+                f"learner.device = {sweep.base.learner.device}), the cluster has "
+                f"{offered.get(name, 0.0):g}. Ask for less, or join a larger cluster."
+            )
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """Tune is told some things only by environment variables; what the person set stands."""
+    # It misses its CSV files once for each trial.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        with warnings.catch_warnings():
+            # A trial starts in seconds; what it would save is not worth a second way to start one.
+            warnings.filterwarnings("ignore", "Consider boosting PBT performance", UserWarning)
+            yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -1,0 +1,200 @@
+"""Runs on a cluster seen by its address alone, from other processes than the run's own."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from rich.console import Console
+
+from keisei_ray.cluster_runs import RemoteRun, all_runs, draw_runs
+from keisei_ray.errors import ClusterError, RunDirError
+from keisei_ray.runtime import Cluster
+from keisei_ray.status.command import watch_reader
+from keisei_ray.status.on_cluster import ClusterRun
+from keisei_ray.status.reader import Reader, RunReader
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+DEBUG = str(ROOT / "configs" / "debug.yaml")
+PATIENCE_S = 150
+
+
+def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd,
+        env=kept | {"PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "token"} | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Seen:
+    """A run that trained on the session's cluster until Ctrl-C, and what was seen meanwhile."""
+
+    def __init__(self, cluster: Cluster, cwd: Path) -> None:
+        self.run_dir = cwd / "first"
+        elsewhere = cwd / "elsewhere"
+        elsewhere.mkdir()
+        trainer = start(
+            "--config", DEBUG, "--run-dir", "first", "--address", cluster.address,
+            "--set", "run.total_timesteps=1000000", cwd=cwd,
+            # As `ray job submit` gives it to the program that it starts.
+            RAY_JOB_CONFIG_JSON_ENV_VAR=json.dumps(
+                {"runtime_env": {}, "metadata": {"job_submission_id": "first"}}
+            ),
+        )  # fmt: skip
+        self.trainer = trainer
+        assert trainer.stdout is not None
+        if not any(line.startswith("update=1 ") for line in trainer.stdout):
+            raise AssertionError(trainer.communicate()[1])
+        by_address = ("--address", cluster.address)
+        lookers = [
+            start("status", *by_address, "--json", "-", cwd=elsewhere),
+            start("status", *by_address, "--run-dir", "nowhere", cwd=elsewhere),
+            start("watch", *by_address, "first", cwd=elsewhere),
+        ]
+        self.running = lookers[0].communicate(timeout=PATIENCE_S), lookers[0].returncode
+        self.nowhere = lookers[1].communicate(timeout=PATIENCE_S), lookers[1].returncode
+        shown, errors = lookers[2].stdout, lookers[2].stderr
+        assert shown is not None
+        assert errors is not None
+        self.watched = next(line for line in shown if line.startswith("update="))
+        trainer.send_signal(signal.SIGINT)
+        trainer.communicate(timeout=PATIENCE_S)
+        # Not by `communicate`, which would leave out what has been read ahead.
+        self.watched += shown.read()
+        self.watch_end = errors.read(), lookers[2].wait(PATIENCE_S)
+        (self.run,) = (r for r in all_runs() if r.run_dir == str(self.run_dir))
+
+
+@pytest.fixture(scope="module")
+def seen(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return Seen(cluster, tmp_path_factory.mktemp("seen").resolve())
+
+
+@pytest.fixture
+def gone_module(tmp_path: Path) -> Iterator[type]:
+    """A reader that no other process can import."""
+    (tmp_path / "only_here.py").write_text(
+        "class Reader:\n    def __init__(self, run_dir): pass\n    def status(self): pass\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    import only_here  # type: ignore[import-not-found]
+
+    yield only_here.Reader
+    sys.path.remove(str(tmp_path))
+    del sys.modules["only_here"]
+
+
+def test_a_run_is_found_and_read_by_the_clusters_address(seen: Seen, cluster: Cluster) -> None:
+    (output, errors), code = seen.running
+    assert (errors, code) == ("", 0)
+    status: dict[str, Any] = json.loads(output)
+    assert (status["run_dir"], status["state"]) == (str(seen.run_dir), "running")
+    assert status["pid"] == seen.trainer.pid
+    assert status["timestep"] == 256 * status["update"] >= 256
+    told = status["cluster"]
+    assert (told["driver_pid"], told["driver_alive"]) == (seen.trainer.pid, True)
+    assert (told["address"], told["num_nodes"], told["num_cpus"]) == (cluster.address, 1, 2)
+    assert (told["self_play_actors"], told["learners"], told["evaluators"]) == (2, 1, 0)
+
+
+def test_a_name_that_no_run_has_is_one_line(seen: Seen) -> None:
+    (output, errors), code = seen.nowhere
+    assert (output, code) == ("", 2)
+    (line,) = errors.splitlines()
+    assert line.startswith("RunDirError: ")
+    assert "no run nowhere, expected one of first" in line
+
+
+def test_a_run_is_watched_by_the_clusters_address_until_it_ends(seen: Seen) -> None:
+    assert seen.watch_end == ("", 0)
+    last = json.loads((seen.run_dir / "metrics.jsonl").read_text().splitlines()[-1])["update"]
+    assert f"update={last} " in seen.watched
+    assert "Keisei Ray interrupted" in seen.watched
+
+
+def test_a_run_that_has_ended_is_still_found_and_says_how(seen: Seen) -> None:
+    assert not seen.run.is_alive
+    assert seen.run.ended_s is not None
+    assert seen.run.ended_s > seen.run.started_s
+    status = RemoteRun(seen.run).status()
+    here = RunReader(seen.run_dir).status()
+    assert status.state == "interrupted"
+    assert replace(status, checkpoint=None, warnings=()) == replace(
+        here, checkpoint=None, warnings=()
+    )
+
+
+def drawn(run: Reader) -> str:
+    """What `watch` draws of a run that has ended."""
+    screen = io.StringIO()
+    watch_reader(run, Console(file=screen, width=100), wait=lambda _: pytest.fail("it waits"))
+    return screen.getvalue()
+
+
+def test_watch_draws_by_address_what_it_draws_by_directory(seen: Seen) -> None:
+    by_address = drawn(RemoteRun(seen.run))
+    assert "\nupdate=1 " in by_address
+    assert by_address == drawn(RunReader(seen.run_dir))
+
+
+def test_of_several_runs_there_is_a_table_in_which_none_hides_the_others(
+    seen: Seen, cluster: Cluster
+) -> None:
+    screen = io.StringIO()
+    gone, lost = replace(seen.run, run_dir="/gone"), replace(seen.run, node_id="0" * 56)
+    result: dict[str, Any] = draw_runs(
+        [seen.run, gone, lost], cluster, Console(file=screen, width=100)
+    )
+    _, first, second, third = screen.getvalue().splitlines()
+    assert first.split()[:2] == [str(seen.run_dir), "interrupted"]
+    assert second.startswith("/gone")
+    assert "driver has left" in second
+    assert "driver has left" in third
+    assert [bool(run["status"]) for run in result["runs"]] == [True, False, False]
+    assert result["runs"][0]["status"]["state"] == "interrupted"
+
+
+def test_whoever_looks_reserves_nothing(seen: Seen) -> None:
+    reader = RemoteRun(seen.run)
+    reader.status()
+    free: dict[str, float] = ray.available_resources()
+    assert free["CPU"] == ray.cluster_resources()["CPU"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"run_dir": "/nowhere/at/all"}, "/nowhere/at/all is gone"),
+        ({"node_id": "0" * 56}, "has left the cluster"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_that_names_the_node(
+    changed: dict[str, str], said: str, seen: Seen
+) -> None:
+    run: ClusterRun = replace(seen.run, **changed)  # type: ignore[arg-type]
+    with pytest.raises((ClusterError, RunDirError), match=said) as caught:
+        RemoteRun(run).status()
+    assert run.node in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_node_with_other_code_is_one_line_that_says_so(seen: Seen, gone_module: type) -> None:
+    with pytest.raises(ClusterError, match="Install the same on every node") as caught:
+        RemoteRun(seen.run, gone_module).status()
+    assert "only_here" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,124 @@
+"""Nodes and clusters that run another program: refused by name, after saving what there is."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray.experimental import internal_kv
+
+import keisei_ray
+from keisei_ray import fleet, learner_link
+from keisei_ray.actors import LearnerShell, SelfPlayShell
+from keisei_ray.config import Config
+from keisei_ray.errors import ClusterError
+from keisei_ray.reports import ProcessInfo
+from keisei_ray.runtime import Cluster
+from keisei_ray.versions import own_versions
+from tests.ray.harness import overlap_config, train
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+
+
+class OtherProgram(SelfPlayShell):
+    """The process finds another version of the package on its node."""
+
+    def start(self) -> ProcessInfo:
+        keisei_ray.__version__ = "0.0.1"
+        return super().start()
+
+
+class LacksAPackage(SelfPlayShell):
+    """The node has Keisei Ray, but not all that it needs."""
+
+    def start(self) -> ProcessInfo:
+        importlib.import_module("not_installed_here")
+        return super().start()
+
+
+def start_another(shell: type[SelfPlayShell], patch: pytest.MonkeyPatch) -> None:
+    def new(config: Config, actor_id: int, incarnation: int, *, num_cpus: float) -> Any:
+        actor: Any = ray.remote(shell)
+        return actor.options(num_cpus=num_cpus).remote(
+            config, actor_id, incarnation, own_versions()
+        )
+
+    patch.setattr(fleet, "new_self_play_actor", new)
+
+
+@pytest.mark.parametrize(
+    ("shell", "named"),
+    [
+        (OtherProgram, f"runs Keisei Ray 0.0.1, Ray {ray.__version__}"),
+        (LacksAPackage, "cannot start an actor: No module named 'not_installed_here'"),
+    ],
+)
+def test_an_actor_that_runs_another_program_ends_the_run_by_name_at_once(
+    shell: type[SelfPlayShell],
+    named: str,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start_another(shell, monkeypatch)
+    run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
+    assert isinstance(run.error, ClusterError)
+    message = str(run.error)
+    assert "\n" not in message
+    assert message.startswith(f"node {ray.util.get_node_ip_address()} {named}")
+    assert str(own_versions()) in message
+    assert run.driver.progress.actor_restarts == 0
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 1
+
+
+def test_a_node_without_the_package_ends_the_run_by_name(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learner's arguments cannot be read there: its first call says so, once."""
+    (tmp_path / "only_with_the_driver.py").write_text("class Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    thing = importlib.import_module("only_with_the_driver").Thing()
+
+    def new(config: Config, *, num_cpus: float, place: Any) -> Any:
+        actor: Any = ray.remote(LearnerShell)
+        return actor.options(num_cpus=num_cpus).remote(config, thing)
+
+    monkeypatch.setattr(learner_link, "new_learner_actor", new)
+    run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
+    assert str(run.error).startswith(
+        f"node {ray.util.get_node_ip_address()} cannot start an actor: "
+        "No module named 'only_with_the_driver'"
+    )
+
+
+@pytest.fixture
+def older_cluster(cluster: Cluster) -> Iterator[Cluster]:
+    """What the cluster has noted of itself is that an older Ray has started it."""
+    key, space = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
+    noted = internal_kv._internal_kv_get(key, namespace=space)
+    assert noted is not None
+    changed = json.loads(noted) | {"ray_version": "2.1.0", "python_version": "3.9.1"}
+    internal_kv._internal_kv_put(key, json.dumps(changed).encode(), True, namespace=space)
+    yield cluster
+    internal_kv._internal_kv_put(key, noted, True, namespace=space)
+
+
+def test_a_cluster_of_an_older_ray_is_refused(older_cluster: Cluster, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--address", older_cluster.address],
+        cwd=tmp_path, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ClusterError: the cluster at {older_cluster.address} runs Ray 2.1.0 ")
+    assert f"Ray {ray.__version__}, Python " in line
+    assert not any((tmp_path / "runs").iterdir())
