@@ -138,8 +138,7 @@ class Driver:
         self._arrived: list[Arrived] = []
         self._updating: dict[Ref, tuple[list[Arrived], Published]] = {}
         self._last_tick = self._last_update = self._idle_since = clock()
-        self._waited = 0.0
-        self._saved_timestep = resume.timestep if resume else -1
+        self._waited, self._saved_timestep = 0.0, resume.timestep if resume else -1
 
     def run(self) -> None:
         """Trains until `total_timesteps` or a stop request, then saves.
@@ -213,6 +212,8 @@ class Driver:
 
     def _ask_for_rollouts(self) -> None:
         """Gives idle actors work while fewer rollouts are unconsumed than the lag allows."""
+        if self._updating and self.config.effective_max_lag == 0:
+            return  # The update under way makes the weights that they would play with too old.
         remaining = self.config.run.total_timesteps - self.progress.timestep
         count = self._watch.sizes.rollouts_per_update
         updates = -(-remaining // (count * self.config.timesteps_per_rollout))

@@ -198,6 +198,7 @@ def test_events_are_frozen_and_named_after_their_class() -> None:
         ev.RunStarted: "run_started",
         ev.ActorReady: "actor_ready",
         ev.ActorLost: "actor_lost",
+        ev.ClusterChanged: "cluster_changed",
         ev.RolloutArrived: "rollout_arrived",
         ev.RolloutRejected: "rollout_rejected",
         ev.GameFinished: "game_finished",
