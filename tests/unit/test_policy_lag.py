@@ -8,7 +8,7 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keisei_ray.driver import Arrived, Driver
@@ -102,6 +102,7 @@ class World:
         max_size=120,
     ),
 )
+@example(0, 1, [("arrive", 0), ("resize", 2), ("arrive", 0), ("finish", 0), ("arrive", 0)])
 def test_the_lag_stays_within_its_bound_however_the_updates_grow_and_shrink(
     lag: int, first: int, happenings: list[tuple[str, int]]
 ) -> None:
