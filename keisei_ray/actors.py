@@ -181,14 +181,18 @@ def new_self_play_actor(
 ) -> Handle:
     """Asks Ray for a self-play actor; call `start` on it first."""
     actor: Any = ray.remote(SelfPlayShell)
-    options = {"num_cpus": num_cpus, "num_gpus": 0, "scheduling_strategy": "SPREAD"}
+    options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": 0}
+    if ray.util.get_current_placement_group() is None:
+        # Inside a group any strategy, be it the default by name, would lead out of it.
+        options["scheduling_strategy"] = "SPREAD"
     return actor.options(**options).remote(config, actor_id, incarnation, own_versions())
 
 
-def new_learner_actor(config: Config, *, num_cpus: float, place: Any = "DEFAULT") -> Handle:
+def new_learner_actor(config: Config, *, num_cpus: float, place: Any = None) -> Handle:
     """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
 
-    `place` is Ray's scheduling strategy, e.g. a placement group's.
+    `place` is Ray's scheduling strategy, e.g. a placement group's; None: Ray's default, which is
+    this process's own group if it is in one.
     """
     actor: Any = ray.remote(LearnerShell)
     return actor.options(

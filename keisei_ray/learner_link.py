@@ -118,7 +118,7 @@ class LearnerLink:
         if not can_move:
             self._place = self._reserve()
         while True:
-            where = PlacementGroupSchedulingStrategy(self._place) if self._place else "DEFAULT"
+            where = PlacementGroupSchedulingStrategy(self._place) if self._place else None
             self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)
             try:
                 info: ProcessInfo = self._await(self._handle.start.remote(), can_move)
