@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from keisei_ray.errors import RunDirError
+
 RUNS_DIR: Final = "runs"
 CHECKPOINTS_DIR: Final = "checkpoints"
 """Within a run's directory."""
@@ -22,6 +24,20 @@ def runs_dir() -> Path:
 def is_fleeting(path: Path, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether Ray may delete what lies there: in the working directory that came with a job."""
     return RAY_JOB in environ and RAY_WORKING_DIRS in path.resolve().parts
+
+
+def refuse_fleeting(run_dir: str) -> None:
+    """Refuses a directory for a run, or for a sweep, where Ray may delete it.
+
+    Raises:
+        RunDirError: it lies in the working directory that came with a job.
+    """
+    if is_fleeting(Path(run_dir)):
+        raise RunDirError(
+            f"run.run_dir = {run_dir} lies in the job's working directory, which Ray may delete "
+            "when the job is over, expected a place that stays. Give an absolute path, or leave it "
+            f"out for one under ~/{RUNS_DIR}."
+        )
 
 
 def newest_run_dir(marks: Sequence[str]) -> Path | None:

@@ -30,7 +30,7 @@ from keisei_ray.hardware import actor_cpus, sizes_for
 from keisei_ray.profile_files import ProfileFiles
 from keisei_ray.ray_metrics import RayMetrics
 from keisei_ray.remote_resume import bring_home
-from keisei_ray.run_dirs import CHECKPOINTS_DIR, is_fleeting, runs_dir
+from keisei_ray.run_dirs import CHECKPOINTS_DIR, refuse_fleeting, runs_dir
 from keisei_ray.run_dirs import newest_run_dir as newest_of
 from keisei_ray.runtime import Cluster
 from keisei_ray.saved_run import CONFIG_FILE, PROGRESS_FILE
@@ -253,12 +253,7 @@ def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
         RunDirError: it lies where Ray may delete it.
     """
     if config.run.run_dir:
-        if is_fleeting(Path(config.run.run_dir)):
-            raise RunDirError(
-                f"run.run_dir = {config.run.run_dir} lies in the job's working directory, which "
-                "Ray may delete when the job is over, expected a place that stays. Give an "
-                "absolute path, or leave it out for one under ~/runs."
-            )
+        refuse_fleeting(config.run.run_dir)
         return Path(config.run.run_dir)
     if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent

@@ -25,7 +25,7 @@ from keisei_ray.config import Config
 from keisei_ray.errors import ConfigError, RunDirError
 from keisei_ray.files import write_atomically
 from keisei_ray.json_file import check_json, write_json
-from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir
+from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir, refuse_fleeting, runs_dir
 from keisei_ray.tracking import logs
 from keisei_ray.training import StopRequest
 from keisei_ray.tune import results as results_file
@@ -105,8 +105,9 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
     flags = {"cluster.address": options.address}
     sweep = load_sweep_file(options.config, environ, options.overrides, flags)
     if options.run_dir is not None:
+        refuse_fleeting(options.run_dir)
         return sweep, Path(options.run_dir)
-    now = Path(RUNS_DIR) / f"tune-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    now = runs_dir() / f"tune-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
     return sweep, next(name for name in names if not name.exists())
 

@@ -1,5 +1,6 @@
 """What is refused before or by Ray, in one line; no cluster is started."""
 
+import dataclasses
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from keisei_ray.errors import ClusterError, RunDirError
 from keisei_ray.refusals import check_reachable, choose_address, refusal, running_here
 from keisei_ray.run_dirs import RAY_JOB, RUNS_DIR
 from keisei_ray.training import choose_run_dir
+from keisei_ray.tune.command import TuneOptions
+from keisei_ray.tune.command import _new as sweep_place
 from keisei_ray.versions import Versions, check_same, own_versions, unfit_node
 
 IN_JOB = {RAY_JOB: "{}", "RAY_ADDRESS": "192.0.2.1:6379"}
@@ -172,6 +175,15 @@ def test_a_job_that_names_no_run_directory_gets_one_in_the_home(
     assert run_dirs.newest_run_dir(["mark"]) == tmp_path / "home" / RUNS_DIR / "a"
     monkeypatch.delenv(RAY_JOB)
     assert choose_run_dir(with_run_dir(None), None).parent == Path(RUNS_DIR)
+
+
+def test_a_sweep_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: Path) -> None:
+    sweep_file = str(Path(__file__).parents[2] / "configs" / "tune" / "random.yaml")
+    given = TuneOptions(sweep_file, [], "runs/x", False, None, None)
+    with pytest.raises(RunDirError, match="runs/x lies in the job's working"):
+        sweep_place(given, {})
+    left_out = dataclasses.replace(given, run_dir=None)
+    assert sweep_place(left_out, {})[1].parent == tmp_path / "home" / RUNS_DIR
 
 
 def test_a_token_that_the_cluster_does_not_use_is_told_from_other_deaths() -> None:
