@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-from ray.experimental import internal_kv
+from ray._raylet import GcsClient
 
 import keisei_ray
 from keisei_ray import fleet, learner_link
@@ -104,12 +104,13 @@ def test_a_node_without_the_package_ends_the_run_by_name(
 def older_cluster(cluster: Cluster) -> Iterator[Cluster]:
     """What the cluster has noted of itself is that an older Ray has started it."""
     key, space = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
-    noted = internal_kv._internal_kv_get(key, namespace=space)
+    gcs = GcsClient(address=cluster.address)
+    noted = gcs.internal_kv_get(key, space)
     assert noted is not None
     changed = json.loads(noted) | {"ray_version": "2.1.0", "python_version": "3.9.1"}
-    internal_kv._internal_kv_put(key, json.dumps(changed).encode(), True, namespace=space)
+    gcs.internal_kv_put(key, json.dumps(changed).encode(), True, space)
     yield cluster
-    internal_kv._internal_kv_put(key, noted, True, namespace=space)
+    gcs.internal_kv_put(key, noted, True, space)
 
 
 def test_a_cluster_of_an_older_ray_is_refused(older_cluster: Cluster, tmp_path: Path) -> None:
