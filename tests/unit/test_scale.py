@@ -63,7 +63,7 @@ def test_without_jitter_the_rate_is_that_of_the_tightest_bottleneck(
 def test_it_foretells_what_the_real_driver_did(
     rollouts: int, update_s: float, measured: float
 ) -> None:
-    """Sixteen actors of 2 s +- 10% a rollout; rollouts a second, benchmarks/driver-load-2cpu.json."""
+    """Sixteen actors of 2 s +- 10% a rollout: see benchmarks/driver-load-2cpu.json."""
     s = replace(EVEN, rollouts_per_update=rollouts, update_s=update_s / rollouts, jitter=0.1)
     rate = scale.simulate(replace(s, num_updates=60)).timesteps_per_s / scale.PLIES_PER_ROLLOUT
     assert rate == pytest.approx(measured, rel=0.12)
