@@ -25,7 +25,12 @@ def _positive(text: str) -> int:
 
 
 def _num_actors(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
 
 
 def _seed(text: str) -> int:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -112,7 +113,10 @@ def train(
         mirrored(home, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
         config, cluster = settle(
-            config, cluster, say=console.print, should_stop=lambda: stop.is_set
+            config,
+            cluster,
+            say=partial(console.print, soft_wrap=True, highlight=False, markup=False),
+            should_stop=lambda: stop.is_set,
         )
         config = config.model_copy(
             update={"run": config.run.model_copy(update={"run_dir": str(home or run_dir)})}

@@ -540,3 +540,10 @@ def test_every_flag_of_train_is_a_setting() -> None:
     assert (config.self_play.num_actors, config.run.total_timesteps) == (3, 5000)
     assert (config.run.run_dir, config.run.seed, config.run.resume) == ("runs/x", 7, "latest")
     assert config.cluster.address == "10.0.0.1:6379"
+
+
+@pytest.mark.parametrize("given", ["many", "Auto", "1.5", ""])
+def test_a_number_of_actors_is_a_number_or_auto(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{given}' is neither a number nor auto"):
+        argument_parser().parse_args(["train", f"--num-actors={given}"])
+    assert argument_parser().parse_args(["train", "--num-actors=auto"]).num_actors == "auto"
