@@ -30,13 +30,15 @@ import numpy as np
 import ray
 from rich.console import Console
 
-from keisei_ray import fleet, learner_link, runtime
-from keisei_ray.config import Config
-from keisei_ray.driver import Driver
-from keisei_ray.events import Event, EventBus, RunStarted, UpdateFinished
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed import fleet
+from keisei_ray.distributed import learner_handle as learner_link
+from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.tracking import build_subscribers
+from keisei_ray.training.driver import Driver
 
 CASES = (
     "2:2:0.2:2:0.02", "8:8:0.2:4:0.02", "32:32:1:16:0.02", "64:64:2:32:0.02",
@@ -121,11 +123,11 @@ class StandInLearner:
 
 def real_template() -> Template:
     """Report and rollout of real self-play, 64 plies of 32 games that do not all begin there."""
-    from keisei_ray.self_play import SelfPlay
-    from keisei_ray.weights import pack_weights
+    from keisei_ray.network.weights import pack_weights
+    from keisei_ray.selfplay.self_play import SelfPlay
 
     config = Config.model_validate({"model": {"depth": 1, "width": 32}})
-    from keisei_ray.model import build_model
+    from keisei_ray.network.model import build_model
 
     self_play = SelfPlay(config, 0, 0)
     model = build_model(config.model, seed=0)

@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py [--json FILE]
 
-A discrete-event simulation of the driver's loop (`keisei_ray/driver.py`): actors play rollouts and
-send them over the learner node's link, the driver handles them one by one, the learner updates,
-and each node pulls the new weights once. The lag bound and the size of updates are the real ones
-(`hardware.rollouts_for`). No Ray, no network; the same seed gives the same numbers.
+A discrete-event simulation of the driver's loop (`keisei_ray/training/driver.py`): actors play
+rollouts and send them over the learner node's link, the driver handles them one by one, the learner
+updates, and each node pulls the new weights once. The lag bound and the size of updates are the
+real ones (`config/autosize.py`). No Ray, no network; the same seed gives the same numbers.
 
 MEASURED says where each figure comes from. What no machine here could show, the speed of a GPU, is
 computed and marked so.
@@ -21,8 +21,8 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from keisei_ray.config import Config
-from keisei_ray.hardware import rollouts_for
+from keisei_ray.config.autosize import rollouts_for
+from keisei_ray.config.schema import Config
 
 MEASURED = {
     # What: (figure, where it comes from)

@@ -24,18 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from keisei_ray.config import Config
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.resolver import resolve_config
+from keisei_ray.config.schema import Config
 from keisei_ray.evaluation.matches import MatchSettings, play_match
-from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.learner import Learner
-from keisei_ray.model import PolicyValueNet
-from keisei_ray.policies import finishing, network_policy
-from keisei_ray.pool import Offers, Pool
-from keisei_ray.progress import Interval
-from keisei_ray.reports import UpdateReport
-from keisei_ray.resolver import resolve_config
-from keisei_ray.self_play import SelfPlay
+from keisei_ray.learning.learner import Learner
+from keisei_ray.network.model import PolicyValueNet
+from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.players.policies import finishing, network_policy
+from keisei_ray.selfplay.pool import Offers, Pool
+from keisei_ray.selfplay.self_play import SelfPlay
+from keisei_ray.telemetry.progress import Interval
+from keisei_ray.telemetry.reports import UpdateReport
 
 BASE = (
     "model.depth=1",

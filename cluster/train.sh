@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 case $run_dir in
 *://*)
-    holds='import sys; from keisei_ray.remote_resume import holds_checkpoint as holds; sys.exit(not holds(sys.argv[1]))'
+    holds='import sys; from keisei_ray.storage.remote.remote_resume import holds_checkpoint as holds; sys.exit(not holds(sys.argv[1]))'
     if python -c "$holds" "$run_dir"; then
         exec python run.py --resume latest --run-dir "$run_dir" "$@"
     fi

@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from keisei_ray.arguments import BENCHES, argument_parser
-from keisei_ray.config import Config
+from keisei_ray.config.resolver import load_sweep, resolve_config
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
-from keisei_ray.json_file import check_json, write_json
-from keisei_ray.remote_resume import saved_config
-from keisei_ray.remote_run import fetched_records, refuse_uri
-from keisei_ray.resolver import load_sweep, resolve_config
-from keisei_ray.storage import check_uri, is_uri
+from keisei_ray.storage.json_file import check_json, write_json
+from keisei_ray.storage.remote.filesystem import check_uri, is_uri
+from keisei_ray.storage.remote.remote_resume import saved_config
+from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _quieten_raylet() -> None:
 
 def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
-    from keisei_ray.training import train
+    from keisei_ray.training.session import train
 
     console = Console()
     outcome = train(_resolve_training(options), console)
@@ -161,7 +161,7 @@ def _status(options: argparse.Namespace) -> int:
     named = options.named or options.run_dir
     console = Console(highlight=False, quiet=is_piped)
     if options.address is not None:
-        from keisei_ray.cluster_runs import show_status
+        from keisei_ray.status.cluster_runs import show_status
 
         seen = show_status(options.address, named, console)
     else:
@@ -179,7 +179,7 @@ def _watch(options: argparse.Namespace) -> int:
     refuse_uri("watch", options.named or options.run_dir)
     named = options.named or options.run_dir
     if options.address is not None:
-        from keisei_ray.cluster_runs import watch
+        from keisei_ray.status.cluster_runs import watch
 
         watch(options.address, named, Console())
     else:
@@ -269,7 +269,7 @@ def _resolve_training(options: argparse.Namespace) -> Config:
 
 def _saved_config(options: argparse.Namespace) -> str | None:
     """The `config.json` that goes with `--resume`, if it is where it should be."""
-    from keisei_ray.training import newest_run_dir
+    from keisei_ray.training.session import newest_run_dir
 
     if options.resume != "latest":
         path = Path(options.resume) / "config.json"

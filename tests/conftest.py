@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from keisei_ray import runtime
-from keisei_ray.config import Config
-from keisei_ray.runtime import Cluster
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import Cluster
 
 
 @pytest.fixture(scope="session")

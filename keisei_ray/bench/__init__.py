@@ -17,7 +17,7 @@ from rich.table import Table
 
 from keisei_ray.bench import end_to_end, parts
 from keisei_ray.bench.measure import Figure
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
 
 BENCHMARKS: dict[str, Callable[[Config], list[Figure]]] = {
     "env": parts.env,

@@ -10,15 +10,15 @@ from rich.console import Console
 
 from keisei_ray.bench.measure import Figure, rate
 from keisei_ray.bench.parts import bare_backward, single_thread
-from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.model import build_model
-from keisei_ray.policies import evaluate
-from keisei_ray.self_play import SelfPlay
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.schema import Config
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import pack_weights
+from keisei_ray.players.policies import evaluate
+from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
-from keisei_ray.training import train as run_training
-from keisei_ray.weights import pack_weights
-from keisei_ray.wire import unpack_rollout
+from keisei_ray.training.session import train as run_training
 
 BUDGETS = {(4, 64): 0.90, (1, 32): 0.80}
 WARM_UP_UPDATES = 2

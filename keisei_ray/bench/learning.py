@@ -19,14 +19,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keisei_ray.checkpoint import Checkpoint, load
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
-from keisei_ray.evaluation.opponents import Player, load_model, parse_opponent
 from keisei_ray.evaluation.rating import score_interval
-from keisei_ray.files import write_atomically
-from keisei_ray.policies import finishing, network_policy
+from keisei_ray.players.opponents import Player, load_model, parse_opponent
+from keisei_ray.players.policies import finishing, network_policy
+from keisei_ray.storage.checkpoint import Checkpoint, load
+from keisei_ray.storage.files import write_atomically
 
 STOP_TIMEOUT_S = 120.0
 """The longest a run may take to save after its time is over."""

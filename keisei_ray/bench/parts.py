@@ -9,18 +9,18 @@ import ray
 import torch
 from rsshogi.core import Board
 
-from keisei_ray import runtime
 from keisei_ray.bench.measure import Figure, against_bare
-from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.learner import Learner
-from keisei_ray.model import PolicyValueNet, build_model
-from keisei_ray.policies import evaluate
-from keisei_ray.rollout import Rollout
-from keisei_ray.self_play import SelfPlay
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.learning.learner import Learner
+from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.network.weights import load_weights, pack_weights
+from keisei_ray.players.policies import evaluate
+from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.rollouts.wire import pack_rollout, unpack_rollout
+from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
-from keisei_ray.weights import load_weights, pack_weights
-from keisei_ray.wire import pack_rollout, unpack_rollout
 
 SECONDS = 2.0
 ROUNDS = 7

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 import torch
 
-from keisei_ray.codec import Buffer
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import DamagedBufferError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
-from keisei_ray.evaluation.opponents import Player, parse_opponent
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.evaluation.rating import score_interval
-from keisei_ray.model import build_model
-from keisei_ray.policies import finishing, network_policy
-from keisei_ray.reports import EvaluationResult, MatchScore
-from keisei_ray.weights import WeightsInfo, digest, load_weights, state_arrays
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import WeightsInfo, digest, load_weights, state_arrays
+from keisei_ray.players.opponents import Player, parse_opponent
+from keisei_ray.players.policies import finishing, network_policy
+from keisei_ray.rollouts.codec import Buffer
+from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
 
 
 class Evaluator:

@@ -18,9 +18,9 @@ from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.evaluation.game_files import GameFiles
 from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, PlayedGame, play_match
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.evaluation.opponents import Player, parse_opponent
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.summary import result_table, summarize
+from keisei_ray.players.opponents import Player, parse_opponent
 
 Finishing = Literal["no", "yes", "both"]
 """Whether the player plays every mate in one it has; both: one match without and one with."""

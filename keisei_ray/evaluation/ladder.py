@@ -25,8 +25,8 @@ from keisei_ray.evaluation.background import match_score
 from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
 from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.evaluation.opponents import Player, checkpoint_player, parse_opponent
 from keisei_ray.evaluation.plan import FINISHING_SUFFIX
+from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
 
 SHOWN_PAIRS = 8
 

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.evaluation.opponents import Player
-from keisei_ray.manifest import Scalar
-from keisei_ray.rollout import GameEndReason, GameResult
+from keisei_ray.players.opponents import Player
+from keisei_ray.rollouts.rollout import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
 from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.storage.manifest import Scalar
 
 Outcome = Literal["win", "draw", "loss", "truncated"]
 SCORES: dict[Outcome, float] = {"win": 1.0, "draw": 0.5, "truncated": 0.5, "loss": 0.0}

@@ -19,8 +19,8 @@ from typing import Final, Self
 import numpy as np
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.manifest import Scalar
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, check_start, play_opening
+from keisei_ray.storage.manifest import Scalar
 
 _SHOWN_CHARACTERS: Final = 60
 """Of a line that is no opening."""

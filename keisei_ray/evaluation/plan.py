@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keisei_ray.config import EvaluationConfig
+from keisei_ray.config.schema import EvaluationConfig
 
 FINISHING_SUFFIX = "+mate1"
 """Ends the name, and may end the path, of a network that plays every mate in one it has."""

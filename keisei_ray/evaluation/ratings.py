@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keisei_ray.evaluation.rating import NORMAL_QUANTILE
-from keisei_ray.reports import Rating
+from keisei_ray.telemetry.reports import Rating
 
 ANCHOR = "random"
 """The player whose Elo is 0 by definition."""

@@ -14,9 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from keisei_ray import codec
 from keisei_ray.errors import WireError
-from keisei_ray.files import write_atomically
+from keisei_ray.rollouts import codec
+from keisei_ray.storage.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
-from keisei_ray.evaluation.opponents import Player
 from keisei_ray.evaluation.rating import CONFIDENCE, Interval, elo_interval, score_interval
+from keisei_ray.players.opponents import Player
 
 
 def summarize(

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.files import write_atomically
 from keisei_ray.report.page import DOCTYPE, render
 from keisei_ray.report.run_files import read_run
+from keisei_ray.storage.files import write_atomically
 
 REPORT_FILE: Final = "report.html"
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from keisei_ray.metrics import METRICS
 from keisei_ray.report import svg, words
 from keisei_ray.report.curves import Floats
 from keisei_ray.report.svg import Frame, Line
+from keisei_ray.telemetry.metrics import METRICS
 
 _MEANINGS: Final = {
     metric.name: f"{metric.meaning} [{metric.unit}]" if metric.unit else metric.meaning

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from keisei_ray.errors import RunDirError
 from keisei_ray.evaluation.plan import version_of
-from keisei_ray.metrics import METRIC_NAMES
 from keisei_ray.report.games import GameTally
 from keisei_ray.report.json_lines import Columns, JsonLinesReader, Record, number, read_columns
+from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.tracking.jsonl import EVENTS_FILE, GAMES_FILE, METRICS_FILE
 
 CONFIG_FILE: Final = "config.json"
@@ -87,7 +87,7 @@ class Run:
     path: Path
     config: Mapping[str, Any]
     metrics: Columns
-    """Name of `keisei_ray.metrics` -> [U]; a name whose values are no numbers is NaN throughout."""
+    """Name of `keisei_ray.telemetry.metrics` -> [U]; NaN where a value is no number."""
     diagnostics: Columns
     """Name of `DIAGNOSTICS` -> [D]."""
     games: GameTally

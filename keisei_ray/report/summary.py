@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from keisei_ray.report import words
 from keisei_ray.report.run_files import Evaluation, Rating, Run
-from keisei_ray.tracking.text import one_line
+from keisei_ray.tracking.terminal.text import one_line
 
 MAX_OPPONENTS: Final = 3
 """Opponents that the headline names."""

@@ -6,11 +6,11 @@ from html import escape
 from itertools import groupby
 from typing import Any, Final
 
-from keisei_ray.metrics import METRICS
 from keisei_ray.report import words
 from keisei_ray.report.json_lines import Record
 from keisei_ray.report.run_files import Evaluation
-from keisei_ray.tracking.text import one_line
+from keisei_ray.telemetry.metrics import METRICS
+from keisei_ray.tracking.terminal.text import one_line
 
 MAX_EVENTS: Final = 200
 """Rows of the table of events; of more, those in the middle are left out."""

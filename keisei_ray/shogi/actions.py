@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from keisei_ray.rollout import NUM_ACTIONS
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
 
 NUM_SQUARES = 81
 NUM_PLANES = 27

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from keisei_ray import events as ev
 from keisei_ray.report.json_lines import JsonLinesReader, Record
 from keisei_ray.report.run_files import (
     CONFIG_FILE,
@@ -23,8 +22,9 @@ from keisei_ray.report.run_files import (
     read_ratings,
 )
 from keisei_ray.status.records import event_of, fitted, result_of, settings_of
+from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.jsonl import EVENTS_FILE, METRICS_FILE
-from keisei_ray.tracking.text import as_float
+from keisei_ray.tracking.terminal.text import as_float
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from keisei_ray.tracking.evaluations import EVALUATIONS_FILE
+from keisei_ray.tracking.evaluations_file import EVALUATIONS_FILE
 from keisei_ray.tracking.jsonl import DIAGNOSTICS_FILE, EVENTS_FILE, GAMES_FILE, METRICS_FILE
 from keisei_ray.tracking.logs import LOG_FILE
-from keisei_ray.tracking.snapshot import Snapshot
+from keisei_ray.tracking.terminal.view_state import Snapshot
 
 WRITTEN: Final = (
     METRICS_FILE,

@@ -1,7 +1,7 @@
 """Where `status` and `watch` get what they show: the files of a run, read where they lie.
 
 `RunReader` reads the disk of the machine that it is on. To see a run on another machine, one of
-them works there (`keisei_ray.cluster_runs`).
+them works there (`keisei_ray.status.cluster_runs`).
 """
 
 import time
@@ -13,7 +13,7 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.status.follow import Happened, RunFollower
 from keisei_ray.status.life import Life, life_of
 from keisei_ray.status.state import Status, status_of
-from keisei_ray.tracking.snapshot import Snapshot
+from keisei_ray.tracking.terminal.view_state import Snapshot
 
 
 class Reader(Protocol):

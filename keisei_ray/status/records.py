@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from keisei_ray import events as ev
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
 from keisei_ray.report.json_lines import Record
 from keisei_ray.report.run_files import Rating as FileRating
-from keisei_ray.reports import EvaluationResult, Rating
-from keisei_ray.tracking.evaluations import as_record
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.reports import EvaluationResult, Rating
+from keisei_ray.tracking.evaluations_file import as_record
 
 _EVENTS: Final = {kind.kind: kind for kind in ev.Event.__subclasses__()}
 

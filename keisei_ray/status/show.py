@@ -5,14 +5,14 @@ from typing import Final
 
 from rich.text import Text
 
-from keisei_ray.metrics import share
 from keisei_ray.report.words import plural
 from keisei_ray.status.on_cluster import ClusterRun, OnCluster
 from keisei_ray.status.state import Status
-from keisei_ray.tracking import text
-from keisei_ray.tracking.draw import ACCENT, STRONG, labeled, meter, row
-from keisei_ray.tracking.panels import RESULTS, elo_text
-from keisei_ray.tracking.text import Glyphs
+from keisei_ray.telemetry.metrics import share
+from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.draw import ACCENT, STRONG, labeled, meter, row
+from keisei_ray.tracking.terminal.panels import RESULTS, elo_text
+from keisei_ray.tracking.terminal.text import Glyphs
 
 STYLES: Final = {
     "starting": "yellow",

@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from keisei_ray import checkpoint
-from keisei_ray.manifest import MANIFEST
-from keisei_ray.metrics import share
-from keisei_ray.reports import EvaluationResult, Rating
-from keisei_ray.run_dirs import CHECKPOINTS_DIR
 from keisei_ray.status.follow import RunFollower
 from keisei_ray.status.life import life_of
 from keisei_ray.status.on_cluster import OnCluster
-from keisei_ray.tracking.evaluations import as_record
-from keisei_ray.tracking.snapshot import Snapshot, at, fold
-from keisei_ray.tracking.text import as_float, one_line
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.manifest import MANIFEST
+from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.reports import EvaluationResult, Rating
+from keisei_ray.tracking.evaluations_file import as_record
+from keisei_ray.tracking.terminal.text import as_float, one_line
+from keisei_ray.tracking.terminal.view_state import Snapshot, at, fold
 
 State = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
 MAX_WARNINGS: Final = 3

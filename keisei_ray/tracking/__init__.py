@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from rich.console import Console
 
-from keisei_ray.config import Config, TrackingConfig
+from keisei_ray.config.schema import Config, TrackingConfig
 from keisei_ray.errors import ConfigError
-from keisei_ray.events import Event, EventBus, Subscriber
-from keisei_ray.tracking.collapse import CollapseAlarm
-from keisei_ray.tracking.evaluations import EvaluationsFile
+from keisei_ray.telemetry.events import Event, EventBus, Subscriber
+from keisei_ray.tracking.collapse_alarm import CollapseAlarm
+from keisei_ray.tracking.evaluations_file import EvaluationsFile
 from keisei_ray.tracking.jsonl import DiagnosticsFile, EventsFile, GamesFile, MetricsFile
-from keisei_ray.tracking.lines import LinesView
 from keisei_ray.tracking.logs import log_event
-from keisei_ray.tracking.terminal import TerminalView
-from keisei_ray.tracking.wandb_client import RealClient, load_wandb
+from keisei_ray.tracking.terminal.lines import LinesView
+from keisei_ray.tracking.terminal.live import TerminalView
+from keisei_ray.tracking.wandb.client import RealClient, load_wandb
 
 if TYPE_CHECKING:
-    from keisei_ray.tracking.event_files import EventFiles
+    from keisei_ray.tracking.tensorboard import EventFiles
 
 WANDB_SHARE_OF_CLOSE = 0.8
 """Of `tracking.close_timeout_s`, so that it can still say what is missing."""
@@ -103,7 +103,7 @@ def build_subscribers(
 def _event_files_class() -> "type[EventFiles]":
     """`tensorboard` is an extra: it is imported only where it is asked for."""
     try:
-        from keisei_ray.tracking.event_files import EventFiles
+        from keisei_ray.tracking.tensorboard import EventFiles
     except ImportError as error:
         raise ConfigError(
             "tracking.tensorboard = true, but the package tensorboard cannot be imported: "
@@ -114,7 +114,7 @@ def _event_files_class() -> "type[EventFiles]":
 
 def _wandb_subscriber(tracking: TrackingConfig, run_dir: Path, bus: EventBus) -> Subscriber:
     # Of the extra `wandb`, like wandb itself: not to be had where it is not installed.
-    from keisei_ray.tracking.wandb_tracker import WandbTracker
+    from keisei_ray.tracking.wandb.tracker import WandbTracker
 
     timeout_s = tracking.close_timeout_s * WANDB_SHARE_OF_CLOSE
     client = RealClient(load_wandb(tracking), tracking, run_dir, timeout_s)

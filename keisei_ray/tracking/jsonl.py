@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from keisei_ray import events as ev
 from keisei_ray.errors import RunDirError
-from keisei_ray.metrics import in_order
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.metrics import in_order
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from keisei_ray import events as ev
 from keisei_ray.errors import RunDirError
-from keisei_ray.tracking.snapshot import Snapshot, describe
+from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.terminal.view_state import Snapshot, describe
 
 LOG_FILE: Final = "run.log"
 EVENT_LOGGER: Final = "keisei_ray.run"

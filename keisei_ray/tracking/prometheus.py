@@ -37,7 +37,7 @@ GAUGES: Final[dict[str, str]] = {
     "weights_bytes_wire": "keisei_weights_wire_bytes",
     "actors_alive": "keisei_actors_alive",
 }
-"""Metric of `keisei_ray.metrics` -> its gauge, of the newest update; absent where undefined."""
+"""Metric of `keisei_ray.telemetry.metrics` -> gauge of its newest value; none if undefined."""
 
 COUNTERS: Final[dict[str, str]] = {
     "batch_timesteps": "keisei_timesteps_total",

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
-from keisei_ray import events as ev
 from keisei_ray.evaluation.plan import player_name, version_of
-from keisei_ray.reports import EvaluationResult, Rating
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.reports import EvaluationResult, Rating
 
 PlayerKind = Literal["bare", "finishing"]
 

@@ -4,7 +4,7 @@
 all nodes share:
 
     from ray import tune
-    from keisei_ray.resolver import resolve_config
+    from keisei_ray.config.resolver import resolve_config
     from keisei_ray.tune import trainable
 
     config = resolve_config("configs/debug.yaml", {}, ["run.total_timesteps=512"], {})

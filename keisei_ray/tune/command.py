@@ -20,14 +20,14 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from keisei_ray import runtime
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster as runtime
 from keisei_ray.errors import ConfigError, RunDirError
-from keisei_ray.files import write_atomically
-from keisei_ray.json_file import check_json, write_json
-from keisei_ray.run_dirs import RUNS_DIR, newest_run_dir, refuse_fleeting, runs_dir
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.json_file import check_json, write_json
+from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, refuse_fleeting, runs_dir
 from keisei_ray.tracking import logs
-from keisei_ray.training import StopRequest
+from keisei_ray.training.session import StopRequest
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.sweep import check_sweep, run_sweep

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keisei_ray import events as ev
-from keisei_ray.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.scalars import scalars
 from keisei_ray.tune.objective import ENDED, TIME
 

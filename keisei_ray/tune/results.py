@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError
-from keisei_ray.files import write_atomically
+from keisei_ray.storage.files import write_atomically
 from keisei_ray.tune.lines import cause_of, shown, state_of
 from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.settings import Sweep

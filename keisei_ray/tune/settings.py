@@ -23,10 +23,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from keisei_ray.config import Config, Fraction, Section
+from keisei_ray.config.resolver import load_config_json, resolve_config
+from keisei_ray.config.schema import Config, Fraction, Section
+from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
-from keisei_ray.resolver import load_config_json, resolve_config
-from keisei_ray.yaml12 import load_yaml
 
 
 class MetricConfig(Section):

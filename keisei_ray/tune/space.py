@@ -20,9 +20,9 @@ from typing import Any
 
 from ray import tune
 
-from keisei_ray.config import Config
+from keisei_ray.config.resolver import resolve_config
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
-from keisei_ray.resolver import resolve_config
 from keisei_ray.tune.settings import Sweep
 
 LISTS = ("choice", "grid")

@@ -25,8 +25,8 @@ from ray.tune.schedulers import (
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from rich.console import Console
 
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ClusterError, ConfigError
-from keisei_ray.runtime import Cluster
 from keisei_ray.tune.lines import Watch
 from keisei_ray.tune.objective import TIME, check_objective
 from keisei_ray.tune.results import TrialResult, results_of

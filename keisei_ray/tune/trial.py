@@ -24,20 +24,21 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from keisei_ray import checkpoint, runtime
-from keisei_ray import events as ev
-from keisei_ray.checkpoint import Checkpoint
-from keisei_ray.config import Config
+from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, sizes_for
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
-from keisei_ray.hardware import actor_cpus, learner_cpus, resolve_auto, sizes_for
 from keisei_ray.report.json_lines import JsonLinesReader
 from keisei_ray.report.run_files import EVALUATIONS_FILE
-from keisei_ray.run_dirs import CHECKPOINTS_DIR
-from keisei_ray.runtime import Cluster
-from keisei_ray.saved_run import CONFIG_FILE
 from keisei_ray.status.records import result_of
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.jsonl import METRICS_FILE
-from keisei_ray.training import train
+from keisei_ray.training.saved_run import CONFIG_FILE
+from keisei_ray.training.session import train
 from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.reports import ORIGIN_FILE, POOL_DIR, Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config

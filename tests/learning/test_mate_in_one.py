@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.config import Config
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import overlap_config, train
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from tests.helpers.harness import overlap_config, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import ray
 
-from keisei_ray import checkpoint
-from keisei_ray.actors import EvaluationShell, PackedArray
-from keisei_ray.checkpoint import Checkpoint
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.actors import EvaluationShell, PackedArray
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.evaluation.ratings import fit_ratings
-from keisei_ray.events import EvaluationFinished, Event, Notice, UpdateFinished
-from keisei_ray.reports import EvaluationResult
-from keisei_ray.runtime import Cluster
-from keisei_ray.tracking.evaluations import results_of
-from tests.ray.harness import Run, overlap_config, train
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.telemetry.events import EvaluationFinished, Event, Notice, UpdateFinished
+from keisei_ray.telemetry.reports import EvaluationResult
+from keisei_ray.tracking.evaluations_file import results_of
+from tests.helpers.harness import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -117,7 +117,9 @@ class HangingShell(EvaluationShell):
 def test_training_goes_on_beside_an_evaluator_that_hangs_and_ends(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.evaluation_link.new_evaluation_actor", evaluators(HangingShell))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.evaluation_handle.new_evaluation_actor", evaluators(HangingShell)
+    )
     config = evaluated_config(8, {"finish_timeout_s": 0.1})
     run = train(with_run_dir(config, tmp_path), cluster, tmp_path)
     assert run.driver.progress.updates == 8
@@ -138,7 +140,9 @@ def with_run_dir(config: Config, run_dir: Path) -> Config:
 def test_a_stop_request_does_not_wait_for_the_evaluator(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.evaluation_link.new_evaluation_actor", evaluators(HangingShell))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.evaluation_handle.new_evaluation_actor", evaluators(HangingShell)
+    )
     config = evaluated_config(10**6, {"finish_timeout_s": 1e9})
     pid_file = tmp_path / "evaluator.pid"
     run = train(
@@ -175,7 +179,9 @@ class DyingShell(EvaluationShell):
 def test_a_killed_evaluator_is_replaced_and_its_match_played_anew(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.evaluation_link.new_evaluation_actor", evaluators(DyingShell))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.evaluation_handle.new_evaluation_actor", evaluators(DyingShell)
+    )
     config = evaluated_config(
         2, {"opponents": ["random", "checkpoint:/nowhere", "greedy"], "finishing": True}
     )
@@ -206,7 +212,7 @@ def test_an_evaluator_that_never_comes_up_is_given_up_and_training_ends_well(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "keisei_ray.evaluation_link.new_evaluation_actor", evaluators(StillbornShell)
+        "keisei_ray.distributed.evaluation_handle.new_evaluation_actor", evaluators(StillbornShell)
     )
     run = train(evaluated_config(2, {}), cluster, tmp_path)
     assert run.driver.progress.updates == 2

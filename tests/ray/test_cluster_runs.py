@@ -15,9 +15,9 @@ import pytest
 import ray
 from rich.console import Console
 
-from keisei_ray.cluster_runs import RemoteRun, all_runs, draw_runs
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ClusterError, RunDirError
-from keisei_ray.runtime import Cluster
+from keisei_ray.status.cluster_runs import RemoteRun, all_runs, draw_runs
 from keisei_ray.status.command import watch_reader
 from keisei_ray.status.on_cluster import ClusterRun
 from keisei_ray.status.reader import Reader, RunReader

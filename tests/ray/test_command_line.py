@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from keisei_ray.cli import main
-from keisei_ray.runtime import Cluster
+from keisei_ray.distributed.cluster import Cluster
 
 pytestmark = pytest.mark.ray
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import ray
 
-from keisei_ray import checkpoint
-from keisei_ray.actors import LearnerShell, PackedArray, SelfPlayShell
+from keisei_ray.distributed.actors import LearnerShell, PackedArray, SelfPlayShell
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ActorLostError
-from keisei_ray.events import (
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry.events import (
     ActorLost,
     ActorReady,
     CheckpointSaved,
@@ -23,9 +24,8 @@ from keisei_ray.events import (
     RolloutRejected,
     UpdateFinished,
 )
-from keisei_ray.reports import CollectReport, ProcessInfo, UpdateReport
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import Run, learner_actors, overlap_config, self_play_actors, train
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from tests.helpers.harness import Run, learner_actors, overlap_config, self_play_actors, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -72,7 +72,9 @@ class DiesMidRollout(SelfPlayShell):
 def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(DiesMidRollout))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(DiesMidRollout)
+    )
     come_back: list[Event] = []
 
     def remember(event: Event) -> None:
@@ -111,7 +113,9 @@ class NeverStarts(SelfPlayShell):
 def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(NeverStarts))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(NeverStarts)
+    )
     config = overlap_config(run={"total_timesteps": 10**9})
     run = train(config, cluster, tmp_path / "run", fails_with=(ActorLostError,))
     assert isinstance(run.error, ActorLostError)
@@ -154,7 +158,9 @@ def test_a_killed_learner_goes_on_from_its_newest_finished_update(
     quiet = train(
         overlap_config(run={"total_timesteps": 5 * UPDATE}, **settings), cluster, tmp_path / "quiet"
     )
-    monkeypatch.setattr("keisei_ray.learner_link.new_learner_actor", learner_actors(DiesMidUpdate))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.learner_handle.new_learner_actor", learner_actors(DiesMidUpdate)
+    )
     config = overlap_config(
         run={"total_timesteps": 5 * UPDATE, "run_dir": str(tmp_path / "run")}, **settings
     )
@@ -197,7 +203,9 @@ class DamagesARollout(SelfPlayShell):
 def test_a_damaged_and_a_redelivered_rollout_are_rejected_and_counted(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(DamagesARollout))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(DamagesARollout)
+    )
     seen: list[Event] = []
 
     def is_over() -> bool:
@@ -231,7 +239,9 @@ class SlowLearner(LearnerShell):
 def test_a_slow_learner_holds_the_actors_back(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keisei_ray.learner_link.new_learner_actor", learner_actors(SlowLearner))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.learner_handle.new_learner_actor", learner_actors(SlowLearner)
+    )
     run = train(overlap_config(run={"total_timesteps": 10 * UPDATE}), cluster, tmp_path / "run")
     waiting, most = 0, 0
     for event in run.events:

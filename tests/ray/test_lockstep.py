@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import ray
 
-from keisei_ray import checkpoint
-from keisei_ray.actors import PackedArray, SelfPlayShell
-from keisei_ray.config import Config
-from keisei_ray.reports import CollectReport, ProcessInfo
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import overlap_config, self_play_actors, train
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.actors import PackedArray, SelfPlayShell
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo
+from tests.helpers.harness import overlap_config, self_play_actors, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -78,7 +78,9 @@ def test_delays_do_not_change_a_bit_of_the_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = undelayed(num_actors)
-    monkeypatch.setattr("keisei_ray.fleet.new_self_play_actor", self_play_actors(Delayed))
+    monkeypatch.setattr(
+        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(Delayed)
+    )
     assert digest_of_run(num_actors, 3, cluster, tmp_path / "run") == expected
 
 

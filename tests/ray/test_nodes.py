@@ -138,9 +138,9 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
 PLACES = """
 import sys
 from ray.util import placement_group_table, remove_placement_group
-from keisei_ray import runtime
-from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.config.schema import Config
+from keisei_ray.config.autosize import resolve_auto
 import ray
 
 for device in ("cuda", "cpu"):

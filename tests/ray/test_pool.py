@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from keisei_ray import checkpoint
-from keisei_ray.checkpoint import Checkpoint
-from keisei_ray.config import Config
-from keisei_ray.events import Event, EventBus, Notice, UpdateFinished
-from keisei_ray.pool import POOL_DIR, POOL_FILE, PoolMember
-from keisei_ray.pool_link import PoolLink
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import Run, overlap_config, train
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.pool_handle import PoolLink
+from keisei_ray.selfplay.pool import POOL_DIR, POOL_FILE, PoolMember
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.telemetry.events import Event, EventBus, Notice, UpdateFinished
+from tests.helpers.harness import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import OpponentError
-from keisei_ray.runtime import Cluster
-from tests.engines import fake_spec, rule_spec
-from tests.ray.harness import overlap_config, train
+from tests.helpers.engines import fake_spec, rule_spec
+from tests.helpers.harness import overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from keisei_ray.config import Config
-from keisei_ray.events import EventBus
-from keisei_ray.profile_files import ProfileFiles
-from keisei_ray.runtime import Cluster
-from keisei_ray.training import subscribers
-from tests.ray.harness import overlap_config, train
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.telemetry.events import EventBus
+from keisei_ray.tracking.profile_files import ProfileFiles
+from keisei_ray.training.session import subscribers
+from tests.helpers.harness import overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -11,14 +11,14 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from keisei_ray import events as ev
-from keisei_ray.config import Config
-from keisei_ray.reports import Rating
-from keisei_ray.runtime import Cluster
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking import prometheus as names
-from keisei_ray.training import subscribers
-from tests.grafana import RAYS_OWN
-from tests.tracking_fakes import evaluated, game, record, run_started
+from keisei_ray.training.session import subscribers
+from tests.helpers.grafana import RAYS_OWN
+from tests.helpers.tracking_fakes import evaluated, game, record, run_started
 
 pytestmark = pytest.mark.ray
 

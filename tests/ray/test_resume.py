@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from keisei_ray import checkpoint
-from keisei_ray.checkpoint import Checkpoint
-from keisei_ray.config import Config
-from keisei_ray.events import ActorReady, Event, UpdateFinished
-from keisei_ray.learner import LEARNER_FILE, scheduled_learning_rate
-from keisei_ray.runtime import Cluster
-from keisei_ray.training import find_resume
-from tests.ray.harness import Run, overlap_config, train
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.learning.learner import LEARNER_FILE, scheduled_learning_rate
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.telemetry.events import ActorReady, Event, UpdateFinished
+from keisei_ray.training.session import find_resume
+from tests.helpers.harness import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 

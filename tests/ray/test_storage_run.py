@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray import checkpoint
 from keisei_ray.cli import main
-from keisei_ray.config import Config
-from keisei_ray.remote_run import local_copy
-from keisei_ray.runtime import Cluster
-from keisei_ray.storage import Storage
-from tests.ray.harness import train
-from tests.s3 import SECRET, TOKEN, s3_server
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.remote.filesystem import Storage
+from keisei_ray.storage.remote.remote_run import local_copy
+from tests.helpers.harness import train
+from tests.helpers.s3 import SECRET, TOKEN, s3_server
 
 pytestmark = pytest.mark.ray
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from keisei_ray import checkpoint
-from keisei_ray.actors import SelfPlayShell
-from keisei_ray.events import (
+from keisei_ray.distributed.actors import SelfPlayShell
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry.events import (
     ActorReady,
     CheckpointSaved,
     Event,
@@ -19,9 +20,8 @@ from keisei_ray.events import (
     RunStarted,
     UpdateFinished,
 )
-from keisei_ray.metrics import METRIC_NAMES
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import Run, overlap_config, train
+from keisei_ray.telemetry.metrics import METRIC_NAMES
+from tests.helpers.harness import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

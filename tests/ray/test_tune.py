@@ -20,20 +20,20 @@ from ray.tune.result_grid import ResultGrid
 from rich.console import Console
 
 import keisei_ray.tune
-from keisei_ray import checkpoint
 from keisei_ray.cli import main
-from keisei_ray.config import Config
-from keisei_ray.hardware import resolve_auto
-from keisei_ray.manifest import read_manifest
-from keisei_ray.resolver import resolve_config
-from keisei_ray.runtime import Cluster
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.resolver import resolve_config
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.results import TrialResult
 from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.space import settings_of, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
+from tests.helpers.tiny import tiny_config
 from tests.ray.test_command_line import session_members
-from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.ray
 
@@ -118,7 +118,7 @@ class Eight:
     """Eight trials under ASHA, four at a time on two CPUs; one of them dies once."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
-        guests = {"subscribers": ["tests.tune_guests:DieOnce"]}
+        guests = {"subscribers": ["tests.helpers.tune_subscribers:DieOnce"]}
         self.sweep = sweep_of(
             folder,
             {"run": {"total_timesteps": 12 * ROWS}, "tracking": guests},

@@ -15,14 +15,15 @@ from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
 from ray._raylet import GcsClient
 
 import keisei_ray
-from keisei_ray import fleet, learner_link
-from keisei_ray.actors import LearnerShell, SelfPlayShell
-from keisei_ray.config import Config
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import fleet
+from keisei_ray.distributed import learner_handle as learner_link
+from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
-from keisei_ray.reports import ProcessInfo
-from keisei_ray.runtime import Cluster
-from keisei_ray.versions import own_versions
-from tests.ray.harness import overlap_config, train
+from keisei_ray.telemetry.reports import ProcessInfo
+from tests.helpers.harness import overlap_config, train
 
 pytestmark = pytest.mark.ray
 

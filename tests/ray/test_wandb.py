@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.events import Event, UpdateFinished
-from keisei_ray.runtime import Cluster
-from tests.ray.harness import overlap_config, train
-from tests.wandb_fakes import FakeClient
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.telemetry.events import Event, UpdateFinished
+from tests.helpers.harness import overlap_config, train
+from tests.helpers.wandb_fakes import FakeClient
 
 pytest.importorskip("tenacity", reason="of the extra wandb")
-from keisei_ray.tracking.wandb_tracker import WandbTracker
+from keisei_ray.tracking.wandb.tracker import WandbTracker
 
 pytestmark = pytest.mark.ray
 

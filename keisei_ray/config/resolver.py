@@ -1,0 +1,280 @@
+"""The one resolver: defaults, file, environment, sweep and command line become one `Config`.
+
+Each route is first flattened to dotted keys with the place they came from, then all are merged,
+later routes over earlier ones, then the result is validated once. An unknown key is refused
+whatever its route, with its source and the nearest known key. Nothing here reads `os.environ` or
+writes a file: the caller passes what it wants resolved.
+
+Values given as text are read by `keisei_ray.config.yaml12`, as in a file; but text meant for a text
+setting stands for itself, so that a path needs no quotes.
+"""
+
+import difflib
+import json
+import re
+import reprlib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from keisei_ray.config.describe import ENV_PREFIX, SETTINGS
+from keisei_ray.config.schema import Config
+from keisei_ray.config.yaml12 import load_yaml
+from keisei_ray.errors import ConfigError
+
+NULL_TEXTS = ("", "~", "null")
+"""What stands for null where any other text stands for itself."""
+
+_KEY_OF_ENV = {setting.env: setting.key for setting in SETTINGS.values()}
+_SECTIONS = tuple(Config.model_fields)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value somebody gave, and where."""
+
+    value: Any
+    source: str
+
+
+def resolve_config(
+    file: str | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str],
+    flags: Mapping[str, Any],
+    sweep: Mapping[str, Any] = types.MappingProxyType({}),
+    sweep_source: str = "sweep",
+) -> Config:
+    """Merges every route into one validated config.
+
+    Precedence, weakest first: defaults, `file`, `environ`, `sweep`, `overrides`, `flags`.
+
+    Args:
+        file: path of a YAML file (JSON if so named) with any part of the tree, or None.
+        environ: environment variables; those named KEISEI_... are settings.
+        overrides: `section.key=value` texts; of two for one key the later wins.
+        flags: dotted key -> value; None means the flag was not given.
+        sweep: dotted keys or nested sections -> value; None is a value.
+        sweep_source: where `sweep` came from, for messages.
+
+    Raises:
+        ConfigError: one line: the file cannot be read, a key is unknown, a value has the wrong
+            type or is out of its limits, or sizes do not fit each other.
+    """
+    given: dict[str, _Given] = {}
+    if file is not None:
+        given.update(_from_tree(_read_file(file), file))
+    given.update(_from_environ(environ))
+    given.update(_from_tree(sweep, sweep_source))
+    given.update(_from_overrides(overrides))
+    given.update(
+        _from_tree({key: value for key, value in flags.items() if value is not None}, "flag")
+    )
+    return _validate(given)
+
+
+def load_sweep(path: str) -> Mapping[str, Any]:
+    """The settings that a sweep chose for this run, for `resolve_config`.
+
+    Args:
+        path: of a JSON or YAML file with dotted keys or nested sections, e.g. what an agent of
+            Weights & Biases puts in place of ${args_json_file}.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no mapping.
+    """
+    tree = _read_file(path)
+    if not isinstance(tree, Mapping):
+        raise ConfigError(
+            f"--sweep {path}: a {type(tree).__name__}, expected a mapping of settings."
+        )
+    return tree
+
+
+def load_config_json(text: str, source: str = "config.json") -> Config:
+    """Reads what `Config.model_dump_json` wrote: the identity on a config.
+
+    Args:
+        text: the JSON text.
+        source: name of the file in messages.
+
+    Raises:
+        ConfigError: not a JSON object, or not a valid configuration.
+    """
+    return _validate(_from_tree(_parse_json(text, source), source))
+
+
+def _read_file(path: str) -> object:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot read the configuration file: {error.strerror}. Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file (UTF-8), expected YAML.") from error
+    return _parse_json(text, path) if path.endswith(".json") else _parse_yaml(text, path)
+
+
+def _parse_json(text: str, source: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid JSON: {_one_line(error)}.") from error
+
+
+def _parse_yaml(text: str, source: str) -> object:
+    try:
+        tree = load_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{source}{where}: not valid YAML: {error.problem}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(error)}.") from error
+    if tree is None:
+        raise ConfigError(
+            f"{source}: empty, expected at least one section ({', '.join(_SECTIONS)})."
+        )
+    return tree
+
+
+def _from_tree(tree: object, source: str) -> dict[str, _Given]:
+    """Flattens sections, nested or dotted; a section that is null gives nothing."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(
+            f"{source}: a {type(tree).__name__}, expected a mapping of sections "
+            f"({', '.join(_SECTIONS)})."
+        )
+    given: dict[str, _Given] = {}
+    for key, value in _leaves(tree, source):
+        if key not in SETTINGS:
+            raise _unknown(source, key, sorted(SETTINGS))
+        if key in given:
+            raise ConfigError(f"{source}: {key} is given twice. Leave one out.")
+        given[key] = _Given(value, source)
+    return given
+
+
+def _leaves(tree: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if name not in _SECTIONS:
+            if isinstance(value, Mapping) and value and "." not in str(name):
+                yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+            else:
+                yield str(name), value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        elif value is not None:
+            raise ConfigError(
+                f"{source}: {name} = {_shown(value)}, expected a mapping: {name} is a section. "
+                f"Give {name}.<key>."
+            )
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given = {}
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX):
+            source = f"environment variable {_one_line(name)}"
+            if name not in _KEY_OF_ENV:
+                section, separator, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+                path = f"{section}.{key}" if separator else section
+                nearest = SETTINGS[_nearest(path, sorted(SETTINGS))].env
+                raise ConfigError(f"{source}: unknown key {path!r}. Did you mean '{nearest}'?")
+            given[_KEY_OF_ENV[name]] = _from_text(_KEY_OF_ENV[name], environ[name], source)
+    return given
+
+
+def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
+    given = {}
+    for text in overrides:
+        source = "--set"
+        key, separator, value = text.partition("=")
+        key = key.strip()
+        if not separator:
+            raise ConfigError(f"--set {_shown(text)}: no '=', expected --set section.key=value.")
+        if key in _SECTIONS:
+            raise ConfigError(f"{source}: {key} is a section, expected --set {key}.<key>=value.")
+        if key not in SETTINGS:
+            raise _unknown(source, key, sorted(SETTINGS))
+        given[key] = _from_text(key, value, source)
+    return given
+
+
+def _from_text(key: str, text: str, source: str) -> _Given:
+    """A value from text alone: a YAML scalar or flow sequence; for a text setting, itself."""
+    if SETTINGS[key].is_text:
+        return _Given(None if text in NULL_TEXTS else text, source)
+    try:
+        return _Given(load_yaml(text), source)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{source}: {key} = {_shown(text)} cannot be read as YAML, "
+            f"expected {SETTINGS[key].expected}."
+        ) from error
+
+
+def _validate(given: Mapping[str, _Given]) -> Config:
+    tree: dict[str, dict[str, Any]] = {}
+    for key, item in given.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = item.value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise ConfigError(_message(details[0], given) + more) from error
+
+
+def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:
+    key = ".".join(str(part) for part in detail["loc"][:2])
+    if key in SETTINGS:
+        item = given[key]
+        if detail["type"] == "value_error" and not isinstance(item.value, bool):
+            # A check of the setting's own, which says more than its type does.
+            return f"{item.source}: {key} = {_shown(item.value)}: {detail['ctx']['error']}."
+        return (
+            f"{item.source}: {key} = {_shown(item.value)} ({type(item.value).__name__}), "
+            f"expected {SETTINGS[key].expected}."
+        )
+    # A check across settings: its text names the keys; say where those that were given came from.
+    text = str(detail.get("ctx", {}).get("error", detail["msg"]))
+    sources = [
+        f"{key} from {item.source}"
+        for key, item in given.items()
+        if re.search(rf"\b{re.escape(key)}\b", text)
+    ]
+    return text + (f" ({'; '.join(sources)})" if sources else "")
+
+
+def _unknown(source: str, key: str, known: Sequence[str]) -> ConfigError:
+    return ConfigError(f"{source}: unknown key {key!r}. Did you mean '{_nearest(key, known)}'?")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """The known key most like `key`; one given without its section is compared without it."""
+
+    def likeness(candidate: str) -> float:
+        compared = candidate if "." in key else candidate.partition(".")[2]
+        return difflib.SequenceMatcher(None, key, compared).ratio()
+
+    return max(known, key=likeness)
+
+
+def _shown(value: object) -> str:
+    """The value as Python writes it, shortened where it is long or deep."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 80
+    return shortener.repr(value)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split()) or type(text).__name__

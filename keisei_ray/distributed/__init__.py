@@ -1,0 +1,1 @@
+"""Ray: the remote actors, the driver's handles on them, and the cluster."""

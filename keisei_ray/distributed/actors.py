@@ -1,0 +1,265 @@
+"""The Ray actors: thin shells round self-play, learner and evaluator. Made only here.
+
+A shell adds what a process needs and nothing else: logging with its own name on every line, a
+look at its hardware, and, for the learner, the packing of weights and state. Values are
+*returned*, never `ray.put` here, so that the caller owns them and they outlive the actor.
+
+Shells import what they wrap only inside the remote process, so that the driver
+loads neither torch nor a model.
+"""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from keisei_ray.config.autosize import learner_gpus
+from keisei_ray.config.schema import Config, ProfileConfig
+from keisei_ray.distributed.connection_errors import foreign_token
+from keisei_ray.distributed.versions import Versions, check_same, own_versions, unfit_node
+from keisei_ray.errors import UserError
+from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
+
+PackedArray = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    Ref: TypeAlias = ray.ObjectRef[Any]
+else:
+    Ref = ray.ObjectRef  # Generic for the type checker only.
+Handle: TypeAlias = Any
+"""A remote actor; Ray makes its methods at run time, so no type names them."""
+
+LOWEST_PRIORITY = 19
+
+
+class SelfPlayShell:
+    """N games in play in a process of their own. One call at a time, in order."""
+
+    def __init__(
+        self,
+        config: Config,
+        actor_id: int,
+        incarnation: int,
+        driver: Versions | None = None,
+    ) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
+        self._arguments = (config, actor_id, incarnation)
+        self._driver = driver
+
+    def start(self) -> ProcessInfo:
+        """Builds games and network, then answers. First call; its error says what is wrong."""
+        config, actor_id, incarnation = self._arguments
+        _check_program(self._driver)
+        # Where cores are shared the learner goes first: everybody waits for it.
+        os.nice(LOWEST_PRIORITY)
+        _name_log_lines(f"actor {actor_id}.{incarnation}", config)
+        # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.selfplay.self_play import SelfPlay
+        from keisei_ray.telemetry.profiler import Tracer
+
+        self._self_play = SelfPlay(config, actor_id, incarnation)
+        # One actor tells what all do.
+        wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
+        self._tracer = Tracer(f"actor-{actor_id}.{incarnation}-rollout", wanted)
+        return _process_info("cpu", 0)
+
+    def collect(
+        self, weights: PackedArray, offer: Offer = SELF_PLAY, *opponents: PackedArray
+    ) -> tuple[CollectReport, PackedArray]:
+        """T plies in each game with these weights, new games by `offer` with `opponents`.
+
+        Blocks for the whole rollout. The caller owns both results: the report (small) and the
+        packed rollout, which it may forward unopened. If this process dies the call fails with
+        a Ray actor error and nothing of the rollout counts.
+        """
+        self._self_play.set_weights(weights)
+        (report, packed), trace = self._tracer.run(
+            lambda: self._self_play.collect(offer, opponents)
+        )
+        return dataclasses.replace(report, trace=trace), packed
+
+
+class LearnerShell:
+    """The network under training. One call at a time, in order."""
+
+    def __init__(self, config: Config, driver: Versions | None = None) -> None:
+        """Args:
+        driver: what the driver runs; None: not checked.
+        """
+        self._config = config
+        self._driver = driver
+
+    def start(self) -> ProcessInfo:
+        """Builds network and optimizer, then answers. First call; its error says what is wrong."""
+        _check_program(self._driver)
+        _name_log_lines("learner", self._config)
+        from keisei_ray.learning.learner import Learner
+        from keisei_ray.telemetry.profiler import Tracer
+
+        self._learner = Learner(self._config)
+        self._tracer = Tracer("learner-update", self._config.profile)
+        model = self._learner.model
+        return _process_info(
+            str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
+        )
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Continues from a checkpoint's files or from the state of an earlier update.
+
+        Raises:
+            CheckpointError: the files do not fit this configuration.
+        """
+        self._learner.load_state_files(files)
+
+    def publish(self) -> tuple[str, PackedArray, dict[str, bytes]]:
+        """Digest, packed weights and state of the current version; the caller owns all three."""
+        return self._learner.weights_digest(), self._learner.weights(), self._learner.state_files()
+
+    def update(
+        self, timestep: int, *rollouts: PackedArray
+    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        """One update. Blocks until it is done; Ray has fetched the rollouts before it begins.
+
+        Returns:
+            Report, packed weights of the version that came out, and the state as files: three
+            objects that the caller owns, so that nothing of a finished update dies with this
+            process.
+
+        Raises:
+            As `Learner.update`. The newest state that the caller holds is of the last update that
+            finished, whatever this one had done.
+        """
+        report, trace = self._tracer.run(lambda: self._learner.update(rollouts, timestep))
+        started = time.perf_counter()
+        weights, state = self._learner.weights(), self._learner.state_files()
+        report = dataclasses.replace(
+            report,
+            weights_bytes_wire=weights.nbytes,
+            publish_time_s=time.perf_counter() - started,
+            trace=trace,
+        )
+        return report, weights, state
+
+
+class EvaluationShell:
+    """Plays matches of published weights. One call at a time, in order."""
+
+    def __init__(self, config: Config, incarnation: int) -> None:
+        os.nice(LOWEST_PRIORITY)
+        _name_log_lines(f"evaluator.{incarnation}", config)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.evaluation.background import Evaluator
+
+        self._evaluator = Evaluator(config)
+
+    def play(
+        self, match: PlannedMatch, weights: PackedArray, opponent_weights: PackedArray | None
+    ) -> EvaluationResult:
+        """A whole match. Blocks until its last game is over; the caller owns the result.
+
+        If this process dies the call fails with a Ray actor error, and no game of it counts.
+
+        Raises:
+            As `Evaluator.play`.
+        """
+        return self._evaluator.play(match, weights, opponent_weights)
+
+
+def new_self_play_actor(
+    config: Config, actor_id: int, incarnation: int, *, num_cpus: float
+) -> Handle:
+    """Asks Ray for a self-play actor; call `start` on it first."""
+    actor: Any = ray.remote(SelfPlayShell)
+    options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": 0}
+    if ray.util.get_current_placement_group() is None:
+        # Inside a group any strategy, be it the default by name, would lead out of it.
+        options["scheduling_strategy"] = "SPREAD"
+    return actor.options(**options).remote(config, actor_id, incarnation, own_versions())
+
+
+def new_learner_actor(config: Config, *, num_cpus: float, place: Any = None) -> Handle:
+    """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
+
+    `place` is Ray's scheduling strategy, e.g. a placement group's; None: Ray's default, which is
+    this process's own group if it is in one.
+    """
+    actor: Any = ray.remote(LearnerShell)
+    return actor.options(
+        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=place
+    ).remote(config, own_versions())
+
+
+def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
+    """Asks Ray for an evaluator."""
+    actor: Any = ray.remote(EvaluationShell)
+    return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
+        config, incarnation
+    )
+
+
+def _check_program(driver: Versions | None) -> None:
+    """Before anything is built: another version may fail in any way."""
+    if driver is not None:
+        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        check_same(str(node), own_versions(), driver)
+
+
+def new_guest_actor(guest: type, *arguments: object, node_id: str) -> Handle:
+    """Asks Ray for an object of a class in a process on one node, which reserves nothing there.
+
+    Args:
+        guest: importable on that node; nothing of it is remote by itself.
+        arguments: of its constructor.
+        node_id: Ray's, in hex.
+    """
+    actor: Any = ray.remote(guest)
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=pinned).remote(*arguments)
+
+
+def _process_info(device: str, num_parameters: int) -> ProcessInfo:
+    import torch
+
+    name = device
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+    return ProcessInfo(
+        pid=os.getpid(),
+        node=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        num_visible_gpus=torch.cuda.device_count(),
+        device=name,
+        num_parameters=num_parameters,
+    )
+
+
+def _name_log_lines(name: str, config: Config) -> None:
+    """Every log line of this process says which actor it is from."""
+    logging.basicConfig(
+        level=config.tracking.log_level,
+        format=f"%(asctime)s %(levelname)-7s [{name}] %(name)s: %(message)s",
+        force=True,
+    )
+
+
+def remote_cause(error: BaseException) -> BaseException:
+    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none.
+
+    A `ClusterError` where the actor's node lacks what it needs, or the cluster does not take the
+    driver's token: starting it anew cannot help.
+    """
+    cause: Any = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return cause
+    unfit = unfit_node(error) or foreign_token(error)
+    return unfit or (cause if isinstance(cause, BaseException) else error)

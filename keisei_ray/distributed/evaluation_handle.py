@@ -1,0 +1,243 @@
+"""The driver's end of the background evaluation: matches of the newest weights, beside training.
+
+Nothing here waits, except `finish` at the end of a run, and that for a bounded time. One match
+is under way at a time; it ends when the evaluator answers or Ray reports its death. Weights that
+fall due while an evaluation is under way wait for its end, and newer ones take their place.
+Weights are what the learner published, as references; only to be kept for a resume are they
+looked at, and written to disk.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.actors import Handle, Ref, new_evaluation_actor, remote_cause
+from keisei_ray.distributed.fleet import DeathBudget
+from keisei_ray.distributed.learner_handle import DEATHS, POLL_S, Published
+from keisei_ray.errors import ActorLostError, UserError
+from keisei_ray.evaluation.plan import PlannedMatch, plan_matches
+from keisei_ray.evaluation.snapshots import kept, load_snapshots, opponents_of_next, save_snapshot
+from keisei_ray.telemetry.events import EvaluationFinished, EventBus, Level, Notice
+from keisei_ray.telemetry.progress import Interval, Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """Weights to be measured, and the moment of the run they stand for."""
+
+    timestep: int
+    run_time_s: float
+    version: int
+    weights: Ref
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """A version that was measured, to play against."""
+
+    version: int
+    weights: Ref
+
+
+class EvaluationLink:
+    """The run's evaluator, whichever process it is at the moment; nothing if not configured."""
+
+    def __init__(
+        self,
+        config: Config,
+        bus: EventBus,
+        run_dir: Path,
+        progress: Progress,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """Args:
+        config: with every hardware-dependent choice made.
+        bus: told of finished matches and of what goes wrong.
+        run_dir: where versions to play against are kept.
+        progress: where the run begins.
+        clock: monotonic seconds.
+        """
+        every = config.evaluation.interval_timesteps
+        self._config = config
+        self._bus = bus
+        self._run_dir = run_dir
+        self._clock = clock
+        self._interval = Interval(every, last=progress.timestep) if every else None
+        self._first_version = progress.weights_version
+        self._waiting: _Due | None = None
+        self._measured: _Due | None = None
+        self._queue: deque[PlannedMatch] = deque()
+        self._under_way: tuple[PlannedMatch, Ref] | None = None
+        """The match, and what becomes ready with its result."""
+        self._earlier: dict[int, _Earlier] | None = None
+        """By number of the evaluation; None until a resumed run's files have been read."""
+        self._opponents: dict[int, Ref] = {}
+        """Packed weights of the earlier versions that the plan names."""
+        self._left_out: set[str] = set()
+        """Opponents that cannot be had."""
+        self._has_said_late = False
+        self._handle: Handle = None
+        self._incarnation = 0
+        limits = config.cluster
+        self._budget = DeathBudget(
+            "the evaluator", limits.max_actor_deaths, limits.death_window_s, clock
+        )
+
+    def poll(self, progress: Progress, published: Published) -> None:
+        """Takes what the evaluator has answered and gives it what is next. Returns at once.
+
+        Args:
+            progress: of the run, now.
+            published: the weights that go with it.
+        """
+        if self._interval is None:
+            return
+        if self._interval.is_due(progress.timestep):
+            if self._waiting is not None and not self._has_said_late:
+                self._has_said_late = True
+                self._say(
+                    "evaluations take longer than evaluation.interval_timesteps = "
+                    f"{self._interval.every}: only the newest weights wait for their turn",
+                    "INFO",
+                )
+            self._waiting = _Due(
+                progress.timestep, progress.wall_time_s, published.version, published.weights
+            )
+        self._advance()
+
+    def finish(self, should_stop: Callable[[], bool]) -> None:
+        """At the end of a run: waits for what is under way or due, then gives it up.
+
+        Waits at most `evaluation.finish_timeout_s`, for answers or the evaluator's death; a stop
+        request ends it at once.
+        """
+        deadline = self._clock() + self._config.evaluation.finish_timeout_s
+        while self._under_way is not None and not should_stop():
+            left_s = deadline - self._clock()
+            if left_s <= 0:
+                break
+            ray.wait([self._under_way[1]], timeout=min(POLL_S, left_s))
+            self._advance()
+        if self._under_way is not None:
+            due = [self._measured, self._waiting]
+            names = " and ".join(f"v{d.version}" for d in due if d is not None)
+            self._say(
+                f"evaluation of {names} abandoned at the end of the run: matches that were not "
+                "finished do not count (evaluation.finish_timeout_s)"
+            )
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Ends the evaluator's process, whatever it is doing, and all plans."""
+        self._interval = self._waiting = self._under_way = None
+        self._queue.clear()
+        if self._handle is not None:
+            ray.kill(self._handle)
+            self._handle = None
+
+    def _advance(self) -> None:
+        if self._under_way is not None:
+            if not ray.wait([self._under_way[1]], timeout=0)[0]:
+                return
+            match, answer = self._under_way
+            self._under_way = None
+            self._take(match, answer)
+        if not self._queue and self._waiting is not None:
+            self._measured, self._waiting = self._waiting, None
+            self._begin(self._measured)
+        if self._queue:
+            self._start(self._queue.popleft())
+
+    def _take(self, match: PlannedMatch, answer: Ref) -> None:
+        """What became of a match."""
+        try:
+            result = ray.get(answer)
+        except DEATHS as error:
+            self._queue.appendleft(match)
+            self._bury(error)
+        except RayError as error:
+            cause = remote_cause(error)
+            logger.warning("%s against %s", match.player, match.opponent, exc_info=error)
+            often = ""
+            if isinstance(cause, UserError):
+                self._left_out.add(match.opponent)
+                self._queue = deque(m for m in self._queue if m.opponent != match.opponent)
+                often = ", and so will all others against it"
+            self._say(
+                f"evaluation of {match.player} against {match.opponent} is left out{often}: "
+                f"{type(cause).__name__}: {cause}",
+            )
+        else:
+            self._budget.answered()
+            self._bus.publish(EvaluationFinished(result))
+
+    def _begin(self, due: _Due) -> None:
+        """Plans the matches of these weights, and keeps them as an opponent of later ones."""
+        if self._earlier is None:
+            self._earlier = self._read_earlier()
+        opponents = [self._earlier[number] for number in opponents_of_next(self._earlier)]
+        self._opponents = {earlier.version: earlier.weights for earlier in opponents}
+        plan = plan_matches(
+            self._config.evaluation,
+            run_seed=self._config.run.seed,
+            timestep=due.timestep,
+            run_time_s=due.run_time_s,
+            weights_version=due.version,
+            earlier_versions=list(self._opponents),
+        )
+        self._queue.extend(match for match in plan if match.opponent not in self._left_out)
+        number = max(self._earlier, default=0) + 1
+        self._earlier[number] = _Earlier(due.version, due.weights)
+        keep = kept(self._earlier)
+        self._earlier = {n: earlier for n, earlier in self._earlier.items() if n in keep}
+        try:
+            save_snapshot(self._run_dir, number, memoryview(ray.get(due.weights)), keep)
+        except (OSError, RayError) as error:
+            self._say(f"v{due.version} is not kept as an opponent for a resumed run: {error}")
+
+    def _read_earlier(self) -> dict[int, _Earlier]:
+        """What a resumed run measured before; empty in a fresh one."""
+        try:
+            saved = load_snapshots(self._run_dir, self._first_version)
+        except OSError as error:
+            self._say(f"earlier versions cannot be played, their files cannot be read: {error}")
+            return {}
+        return {
+            s.number: _Earlier(s.version, ray.put(np.frombuffer(s.buffer, np.uint8))) for s in saved
+        }
+
+    def _start(self, match: PlannedMatch) -> None:
+        assert self._measured is not None
+        if self._handle is None:
+            self._handle = new_evaluation_actor(self._config, self._incarnation)
+            self._incarnation += 1
+        opponent = None
+        if match.opponent_version is not None:
+            opponent = self._opponents[match.opponent_version]
+        answer = self._handle.play.remote(match, self._measured.weights, opponent)
+        self._under_way = match, answer
+
+    def _bury(self, error: RayError) -> None:
+        """A dead evaluator: its match is played anew by another, or evaluation is given up."""
+        ray.kill(self._handle)
+        self._handle = None
+        try:
+            left = self._budget.spend(error)
+        except ActorLostError as lost:
+            self.dismiss()
+            self._say(f"no more evaluations, training goes on: {lost}")
+        else:
+            self._say(f"evaluator lost, {left} restarts left: {error}")
+
+    def _say(self, message: str, level: Level = "WARNING") -> None:
+        self._bus.publish(Notice(message, level))

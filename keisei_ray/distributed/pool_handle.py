@@ -1,0 +1,172 @@
+"""The driver's end of the opponent pool: the table, and the snapshots' weights behind it.
+
+A snapshot is what the learner published: a reference that the driver keeps, never opens, and hands
+to the actors that are to play against it. A copy of its bytes lies in the run directory, named by
+version and digest, so that a resumed run has the same pool.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import ray
+
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.actors import Ref
+from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.selfplay.pool import (
+    POOL_DIR,
+    POOL_FILE,
+    Offer,
+    Offers,
+    Pool,
+    PoolMember,
+    read_table,
+    weights_file,
+)
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.telemetry.events import EventBus, Notice
+from keisei_ray.telemetry.progress import Interval
+
+logger = logging.getLogger(__name__)
+
+
+class PoolLink:
+    """The run's opponent pool."""
+
+    def __init__(self, config: Config, bus: EventBus, run_dir: Path, resume: Checkpoint | None):
+        """Args:
+        config: with every choice made.
+        bus: told of members that come and go.
+        run_dir: keeps the snapshots' weights, in `pool/`.
+        resume: go on with the pool of this checkpoint, once `restore` is called.
+
+        Raises:
+            CheckpointError: the checkpoint's table is damaged.
+        """
+        self._config = config.pool
+        self._bus = bus
+        self._dir = run_dir / POOL_DIR
+        self._resume = resume
+        self._pool = Pool(config.pool)
+        if resume is not None and POOL_FILE in resume.files:
+            self._pool.restore(resume.files[POOL_FILE].decode())
+        self._offers = Offers(config, self._pool)
+        self._weights: dict[str, Ref] = {}
+        every = config.pool.snapshot_interval_timesteps
+        self._snapshot_due = None
+        if every is not None and config.pool.share > 0:
+            self._snapshot_due = Interval(every, last=resume.timestep if resume else 0)
+
+    @property
+    def members(self) -> tuple[PoolMember, ...]:
+        """Everybody in the pool."""
+        return self._pool.members
+
+    def restore(self) -> None:
+        """Puts the weights of the resumed run's snapshots into the object store.
+
+        They are looked for beside the checkpoint's own run and copied if this run has another
+        directory. One that is missing or damaged leaves the pool, with a notice.
+
+        Raises:
+            RunDirError: a copy cannot be written.
+        """
+        if self._resume is None:
+            return
+        source = self._resume.path.parent.parent / POOL_DIR
+        for member in self._pool.snapshots:
+            path = source / weights_file(member)
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                self._skip(member, f"{path}: {error.strerror or error}")
+                continue
+            if hashlib.sha256(content).hexdigest() != member.digest:
+                self._skip(member, f"{path} is damaged: its SHA-256 is not the pool's")
+                continue
+            if source != self._dir:
+                self._write(member, content)
+            self._weights[member.name] = ray.put(np.frombuffer(content, np.uint8))
+
+    def offer(self, actor_id: int, incarnation: int) -> tuple[Offer, list[Ref]]:
+        """Whom an actor's new games may be against, and the weights that this takes.
+
+        To be passed on to `SelfPlayShell.collect` as they are.
+        """
+        offer = self._offers.make(actor_id, incarnation)
+        return offer, [self._weights[name] for name in offer.networks]
+
+    def count(self, games: Iterable[FinishedGame]) -> None:
+        """Counts the results of games that have just been consumed."""
+        self._pool.count(games)
+
+    def add_if_due(self, timestep: int, weights_version: int, weights: Ref) -> None:
+        """A snapshot of the newest weights joins if a boundary was crossed.
+
+        Blocks while its bytes are written.
+
+        Args:
+            timestep: the run's.
+            weights_version: of the weights.
+            weights: packed; finished, so that nothing waits for them.
+
+        Raises:
+            RunDirError: the weights cannot be written.
+        """
+        if self._snapshot_due is None or not self._snapshot_due.is_due(timestep):
+            return
+        content = ray.get(weights).tobytes()
+        gone = self._pool.add_snapshot(weights_version, hashlib.sha256(content).hexdigest())
+        member = self._pool.snapshots[-1]
+        self._write(member, content)
+        self._weights[member.name] = weights
+        left = ""
+        if gone is not None:
+            self._weights.pop(gone.name)
+            left = f"; {gone.name}, against which the learner scores {gone.score:.2f}, leaves"
+        self._bus.publish(Notice(f"{member.name} joins the opponent pool{left}"))
+
+    def files(self) -> dict[str, bytes]:
+        """What a checkpoint keeps of the pool."""
+        return {POOL_FILE: self._pool.to_json().encode()}
+
+    def prune(self, checkpoints_dir: Path) -> None:
+        """Removes weights that neither the pool nor any checkpoint's table names.
+
+        While a checkpoint's table cannot be read, nothing is removed.
+
+        Raises:
+            RunDirError: a file cannot be removed.
+        """
+        try:
+            tables = [path.read_text() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
+            named = [member for table in tables for member in read_table(table)]
+        except (CheckpointError, OSError, ValueError) as error:
+            logger.warning("no snapshot of the opponent pool is removed: %s", error)
+            return
+        used = {weights_file(member) for member in (*named, *self._pool.snapshots)}
+        for path in self._dir.glob("v*.bin"):
+            if path.name not in used:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise RunDirError(f"{path} cannot be removed: {error.strerror}.") from error
+
+    def _write(self, member: PoolMember, content: bytes) -> None:
+        path = self._dir / weights_file(member)
+        try:
+            self._dir.mkdir(exist_ok=True)
+            write_atomically(path, content)
+        except OSError as error:
+            raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+    def _skip(self, member: PoolMember, cause: str) -> None:
+        self._pool.remove(member.name)
+        self._bus.publish(
+            Notice(f"{member.name} is no longer in the opponent pool: {cause}", "WARNING")
+        )

@@ -1,0 +1,1 @@
+"""The learning rule: advantages, PPO, gradients, and the learner. No Ray."""

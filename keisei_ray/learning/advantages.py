@@ -1,0 +1,158 @@
+"""Advantages for two alternating players with a zero-sum result.
+
+Pure numpy functions on time-major arrays. Every reward and value is from the point of view
+of the side to move at its own ply, so whatever crosses from one ply to the next changes sign.
+
+T: plies of a rollout. N: games side by side.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from keisei_ray.errors import RolloutFormatError
+
+FloatTN = npt.NDArray[np.float32]
+BoolTN = npt.NDArray[np.bool_]
+
+
+def next_values(values: FloatTN, bootstrap_values: FloatTN, truncated: BoolTN) -> FloatTN:
+    """The value of the position after each ply, for the side then to move.
+
+    Within a game that is the next row's value. Where the trajectory is cut (the game was
+    truncated, or the rollout ends) it is the value of the position that was reached, which
+    the actor evaluated before any reset; never the first position of the next game.
+
+    Args:
+        values: [T, N] float32, value of the position before ply t.
+        bootstrap_values: [T, N] float32, read only in the last row and where `truncated`.
+        truncated: [T, N] bool, the ply cap ended the game after ply t.
+
+    Returns:
+        [T, N] float32. Where the game terminated at ply t the entry is the next game's first
+        value, which `generalized_advantages` ignores.
+    """
+    following = np.empty_like(values)
+    following[:-1] = np.where(truncated[:-1], bootstrap_values[:-1], values[1:])
+    following[-1] = bootstrap_values[-1]
+    return following
+
+
+def fill_untrained(
+    values: FloatTN,
+    rewards: FloatTN,
+    bootstrap_values: FloatTN,
+    terminated: BoolTN,
+    truncated: BoolTN,
+    is_trained: BoolTN,
+    *,
+    gamma: float,
+    sign: int,
+) -> FloatTN:
+    """Values for the plies that an opponent chose: what the ply led to, one step back.
+
+        v_t = r_t + sign * gamma * (1 - terminated_t) * v'_t     where not is_trained_t
+
+    With it the opponent's ply has no error of its own (delta_t = 0), so a result or a value that
+    comes after it reaches the learner's ply before it with the right sign.
+
+    Args:
+        values: [T, N] float32; entries where not `is_trained` are not read.
+        rewards, bootstrap_values: [T, N] float32 of the same quantity.
+        terminated, truncated, is_trained: [T, N] bool.
+        gamma: discount per ply.
+        sign: -1 for what changes its sign with the side to move, 1 for what does not.
+
+    Returns:
+        [T, N] float32; `values` itself where everything is trained.
+    """
+    if is_trained.all():
+        return values
+    filled = values.copy()
+    following = np.zeros_like(values[0])
+    for t in reversed(range(len(values))):
+        is_cut = truncated[t] | (t == len(values) - 1)
+        after = np.where(is_cut, bootstrap_values[t], following)
+        led_to = rewards[t] + np.float32(sign * gamma) * np.where(terminated[t], 0, after)
+        filled[t] = np.where(is_trained[t], values[t], led_to)
+        following = filled[t]
+    return filled
+
+
+def generalized_advantages(
+    rewards: FloatTN,
+    values: FloatTN,
+    next_values: FloatTN,
+    terminated: BoolTN,
+    done: BoolTN,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    sign: int = -1,
+) -> FloatTN:
+    """Generalized advantage estimation for two alternating players.
+
+    Rewards and values are from the point of view of the side to move, so the
+    next ply's value and advantage change sign:
+
+        delta_t = r_t - gamma * (1 - terminated_t) * v'_t - v_t
+        A_t     = delta_t - gamma * gae_lambda * (1 - done_t) * A_{t+1},   A_T = 0
+
+    Two masks on purpose: `terminated` stops bootstrapping, `done` (terminated or
+    truncated) stops the carry, so nothing leaks into the next game of the column.
+
+    Args:
+        rewards: [T, N] float32, reward to the player who moved at ply t, in [-1, 1].
+        values: [T, N] float32, value of the position before ply t.
+        next_values: [T, N] float32, value of the position after ply t, *before* any
+            auto-reset, for the side then to move. Ignored where `terminated`.
+        terminated: [T, N] bool, the rules ended the game at ply t.
+        done: [T, N] bool, the game ended at ply t for any reason.
+        gamma: discount per ply, in [0, 1].
+        gae_lambda: in [0, 1]; 0 is one-step TD, 1 is the full return.
+        sign: what the next ply's value and advantage are multiplied by: -1 between two sides;
+            1 for a quantity that is the same for both, as the chance that there is a winner.
+
+    Returns:
+        [T, N] float32 advantages, not normalized.
+
+    Raises:
+        RolloutFormatError: shapes differ, or `terminated` where not `done`.
+
+    Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; sign change for
+        alternating players derived in tests/unit/learning/test_advantages.py.
+    """
+    arrays = {
+        "rewards": rewards,
+        "values": values,
+        "next_values": next_values,
+        "terminated": terminated,
+        "done": done,
+    }
+    for name, array in arrays.items():
+        if array.shape != rewards.shape or array.ndim != 2:
+            raise RolloutFormatError(
+                f"{name} has shape {array.shape}, expected [T, N] = {rewards.shape} like rewards."
+            )
+    if bool((terminated & ~done).any()):
+        raise RolloutFormatError("terminated is set where done is not; done = terminated or cut.")
+    bootstrap = np.where(terminated, np.float32(0), next_values)
+    deltas = rewards + np.float32(sign * gamma) * bootstrap - values
+    carry = np.where(done, np.float32(0), np.float32(sign * gamma * gae_lambda))
+    advantages = np.empty_like(values)
+    following = np.zeros_like(values[0])
+    for t in reversed(range(len(values))):
+        following = deltas[t] + carry[t] * following
+        advantages[t] = following
+    return advantages
+
+
+def explained_variance(values: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
+    """1 - Var(targets - values) / Var(targets): 1 is perfect, 0 no better than a constant.
+
+    Returns:
+        The share, or 0.0 where the targets do not vary, since nothing can be explained then.
+    """
+    variance = float(np.var(targets, dtype=np.float64))
+    if variance < 1e-12:
+        return 0.0
+    return 1.0 - float(np.var(targets - values, dtype=np.float64)) / variance

@@ -1,0 +1,365 @@
+"""The learner: rollouts in, one mixed-precision PPO update, the next weights version out.
+
+Owns the weights, the optimizer, the loss scaler, the learning-rate schedule, its random
+generator and the weights version; nobody else keeps a second copy of any of them. No Ray here:
+an actor wraps it (`distributed/actors.py`), a test calls it.
+"""
+
+import io
+import math
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import (
+    CheckpointError,
+    ConfigError,
+    NumericalError,
+    PolicyLagError,
+    RejectedRolloutsError,
+    WireError,
+)
+from keisei_ray.learning.batch import UpdateBatch
+from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import (
+    MODEL_FILE,
+    check_architecture,
+    digest,
+    load_arrays,
+    pack_weights,
+    read_model_file,
+    read_model_metadata,
+    state_arrays,
+    write_model_file,
+)
+from keisei_ray.rollouts.codec import Buffer
+from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.telemetry.reports import UpdateReport
+from keisei_ray.telemetry.stage_timer import Laps
+
+LEARNER_FILE = "learner.pt"
+
+KL_STOP_FACTOR = 1.5
+"""An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less
+what the first minibatch showed: that share comes from the policy lag, not from this update. With
+it counted in, every other update of an overlapped run stopped before its first step."""
+
+
+class Learner:
+    """One model under training, on one device."""
+
+    def __init__(self, config: Config) -> None:
+        """Args:
+        config: with every hardware-dependent choice made (`hardware.resolve_auto`).
+
+        Raises:
+            ConfigError: a CUDA device is asked for where torch sees none.
+        """
+        c = config.learner
+        if c.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "learner.device = 'cuda', but torch sees no CUDA device in the learner's process. "
+                "Use learner.device = 'cpu' or a machine with a GPU."
+            )
+        self._config = config
+        self._device = torch.device(c.device)
+        self._amp_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(c.amp)
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # Parallelism comes from the replicas.
+        else:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+        self.model = build_model(config.model, seed=config.run.seed).to(self._device)
+        assert c.num_threads is not None, "learner.num_threads is resolved before the learner"
+        self._gradients = ParallelGradients(
+            self.model,
+            num_threads=c.num_threads,
+            micro_batch=c.micro_batch if self._device.type == "cpu" else None,
+            autocast_dtype=self._amp_dtype,
+        )
+        self._optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=c.learning_rate,
+            eps=c.adam_eps,
+            weight_decay=c.weight_decay,
+            fused=True,
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
+        self._generator = torch.Generator().manual_seed(config.run.seed)
+        rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
+        self._batch = UpdateBatch(
+            (rollouts or 1) * config.timesteps_per_rollout,
+            self._device,
+            takes_multiples=rollouts is None,
+        )
+        self.weights_version = 0
+
+    def update(self, buffers: Sequence[Buffer], timestep: int) -> UpdateReport:
+        """`num_epochs` passes over the rollouts; raises `weights_version` by 1.
+
+        Nothing changes unless every buffer is a valid rollout of acceptable lag.
+
+        Args:
+            buffers: packed rollouts, in the order in which their rows are to stand.
+            timestep: the run's timestep before this update; sets the learning rate and the weight
+                of the entropy bonus.
+
+        Raises:
+            RejectedRolloutsError: some buffers are not rollouts; the others are fine.
+            PolicyLagError: a rollout is older than `schedule.max_policy_lag`.
+            EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
+            NumericalError: the loss or the gradient is not finite (without loss scaling).
+        """
+        started = time.perf_counter()
+        laps = Laps()
+        c = self._config.learner
+        rollouts = _unpack_all(buffers)
+        lags = self._checked_lags(rollouts)
+        laps.lap("unpack_time_s")
+        explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
+        if c.normalize_advantages:
+            self._batch.normalize_advantages()
+        laps.lap("advantages_time_s")
+        progress = timestep / self._config.run.total_timesteps
+        learning_rate = scheduled_learning_rate(c, progress)
+        ent_coef = scheduled_ent_coef(c, progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        tally = self._optimize(ent_coef, laps)
+        self.weights_version += 1
+        return UpdateReport(
+            weights_version=self.weights_version,
+            weights_digest=self.weights_digest(),
+            batch_timesteps=self._batch.timesteps,
+            rollout_bytes_raw=sum(r.raw_bytes for r in rollouts),
+            rollout_bytes_wire=sum(len(buffer) for buffer in buffers),
+            weights_bytes_wire=0,
+            explained_variance=explained,
+            learning_rate=learning_rate,
+            ent_coef=ent_coef,
+            amp_dtype=c.amp,
+            amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else None,
+            policy_lag_mean=float(np.mean(lags)),
+            policy_lag_max=max(lags),
+            update_time_s=time.perf_counter() - started,
+            publish_time_s=0.0,
+            stages=laps.seconds,
+            **tally.means(),
+        )
+
+    def weights(self) -> npt.NDArray[np.uint8]:
+        """The current weights as a packed buffer, stamped with version and digest."""
+        wire = self._config.wire
+        return pack_weights(
+            self.model,
+            self.weights_version,
+            weights_format=wire.weights_format,
+            zstd_level=wire.zstd_level,
+        )
+
+    def weights_digest(self) -> str:
+        """`weights.digest` of the current weights."""
+        return digest(state_arrays(self.model))
+
+    def state_files(self) -> dict[str, bytes]:
+        """Everything needed to go on from here, as files: name -> content."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "weights_version": self.weights_version,
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "generator": self._generator.get_state(),
+            },
+            buffer,
+        )
+        return {
+            MODEL_FILE: write_model_file(self.model, self.weights_version),
+            LEARNER_FILE: buffer.getvalue(),
+        }
+
+    def load_state_files(self, files: Mapping[str, bytes]) -> None:
+        """Continues from `state_files` of a learner with the same model section.
+
+        Settings of the optimizer stay this configuration's.
+
+        Raises:
+            CheckpointError: a file is missing, unreadable, or of another architecture.
+        """
+        c = self._config.learner
+        for name in (MODEL_FILE, LEARNER_FILE):
+            if name not in files:
+                raise CheckpointError(f"the checkpoint has no {name}; it cannot be resumed from.")
+        arrays = read_model_file(files[MODEL_FILE])
+        metadata = read_model_metadata(files[MODEL_FILE])
+        check_architecture(self.model, metadata.get("architecture", ""))
+        load_arrays(self.model, arrays)
+        try:
+            state = torch.load(
+                io.BytesIO(files[LEARNER_FILE]), map_location=self._device, weights_only=True
+            )
+            self._optimizer.load_state_dict(state["optimizer"])
+            for group in self._optimizer.param_groups:
+                group.update(eps=c.adam_eps, weight_decay=c.weight_decay)
+            if state["scaler"] and self._scaler.is_enabled():
+                self._scaler.load_state_dict(state["scaler"])
+            self._generator.set_state(state["generator"].cpu())
+            self.weights_version = int(state["weights_version"])
+        except (
+            KeyError,
+            ValueError,
+            RuntimeError,
+            EOFError,
+            TypeError,
+            pickle.UnpicklingError,
+        ) as error:
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise CheckpointError(
+                f"{LEARNER_FILE} does not fit this configuration ({cause}). Resume with the "
+                "model and learner sections it was saved with."
+            ) from error
+
+    def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
+        """Policy lag of each rollout in updates, each within bounds."""
+        limit = self._config.effective_max_lag
+        lags = []
+        for rollout in rollouts:
+            header = rollout.header
+            lag = self.weights_version - header.weights_version
+            if not 0 <= lag <= limit:
+                raise PolicyLagError(
+                    f"rollout from actor {header.actor_id} was played with weights "
+                    f"{header.weights_version}, learner is at {self.weights_version}; "
+                    f"max_policy_lag is {limit}. Raise schedule.max_policy_lag."
+                )
+            lags.append(lag)
+        return lags
+
+    def _optimize(self, ent_coef: float, laps: Laps) -> "_Tally":
+        """Epochs of minibatches over the filled batch, until done or the KL stop."""
+        c = self._config.learner
+        fields = self._batch.on_device()
+        tally = _Tally()
+        for _ in range(c.num_epochs):
+            tally.start_epoch()
+            order = torch.randperm(self._batch.rows, generator=self._generator)
+            for rows in order.to(self._device).chunk(c.num_minibatches):
+                sums = self._gradients.compute(
+                    fields,
+                    rows,
+                    loss_scale=self._loss_scale(),
+                    clip_coef=c.clip_coef,
+                    vf_coef=c.vf_coef,
+                    ent_coef=ent_coef,
+                )
+                moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                laps.lap("gradients_time_s")
+                if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
+                    return tally
+                self._optimizer_step(tally)
+                laps.lap("optimizer_time_s")
+        return tally
+
+    def _loss_scale(self) -> torch.Tensor | None:
+        if not self._scaler.is_enabled():
+            return None
+        scale: torch.Tensor = self._scaler.scale(torch.ones((), device=self._device))
+        return scale
+
+    def _optimizer_step(self, tally: "_Tally") -> None:
+        """Unscale, clip, step, update the scale: in that order."""
+        before = self._scaler.get_scale()
+        self._scaler.unscale_(self._optimizer)
+        gradient = self._gradients.flat
+        norm = float(gradient.norm())
+        if not math.isfinite(norm) and not self._scaler.is_enabled():
+            raise NumericalError(
+                f"the gradient's norm is {norm} at weights version {self.weights_version}. "
+                "Lower learner.learning_rate, or set learner.amp = 'off'."
+            )
+        limit = self._config.learner.max_grad_norm
+        if math.isfinite(norm) and norm > limit:
+            gradient.mul_(limit / (norm + 1e-6))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        tally.add_step(norm, skipped=self._scaler.get_scale() < before)
+
+
+class _Tally:
+    """Running sums over the minibatches of one update."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._policy = self._value = self._entropy = self._clipped = 0.0
+        self._epoch_rows = 0
+        self._epoch_kl = 0.0
+        self._norms: list[float] = []
+        self._first_kl: float | None = None
+        self._skipped = 0
+
+    def start_epoch(self) -> None:
+        self._epoch_rows, self._epoch_kl = 0, 0.0
+
+    def add_minibatch(self, sums: Sequence[float], rows: int) -> float:
+        """Adds `PPOSums`; returns by how much approx_kl exceeds the first minibatch's."""
+        loss, policy, value, entropy, kl, clipped = sums
+        if not math.isfinite(loss):
+            raise NumericalError(
+                f"the loss is {loss} (policy {policy}, value {value}, entropy {entropy}). Lower "
+                "learner.learning_rate, or set learner.amp = 'off'."
+            )
+        self._rows += rows
+        self._policy += policy
+        self._value += value
+        self._entropy += entropy
+        self._clipped += clipped
+        self._epoch_rows += rows
+        self._epoch_kl += kl
+        if self._first_kl is None:
+            self._first_kl = kl / rows
+        return kl / rows - self._first_kl
+
+    def add_step(self, norm: float, *, skipped: bool) -> None:
+        if skipped:
+            self._skipped += 1
+        else:
+            self._norms.append(norm)
+
+    def means(self) -> dict[str, Any]:
+        """The fields of `UpdateReport` that come from minibatches."""
+        return {
+            "policy_loss": self._policy / self._rows,
+            "value_loss": self._value / self._rows,
+            "entropy": self._entropy / self._rows,
+            "clip_fraction": self._clipped / self._rows,
+            "approx_kl": self._epoch_kl / max(1, self._epoch_rows),
+            "grad_norm": float(np.mean(self._norms)) if self._norms else 0.0,
+            # approx_kl is (ratio - 1)^2 / 2 to second order.
+            "first_log_ratio": math.sqrt(max(0.0, 2 * (self._first_kl or 0.0))),
+            "amp_skipped": self._skipped,
+            "optimizer_steps": len(self._norms),
+        }
+
+
+def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:
+    """Every buffer as a validated rollout, or one error that names each that is not."""
+    rollouts: list[Rollout] = []
+    causes: dict[int, str] = {}
+    for index, buffer in enumerate(buffers):
+        try:
+            rollouts.append(unpack_rollout(buffer))
+        except WireError as error:
+            causes[index] = f"{type(error).__name__}: {error}"
+    if causes:
+        raise RejectedRolloutsError(causes)
+    return rollouts

@@ -1,0 +1,1 @@
+"""The policy and value network, its weights as buffers. No Ray."""

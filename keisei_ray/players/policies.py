@@ -1,0 +1,185 @@
+"""How a move is chosen, for many games at once: by a network, greedily, at random.
+
+A policy is asked for all positions it is to move in and answers with one legal move each. What it
+leaves to chance is decided by the uniform draws it is handed, so games are a function of their
+seeds. Self-play and evaluation choose moves here and nowhere else.
+
+N: rows. A: policy labels. K: lanes asked for. L: legal moves of those lanes together.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from keisei_ray.network.model import PolicyValueNet, outcome_values
+from keisei_ray.shogi.games import Games
+
+FloatN = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Uniforms = npt.NDArray[np.float64]
+
+Choose = Callable[[Games, Ints, Uniforms], Ints]
+"""(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or a
+`shogi.rules.forfeit`, which only engines do. Must not change the games."""
+
+_MATE_SCORE = 1e6
+"""More than any gain of material."""
+
+
+@torch.inference_mode()
+def evaluate(
+    model: PolicyValueNet,
+    boards: npt.NDArray[np.uint8],
+    hands: npt.NDArray[np.uint8],
+    scalars: npt.NDArray[np.uint8],
+) -> tuple[FloatN, FloatN, FloatN]:
+    """Logits [N, A], values [N] and draw probabilities [N] of compact positions, on the CPU."""
+    logits, outcomes = model(
+        torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
+    )
+    values, draw_probs = outcome_values(outcomes)
+    return logits.numpy(), values.numpy(), draw_probs.numpy()
+
+
+def sample_legal(
+    logits: FloatN,
+    legal_labels: npt.NDArray[np.int16],
+    legal_offsets: npt.NDArray[np.int64],
+    uniforms: npt.NDArray[np.float64],
+) -> tuple[Ints, FloatN]:
+    """Samples one legal move a row from softmax(logits over the row's legal labels).
+
+    Works on the ragged legal labels (about 80 a row) rather than on all 1,496.
+
+    Args:
+        logits: [N, A] float32.
+        legal_labels: [L] int16, the rows' legal labels one after the other.
+        legal_offsets: [N + 1] int64, row i owns legal_labels[offsets[i]:offsets[i + 1]];
+            no row is empty.
+        uniforms: [N] float64 in [0, 1); one draw a row decides its move.
+
+    Returns:
+        choices: [N] int64, index within the row's legal labels.
+        log_probs: [N] float32, log-probability of the choice over legal moves.
+    """
+    starts = legal_offsets[:-1]
+    counts = np.diff(legal_offsets)
+    rows = np.repeat(np.arange(len(logits)), counts)
+    legal = logits[rows, legal_labels]
+    legal = legal - np.maximum.reduceat(legal, starts)[rows]
+    weights = np.exp(legal, dtype=np.float64)
+    ends = np.cumsum(weights)
+    totals = np.add.reduceat(weights, starts)
+    before = ends[starts] - weights[starts]
+    picks = np.searchsorted(ends, before + uniforms * totals, side="right")
+    # Rounding may carry a pick over its row's edge, at most by one.
+    picks = np.clip(picks, starts, legal_offsets[1:] - 1)
+    log_probs = legal[picks] - np.log(totals)
+    return picks - starts, log_probs.astype(np.float32)
+
+
+def forced_log_probs(
+    logits: FloatN,
+    legal_labels: npt.NDArray[np.int16],
+    legal_offsets: Ints,
+    rows: Ints,
+    choices: Ints,
+) -> FloatN:
+    """Log-probability over legal moves of moves that something else chose.
+
+    Args:
+        logits, legal_labels, legal_offsets: as in `sample_legal`.
+        rows: [K] int64, the rows asked for.
+        choices: [K] int64, index within each row's legal labels.
+
+    Returns:
+        [K] float32.
+    """
+    log_probs = np.empty(len(rows), np.float32)
+    for i, (row, choice) in enumerate(zip(rows.tolist(), choices.tolist(), strict=True)):
+        legal = logits[row, legal_labels[legal_offsets[row] : legal_offsets[row + 1]]]
+        shifted = legal - legal.max()
+        log_probs[i] = shifted[choice] - np.log(np.exp(shifted, dtype=np.float64).sum())
+    return log_probs
+
+
+def legal_moves(games: Games, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]:
+    """[L] legal labels of these lanes, one after the other, and [K + 1] offsets among them."""
+    if len(lanes) == games.num_games:
+        return games.legal_labels, games.legal_offsets
+    entries, offsets = _legal_entries(games, lanes)
+    return games.legal_labels[entries], offsets
+
+
+def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
+    """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
+
+    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        labels, offsets = legal_moves(games, lanes)
+        positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
+        logits, _, _ = evaluate(model, *positions)
+        if temperature > 0:
+            return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
+        rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))
+        return _pick_best(logits[rows, labels].astype(np.float64), offsets, uniforms)
+
+    return choose
+
+
+def finishing(inner: Choose) -> Choose:
+    """Plays mate in one where rsshogi's solver sees it, and asks `inner` elsewhere."""
+
+    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        choices = games.mate_in_one()[lanes]
+        others = np.flatnonzero(choices < 0)
+        if len(others):
+            choices[others] = inner(games, lanes[others], uniforms[others])
+        return choices
+
+    return choose
+
+
+def choose_random(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    """Every legal move with the same probability."""
+    entries, offsets = _legal_entries(games, lanes)
+    return _pick_best(np.zeros(len(entries)), offsets, uniforms)
+
+
+def choose_greedy(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    """Mate in one if there is one, else the most material at once; ties at random."""
+    entries, offsets = _legal_entries(games, lanes)
+    scores = games.gains()[entries].astype(np.float64)
+    mates = games.mate_in_one()[lanes]
+    mating = mates >= 0
+    scores[offsets[:-1][mating] + mates[mating]] = _MATE_SCORE
+    return _pick_best(scores, offsets, uniforms)
+
+
+def _legal_entries(games: Games, lanes: Ints) -> tuple[Ints, Ints]:
+    """[L] where these lanes' legal moves stand among all, and [K + 1] offsets among them."""
+    starts = games.legal_offsets[lanes]
+    counts = games.legal_offsets[lanes + 1] - starts
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1]), offsets
+
+
+def _pick_best(scores: npt.NDArray[np.float64], offsets: Ints, uniforms: Uniforms) -> Ints:
+    """[K] index of one of the best-scored moves of each row, ties decided by the uniforms.
+
+    Args:
+        scores: [L], row i owns scores[offsets[i]:offsets[i + 1]]; no row is empty.
+        offsets: [K + 1].
+        uniforms: [K] in [0, 1).
+    """
+    starts = offsets[:-1]
+    best = np.repeat(np.maximum.reduceat(scores, starts), np.diff(offsets))
+    is_best = (scores == best).astype(np.int64)
+    num_best = np.add.reduceat(is_best, starts)
+    rank = np.cumsum(is_best)
+    # Rank of the pick among all best moves; u < 1 may still round up to the row's end.
+    picks = np.minimum((uniforms * num_best).astype(np.int64), num_best - 1)
+    before = rank[starts] - is_best[starts]
+    choices: Ints = np.searchsorted(rank, before + picks + 1) - starts
+    return choices

@@ -1,0 +1,1 @@
+"""The rollout record and the packed form in which it crosses processes."""

@@ -1,0 +1,246 @@
+"""A header and named numpy arrays as one packed, checked, compressed buffer, and back.
+
+Rollouts and weights travel and are stored in this one format. The room knows arrays and
+bytes, not what they mean: wire.py and weights.py do. Nothing is ever unpickled, and a
+buffer that is damaged, truncated, foreign or newer is refused by name before anything
+of the size that it claims is allocated.
+
+    offset  bytes  content
+    0       4      MAGIC
+    4       4      H, length of the header, little-endian
+    8       16     digest of bytes 0..7 and the header
+    24      H      header: msgpack map {schema, kind, codec, raw_bytes, payload_bytes,
+                   checksum (digest of the payload), fields, meta}
+    24 + H  ...    payload: one zstd frame of all fields, laid out by payload.py
+
+Digests are BLAKE2b, 16 bytes: they find damage and are no signature. The header has its
+own, so `peek` trusts it without touching the payload.
+
+Measured figures for rollouts are in wire.py.
+"""
+
+import hashlib
+import struct
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from keisei_ray.errors import DamagedBufferError, ForeignBufferError, NewerSchemaError, RunDirError
+from keisei_ray.rollouts.payload import Array, Field, compress, decompress, plan
+from keisei_ray.storage.files import write_atomically
+
+MAGIC: Final = b"KSR1"
+SCHEMA: Final = 1
+"""The header schema that this program writes, and the newest that it reads."""
+CODEC: Final = "zstd"
+DIGEST_BYTES: Final = 16
+MAX_HEADER_BYTES: Final = 4 << 20
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+Scalar: TypeAlias = int | float | str | bool | None
+
+_PREFIX = struct.Struct("<4sI")
+_HEADER_START = _PREFIX.size + DIGEST_BYTES
+
+
+class _Frame(NamedTuple):
+    """A buffer whose header has been verified and whose payload has not."""
+
+    fields: list[Field]
+    raw_bytes: int
+    checksum: bytes
+    meta: dict[str, Scalar]
+    payload: memoryview
+
+
+def pack(
+    kind: str,
+    header: Mapping[str, Scalar],
+    arrays: Mapping[str, Array],
+    *,
+    zstd_level: int,
+    shuffle: Collection[str] = (),
+) -> npt.NDArray[np.uint8]:
+    """Pack a header and named arrays into one buffer. Copies; the arrays stay the caller's.
+
+    Args:
+        kind: what the buffer is, e.g. "rollout"; `unpack` must ask for the same.
+        header: names to int, float, str, bool or None.
+        arrays: names to arrays of any shape and layout, of a dtype in `payload.DTYPES`.
+        zstd_level: 1 (fast) to 22 (small).
+        shuffle: names of arrays to store byte-shuffled (see payload.py).
+
+    Returns:
+        [bytes] uint8, read-only. The same input gives the same bytes.
+
+    Raises:
+        ValueError: a dtype outside `payload.DTYPES`, a header value that is no scalar, an unknown
+            name in `shuffle`, or sizes above the limits of codec.py and payload.py.
+    """
+    if unknown := sorted(set(shuffle) - set(arrays)):
+        raise ValueError(f"shuffle names {unknown[0]!r}, which is not among the arrays.")
+    _check_meta(header)
+    rows = [[n, a.dtype.str, list(a.shape), n in shuffle] for n, a in arrays.items()]
+    fields, raw_bytes = plan(rows)
+    payload = compress(fields, raw_bytes, arrays, zstd_level)
+    head = msgpack.packb(
+        {
+            "schema": SCHEMA,
+            "kind": kind,
+            "codec": CODEC,
+            "raw_bytes": raw_bytes,
+            "payload_bytes": len(payload),
+            "checksum": _digest(payload),
+            "fields": rows,
+            "meta": dict(header),
+        }
+    )
+    if len(head) > MAX_HEADER_BYTES:
+        raise ValueError(f"the header takes {len(head)} bytes; the limit is {MAX_HEADER_BYTES}.")
+    prefix = _PREFIX.pack(MAGIC, len(head))
+    return np.frombuffer(b"".join([prefix, _digest(prefix, head), head, payload]), np.uint8)
+
+
+def unpack(buffer: Buffer, kind: str) -> tuple[dict[str, Scalar], dict[str, Array]]:
+    """The header and the arrays of a packed buffer, all of it verified.
+
+    Args:
+        buffer: what `pack` returned, or a copy of its bytes.
+        kind: what the buffer has to be.
+
+    Returns:
+        The header and the arrays by name, C-contiguous, aligned, writable and independent
+        of `buffer`. Arrays may share one allocation with each other.
+
+    Raises:
+        DamagedBufferError: truncated, changed, or contradicting itself.
+        ForeignBufferError: not a packed buffer, or of another kind.
+        NewerSchemaError: written by a newer program.
+    """
+    frame = _open(buffer, kind)
+    if _digest(frame.payload) != frame.checksum:
+        raise DamagedBufferError(f"{kind} buffer: the payload does not match its checksum.")
+    return frame.meta, decompress(frame.fields, frame.raw_bytes, frame.payload)
+
+
+def peek(buffer: Buffer, kind: str) -> dict[str, Scalar]:
+    """The header alone, verified by its own digest; the payload is measured, not read.
+
+    Raises:
+        DamagedBufferError, ForeignBufferError, NewerSchemaError: as `unpack`, except that
+            changed bytes in the payload go unseen.
+    """
+    return _open(buffer, kind).meta
+
+
+def write_buffer(path: Path, buffer: Buffer) -> None:
+    """Write a packed buffer to a file, atomically.
+
+    Raises:
+        RunDirError: the file cannot be written; an older one is untouched.
+    """
+    try:
+        write_atomically(path, _view(buffer))
+    except OSError as error:
+        raise RunDirError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def read_buffer(path: Path) -> npt.NDArray[np.uint8]:
+    """The bytes of a packed buffer's file, read-only and not yet verified.
+
+    Raises:
+        RunDirError: the file is missing or cannot be read.
+    """
+    try:
+        return np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise RunDirError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _check_meta(meta: Mapping[str, Scalar]) -> None:
+    """Names are strings and values scalars that msgpack can hold."""
+    for name, value in meta.items():
+        if not isinstance(name, str) or not isinstance(value, Scalar):
+            raise ValueError(f"header: {name!r} = {value!r} is not a named scalar.")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise ValueError(f"header: {name!r} = {value} does not fit in 64 bits.")
+
+
+def _view(buffer: Buffer) -> memoryview:
+    """The buffer's bytes as one flat view."""
+    if isinstance(buffer, np.ndarray) and buffer.dtype == np.uint8:
+        buffer = buffer.data
+    if not isinstance(buffer, bytes | bytearray | memoryview):
+        raise ForeignBufferError(f"a {type(buffer).__name__} is not a packed buffer of bytes.")
+    view = memoryview(buffer)
+    return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+
+
+def _open(buffer: Buffer, kind: str) -> _Frame:
+    """Verify everything but the payload's content."""
+    view = _view(buffer)
+    if not MAGIC.startswith(view[: len(MAGIC)]):
+        raise ForeignBufferError(
+            f"not a packed {kind}: it starts with {bytes(view[:4])!r}, expected {MAGIC!r}."
+        )
+    if len(view) < _HEADER_START:
+        raise DamagedBufferError(f"{kind} buffer truncated: {len(view)} bytes hold no header.")
+    _, size = _PREFIX.unpack_from(view)
+    payload_start = _HEADER_START + size
+    if size > MAX_HEADER_BYTES or payload_start > len(view):
+        raise DamagedBufferError(
+            f"{kind} buffer of {len(view)} bytes claims a header of {size}: truncated or changed."
+        )
+    head = view[_HEADER_START:payload_start]
+    if _digest(view[: _PREFIX.size], head) != view[_PREFIX.size : _HEADER_START]:
+        raise DamagedBufferError(f"{kind} buffer: the header does not match its digest.")
+    return _read_header(head, view[payload_start:], kind)
+
+
+def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
+    """Parse a header whose digest matches; it may still come from a newer or odd writer."""
+    try:
+        header = msgpack.unpackb(head)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise DamagedBufferError(f"{kind} buffer: the header is no msgpack: {error}.") from error
+    schema = header.get("schema") if isinstance(header, dict) else None
+    if type(schema) is not int or schema < 1:
+        raise DamagedBufferError(f"{kind} buffer: schema {schema!r} in the header.")
+    if schema > SCHEMA:
+        raise NewerSchemaError(
+            f"{kind} buffer has schema {schema}; this program reads up to {SCHEMA}. Upgrade it."
+        )
+    if header.get("kind") != kind or header.get("codec") != CODEC:
+        raise ForeignBufferError(
+            f"a buffer of kind {header.get('kind')!r}, codec {header.get('codec')!r}; "
+            f"expected {kind!r}, {CODEC!r}."
+        )
+    rows, meta, checksum = header.get("fields"), header.get("meta"), header.get("checksum")
+    if not (isinstance(rows, list) and isinstance(meta, dict) and isinstance(checksum, bytes)):
+        raise DamagedBufferError(f"{kind} buffer: the header lacks fields, meta or checksum.")
+    try:
+        fields, raw_bytes = plan(rows)
+        _check_meta(meta)
+    except ValueError as error:
+        raise DamagedBufferError(f"{kind} buffer: {error}") from error
+    if header.get("raw_bytes") != raw_bytes:
+        raise DamagedBufferError(
+            f"{kind} buffer: raw_bytes = {header.get('raw_bytes')!r}, its fields take {raw_bytes}."
+        )
+    if header.get("payload_bytes") != len(payload):
+        raise DamagedBufferError(
+            f"{kind} buffer: {len(payload)} bytes of payload, expected "
+            f"{header.get('payload_bytes')!r}: truncated, or followed by something else."
+        )
+    return _Frame(fields, raw_bytes, checksum, meta, payload)

@@ -1,0 +1,270 @@
+"""Self-play: games and policies in, one packed rollout out.
+
+Plays T plies in each of N games with the newest weights it was given, and fills one
+preallocated rollout. In some games a member of the pool has the other side (`selfplay/pairing.py`).
+No Ray here: an actor wraps it (`distributed/actors.py`), a test or the benchmark calls it.
+
+T: plies of a rollout. N: games side by side. K: some of their lanes. A: policy labels.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from keisei_ray.config.schema import Config
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import WeightsInfo, load_weights, peek_weights
+from keisei_ray.players.policies import (
+    FloatN,
+    Ints,
+    Uniforms,
+    evaluate,
+    forced_log_probs,
+    legal_moves,
+    sample_legal,
+)
+from keisei_ray.rollouts.codec import Buffer
+from keisei_ray.rollouts.rollout import FinishedGame, Rollout, RolloutHeader
+from keisei_ray.rollouts.wire import pack_rollout
+from keisei_ray.selfplay.pairing import Seats
+from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.telemetry.reports import CollectReport
+from keisei_ray.telemetry.stage_timer import Laps
+
+_ACTION_STREAM, _GAME_STREAM, _SEAT_STREAM = 0, 1, 2
+"""Spawn keys that keep an actor's kinds of random stream apart; `selfplay/pool.py` takes 3."""
+
+
+class SelfPlay:
+    """N games in play, who plays them, and the rollout they fill."""
+
+    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+        torch.set_num_threads(config.schedule.actor_threads)
+        s = config.self_play
+        self._config = config
+        self._actor_id = actor_id
+        self._incarnation = incarnation
+        self._model = build_model(config.model, seed=config.run.seed).eval()
+        self._weights: WeightsInfo | None = None
+        self._rng = self._stream(_ACTION_STREAM)
+        self._games = Games(
+            s.games_per_actor,
+            max_plies=s.max_plies,
+            random_opening_plies=s.random_opening_plies,
+            rng_for_game=lambda index: self._stream(_GAME_STREAM, index),
+            sfens=s.start_positions or (STANDARD_SFEN,),
+            save_moves=config.tracking.save_moves,
+        )
+        self._seats = Seats(
+            config, s.games_per_actor, lambda index: self._stream(_SEAT_STREAM, index)
+        )
+        self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
+        self._sequence = 0
+        self._laps = Laps()
+
+    def set_weights(self, buffer: Buffer) -> None:
+        """Plays with these weights from now on; the version already held costs nothing.
+
+        Raises:
+            WireError, CheckpointError: the buffer is damaged or of another architecture.
+        """
+        if self._weights is None or peek_weights(buffer) != self._weights:
+            self._weights = load_weights(self._model, buffer)
+
+    def collect(
+        self, offer: Offer = SELF_PLAY, opponents: Sequence[Buffer] = ()
+    ) -> tuple[CollectReport, npt.NDArray[np.uint8]]:
+        """Plays T plies in each game.
+
+        Args:
+            offer: whom games that begin from now on may be played against.
+            opponents: packed weights of `offer.networks`.
+
+        Returns:
+            The report, and the packed rollout ([bytes] uint8). Games go on in the next call.
+
+        Raises:
+            WireError, CheckpointError: an opponent's weights are damaged or of another
+                architecture.
+        """
+        assert self._weights is not None, "set_weights comes before collect"
+        started = time.perf_counter()
+        self._laps = Laps()
+        s = self._config.self_play
+        header = RolloutHeader(
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            weights_version=self._weights.version,
+            T=s.rollout_length,
+            N=s.games_per_actor,
+        )
+        self._seats.take(offer, opponents)
+        if self._sequence == 0:
+            for lane in range(header.N):
+                self._seats.sit(lane, int(self._games.game_index[lane]))
+        rollout = self._rollout.with_header(header)
+        games: list[FinishedGame] = []
+        cuts = _Cuts()
+        for t in range(header.T):
+            games.extend(self._play_ply(rollout, t, cuts))
+        self._laps.lap("env_time_s")
+        self._bootstrap(rollout, cuts)
+        self._laps.lap("forward_time_s")
+        packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
+        distinct_positions = rollout.distinct_positions()
+        self._laps.lap("pack_time_s")
+        self._sequence += 1
+        return (
+            CollectReport(
+                header=header,
+                games=tuple(games),
+                trained_timesteps=int(rollout.is_trained.sum()),
+                distinct_positions=distinct_positions,
+                raw_bytes=rollout.raw_bytes,
+                wire_bytes=packed.nbytes,
+                collect_time_s=time.perf_counter() - started,
+                sample_sfen=self._games.current_sfen(0),
+                sample_last_move=self._games.last_move_usi(0),
+                stages=self._laps.seconds,
+            ),
+            packed,
+        )
+
+    def _play_ply(self, rollout: Rollout, t: int, cuts: "_Cuts") -> list[FinishedGame]:
+        """One ply in every game, recorded in row t; the games that ended are returned."""
+        games = self._games
+        rollout.boards[t] = games.boards
+        rollout.hands[t] = games.hands
+        rollout.scalars[t] = games.scalars
+        rollout.legal_bits[t] = games.legal_bits()
+        choices = self._choose(rollout, t)
+        # Of an engine that resigns, which no row is trained on, any legal move.
+        moves = games.legal_offsets[:-1] + np.maximum(choices, 0)
+        rollout.actions[t] = games.legal_labels[moves]
+        result = games.step(choices)
+        rollout.rewards[t] = result.rewards
+        rollout.terminated[t] = result.terminated
+        rollout.truncated[t] = result.truncated
+        if len(result.final_lanes):
+            cuts.add(
+                t,
+                result.final_lanes,
+                (result.final_boards, result.final_hands, result.final_scalars),
+            )
+        finished = [self._named(end) for end in result.finished]
+        for end in result.finished:
+            self._seats.sit(end.lane, int(games.game_index[end.lane]))
+        return finished
+
+    def _choose(self, rollout: Rollout, t: int) -> Ints:
+        """[N] every game's move. Row t gets what the learner thought where it moves, else zeros."""
+        games = self._games
+        uniforms = self._rng.random(games.num_games)
+        mates = None
+        if self._config.self_play.finish_mates:
+            mates = games.mate_in_one()
+        self._laps.lap("env_time_s")
+        choices = self._seats.opponents_moves(games, uniforms)
+        self._laps.lap("opponents_time_s")
+        if mates is not None:
+            choices = np.where(mates >= 0, mates, choices)
+        lanes = self._seats.learner_lanes(games.turns)
+        for record in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
+            record[t] = 0
+        rollout.is_trained[t] = False
+        rollout.is_trained[t, lanes] = True
+        if len(lanes):
+            logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = evaluate(
+                self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
+            )
+            self._laps.lap("forward_time_s")
+            choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
+                lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
+            )
+            self._laps.lap("sample_time_s")
+        return choices
+
+    def _sample(
+        self, lanes: Ints, logits: FloatN, uniforms: Uniforms, mates: Ints | None
+    ) -> tuple[Ints, FloatN]:
+        """[K] the learner's moves in these lanes, and their log-probabilities.
+
+        Args:
+            lanes: [K].
+            logits: [K, A] its policy there.
+            uniforms: [K] in [0, 1).
+            mates: [K] index of the move to play at once, -1 for none; None: none anywhere.
+        """
+        labels, offsets = legal_moves(self._games, lanes)
+        choices, log_probs = sample_legal(logits, labels, offsets, uniforms)
+        if mates is not None:
+            mating = np.flatnonzero(mates >= 0)
+            choices[mating] = mates[mating]
+            log_probs[mating] = forced_log_probs(logits, labels, offsets, mating, mates[mating])
+        return choices, log_probs
+
+    def _bootstrap(self, rollout: Rollout, cuts: "_Cuts") -> None:
+        """Values, for the side then to move, of every position where a trajectory is cut."""
+        last = rollout.header.T - 1
+        alive = np.flatnonzero(~(rollout.terminated[last] | rollout.truncated[last]))
+        games = self._games
+        if len(alive):
+            cuts.add(last, alive, (games.boards[alive], games.hands[alive], games.scalars[alive]))
+        rollout.bootstrap_values[:] = 0
+        rollout.bootstrap_draw_probs[:] = 0
+        if cuts.rows:
+            positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
+            _, values, draw_probs = evaluate(self._model, *positions)
+            where = np.concatenate(cuts.rows), np.concatenate(cuts.lanes)
+            rollout.bootstrap_values[where] = values
+            rollout.bootstrap_draw_probs[where] = draw_probs
+
+    def _named(self, end: GameEnd) -> FinishedGame:
+        """A game's end with the identity that makes it count once in the whole run."""
+        assert self._weights is not None
+        opponent, learner_color = self._seats.seat(end.lane)
+        return FinishedGame(
+            game_id=f"{self._actor_id}-{self._incarnation}-{end.index}",
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            index=end.index,
+            weights_version=self._weights.version,
+            result=end.result,
+            reason=end.reason,
+            plies=end.plies,
+            opening_plies=end.opening_plies,
+            moves=end.moves,
+            start_sfen="" if end.sfen == STANDARD_SFEN else end.sfen,
+            opponent=opponent,
+            learner_color=learner_color,
+        )
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        """A random stream of its own for (run seed, actor, incarnation, purpose[, game])."""
+        sequence = np.random.SeedSequence(
+            self._config.run.seed, spawn_key=(self._actor_id, self._incarnation, *key)
+        )
+        return np.random.Generator(np.random.PCG64(sequence))
+
+
+class _Cuts:
+    """Positions to bootstrap from, gathered over a rollout for one forward pass."""
+
+    def __init__(self) -> None:
+        self.rows: list[npt.NDArray[np.intp]] = []
+        self.lanes: list[npt.NDArray[np.intp]] = []
+        self.positions: list[tuple[npt.NDArray[np.uint8], ...]] = []
+
+    def add(
+        self, t: int, lanes: npt.NDArray[np.intp], position: tuple[npt.NDArray[np.uint8], ...]
+    ) -> None:
+        """Positions after ply t; copied, since the games go on."""
+        self.rows.append(np.full(len(lanes), t))
+        self.lanes.append(np.array(lanes))
+        self.positions.append(tuple(np.array(part) for part in position))

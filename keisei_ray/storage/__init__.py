@@ -1,0 +1,1 @@
+"""Files of a run: layout, checkpoints, manifests, atomic writes."""

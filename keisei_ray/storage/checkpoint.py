@@ -1,0 +1,283 @@
+"""Checkpoints: named files of bytes, saved whole or not at all, verified when read.
+
+A checkpoint is a directory `step-000000001234` with its files and a `manifest.json` that
+holds each file's size and SHA-256 and a digest of itself. It is written aside, synced,
+and renamed into place, so a crash at any moment leaves every older checkpoint untouched
+and no half-written one behind. This room neither knows nor opens what the files mean,
+never unpickles, and reads no file that the manifest does not name. A directory has one
+writer, the driver; anyone may read.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.storage.files import sync_directory, write_synced
+from keisei_ray.storage.manifest import (
+    MANIFEST,
+    Scalar,
+    make_manifest,
+    manifest_bytes,
+    read_file,
+    read_manifest,
+)
+
+_STEP = re.compile(r"step-(\d{12,})(\.replaced)?")
+_ASIDE = ".tmp-"
+_REPLACED = ".replaced"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose every byte matched its manifest."""
+
+    path: Path
+    """The directory it was read from."""
+    timestep: int
+    """Timesteps consumed when it was saved."""
+    info: dict[str, Scalar]
+    """What the saver noted beside the files, e.g. weights_version."""
+    files: dict[str, bytes]
+    """Content by file name."""
+
+
+def save(
+    checkpoints_dir: Path,
+    timestep: int,
+    files: Mapping[str, bytes],
+    info: Mapping[str, Scalar],
+) -> Path:
+    """Save a checkpoint; when this returns, it survives a power cut.
+
+    Blocks until the disk has everything. Saving a timestep again is a no-op if the
+    content is the same, and otherwise replaces it such that `find_latest` sees the old
+    or the new one at every moment. Leftovers of an interrupted save are removed first.
+
+    Args:
+        checkpoints_dir: created if missing.
+        timestep: >= 0; names the directory.
+        files: at least one; plain names (no separators, no leading dot) to content.
+        info: JSON scalars, finite.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        RunDirError: the disk is full, read-only or not a directory. Nothing is left over
+            and older checkpoints are untouched.
+        ValueError: a name or value that no checkpoint can hold.
+    """
+    manifest = make_manifest(timestep, files, info)
+    path = checkpoints_dir / f"step-{timestep:012d}"
+    aside = checkpoints_dir / f"{_ASIDE}{path.name}"
+    try:
+        checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        _tidy(checkpoints_dir)
+        if _holds(path, manifest):
+            return path
+        _write(aside, files, manifest)
+        _put_in_place(aside, path)
+    except OSError as error:
+        raise RunDirError(
+            f"cannot save the checkpoint {path}: {error.strerror or error}. Older checkpoints "
+            f"are untouched; free space or choose another run directory."
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint and verify all of it.
+
+    Args:
+        path: the checkpoint's directory.
+
+    Raises:
+        CheckpointError: missing, damaged or newer, naming the file and the reason.
+    """
+    manifest = read_manifest(path)
+    if _STEP.fullmatch(path.name) and timestep_of(path) != manifest["timestep"]:
+        raise CheckpointError(
+            f"{path / MANIFEST} is of timestep {manifest['timestep']}: a renamed copy?"
+        )
+    files = {}
+    for name, entry in manifest["files"].items():
+        content = read_file(path / name, entry["bytes"])
+        if (found := hashlib.sha256(content).hexdigest()) != entry["sha256"]:
+            raise CheckpointError(
+                f"{path / name}: SHA-256 is {found[:16]}..., the manifest says "
+                f"{entry['sha256'][:16]}...: the file was changed or damaged."
+            )
+        files[name] = content
+    return Checkpoint(path, manifest["timestep"], manifest["info"], files)
+
+
+def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> Checkpoint | None:
+    """The newest checkpoint that verifies, read in full.
+
+    Args:
+        checkpoints_dir: may be missing.
+        on_skip: called with path and cause for each newer one that did not verify.
+
+    Returns:
+        The checkpoint, or None if there is none.
+
+    Raises:
+        RunDirError: the directory cannot be listed.
+    """
+    for path in reversed(_list(checkpoints_dir)):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            on_skip(path, str(error))
+    return None
+
+
+def newest(checkpoints_dir: Path) -> Path | None:
+    """The newest checkpoint whose manifest verifies and whose files have their sizes.
+
+    Their content is not read, so a damaged byte goes unnoticed: for whoever only shows it.
+
+    Args:
+        checkpoints_dir: may be missing.
+
+    Raises:
+        RunDirError: the directory cannot be listed.
+    """
+    return next((path for path in reversed(_list(checkpoints_dir)) if _is_whole(path)), None)
+
+
+def whole(checkpoints_dir: Path) -> list[Path]:
+    """Every checkpoint of which `newest` would say that it is there, oldest first."""
+    return [path for path in _list(checkpoints_dir) if _is_whole(path)]
+
+
+def timestep_of(path: Path) -> int:
+    """The timestep that a checkpoint's directory is named after."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def prune(
+    checkpoints_dir: Path, keep_last: int, keep_every_timesteps: int | None = None
+) -> list[Path]:
+    """Remove old checkpoints. Damaged ones neither count as kept nor are removed.
+
+    Args:
+        checkpoints_dir: may be missing.
+        keep_last: how many of the newest stay, >= 1.
+        keep_every_timesteps: the first checkpoint at or after each multiple of this stays
+            as well; None: only the newest stay.
+
+    Returns:
+        The removed directories, oldest first.
+
+    Raises:
+        RunDirError: a directory cannot be removed.
+        ValueError: an argument below 1.
+    """
+    if keep_last < 1 or (keep_every_timesteps is not None and keep_every_timesteps < 1):
+        raise ValueError(
+            f"prune: keep_last = {keep_last}, keep_every_timesteps = {keep_every_timesteps}; "
+            f"expected at least 1."
+        )
+    paths = whole(checkpoints_dir)
+    places = surplus([timestep_of(path) for path in paths], keep_last, keep_every_timesteps)
+    removed = [paths[place] for place in places]
+    try:
+        for path in removed:
+            aside = path.with_name(f"{_ASIDE}pruned-{path.name}")
+            path.rename(aside)
+            shutil.rmtree(aside)
+    except OSError as error:
+        raise RunDirError(
+            f"cannot remove an old checkpoint: {error.filename}: {error.strerror or error}."
+        ) from error
+    return removed
+
+
+def surplus(
+    timesteps: Sequence[int], keep_last: int, keep_every_timesteps: int | None
+) -> list[int]:
+    """Places of those that `prune` would remove.
+
+    Args:
+        timesteps: of the checkpoints, oldest first.
+        keep_last, keep_every_timesteps: as for `prune`.
+    """
+    spans_kept = {0}
+    places = []
+    for place, timestep in enumerate(timesteps):
+        span = timestep // keep_every_timesteps if keep_every_timesteps else 0
+        if span in spans_kept and place < len(timesteps) - keep_last:
+            places.append(place)
+        spans_kept.add(span)
+    return places
+
+
+def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+    """Everything on the disk under a temporary name, the manifest last."""
+    aside.mkdir()
+    for name, content in files.items():
+        write_synced(aside / name, content)
+    write_synced(aside / MANIFEST, manifest_bytes(manifest))
+    sync_directory(aside)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    """Rename into place. An older one steps aside under a name that `find_latest` still sees."""
+    replaced = path.with_name(path.name + _REPLACED)
+    if path.exists():
+        path.rename(replaced)
+    aside.rename(path)
+    sync_directory(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _tidy(checkpoints_dir: Path) -> None:
+    """Remove or put back what interrupted saves and prunes left behind."""
+    for path in checkpoints_dir.iterdir():
+        if path.name.startswith(_ASIDE) and path.is_dir():
+            shutil.rmtree(path)
+        elif _STEP.fullmatch(path.name) and path.name.endswith(_REPLACED):
+            if path.with_suffix("").exists():
+                shutil.rmtree(path)
+            else:
+                path.rename(path.with_suffix(""))
+
+
+def _list(checkpoints_dir: Path) -> list[Path]:
+    """Every checkpoint directory, oldest first; a replaced one just before its successor."""
+    try:
+        found = [path for path in checkpoints_dir.iterdir() if _STEP.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunDirError(f"cannot list {checkpoints_dir}: {error.strerror or error}.") from error
+    return sorted(found, key=lambda path: (timestep_of(path), not path.suffix))
+
+
+def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether `path` is already this very checkpoint, undamaged."""
+    try:
+        load(path)
+        return read_manifest(path) == manifest
+    except CheckpointError:
+        return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the manifest verifies and every file has its size; content is not read."""
+    try:
+        manifest = read_manifest(path)
+        return all(
+            (path / name).stat().st_size == entry["bytes"]
+            for name, entry in manifest["files"].items()
+        )
+    except (CheckpointError, OSError):
+        return False

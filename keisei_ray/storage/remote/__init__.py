@@ -1,0 +1,1 @@
+"""Runs whose directory is a URI: copies, uploads, resuming from there."""

@@ -1,0 +1,195 @@
+"""A run whose directory is a URI: what lies there, and how it comes to this machine.
+
+The run works in a local copy, `runs/<last part of the URI>-<hash of the URI>`, as any run works
+in its directory; `tracking/remote_mirror.py` brings it to the URI,
+`storage/remote/remote_resume.py` brings it back. The layout is the same in both places, and so is
+the rule: a checkpoint exists only when its manifest verifies. Two files go with it:
+
+    run-id    in both; tells the local copy of this run from that of another at the same URI
+    .writer   at the URI only; the session that may write there, see `storage/remote/uploads.py`
+"""
+
+import contextlib
+import hashlib
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keisei_ray.errors import CheckpointError, RunDirError, StorageError
+from keisei_ray.selfplay.pool import POOL_DIR
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.manifest import MANIFEST
+from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
+from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR, runs_dir
+
+CONFIG_FILE: Final = "config.json"
+RUN_ID_FILE: Final = "run-id"
+WRITER_FILE: Final = ".writer"
+EVALUATED_DIR: Final = "evaluated"
+FOLDERS: Final = (POOL_DIR, EVALUATED_DIR, "tensorboard")
+"""Whose files belong to a run besides those of the run directory itself."""
+_STEP: Final = re.compile(r"step-\d{12,}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a run lies that was given a URI."""
+
+    storage: Storage
+    run_dir: Path
+    """Its local copy."""
+
+    def __str__(self) -> str:
+        return self.storage.uri
+
+
+def local_copy(uri: str) -> Path:
+    """The directory in which a run at `uri` works; the same URI finds the same one."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", uri.rsplit("/", 1)[-1]).lstrip(".")
+    return runs_dir() / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+
+
+def split_uri(uri: str) -> tuple[str, str | None]:
+    """The URI of the run, and the checkpoint's name if a checkpoint of it is meant.
+
+    Raises:
+        StorageError: not a URI.
+    """
+    uri = check_uri(uri).removesuffix(f"/{CHECKPOINTS_DIR}")
+    run, _, name = uri.rpartition("/")
+    if run.endswith(f"/{CHECKPOINTS_DIR}"):
+        return run.removesuffix(f"/{CHECKPOINTS_DIR}"), name
+    return uri, None
+
+
+def is_of_run(name: str) -> bool:
+    """Whether a file, by its name within the run, is kept in both places beside checkpoints."""
+    folder, _, file = name.rpartition("/")
+    return folder in ("", *FOLDERS) and not file.startswith(".")
+
+
+def steps_at(storage: Storage) -> list[str]:
+    """Names of the checkpoints that have a manifest there, oldest first.
+
+    Raises:
+        StorageError: the URI cannot be listed.
+    """
+    paths = (Path(name) for name in storage.names(CHECKPOINTS_DIR))
+    found = {p.parent.name for p in paths if p.name == MANIFEST and len(p.parts) == 3}
+    return sorted((n for n in found if _STEP.fullmatch(n)), key=timestep_at)
+
+
+def fetch_checkpoint(storage: Storage, name: str, into: Path) -> Checkpoint:
+    """Brings one checkpoint into the directory `into`, verified.
+
+    Raises:
+        CheckpointError: it is not there, or does not verify.
+        StorageError: the URI cannot be read.
+        RunDirError: it cannot be written.
+    """
+    where = f"{CHECKPOINTS_DIR}/{name}"
+    aside = into / f".tmp-{name}-{secrets.token_hex(4)}" / name
+    try:
+        for file in storage.names(where):
+            if file.count("/") == 2:
+                download(storage, file, aside / file.rsplit("/", 1)[-1])
+        if not (aside / MANIFEST).is_file():
+            raise CheckpointError(f"{storage.uri}/{where} has no {MANIFEST}: no checkpoint.")
+        found = checkpoint.load(aside)
+        path = checkpoint.save(into, found.timestep, found.files, found.info)
+        return Checkpoint(path, found.timestep, found.info, found.files)
+    except OSError as error:
+        raise RunDirError(f"{into} cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def load_checkpoint(uri: str, warn: Callable[[str], object]) -> tuple[str, Checkpoint]:
+    """The URI and content of a checkpoint, or of the newest of a run that verifies; kept nowhere.
+
+    Raises:
+        CheckpointError, StorageError, RunDirError: see `fetch_checkpoint`.
+    """
+    uri, step = split_uri(uri)
+    storage = reached(uri)
+    names = [step] if step else [*reversed(steps_at(storage))]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            where = f"{uri}/{CHECKPOINTS_DIR}/{name}"
+            try:
+                return where, fetch_checkpoint(storage, name, Path(folder))
+            except CheckpointError as error:
+                if step:
+                    raise
+                warn(f"checkpoint {where} skipped: {error}")
+    raise CheckpointError(f"{uri} has no intact checkpoint ({len(names)} damaged). Check the URI.")
+
+
+@contextlib.contextmanager
+def fetched_records(uri: str) -> Iterator[Path]:
+    """A run's records, without its checkpoints, in a directory that lasts for the block.
+
+    Raises:
+        StorageError: the URI cannot be read.
+        RunDirError: the files cannot be written.
+    """
+    storage = reached(check_uri(uri))
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / storage.uri.rsplit("/", 1)[-1]
+        try:
+            run_dir.mkdir()
+            for name in storage.names():
+                if is_of_run(name) and "/" not in name:
+                    download(storage, name, run_dir / name)
+        except OSError as error:
+            raise RunDirError(f"{run_dir} cannot be written: {error.strerror}.") from error
+        yield run_dir
+
+
+def refuse_uri(command: str, run_dir: str | None) -> None:
+    """Refuses a URI where files are followed as they grow, or all checkpoints are read.
+
+    Raises:
+        StorageError: it is one.
+    """
+    if run_dir is not None and is_uri(run_dir):
+        raise StorageError(
+            f"{command} {run_dir}: reads local files only. On the driver's machine name the local "
+            f"copy, {local_copy(check_uri(run_dir))}; elsewhere copy the run from there first, or "
+            f"see it by `report {run_dir} --out page.html`."
+        )
+
+
+def run_id(run_dir: Path) -> str:
+    """The id of the run in a local copy, made and written there the first time.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = run_dir / RUN_ID_FILE
+    if not path.exists():
+        write_atomically(path, f"{secrets.token_hex(16)}\n".encode())
+    return path.read_text(encoding="ascii", errors="replace").strip()
+
+
+def timestep_at(name: str) -> int:
+    """The timestep that a checkpoint is named after."""
+    return checkpoint.timestep_of(Path(name))
+
+
+def reached(uri: str) -> Storage:
+    """The files below a URI that answers.
+
+    Raises:
+        StorageError: not a URI, or it cannot be read.
+    """
+    storage = Storage.open(uri)
+    storage.check_readable()
+    return storage

@@ -1,0 +1,232 @@
+"""One round of uploads: what a run's URI lacks of its local copy, and what is to go there.
+
+The order is a reader's safety: records and the pool's weights first, then a checkpoint's files,
+its manifest last; whatever goes loses its manifest first. So a checkpoint that verifies is whole,
+wherever a round is cut off. A round finds out by looking what is to be done, so the next one mends
+what the last one left.
+
+One session writes: the last that has begun. It leaves its token in `.writer`; an older one, of a
+head that was cut off and came back, finds a token that is not its own and writes nothing any more.
+Between looking and writing there is a moment in which both may write the same name; then the
+manifest does not verify.
+"""
+
+import itertools
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from keisei_ray.config.schema import CheckpointConfig
+from keisei_ray.errors import CheckpointError, StorageError
+from keisei_ray.selfplay.pool import POOL_DIR, POOL_FILE, read_table, weights_file
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.manifest import MANIFEST
+from keisei_ray.storage.remote.remote_run import (
+    CONFIG_FILE,
+    EVALUATED_DIR,
+    FOLDERS,
+    RUN_ID_FILE,
+    WRITER_FILE,
+    Home,
+    is_of_run,
+    run_id,
+    steps_at,
+)
+from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+
+logger = logging.getLogger(__name__)
+
+
+class OvertakenError(StorageError):
+    """Another session or another run writes to the URI: this one must not."""
+
+
+def local_checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run directory that are whole, oldest first."""
+    return [path for path in checkpoint.whole(run_dir / CHECKPOINTS_DIR) if not path.suffix]
+
+
+class Uploads:
+    """What one session of a run has brought to its URI. For one thread."""
+
+    def __init__(
+        self,
+        home: Home,
+        keep: CheckpointConfig,
+        resumed_timestep: int | None,
+        on_saved: Callable[[str], object],
+    ) -> None:
+        """Args:
+        home: where the run lies.
+        keep: which checkpoints stay.
+        resumed_timestep: of the checkpoint that the run goes on from; None for a fresh run.
+        on_saved: told the name of each checkpoint that is there.
+        """
+        self.safe: set[str] = set()
+        """Checkpoints that are there as they are here."""
+        self._storage = home.storage
+        self._run_dir = home.run_dir
+        self._keep = keep
+        self._resumed_timestep = resumed_timestep
+        self._on_saved = on_saved
+        self._token = secrets.token_hex(16).encode()
+        self._is_writer = False
+        self._sent: dict[str, tuple[int, int]] = {}
+        """Size and time of the other files when they were last uploaded."""
+
+    def run(self) -> None:
+        """Brings over what is missing, newest checkpoint first, and removes what is to go.
+
+        May be called again after it has raised, and whenever there may be something new.
+
+        Raises:
+            StorageError: the URI cannot be read or written; an `OvertakenError`: must not be.
+            CheckpointError, OSError: a local file is damaged or cannot be read.
+        """
+        self._claim()
+        # Before the files: a checkpoint that comes meanwhile may name weights that do not.
+        paths = local_checkpoints(self._run_dir)
+        for name in self._local_files():
+            self._upload_file(name)
+        for path in reversed(paths):
+            if path.name not in self.safe:
+                self._upload_checkpoint(path)
+        self._prune({path.name for path in paths})
+
+    def _claim(self) -> None:
+        """Makes this session the writer, once; later, finds out whether it still is.
+
+        Raises:
+            OvertakenError: it is not, or another run lies there.
+        """
+        uri = self._storage.uri
+        mine = run_id(self._run_dir).encode()
+        if (other := self._storage.read(RUN_ID_FILE)) is not None and other.strip() != mine:
+            raise OvertakenError(f"another run lies at {uri}; nothing is uploaded any more")
+        if not self._is_writer:
+            if other is None:
+                self._storage.write(RUN_ID_FILE, mine)
+            self._storage.write(WRITER_FILE, self._token)
+            self._is_writer = True
+            self._set_newer_aside()
+        elif self._storage.read(WRITER_FILE) != self._token:
+            raise OvertakenError(
+                f"another session of this run has begun to write to {uri}; nothing of this one is "
+                "uploaded any more"
+            )
+
+    def _set_newer_aside(self) -> None:
+        """Renames checkpoints beyond the one resumed from, as `training` does here."""
+        limit = -1 if self._resumed_timestep is None else self._resumed_timestep
+        for name in steps_at(self._storage):
+            if checkpoint.timestep_of(Path(name)) > limit:
+                taken = {n.split("/")[1] for n in self._storage.names(CHECKPOINTS_DIR)}
+                asides = (f"superseded-{n}-{name}" for n in itertools.count())
+                self._move(name, next(aside for aside in asides if aside not in taken))
+
+    def _move(self, name: str, to: str) -> None:
+        """Renames a checkpoint by copying it: no moment in which neither is whole."""
+        files = list(self._storage.names(f"{CHECKPOINTS_DIR}/{name}"))
+        for file in sorted(files, key=lambda f: f.endswith(f"/{MANIFEST}")):
+            last = file.rsplit("/", 1)[-1]
+            self._storage.copy(file, f"{CHECKPOINTS_DIR}/{to}/{last}")
+        self._remove_checkpoint(name)
+
+    def _local_files(self) -> list[str]:
+        """Names of the records and weights, `config.json` behind the weights."""
+        found = [p.name for p in self._run_dir.iterdir() if p.is_file() and p.name != RUN_ID_FILE]
+        for folder in FOLDERS:
+            found += [f"{folder}/{p.name}" for p in self._run_dir.glob(f"{folder}/*")]
+        return sorted(filter(is_of_run, found), key=lambda name: name == CONFIG_FILE)
+
+    def _upload_file(self, name: str) -> None:
+        path = self._run_dir / name
+        try:
+            stat = path.stat()
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return  # Pruned meanwhile.
+        version = (stat.st_size, stat.st_mtime_ns)
+        if self._sent.get(name) != version:
+            self._storage.write(name, content)
+            self._sent[name] = version
+
+    def _upload_checkpoint(self, path: Path) -> None:
+        """Uploads a checkpoint that verifies here, its manifest last."""
+        where = f"{CHECKPOINTS_DIR}/{path.name}"
+        try:
+            manifest = (path / MANIFEST).read_bytes()
+            files = checkpoint.load(path).files
+        except (CheckpointError, FileNotFoundError):
+            if path.exists():
+                raise
+            logger.info("%s was pruned before it could be uploaded", path.name)
+            return
+        before = self._storage.read(f"{where}/{MANIFEST}")
+        if before != manifest:
+            if before is not None:
+                self._storage.remove(f"{where}/{MANIFEST}")
+            for name, content in files.items():
+                self._storage.write(f"{where}/{name}", content)
+            there = self._storage.names(where)
+            for name, content in files.items():
+                if (size := there.get(f"{where}/{name}")) != len(content):
+                    raise StorageError(
+                        f"{self._storage.uri}/{where}/{name} has {size} bytes, {len(content)} "
+                        "were uploaded"
+                    )
+            self._claim()
+            self._storage.write(f"{where}/{MANIFEST}", manifest)
+        self.safe.add(path.name)
+        self._on_saved(path.name)
+
+    def _prune(self, here: set[str]) -> None:
+        """By the rule of `checkpoint.prune` over what is there; leftovers of a cut upload go too.
+
+        Args:
+            here: names of the local checkpoints, none of which is a leftover.
+        """
+        names = steps_at(self._storage)
+        places = checkpoint.surplus(
+            [checkpoint.timestep_of(Path(name)) for name in names],
+            self._keep.keep_last,
+            self._keep.keep_every_timesteps,
+        )
+        going = [names[place] for place in places]
+        folders = {name.split("/")[1] for name in self._storage.names(CHECKPOINTS_DIR)}
+        going += [f for f in folders if f.startswith("step-") and f not in (*names, *here)]
+        for name in going:
+            self._remove_checkpoint(name)
+        for name in self._gone(EVALUATED_DIR):
+            self._storage.remove(name)
+        self._prune_pool()
+
+    def _gone(self, folder: str) -> set[str]:
+        """Files of a folder there that are not here."""
+        here = {f"{folder}/{path.name}" for path in self._run_dir.glob(f"{folder}/*")}
+        gone = self._storage.names(folder).keys() - here
+        for name in gone:
+            self._sent.pop(name, None)
+        return gone
+
+    def _prune_pool(self) -> None:
+        """Removes weights that neither the run here nor a checkpoint there names."""
+        gone = self._gone(POOL_DIR)
+        if not gone:
+            return
+        tables = [n for n in self._storage.names(CHECKPOINTS_DIR) if n.endswith(f"/{POOL_FILE}")]
+        try:
+            texts = [(self._storage.read(name) or b"").decode() for name in tables]
+            used = {weights_file(m) for text in texts for m in read_table(text)}
+        except (CheckpointError, ValueError) as error:
+            logger.warning("no weights of the pool are removed at the URI: %s", error)
+            return
+        for name in gone:
+            if name.rsplit("/", 1)[-1] not in used:
+                self._storage.remove(name)
+
+    def _remove_checkpoint(self, name: str) -> None:
+        self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST}")
+        self._storage.remove(f"{CHECKPOINTS_DIR}/{name}")
+        self.safe.discard(name)

@@ -1,0 +1,325 @@
+"""Typed events of a run, and the bus that hands them to subscribers.
+
+The driver publishes; the terminal view, the JSON files, trackers and users' own callables
+subscribe. A subscriber is a guest: whatever it raises is logged and counted, the others still
+get the event, and training goes on. Closing is bounded in time on every thread and system: no
+signals, a hanging `close` is left behind in a daemon thread.
+
+Nothing here knows what an event is for.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from keisei_ray.config.schema import Config
+from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.telemetry.diagnostics import Diagnostics
+from keisei_ray.telemetry.metrics import MetricRecord
+from keisei_ray.telemetry.reports import EvaluationResult, Rating, Trace
+
+logger = logging.getLogger(__name__)
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+WARNINGS_PER_SUBSCRIBER = 3
+"""After so many failures of one subscriber, warned of with their tracebacks, the rest are counted
+and get a line of level INFO, so that a broken guest cannot drown the log."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    kind: ClassVar[str] = "event"
+    """The class name in snake case, e.g. "actor_ready"."""
+
+    def __init_subclass__(cls) -> None:
+        """Name the subclass."""
+        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """The configuration is settled and the run directory exists; no actor has been asked yet."""
+
+    config: Config
+    """Effective: nothing that depends on the hardware is left open."""
+    run_dir: str
+    resumed_from: str | None
+    """Path of the checkpoint, None for a fresh run."""
+    cluster: Mapping[str, int | float | str]
+    """What Ray gave: e.g. num_nodes, num_cpus, num_gpus, gpu (a name), dashboard_url."""
+    timestep: int = 0
+    """Where the run begins: the checkpoint's timestep, 0 for a fresh run."""
+
+
+@dataclass(frozen=True)
+class ActorReady(Event):
+    """A self-play actor has built its games and its model and answers."""
+
+    actor_id: int
+    incarnation: int
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True)
+class ActorLost(Event):
+    """An actor died, hung or failed; if restarts are left it is being replaced."""
+
+    actor_id: int | None
+    """None for the learner."""
+    incarnation: int
+    cause: str
+    """The remote error, traceback included where there is one."""
+    restarts_left: int
+
+
+@dataclass(frozen=True)
+class ClusterChanged(Event):
+    """Nodes or CPUs of the cluster have come or gone, and what the run makes of it."""
+
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+    num_actors: int
+    """Self-play actors wanted from now on."""
+    num_with_room: int
+    """Of these, how many the CPUs have room for; the others wait."""
+    rollouts_per_update: int
+    """Of the next update."""
+
+
+@dataclass(frozen=True)
+class RolloutArrived(Event):
+    """An actor's report has been accepted; its rollout waits for the learner."""
+
+    actor_id: int
+    incarnation: int
+    weights_version: int
+    timesteps: int
+    """T * N, not yet part of `timestep`."""
+
+
+@dataclass(frozen=True)
+class RolloutRejected(Event):
+    """A rollout was refused (damaged, foreign, a duplicate, too old) and never counted."""
+
+    actor_id: int
+    cause: str
+
+
+@dataclass(frozen=True)
+class GameFinished(Event):
+    """A game of a rollout that has just been consumed. Published once a game."""
+
+    game: FinishedGame
+    timestep: int
+    """The run's timestep once that rollout was counted."""
+
+
+@dataclass(frozen=True)
+class UpdateFinished(Event):
+    """The learner has done an update and its weights are published."""
+
+    metrics: MetricRecord
+    """One record of the table in `keisei_ray.telemetry.metrics`."""
+    sample_board: str | None = None
+    """SFEN of one game in play, or None."""
+    sample_last_move: str | None = None
+    """USI move that led to `sample_board`, or None at the start of a game."""
+
+
+@dataclass(frozen=True)
+class UpdateDiagnosed(Event):
+    """What an update's rollouts were like; follows its `UpdateFinished`."""
+
+    diagnostics: Diagnostics
+    traces: tuple[Trace, ...] = ()
+    """Of the update and its rollouts, those that were profiled."""
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint is complete and verified on disk."""
+
+    path: str
+    timestep: int
+
+
+@dataclass(frozen=True)
+class EvaluationFinished(Event):
+    """A match of the background evaluation is over."""
+
+    result: EvaluationResult
+
+
+@dataclass(frozen=True)
+class RatingsFitted(Event):
+    """The Elo table over all results of the run so far, fitted anew after a match or a resume.
+
+    Published by the subscriber that records the results, so it follows `EvaluationFinished`.
+    """
+
+    ratings: tuple[Rating, ...]
+    """Strongest first, those without a rating last."""
+    timestep: int
+    """Of the newest weights among the results."""
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something a person may want to know that has no event of its own."""
+
+    message: str
+    level: Level = "INFO"
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """The last event of a run, after the last checkpoint."""
+
+    reason: Literal["done", "interrupted", "failed"]
+    timestep: int
+    checkpoint: str | None
+    wall_time_s: float
+    """Of the run, over all resumes."""
+    cause: str | None = None
+    """Of a failure."""
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """Somebody who is told of every event."""
+
+    name: str
+    """Unique on a bus; names the subscriber in logs and counts."""
+    handle: Callable[[Event], object]
+    """Called for each event in the publisher's thread: it must return soon. Work that can block
+    (a network, an upload) belongs in a thread of the subscriber's own."""
+    close: Callable[[], object] | None = None
+    """Called once, in a daemon thread, when the bus closes."""
+
+
+class EventBus:
+    """Hands each event to every subscriber, in the order of subscription.
+
+    `publish` may be called from any thread, and from inside a subscriber: such an event is
+    delivered after the current one has reached everybody, so all see one order.
+    """
+
+    def __init__(self) -> None:
+        self._subscribers: dict[str, Subscriber] = {}
+        self._failures: dict[str, int] = {}
+        self._queue: deque[Event] = deque()
+        self._lock = threading.RLock()
+        self._is_delivering = False
+        self._is_closed = False
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Exceptions and missed deadlines by subscriber name; only names that have any."""
+        return dict(self._failures)
+
+    def subscribe(
+        self,
+        name: str,
+        handle: Callable[[Event], object],
+        close: Callable[[], object] | None = None,
+    ) -> None:
+        """Add a subscriber (see `Subscriber` for the arguments).
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self._subscribers:
+            raise ValueError(f"event subscriber {name!r} exists already; choose another name.")
+        self._subscribers[name] = Subscriber(name, handle, close)
+
+    def publish(self, event: Event) -> None:
+        """Deliver `event` to every subscriber. Blocks until all have returned.
+
+        A subscriber's exception is logged with its traceback, counted in `failures`, and goes
+        no further. KeyboardInterrupt passes through.
+
+        Raises:
+            RuntimeError: the bus is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError(f"{event.kind} published on a closed event bus; close it last.")
+        with self._lock:
+            self._queue.append(event)
+            if self._is_delivering:
+                return
+            self._is_delivering = True
+            try:
+                while self._queue:
+                    self._deliver(self._queue.popleft())
+            finally:
+                self._is_delivering = False
+
+    def close(self, timeout_s: float) -> tuple[str, ...]:
+        """Close every subscriber, all at once, waiting at most `timeout_s` seconds in all.
+
+        Each `close` runs in a daemon thread of its own: one that hangs holds up neither the
+        others nor the end of the process. An exception is logged and counted; so is a close
+        that is not done in time. A second call does nothing.
+
+        Args:
+            timeout_s: seconds for all of them together, >= 0.
+
+        Returns:
+            Names of the subscribers that were not closed in time.
+        """
+        if self._is_closed:
+            return ()
+        self._is_closed = True
+        deadline = time.monotonic() + timeout_s
+        threads: list[tuple[str, threading.Thread]] = []
+        for subscriber in self._subscribers.values():
+            if subscriber.close is not None:
+                name = subscriber.name
+                thread = threading.Thread(
+                    target=self._guard, args=(name, subscriber.close), name=f"close-{name}"
+                )
+                thread.daemon = True
+                thread.start()
+                threads.append((name, thread))
+        late = []
+        for name, thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                late.append(name)
+                self._failures[name] = self._failures.get(name, 0) + 1
+                logger.warning(
+                    "subscriber %s did not close in %.1f s; left behind", name, timeout_s
+                )
+        return tuple(late)
+
+    def _deliver(self, event: Event) -> None:
+        for subscriber in tuple(self._subscribers.values()):
+            self._guard(subscriber.name, subscriber.handle, event)
+
+    def _guard(self, name: str, call: Callable[..., object], *args: Event) -> None:
+        """Call a subscriber; log and count what it raises."""
+        try:
+            call(*args)
+        except Exception:  # a guest's error, of any kind, must not stop the run
+            failures = self._failures.get(name, 0) + 1
+            self._failures[name] = failures
+            what = args[0].kind if args else "close"
+            is_new = failures <= WARNINGS_PER_SUBSCRIBER
+            logger.log(
+                logging.WARNING if is_new else logging.INFO,
+                "subscriber %s failed on %s (failure %d)",
+                name,
+                what,
+                failures,
+                exc_info=is_new,
+            )

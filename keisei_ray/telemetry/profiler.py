@@ -1,0 +1,55 @@
+"""torch.profiler around a few calls of a process: each gives a Chrome trace.
+
+The traces travel to the driver inside reports, so that only its process writes into the run
+directory and no disk need be shared. Without profiling a call costs a comparison more.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from keisei_ray.config.schema import ProfileConfig
+from keisei_ray.telemetry.reports import Trace
+
+Result = TypeVar("Result")
+
+
+class Tracer:
+    """Counts the calls of one kind in this process, and traces those that the settings name."""
+
+    def __init__(self, name: str, config: ProfileConfig) -> None:
+        """Args:
+        name: of the trace files; the number of the call comes behind it.
+        config: which calls.
+        """
+        self._name = name
+        self._traced = range(config.first_update, config.first_update + config.updates)
+        self._calls = 0
+
+    def run(self, work: Callable[[], Result]) -> tuple[Result, Trace | None]:
+        """What `work` returns, and the trace of it if this call is one to trace."""
+        self._calls += 1
+        if self._calls not in self._traced:
+            return work(), None
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(
+            activities=activities, experimental_config=_all_threads()
+        ) as recorded:
+            result = work()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "trace.json.gz")
+            recorded.export_chrome_trace(str(file))
+            return result, Trace(f"{self._name}-{self._calls:06}.json", file.read_bytes())
+
+
+def _all_threads() -> torch._C._profiler._ExperimentalConfig | None:
+    """The learner's replicas work in threads of their own; older torch sees only the caller's."""
+    try:
+        return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    except TypeError:
+        return None

@@ -1,0 +1,255 @@
+"""The run's counts: one object, written by the driver alone, saved with every checkpoint.
+
+A timestep is counted when its rollout is consumed, a game when the rollout that carries its end
+is; so what is delivered twice or lost on the way can neither be counted twice nor be invented.
+Nothing here knows a clock, a file or Ray.
+
+T: plies of a rollout. N: its games side by side.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from keisei_ray.errors import CheckpointError
+from keisei_ray.rollouts.rollout import FinishedGame, RolloutHeader
+
+_RESULT_COUNTERS = {
+    "black_win": "black_wins",
+    "white_win": "white_wins",
+    "draw": "draws",
+    "truncated": "truncated",
+}
+
+
+@dataclass
+class Progress:
+    """What the run has done so far. Read anywhere; changed only through its methods, by the driver.
+
+    Always: black_wins + white_wins + draws + truncated = games_total.
+    """
+
+    timestep: int = 0
+    """Plies in rollouts that the learner has been given, each once."""
+    timesteps_collected: int = 0
+    """Plies in rollouts that actors delivered, consumed or not."""
+    updates: int = 0
+    """Updates finished."""
+    weights_version: int = 0
+    """Version of the newest weights."""
+    games_total: int = 0
+    """Finished games, each once."""
+    black_wins: int = 0
+    """Of these, won by black."""
+    white_wins: int = 0
+    """Of these, won by white."""
+    draws: int = 0
+    """Of these, drawn."""
+    truncated: int = 0
+    """Of these, ended by the ply cap."""
+    game_plies_total: int = 0
+    """Plies of all finished games, random openings included."""
+    wall_time_s: float = 0.0
+    """Seconds spent in the run, over all its resumes."""
+    rollouts_rejected: int = 0
+    """Rollouts delivered that could not be used: damaged, duplicate, or of a lost actor."""
+    actor_restarts: int = 0
+    """Actors replaced."""
+    incarnations: dict[int, int] = field(default_factory=dict)
+    """Actor id -> newest incarnation handed out."""
+    last_sequence: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Actor id -> (incarnation, sequence) of its newest rollout consumed."""
+
+    def next_incarnation(self, actor_id: int) -> int:
+        """Hands out the number under which an actor is started: 0, 1, ... over all resumes."""
+        incarnation = self.incarnations.get(actor_id, -1) + 1
+        self.incarnations[actor_id] = incarnation
+        return incarnation
+
+    def is_duplicate(self, header: RolloutHeader) -> bool:
+        """Whether this rollout, or a later one of its actor, was consumed already.
+
+        Each actor's rollouts are consumed in the order in which it produced them, so one
+        (incarnation, sequence) per actor remembers them all.
+        """
+        last = self.last_sequence.get(header.actor_id)
+        return last is not None and (header.incarnation, header.sequence) <= last
+
+    def collect(self, header: RolloutHeader) -> None:
+        """Counts a rollout that an actor delivered, whatever becomes of it."""
+        self.timesteps_collected += header.T * header.N
+
+    def consume(self, headers: Sequence[RolloutHeader], games: Sequence[FinishedGame]) -> None:
+        """Counts the rollouts of one update and the games that ended in them.
+
+        All or nothing: after an error no count has changed.
+
+        Args:
+            headers: of the rollouts given to the learner, in any order.
+            games: all games that these rollouts report as finished.
+
+        Raises:
+            ValueError: a rollout was consumed before or comes twice, a game comes twice or
+                belongs to none of the rollouts, or its result is unknown.
+        """
+        last = dict(self.last_sequence)
+        for header in sorted(headers, key=lambda h: (h.actor_id, h.incarnation, h.sequence)):
+            position = (header.incarnation, header.sequence)
+            if header.actor_id in last and position <= last[header.actor_id]:
+                raise ValueError(
+                    f"rollout {header.sequence} of actor {header.actor_id}, incarnation "
+                    f"{header.incarnation}, was delivered before: {last[header.actor_id]} was the "
+                    "newest consumed. Drop what is_duplicate() says is one."
+                )
+            last[header.actor_id] = position
+        _check_games(headers, games)
+        self.last_sequence = last
+        self.timestep += sum(header.T * header.N for header in headers)
+        for game in games:
+            counter = _RESULT_COUNTERS[game.result]
+            setattr(self, counter, getattr(self, counter) + 1)
+            self.games_total += 1
+            self.game_plies_total += game.plies
+
+    def finish_update(self, weights_version: int) -> None:
+        """Counts an update. It moves no timestep: `consume` did.
+
+        Raises:
+            ValueError: the version is not newer than the last: a version names one set of weights.
+        """
+        if weights_version <= self.weights_version:
+            raise ValueError(
+                f"weights_version = {weights_version} after an update, expected more than "
+                f"{self.weights_version}: a version names one set of weights."
+            )
+        self.updates += 1
+        self.weights_version = weights_version
+
+    def reject_rollout(self) -> None:
+        """Counts a delivered rollout that will not be consumed."""
+        self.rollouts_rejected += 1
+
+    def restart_actor(self) -> None:
+        """Counts an actor that was replaced."""
+        self.actor_restarts += 1
+
+    def add_wall_time(self, seconds: float) -> None:
+        """Adds time spent.
+
+        Raises:
+            ValueError: negative or not finite.
+        """
+        if not 0.0 <= seconds < float("inf"):
+            raise ValueError(f"seconds = {seconds}, expected a finite number >= 0.")
+        self.wall_time_s += seconds
+
+    def to_json(self) -> str:
+        """All counts as JSON; `from_json` is the inverse."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            CheckpointError: not JSON, not these counts, or counts that contradict each other.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise CheckpointError(f"progress: not JSON: {error}.") from error
+        names = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            odd = sorted(names ^ set(values)) if isinstance(values, dict) else type(values).__name__
+            raise CheckpointError(f"progress: expected the counts of a run, differs in {odd}.")
+        values["incarnations"] = _read_map(values, "incarnations", 1)
+        values["last_sequence"] = _read_map(values, "last_sequence", 2)
+        progress = cls(**values)
+        progress._check_read()
+        return progress
+
+    def _check_read(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type is int and (type(value) is not int or value < 0):
+                raise CheckpointError(f"progress: {f.name} = {value!r}, expected an integer >= 0.")
+        if type(self.wall_time_s) not in (int, float) or not 0 <= self.wall_time_s < float("inf"):
+            raise CheckpointError(
+                f"progress: wall_time_s = {self.wall_time_s!r}, expected a finite number >= 0."
+            )
+        by_result = self.black_wins + self.white_wins + self.draws + self.truncated
+        if by_result != self.games_total:
+            raise CheckpointError(
+                f"progress: games_total = {self.games_total}, but the results add up to "
+                f"{by_result}."
+            )
+
+
+class Interval:
+    """Says when something periodic is due, counted in timesteps.
+
+    Due whenever `timestep // every` has grown since it was last due, once a call at most however
+    many boundaries were crossed, and never at 0.
+    """
+
+    def __init__(self, every: int, last: int = 0) -> None:
+        """Starts counting.
+
+        Args:
+            every: distance of the boundaries in timesteps, >= 1.
+            last: timestep up to which everything was done; a resumed run passes its own.
+
+        Raises:
+            ValueError: a negative `last` or an `every` below 1.
+        """
+        if every < 1 or last < 0:
+            raise ValueError(f"every = {every} and last = {last}, expected >= 1 and >= 0.")
+        self.every = every
+        self._passed = last // every
+
+    def is_due(self, timestep: int) -> bool:
+        """Whether a boundary was crossed; asking again at the same timestep says no.
+
+        Args:
+            timestep: the run's timestep, not less than at the last call.
+        """
+        passed = timestep // self.every
+        if passed <= self._passed:
+            return False
+        self._passed = passed
+        return True
+
+
+def _check_games(headers: Sequence[RolloutHeader], games: Sequence[FinishedGame]) -> None:
+    players = {(header.actor_id, header.incarnation) for header in headers}
+    seen: set[str] = set()
+    for game in games:
+        if game.game_id in seen:
+            raise ValueError(f"game {game.game_id} is reported twice, expected once.")
+        seen.add(game.game_id)
+        if (game.actor_id, game.incarnation) not in players:
+            raise ValueError(f"game {game.game_id} belongs to none of the rollouts consumed.")
+        if game.result not in _RESULT_COUNTERS:
+            raise ValueError(
+                f"game {game.game_id}: result = {game.result!r}, expected one of "
+                f"{', '.join(_RESULT_COUNTERS)}."
+            )
+
+
+def _read_map(values: Mapping[str, Any], name: str, length: int) -> dict[int, Any]:
+    """A map by actor id, whose keys JSON turned into text and whose pairs into lists."""
+    entries = values[name]
+    result: dict[int, Any] = {}
+    for key, value in entries.items() if isinstance(entries, dict) else [("", None)]:
+        numbers = value if length > 1 and isinstance(value, list) else [value]
+        if not (
+            key.isdecimal()
+            and len(numbers) == length
+            and all(type(number) is int and number >= 0 for number in numbers)
+        ):
+            raise CheckpointError(
+                f"progress: {name} = {entries!r}, expected actor id -> {length} integers >= 0."
+            )
+        result[int(key)] = tuple(numbers) if length > 1 else value
+    return result

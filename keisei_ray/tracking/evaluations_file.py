@@ -1,0 +1,108 @@
+"""The run directory's record of strength: matches in `evaluations.jsonl`, Elo in `ratings.json`.
+
+The table is a function of the matches in the file and of nothing else: after each one it is
+fitted anew from all of them, those of earlier sessions included, and published as
+`RatingsFitted` for whoever shows it. Results beyond the timestep of a resume are set aside with
+the metrics (see `jsonl`), so neither counts weights that are going to be trained anew.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from keisei_ray.evaluation.rating import CONFIDENCE
+from keisei_ray.evaluation.ratings import ANCHOR, Result, fit_ratings
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.reports import EvaluationResult, Rating
+from keisei_ray.tracking.jsonl import JsonLines
+
+logger = logging.getLogger(__name__)
+
+EVALUATIONS_FILE: Final = "evaluations.jsonl"
+RATINGS_FILE: Final = "ratings.json"
+
+
+class EvaluationsFile:
+    """Subscriber: both files, and the publisher of `RatingsFitted`."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        resumed_timestep: int | None,
+        publish: Callable[[ev.Event], object],
+    ) -> None:
+        """Open them; see `JsonLines` for errors.
+
+        Args:
+            run_dir: existing directory of the run.
+            resumed_timestep: None for a fresh run.
+            publish: puts an event on the bus that this subscriber is on.
+        """
+        path = run_dir / EVALUATIONS_FILE
+        self._lines = JsonLines(path, resumed_timestep=resumed_timestep)
+        self.close = self._lines.close
+        self._ratings_path = run_dir / RATINGS_FILE
+        self._publish = publish
+        self._records = read_records(path)
+
+    def handle(self, event: ev.Event) -> None:
+        """Append a match and fit the table; at the start of a resumed run, only fit it.
+
+        Raises:
+            OSError: a file could not be written.
+        """
+        if isinstance(event, ev.EvaluationFinished):
+            record = as_record(event.result)
+            self._lines.append(record)
+            self._records.append(record)
+        elif not isinstance(event, ev.RunStarted) or not self._records:
+            return
+        ratings = fit_ratings(results_of(self._records))
+        table = ratings_record(ratings, self._records)
+        write_atomically(self._ratings_path, json.dumps(table, indent=1).encode() + b"\n")
+        self._publish(ev.RatingsFitted(tuple(ratings), table["timestep"]))
+
+
+def as_record(result: EvaluationResult) -> dict[str, Any]:
+    """A line of `evaluations.jsonl`."""
+    record = asdict(result)
+    match, run_time_s = record.pop("match"), record.pop("run_time_s")
+    return {**record, **match, "run_time_s": run_time_s}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All matches of an `evaluations.jsonl`; a line that is none is left out with a warning."""
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            list(results_of([record]))
+            records.append(record)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s line %d is no match: %r", path, number, error)
+    return records
+
+
+def results_of(records: Iterable[Mapping[str, Any]]) -> Iterable[Result]:
+    """What the rating table is fitted from."""
+    for r in records:
+        points = r["wins"] + (r["draws"] + r["truncated"]) / 2
+        yield Result(r["player"], r["opponent"], r["games"], points)
+
+
+def ratings_record(
+    ratings: Sequence[Rating], records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The content of `ratings.json`."""
+    timesteps = {record["player"]: record["timestep"] for record in records}
+    players = [{**asdict(r), "timestep": timesteps.get(r.name)} for r in ratings]
+    return {
+        "anchor": ANCHOR,
+        "confidence": CONFIDENCE,
+        "timestep": max(timesteps.values()),
+        "players": players,
+    }

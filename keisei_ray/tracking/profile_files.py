@@ -1,0 +1,53 @@
+"""The files of `profile/` in a run's directory: traces as they come, Ray's timeline at the end.
+
+Open them in https://ui.perfetto.dev or chrome://tracing.
+"""
+
+import gzip
+import json
+import logging
+from pathlib import Path
+from typing import Final
+
+import ray
+
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.telemetry import events as ev
+
+PROFILE_DIR: Final = "profile"
+TIMELINE_FILE: Final = "timeline.json"
+
+
+class ProfileFiles:
+    """Subscriber: writes them. Ray must be up until it is closed."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Nothing is made before there is something to write."""
+        self._dir = run_dir / PROFILE_DIR
+
+    def handle(self, event: ev.Event) -> None:
+        """Writes the traces that came with an update.
+
+        Raises:
+            OSError: a file could not be written.
+        """
+        if isinstance(event, ev.UpdateDiagnosed):
+            for trace in event.traces:
+                self._write(trace.name, gzip.decompress(trace.content))
+
+    def close(self) -> None:
+        """Saves the timeline of what Ray has run on the cluster, as far as it remembers.
+
+        Blocks for a second or more.
+
+        Raises:
+            OSError: the file could not be written.
+            RayError: Ray could not say.
+        """
+        # It warns that a later Ray will ask its dashboard: nothing that a run's reader can act on.
+        logging.getLogger("ray._private.state").setLevel(logging.ERROR)
+        self._write(TIMELINE_FILE, json.dumps(ray.timeline()).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._dir.mkdir(exist_ok=True)
+        write_atomically(self._dir / name, content)

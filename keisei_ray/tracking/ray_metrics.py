@@ -1,0 +1,128 @@
+"""The run's metrics on Ray's Prometheus port, beside Ray's own.
+
+The metrics agent of each Ray node serves what the processes of that node record. Recording is a
+call into a registry of this process (0.2 ms for all gauges on a 2-core machine): it waits for no
+network. Who scrapes, and whether anybody does, makes no difference to the run.
+"""
+
+import threading
+from typing import Final
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.metrics import METRICS, MetricRecord
+from keisei_ray.tracking import prometheus as names
+from keisei_ray.tracking.scalars import newest_ratings, opponent_name, player_kind
+
+REFRESH_S: Final = 1.0
+"""Ray reports a gauge once for each time it is set and its agent drops it two reports (20 s unless
+told otherwise) later, sooner than the next update may come: so all are set again this often."""
+
+_MEANINGS: Final = {metric.name: metric.meaning for metric in METRICS} | {
+    "batch_timesteps": "Plies that this process has trained on.",
+    "amp_skipped": "Optimizer steps that the loss scaler skipped.",
+}
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class RayMetrics:
+    """Subscriber: every name of `tracking.prometheus`. Ray must be up until it is closed."""
+
+    def __init__(self, run: str) -> None:
+        """Makes the metrics and starts the thread that keeps the gauges alive.
+
+        Args:
+            run: name of the run, a label of every series.
+        """
+        self._run = {names.RUN_LABEL: run}
+        self._gauges = {m: self._gauge(name, _MEANINGS[m]) for m, name in names.GAUGES.items()}
+        self._counters = {
+            m: self._counter(name, _MEANINGS[m]) for m, name in names.COUNTERS.items()
+        }
+        self._histograms = {
+            m: Histogram(
+                name, _MEANINGS[m], boundaries=names.BUCKETS_S, tag_keys=(names.RUN_LABEL,)
+            ).set_default_tags(self._run)
+            for m, name in names.HISTOGRAMS.items()
+        }
+        self._games = self._counter(names.GAMES, "Finished games.", names.RESULT_LABEL)
+        self._restarts = self._counter(names.RESTARTS, "Actors replaced.", names.ROLE_LABEL)
+        self._rejected = self._counter(names.REJECTED_ROLLOUTS, "Rollouts that were refused.")
+        self._score = self._gauge(
+            names.SCORE, "Points in the newest match.", names.OPPONENT_LABEL, names.KIND_LABEL
+        )
+        self._elo = {
+            field: self._gauge(name, "Of the newest weights, random at 0.", names.KIND_LABEL)
+            for field, name in names.ELO.items()
+        }
+        self._shown: dict[tuple[Gauge, Labels], float] = {}
+        self._lock = threading.Lock()
+        """Held by whoever reads or changes `_shown`."""
+        self._is_closed = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, name="ray-metrics", daemon=True)
+        self._thread.start()
+
+    def handle(self, event: ev.Event) -> None:
+        """Records what an event says. Gauges follow within REFRESH_S."""
+        match event:
+            case ev.UpdateFinished(metrics=metrics):
+                self._record(metrics)
+            case ev.GameFinished(game=game):
+                self._games.inc(1, {names.RESULT_LABEL: game.result})
+            case ev.ActorLost(actor_id=actor_id):
+                role = "learner" if actor_id is None else "self_play"
+                self._restarts.inc(1, {names.ROLE_LABEL: role})
+            case ev.RolloutRejected():
+                self._rejected.inc(1)
+            case ev.EvaluationFinished(result=result):
+                opponent = (names.OPPONENT_LABEL, opponent_name(result))
+                kind = (names.KIND_LABEL, player_kind(result))
+                self._show(self._score, result.match.score, opponent, kind)
+            case ev.RatingsFitted():
+                for player, rating in newest_ratings(event).items():
+                    for field, gauge in self._elo.items():
+                        self._show(gauge, getattr(rating, field), (names.KIND_LABEL, player))
+
+    def close(self) -> None:
+        """Ends the thread. The gauges leave Prometheus; counters stay until the process ends."""
+        self._is_closed.set()
+        self._thread.join()
+
+    def _record(self, metrics: MetricRecord) -> None:
+        for name, gauge in self._gauges.items():
+            self._show(gauge, metrics[name])
+        for name, counter in self._counters.items():
+            added = metrics[name]
+            if isinstance(added, int | float) and added > 0:  # Ray refuses to add nothing.
+                counter.inc(added)
+        for name, histogram in self._histograms.items():
+            value = metrics[name]
+            if isinstance(value, int | float):
+                histogram.observe(value)
+
+    def _show(self, gauge: Gauge, value: object, *labels: tuple[str, str]) -> None:
+        """A gauge that has become undefined is no longer set, and so leaves."""
+        with self._lock:
+            if isinstance(value, int | float):
+                self._shown[gauge, labels] = value
+            else:
+                self._shown.pop((gauge, labels), None)
+
+    def _refresh(self) -> None:
+        """The thread: waits for the time to pass, or for `close`."""
+        while not self._is_closed.wait(REFRESH_S):
+            with self._lock:
+                for (gauge, labels), value in self._shown.items():
+                    gauge.set(value, dict(labels))
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        gauge = Gauge(name, meaning, tag_keys=(names.RUN_LABEL, *labels))
+        gauge.set_default_tags(self._run)
+        return gauge
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        counter = Counter(name, meaning, tag_keys=(names.RUN_LABEL, *labels))
+        counter.set_default_tags(self._run)
+        return counter

@@ -1,0 +1,1 @@
+"""The terminal view: from the view state to lines on a screen."""

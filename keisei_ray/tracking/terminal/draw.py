@@ -1,0 +1,88 @@
+"""Pieces a frame is built from: lines of a known width, titles, bars, trends.
+
+All are pure and return `rich` Text. Colors only repeat what characters already say, so a frame
+reads without them.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.text import Glyphs
+
+Part: TypeAlias = str | tuple[str, str] | Text
+"""Characters, with or without a style."""
+
+ACCENT: Final = "bold cyan"
+DIM: Final = "dim"
+STRONG: Final = "bold"
+TREND: Final = "cyan"
+LABEL: Final = 14
+"""Width of a row's label."""
+VALUE: Final = 10
+"""Width of a row's figure."""
+MAX_TREND: Final = 40
+"""Longest sparkline or bar beside a figure."""
+
+
+def row(*parts: Part) -> Text:
+    """One line from its parts."""
+    return Text.assemble(*parts, no_wrap=True, overflow="crop")
+
+
+def labeled(label: str, *parts: Part) -> Text:
+    """A row with its label in the label column."""
+    return row((f"{label:<{LABEL}}", DIM), *parts)
+
+
+def pad(line: Text, width: int) -> Text:
+    """`line` cut or filled to exactly `width` cells."""
+    line = line.copy()
+    line.truncate(max(0, width), pad=True)
+    return line
+
+
+def spread(left: Text, right: Text, width: int) -> Text:
+    """`left` and `right` at the two ends of a line; the left one gives way."""
+    return row(pad(left, width - right.cell_len - 1), " ", right)
+
+
+def side_by_side(columns: Sequence[tuple[Sequence[Text], int]], gap: int) -> list[Text]:
+    """Blocks of lines as columns of fixed widths; short ones are filled with blanks."""
+    lines = []
+    for i in range(max(len(block) for block, _ in columns)):
+        parts: list[Part] = []
+        for block, width in columns:
+            parts += [pad(block[i] if i < len(block) else Text(), width), " " * gap]
+        lines.append(row(*parts[:-1]))
+    return lines
+
+
+def title(name: str, width: int, glyphs: Glyphs, note: str = "") -> Text:
+    """A section's heading, a short note, and a rule to the right edge."""
+    note = text.clip(f"  {note}", max(0, width - len(name)), glyphs.ellipsis) if note else ""
+    rest = max(0, width - cell_len(name) - cell_len(note) - 1)
+    return row((name, ACCENT), (note, DIM), (" " + glyphs.rule * rest, DIM))
+
+
+def trend(label: str, value: str, points: Sequence[float], width: int, glyphs: Glyphs) -> Text:
+    """A figure and its sparkline."""
+    room = min(MAX_TREND, max(0, width - LABEL - VALUE - 2))
+    line = text.sparkline(points, room, glyphs.ramp)
+    return labeled(label, (f"{value:>{VALUE}}", STRONG), "  ", (line, TREND))
+
+
+def stacked(parts: Sequence[float], styles: Sequence[str], width: int, glyphs: Glyphs) -> Text:
+    """A bar of up to four parts, told apart by shade and by color."""
+    lengths = text.bar_lengths(parts, width)
+    pieces = zip(glyphs.shades, lengths, styles, strict=False)
+    return row(*((shade * length, style) for shade, length, style in pieces))
+
+
+def meter(done: float, whole: float, width: int, glyphs: Glyphs) -> Text:
+    """A progress bar of exactly `width` cells; it is full only when all is done."""
+    filled = min(width, int(width * done / whole)) if whole > 0 else 0
+    return row((glyphs.done * filled, "green"), (glyphs.rest * (width - filled), DIM))

@@ -1,0 +1,133 @@
+"""The view without a terminal: one line an update, and one for each thing a person should know.
+
+An update's line is `key=value` with the names of `metrics.jsonl`, so it can be grepped, and
+each field has a fixed width, so columns stand under one another; so is a match of the background
+evaluation. Other lines begin with `notice`. All come from the same snapshot as the terminal view.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console
+
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.metrics import share
+from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.summary import summary
+from keisei_ray.tracking.terminal.view_state import Entry, Snapshot, describe, fold
+
+FIELDS: Final = (
+    ("sps", ".0f", 7),
+    ("sps_total", ".0f", 7),
+    ("games_total", ".0f", 7),
+    ("black_wins", ".0f", 7),
+    ("white_wins", ".0f", 7),
+    ("draws", ".0f", 6),
+    ("truncated", ".0f", 6),
+    ("game_length_mean", ".1f", 5),
+    ("policy_loss", "+.4f", 7),
+    ("value_loss", ".4f", 6),
+    ("entropy", ".3f", 5),
+    ("approx_kl", ".5f", 7),
+    ("clip_fraction", ".3f", 5),
+    ("explained_variance", "+.3f", 6),
+    ("learning_rate", ".2e", 8),
+    ("grad_norm", ".3f", 5),
+    ("policy_lag_mean", ".2f", 4),
+    ("policy_lag_max", ".0f", 2),
+    ("update_time_s", ".3f", 6),
+    ("wait_time_s", ".3f", 6),
+    ("actors_alive", ".0f", 3),
+    ("actor_restarts", ".0f", 2),
+)
+"""Metric, format and width of each field after the first four."""
+
+
+def update_line(snapshot: Snapshot) -> str:
+    """The last update of a snapshot as one line; a grep for `^update=` finds them all."""
+    values = snapshot.metrics
+    total = snapshot.total_timesteps
+    part = text.percent(share(min(snapshot.timestep, total), total))
+    fields = [
+        f"update={text.figure(values.get('update'), '.0f'):<6}",
+        f"timestep={snapshot.timestep:<{len(str(total))}}",
+        f"done={part:<6}",
+        f"left={text.duration(snapshot.remaining_s):<8}",
+    ]
+    for name, spec, width in FIELDS:
+        value = text.figure(values.get(name), spec)
+        fields.append(f"{name}={value:<{width}}")
+    return " ".join(fields).rstrip()
+
+
+def notice_line(entry: Entry) -> str:
+    """A notice as one line; a grep for `^notice` finds them all."""
+    when = f"elapsed={text.duration(entry.elapsed_s):<8}"
+    return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
+
+
+def evaluation_line(snapshot: Snapshot) -> str:
+    """The last match of a snapshot as one line; a grep for `^evaluation=` finds them all."""
+    result = snapshot.matches[-1]
+    match = result.match
+    rating = snapshot.ratings.get(result.player)
+    fields = [
+        f"evaluation={result.player:<12}",
+        f"timestep={result.timestep:<{len(str(snapshot.total_timesteps))}}",
+        f"opponent={result.opponent:<12}",
+        f"games={match.games:<4}",
+        f"score={match.score:.3f}",
+        f"score_low={match.score_low:.3f}",
+        f"score_high={match.score_high:.3f}",
+    ]
+    for name, value in (("elo", "elo"), ("elo_low", "low"), ("elo_high", "high")):
+        fields.append(f"{name}={text.figure(getattr(rating, value, None), '+.0f'):<6}")
+    return " ".join(fields).rstrip()
+
+
+class LinesView:
+    """Writes lines for events, and the summary at the end."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        """Write to `console`; `clock` gives seconds, monotonic."""
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._snapshot = Snapshot()
+
+    def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
+        """Fold an event and write its line, if it has one.
+
+        Args:
+            event: what happened.
+            happened_s: when, by the view's clock; None: now.
+        """
+        now = self._clock() if happened_s is None else happened_s
+        if isinstance(event, ev.RunStarted):
+            self._began = now
+        before = self._snapshot
+        self._snapshot = fold(before, event, now - self._began)
+        if isinstance(event, ev.UpdateFinished):
+            self._write(update_line(self._snapshot))
+            return
+        if isinstance(event, ev.EvaluationFinished):
+            return  # Told with its rating.
+        if isinstance(event, ev.RatingsFitted) and self._snapshot.matches:
+            self._write(evaluation_line(self._snapshot))
+            return
+        entry = describe(event, before, now - self._began)
+        if entry is not None:
+            self._write(notice_line(entry))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the view shows, at the time of the last event."""
+        return self._snapshot
+
+    def close(self) -> None:
+        """Write the final summary, if the run has ended."""
+        if self._snapshot.ended is not None:
+            self._write(summary(self._snapshot).plain)
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)

@@ -1,0 +1,76 @@
+"""The terminal view: one frame that stays in place while the run goes on.
+
+Only the newest snapshot is kept; `rich` Live redraws it from a thread of its own, so handling
+an event costs a fold and no drawing, however fast events come.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.terminal.frame import render
+from keisei_ray.tracking.terminal.summary import summary
+from keisei_ray.tracking.terminal.text import glyphs_for
+from keisei_ray.tracking.terminal.view_state import Snapshot, at, fold
+
+FRAMES_PER_S: Final = 1.0
+"""A frame takes about 9 ms of a slow core: one a second keeps the view under 1% of it, and no
+figure changes faster than a person can read it."""
+
+
+class TerminalView:
+    """Shows a run on a terminal until it is closed, then leaves the last frame and a summary."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        """Draw on `console`; `clock` gives seconds, monotonic. Nothing is drawn yet."""
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._snapshot = Snapshot()
+        self._glyphs = glyphs_for(console.encoding)
+        self._closing = threading.Lock()
+        self._live = Live(
+            console=console,
+            get_renderable=self._frame,
+            refresh_per_second=FRAMES_PER_S,
+            vertical_overflow="ellipsis",
+        )
+
+    def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
+        """Fold an event into what is shown; the first one starts the drawing.
+
+        Args:
+            event: what happened.
+            happened_s: when, by the view's clock; None: now.
+        """
+        now = self._clock() if happened_s is None else happened_s
+        if isinstance(event, ev.RunStarted):
+            self._began = now
+        self._snapshot = fold(self._snapshot, event, now - self._began)
+        if not self._live.is_started and self._snapshot.ended is None:
+            self._live.start(refresh=True)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the view shows, at the time of the last event."""
+        return self._snapshot
+
+    def close(self) -> None:
+        """Draw once more, give the terminal back, print the summary if the run has ended."""
+        with self._closing:
+            if self._live.is_started:
+                self._live.stop()
+            if self._snapshot.ended is not None:
+                self._console.print(summary(self._snapshot), soft_wrap=True)
+
+    def _frame(self) -> RenderableType:
+        """The newest snapshot; its clock runs on until the run ends."""
+        snapshot = self._snapshot
+        if snapshot.ended is None:
+            snapshot = at(snapshot, self._clock() - self._began)
+        width, height = self._console.size
+        return render(snapshot, width, height, self._glyphs)

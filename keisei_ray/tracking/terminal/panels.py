@@ -1,0 +1,300 @@
+"""The parts of the terminal view: each a pure function from a snapshot to lines of a width."""
+
+from typing import Final
+
+from rich.text import Text
+
+from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.reports import Rating
+from keisei_ray.tracking.terminal import board, text
+from keisei_ray.tracking.terminal.draw import (
+    ACCENT,
+    DIM,
+    MAX_TREND,
+    STRONG,
+    VALUE,
+    Part,
+    labeled,
+    meter,
+    pad,
+    row,
+    spread,
+    stacked,
+    title,
+    trend,
+)
+from keisei_ray.tracking.terminal.text import Glyphs
+from keisei_ray.tracking.terminal.view_state import Entry, Snapshot
+
+LEVEL_STYLES: Final = {"DEBUG": DIM, "INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
+PHASE_STYLES: Final = {
+    "starting": "yellow",
+    "collecting": "yellow",
+    "training": "green",
+    "done": "bold green",
+    "interrupted": "bold yellow",
+    "failed": "bold red",
+}
+RESULTS: Final = (
+    ("black", "black_wins", "bold"),
+    ("white", "white_wins", "cyan"),
+    ("draw", "draws", "yellow"),
+    ("truncated", "truncated", "magenta"),
+)
+"""Label, metric and style of each way a game ends."""
+STAGES: Final = (
+    ("collect", "collect_time_s", "cyan"),
+    ("update", "update_time_s", "green"),
+    ("publish", "publish_time_s", "magenta"),
+    ("wait", "wait_time_s", "yellow"),
+)
+"""Label, metric and style of each stage of an iteration. In overlap they run side by side, so
+they are compared with one another and not with the clock."""
+LEARNING: Final = (
+    ("policy loss", "policy_loss", "+.4f"),
+    ("value loss", "value_loss", ".4f"),
+    ("entropy", "entropy", ".3f"),
+    ("approx KL", "approx_kl", ".5f"),
+    ("clip fraction", "clip_fraction", ".1%"),
+    ("explained var", "explained_variance", "+.3f"),
+    ("grad norm", "grad_norm", ".3f"),
+    ("learning rate", "learning_rate", ".2e"),
+)
+"""Label, metric and format of each row with a trend."""
+BOARD_WIDTH: Final = 24
+ROOMY_FROM: Final = 70
+"""Columns from which actors and policy lag share a line."""
+
+
+def header(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Run directory and phase; network, device, schedule, cluster."""
+    phase = row(
+        (snapshot.phase, PHASE_STYLES[snapshot.phase]),
+        f"  {text.duration(snapshot.elapsed_s)}",
+    )
+    room = max(0, width - len("Keisei Ray  ") - phase.cell_len - 1)
+    where = text.clip_start(snapshot.run_dir, room, glyphs.ellipsis)
+    amp = "" if snapshot.amp in ("", "off") else f" {snapshot.amp}"
+    facts = [f"net {snapshot.net}", f"device {snapshot.device}{amp}", snapshot.mode]
+    facts.append(snapshot.cluster)
+    if snapshot.resumed_from is not None:
+        facts.append(f"resumed at {snapshot.start_timestep:,}")
+    line = text.clip("   ".join(f for f in facts if f.strip()), width, glyphs.ellipsis)
+    return [spread(row(("Keisei Ray", ACCENT), "  ", where), phase, width), row(line)]
+
+
+def progress(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Text:
+    """Bar, share, timestep of total, time left."""
+    done, total = snapshot.timestep, snapshot.total_timesteps
+    part = text.percent(share(min(done, total), total))
+    left = f"left {text.duration(snapshot.remaining_s)}"
+    if snapshot.ended is not None:
+        left = f"took {text.duration(snapshot.ended.wall_time_s)}"
+    counts = f"  {done:>{len(f'{total:,}')},} / {total:,}  {left:>13}"
+    figures = row((f"  {part:>6}", STRONG), counts)
+    return row(meter(done, total, max(0, width - figures.cell_len), glyphs), figures)
+
+
+def starting(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """What is going on before the first update."""
+    ready, wanted = len(snapshot.actors_ready), snapshot.num_actors
+    arrived, needed = snapshot.rollouts_arrived, snapshot.rollouts_per_update
+    bar = max(4, min(MAX_TREND, width - 36))
+    if ready < wanted and not arrived:
+        now = "Actors are loading the model and setting up games."
+    elif not arrived:
+        now = "All actors are playing their first rollouts."
+    else:
+        now = "Rollouts arrive; the first update comes next."
+    rollouts = f"  {arrived} of {needed} arrived" if needed else f"  {arrived} arrived"
+    return [
+        title("starting", width, glyphs),
+        labeled("actors", meter(ready, wanted, bar, glyphs), f"  {ready} of {wanted} ready"),
+        labeled("rollouts", meter(arrived, needed, bar, glyphs), rollouts),
+        labeled("plies", f"{arrived * snapshot.timesteps_per_rollout:,} played"),
+        row((text.clip(now, width, glyphs.ellipsis), DIM)),
+    ]
+
+
+def learning(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Losses and diagnostics of the last update, with their trends."""
+    values = snapshot.metrics
+    scale = text.as_float(values.get("amp_scale"))
+    facts = [
+        f"update {text.figure(values.get('update'), ',')}",
+        f"AMP {text.figure(values.get('amp_dtype'), '')}",
+        f"scale {scale:,.0f}" if scale is not None else "",
+        f"{text.figure(values.get('amp_skipped'), ',')} skipped",
+    ]
+    lines = [title("learning", width, glyphs, "  ".join(fact for fact in facts if fact))]
+    for label, name, spec in LEARNING:
+        lines.append(_metric(snapshot, label, name, spec, width, glyphs))
+    return lines
+
+
+def games(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Results as counts and shares, and how long games last."""
+    values = snapshot.metrics
+    counts = [text.as_float(values.get(name)) or 0.0 for _, name, _ in RESULTS]
+    cells = []
+    for (label, _, style), count, shade in zip(RESULTS, counts, glyphs.shades, strict=True):
+        part = text.percent(share(count, sum(counts)))
+        cells.append(row((shade, style), f" {label:<9}{count:>7,.0f}", (f" {part:>6}", DIM)))
+    half = min(width // 2, 36)
+    return [
+        title("games", width, glyphs, f"{text.figure(values.get('games_total'), ',')} finished"),
+        stacked(counts, [style for *_, style in RESULTS], width, glyphs),
+        row(pad(cells[0], half), cells[1]),
+        row(pad(cells[2], half), cells[3]),
+        _metric(snapshot, "mean plies", "game_length_mean", ".1f", width, glyphs),
+    ]
+
+
+def strength(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Elo, then scores of the newest weights measured: two lines, or none if nothing is."""
+    if not snapshot.is_evaluated:
+        return []
+    elos, scores = (_that_fit(parts, width) for parts in strength_of(snapshot))
+    return [
+        row((text.clip(elos, width, glyphs.ellipsis), STRONG)),
+        row(text.clip(scores, width, glyphs.ellipsis)),
+    ]
+
+
+def _that_fit(parts: list[str], width: int) -> str:
+    """The first parts side by side, at least one."""
+    line = "  ".join(parts)
+    return _that_fit(parts[:-1], width) if len(line) > width and len(parts) > 1 else line
+
+
+def strength_of(snapshot: Snapshot) -> tuple[list[str], list[str]]:
+    """What is known of the newest weights measured, most important first.
+
+    Returns:
+        The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; and the
+        scores of the bare policy: `greedy 43.8%`.
+    """
+    if not snapshot.matches:
+        return ["no evaluation yet"], []
+    names = dict.fromkeys(match.player for match in snapshot.matches)
+    elos = [f"{name} Elo {elo_text(snapshot.ratings.get(name))}" for name in names]
+    bare = [match for match in snapshot.matches if not match.finishing]
+    return elos, [f"{m.opponent} {m.match.score:.0%}" for m in bare]
+
+
+def elo_text(rating: Rating | None) -> str:
+    """`+312 +-33`; `above +280` or `below -280` where one bound is missing; `-` if unknown."""
+    if rating is None or rating.elo is None:
+        return "-"
+    if rating.low is None or rating.high is None:
+        bound = rating.low if rating.high is None else rating.high
+        side = "above" if rating.high is None else "below"
+        return f"{side} {bound:+.0f}"
+    return f"{rating.elo:+.0f} +-{(rating.high - rating.low) / 2:.0f}"
+
+
+def system(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Rates, actors, policy lag, and where the time goes."""
+    values = snapshot.metrics
+    total = text.figure(values.get("sps_total"), ",.0f")
+    alive = values.get("actors_alive")
+    is_short = isinstance(alive, int) and alive < snapshot.num_actors
+    up = f"{text.figure(alive, ',')}/{snapshot.num_actors or '?'}"
+    restarts = text.figure(values.get("actor_restarts"), ",")
+    lag = text.figure(values.get("policy_lag_mean"), ".2f")
+    lag_max = text.figure(values.get("policy_lag_max"), ",")
+    whole_run = row((" sps_total ", DIM), (total, STRONG))
+    speed = _metric(snapshot, "sps", "sps", ",.0f", width - whole_run.cell_len - 1, glyphs)
+    actors = labeled(
+        "actors",
+        (f"{up:>{VALUE}}", "bold yellow" if is_short else STRONG),
+        ("  restarts ", DIM),
+        restarts,
+    )
+    lines = [title("system", width, glyphs), spread(speed, whole_run, width)]
+    if width >= ROOMY_FROM:
+        lines.append(row(actors, ("  policy lag mean ", DIM), lag, (" max ", DIM), lag_max))
+    else:
+        mean = (f"{lag:>{VALUE}}", STRONG)
+        lines += [actors, labeled("policy lag", mean, ("  mean, max ", DIM), lag_max)]
+    return lines + _time(snapshot, width, glyphs)
+
+
+def _time(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+    """Stage times as one stacked bar with its legend beside it, or below where it is narrow."""
+    parts = [text.as_float(snapshot.metrics.get(name)) or 0.0 for _, name, _ in STAGES]
+    styles = [style for *_, style in STAGES]
+    legend: list[Part] = []
+    for (label, _, style), part, shade in zip(STAGES, parts, glyphs.shades, strict=True):
+        legend += [(shade, style), (f" {label} ", DIM), f"{share(part, sum(parts)) or 0:.0%}  "]
+    key = row(*legend)
+    key.rstrip()
+    beside = width - 6 - 2 - key.cell_len
+    if beside >= 12:
+        return [row(("time  ", DIM), stacked(parts, styles, min(beside, 60), glyphs), "  ", key)]
+    return [labeled("time", stacked(parts, styles, max(0, width - 14), glyphs)), key]
+
+
+def _metric(
+    snapshot: Snapshot, label: str, name: str, spec: str, width: int, glyphs: Glyphs
+) -> Text:
+    """A metric's figure and its sparkline over this session."""
+    history = snapshot.trends.get(name)
+    value = text.figure(snapshot.metrics.get(name), spec)
+    return trend(label, value, history.points() if history else (), width, glyphs)
+
+
+def notices(snapshot: Snapshot, count: int, width: int, glyphs: Glyphs) -> list[Text]:
+    """The last few things a person should know, newest last; always `count` lines and a title."""
+    saved = snapshot.checkpoint
+    note = f"last checkpoint {saved.timestep:,}" if saved else "no checkpoint yet"
+    if snapshot.faults:
+        note = f"{_plural(snapshot.faults, 'fault')}, {note}"
+    shown = snapshot.notices[-count:] if count else ()
+    lines = [_entry(entry, width, glyphs) for entry in shown]
+    lines += [Text()] * (count - len(lines))
+    return [title("notices", width, glyphs, note), *lines]
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _entry(entry: Entry, width: int, glyphs: Glyphs) -> Text:
+    when = f"{text.duration(entry.elapsed_s)}  "
+    level = f"{entry.level:<9}" if entry.level in ("WARNING", "ERROR") else ""
+    message = text.clip(level + entry.message, max(0, width - len(when)), glyphs.ellipsis)
+    return row((when, DIM), (message, LEVEL_STYLES[entry.level]))
+
+
+def sample_game(snapshot: Snapshot, glyphs: Glyphs) -> list[Text]:
+    """One game in play as a board of BOARD_WIDTH columns, its last move highlighted."""
+    position = snapshot.sample
+    lines = [title("a game in play", BOARD_WIDTH, glyphs)]
+    if position is None:
+        return [*lines, Text(), row(("none reported yet", DIM))]
+    move = snapshot.sample_last_move
+    target = board.destination(move) if move is not None else None
+    lines.append(_hand("white", position.white_hand, not position.black_to_move, glyphs))
+    lines.append(row(("  " + " ".join(board.FILES), DIM)))
+    for r, cells in enumerate(position.cells):
+        squares = [(cell, _square_style(cell, (r, c) == target)) for c, cell in enumerate(cells)]
+        lines.append(row(" ", *squares, ("  " + board.RANKS[r], DIM)))
+    lines.append(_hand("black", position.black_hand, position.black_to_move, glyphs))
+    lines.append(row((f" ply {position.ply}", DIM), f"  {move}" if move is not None else ""))
+    return lines
+
+
+def _square_style(cell: str, is_target: bool) -> str:
+    if is_target:
+        return "bold reverse"
+    if cell == board.EMPTY:
+        return DIM
+    return STRONG if cell[1].isupper() else "cyan"
+
+
+def _hand(side: str, pieces: str, is_to_move: bool, glyphs: Glyphs) -> Text:
+    """A side's name, marked when it is to move, and its pieces in hand."""
+    mark = ">" if is_to_move else " "
+    held = text.clip(pieces, BOARD_WIDTH - len(side) - 2, glyphs.ellipsis)
+    return row((mark, STRONG), (f"{side} ", DIM), held)

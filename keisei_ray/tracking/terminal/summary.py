@@ -1,0 +1,89 @@
+"""What a person reads when a run has ended: what was trained, where it lies, what to run next."""
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from keisei_ray.telemetry.metrics import per_second, share
+from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
+from keisei_ray.tracking.terminal.view_state import Snapshot
+
+LABEL: Final = 12
+PROGRAM: Final = "python run.py"
+
+
+def summary(snapshot: Snapshot) -> Text:
+    """The final summary.
+
+    Lines are not cut, so that paths and commands can be copied; print with `soft_wrap`.
+
+    Args:
+        snapshot: of a run that has ended.
+
+    Returns:
+        Lines without a trailing newline.
+
+    Raises:
+        ValueError: the run has not ended.
+    """
+    ended = snapshot.ended
+    if ended is None:
+        raise ValueError("a summary needs a run that has ended; no RunEnded event came.")
+    rate = text.figure(per_second(ended.timestep, ended.wall_time_s), ",.0f")
+    trained = f"{ended.timestep:,} of {snapshot.total_timesteps:,} timesteps"
+    took = f"in {text.duration(ended.wall_time_s)}, {rate} a second"
+    lines = [
+        Text.assemble(("Keisei Ray", "bold cyan"), " ", (ended.reason, PHASE_STYLES[ended.reason])),
+        _line("trained", f"{trained}, {_updates(snapshot)}{took}"),
+    ]
+    if snapshot.metrics:
+        lines.append(_line("games", _games(snapshot)))
+    if snapshot.is_evaluated:
+        elos, scores = strength_of(snapshot)
+        lines.append(_line("strength", ", ".join([*elos, *scores])))
+    if snapshot.faults:
+        lines.append(_line("faults", f"{snapshot.faults:,}, see events.jsonl and run.log"))
+    if ended.cause:
+        lines.append(_line("cause", text.one_line(ended.cause)))
+    lines.append(_line("run", snapshot.run_dir))
+    lines.append(_line("checkpoint", ended.checkpoint or "none"))
+    lines += [_line("next" if i == 0 else "", step) for i, step in enumerate(_next(snapshot))]
+    return Text("\n").join(lines)
+
+
+def _line(label: str, value: str) -> Text:
+    return Text.assemble((f"  {label:<{LABEL}}", "dim"), value)
+
+
+def _updates(snapshot: Snapshot) -> str:
+    update = snapshot.metrics.get("update")
+    return f"{update:,} updates, " if isinstance(update, int) else ""
+
+
+def _games(snapshot: Snapshot) -> str:
+    """Number of games and the share of each result."""
+    values = snapshot.metrics
+    whole = text.as_float(values.get("games_total")) or 0.0
+    parts = [
+        f"{label} {text.percent(share(text.as_float(values.get(name)) or 0.0, whole))}"
+        for label, name, _ in RESULTS
+    ]
+    return f"{whole:,.0f}: {', '.join(parts)}" if whole else "none finished"
+
+
+def _next(snapshot: Snapshot) -> list[str]:
+    """Commands that make sense now, most useful first."""
+    ended = snapshot.ended
+    if ended is None or ended.checkpoint is None:
+        return [f"read {Path(snapshot.run_dir) / 'run.log'}"]
+    resume = f"{PROGRAM} --run-dir {shlex.quote(snapshot.run_dir)} --resume latest"
+    evaluate = f"{PROGRAM} evaluate --checkpoint {shlex.quote(ended.checkpoint)}"
+    evaluate += " --opponent random --games 100"
+    if ended.reason == "done":
+        return [evaluate, f"{resume} --total-timesteps {snapshot.total_timesteps * 2}"]
+    if ended.reason == "failed":
+        return [f"read {Path(snapshot.run_dir) / 'run.log'}", resume]
+    return [resume, evaluate]

@@ -1,0 +1,1 @@
+"""Weights & Biases: the subscriber, its client and its records."""

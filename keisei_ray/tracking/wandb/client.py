@@ -1,0 +1,181 @@
+"""The only room that knows the wandb library; it is imported in one function.
+
+`WandbClient` says what the tracker needs of Weights & Biases, `connect` gives the real one. The
+API key is wandb's business alone (WANDB_API_KEY, or `wandb login`): it is neither read nor
+written here.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from keisei_ray.config.schema import TrackingConfig
+from keisei_ray.errors import TrackerError
+from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.manifest import MANIFEST, read_manifest
+from keisei_ray.tracking.wandb.records import Record, Table
+
+RUN_ID_FILE: Final = "wandb-run-id"
+INIT_TIMEOUT_S: Final = 60.0
+UPLOAD_TIMEOUT_S: Final = 900
+"""After so long without the server's word, the upload of a checkpoint counts as failed."""
+
+
+class WandbClient(Protocol):
+    """One W&B run. Every method may block or raise whatever it likes."""
+
+    def start(self, settings: Mapping[str, object]) -> str | None:
+        """Begins the run, or goes on with it; returns the address of its page, if it has one."""
+
+    def log(self, record: Record) -> None:
+        """Adds a record, `timestep` among its values."""
+
+    def log_table(self, name: str, table: Table, timestep: int) -> None:
+        """Shows a table."""
+
+    def upload(self, checkpoint: Path, timestep: int) -> None:
+        """Uploads a checkpoint's files. Blocks until the server has them.
+
+        Raises:
+            CheckpointError, OSError: it is not there, or not any more.
+        """
+
+    def finish(self, exit_code: int) -> None:
+        """Ends the run. Blocks until everything is uploaded."""
+
+    def abandon(self) -> None:
+        """After a `finish` that did not return: nothing of wandb's may outlive the run."""
+
+
+def load_wandb(tracking: TrackingConfig) -> Any:
+    """The wandb module, once it is clear that a run can begin. Asks nobody on the network.
+
+    Raises:
+        TrackerError: it is not installed, or has no usable API key in online mode.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise TrackerError(
+            f"tracking.wandb = {tracking.wandb!r}, but wandb cannot be imported ({error}). Install "
+            "it by pip install 'keisei-ray[wandb]', or use tracking.wandb=off."
+        ) from error
+    if tracking.wandb == "online":
+        wandb.setup(wandb.Settings(silent=True))
+        try:
+            is_logged_in = wandb.login(prompt=False, verify=False)
+        except wandb.Error as error:  # Its message names the source of the key, not the key.
+            raise TrackerError(
+                f"tracking.wandb = 'online', but wandb refuses its API key: {error} "
+                "Run 'wandb login --relogin', or use tracking.wandb=offline."
+            ) from error
+        if not is_logged_in:
+            raise TrackerError(
+                "tracking.wandb = 'online', but wandb has no API key. Run 'wandb login' or set "
+                "WANDB_API_KEY (and leave out WANDB_MODE), or use tracking.wandb=offline."
+            )
+    return wandb
+
+
+class RealClient:
+    """`WandbClient` by the wandb library."""
+
+    def __init__(self, wandb: Any, tracking: TrackingConfig, run_dir: Path, timeout_s: float):
+        """Args:
+        wandb: the module.
+        tracking: mode, project and names of the run.
+        run_dir: keeps the run's id, and wandb's files in `wandb/`.
+        timeout_s: the longest that `finish` may wait for uploads.
+        """
+        self._wandb = wandb
+        self._tracking = tracking
+        self._run_dir = run_dir
+        self._timeout_s = timeout_s
+        self._run: Any = None
+
+    def start(self, settings: Mapping[str, object]) -> str | None:
+        """See `WandbClient`. A run that was resumed has the id of before."""
+        tracking = self._tracking
+        is_resumed = (self._run_dir / RUN_ID_FILE).exists()
+        self._run = self._wandb.init(
+            mode=tracking.wandb,
+            project=tracking.wandb_project,
+            entity=tracking.wandb_entity,
+            group=tracking.wandb_group,
+            # Who has renamed a run on its page keeps that name when it is resumed.
+            name=tracking.wandb_name or (None if is_resumed else self._run_dir.name),
+            tags=list(tracking.wandb_tags),
+            config=dict(settings),
+            allow_val_change=True,  # A resumed run may have other settings.
+            dir=str(self._run_dir),
+            id=run_id(self._run_dir),
+            resume="allow" if is_resumed and tracking.wandb == "online" else None,
+            reinit="create_new",
+            settings=self._wandb.Settings(
+                silent=True,  # The terminal is the view's.
+                console="off",
+                init_timeout=INIT_TIMEOUT_S,
+                finish_timeout=self._timeout_s,
+            ),
+        )
+        self._run.define_metric("timestep")
+        self._run.define_metric("*", step_metric="timestep")
+        return str(self._run.url) if tracking.wandb == "online" else None
+
+    def log(self, record: Record) -> None:
+        """See `WandbClient`."""
+        self._run.log(dict(record))
+
+    def log_table(self, name: str, table: Table, timestep: int) -> None:
+        """See `WandbClient`."""
+        rows = self._wandb.Table(
+            columns=list(table.columns), data=[list(row) for row in table.rows]
+        )
+        self._run.log({name: rows, "timestep": timestep})
+
+    def upload(self, checkpoint: Path, timestep: int) -> None:
+        """See `WandbClient`. Offline, the files are kept aside for `wandb sync`."""
+        names = [MANIFEST, *read_manifest(checkpoint)["files"]]
+        artifact = self._wandb.Artifact(
+            f"checkpoint-{self._run.id}", type="checkpoint", metadata={"timestep": timestep}
+        )
+        for name in names:
+            # Copied: pruning may remove the checkpoint while it is being uploaded.
+            artifact.add_file(str(checkpoint / name), name=name, skip_cache=True)
+        logged = self._run.log_artifact(artifact, aliases=["latest", f"step-{timestep}"])
+        if self._tracking.wandb == "online":
+            logged.wait(timeout=UPLOAD_TIMEOUT_S)
+
+    def finish(self, exit_code: int) -> None:
+        """See `WandbClient`."""
+        self._run.finish(exit_code=exit_code)
+
+    def abandon(self) -> None:
+        """See `WandbClient`. Kills wandb's service: its exit hook waits for it, without a limit.
+
+        What it has written stays in the run directory, for `wandb sync`.
+        """
+        import psutil
+
+        for child in psutil.Process().children():
+            if child.name().startswith("wandb-core"):
+                child.kill()
+
+
+def run_id(run_dir: Path) -> str:
+    """The id of the directory's W&B run, made and written there the first time.
+
+    A sweep's agent has chosen it already (WANDB_RUN_ID).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = run_dir / RUN_ID_FILE
+    if path.exists() and re.fullmatch(r"[\w-]{1,64}", text := path.read_text().strip(), re.ASCII):
+        return text
+    new = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+    write_atomically(path, f"{new}\n".encode())
+    return new

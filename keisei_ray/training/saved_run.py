@@ -1,0 +1,65 @@
+"""What a run's checkpoint holds: the learner's state, the counts, the pool, the settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import CheckpointError
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.telemetry.progress import Progress
+
+PROGRESS_FILE = "progress.json"
+CONFIG_FILE = "config.json"
+
+
+def save_run(
+    checkpoints_dir: Path,
+    config: Config,
+    progress: Progress,
+    learner_files: Mapping[str, bytes],
+    weights_digest: str,
+    pool_files: Mapping[str, bytes],
+) -> Path:
+    """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
+
+    Args:
+        checkpoints_dir: of the run.
+        config: effective.
+        progress: as of the update that the learner's files are of.
+        learner_files: all that a learner needs to go on.
+        weights_digest: of the weights among them.
+        pool_files: who is in the opponent pool.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        RunDirError: as `checkpoint.save`; older checkpoints are untouched.
+    """
+    files = dict(learner_files)
+    files[PROGRESS_FILE] = progress.to_json().encode()
+    files |= pool_files
+    files[CONFIG_FILE] = config.model_dump_json(indent=2).encode()
+    info: dict[str, str | int | float | bool | None] = {
+        "weights_version": progress.weights_version,
+        "weights_digest": weights_digest,
+        "model": config.model.model_dump_json(),
+    }
+    path = checkpoint.save(checkpoints_dir, progress.timestep, files, info)
+    keep = config.checkpoint
+    checkpoint.prune(checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
+    return path
+
+
+def check_digest(resumed: Checkpoint, digest: str) -> None:
+    """Refuses weights that are not those the checkpoint was saved with.
+
+    Raises:
+        CheckpointError: the digests differ.
+    """
+    if digest != resumed.info.get("weights_digest"):
+        raise CheckpointError(
+            f"{resumed.path} gives weights with digest {digest}, its manifest says "
+            f"{resumed.info.get('weights_digest')}. Resume from another checkpoint."
+        )

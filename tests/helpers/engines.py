@@ -1,0 +1,68 @@
+"""USI engines for tests: one that plays by a rule that a test can follow, and bad ones."""
+
+import shlex
+import shutil
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keisei_ray.players.policies import Ints, Uniforms
+from keisei_ray.shogi.games import Games
+
+RULE_ENGINE = Path(__file__).with_name("rule_engine.py")
+
+
+def rule_spec(query: str = "") -> str:
+    """The spec of an engine whose move depends on the position and nothing else."""
+    command = shlex.join([sys.executable, str(RULE_ENGINE)])
+    return f"usi:{command}?timeout-s=60" + (f"&{query}" if query else "")
+
+
+def choose_by_rule(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    """What that engine plays, without it."""
+    sizes = np.diff(games.legal_offsets)
+    sfens = [games.current_sfen(lane).encode() for lane in lanes.tolist()]
+    return np.array([zlib.crc32(s) for s in sfens], dtype=np.int64) % sizes[lanes]
+
+
+def fake_spec(
+    tmp_path: Path,
+    *,
+    usi: str = "echo usiok",
+    isready: str = "echo readyok",
+    go: str = "echo bestmove 7g7f",
+    start: str = ":",
+    stop: str = "exit",
+    query: str = "processes=1&timeout-s=2",
+) -> str:
+    """The spec of an engine that answers each command with these words of shell.
+
+    `$n` counts its `go`s. What it is told goes to the file `$told` if `start` sets that.
+    """
+    script = tmp_path / "engine.sh"
+    script.write_text(
+        f"""n=0
+{start}
+while read -r line; do
+  [ -z "$told" ] || echo "$line" >> "$told"
+  case "$line" in
+    usi) {usi};;
+    isready) {isready};;
+    go*) n=$((n + 1)); {go};;
+    quit) {stop};;
+  esac
+done
+"""
+    )
+    return f"usi:sh {shlex.quote(str(script))}?{query}"
+
+
+def find_engine(name: str) -> str:
+    """The path of a real engine; skips the test where there is none."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/games")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found

@@ -1,0 +1,59 @@
+"""Runs on disk and at URIs for tests of storage, without a network and without training."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.memory import MemoryFileSystem
+
+from keisei_ray.config.schema import Config
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.remote.filesystem import Storage
+from keisei_ray.storage.remote.remote_run import Home, local_copy
+
+
+class Troublesome(MemoryFileSystem):  # type: ignore[misc]
+    """fsspec's files in memory, which do first what the test says."""
+
+    cachable = False
+
+    def __init__(self, trouble: Callable[[str, str], object] = lambda what, path: None) -> None:
+        super().__init__()
+        self.trouble = trouble
+        self.written: list[str] = []
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        self.trouble("write", path)
+        super().pipe_file(path, value, **kwargs)
+        self.written.append(path)
+
+    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self.trouble("list", path)
+        return super().find(path, *args, **kwargs)
+
+
+def new_uri() -> str:
+    return f"memory://bucket-{secrets.token_hex(4)}/runs/first"
+
+
+def home_at(uri: str, fs: Any = None) -> Home:
+    """A local copy with a configuration, and no checkpoint yet."""
+    home = Home(Storage(uri, fs or Troublesome()), local_copy(uri))
+    home.run_dir.mkdir(parents=True, exist_ok=True)
+    config = Config().model_dump_json()
+    (home.run_dir / "config.json").write_text(config)
+    return home
+
+
+def save(run_dir: Path, *timesteps: int, content: bytes = b"weights") -> None:
+    """Checkpoints, and records that go as far."""
+    for timestep in timesteps:
+        files = {"model.safetensors": content + b"%d" % timestep, "progress.json": b"{}"}
+        checkpoint.save(run_dir / "checkpoints", timestep, files, {"weights_version": timestep})
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.writelines(f'{{"timestep": {timestep}}}\n' for timestep in timesteps)
+
+
+def step(timestep: int) -> str:
+    return f"step-{timestep:012d}"

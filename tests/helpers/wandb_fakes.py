@@ -1,0 +1,59 @@
+"""A W&B run in memory that is as troublesome as a test wants it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from keisei_ray.tracking.wandb.records import Record, Table
+
+
+class FakeClient:
+    """A W&B run in memory, whose methods do first what the test says."""
+
+    def __init__(self, **trouble: Callable[[], object]) -> None:
+        self.trouble = trouble
+        self.settings: Mapping[str, object] = {}
+        self.records: list[Record] = []
+        self.tables: list[tuple[str, Table, int]] = []
+        self.uploaded: list[tuple[str, int]] = []
+        self.attempts = 0
+        self.exit_code: int | None = None
+        self.is_abandoned = False
+
+    def meet(self, method: str) -> None:
+        self.trouble.get(method, lambda: None)()
+
+    def start(self, settings: Mapping[str, object]) -> str | None:
+        self.meet("start")
+        self.settings = settings
+        return "https://somewhere/run"
+
+    def log(self, record: Record) -> None:
+        self.meet("log")
+        self.records.append(record)
+
+    def log_table(self, name: str, table: Table, timestep: int) -> None:
+        self.tables.append((name, table, timestep))
+
+    def upload(self, checkpoint: Path, timestep: int) -> None:
+        self.attempts += 1
+        self.meet("upload")
+        self.uploaded.append((checkpoint.name, timestep))
+
+    def finish(self, exit_code: int) -> None:
+        self.meet("finish")
+        self.exit_code = exit_code
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+class Refusals:
+    """Raises the first `count` times that it is called."""
+
+    def __init__(self, count: float) -> None:
+        self.left = count
+
+    def __call__(self) -> None:
+        if self.left > 0:
+            self.left -= 1
+            raise ConnectionError("503 from https://somewhere")

@@ -1,0 +1,67 @@
+"""The design behind the screen of settings: what its table says is what was in the data."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+FACTORS = {f"factor {i}": [[], [f"learner.num_epochs={i + 5}"]] for i in range(22)}
+
+
+@pytest.fixture(scope="module")
+def experiments() -> ModuleType:
+    """The script, which imports its neighbor by name as a script does."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        spec = importlib.util.spec_from_file_location("experiments", BENCHMARKS / "experiments.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["experiments"] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return module
+
+
+def test_every_factor_is_high_in_half_of_the_runs_and_no_two_go_together(
+    experiments: ModuleType,
+) -> None:
+    levels = [trial.levels for trial in experiments.screen(FACTORS)]
+    assert len(levels) == 48
+    for one in FACTORS:
+        assert sum(row[one] for row in levels) == 0
+        for other in FACTORS:
+            together = sum(row[one] * row[other] for row in levels)
+            assert together == (48 if one == other else 0)
+
+
+def test_an_effect_is_clear_of_every_interaction_of_two(experiments: ModuleType) -> None:
+    levels = [trial.levels for trial in experiments.screen(FACTORS)]
+    for one in FACTORS:
+        products = (row[one] * row["factor 3"] * row["factor 8"] for row in levels)
+        assert sum(products) == 0
+
+
+def test_the_table_gives_back_the_effects_that_made_the_scores(experiments: ModuleType) -> None:
+    records = []
+    for trial in experiments.screen(FACTORS):
+        score = 0.5 + 0.10 * trial.levels["factor 3"] - 0.02 * trial.levels["factor 20"]
+        records.append(
+            {"levels": trial.levels, "scores": {"bare": {"score": score}}, "cpu_s": 60.0}
+        )
+    lines = [line.strip("| ") for line in experiments.effects_table(records)]
+    rows = dict(line.split(" | ", 1) for line in lines if " | " in line)
+    assert rows["factor 3"] == "+0.20 | +0"
+    assert rows["factor 20"] == "-0.04 | +0"
+    assert rows["factor 7"] in ("+0.00 | +0", "-0.00 | +0", "+0.00 | -0", "-0.00 | -0")
+    assert rows["standard deviation of an effect"] == "0.00 | 0"
+
+
+def test_more_factors_than_columns_are_refused(experiments: ModuleType) -> None:
+    many = {f"factor {i}": [[], []] for i in range(24)}
+    with pytest.raises(ValueError, match="24 factors, expected at most 23"):
+        list(experiments.screen(many))

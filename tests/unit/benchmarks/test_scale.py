@@ -1,0 +1,110 @@
+"""The simulation behind what ARCHITECTURE.md says of thousands of actors."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scale.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("scale", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["scale"] = module  # Where dataclasses look themselves up.
+    spec.loader.exec_module(module)
+    return module
+
+
+scale = load()
+
+EVEN: Any = scale.Setting(
+    num_actors=16,
+    rollouts_per_update=16,
+    max_policy_lag=1,
+    play_s=2.0,
+    update_s=0.01,
+    driver_s=0.0015,
+    rollout_bytes=69_000,
+    weights_bytes=1.26e6,
+    bytes_per_s=1e9,
+    jitter=0.0,
+    num_updates=24,
+)
+"""Sixteen actors that play in step, and a learner that is always ahead of them."""
+
+
+@pytest.mark.parametrize(
+    "tightest",
+    [
+        {},
+        {"update_s": 1.0},
+        {"driver_s": 0.5},
+        {"rollout_bytes": 1e9},
+        {"num_actors": 64, "rollouts_per_update": 64, "update_s": 0.2},
+    ],
+)
+def test_without_jitter_the_rate_is_that_of_the_tightest_bottleneck(
+    tightest: dict[str, float],
+) -> None:
+    s = replace(EVEN, **tightest)
+    assert scale.simulate(s).timesteps_per_s == pytest.approx(scale.bound(s), rel=0.05)
+
+
+@pytest.mark.parametrize(("rollouts", "update_s", "measured"), [(8, 0.2, 5.77), (16, 0.4, 7.69)])
+def test_it_foretells_what_the_real_driver_did(
+    rollouts: int, update_s: float, measured: float
+) -> None:
+    """Sixteen actors of 2 s +- 10% a rollout: see benchmarks/driver-load-2cpu.json."""
+    s = replace(EVEN, rollouts_per_update=rollouts, update_s=update_s / rollouts, jitter=0.1)
+    rate = scale.simulate(replace(s, num_updates=60)).timesteps_per_s / scale.PLIES_PER_ROLLOUT
+    assert rate == pytest.approx(measured, rel=0.12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.integers(0, 3),
+    st.floats(0.001, 1.0),
+    st.sampled_from([0.0, 5.0, 200.0]),
+    st.integers(0, 9),
+)
+def test_nothing_is_lost_but_what_died_and_the_lag_is_bounded(
+    actors: int, rollouts: int, lag: int, update_s: float, losses: float, seed: int
+) -> None:
+    s = replace(
+        EVEN, num_actors=actors, rollouts_per_update=rollouts, max_policy_lag=lag, seed=seed,
+        update_s=update_s, losses_per_actor_hour=losses, jitter=0.3, restart_s=5.0,
+    )  # fmt: skip
+    out = scale.simulate(s)
+    assert out.produced == out.consumed + out.waiting
+    assert out.consumed == s.num_updates * rollouts
+    assert out.lag_max <= lag
+    assert 0 <= out.lag_mean <= lag
+    assert (out.lost > 0) <= (losses > 0)
+    assert out.timesteps_per_s <= 1.5 * scale.bound(s)  # Few updates, much jitter.
+    for share in (out.learner_busy, out.driver_busy):
+        assert 0 <= share <= 1.05
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_gives_others() -> None:
+    s = replace(EVEN, jitter=0.2)
+    assert scale.simulate(s) == scale.simulate(s)
+    assert scale.simulate(s) != scale.simulate(replace(s, seed=2))
+
+
+def test_losing_actors_costs_speed() -> None:
+    rates = [
+        scale.simulate(replace(EVEN, losses_per_actor_hour=losses, num_updates=60)).timesteps_per_s
+        for losses in (0.0, 20.0, 200.0)
+    ]
+    assert rates[0] > rates[1] > rates[2]

@@ -1,0 +1,132 @@
+"""An evaluator: it plays the weights that were published, under their version and digest."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import DamagedBufferError, OpponentError, WireError
+from keisei_ray.evaluation import background
+from keisei_ray.evaluation.background import Evaluator, match_score
+from keisei_ray.evaluation.matches import PlayedGame
+from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.learning.learner import Learner
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import digest, pack_weights, state_arrays
+from tests.helpers.tiny import tiny_config
+
+MATCH = PlannedMatch(
+    timestep=700,
+    run_time_s=2.5,
+    weights_version=0,
+    opponent="random",
+    opponent_version=None,
+    finishing=False,
+    seed=4,
+)
+
+
+def config(**evaluation: Any) -> Config:
+    return tiny_config(evaluation={"num_games": 4, "max_plies": 30} | evaluation)
+
+
+def weights(seed: int, version: int, **changes: Any) -> np.ndarray:
+    model = build_model(config().model, seed=seed)
+    return pack_weights(
+        model, version, **({"weights_format": "lossless", "zstd_level": 1} | changes)
+    )
+
+
+def test_the_digest_evaluated_is_the_digest_published() -> None:
+    learner = Learner(config())
+    result = Evaluator(config()).play(MATCH, learner.weights())
+    assert result.weights_digest == learner.weights_digest()
+    assert result.weights_digest == digest(state_arrays(learner.model))
+    assert (result.weights_version, result.timestep, result.run_time_s) == (0, 700, 2.5)
+    assert (result.player, result.opponent, result.finishing) == ("v0", "random", False)
+    assert result.match.games == 4
+
+
+def test_the_published_weights_choose_the_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two different networks in their own seats: seen by what the policies were built from."""
+    seen: list[tuple[str, float]] = []
+    inner = background.network_policy
+
+    def spy(model: Any, temperature: float) -> Any:
+        seen.append((digest(state_arrays(model)), temperature))
+        return inner(model, temperature)
+
+    monkeypatch.setattr(background, "network_policy", spy)
+    match = replace(MATCH, weights_version=7, opponent="v3", opponent_version=3)
+    result = Evaluator(config(temperature=0.5)).play(match, weights(1, 7), weights(2, 3))
+    expected = [digest(state_arrays(build_model(config().model, seed=s))) for s in (1, 2)]
+    assert seen == [(name, 0.5) for name in expected]
+    assert result.weights_digest == expected[0]
+
+
+@pytest.mark.parametrize("finishing", [False, True])
+def test_finishing_is_used_by_the_finishing_player_alone(
+    finishing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped: list[object] = []
+
+    def spy(inner: Any) -> Any:
+        wrapped.append(inner)
+        return inner
+
+    monkeypatch.setattr(background, "finishing", spy)
+    match = replace(MATCH, finishing=finishing, opponent="v3", opponent_version=3)
+    result = Evaluator(config()).play(match, weights(1, 0), weights(2, 3))
+    assert len(wrapped) == (2 if finishing else 0)
+    assert result.player == ("v0+mate1" if finishing else "v0")
+
+
+def test_the_same_match_is_played_again_the_same() -> None:
+    evaluator = Evaluator(config())
+    first, second = (evaluator.play(MATCH, weights(1, 0)).match for _ in range(2))
+    assert replace(first, wall_time_s=0) == replace(second, wall_time_s=0)
+
+
+def test_rounded_weights_bear_the_digest_of_those_they_were_made_from() -> None:
+    published = weights(1, 0, weights_format="half")
+    exact = digest(state_arrays(build_model(config().model, seed=1)))
+    assert Evaluator(config()).play(MATCH, published).weights_digest == exact
+
+
+def test_weights_that_are_not_what_was_planned_do_not_play() -> None:
+    evaluator = Evaluator(config())
+    with pytest.raises(DamagedBufferError, match="version 8"):
+        evaluator.play(MATCH, weights(1, 8))
+    damaged = weights(1, 0).copy()
+    damaged[-3] ^= 1
+    with pytest.raises(WireError):
+        evaluator.play(MATCH, damaged)
+
+
+def test_weights_of_another_digest_than_named_do_not_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "digest", lambda arrays: "0" * 64)
+    with pytest.raises(DamagedBufferError, match="0000000000000000"):
+        Evaluator(config()).play(MATCH, weights(1, 0))
+
+
+def test_an_opponent_that_cannot_be_had_is_named() -> None:
+    with pytest.raises(OpponentError, match="rnadom"):
+        Evaluator(config()).play(replace(MATCH, opponent="rnadom"), weights(1, 0))
+
+
+def game(index: int, outcome: str, plies: int) -> PlayedGame:
+    return PlayedGame(index, index % 2 == 0, outcome, "mate", plies, 2, "")  # type: ignore[arg-type]
+
+
+def test_a_match_is_summed_up_by_hand() -> None:
+    games = [game(0, "win", 10), game(1, "loss", 20), game(2, "draw", 30), game(3, "truncated", 60)]
+    score = match_score([games[2], games[0], games[3], games[1]], wall_time_s=9.0)
+    assert (score.games, score.wins, score.draws, score.losses, score.truncated) == (4, 1, 1, 1, 1)
+    assert score.score == 0.5
+    assert score.as_black_score == 0.75
+    assert score.as_white_score == 0.25
+    assert score.mean_plies == 30
+    assert score.wall_time_s == 9.0
+    assert 0 <= score.score_low < 0.5 < score.score_high <= 1

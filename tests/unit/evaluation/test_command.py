@@ -1,0 +1,289 @@
+"""`evaluate` from its arguments to what it leaves: tables, JSON, records, exit codes, signals."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cshogi
+import numpy as np
+import pytest
+import torch
+from cshogi import CSA, KIF
+from rich.console import Console
+from rsshogi.core import Board
+from rsshogi.record import Record
+
+from keisei_ray.cli import main
+from keisei_ray.errors import ConfigError, OpponentError
+from keisei_ray.evaluation.command import EvaluateOptions, evaluate
+from keisei_ray.evaluation.matches import MatchSettings, play_match
+from keisei_ray.evaluation.sprt import Hypotheses
+from keisei_ray.learning.learner import Learner
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import digest, load_weights
+from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.players.policies import choose_random
+from keisei_ray.shogi.games import Games
+from keisei_ray.storage import checkpoint
+from tests.helpers.engines import fake_spec
+from tests.helpers.tiny import tiny_config
+
+ROOT = Path(__file__).parents[3]
+MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with one checkpoint of a learner that has learnt nothing."""
+    config = tiny_config()
+    learner = Learner(config)
+    info = {
+        "weights_version": 0,
+        "weights_digest": learner.weights_digest(),
+        "model": config.model.model_dump_json(),
+    }
+    run_dir = tmp_path_factory.mktemp("run")
+    checkpoint.save(run_dir / "checkpoints", 10, learner.state_files(), info)
+    return run_dir
+
+
+def run(**options: object) -> tuple[dict[str, object], str]:
+    """The result and the screen of an evaluation; random against random by default."""
+    screen = io.StringIO()
+    settings = {"player": "random", "opponent": "random", "num_games": 4} | options
+    result = evaluate(EvaluateOptions(**settings), Console(file=screen, width=160))  # type: ignore[arg-type]
+    return result, screen.getvalue()
+
+
+def one_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+# Who plays
+
+
+def test_published_weights_saved_weights_and_playing_weights_have_one_digest(saved: Path) -> None:
+    config = tiny_config()
+    published = build_model(config.model, seed=99)
+    load_weights(published, Learner(config).weights())
+    arrays = {name: tensor.numpy() for name, tensor in published.state_dict().items()}
+    result, _ = run(player=f"checkpoint:{saved}", num_games=2)
+    assert result["player"]["weights_digest"] == digest(arrays)  # type: ignore[index]
+
+
+def test_a_finishing_player_mates_and_says_so_in_its_name(saved: Path) -> None:
+    games = Games(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[MATE_SFEN])
+    lane, uniform = np.array([0]), np.array([0.5])
+    bare, finishing = (checkpoint_player(saved, finish_mates=flag) for flag in (False, True))
+    legal = [move.to_usi() for move in Board(MATE_SFEN).legal_moves()]
+    assert legal[int(finishing.choose(games, lane, uniform)[0])] == "G*5b"
+    assert finishing.name == f"{bare.name}+mate1"
+    by_path = parse_opponent(f"checkpoint:{saved}+mate1")
+    assert by_path.name == finishing.name
+    assert legal[int(by_path.choose(games, lane, uniform)[0])] == "G*5b"
+
+
+def test_a_finishing_player_is_the_bare_one_where_there_is_no_mate(saved: Path) -> None:
+    games = Games(8, max_plies=50, rng_for_game=np.random.default_rng, random_opening_plies=6)
+    lanes, uniforms = np.arange(8), np.full(8, 0.5)
+    assert (games.mate_in_one() < 0).all()
+    bare, finishing = (checkpoint_player(saved, finish_mates=flag) for flag in (False, True))
+    expected = bare.choose(games, lanes, uniforms)
+    assert np.array_equal(finishing.choose(games, lanes, uniforms), expected)
+
+
+def test_both_plays_one_match_bare_and_one_finishing_side_by_side(saved: Path) -> None:
+    result, screen = run(player=f"checkpoint:{saved}", finish_mates="both", num_games=2)
+    bare, finishing = result["bare"], result["finishing"]
+    assert finishing["player"]["name"] == bare["player"]["name"] + "+mate1"  # type: ignore[index]
+    assert bare == {**run(player=f"checkpoint:{saved}", num_games=2)[0], **timing(bare)}  # type: ignore[arg-type]
+    assert {bare["player"]["name"], finishing["player"]["name"]} < set(screen.split())  # type: ignore[index]
+
+
+def timing(result: dict[str, object]) -> dict[str, object]:
+    return {key: result[key] for key in ("plies_per_s", "wall_time_s")}
+
+
+def test_only_a_network_can_be_made_to_finish_mates() -> None:
+    with pytest.raises(OpponentError, match="only a network"):
+        run(player="greedy", finish_mates="yes")
+
+
+def test_an_engine_is_a_player_like_any_other(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, usi="echo id name Fake 1; echo usiok", go="echo bestmove resign")
+    result, screen = run(opponent=spec)
+    assert result["reasons"] == {"resign": 4}
+    assert result["total"]["wins"] == 4  # type: ignore[index]
+    assert result["opponent"] == {"name": spec, "engine": "Fake 1"}
+    assert "resign 4" in screen
+
+
+# The sequential test
+
+
+def test_the_test_stops_the_match_and_is_reported() -> None:
+    result, screen = run(player="greedy", num_games=400, sprt=Hypotheses(0, 200))
+    sprt = result["sprt"]
+    assert sprt["accepted"] == "elo1"  # type: ignore[index]
+    assert sprt["llr"] >= sprt["upper"]  # type: ignore[index]
+    assert 2 * sprt["pairs"] <= result["games_finished"] < 400  # type: ignore[index,operator]
+    assert "accepts 200 Elo" in screen
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_test_that_the_match_does_not_decide_says_so() -> None:
+    result, screen = run(num_games=2, sprt=Hypotheses(0, 5))
+    assert result["sprt"]["accepted"] is None  # type: ignore[index]
+    assert "undecided" in screen
+
+
+# Records
+
+
+def moves_of(directory: Path, index: int) -> list[list[str]]:
+    """The moves of a saved game as five readers see them."""
+    kif, csa, usi = (
+        (directory / f"game-{index:06d}.{suffix}").read_text() for suffix in ("kif", "csa", "usi")
+    )
+    ours = (
+        Record.from_kif_str(kif),
+        Record.from_csa_str(csa),
+        Record.from_usi_position(usi.strip()),
+    )
+    theirs = (KIF.Parser.parse_str(kif), CSA.Parser.parse_str(csa)[0])
+    return [
+        *([entry.move.to_usi() for entry in record.moves] for record in ours),
+        *([cshogi.move_to_usi(move) for move in record.moves] for record in theirs),
+    ]
+
+
+def test_every_finished_game_is_saved_and_read_back_with_its_moves(tmp_path: Path) -> None:
+    result, _ = run(player="greedy", num_games=6, seed=3, records=tmp_path / "new" / "games")
+    directory = tmp_path / "new" / "games"
+    match = MatchSettings(6, seed=3)
+    games = list(play_match((parse_opponent("greedy"), Player("r", choose_random)), match))
+    assert len(list(directory.iterdir())) == 3 * 6
+    for game in games:
+        assert moves_of(directory, game.index) == [game.moves.split()] * 5
+        kif = (directory / f"game-{game.index:06d}.kif").read_text()
+        names = ("greedy", "random") if game.is_black else ("random", "greedy")
+        assert KIF.Parser.parse_str(kif).names == list(names)
+        assert f"*{game.opening_plies} random opening plies" in kif
+        assert f"*{game.result} by {game.reason}" in kif
+    assert result["games_finished"] == 6
+
+
+@pytest.mark.parametrize(
+    ("go", "reason", "csa_end"),
+    [
+        ("echo bestmove resign", "resign", "%TORYO"),
+        ("exit", "engine_died", "%TIME_UP"),
+        ("echo bestmove 1a4c", "engine_illegal_move", "%ILLEGAL_MOVE"),
+        ("echo bestmove nonsense", "engine_garbage", "%ILLEGAL_MOVE"),
+        ("echo bestmove win", "engine_false_win", "%ILLEGAL_MOVE"),
+    ],
+)
+def test_forfeits_are_recorded_as_what_the_formats_have(
+    tmp_path: Path, go: str, reason: str, csa_end: str
+) -> None:
+    run(player=fake_spec(tmp_path, go=go), num_games=2, records=tmp_path / "games")
+    for index in (0, 1):
+        csa = (tmp_path / "games" / f"game-{index:06d}.csa").read_text()
+        assert csa.splitlines()[-1].replace("+", "").replace("-", "") == csa_end
+        assert f"by {reason}" in csa
+        engine_is_black = index == 0
+        assert Record.from_csa_str(csa).result.is_white_win() == engine_is_black
+        assert len({tuple(moves) for moves in moves_of(tmp_path / "games", index)}) == 1
+
+
+def test_a_directory_with_games_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    run(num_games=2, records=tmp_path / "games")
+    before = sorted((tmp_path / "games").iterdir())
+    with pytest.raises(ConfigError, match="holds games already"):
+        run(num_games=2, records=tmp_path / "games")
+    assert sorted((tmp_path / "games").iterdir()) == before
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "games"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            run(records=path)
+
+
+# Endings
+
+
+def test_an_engine_that_cannot_be_kept_alive_ends_it_with_2_and_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "result.json"
+    spec = fake_spec(tmp_path, go="echo sorry; exit 1", query="timeout-s=5&processes=1")
+    arguments = ["--player", "random", "--opponent", spec, "--games", "400", "--json", str(file)]
+    assert main(["evaluate", *arguments]) == 2
+    result = json.loads(file.read_text())
+    assert result["reasons"] == {"engine_died": result["games_finished"]}
+    assert 5 <= result["games_finished"] < 400
+    assert "sorry" in result["error"]
+    assert result["error"] in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--player", "random", "--opponent", "usi:no-such-engine"], "is not found"),
+        (["--player", "random", "--opponent", "rando"], "Did you mean 'random'"),
+        (["--player", "random", "--opponent", "random", "--sprt", "5"], "expected ELO0,ELO1"),
+        (["--player", "random", "--opponent", "random", "--finish-mates"], "only a network"),
+        (["--player", "random", "--checkpoint", "x", "--opponent", "random"], "not allowed with"),
+        (["--opponent", "random"], "--checkpoint --player"),
+        (["--player", "random", "--opponent", "random", "--games", "3"], "Use 4"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert main(["evaluate", *arguments]) == 2
+    assert says in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_match_and_keeps_its_finished_games(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    """While an engine, which has answered for some games, thinks for ever about the next."""
+    records, file, pid = tmp_path / "games", tmp_path / "result.json", tmp_path / "pid"
+    go = "[ $n -lt 100 ] || sleep 1000; echo bestmove resign"
+    spec = fake_spec(tmp_path, start=f"echo $$ > {pid}", go=go, query="timeout-s=600&processes=1")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "evaluate", "--player", "random", "--games", "400",
+         "--opponent", spec, "--json", str(file), "--records", str(records)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not list(records.glob("game-*.usi")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    result = json.loads(file.read_text())
+    assert result["interrupted"]
+    saved = {path.stem for path in records.iterdir()}
+    assert result["games_finished"] == len(saved) == result["total"]["games"] > 0
+    assert not list(records.glob(".*"))
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

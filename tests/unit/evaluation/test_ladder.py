@@ -1,0 +1,245 @@
+"""A ladder: everybody meets everybody once, results outlive an interrupt, ratings explain them."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from keisei_ray.arguments import argument_parser
+from keisei_ray.cli import main
+from keisei_ray.errors import CheckpointError, ConfigError, OpponentError
+from keisei_ray.evaluation import ladder as module
+from keisei_ray.evaluation.ladder import Entrant, ladder, schedule
+from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch, check_pairs
+from keisei_ray.evaluation.ratings import expected_score
+from keisei_ray.learning.learner import Learner
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry.reports import MatchScore, Rating
+from tests.helpers.tiny import tiny_config
+
+
+def play(
+    *players: str, file: Path | None = None, run_dir: Path | None = None, **changes: Any
+) -> tuple[dict[str, Any], bool]:
+    settings: dict[str, Any] = {
+        "finish_mates": False,
+        "num_games": 2,
+        "seed": 1,
+        "max_plies": 20,
+        "temperature": 0.0,
+        "console": Console(file=io.StringIO()),
+    }
+    return ladder(players=players, run_dir=run_dir, file=file, **settings | changes)
+
+
+@pytest.fixture(scope="module")
+def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two checkpoints, of versions 3 and 5."""
+    run_dir = tmp_path_factory.mktemp("some") / "run"
+    for version in (3, 5):
+        config = tiny_config(run={"seed": version})
+        learner = Learner(config)
+        info = {
+            "weights_version": version,
+            "weights_digest": learner.weights_digest(),
+            "model": config.model.model_dump_json(),
+        }
+        checkpoint.save(run_dir / "checkpoints", version, learner.state_files(), info)
+    return run_dir
+
+
+def met(content: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(match["player"], match["opponent"]) for match in content["matches"]]
+
+
+def entrant(name: str) -> Entrant:
+    return Entrant(name, {}, lambda: pytest.fail("not played"))
+
+
+def test_every_two_meet_once_and_neighbors_first() -> None:
+    pairs = [(a.name, b.name) for a, b in schedule([entrant(name) for name in "abcd"])]
+    assert pairs == [("b", "a"), ("c", "b"), ("d", "c"), ("c", "a"), ("d", "b"), ("d", "a")]
+
+
+def test_a_run_plays_with_all_its_checkpoints(saved_run: Path) -> None:
+    content, interrupted = play("random", run_dir=saved_run, finish_mates=True)
+    assert not interrupted
+    assert [p["name"] for p in content["players"]] == ["random", "v3", "v3+mate1", "v5", "v5+mate1"]
+    assert len(met(content)) == len(set(met(content))) == 10
+    assert all(match["games"] == 2 for match in content["matches"])
+    assert all(sum(match["reasons"].values()) == 2 for match in content["matches"])
+    newest = checkpoint.load(saved_run / "checkpoints" / f"step-{5:012d}")
+    assert content["players"][3]["weights_digest"] == newest.info["weights_digest"]
+
+
+def test_a_checkpoint_of_another_run_bears_its_name(saved_run: Path, tmp_path: Path) -> None:
+    content, _ = play("random", f"checkpoint:{saved_run}+mate1", f"checkpoint:{saved_run}")
+    assert [p["name"] for p in content["players"]] == ["random", "run/v5+mate1", "run/v5"]
+    inside = f"checkpoint:{saved_run / 'checkpoints' / f'step-{5:012d}'}"
+    content, _ = play("random", inside, run_dir=saved_run)
+    assert [p["name"] for p in content["players"]] == ["random", "v5", "v3"]
+
+
+def test_what_was_played_is_kept_and_not_played_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ladder.json"
+    first, _ = play("random", "greedy", file=file)
+    assert json.loads(file.read_text()) == first
+    monkeypatch.setattr(module, "_play", lambda *_: pytest.fail("played again"))
+    again, _ = play("greedy", "random", file=file)
+    assert again["matches"] == first["matches"]
+
+
+def test_an_interrupt_keeps_the_matches_that_were_finished(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ladder.json"
+    inner, asked = module._play, []
+
+    def spy(a: Entrant, b: Entrant, *arguments: int) -> LadderMatch:
+        asked.append((a.name, b.name))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return inner(a, b, *arguments)
+
+    whole, _ = play("random", "greedy", run_dir=saved_run)
+    monkeypatch.setattr(module, "_play", spy)
+    first, interrupted = play("random", "greedy", run_dir=saved_run, file=file)
+    assert interrupted
+    assert met(first) == asked[:2]
+    assert met(json.loads(file.read_text())) == asked[:2]
+    second, interrupted = play("random", "greedy", run_dir=saved_run, file=file)
+    assert not interrupted
+    assert without_times(second) == without_times(whole)
+
+
+def without_times(content: dict[str, Any]) -> dict[str, Any]:
+    matches = [{k: v for k, v in m.items() if k != "wall_time_s"} for m in content["matches"]]
+    return content | {"matches": matches}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"seed": 2}, "seed = 1, now 2"), ({"num_games": 4}, "games = 2, now 4")],
+)
+def test_results_of_other_conditions_are_not_mixed(
+    changes: dict[str, int], says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ladder.json"
+    play("random", "greedy", file=file)
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match=says):
+        play("random", "greedy", file=file, **changes)
+    assert file.read_bytes() == before
+
+
+def test_other_weights_under_a_known_name_are_refused() -> None:
+    book = LadderBook({})
+    book.enter("v3", {"weights_digest": "a"})
+    book.enter("v3", {"weights_digest": "a"})
+    with pytest.raises(ConfigError, match="v3 is"):
+        book.enter("v3", {"weights_digest": "b"})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"conditions": {}}', '{"matches": [1]}'])
+def test_a_file_that_is_no_ladder_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "ladder.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="cannot be read as the results of a ladder"):
+        play("random", "greedy", file=file)
+    assert file.read_text() == text
+
+
+def match(player: str, opponent: str, points: int, low: float, high: float) -> LadderMatch:
+    score = MatchScore(
+        games=100, wins=points, draws=0, losses=100 - points, truncated=0, score=points / 100,
+        score_low=low, score_high=high, mean_plies=9.0, as_black_score=0.5, as_white_score=0.5,
+        wall_time_s=1.0,
+    )  # fmt: skip
+    return LadderMatch(player, opponent, score, {"mate": 100})
+
+
+def test_pairs_that_one_number_a_player_does_not_explain_come_first() -> None:
+    ratings = [Rating("a", 0.0, 0.0, 0.0, 9), Rating("b", 400.0, 1.0, 1.0, 9)]
+    ratings += [Rating("c", 100.0, 1.0, 1.0, 9), Rating("d", None, None, None, 9)]
+    matches = [
+        match("b", "a", 90, 0.85, 0.95),
+        match("b", "c", 40, 0.3, 0.5),
+        match("d", "a", 50, 0.4, 0.6),
+    ]
+    first, second = check_pairs(matches, ratings)
+    assert (first["player"], first["opponent"], first["is_explained"]) == ("b", "c", False)
+    assert first["predicted"] == pytest.approx(expected_score(400, 100))
+    assert (second["player"], second["opponent"], second["is_explained"]) == ("b", "a", True)
+    assert second["predicted"] == pytest.approx(10 / 11)
+
+
+def test_rock_paper_scissors_is_seen() -> None:
+    book = LadderBook({})
+    for name in ("random", "b", "c"):
+        book.enter(name, {})
+    for a, b in (("random", "b"), ("b", "c"), ("c", "random")):
+        book.matches.append(match(a, b, 90, 0.85, 0.95))
+    content = book.save(None)
+    assert [r["elo"] for r in content["ratings"]] == pytest.approx([0, 0, 0], abs=1e-6)
+    assert [pair["is_explained"] for pair in content["pairs"]] == [False] * 3
+
+
+def test_without_random_the_first_player_is_the_anchor(saved_run: Path) -> None:
+    content, _ = play(f"checkpoint:{saved_run}", "greedy")
+    elos = {rating["name"]: rating["elo"] for rating in content["ratings"]}
+    assert elos["run/v5"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("players", "error", "says"),
+    [
+        (["random"], ConfigError, "expected at least two"),
+        (["random", "random"], ConfigError, "expected at least two"),
+        (["random", "rnadom"], OpponentError, "rnadom"),
+        (["random", "checkpoint:/nowhere"], CheckpointError, "/nowhere"),
+    ],
+)
+def test_players_that_cannot_play_are_refused_before_any_match(
+    players: list[str], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        play(*players)
+
+
+def test_an_odd_number_of_games_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Use 4"):
+        play("random", "greedy", num_games=3)
+
+
+def test_the_command_shows_both_tables_and_writes_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ladder.json"
+    arguments = ["ladder", "--players", "random", "greedy", "--games", "4", "--json", str(file)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "greedy" in shown
+    assert "Is it transitive?" in shown
+    content = json.loads(file.read_text())
+    (best, other) = content["ratings"]
+    assert (best["name"], other["name"], other["elo"]) == ("greedy", "random", 0.0)
+    assert best["elo"] > 0
+
+
+def test_a_mistake_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ladder", "--players", "random", "gready"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_networks_are_sampled_a_little_in_a_ladder_and_not_at_all_in_a_measured_match() -> None:
+    """By their likeliest moves two networks mostly repeat each other into a draw."""
+    parser = argument_parser()
+    match = ["evaluate", "--player", "random", "--opponent", "greedy"]
+    assert parser.parse_args(["ladder"]).temperature == 0.3
+    assert parser.parse_args(match).temperature == 0
+    assert parser.parse_args([*match, "--temperature", "0.7"]).temperature == 0.7

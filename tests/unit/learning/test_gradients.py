@@ -1,0 +1,181 @@
+"""Replicas on threads against plain autograd over the whole minibatch."""
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.schema import ModelConfig
+from keisei_ray.learning.batch import UpdateBatch
+from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.ppo import PPOSums, ppo_sums
+from keisei_ray.network.model import PolicyValueNet, build_model, legal_mask, masked_log_probs
+from tests.helpers.rollouts import random_rollout
+from tests.helpers.tiny import tiny_config
+
+T, N = 10, 10
+COEFFICIENTS = {"clip_coef": 0.2, "vf_coef": 0.5, "ent_coef": 0.01}
+ROWS = torch.randperm(T * N, generator=torch.Generator().manual_seed(0))[:71]
+# With a greater prior the values of random boards are all but certain, and their gradient is small.
+MODEL = tiny_config().model.model_copy(update={"material_prior": 0.05})
+
+
+def fields() -> dict[str, torch.Tensor]:
+    batch = UpdateBatch(T * N, torch.device("cpu"))
+    rollout = random_rollout(T, N, seed=1)
+    rollout.behavior_log_probs[:] = np.log(0.02)  # About 60 moves are legal: some ratios clip.
+    batch.fill([rollout], gamma=0.99, gae_lambda=0.9)
+    batch.normalize_advantages()
+    return dict(batch.on_device())
+
+
+def model(config: ModelConfig = MODEL) -> PolicyValueNet:
+    """Weights big enough that every parameter gets a gradient to speak of."""
+    network = build_model(config, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def parallel(network: PolicyValueNet, num_threads: int, micro_batch: int | None, amp=None):
+    return ParallelGradients(
+        network, num_threads=num_threads, micro_batch=micro_batch, autocast_dtype=amp
+    )
+
+
+def plain(network: PolicyValueNet, rows: torch.Tensor = ROWS) -> tuple[torch.Tensor, PPOSums]:
+    """Flat gradient of the mean loss over all rows at once."""
+    f = {name: tensor[rows] for name, tensor in fields().items()}
+    logits, outcomes = network(f["boards"], f["hands"], f["scalars"])
+    sums = ppo_sums(
+        masked_log_probs(logits, legal_mask(f["legal_bits"])),
+        outcomes,
+        f["actions"].long(),
+        f["behavior_log_probs"],
+        f["advantages"],
+        f["value_targets"],
+        f["draw_targets"],
+        **COEFFICIENTS,
+    )
+    trained = [p for p in network.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(sums.loss / len(rows), trained)
+    sums = sums._replace(loss=sums.loss.detach())
+    return torch.cat([g.contiguous().reshape(-1) for g in gradients]), sums
+
+
+def by_parameter(network: PolicyValueNet) -> torch.Tensor:
+    """The gradients in row-major order, whatever their strides."""
+    gradients = [p.grad for p in network.parameters() if p.requires_grad]
+    return torch.cat([g.contiguous().reshape(-1) for g in gradients])
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch", [None, 7, 1000])
+@pytest.mark.parametrize(
+    "config",
+    [
+        MODEL,
+        MODEL.model_copy(update={"activation": "silu", "squeeze_excitation": True}),
+        MODEL.model_copy(update={"value_head": "scalar", "attackers": False}),
+    ],
+    ids=["relu", "silu-se", "scalar-plain"],
+)
+def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(num_threads, micro_batch, config):
+    expected, expected_sums = plain(model(config))
+    network = model(config)
+    sums = parallel(network, num_threads, micro_batch).compute(
+        fields(), ROWS, loss_scale=None, **COEFFICIENTS
+    )
+    gradient = by_parameter(network)
+    assert gradient.shape == expected.shape
+    assert expected.abs().max() > 0.05
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+    for name, total in sums._asdict().items():
+        assert not total.requires_grad
+        assert float(total) == pytest.approx(float(getattr(expected_sums, name)), rel=1e-4), name
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_the_flat_gradient_is_the_parameters_own_memory_and_stays_so(num_threads):
+    network = model()
+    gradients = parallel(network, num_threads, micro_batch=16)
+    places = [p.grad.data_ptr() for p in network.parameters()]
+    strides = [p.grad.stride() for p in network.parameters()]
+    for _ in range(3):
+        gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+        assert [p.grad.data_ptr() for p in network.parameters()] == places
+        assert [p.grad.stride() for p in network.parameters()] == strides
+    assert strides == [p.stride() for p in network.parameters()]
+    assert gradients.flat.numel() == sum(p.numel() for p in network.parameters())
+    squares = sum(float(p.grad.square().sum()) for p in network.parameters())
+    assert float(gradients.flat.square().sum()) == pytest.approx(squares, rel=1e-5)
+    gradients.flat.fill_(2.0)
+    assert all(bool((p.grad == 2).all()) for p in network.parameters())
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_the_same_rows_give_the_same_bits_however_often(num_threads):
+    gradients = parallel(model(), num_threads, micro_batch=16)
+    seen = set()
+    for _ in range(6):
+        sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+        seen.add((gradients.flat.numpy().tobytes(), *map(float, sums)))
+        gradients.flat.normal_()  # What is left of the last minibatch must not count.
+    assert len(seen) == 1
+
+
+def test_replicas_follow_the_weights():
+    """An optimizer step and a loaded checkpoint change one memory that all replicas read."""
+    network = model()
+    gradients = parallel(network, num_threads=3, micro_batch=None)
+    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.3)
+    expected, _ = plain(network)
+    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    torch.testing.assert_close(by_parameter(network), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_scale_scales_the_gradient_and_not_the_sums():
+    network = model()
+    gradients = parallel(network, num_threads=2, micro_batch=16)
+    sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    before = gradients.flat.clone()
+    scale = torch.tensor(1024.0)
+    scaled = gradients.compute(fields(), ROWS, loss_scale=scale, **COEFFICIENTS)
+    torch.testing.assert_close(gradients.flat, before * 1024)
+    assert list(map(float, scaled)) == list(map(float, sums))
+
+
+def test_bf16_changes_forward_a_little_and_keeps_float32_gradients():
+    network = model()
+    gradients = parallel(network, num_threads=2, micro_batch=16, amp=torch.bfloat16)
+    sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    expected, exact = plain(model())
+    gradient = by_parameter(network)
+    assert gradient.dtype == torch.float32
+    assert not torch.equal(gradient, expected)
+    assert float((gradient - expected).norm() / expected.norm()) < 0.05
+    assert float(sums.loss) != float(exact.loss)
+    assert float(sums.loss) == pytest.approx(float(exact.loss), rel=0.02)
+
+
+def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread():
+    gradients = parallel(model(), num_threads=2, micro_batch=16, amp=torch.bfloat16)
+    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    assert not torch.is_autocast_enabled("cpu")
+    states = gradients._threads.map(
+        lambda _: (torch.is_autocast_enabled("cpu"), torch.get_num_threads()), range(4)
+    )
+    assert set(states) == {(False, 1)}
+
+
+def test_an_untrained_parameter_is_in_no_gradient():
+    config = MODEL.model_copy(update={"material_prior": 0.0})
+    network = build_model(config, seed=0)
+    gradients = parallel(network, num_threads=2, micro_batch=None)
+    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    assert network.material_weight.grad is None
+    assert gradients.flat.numel() == sum(p.numel() for p in network.parameters()) - 1

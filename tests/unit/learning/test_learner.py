@@ -1,0 +1,675 @@
+"""One update: by hand, in the right order, all or nothing, and the same after a resume."""
+
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.schema import Config, LearnerConfig
+from keisei_ray.errors import (
+    CheckpointError,
+    ConfigError,
+    EmptyUpdateError,
+    NumericalError,
+    PolicyLagError,
+    RejectedRolloutsError,
+    RolloutFormatError,
+)
+from keisei_ray.learning.batch import UpdateBatch
+from keisei_ray.learning.learner import KL_STOP_FACTOR, LEARNER_FILE, Learner
+from keisei_ray.learning.ppo import ppo_sums
+from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
+from keisei_ray.network.weights import (
+    MODEL_FILE,
+    digest,
+    load_weights,
+    peek_weights,
+    read_model_file,
+    read_model_metadata,
+    state_arrays,
+)
+from keisei_ray.rollouts.wire import unpack_rollout
+from tests.helpers.rollouts import random_rollout
+from tests.helpers.tiny import N, T, packed, played, tiny_config
+
+ONE_STEP = {"num_epochs": 1, "num_minibatches": 1}
+
+
+def learner_config(**changes: object) -> Config:
+    return tiny_config(learner=changes)
+
+
+def trained(config: Config, updates: int = 2) -> Learner:
+    """A learner some updates on, fed by real self-play."""
+    learner = Learner(config)
+    for update in range(updates):
+        learner.update([played(config, learner)], update * T * N)
+    return learner
+
+
+def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tensor]:
+    """Weights after one AdamW step on the plain loss over all rows, with torch's own clipping."""
+    c = config.learner
+    model = build_model(config.model, seed=config.run.seed)
+    batch = UpdateBatch(T * N, torch.device("cpu"))
+    batch.fill([unpack_rollout(buffer)], gamma=c.gamma, gae_lambda=c.gae_lambda)
+    batch.normalize_advantages()
+    f = {name: tensor[: batch.rows] for name, tensor in batch.on_device().items()}
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=c.learning_rate,
+        eps=c.adam_eps,
+        weight_decay=c.weight_decay,
+    )
+    logits, outcomes = model(f["boards"], f["hands"], f["scalars"])
+    sums = ppo_sums(
+        masked_log_probs(logits, legal_mask(f["legal_bits"])),
+        outcomes,
+        f["actions"].long(),
+        f["behavior_log_probs"],
+        f["advantages"],
+        f["value_targets"],
+        f["draw_targets"],
+        clip_coef=c.clip_coef,
+        vf_coef=c.vf_coef,
+        ent_coef=c.ent_coef,
+    )
+    (sums.loss / batch.rows).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), c.max_grad_norm)
+    optimizer.step()
+    return model.state_dict()
+
+
+def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
+    """The rollout as if opponents had played all but `count` plies, here and there."""
+    rollout = unpack_rollout(buffer)
+    foreign = np.random.default_rng(0).permutation(T * N)[count:]
+    rollout.is_trained.reshape(-1)[foreign] = False
+    for name in ("values", "draw_probs", "behavior_log_probs"):
+        getattr(rollout, name)[~rollout.is_trained] = 0
+    return packed(rollout)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("max_grad_norm", [100.0, 0.01], ids=["not clipped", "clipped"])
+@pytest.mark.parametrize("own_plies", [T * N, 11])
+@pytest.mark.parametrize("value_head", ["wdl", "scalar"])
+def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
+    num_threads, max_grad_norm, own_plies, value_head
+):
+    """A large Adam epsilon makes the step proportional to the gradient, so clipping shows."""
+    changes = {
+        "num_threads": num_threads,
+        "max_grad_norm": max_grad_norm,
+        "adam_eps": 1.0,
+        "weight_decay": 0.1,
+        "learning_rate": 0.1,
+        "vf_coef": 1.0,
+    }
+    config = tiny_config(learner=ONE_STEP | changes, model={"value_head": value_head})
+    learner = Learner(config)
+    before = state_arrays(build_model(config.model, seed=config.run.seed))
+    buffer = with_own_plies(played(config, learner), own_plies)
+    report = learner.update([buffer], 0)
+    assert report.optimizer_steps == 1
+    assert (report.grad_norm > max_grad_norm) == (max_grad_norm < 1)
+    expected = torchs_own_step(config, buffer)
+    moved = 0.0
+    for name, array in state_arrays(learner.model).items():
+        np.testing.assert_allclose(array, expected[name].numpy(), rtol=1e-5, atol=1e-7)
+        moved = max(moved, float(np.abs(array - before[name]).max()))
+    assert moved > 1e-5
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize(("own_plies", "minibatches"), [(5, 5), (1, 1), (9, 5)])
+def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
+    num_threads, own_plies, minibatches
+):
+    """Up to 8 minibatches of at least one row each; a thread without a row does nothing."""
+    config = learner_config(num_threads=num_threads, num_minibatches=8, target_kl=None)
+    learner = Learner(config)
+    learner.update([played(config, learner)], 0)  # Leaves gradients in every replica.
+    buffer = with_own_plies(played(config, learner), own_plies)
+    seen: list[list[int]] = []
+    compute = learner._gradients.compute
+
+    def noting(fields: Any, rows: torch.Tensor, **kwargs: Any) -> Any:
+        seen.append(rows.tolist())
+        return compute(fields, rows, **kwargs)
+
+    learner._gradients.compute = noting
+    report = learner.update([buffer], T * N)
+    assert len(seen) == report.optimizer_steps == 2 * minibatches
+    for epoch in (seen[:minibatches], seen[minibatches:]):
+        assert sorted(row for rows in epoch for row in rows) == list(range(own_plies))
+    assert report.batch_timesteps == T * N
+    figures = [v for v in vars(report).values() if isinstance(v, float)]
+    assert np.isfinite(figures).all()
+    alone = Learner(learner_config(num_threads=1, num_minibatches=8, target_kl=None))
+    alone.update([played(config, alone)], 0)
+    alone.update([buffer], T * N)
+    for name, array in state_arrays(learner.model).items():
+        np.testing.assert_allclose(array, state_arrays(alone.model)[name], atol=2e-4)
+
+
+def test_nothing_is_learnt_from_how_an_opponent_played():
+    """The moves, legal moves and positions of its plies change; the same weights come out."""
+    config = tiny_config()
+    digests = set()
+    for change in (False, True):
+        learner = Learner(config)
+        rollout = unpack_rollout(with_own_plies(played(config, learner), 13))
+        if change:
+            other = random_rollout(T, N, seed=5)
+            for name in ("boards", "hands", "scalars", "legal_bits", "actions"):
+                foreign = ~rollout.is_trained
+                getattr(rollout, name)[foreign] = getattr(other, name)[foreign]
+        digests.add(learner.update([packed(rollout)], 0).weights_digest)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"activation": "silu", "squeeze_excitation": True},
+        {"material_prior": 0.0},
+        {"value_head": "scalar", "attackers": False},
+    ],
+    ids=str,
+)
+def test_every_trained_parameter_is_trained(model):
+    config = tiny_config(
+        model=model, self_play={"random_opening_plies": 60, "max_plies": 99, "games_per_actor": 16}
+    )
+    learner = Learner(config)
+    before = {name: array.copy() for name, array in state_arrays(learner.model).items()}
+    learner.update([played(config, learner)], 0)
+    untrained = [
+        name
+        for name, array in state_arrays(learner.model).items()
+        if np.array_equal(array, before[name])
+    ]
+    assert untrained == ([] if config.model.material_prior else ["material_weight"])
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(activation):
+    config = tiny_config(
+        model={"activation": activation}, learner={"num_threads": 2, "learning_rate": 3e-3}
+    )
+    learner = Learner(config)
+    for update in range(4):
+        report = learner.update([played(config, learner)], update * T * N)
+        assert report.first_log_ratio < 3e-6
+        assert report.approx_kl > 1e-5  # The later ones have moved on.
+
+
+def test_a_wrong_behavior_log_prob_shows_in_the_first_ratio():
+    learner = Learner(tiny_config())
+    rollout = unpack_rollout(played(tiny_config(), learner))
+    rollout.behavior_log_probs[:] -= 0.01
+    report = learner.update([packed(rollout)], 0)
+    assert report.first_log_ratio == pytest.approx(0.01, rel=0.02)
+
+
+def test_training_prefers_what_was_rewarded_and_learns_the_result():
+    """Every game is one ply; one move wins, all others lose."""
+    config = learner_config(learning_rate=3e-3, lr_schedule="constant", num_epochs=4, ent_coef=0.0)
+    learner = Learner(config)
+    losses = []
+    for update in range(12):
+        rollout = unpack_rollout(played(config, learner))
+        rollout.terminated[:] = True
+        rollout.truncated[:] = False
+        rollout.bootstrap_values[:] = 0
+        rollout.bootstrap_draw_probs[:] = 0
+        rollout.rewards[:] = np.where(rollout.actions % 2 == 0, 1, -1)
+        losses.append(learner.update([packed(rollout)], update))
+    wins = [unpack_rollout(played(config, learner, actor_id=k)).actions % 2 == 0 for k in range(6)]
+    assert np.mean(wins) > 0.65
+    assert losses[-1].value_loss < losses[0].value_loss
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_updates_stay_finite_and_close_to_float32(amp, num_threads):
+    config = learner_config(amp=amp, num_threads=num_threads, learning_rate=1e-3)
+    learner, exact = Learner(config), Learner(learner_config(learning_rate=1e-3))
+    before = {name: array.copy() for name, array in state_arrays(exact.model).items()}
+    for update in range(2):
+        buffer = played(config, exact)
+        report, other = (x.update([buffer], update) for x in (learner, exact))
+        assert report.amp_dtype == amp
+        assert report.optimizer_steps == 4
+        assert report.policy_loss != other.policy_loss
+        assert report.grad_norm == pytest.approx(other.grad_norm, rel=0.05)
+        assert (report.amp_scale is None) == (amp == "bf16")
+    change = math.sqrt(
+        sum(
+            float(np.square(array - state_arrays(exact.model)[name]).sum())
+            for name, array in state_arrays(learner.model).items()
+        )
+    )
+    moved = math.sqrt(
+        sum(float(np.square(a - before[n]).sum()) for n, a in state_arrays(exact.model).items())
+    )
+    assert all(np.isfinite(array).all() for array in state_arrays(learner.model).values())
+    assert change < 0.3 * moved
+
+
+def recorded(target: Any, names: tuple[str, ...], note: Callable[[str], None]) -> None:
+    """Notes each call of these methods of an object and lets it through."""
+    for name in names:
+        method = getattr(target, name)
+
+        def through(*args: Any, _name: str = name, _method: Any = method, **kwargs: Any) -> Any:
+            note(_name)
+            return _method(*args, **kwargs)
+
+        setattr(target, name, through)
+
+
+def test_the_scaler_scales_unscales_clips_steps_and_updates_in_that_order():
+    config = learner_config(**ONE_STEP, amp="fp16", max_grad_norm=0.01)
+    learner = Learner(config)
+    buffer = played(config, learner)
+    calls: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        calls.append((name, float(learner._gradients.flat.norm())))
+
+    recorded(learner._scaler, ("scale", "unscale_", "step", "update"), note)
+    recorded(learner._gradients, ("compute",), note)
+    optimizer_step = learner._optimizer.step
+    learner._optimizer.step = lambda *a, **k: (note("optimizer"), optimizer_step(*a, **k))[1]
+    report = learner.update([buffer], 0)
+    names = [name for name, _ in calls]
+    assert names == ["scale", "compute", "unscale_", "step", "optimizer", "update"]
+    norms = dict(calls)
+    # Scaled until unscale_, clipped between unscale_ and step.
+    assert norms["unscale_"] == pytest.approx(report.grad_norm * report.amp_scale, rel=1e-3)
+    assert report.grad_norm > 0.05
+    assert norms["step"] == pytest.approx(0.01, rel=1e-3)
+    assert norms["optimizer"] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale():
+    config = learner_config(amp="fp16", num_epochs=1, num_minibatches=2)
+    learner = Learner(config)
+    buffer = played(config, learner)
+    before = learner.weights_digest()
+    learner._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    report = learner.update([buffer], 0)
+    assert (report.amp_skipped, report.optimizer_steps) == (2, 0)
+    assert report.amp_scale == 2.0**124
+    assert report.weights_digest == before
+    learner._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    report = learner.update([played(config, learner)], 0)
+    assert (report.amp_skipped, report.optimizer_steps) == (0, 2)
+    assert report.weights_digest != before
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize(
+    "model", [{"value_head": "wdl", "attackers": True}, {"value_head": "scalar"}], ids=str
+)
+def test_a_resumed_learner_goes_on_bit_for_bit(amp, num_threads, model):
+    config = tiny_config(learner={"amp": amp, "num_threads": num_threads}, model=model)
+    learner = trained(config)
+    files = learner.state_files()
+    buffers = []
+    for update in range(2):
+        buffers.append(played(config, learner))
+        learner.update([buffers[-1]], 1000 + update)
+    resumed = Learner(config)
+    resumed.load_state_files({"other.txt": b"of the driver", **files})
+    assert resumed.state_files().keys() == files.keys()
+    for update, buffer in enumerate(buffers):
+        report = resumed.update([buffer], 1000 + update)
+    assert resumed.weights_version == learner.weights_version == 4
+    assert report.weights_digest == learner.weights_digest()
+    assert resumed.weights().tobytes() == learner.weights().tobytes()
+    last = played(config, learner)
+    for both in (learner, resumed):
+        both.update([last], 2000)
+    assert resumed.weights_digest() == learner.weights_digest()
+
+
+def test_state_restores_scaler_moments_and_minibatch_order():
+    """Each on its own: a part left out of the state would not always change the next bits."""
+    config = learner_config(amp="fp16")
+    learner = trained(config)
+    learner._scaler.update(2.0**9)
+    resumed = Learner(config)
+    resumed.load_state_files(learner.state_files())
+    assert resumed._scaler.get_scale() == 2.0**9
+    assert torch.equal(resumed._generator.get_state(), learner._generator.get_state())
+    moments = [state["exp_avg_sq"] for state in learner._optimizer.state.values()]
+    assert moments
+    restored = [state["exp_avg_sq"] for state in resumed._optimizer.state.values()]
+    for left, right in zip(moments, restored, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_the_same_state_gives_the_same_file_of_weights():
+    learner = trained(tiny_config(), 1)
+    assert len({learner.state_files()[MODEL_FILE] for _ in range(5)}) == 1
+
+
+def test_two_learners_with_one_config_agree_bit_for_bit():
+    config = learner_config(num_threads=2)
+    assert trained(config).weights_digest() == trained(config).weights_digest()
+    reseeded = tiny_config(run={"seed": 4}, learner={"num_threads": 2})
+    assert trained(reseeded).weights_digest() != trained(config).weights_digest()
+
+
+def test_optimizer_settings_after_a_resume_are_the_configs():
+    files = trained(learner_config(weight_decay=0.0, adam_eps=1e-5)).state_files()
+    resumed = Learner(learner_config(weight_decay=0.2, adam_eps=1e-3))
+    resumed.load_state_files(files)
+    groups = resumed._optimizer.param_groups
+    assert [(g["weight_decay"], g["eps"]) for g in groups] == [(0.2, 1e-3)]
+
+
+def test_the_model_file_names_its_weights():
+    config = tiny_config()
+    learner = trained(config, 1)
+    content = learner.state_files()[MODEL_FILE]
+    metadata = read_model_metadata(content)
+    assert metadata == {
+        "weights_version": "1",
+        "weights_digest": learner.weights_digest(),
+        "architecture": architecture_digest(config.model),
+        "model": config.model.model_dump_json(),
+    }
+    assert digest(read_model_file(content)) == learner.weights_digest()
+    assert peek_weights(learner.weights()).digest == learner.weights_digest()
+    acting = build_model(config.model, seed=99)
+    load_weights(acting, learner.weights())
+    assert digest(state_arrays(acting)) == learner.weights_digest()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (MODEL_FILE, lambda content: None),
+        (MODEL_FILE, lambda content: b""),
+        (MODEL_FILE, lambda content: b"not a model"),
+        (MODEL_FILE, lambda content: content[:-10]),
+        (MODEL_FILE, lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        (LEARNER_FILE, lambda content: None),
+        (LEARNER_FILE, lambda content: b""),
+        (LEARNER_FILE, lambda content: b"not a state"),
+        (LEARNER_FILE, lambda content: content[:300]),
+        (LEARNER_FILE, lambda content: pickle.dumps({"optimizer": print}, protocol=2)),
+    ],
+)
+def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name, damage):
+    config = tiny_config()
+    files = trained(config, 1).state_files()
+    content = damage(files.pop(name))
+    if content is not None:
+        files[name] = content
+    with pytest.raises(CheckpointError, match=name) as caught:
+        Learner(config).load_state_files(files)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model", [{"activation": "silu"}, {"width": 32}, {"value_head": "scalar"}], ids=str
+)
+def test_state_of_another_architecture_is_refused_and_nothing_changes(model):
+    learner = Learner(tiny_config())
+    before = learner.weights_digest()
+    with pytest.raises(CheckpointError, match="another architecture"):
+        learner.load_state_files(Learner(tiny_config(model=model)).state_files())
+    assert learner.weights_digest() == before
+
+
+def overlap_config(**schedule: object) -> Config:
+    return tiny_config(
+        schedule={"mode": "overlap", "rollouts_per_update": 3, "max_policy_lag": 1} | schedule
+    )
+
+
+def stamped(version: int, seed: int = 0, **header: int) -> np.ndarray:
+    return packed(random_rollout(T, N, seed, weights_version=version, **header))
+
+
+def untouched(learner: Learner) -> tuple[object, ...]:
+    """All that an update changes."""
+    state = learner.state_files()
+    return state[MODEL_FILE], learner._generator.get_state().tolist(), learner.weights_version
+
+
+def test_damaged_buffers_are_named_by_index_and_nothing_changes():
+    learner = Learner(overlap_config())
+    buffers = [stamped(0, seed) for seed in range(3)]
+    buffers[0] = buffers[0][:-5]
+    buffers[2] = buffers[2].copy()
+    buffers[2][-1] ^= 1
+    before = untouched(learner)
+    with pytest.raises(RejectedRolloutsError) as caught:
+        learner.update(buffers, 0)
+    assert caught.value.causes.keys() == {0, 2}
+    assert "DamagedBufferError" in caught.value.causes[0]
+    assert untouched(learner) == before
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # As Ray carries it.
+
+
+def test_a_sound_buffer_that_is_no_rollout_is_rejected():
+    learner = Learner(overlap_config())
+    before = untouched(learner)
+    with pytest.raises(RejectedRolloutsError, match="ForeignBufferError"):
+        learner.update([stamped(0), learner.weights(), stamped(0)], 0)
+    assert untouched(learner) == before
+
+
+def test_lag_beyond_the_limit_and_rollouts_of_the_future_raise_and_change_nothing():
+    learner = Learner(overlap_config())
+    learner.weights_version = 5
+    for version in (3, 6):
+        before = untouched(learner)
+        with pytest.raises(PolicyLagError, match=f"actor 2 was played with weights {version}"):
+            learner.update([stamped(5), stamped(5), stamped(version, actor_id=2)], 0)
+        assert untouched(learner) == before
+
+
+def test_lag_within_the_limit_is_measured():
+    learner = Learner(overlap_config())
+    learner.weights_version = 5
+    report = learner.update([stamped(5), stamped(4, 1), stamped(4, 2)], 0)
+    assert report.policy_lag_mean == pytest.approx(2 / 3)
+    assert report.policy_lag_max == 1
+    assert report.weights_version == learner.weights_version == 6
+
+
+def test_lockstep_takes_no_lag_at_all():
+    learner = Learner(tiny_config())
+    learner.weights_version = 1
+    with pytest.raises(PolicyLagError):
+        learner.update([stamped(0)], 0)
+
+
+def test_an_update_of_nothing_or_of_too_little_raises_and_changes_nothing():
+    learner = Learner(overlap_config())
+    before = untouched(learner)
+    with pytest.raises(EmptyUpdateError):
+        learner.update([], 0)
+    with pytest.raises(RolloutFormatError, match="96"):
+        learner.update([stamped(0)], 0)
+    assert untouched(learner) == before
+
+
+def test_weights_that_are_not_finite_stop_the_update():
+    learner = Learner(tiny_config())
+    with torch.no_grad():
+        learner.model.value_out.bias.fill_(math.nan)
+    with pytest.raises(NumericalError, match="nan"):
+        learner.update([stamped(0)], 0)
+
+
+def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far():
+    config = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=0.01)
+    learner, unbounded = Learner(config), Learner(learner_config(learning_rate=0.05, num_epochs=20))
+    buffer = played(config, learner)
+    report, free = learner.update([buffer], 0), unbounded.update([buffer], 0)
+    assert 1 <= report.optimizer_steps < 20
+    assert report.approx_kl > KL_STOP_FACTOR * 0.01
+    assert free.optimizer_steps == 40
+    # One epoch fewer passes the limit nowhere, so the same steps are done and the weights equal.
+    shorter = Learner(
+        learner_config(learning_rate=0.05, num_epochs=report.optimizer_steps, num_minibatches=1)
+    )
+    same = shorter.update([buffer], 0)
+    assert same.approx_kl <= KL_STOP_FACTOR * 0.01
+    assert same.weights_digest == report.weights_digest
+
+
+def test_the_kl_stop_does_not_count_what_the_policy_lag_brought():
+    """Rollouts of weights far behind must not make an update that learns nothing."""
+    far = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=None)
+    values = far.model_dump()
+    values["schedule"].update(mode="overlap", max_policy_lag=1, rollouts_per_update=1)
+    learner = Learner(Config.model_validate(values))
+    buffer = played(far, learner)
+    moved = learner.update([buffer], 0)
+    assert moved.approx_kl > KL_STOP_FACTOR * 0.01
+    values["learner"].update(target_kl=0.01, learning_rate=1e-5)
+    careful = Learner(Config.model_validate(values))
+    careful.load_state_files(learner.state_files())
+    lagged = careful.update([buffer], 0)  # Played by version 0, consumed at version 1.
+    assert lagged.policy_lag_max == 1
+    assert lagged.approx_kl > KL_STOP_FACTOR * 0.01
+    assert lagged.optimizer_steps == 20
+
+
+def test_the_report_counts_rows_bytes_and_versions():
+    learner = Learner(overlap_config())
+    buffers = [stamped(0, seed) for seed in range(3)]
+    report = learner.update(buffers, 0)
+    assert report.batch_timesteps == 3 * T * N
+    assert report.rollout_bytes_wire == sum(buffer.nbytes for buffer in buffers)
+    assert report.rollout_bytes_raw == sum(unpack_rollout(b).raw_bytes for b in buffers)
+    assert (report.weights_version, report.optimizer_steps, report.amp_skipped) == (1, 4, 0)
+    assert report.weights_digest == learner.weights_digest()
+    figures = [v for v in vars(report).values() if isinstance(v, float)]
+    assert np.isfinite(figures).all()
+
+
+def test_on_a_cpu_the_rows_learnt_from_are_the_storage_itself():
+    """No copy of a field: on CUDA there is one, into storage that stays as well."""
+    config = tiny_config()
+    learner = Learner(config)
+    places = {name: array.ctypes.data for name, array in learner._batch._arrays.items()}
+    seen: list[dict[str, int]] = []
+    compute = learner._gradients.compute
+
+    def noting(fields: Any, rows: Any, **kwargs: Any) -> Any:
+        seen.append({name: tensor.data_ptr() for name, tensor in fields.items()})
+        return compute(fields, rows, **kwargs)
+
+    learner._gradients.compute = noting
+    for update in range(2):
+        learner.update([played(config, learner)], update)
+    assert len(seen) == 8
+    assert all(found == places for found in seen)
+
+
+def test_every_epoch_visits_every_row_once_in_an_order_of_its_own():
+    config = learner_config(num_epochs=3, num_minibatches=4)
+    learner = Learner(config)
+    seen: list[list[int]] = []
+    compute = learner._gradients.compute
+
+    def noting(fields: Any, rows: torch.Tensor, **kwargs: Any) -> Any:
+        seen.append(rows.tolist())
+        return compute(fields, rows, **kwargs)
+
+    learner._gradients.compute = noting
+    learner.update([played(config, learner)], 0)
+    assert [len(rows) for rows in seen] == [T * N // 4] * 12
+    epochs = [[row for rows in seen[k : k + 4] for row in rows] for k in (0, 4, 8)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(T * N))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at_quarter"),
+    [
+        ("constant", 1.0),
+        ("linear", 0.1 + 0.9 * 0.75),
+        ("cosine", 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
+    ],
+)
+def test_the_learning_rate_follows_its_closed_form(schedule, at_quarter):
+    config = LearnerConfig(learning_rate=2e-3, lr_schedule=schedule, lr_final_fraction=0.1)
+    end = 1.0 if schedule == "constant" else 0.1
+    for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):
+        assert scheduled_learning_rate(config, progress) == pytest.approx(2e-3 * share)
+
+
+def test_an_update_uses_the_learning_rate_of_its_timestep():
+    config = learner_config(learning_rate=1e-3, lr_schedule="linear", lr_final_fraction=0.0)
+    learner = Learner(config)
+    report = learner.update([played(config, learner)], config.run.total_timesteps // 2)
+    assert report.learning_rate == pytest.approx(5e-4)
+    assert [g["lr"] for g in learner._optimizer.param_groups] == [pytest.approx(5e-4)]
+    before = learner.weights_digest()
+    report = learner.update([played(config, learner)], config.run.total_timesteps)
+    assert report.learning_rate == 0
+    assert report.weights_digest == before
+
+
+def test_the_entropy_bonus_changes_evenly_over_the_run():
+    config = LearnerConfig(ent_coef=0.02, ent_final_fraction=0.25)
+    for progress, share in ((0, 1), (0.5, 0.625), (1, 0.25), (1.7, 0.25), (-0.1, 1)):
+        assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
+    rising = LearnerConfig(ent_coef=0.02, ent_final_fraction=2)
+    assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
+
+
+def test_an_update_uses_the_entropy_bonus_of_its_timestep():
+    """The bonus alone makes the policy even, so a greater one leaves more entropy."""
+    config = learner_config(
+        learning_rate=1e-2, lr_schedule="constant", num_epochs=8, ent_coef=3, ent_final_fraction=0
+    )
+    reports = []
+    for timestep in (0, config.run.total_timesteps):
+        learner = Learner(config)
+        rollout = played(config, learner)
+        learner.update([rollout], timestep)
+        reports.append(learner.update([played(config, learner)], timestep))
+    assert [report.ent_coef for report in reports] == [3, 0]
+    assert reports[0].entropy > reports[1].entropy
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_cuda_device_is_a_named_error():
+    config = tiny_config()
+    on_cuda = config.learner.model_copy(update={"device": "cuda"})
+    with pytest.raises(ConfigError, match="CUDA"):
+        Learner(config.model_copy(update={"learner": on_cuda}))
+
+
+def test_the_caller_owns_what_it_gets():
+    """State and weights of one version do not change with the next update."""
+    config = tiny_config()
+    learner = Learner(config)
+    weights, files = learner.weights(), learner.state_files()
+    copies = weights.tobytes(), dict(files)
+    learner.update([played(config, learner)], 0)
+    assert (weights.tobytes(), files) == copies
+    assert replace(peek_weights(weights), digest="") != replace(
+        peek_weights(learner.weights()), digest=""
+    )

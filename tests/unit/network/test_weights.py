@@ -1,0 +1,159 @@
+"""Weights as buffers: exact where promised, close where not, refused where they do not fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.memory import max_parameters
+from keisei_ray.config.schema import ModelConfig
+from keisei_ray.errors import CheckpointError, DamagedBufferError, ForeignBufferError
+from keisei_ray.network.model import architecture_digest, build_model
+from keisei_ray.network.weights import (
+    digest,
+    load_arrays,
+    load_weights,
+    pack_weights,
+    peek_weights,
+    state_arrays,
+)
+from tests.helpers.rollouts import random_rollout
+from tests.helpers.tiny import packed, tiny_config
+
+CONFIG = tiny_config().model
+
+
+def model(seed: int = 0, **changes: object):
+    return build_model(CONFIG.model_copy(update=changes), seed=seed)
+
+
+def bits(network) -> dict[str, bytes]:
+    return {name: t.detach().numpy().tobytes() for name, t in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"squeeze_excitation": True}, {"depth": 2}], ids=str)
+def test_lossless_weights_come_back_bit_for_bit(changes):
+    sender, receiver = model(1, **changes), model(2, **changes)
+    assert bits(sender) != bits(receiver)
+    buffer = pack_weights(sender, 7, weights_format="lossless", zstd_level=1)
+    info = load_weights(receiver, buffer)
+    assert bits(receiver) == bits(sender)
+    assert digest(state_arrays(receiver)) == digest(state_arrays(sender)) == info.digest
+    assert (info.version, info.format) == (7, "lossless")
+    assert info.architecture == architecture_digest(sender.config)
+    assert peek_weights(buffer) == info
+
+
+def test_half_weights_are_the_nearest_halves_and_name_the_exact_weights():
+    sender, receiver = model(1), model(2)
+    exact = pack_weights(sender, 3, weights_format="lossless", zstd_level=1)
+    buffer = pack_weights(sender, 3, weights_format="half", zstd_level=1)
+    info = load_weights(receiver, buffer)
+    assert info.format == "half"
+    assert info.digest == digest(state_arrays(sender))
+    assert digest(state_arrays(receiver)) != info.digest
+    assert len(buffer) < 0.7 * len(exact)
+    for name, array in state_arrays(receiver).items():
+        expected = state_arrays(sender)[name].astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_loading_overwrites_in_place():
+    """Replicas and optimizer share the memory, and its channels-last order."""
+    receiver = model(2)
+    places = [(p.data_ptr(), p.stride()) for p in receiver.parameters()]
+    load_weights(receiver, pack_weights(model(1), 0, weights_format="lossless", zstd_level=1))
+    assert [(p.data_ptr(), p.stride()) for p in receiver.parameters()] == places
+
+
+def test_loaded_weights_do_not_hang_on_the_buffer():
+    receiver = model(2)
+    buffer = pack_weights(model(1), 0, weights_format="lossless", zstd_level=1).copy()
+    load_weights(receiver, buffer)
+    before = bits(receiver)
+    buffer[:] = 0
+    assert bits(receiver) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 32},
+        {"depth": 2},
+        {"squeeze_excitation": True},
+        {"activation": "silu"},
+        {"material_prior": 0.0},
+    ],
+    ids=str,
+)
+def test_weights_of_another_architecture_are_refused_and_nothing_changes(changes):
+    """Also where every name and shape fits, as for another activation."""
+    receiver = model(2)
+    before = bits(receiver)
+    buffer = pack_weights(model(1, **changes), 0, weights_format="lossless", zstd_level=1)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        load_weights(receiver, buffer)
+    assert bits(receiver) == before
+
+
+def test_arrays_of_wrong_names_or_shapes_are_refused_and_nothing_changes():
+    receiver = model(2)
+    before = bits(receiver)
+    good = state_arrays(model(1))
+    last = list(good)[-1]
+    assert good[last].shape != (3, 3)
+    for bad in (
+        {**good, last: np.zeros((3, 3), np.float32)},
+        {**good, "more": np.zeros(1, np.float32)},
+        {name: array for name, array in good.items() if name != last},
+    ):
+        with pytest.raises(CheckpointError, match="another architecture"):
+            load_arrays(receiver, bad)
+        assert bits(receiver) == before
+
+
+def test_the_digest_changes_with_one_bit_one_name_or_one_shape():
+    arrays = {name: array.copy() for name, array in state_arrays(model(1)).items()}
+    seen = {digest(arrays)}
+    for name, array in arrays.items():
+        flat = array.reshape(-1).view(np.uint32)
+        flat[-1] ^= 1
+        seen.add(digest(arrays))
+        flat[-1] ^= 1
+        shaped = {**arrays, name: array.reshape(1, *array.shape, 1)}
+        seen |= {digest(shaped), digest({(k + "x" if k == name else k): arrays[k] for k in arrays})}
+    assert len(seen) == 1 + 3 * len(arrays)
+    assert digest(arrays) in seen
+
+
+def test_the_digest_knows_no_order_and_no_memory_layout():
+    arrays = state_arrays(model(1))
+    turned = {name: np.asfortranarray(arrays[name]) for name in reversed(arrays)}
+    assert digest(turned) == digest(arrays)
+
+
+def test_damaged_weights_and_other_buffers_are_refused():
+    receiver = model(2)
+    before = bits(receiver)
+    buffer = pack_weights(model(1), 0, weights_format="lossless", zstd_level=1).copy()
+    buffer[len(buffer) // 2] ^= 1
+    with pytest.raises(DamagedBufferError):
+        load_weights(receiver, buffer)
+    with pytest.raises(ForeignBufferError):
+        load_weights(receiver, packed(random_rollout(2, 2)))
+    assert bits(receiver) == before
+
+
+def test_state_arrays_are_float32_in_the_order_of_the_state_dict():
+    network = model(1)
+    arrays = state_arrays(network)
+    assert list(arrays) == list(network.state_dict())
+    for name, tensor in network.state_dict().items():
+        assert arrays[name].dtype == np.float32
+        assert arrays[name].flags.c_contiguous
+        assert torch.equal(torch.from_numpy(arrays[name]), tensor)
+
+
+def test_the_default_network_fits_its_configs_bound():
+    for config in (ModelConfig(), CONFIG):
+        count = sum(array.size for array in state_arrays(build_model(config, seed=0)).values())
+        assert count <= max_parameters(config)

@@ -1,0 +1,376 @@
+"""USI engines as players: good ones, every kind of bad one, and what is left of them afterwards."""
+
+import signal
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keisei_ray.errors import EngineDiedError, EngineTimeoutError, OpponentError
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
+from keisei_ray.players import usi_player
+from keisei_ray.players.opponents import Player, parse_opponent
+from keisei_ray.players.policies import choose_random
+from keisei_ray.players.usi import UsiEngine, UsiSpec
+from keisei_ray.players.usi_player import UsiPlayer
+from keisei_ray.shogi.games import Games
+from tests.helpers.engines import choose_by_rule, fake_spec, find_engine, rule_spec
+
+RANDOM = Player("random", choose_random)
+START = "position sfen lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
+
+
+def play(spec: str, num_games: int = 4, **settings: int) -> list[PlayedGame]:
+    """A match of the engine, as first player, against random."""
+    match = MatchSettings(num_games, **({"seed": 3, "max_plies": 40} | settings))
+    with parse_opponent(spec) as engine:
+        return sorted(play_match((engine, RANDOM), match), key=lambda game: game.index)
+
+
+def reasons(games: list[PlayedGame]) -> Counter[str]:
+    return Counter(game.reason for game in games)
+
+
+def living_members(group: int) -> list[int]:
+    """Processes of a group that are more than a zombie."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # It has ended meanwhile.
+        if int(pgrp) == group and state != "Z":
+            members.append(int(stat.parent.name))
+    return members
+
+
+def assert_all_ended(pids: Path) -> None:
+    """Every process whose id an engine wrote there has gone, with its group."""
+    for pid in map(int, pids.read_text().split()):
+        deadline = time.monotonic() + 20
+        while living_members(pid):
+            assert time.monotonic() < deadline, f"{pid} lives"
+            time.sleep(0.01)
+        assert not Path(f"/proc/{pid}").exists(), f"{pid} was not reaped"
+
+
+# Engines that play
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_engine_plays_every_lane_as_the_same_rule_does_without_it(processes: int) -> None:
+    """So positions and answers reach the right game, however many processes share them."""
+    match = MatchSettings(10, seed=5, max_plies=60)
+    rule = Player("rule", choose_by_rule)
+    expected = list(play_match((rule, RANDOM), match))
+    with parse_opponent(rule_spec(f"processes={processes}")) as engine:
+        assert engine.identity == {"engine": "rule engine"}
+        assert list(play_match((engine, RANDOM), match)) == expected
+
+
+def test_the_spec_is_the_name() -> None:
+    spec = rule_spec("Depth=3&processes=1")
+    with parse_opponent(spec) as engine:
+        assert engine.name == spec
+
+
+@pytest.mark.parametrize(
+    ("query", "go", "options"),
+    [
+        ("", "go btime 0 wtime 0 byoyomi 100", ()),
+        ("byoyomi-ms=250", "go btime 0 wtime 0 byoyomi 250", ()),
+        ("nodes=7&Skill Level=-20", "go nodes 7", (("Skill Level", "-20"),)),
+        ("nodes=7&A%26B=50%25", "go nodes 7", (("A&B", "50%"),)),
+    ],
+)
+def test_limits_and_options_are_read_from_the_spec(
+    query: str, go: str, options: tuple[tuple[str, str], ...]
+) -> None:
+    spec = UsiSpec.parse(f"usi:'my engine' -x '1 2'?{query}")
+    assert spec.command == ("my engine", "-x", "1 2")
+    assert (spec.go, spec.options) == (go, options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("usi:", "no command"),
+        ("usi:?nodes=1", "no command"),
+        ("usi:'a", "cannot be split"),
+        ("usi:a\tb", "control characters"),
+        ("usi:a?nodes", "'nodes' is not KEY=VALUE"),
+        ("usi:a?nodes=1&nodes=2", "'nodes=2' is given twice"),
+        ("usi:a?nodes=0", "nodes = '0', expected a number from 1"),
+        ("usi:a?nodes=many", "nodes = 'many'"),
+        ("usi:a?timeout-s=nan", "timeout-s = 'nan'"),
+        ("usi:a?processes=1000", "processes = '1000'"),
+        ("usi:a?nodes=1&byoyomi-ms=1", "both nodes and byoyomi-ms"),
+        ("usi:no-such-engine", "'no-such-engine' is not found"),
+        ("usi:/etc/passwd", "'/etc/passwd' is not found"),
+    ],
+)
+def test_a_bad_spec_is_refused_in_one_line(spec: str, says: str) -> None:
+    with pytest.raises(OpponentError) as error:
+        parse_opponent(spec)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    program = tmp_path / "engine"
+    program.write_text("not a program\n")
+    program.chmod(0o755)
+    with pytest.raises(OpponentError, match="cannot be started: Exec format error"):
+        parse_opponent(f"usi:{program}")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("Skil Level=1", "no option 'Skil Level'. Did you mean 'Skill Level'?"),
+        ("Skill Level=21", "'spin default 20 min -20 max 20'"),
+        ("Skill Level=x", "option 'Skill Level' = 'x'"),
+        ("Ponder=yes", "option 'Ponder' = 'yes'"),
+        ("Style=Risky", "option 'Style' = 'Risky'"),
+    ],
+)
+def test_an_option_that_the_engine_does_not_have_is_refused(
+    tmp_path: Path, option: str, says: str
+) -> None:
+    lines = (
+        "option name Skill Level type spin default 20 min -20 max 20",
+        "option name Ponder type check default false",
+        "option name Style type combo default Solid var Solid var Normal",
+    )
+    spec = fake_spec(tmp_path, usi=";".join(f"echo {line}" for line in (*lines, "usiok")))
+    with pytest.raises(OpponentError) as error:
+        parse_opponent(f"{spec}&{option}")
+    assert says in str(error.value)
+    parse_opponent(f"{spec}&Skill Level=-20&Ponder=true&Style=Normal&USI_Hash=16").close()
+
+
+def test_options_and_the_new_game_are_told_before_the_first_position(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    usi = "echo option name A B type string; echo usiok"
+    spec = fake_spec(tmp_path, start=f"told={told}", usi=usi)
+    with UsiEngine(UsiSpec.parse(f"{spec}&A B=c d&nodes=5")) as engine:
+        engine.prepare()
+        engine.best_move(START)
+    expected = ["usi", "setoption name A B value c d", "isready", "usinewgame", START, "go nodes 5"]
+    assert told.read_text().splitlines() == [*expected, "quit"]
+
+
+# Engines that cannot be had
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "says"),
+    [
+        ({"start": "echo no >&2; exit 3"}, EngineDiedError, "exit code 3; it printed last: no"),
+        ({"start": "kill -9 $$"}, EngineDiedError, "ended with signal 9"),
+        ({"start": "exec >&-"}, EngineDiedError, "closed its output"),
+        ({"usi": "echo hello"}, EngineTimeoutError, "no usiok in time; it printed last: hello"),
+        ({"usi": "while :; do echo noise; done"}, EngineTimeoutError, "gave no usiok in time"),
+        ({"usi": "while :; do printf noise; done"}, EngineTimeoutError, "gave no usiok in time"),
+        ({"isready": ":"}, EngineTimeoutError, "gave no readyok in time"),
+        ({"isready": "exit 0"}, EngineDiedError, "ended with exit code 0"),
+    ],
+    ids=lambda value: next(iter(value.items()))[1][:20] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_an_engine_that_fails_its_handshake_is_one_line_and_leaves_nothing(
+    tmp_path: Path, parts: dict[str, str], error: type[OpponentError], says: str
+) -> None:
+    pids = tmp_path / "pids"
+    parts = parts | {"start": f"echo $$ >> {pids}; {parts.get('start', ':')}"}
+    spec = fake_spec(tmp_path, **parts, query="timeout-s=1")
+    with pytest.raises(error) as raised:
+        parse_opponent(spec)
+    assert says in str(raised.value)
+    assert "engine.sh" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert_all_ended(pids)
+
+
+# Engines that fail in a game
+
+
+@pytest.mark.parametrize(
+    ("go", "reason"),
+    [
+        ("exit 1", "engine_died"),
+        ("kill -9 $$", "engine_died"),
+        ("exec >&-", "engine_died"),
+        (":", "engine_timeout"),
+        ("echo bestmove 1a4c", "engine_illegal_move"),
+        ("echo bestmove P*1a", "engine_illegal_move"),
+        ("echo bestmove", "engine_garbage"),
+        ("echo 'bestmove (none)'", "engine_garbage"),
+        ("printf 'bestmove \\377\\376\\n'", "engine_garbage"),
+        ("echo bestmove resign", "resign"),
+        ("echo bestmove win", "engine_false_win"),
+    ],
+)
+def test_each_way_to_fail_loses_the_game_and_is_counted(
+    tmp_path: Path, go: str, reason: str
+) -> None:
+    games = play(fake_spec(tmp_path, go=go, query="processes=2&timeout-s=1"), num_games=2)
+    assert reasons(games) == {reason: 2}
+    assert {game.outcome for game in games} == {"loss"}
+    assert {game.is_black for game in games} == {True, False}
+
+
+def test_a_flood_of_lines_without_a_move_is_a_time_out(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, go="yes info", query="timeout-s=0.5&processes=1")
+    assert reasons(play(spec, num_games=2)) == {"engine_timeout": 2}
+
+
+def test_an_engine_that_reads_nothing_is_a_time_out(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, go="sleep 1000", query="timeout-s=0.5&processes=1")
+    with UsiEngine(UsiSpec.parse(spec)) as engine:
+        engine.prepare()
+        with pytest.raises(EngineTimeoutError, match="gave no bestmove"):
+            engine.best_move(START)
+        with pytest.raises(EngineTimeoutError, match="did not read 'position"):
+            engine.best_move(START + " moves" + " 7g7f" * 20_000)
+
+
+def test_much_noise_on_both_outputs_does_not_stop_an_engine(tmp_path: Path) -> None:
+    noise = "head -c 300000 /dev/zero | tr '\\0' x >&2; seq 20000; echo bestmove 7g7f"
+    with UsiEngine(UsiSpec.parse(fake_spec(tmp_path, go=noise, query="timeout-s=60"))) as engine:
+        engine.prepare()
+        assert [engine.best_move(START) for _ in range(3)] == ["7g7f"] * 3
+
+
+def test_a_second_answer_is_not_taken_for_the_next_position(tmp_path: Path) -> None:
+    go = "printf 'bestmove 7g7f\\nbestmove 2g2f\\n'"
+    with UsiEngine(UsiSpec.parse(fake_spec(tmp_path, go=go))) as engine:
+        engine.prepare()
+        assert [engine.best_move(START) for _ in range(3)] == ["7g7f"] * 3
+
+
+def test_an_engine_is_started_anew_for_the_next_game(tmp_path: Path) -> None:
+    """It resigns twice and dies the third time, again and again."""
+    starts = tmp_path / "starts"
+    go = "[ $n -lt 3 ] || exit 1; echo bestmove resign"
+    games = play(fake_spec(tmp_path, start=f"echo x >> {starts}", go=go), num_games=8)
+    assert reasons(games) == {"resign": 6, "engine_died": 2}
+    assert len(starts.read_text().split()) == 3
+
+
+def test_an_engine_that_fails_for_ever_ends_the_match_and_finished_games_stand(
+    tmp_path: Path,
+) -> None:
+    starts = tmp_path / "starts"
+    spec = fake_spec(tmp_path, start=f"echo x >> {starts}", go="echo oops >&2; exit 4")
+    games: list[PlayedGame] = []
+    match = play_match((parse_opponent(spec), RANDOM), MatchSettings(200, seed=1), num_lanes=8)
+    with pytest.raises(OpponentError) as error:
+        games.extend(match)  # Keeps what came before the error.
+    assert len(games) >= usi_player.MAX_RESTARTS
+    assert set(reasons(games)) == {"engine_died"}
+    assert "ended with exit code 4; it printed last: usiok / readyok / oops" in str(error.value)
+    assert len(starts.read_text().split()) == 1 + usi_player.MAX_RESTARTS
+
+
+def test_a_failing_engine_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
+    """Two processes; the one that was started first dies at once, the other plays on."""
+    flag = tmp_path / "flag"
+    start = f"if mkdir {flag} 2>/dev/null; then first=1; fi"
+    spec = fake_spec(tmp_path, start=start, go="[ -z $first ] || exit 1; echo bestmove resign",
+                     query="processes=2&timeout-s=10")  # fmt: skip
+    assert reasons(play(spec, num_games=8)) == {"engine_died": 1, "resign": 7}
+
+
+# What is left
+
+
+def test_closing_ends_the_engine_and_what_it_started(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    spec = fake_spec(tmp_path, start=f"echo $$ >> {pids}; sleep 1000 & sleep 1000 &")
+    with parse_opponent(spec):
+        (pid,) = map(int, pids.read_text().split())
+        assert len(living_members(pid)) == 3
+    assert_all_ended(pids)
+
+
+def test_an_engine_that_does_not_quit_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    start = f"echo $$ >> {pids}; trap '' TERM INT HUP"
+    spec = fake_spec(tmp_path, start=start, stop="sleep 1000", query="timeout-s=0.5")
+    parse_opponent(spec).close()
+    assert_all_ended(pids)
+
+
+def test_an_engine_is_asked_to_quit_before_it_is_killed(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, stop=f"echo bye > {tmp_path}/bye; exit")
+    parse_opponent(spec).close()
+    assert (tmp_path / "bye").read_text() == "bye\n"
+
+
+def test_an_engine_that_nobody_closed_is_killed_with_its_owner(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    engine = UsiEngine(UsiSpec.parse(fake_spec(tmp_path, start=f"echo $$ >> {pids}")))
+    engine.prepare()
+    del engine
+    assert_all_ended(pids)
+
+
+def test_closing_while_the_engine_thinks_does_not_wait_for_it(tmp_path: Path) -> None:
+    """As an interrupt does, which comes in the middle of a search."""
+    pids = tmp_path / "pids"
+    spec = fake_spec(
+        tmp_path, start=f"echo $$ >> {pids}", go="kill -USR1 $PPID; sleep 1000",
+        query="processes=1&timeout-s=600",
+    )  # fmt: skip
+    games = Games(1, max_plies=9, rng_for_game=np.random.default_rng)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with closing(UsiPlayer(UsiSpec.parse(spec))) as player, pytest.raises(KeyboardInterrupt):
+            player.choose(games, np.array([0]), np.array([0.5]))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert_all_ended(pids)
+
+
+# Real engines
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "nodes=1&Skill Level=-20",
+        "nodes=200&Skill Level=20&Threads=1",
+        "byoyomi-ms=10&UCI_LimitStrength=true&UCI_Elo=1350",
+    ],
+)
+def test_fairy_stockfish_plays_legal_games_to_their_end(query: str) -> None:
+    games = play(f"usi:{find_engine('fairy-stockfish')}?{query}", num_games=4, max_plies=120)
+    assert set(reasons(games)) <= {"mate", "max_plies", "repetition", "perpetual_check"}
+
+
+def test_fairy_stockfish_mates_drops_and_promotes() -> None:
+    spec = UsiSpec.parse(f"usi:{find_engine('fairy-stockfish')}?nodes=2000")
+    with UsiEngine(spec) as engine:
+        engine.prepare()
+        assert engine.name.startswith("Fairy-Stockfish")
+        # The only mates: a gold dropped before the king, a pawn that promotes there.
+        assert engine.best_move("position sfen 4k4/9/4P4/9/9/9/9/9/4K4 b G 1") == "G*5b"
+        assert engine.best_move("position sfen 4k4/9/4P4/4L4/9/9/9/9/4K4 b - 1") == "5c5b+"
+
+
+@pytest.mark.slow
+def test_gpsshogi_plays_legal_moves_and_dies_of_a_limit_that_it_does_not_know() -> None:
+    gpsusi = find_engine("gpsusi")
+    games = play(f"usi:{gpsusi}?byoyomi-ms=20&processes=1", num_games=2, max_plies=14)
+    assert set(reasons(games)) <= {"max_plies", "mate", "resign"}
+    with UsiEngine(UsiSpec.parse(f"usi:{gpsusi}?nodes=10")) as engine:
+        engine.prepare()
+        with pytest.raises(EngineDiedError, match="unknown option in go nodes"):
+            engine.best_move(START)

@@ -1,0 +1,132 @@
+"""The page in a real browser: it runs without an error, and its board and charts obey.
+
+Runs where Chromium is installed. A probe in the page does what a person would and writes what
+it saw into the document, which the browser then prints.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keisei_ray.report.command import write_report
+from tests.helpers.report_runs import evaluation, write_lines, write_run
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+WATCH = """<script>
+window.seen = {errors: []};
+addEventListener("error", (event) => seen.errors.push(String(event.message)));
+addEventListener("securitypolicyviolation", (event) => seen.errors.push(event.violatedDirective));
+</script>"""
+PROBE = """<script>
+const find = (selector) => document.querySelector(selector);
+const status = () => find(".status").textContent;
+const key = (target, name) =>
+  target.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+const press = (label) => { find(`[aria-label="${label}"]`).click(); return status(); };
+const slider = find("#replay input[type=range]");
+const replay = find("#replay");
+seen.start = status();
+seen.pieces = document.querySelectorAll(".board .shape").length;
+seen.on = press("One move on");
+seen.marked = document.querySelectorAll(".board .to").length;
+seen.back = press("One move back");
+seen.isBackOff = find('[aria-label="One move back"]').disabled;
+key(replay, "ArrowRight"); key(replay, "ArrowRight"); seen.rightTwice = status();
+key(replay, "ArrowLeft"); seen.left = status();
+seen.last = press("Last position");
+seen.isOnOff = find('[aria-label="One move on"]').disabled;
+key(replay, "Home"); seen.home = status();
+slider.value = 3; slider.dispatchEvent(new Event("input")); seen.slider = status();
+document.querySelectorAll(".moves button")[5].click(); seen.list = status();
+seen.current = find(".moves [aria-current]").textContent;
+find("[data-game='1']").click(); seen.other = status();
+press("Letters instead of kanji"); seen.letters = find(".board .glyph").textContent;
+press("Turn the board");
+seen.firstIsUpright = !find(".board g[transform]").getAttribute("transform").includes("rotate");
+const plot = find("#chart-entropy .plot");
+key(plot, "End"); seen.tip = find("#chart-entropy .tip").innerText;
+key(plot, "Home"); seen.tipHome = find("#chart-entropy .tip").innerText;
+key(plot, "Escape"); seen.isTipHidden = find("#chart-entropy .tip").hidden;
+const box = find("#chart-score-0 .picture").getBoundingClientRect();
+find("#chart-score-0 .plot").dispatchEvent(
+  new PointerEvent("pointermove", {clientX: box.right - 5, clientY: box.top + 20, bubbles: true}));
+seen.score = find("#chart-score-0 .tip").innerText;
+document.body.append(Object.assign(document.createElement("pre"),
+  {id: "seen", textContent: JSON.stringify(seen)}));
+</script>"""
+
+
+def visit(page: Path, probe: str, width: int) -> dict[str, Any]:
+    """What the probe saw in the page."""
+    text = page.read_text(encoding="utf-8")
+    probed = page.with_name("probed.html")
+    probed.write_text(
+        text.replace("<title>", WATCH + "<title>", 1).replace("</body>", probe + "</body>"),
+        encoding="utf-8",
+    )
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         f"--user-data-dir={page.parent / 'browser'}", f"--window-size={width},900",
+         "--dump-dom", probed.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return dict(json.loads(unescape(found[1])))
+
+
+def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", updates=20, games=12)
+    write_lines(
+        run_dir / "evaluations.jsonl",
+        [evaluation(10_000, "random", 0.6), evaluation(20_000, "random", 0.75)],
+    )
+    games = [json.loads(line) for line in (run_dir / "games.jsonl").read_text().splitlines()]
+    seen = visit(write_report(run_dir), PROBE, 1200)
+    plies = games[0]["plies"]
+    assert seen["errors"] == []
+    assert seen["pieces"] == 40
+    assert seen["start"] == f"Start. Black to move. {plies} moves follow."
+    assert seen["on"].startswith(f"Move 1 of {plies}: Black ")
+    assert seen["marked"] == 1
+    assert seen["back"] == seen["home"] == seen["start"]
+    assert seen["isBackOff"]
+    assert seen["isOnOff"]
+    assert seen["rightTwice"].startswith(f"Move 2 of {plies}: White ")
+    assert seen["left"] == seen["on"]
+    assert seen["last"].startswith(f"Move {plies} of {plies}:")
+    assert seen["last"].endswith(f", {plies} plies.")
+    assert seen["slider"].startswith(f"Move 3 of {plies}: Black ")
+    assert seen["list"].startswith(f"Move 5 of {plies}: Black ")
+    assert seen["current"].startswith("5")
+    assert seen["other"].startswith("Start. ")
+    assert seen["letters"] == "L"
+    assert seen["firstIsUpright"]
+    assert seen["tip"].startswith("timestep 20,000")
+    assert seen["tipHome"].startswith("timestep 1,000")
+    assert seen["isTipHidden"]
+    assert "bare policy 75.0% (67.0% to 83.0%)" in seen["score"]
+
+
+@pytest.mark.parametrize("updates", [0, 3])
+def test_a_page_without_games_has_no_error_and_fits_a_phone(tmp_path: Path, updates: int) -> None:
+    probe = """<script>
+    seen.overflow = document.documentElement.scrollWidth - innerWidth;
+    document.body.append(Object.assign(document.createElement("pre"),
+      {id: "seen", textContent: JSON.stringify(seen)}));
+    </script>"""
+    page = write_report(write_run(tmp_path / "run", updates=updates))
+    seen = visit(page, probe, 500)
+    assert seen["errors"] == []
+    assert seen["overflow"] <= 0

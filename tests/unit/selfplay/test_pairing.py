@@ -1,0 +1,554 @@
+"""Games against the pool: who plays what, that seats are kept, and that the signs are right.
+
+Everything here goes through the real `SelfPlay`, and `UpdateBatch` where advantages are looked at.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import OpponentError
+from keisei_ray.learning.batch import UpdateBatch
+from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.network.weights import pack_weights
+from keisei_ray.players.opponents import Player
+from keisei_ray.players.policies import Choose, Ints, Uniforms, evaluate, network_policy
+from keisei_ray.rollouts.rollout import FinishedGame, Rollout
+from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.selfplay import pairing as seats_module
+from keisei_ray.selfplay import self_play as self_play_module
+from keisei_ray.selfplay.pairing import Seats
+from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.selfplay.self_play import SelfPlay
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.games import Games
+from tests.helpers.engines import choose_by_rule, fake_spec, rule_spec
+from tests.helpers.tiny import N, T, tiny_config
+
+MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+
+
+def pool_config(share: float = 1.0, pool: dict[str, Any] | None = None, **play: Any) -> Config:
+    return tiny_config(
+        pool={"share": share, "members": ("greedy",)} | (pool or {}),
+        self_play={"finish_mates": False} | play,
+    )
+
+
+def weights(config: Config, seed: int = 0, version: int = 0, scale: float = 20) -> np.ndarray:
+    model = build_model(config.model, seed=seed)
+    with torch.no_grad():
+        model.value_out.weight.mul_(scale)
+        model.policy_head.weight.mul_(scale)
+    return pack_weights(model, version, weights_format="lossless", zstd_level=1)
+
+
+def new(config: Config, scale: float = 20) -> SelfPlay:
+    self_play = SelfPlay(config, 0, 0)
+    self_play.set_weights(weights(config, scale=scale))
+    return self_play
+
+
+def against(name: str, share: float = 1.0) -> Offer:
+    """An offer with one scripted member."""
+    return Offer(share, ((name, 1.0),))
+
+
+def networks_of(config: Config, versions: Sequence[int], share: float = 1.0) -> tuple[Any, ...]:
+    """An offer of these snapshots, all alike, and their weights."""
+    names = tuple(f"v{version}" for version in versions)
+    offer = Offer(share, tuple((name, 1 / len(names)) for name in names), names)
+    return offer, [weights(config, seed=version, version=version) for version in versions]
+
+
+def collect(
+    self_play: SelfPlay, offer: Offer, opponents: Sequence[Any] = ()
+) -> tuple[tuple[FinishedGame, ...], Rollout]:
+    report, packed = self_play.collect(offer, opponents)
+    rollout = unpack_rollout(packed)  # Which validates it.
+    assert report.trained_timesteps == rollout.is_trained.sum()
+    return report.games, rollout
+
+
+@pytest.fixture
+def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`greedy` plays the legal move with the lowest label instead."""
+
+    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        ends = games.legal_offsets
+        return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
+
+    monkeypatch.setattr(seats_module, "parse_opponent", lambda name: Player(name, choose))
+
+
+# ---- who moves ----
+
+
+def test_without_a_share_every_byte_is_that_of_a_run_without_a_pool() -> None:
+    plain, with_pool = new(tiny_config()), new(pool_config(share=0.0, finish_mates=True))
+    for _ in range(3):
+        assert plain.collect()[1].tobytes() == with_pool.collect(SELF_PLAY)[1].tobytes()
+
+
+def turns_of(self_play: SelfPlay, offer: Offer, opponents: Sequence[Any] = ()) -> Iterator[Any]:
+    """Plays a rollout; yields, ply by ply, sides to move, seats and `is_trained` of that ply."""
+    seen: list[Any] = []
+    choose = self_play._choose
+
+    def spied(rollout: Rollout, t: int) -> Ints:
+        choices = choose(rollout, t)
+        seats = [self_play._seats.seat(lane) for lane in range(N)]
+        games = self_play._games
+        seen.append((games.turns.copy(), seats, rollout.is_trained[t].copy(), games.game_index))
+        seen[-1] = (*seen[-1][:3], games.game_index.copy())
+        return choices
+
+    self_play._choose = spied  # type: ignore[method-assign]
+    collect(self_play, offer, opponents)
+    self_play._choose = choose  # type: ignore[method-assign]
+    yield from seen
+
+
+def test_the_learner_moves_its_own_side_and_nobody_elses() -> None:
+    config = pool_config(share=0.6, max_plies=11)
+    self_play = new(config)
+    kinds: Counter[str | None] = Counter()
+    for _ in range(12):
+        for turns, seats, is_trained, _ in turns_of(self_play, against("greedy", 0.6)):
+            for turn, (name, color), trained in zip(turns, seats, is_trained, strict=True):
+                assert (name == "") == (color is None)
+                assert trained == (color is None or color == ("black", "white")[turn])
+                kinds[color] += 1
+    assert set(kinds) == {None, "black", "white"}
+
+
+@pytest.mark.usefixtures("lowest_label")
+def test_the_opponent_plays_its_own_moves_and_the_rest_of_its_row_is_empty() -> None:
+    self_play = new(pool_config(share=0.5))
+    seen = 0
+    for _ in range(4):
+        _, rollout = collect(self_play, against("greedy", 0.5))
+        foreign = ~rollout.is_trained
+        seen += int(foreign.sum())
+        legal = np.unpackbits(rollout.legal_bits, axis=2)
+        np.testing.assert_array_equal(rollout.actions[foreign], legal.argmax(axis=2)[foreign])
+        for name in ("values", "draw_probs", "behavior_log_probs"):
+            assert not getattr(rollout, name)[foreign].any()
+        assert (rollout.behavior_log_probs[rollout.is_trained] < 0).any()
+    assert seen > 2 * T
+
+
+def test_values_and_log_probs_of_learner_plies_are_the_networks_own() -> None:
+    """Also where only some lanes go through the network."""
+    config = pool_config()
+    self_play = new(config)
+    _, rollout = collect(self_play, against("greedy"))
+    for t in range(T):
+        logits, values, _ = evaluate(
+            self_play._model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
+        )
+        own = np.flatnonzero(rollout.is_trained[t])
+        assert 0 < rollout.is_trained.sum() < T * N
+        np.testing.assert_allclose(rollout.values[t, own], values[own], atol=1e-6)
+        mask = np.unpackbits(rollout.legal_bits[t], axis=1).astype(bool)
+        exact = np.where(mask, logits.astype(np.float64), -np.inf)
+        exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+        played = exact[np.arange(N), rollout.actions[t]]
+        np.testing.assert_allclose(rollout.behavior_log_probs[t, own], played[own], atol=1e-5)
+
+
+def test_a_snapshot_samples_from_its_own_policy() -> None:
+    """From one position, over many games: frequencies of the moves it answers with."""
+    config = tiny_config(
+        pool={"share": 1.0, "networks_per_actor": 1},
+        self_play={
+            "start_positions": (MATE_IN_ONE,),
+            "random_opening_plies": 0,
+            "max_plies": 2,
+            "games_per_actor": 64,
+            "rollout_length": 64,
+            "finish_mates": False,
+        },
+    )
+    offer, _ = networks_of(config, [7])
+    buffers = [weights(config, seed=7, version=7, scale=400)]
+    self_play = SelfPlay(config, 0, 0)
+    self_play.set_weights(weights(config, scale=1))
+    _, rollout = collect(self_play, offer, buffers)
+    # Black begins; where the learner is white, black's ply is the snapshot's.
+    first = (rollout.boards == rollout.boards[0, 0]).all(axis=2) & ~rollout.is_trained
+    played = rollout.actions[first]
+    assert len(played) > 500
+    model = build_model(config.model, seed=7)
+    with torch.no_grad():
+        model.policy_head.weight.mul_(400)
+    logits, _, _ = evaluate(
+        model, *(a[0, :1] for a in (rollout.boards, rollout.hands, rollout.scalars))
+    )
+    legal = np.flatnonzero(np.unpackbits(rollout.legal_bits[0, 0]))
+    odds = np.exp(logits[0, legal].astype(np.float64))
+    expected = len(played) * odds / odds.sum()
+    counts = np.array([(played == label).sum() for label in legal])
+    assert counts.sum() == len(played)
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert statistic <= len(legal) - 1 + 5 * np.sqrt(2 * len(legal))
+    # And these are not nearly alike, as the learner's own are.
+    assert expected.max() > 2 * expected.min()
+
+
+def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
+    config = pool_config(
+        finish_mates=True,
+        start_positions=(MATE_IN_ONE,),
+        random_opening_plies=0,
+        games_per_actor=16,
+        pool={"members": ("random",)},
+    )
+    self_play = new(config)
+    games, rollout = collect(self_play, against("random"))
+    assert len(games) == 16 * T
+    assert {(g.plies, g.reason, g.result) for g in games} == {(1, "mate", "black_win")}
+    assert {g.learner_color for g in games} == {"black", "white"}
+    for row in rollout.rewards:
+        assert (row == 1).all()
+
+
+def test_an_engine_may_be_a_member() -> None:
+    """Its moves are those of the same rule without a process."""
+    engine = rule_spec()
+    self_play = new(pool_config(pool={"members": (engine,)}))
+    expected: list[Ints] = []
+    choose = self_play._choose
+
+    def spied(rollout: Rollout, t: int) -> Ints:
+        games = self_play._games
+        by_rule = choose_by_rule(games, np.arange(N), np.zeros(N))
+        expected.append(games.legal_labels[games.legal_offsets[:-1] + by_rule])
+        return choose(rollout, t)
+
+    self_play._choose = spied  # type: ignore[method-assign]
+    _, rollout = collect(self_play, against(engine))
+    foreign = ~rollout.is_trained
+    assert foreign.sum() > T
+    np.testing.assert_array_equal(rollout.actions[foreign], np.array(expected)[foreign])
+
+
+def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path) -> None:
+    engine = fake_spec(tmp_path, go="echo bestmove resign")
+    # Neighbouring lanes have different legal moves.
+    starts = (MATE_IN_ONE, STANDARD_SFEN)
+    config = pool_config(pool={"members": (engine,)}, start_positions=starts)
+    self_play = new(config)
+    games, rollout = collect(self_play, against(engine))
+    assert {game.reason for game in games} == {"resign", "mate"}  # The learner finds some.
+    assert {game.learner_score for game in games} == {1.0}
+    assert (rollout.rewards[~rollout.is_trained] == -1).all()
+    assert (filled(rollout).on_device()["advantages"] > 0).any()
+
+
+def test_a_member_that_cannot_be_had_is_refused_before_any_game() -> None:
+    config = pool_config(pool={"members": ("usi:/does/not/exist",)})
+    with pytest.raises(OpponentError, match="/does/not/exist"):
+        SelfPlay(config, 0, 0)
+
+
+# ---- seats ----
+
+
+def test_opponent_and_colour_stay_until_the_game_ends_across_collects() -> None:
+    config = pool_config(share=0.7, max_plies=29, pool={"members": ("greedy", "random")})
+    self_play = new(config)
+    of_game: dict[int, Any] = {}
+    reported: dict[int, Any] = {}
+    for round_ in range(16):
+        name = ("greedy", "random")[round_ % 2]
+        report_seats: list[Any] = []
+        for _, seats, _, index in turns_of(self_play, against(name, 0.7)):
+            for game, seat in zip(index.tolist(), seats, strict=True):
+                assert of_game.setdefault(game, seat) == seat
+            report_seats.append(seats)
+    # What is reported of a finished game is its seat.
+    for _ in range(6):
+        report, _ = self_play.collect(against("greedy", 0.7))
+        reported |= {g.index: (g.opponent, g.learner_color) for g in report.games}
+    both = of_game.keys() & reported.keys()
+    assert both
+    assert all(of_game[index] == reported[index] for index in both)
+    assert {name for name, _ in of_game.values()} == {"", "greedy", "random"}
+
+
+def seats_over_many_games(share: float, offer: Offer, pool: dict[str, Any]) -> Counter[Any]:
+    config = pool_config(share=share, pool=pool)
+    seats = Seats(config, 1, lambda index: np.random.default_rng([5, index]))
+    seats.take(offer, ())
+    counts: Counter[Any] = Counter()
+    for index in range(GAMES):
+        seats.sit(0, index)
+        counts[seats.seat(0)] += 1
+    return counts
+
+
+GAMES = 20_000
+
+
+def assert_share(count: int, of: int, expected: float) -> None:
+    """Within four deviations."""
+    sigma = (expected * (1 - expected) / of) ** 0.5
+    assert count / of == pytest.approx(expected, abs=4 * sigma)
+
+
+def test_the_share_the_members_probabilities_and_the_colours_are_kept() -> None:
+    offer = Offer(0.3, (("greedy", 0.8), ("random", 0.2)))
+    counts = seats_over_many_games(0.3, offer, {"members": ("greedy", "random")})
+    assert_share(counts["", None], GAMES, 0.7)
+    assert_share(counts["greedy", "black"] + counts["greedy", "white"], GAMES, 0.24)
+    assert_share(counts["random", "black"] + counts["random", "white"], GAMES, 0.06)
+    greedy = counts["greedy", "black"] + counts["greedy", "white"]
+    assert_share(counts["greedy", "black"], greedy, 0.5)
+
+
+def test_the_colours_are_balanced_against_each_member() -> None:
+    counts = seats_over_many_games(1.0, against("greedy"), {})
+    assert set(counts) == {("greedy", "black"), ("greedy", "white")}
+    assert_share(counts["greedy", "black"], GAMES, 0.5)
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_no_more_networks_are_held_than_allowed_whatever_is_offered(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pool_config(share=0.9, max_plies=21, pool={"members": (), "networks_per_actor": room})
+    self_play = new(config)
+    held = 0
+    seen: set[str] = set()
+    sit = Seats.sit
+
+    def spied(seats: Seats, lane: int, game_index: int) -> None:
+        nonlocal held
+        sit(seats, lane, game_index)
+        held = max(held, len(seats.networks))
+        in_play = {seats.seat(n)[0] for n in range(N)} - {""}
+        assert in_play <= set(seats.networks)
+        seen.update(in_play)
+
+    monkeypatch.setattr(Seats, "sit", spied)
+    for round_ in range(16):
+        offer, buffers = networks_of(config, [round_, round_ + 1][:room], share=0.9)
+        collect(self_play, offer, buffers)
+    assert held == room
+    assert len(seen) > 4
+
+
+def test_a_network_out_of_the_offer_takes_no_new_games_and_goes_with_its_last() -> None:
+    config = pool_config(max_plies=30, pool={"members": (), "networks_per_actor": 2})
+    self_play = new(config)
+    collect(self_play, *networks_of(config, [1]))
+    begun = {self_play._seats.seat(n)[0] for n in range(N)}
+    assert begun == {"v1"}
+    later, buffers = networks_of(config, [2])
+    started_before = int(self_play._games.game_index.max())
+    for _ in range(8):
+        for _, seats, _, index in turns_of(self_play, later, buffers):
+            for (name, _), game in zip(seats, index.tolist(), strict=True):
+                assert name == ("v1" if game <= started_before else "v2")
+    assert self_play._seats.networks == ("v2",)
+
+
+def test_where_there_is_no_room_the_game_is_self_play() -> None:
+    config = pool_config(max_plies=60, pool={"members": (), "networks_per_actor": 1})
+    self_play = new(config)
+    collect(self_play, *networks_of(config, [1]))
+    self_play._seats.take(*networks_of(config, [2]))
+    self_play._seats.sit(0, 1000)
+    assert self_play._seats.seat(0) == ("", None)
+    assert self_play._seats.networks == ("v1",)
+    self_play._seats.sit(1, 1001)
+    self_play._seats.sit(2, 1002)
+    self_play._seats.sit(3, 1003)
+    assert self_play._seats.seat(3)[0] == "v2"
+    assert self_play._seats.networks == ("v2",)
+
+
+def test_where_there_is_no_room_for_one_the_others_keep_their_proportion() -> None:
+    config = pool_config(pool={"members": ("greedy", "random"), "networks_per_actor": 1})
+    seats = Seats(config, 2, lambda index: np.random.default_rng([6, index]))
+    seats.take(*networks_of(config, [1]))
+    seats.sit(0, 0)
+    _, buffers = networks_of(config, [2])
+    seats.take(Offer(1.0, (("greedy", 0.1), ("random", 0.3), ("v2", 0.6)), ("v2",)), buffers)
+    counts: Counter[str] = Counter()
+    for index in range(GAMES):
+        seats.sit(1, index)
+        counts[seats.seat(1)[0]] += 1
+    assert seats.networks == ("v1",)
+    assert counts.keys() == {"greedy", "random"}
+    assert_share(counts["greedy"], GAMES, 0.25)
+
+
+def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = pool_config(max_plies=9, pool={"members": (), "networks_per_actor": 2})
+    loads: list[str] = []
+    load = Seats._load
+    monkeypatch.setattr(Seats, "_load", lambda *a: (loads.append("x"), load(*a))[1])
+    self_play = new(config)
+    for _ in range(6):
+        collect(self_play, *networks_of(config, [1, 2]))
+    assert len(loads) == 2
+
+
+def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ply costs one pass of the learner's network and at most one of each opponent's."""
+    config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
+    calls: Counter[str] = Counter()
+
+    def counted_evaluate(*args: Any) -> Any:
+        calls["learner"] += 1
+        return evaluate(*args)
+
+    def counted_policy(model: PolicyValueNet, temperature: float) -> Choose:
+        choose = network_policy(model, temperature)
+
+        def counted(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+            calls["opponent"] += 1
+            assert not set(lanes) & set(self_play._seats.learner_lanes(games.turns))
+            return choose(games, lanes, uniforms)
+
+        return counted
+
+    monkeypatch.setattr(self_play_module, "evaluate", counted_evaluate)
+    monkeypatch.setattr("keisei_ray.selfplay.pairing.network_policy", counted_policy)
+    self_play = new(config)
+    offer, buffers = networks_of(config, [1, 2], share=0.7)
+    per_ply: list[Counter[str]] = []
+    play = self_play._play_ply
+
+    def counted_ply(*args: Any) -> Any:
+        calls.clear()
+        finished = play(*args)
+        per_ply.append(calls.copy())
+        return finished
+
+    self_play._play_ply = counted_ply  # type: ignore[method-assign]
+    for _ in range(6):
+        calls.clear()
+        collect(self_play, offer, buffers)
+        assert calls["learner"] <= 2  # The last ply's, and one for all bootstrap values.
+    assert max(c["learner"] for c in per_ply) == 1
+    assert max(c["opponent"] for c in per_ply) == 2
+
+
+# ---- signs ----
+
+GAMMA, LAMBDA = 0.9, 0.8
+
+
+def oracle(rollout: Rollout, t: int, n: int) -> float:
+    """The advantage of the learner's ply [t, n], by definition, in float64.
+
+    A sum over the learner's plies j from t on in the same game: each one's own error (what came
+    until the learner's next decision, less the value it saw), seen by the side that moved at t.
+    """
+    mover = t % 2
+    total = 0.0
+    for j in range(t, len(rollout.actions)):
+        sign = 1 if j % 2 == mover else -1
+        if rollout.is_trained[j, n]:
+            gain, discount = 0.0, 1.0
+            for k in range(j, len(rollout.actions)):
+                side = 1 if k % 2 == j % 2 else -1
+                if k > j and rollout.is_trained[k, n]:
+                    gain += discount * side * float(rollout.values[k, n])
+                    break
+                gain += discount * side * float(rollout.rewards[k, n])
+                discount *= GAMMA
+                if rollout.terminated[k, n]:
+                    break
+                if rollout.truncated[k, n] or k == len(rollout.actions) - 1:
+                    gain -= discount * side * float(rollout.bootstrap_values[k, n])
+                    break
+            error = gain - float(rollout.values[j, n])
+            total += (GAMMA * LAMBDA) ** (j - t) * sign * error
+        if rollout.terminated[j, n] or rollout.truncated[j, n]:
+            break
+    return total
+
+
+def filled(rollout: Rollout) -> UpdateBatch:
+    batch = UpdateBatch(rollout.is_trained.size, torch.device("cpu"))
+    batch.fill([rollout], gamma=GAMMA, gae_lambda=LAMBDA)
+    return batch
+
+
+@pytest.mark.usefixtures("lowest_label")
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_advantages_of_played_games_equal_a_double_loop_and_only_learner_plies_are_rows(
+    share: float,
+) -> None:
+    config = pool_config(
+        share=share,
+        start_positions=(MATE_IN_ONE, "4k4/9/4P4/9/9/9/9/9/4K4 w Gg 1"),
+        random_opening_plies=1,
+        max_plies=7,
+        games_per_actor=12,
+        rollout_length=16,
+    )
+    self_play = new(config, scale=5)
+    ends: Counter[str] = Counter()
+    for _ in range(4):
+        games, rollout = collect(self_play, against("greedy", share))
+        ends.update(game.reason for game in games)
+        batch = filled(rollout)
+        rows = np.argwhere(rollout.is_trained)
+        assert batch.rows == len(rows)
+        assert (len(rows) == rollout.is_trained.size) == (share == 0)
+        fields = batch.on_device()
+        for row, (t, n) in enumerate(rows):
+            np.testing.assert_array_equal(fields["boards"][row].numpy(), rollout.boards[t, n])
+            assert fields["actions"][row].item() == rollout.actions[t, n]
+            expected = oracle(rollout, t, n)
+            assert fields["advantages"][row].item() == pytest.approx(expected, abs=1e-5)
+    assert {"mate", "max_plies"} <= set(ends)
+
+
+@pytest.mark.parametrize("color", ["black", "white"])
+def test_a_mate_by_the_opponent_is_bad_news_for_the_learners_last_ply_and_its_own_is_good(
+    color: str,
+) -> None:
+    """Values are next to zero here, so the sign is the result's."""
+    config = pool_config(
+        finish_mates=True,
+        start_positions=("4k4/9/9/9/9/9/4p4/9/P3K3P b g 1", "p3k3p/9/4P4/9/9/9/9/9/4K4 w G 1"),
+        random_opening_plies=0,
+        games_per_actor=8,
+        rollout_length=32,
+        max_plies=40,
+        pool={"members": ("random",)},
+    )
+    config = config.model_copy(
+        update={"model": config.model.model_copy(update={"material_prior": 0.0})}
+    )
+    self_play = new(config, scale=1e-3)
+    seen = 0
+    for _ in range(3):
+        games, rollout = collect(self_play, against("random"))
+        fields = filled(rollout).on_device()
+        row_of = {tuple(place): row for row, place in enumerate(np.argwhere(rollout.is_trained))}
+        ends = np.argwhere(rollout.terminated | rollout.truncated)
+        for (t, n), game in zip(ends, games, strict=True):
+            if game.reason != "mate" or game.learner_color != color:
+                continue
+            won = game.result == f"{color}_win"
+            # The mate is the last ply of whoever gave it.
+            assert rollout.is_trained[t, n] == won
+            last = (t, n) if won else (t - 1, n)
+            if last in row_of:
+                seen += 1
+                advantage = fields["advantages"][row_of[last]].item()
+                assert advantage == pytest.approx(1 if won else -GAMMA, abs=0.01)
+    assert seen > 4

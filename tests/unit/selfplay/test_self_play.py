@@ -1,0 +1,366 @@
+"""Self-play: valid, reproducible rollouts whose signs, values and cuts are what they say."""
+
+import tracemalloc
+
+import cshogi
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import CheckpointError
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import pack_weights
+from keisei_ray.players.policies import evaluate, sample_legal
+from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.selfplay.self_play import SelfPlay
+from keisei_ray.shogi.game import STANDARD_SFEN, replay_game
+from keisei_ray.shogi.observation import observe
+from tests.helpers.tiny import N, T, tiny_config
+
+MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+MANY_MATES = (
+    "4k4/9/9/9/9/9/9/9/4K4 b RBGSrbgs 1",
+    "4k4/9/4P4/9/9/4p4/9/9/4K4 w RGrg 1",
+    MATE_IN_ONE,
+)
+"""Few pieces and many in hand: mates in one are frequent for both sides."""
+
+
+def weights(config: Config, seed: int = 0, version: int = 0) -> np.ndarray:
+    """Weights whose values differ from position to position."""
+    model = build_model(config.model, seed=seed)
+    with torch.no_grad():
+        model.value_out.weight.mul_(20)
+        model.policy_head.weight.mul_(20)
+    return pack_weights(model, version, weights_format="lossless", zstd_level=1)
+
+
+def new(config: Config, actor_id: int = 0, incarnation: int = 0, version: int = 0) -> SelfPlay:
+    self_play = SelfPlay(config, actor_id, incarnation)
+    self_play.set_weights(weights(config, version=version))
+    return self_play
+
+
+def collect(self_play: SelfPlay) -> Rollout:
+    return unpack_rollout(self_play.collect()[1])
+
+
+def test_the_same_seed_gives_the_same_bytes_rollout_after_rollout():
+    one, other = new(tiny_config()), new(tiny_config())
+    for _ in range(3):
+        assert one.collect()[1].tobytes() == other.collect()[1].tobytes()
+
+
+def test_actor_incarnation_and_run_seed_give_games_and_moves_of_their_own():
+    plain = tiny_config()
+    reseeded = tiny_config(run={"seed": 4})
+    runs = [new(plain), new(plain, 1, 0), new(plain, 0, 1), new(plain, 1, 1), new(reseeded)]
+    rollouts = [collect(run) for run in runs]
+    assert len({r.actions.tobytes() for r in rollouts}) == 5
+    assert len({r.boards[0].tobytes() for r in rollouts}) == 5
+
+
+def test_games_of_one_actor_differ():
+    boards = collect(new(tiny_config(self_play={"rollout_length": 16}))).boards[-1]
+    assert len(np.unique(boards, axis=0)) == N
+
+
+def test_header_and_report_say_where_the_rollout_comes_from():
+    config = tiny_config()
+    self_play = new(config, 5, 2, version=7)
+    for sequence in range(3):
+        report, packed = self_play.collect()
+        rollout = unpack_rollout(packed)
+        header = rollout.header
+        assert report.header == header
+        assert (header.actor_id, header.incarnation, header.sequence) == (5, 2, sequence)
+        assert (header.weights_version, header.T, header.N) == (7, T, N)
+        assert report.wire_bytes == len(packed)
+        assert report.raw_bytes == rollout.raw_bytes
+
+
+def test_games_go_on_from_one_rollout_to_the_next():
+    """Two short rollouts hold the plies of one long one, and cut it in the middle."""
+    short = new(tiny_config())
+    first, second = collect(short), collect(short)
+    long = collect(new(tiny_config(self_play={"rollout_length": 2 * T})))
+    for name in ("boards", "hands", "scalars", "legal_bits", "actions", "rewards", "terminated"):
+        both = np.concatenate([getattr(first, name), getattr(second, name)])
+        np.testing.assert_array_equal(both, getattr(long, name))
+    alive = first.cut[-1] & ~first.truncated[-1]
+    assert alive.any()
+    np.testing.assert_allclose(
+        first.bootstrap_values[-1, alive], second.values[0, alive], atol=1e-6
+    )
+
+
+def test_values_and_log_probs_are_the_networks_own():
+    config = tiny_config()
+    rollout = collect(new(config))
+    model = build_model(config.model, seed=0)
+    with torch.no_grad():
+        model.value_out.weight.mul_(20)
+        model.policy_head.weight.mul_(20)
+    for t in range(T):
+        logits, values, draws = evaluate(
+            model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
+        )
+        np.testing.assert_allclose(rollout.values[t], values, atol=1e-6)
+        np.testing.assert_allclose(rollout.draw_probs[t], draws, rtol=1e-3)
+        mask = np.unpackbits(rollout.legal_bits[t], axis=1).astype(bool)
+        exact = np.where(mask, logits.astype(np.float64), -np.inf)
+        exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+        played = exact[np.arange(N), rollout.actions[t]]
+        np.testing.assert_allclose(rollout.behavior_log_probs[t], played, atol=1e-5)
+    assert rollout.behavior_log_probs.std() > 0.01
+
+
+def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at():
+    """Replayed from the finished games' moves: the last position, not the next game's first."""
+    config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
+    self_play = new(config)
+    model = self_play._model
+    seen = 0
+    for _ in range(3):
+        report, packed = self_play.collect()
+        rollout = unpack_rollout(packed)
+        cuts = np.argwhere(rollout.truncated)
+        assert len(cuts) == len(report.games) >= N
+        # Games are reported in order of plies, then lanes, as argwhere lists them.
+        for (t, n), game in zip(cuts, report.games, strict=True):
+            assert (game.result, game.plies) == ("truncated", 7)
+            last = replay_game(STANDARD_SFEN, game.moves.split(), max_plies=99)
+            position = observe(last.board, earlier=last.earlier)._replace(
+                scalars=np.array(list(last.scalars()), np.uint8)
+            )
+            _, value, draw = evaluate(model, *(part[None] for part in position))
+            assert rollout.bootstrap_values[t, n] == pytest.approx(value[0], abs=1e-6)
+            assert rollout.bootstrap_draw_probs[t, n] == pytest.approx(draw[0], rel=1e-3)
+            if t + 1 < T:
+                assert rollout.bootstrap_values[t, n] != rollout.values[t + 1, n]
+            seen += 1
+    assert seen > 3 * N
+
+
+def test_where_nothing_is_cut_the_bootstrap_is_zero():
+    config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
+    self_play = new(config)
+    for _ in range(3):
+        rollout = collect(self_play)
+        for values in (rollout.bootstrap_values, rollout.bootstrap_draw_probs):
+            assert (values[~rollout.cut] == 0).all()
+            assert (values[rollout.cut] != 0).all()
+
+
+def test_the_winners_last_move_is_rewarded_and_nothing_else():
+    """From a mate in one, so that games are won by both the first and later plies."""
+    config = tiny_config(
+        self_play={
+            "start_positions": (MATE_IN_ONE,),
+            "random_opening_plies": 0,
+            "rollout_length": 64,
+            "games_per_actor": 16,
+            "max_plies": 3,
+        }
+    )
+    report, packed = new(config).collect()
+    rollout = unpack_rollout(packed)
+    mates = [game for game in report.games if game.reason == "mate"]
+    assert mates
+    assert rollout.terminated.sum() == sum(g.reason != "max_plies" for g in report.games)
+    assert (rollout.rewards[rollout.terminated] != 0).sum() >= len(mates)
+    assert (rollout.rewards[~rollout.terminated] == 0).all()
+    # Every mate here is given by the side that moved, so its ply has +1.
+    ends = np.argwhere(rollout.terminated | rollout.truncated)
+    for (t, n), game in zip(ends, report.games, strict=True):
+        if game.reason == "mate":
+            assert rollout.rewards[t, n] == 1
+            assert game.result == ("black_win" if game.plies % 2 else "white_win")
+
+
+def finishing_config(finish_mates: bool) -> Config:
+    return tiny_config(
+        self_play={
+            "start_positions": MANY_MATES,
+            "finish_mates": finish_mates,
+            "random_opening_plies": 0,
+            "rollout_length": 40,
+            "games_per_actor": 16,
+            "max_plies": 20,
+        }
+    )
+
+
+def mating_moves(board: cshogi.Board) -> set[int]:
+    """Every legal move after which the other side is in check and has no move."""
+    mates = set()
+    for move in list(board.legal_moves):
+        board.push(move)
+        if board.is_check() and not list(board.legal_moves):
+            mates.add(move)
+        board.pop()
+    return mates
+
+
+@pytest.mark.parametrize("finish_mates", [True, False])
+def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates):
+    """The games replayed by another library, which tries every legal move of every position."""
+    report, packed = new(finishing_config(finish_mates)).collect()
+    played, missed = 0, 0
+    for game in report.games:
+        board = cshogi.Board(game.start_sfen)
+        for ply, usi in enumerate(game.moves.split(), 1):
+            mates = mating_moves(board)
+            move = board.push_usi(usi)
+            if move in mates:
+                played += 1
+                assert (game.plies, game.reason) == (ply, "mate")
+                assert game.result == ("white_win" if board.turn == cshogi.BLACK else "black_win")
+            elif mates:
+                missed += 1
+    if finish_mates:
+        assert played >= 50
+        assert missed == 0
+    else:
+        assert missed >= 20
+    rollout = unpack_rollout(packed)
+    assert rollout.is_trained.all()
+    assert (rollout.rewards == 1).sum() == played
+
+
+def test_the_log_prob_of_a_finished_mate_is_the_policys_own():
+    config = finishing_config(finish_mates=True)
+    rollout = collect(new(config))
+    mating = rollout.rewards == 1
+    positions = (getattr(rollout, name)[mating] for name in ("boards", "hands", "scalars"))
+    logits, _, _ = evaluate(new(config)._model, *positions)
+    mask = np.unpackbits(rollout.legal_bits[mating], axis=1).astype(bool)
+    exact = np.where(mask, logits.astype(np.float64), -np.inf)
+    exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    expected = exact[np.arange(len(exact)), rollout.actions[mating]]
+    assert len(expected) >= 50
+    assert expected.min() < -2  # Moves that the policy alone would seldom have played.
+    np.testing.assert_allclose(rollout.behavior_log_probs[mating], expected, atol=1e-5)
+
+
+def test_but_for_the_mates_the_policy_chooses():
+    """Each lane's first game, with and without: the same plies up to a mate."""
+    plain, finishing = (collect(new(finishing_config(value))) for value in (False, True))
+    done = plain.terminated | plain.truncated | finishing.terminated | finishing.truncated
+    differing = 0
+    for n, end in enumerate(done.argmax(axis=0).tolist()):
+        for name in ("boards", "hands", "scalars", "legal_bits", "values"):
+            both = (getattr(rollout, name)[: end + 1, n] for rollout in (plain, finishing))
+            np.testing.assert_array_equal(*both)
+        np.testing.assert_array_equal(plain.actions[:end, n], finishing.actions[:end, n])
+        if plain.actions[end, n] != finishing.actions[end, n]:
+            assert finishing.rewards[end, n] == 1
+            differing += 1
+    assert differing >= 8
+
+
+def test_finished_games_carry_an_identity_of_their_own():
+    config = tiny_config(self_play={"max_plies": 5, "random_opening_plies": 2})
+    self_play = new(config, 3, 1, version=9)
+    games = [game for _ in range(3) for game in self_play.collect()[0].games]
+    assert len(games) > 2 * N
+    assert len({game.game_id for game in games}) == len(games)
+    for game in games:
+        assert game.game_id == f"3-1-{game.index}"
+        assert (game.actor_id, game.incarnation, game.weights_version) == (3, 1, 9)
+
+
+def test_an_unchanged_version_costs_nothing_and_a_new_one_is_played():
+    config = tiny_config()
+    self_play = new(config)
+    places = self_play._model.stem.weight.data_ptr()
+    self_play._model.stem.weight.data.zero_()
+    self_play.set_weights(weights(config, version=0))
+    assert not self_play._model.stem.weight.any()
+    self_play.set_weights(weights(config, seed=1, version=1))
+    assert self_play._model.stem.weight.any()
+    assert self_play._model.stem.weight.data_ptr() == places
+    assert collect(self_play).header.weights_version == 1
+
+
+def test_other_weights_under_the_same_version_are_loaded():
+    """As after a resume in another run directory: the digest tells them apart."""
+    config = tiny_config()
+    one, other = new(config), new(config)
+    other.set_weights(weights(config, seed=9, version=0))
+    assert collect(one).values[0].tolist() != collect(other).values[0].tolist()
+
+
+def test_weights_of_another_architecture_are_refused():
+    other = tiny_config(model={"activation": "silu"})
+    with pytest.raises(CheckpointError, match="architecture"):
+        SelfPlay(tiny_config(), 0, 0).set_weights(weights(other))
+
+
+def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it():
+    self_play = new(tiny_config())
+    storage = {name: array.ctypes.data for name, array in self_play._rollout.arrays().items()}
+    first = self_play.collect()[1]
+    before = first.tobytes()
+    for _ in range(3):
+        self_play.collect()
+        arrays = self_play._rollout.arrays()
+        assert {name: array.ctypes.data for name, array in arrays.items()} == storage
+    assert first.tobytes() == before
+
+
+def test_memory_stays_flat_over_rollouts():
+    self_play = new(tiny_config(self_play={"max_plies": 20}))
+    for _ in range(5):
+        self_play.collect()
+    tracemalloc.start()
+    try:
+        self_play.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(20):
+            self_play.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 65_000  # Games of other lengths; a leak of one rollout a call is 195 kB.
+
+
+def test_sampling_follows_the_softmax_over_legal_labels():
+    """Chi-square over 30,000 draws in each of three rows with 4, 1 and 30 legal labels."""
+    rng = np.random.default_rng(0)
+    counts, draws = [4, 1, 30], 30_000
+    labels = [rng.choice(1496, count, replace=False) for count in counts]
+    logits = rng.normal(0, 1.5, (3, 1496)).astype(np.float32)
+    tallies = [np.zeros(count) for count in counts]
+    rows = np.repeat(np.arange(3), draws // 30)
+    for _ in range(30):
+        offsets = np.concatenate([[0], np.cumsum(np.take(counts, rows))]).astype(np.int64)
+        flat = np.concatenate([labels[row] for row in rows]).astype(np.int16)
+        choices, log_probs = sample_legal(logits[rows], flat, offsets, rng.random(len(rows)))
+        for row in range(3):
+            tallies[row] += np.bincount(choices[rows == row], minlength=counts[row])
+            exact = logits[row, labels[row]].astype(np.float64)
+            exact -= np.log(np.exp(exact).sum())
+            picked = choices[rows == row]
+            np.testing.assert_allclose(log_probs[rows == row], exact[picked], atol=1e-5)
+    for row, count in enumerate(counts):
+        odds = np.exp(logits[row, labels[row]].astype(np.float64))
+        expected = draws * odds / odds.sum()
+        assert tallies[row].shape == (count,)
+        statistic = ((tallies[row] - expected) ** 2 / expected).sum()
+        # Five deviations of a chi-square variable above its mean.
+        assert statistic <= count - 1 + 5 * np.sqrt(2 * count)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
+def test_the_edges_of_the_uniform_stay_within_the_row(uniform):
+    logits = np.random.default_rng(1).normal(0, 30, (200, 1496)).astype(np.float32)
+    counts = np.random.default_rng(2).integers(1, 60, 200)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    labels = np.concatenate([np.arange(count) for count in counts]).astype(np.int16)
+    choices, log_probs = sample_legal(logits, labels, offsets, np.full(200, uniform))
+    assert ((choices >= 0) & (choices < counts)).all()
+    assert np.isfinite(log_probs).all()
+    assert (log_probs <= 0).all()

@@ -1,0 +1,249 @@
+"""What a run goes on from when its directory is a URI: there or here, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.config.schema import CheckpointConfig, Config
+from keisei_ray.errors import CheckpointError, RunDirError, StorageError
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.remote.filesystem import Storage
+from keisei_ray.storage.remote.remote_resume import bring_home, holds_checkpoint, saved_config
+from keisei_ray.storage.remote.remote_run import (
+    Home,
+    load_checkpoint,
+    local_copy,
+    split_uri,
+    steps_at,
+)
+from keisei_ray.storage.remote.uploads import Uploads
+from tests.helpers.remote_runs import home_at, save, step
+
+KEEP = CheckpointConfig(keep_last=3)
+
+
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run with checkpoints 10 and 20 at a URI, and its local copy in the working directory."""
+    move_to(tmp_path / "first machine", monkeypatch)
+    home = home_at(f"file://{tmp_path}/bucket/runs/first", Storage.open("file:///x")._fs)
+    save(home.run_dir, 10, 20)
+    (home.run_dir / "pool").mkdir()
+    (home.run_dir / "pool" / "v1-abc.bin").write_bytes(b"a snapshot")
+    upload(home)
+    return home.storage.uri
+
+
+def move_to(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.mkdir(exist_ok=True)
+    monkeypatch.chdir(machine)
+
+
+def home_of(uri: str) -> Home:
+    return Home(Storage.open(uri), local_copy(uri))
+
+
+def upload(home: Home, resumed: int | None = None) -> None:
+    Uploads(home, KEEP, resumed, on_saved=lambda name: None).run()
+
+
+def go_on(
+    uri: str | None, resume: str | None = "latest"
+) -> tuple[Config, Home | None, list[str], list[str]]:
+    run = {"run_dir": uri, "resume": resume}
+    said: list[str] = []
+    warned: list[str] = []
+    config, home = bring_home(Config.model_validate({"run": run}), said.append, warned.append)
+    return config, home, said, warned
+
+
+def lines(uri: str) -> list[str]:
+    return (local_copy(uri) / "metrics.jsonl").read_text().splitlines()
+
+
+def test_another_machine_gets_checkpoint_records_and_pool(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    config, home, said, warned = go_on(uri)
+    here = local_copy(uri)
+    assert home is not None
+    assert (home.storage.uri, home.run_dir) == (uri, here)
+    assert config.run.run_dir == str(here)
+    assert config.run.resume == str(here / "checkpoints" / step(20))
+    found = checkpoint.load(Path(config.run.resume))
+    assert found.files["model.safetensors"] == b"weights20"
+    assert lines(uri) == ['{"timestep": 10}', '{"timestep": 20}']
+    assert (here / "pool" / "v1-abc.bin").read_bytes() == b"a snapshot"
+    assert said == [f"{uri}/checkpoints/{step(20)} is taken"]
+    assert warned == []
+    assert [path.name for path in Path("runs").iterdir()] == [here.name]
+
+
+def test_a_damaged_checkpoint_there_is_passed_over_and_told_of(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    Storage.open(uri).write(f"checkpoints/{step(20)}/model.safetensors", b"WEIGHTS20")
+    config, _, _, warned = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(10))
+    assert len(warned) == 1
+    assert step(20) in warned[0]
+    assert "SHA-256" in warned[0]
+
+
+def test_nothing_intact_anywhere_is_refused(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    for timestep in (10, 20):
+        Storage.open(uri).write(f"checkpoints/{step(timestep)}/progress.json", b"")
+    with pytest.raises(CheckpointError, match="2 damaged"):
+        go_on(uri)
+
+
+def test_of_a_local_copy_that_is_ahead_nothing_is_fetched(uri: str) -> None:
+    save(local_copy(uri), 30)
+    config, _, said, _ = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(30))
+    assert f"newest at {uri} is {step(20)}" in said[0]
+    assert len(lines(uri)) == 3
+
+
+def test_of_a_local_copy_that_is_alike_nothing_is_fetched(uri: str) -> None:
+    (local_copy(uri) / "mine").write_text("kept")
+    config, _, _, _ = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(20))
+    assert (local_copy(uri) / "mine").exists()
+
+
+def test_a_local_copy_that_is_behind_steps_aside_whole(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    go_on(uri)
+    save(local_copy(uri), 30)
+    upload(home_of(uri), resumed=20)
+    move_to(tmp_path / "first machine", monkeypatch)
+    config, _, said, _ = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(30))
+    aside = Path(f"{local_copy(uri)}.superseded-0")
+    assert str(aside) in said[0]
+    assert sorted(path.name for path in (aside / "checkpoints").iterdir()) == [step(10), step(20)]
+    assert len(lines(uri)) == 3
+
+
+def test_the_local_copy_of_another_run_is_never_taken_for_this_one(uri: str) -> None:
+    save(local_copy(uri), 99)
+    (local_copy(uri) / "run-id").write_text("another\n")
+    config, _, _, warned = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(20))
+    assert "another run" in warned[0]
+    assert Path(f"{local_copy(uri)}.superseded-0", "checkpoints", step(99)).is_dir()
+
+
+def test_a_checkpoint_is_resumed_by_its_uri(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    config, home, _, _ = go_on(None, f"{uri}/checkpoints/{step(10)}")
+    assert home is not None
+    assert home.storage.uri == uri
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(10))
+    save(local_copy(uri), 15)
+    upload(home, resumed=10)
+    assert steps_at(home.storage) == [step(10), step(15)]
+    assert home.storage.read(f"checkpoints/superseded-0-{step(20)}/manifest.json") is not None
+
+
+def test_a_checkpoint_at_a_uri_may_begin_a_run_elsewhere(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+    config, home, _, _ = go_on("runs/mine", f"{uri}/checkpoints/{step(10)}")
+    assert (home, config.run.run_dir) == (None, "runs/mine")
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(10))
+    with pytest.raises(RunDirError, match="already holds a run"):
+        go_on(uri, "runs/mine/checkpoints/x")
+
+
+def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
+    with pytest.raises(RunDirError, match="Go on with it by --resume latest"):
+        go_on(uri, None)
+    Storage.open(uri).remove("checkpoints")
+    with pytest.raises(RunDirError, match="which has no checkpoint"):
+        go_on(uri, None)
+    Storage.open(uri).remove("config.json")
+    with pytest.raises(RunDirError, match="its local copy"):
+        go_on(uri, None)
+    shutil.rmtree(local_copy(uri))
+    config, home, _, _ = go_on(uri, None)
+    assert home is not None
+    assert config.run.resume is None
+
+
+def test_a_run_that_is_named_by_its_local_copy_goes_on_at_the_uri(uri: str) -> None:
+    """The screen at the end of a run names that directory."""
+    config = Config.model_validate({"run": {"run_dir": uri}})
+    (local_copy(uri) / "config.json").write_text(config.model_dump_json())
+    _, home, _, _ = go_on(str(local_copy(uri)))
+    assert home is not None
+    assert home.storage.uri == uri
+
+
+def test_local_runs_are_left_alone(tmp_path: Path) -> None:
+    for resume in (None, "latest", "runs/x/checkpoints/y"):
+        config, home, said, warned = go_on(str(tmp_path), resume)
+        assert (config.run.run_dir, config.run.resume) == (str(tmp_path), resume)
+        assert (home, said, warned) == (None, [], [])
+
+
+def test_the_settings_of_a_resume_come_from_where_the_run_lies(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with saved_config(uri, "latest") as path:
+        assert path == local_copy(uri) / "config.json"
+    move_to(tmp_path / "second machine", monkeypatch)
+    with saved_config(uri, "latest") as path:
+        assert path is not None
+        assert Config.model_validate_json(path.read_text()) == Config()
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_checkpoint_is_read_by_uri_for_a_match_and_leaves_nothing(uri: str) -> None:
+    before = sorted(Path("runs").rglob("*"))
+    where, found = load_checkpoint(uri, warn=pytest.fail)
+    assert (where, found.timestep) == (f"{uri}/checkpoints/{step(20)}", 20)
+    assert load_checkpoint(f"{uri}/checkpoints/{step(10)}", warn=pytest.fail)[1].timestep == 10
+    with pytest.raises(CheckpointError, match=step(30)):
+        load_checkpoint(f"{uri}/checkpoints/{step(30)}", warn=pytest.fail)
+    assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_whether_there_is_something_to_resume(uri: str, tmp_path: Path) -> None:
+    assert holds_checkpoint(uri)
+    assert not holds_checkpoint(f"file://{tmp_path}/bucket/runs/second")
+    with pytest.raises(StorageError):
+        holds_checkpoint("nothing")
+
+
+@pytest.mark.parametrize(
+    ("given", "run", "name"),
+    [
+        ("s3://b/runs/first/", "s3://b/runs/first", None),
+        ("s3://b/runs/first/checkpoints", "s3://b/runs/first", None),
+        (f"S3://b/runs/first/checkpoints/{step(3)}/", "s3://b/runs/first", step(3)),
+    ],
+)
+def test_a_uri_names_a_run_or_one_of_its_checkpoints(
+    given: str, run: str, name: str | None
+) -> None:
+    assert split_uri(given) == (run, name)
+
+
+def test_the_same_uri_finds_the_same_local_copy_and_others_do_not() -> None:
+    assert local_copy("s3://b/runs/first") == local_copy("s3://b/runs/first")
+    names = {local_copy(u).name for u in ("s3://b/runs/first", "s3://b/x/first", "gs://b/x/first")}
+    assert len(names) == 3
+    assert all(name.startswith("first-") for name in names)

@@ -1,0 +1,432 @@
+"""The terminal view: one function from a snapshot to a frame, and what it is made of."""
+
+import dataclasses
+import io
+import math
+import random
+
+import cshogi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.metrics import METRIC_NAMES
+from keisei_ray.telemetry.reports import Rating
+from keisei_ray.tracking.terminal import board, text
+from keisei_ray.tracking.terminal.frame import render
+from keisei_ray.tracking.terminal.panels import elo_text, sample_game
+from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, Snapshot, at, fold
+from tests.helpers.tracking_fakes import HIRATE, evaluated, record, run_started, updated
+
+
+def folded(*events: ev.Event, elapsed_s: float = 0.0) -> Snapshot:
+    """The snapshot after events that came a second apart."""
+    snapshot = Snapshot()
+    for i, event in enumerate(events):
+        snapshot = fold(snapshot, event, elapsed_s + i)
+    return snapshot
+
+
+def frame(
+    snapshot: Snapshot, width: int, height: int | None = None, glyphs: text.Glyphs = text.UNICODE
+) -> list[str]:
+    """A frame's lines as plain text, unwrapped."""
+    console = Console(width=1000, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(render(snapshot, width, height, glyphs))
+    return capture.get().splitlines()
+
+
+def evaluations() -> list[ev.Event]:
+    """Version 40 was measured, then version 50, and the table fitted."""
+    ratings = (
+        Rating("v50+mate1", 780.0, 610.0, None, 32),
+        Rating("v50", 312.4, 280.0, 345.0, 64),
+        Rating("random", 0.0, 0.0, 0.0, 128),
+        Rating("x", None, None, None, 2),
+    )
+    return [
+        evaluated(40, "random", wins=3),
+        evaluated(50, "random", wins=31, draws=1),
+        evaluated(50, "random", wins=32, finishing=True),
+        evaluated(50, "greedy", wins=14),
+        ev.RatingsFitted(ratings, 50_000),
+    ]
+
+
+def stages(num_actors: int = 2) -> list[Snapshot]:
+    """A snapshot of each phase, with faults."""
+    started: list[ev.Event] = [run_started(num_actors), ev.ActorReady(0, 0, 1, "n")]
+    arrived = [*started, ev.RolloutArrived(0, 0, 0, 2048)]
+    faults = [ev.ActorLost(0, 0, "x" * 500, 1), ev.Notice("note"), ev.RolloutRejected(1, "bad")]
+    training = [*arrived, *faults, *(updated(i) for i in range(1, 60))]
+    saved = [*training, *evaluations(), ev.CheckpointSaved("c", 59_000)]
+    ended = [ev.RunEnded(reason, 59_000, "c", 59.0) for reason in ("done", "failed")]
+    stages = [folded(), *(folded(*events) for events in (started, arrived, training, saved))]
+    return [*stages, *(folded(*saved, end) for end in ended)]
+
+
+@pytest.mark.parametrize("glyphs", [text.UNICODE, text.ASCII])
+def test_no_line_is_wider_than_the_terminal(glyphs: text.Glyphs) -> None:
+    for snapshot in stages():
+        for width in (3, 11, 24, 40, 41, 75, 76, 77, 80, 99, 119, 120, 121, 150, 151, 220):
+            lines = list(render(snapshot, width, 24, glyphs).renderables)
+            assert lines
+            assert all(isinstance(line, Text) and line.cell_len <= width for line in lines), width
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_frame_fits_a_terminal_of_24_rows_and_shows_notices_in_what_is_left(width: int) -> None:
+    for snapshot in stages():
+        lines = frame(snapshot, width, 24)
+        assert len(lines) <= 24
+        assert any(line.startswith(" notices") for line in lines)
+    assert any("note" in line for line in frame(stages()[3], width, 24))
+
+
+def test_the_frame_keeps_its_shape_while_training() -> None:
+    for width in (80, 100, 140):
+        early = folded(run_started(), updated(1))
+        late = folded(run_started(), *(updated(i) for i in range(1, 99)), ev.Notice("x"))
+        assert len(frame(early, width)) == len(frame(late, width))
+
+
+def test_the_same_snapshot_gives_the_same_frame() -> None:
+    for first, second in zip(stages(), stages(), strict=True):
+        assert frame(first, 100) == frame(second, 100)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_one_actor_or_many_differ_only_in_their_number(width: int) -> None:
+    one, many = (folded(run_started(n), updated(3, actors_alive=n)) for n in (1, 256))
+    differing = [
+        (a, b) for a, b in zip(frame(one, width), frame(many, width), strict=True) if a != b
+    ]
+    assert len(differing) == 1
+    assert "1/1" in differing[0][0]
+    assert "256/256" in differing[0][1]
+
+
+def test_a_frame_shows_the_figures_of_the_last_update() -> None:
+    shown = "\n".join(frame(folded(run_started(), updated(1), updated(7)), 100))
+    for figure in (
+        "runs/x",
+        "training",
+        "4x64 relu",
+        "device cpu",
+        "1 node, 2 CPUs",
+        "7.0%",
+        "7,000 / 100,000",
+        "update 7",
+        "70 finished",
+        "black         35  50.0%",
+        "white         21  30.0%",
+        "draw           7  10.0%",
+        "truncated      7  10.0%",
+        "mean plies          98.5",
+        "policy loss      -0.0123",
+        "value loss        0.4567",
+        "entropy            3.210",
+        "approx KL        0.01234",
+        "clip fraction      12.5%",
+        "explained var     +0.345",
+        "learning rate   2.97e-04",
+        "grad norm          0.789",
+        "AMP bf16",
+        "sps                1,000",
+        "sps_total 1,000",
+        "2/2  restarts 0  policy lag mean 0.50 max 1",
+        "collect 60%",
+        "update 20%",
+        "publish 10%",
+        "wait 10%",
+        "ply 1  7g7f",
+    ):
+        assert figure in shown, figure
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_metric_without_a_value_is_drawn(value: float | None) -> None:
+    names = [name for name in METRIC_NAMES if isinstance(record(1)[name], float)]
+    snapshot = folded(run_started(), updated(1), updated(2, **dict.fromkeys(names, value)))
+    for width in (60, 80, 140):
+        assert any("policy loss" in line for line in frame(snapshot, width))
+
+
+def test_before_the_first_update_the_frame_says_what_is_going_on() -> None:
+    snapshot = folded(run_started(num_actors=8), ev.ActorReady(3, 0, 1, "n"))
+    assert snapshot.phase == "starting"
+    assert any("1 of 8 ready" in line for line in frame(snapshot, 80))
+    assert any("0 of 4 arrived" in line for line in frame(snapshot, 80))
+    snapshot = fold(snapshot, ev.RolloutArrived(3, 0, 0, 2048), 9.0)
+    assert snapshot.phase == "collecting"
+    assert any("1 of 4 arrived" in line for line in frame(snapshot, 80))
+    assert any("2,048 played" in line for line in frame(snapshot, 80))
+    assert fold(snapshot, updated(1), 10.0).phase == "training"
+
+
+def test_an_ascii_terminal_gets_ascii() -> None:
+    assert text.glyphs_for("ascii") is text.ASCII
+    assert text.glyphs_for("latin-1") is text.ASCII
+    assert text.glyphs_for("utf-8") is text.UNICODE
+    for snapshot in stages()[:4]:
+        assert "\n".join(frame(snapshot, 80, glyphs=text.ASCII)).isascii() or snapshot.faults
+
+
+def test_the_board_is_drawn_with_its_last_move_highlighted() -> None:
+    sfen = "ln1g3nl/1ks2gr2/1pp1ppbpp/p2p2p2/9/P1PP1P1+b1/1P2PSPPP/2G2S1R1/LNK2G1NL w 2P4Ss 42"
+    lines = sample_game(
+        folded(run_started(), ev.UpdateFinished(record(1), sfen, "8h2f+")), text.ASCII
+    )
+    assert [line.plain.rstrip() for line in lines[1:]] == [
+        ">white s",
+        "  9 8 7 6 5 4 3 2 1",
+        "  l n . g . . . n l  a",
+        "  . k s . . g r . .  b",
+        "  . p p . p p b p p  c",
+        "  p . . p . . p . .  d",
+        "  . . . . . . . . .  e",
+        "  P . P P . P .+b .  f",
+        "  . P . . P S P P P  g",
+        "  . . G . . S . R .  h",
+        "  L N K . . G . N L  i",
+        " black 2P4S",
+        " ply 41  8h2f+",
+    ]
+    marked = [
+        (row, line.plain[span.start : span.end])
+        for row, line in enumerate(lines[3:12])
+        for span in line.spans
+        if "reverse" in str(span.style)
+    ]
+    assert marked == [(5, "+b")]
+
+
+def test_cells_and_hands_equal_another_librarys_reading() -> None:
+    letters = ["", *"PLNSBRGK", *("+" + letter for letter in "PLNSBR")]
+    rng, position = random.Random(3), cshogi.Board()
+    for _ in range(400):
+        moves = list(position.legal_moves)
+        if not moves:
+            position.reset()
+            continue
+        move = rng.choice(moves)
+        position.push(move)
+        drawn = board.parse_sfen(position.sfen())
+        for row in range(9):
+            for column in range(9):
+                piece = position.piece((8 - column) * 9 + row)
+                name = letters[piece % 16].rjust(2) if piece else board.EMPTY
+                name = name.lower() if piece > 16 else name
+                assert drawn.cells[row][column] == name
+        to = cshogi.move_to(move)
+        assert board.destination(cshogi.move_to_usi(move)) == (to % 9, 8 - to // 9)
+        assert drawn.black_to_move == (position.turn == cshogi.BLACK)
+        assert drawn.ply == position.move_number - 1
+        for side, hand in enumerate((drawn.black_hand, drawn.white_hand)):
+            held = dict(zip("PLNSGBR", position.pieces_in_hand[side], strict=True))
+            count = ""
+            for letter in hand.upper().replace("-", ""):
+                if letter.isdigit():
+                    count += letter
+                else:
+                    assert held.pop(letter) == int(count or 1)
+                    count = ""
+            assert not any(held.values())
+
+
+@pytest.mark.parametrize(
+    "sfen",
+    [
+        "",
+        "9/9/9/9/9/9/9/9/9 b",
+        "9/9/9/9/9/9/9/9 b -",
+        "9/9/9/9/9/9/9/9/9 x - 1",
+        "9/9/9/9/9/9/9/9/9 b - one",
+        "91/9/9/9/9/9/9/9/9 b - 1",
+        "8/9/9/9/9/9/9/9/9 b - 1",
+        "8+/9/9/9/9/9/9/9/9 b - 1",
+        "8X/9/9/9/9/9/9/9/9 b - 1",
+        "9/9/9/9/9/9/9/9/9 b 2 1",
+        "9/9/9/9/9/9/9/9/9 b 2X 1",
+    ],
+)
+def test_what_is_not_an_sfen_is_refused(sfen: str) -> None:
+    with pytest.raises(ValueError, match="SFEN"):
+        board.parse_sfen(sfen)
+
+
+@pytest.mark.parametrize("move", ["", "7g", "7g0f", "7g7z", "resign"])
+def test_what_is_not_a_move_is_refused(move: str) -> None:
+    with pytest.raises(ValueError, match="USI"):
+        board.destination(move)
+
+
+def test_time_left_follows_the_last_updates_and_counts_down() -> None:
+    snapshot = folded(run_started(), *(updated(i, sps_total=1.0) for i in (1, 2)))
+    assert snapshot.remaining_s == pytest.approx(98.0)
+    assert at(snapshot, snapshot.elapsed_s + 10.0).remaining_s == pytest.approx(88.0)
+    assert at(snapshot, snapshot.elapsed_s + 1000.0).remaining_s == 0.0
+    assert folded(run_started(), updated(1)).remaining_s == pytest.approx(99.0)
+    assert folded(run_started()).remaining_s is None
+
+
+def test_a_resumed_run_starts_at_its_timestep() -> None:
+    snapshot = folded(run_started(timestep=25_000))
+    assert snapshot.timestep == 25_000
+    shown = "\n".join(frame(snapshot, 100))
+    assert "25.0%" in shown
+    assert "resumed at 25,000" in shown
+
+
+def test_notices_tell_faults_and_recoveries_but_not_each_first_start() -> None:
+    snapshot = folded(
+        run_started(),
+        ev.ActorReady(0, 0, 1, "n"),
+        ev.ActorReady(1, 0, 1, "n"),
+        ev.ActorLost(1, 0, "Traceback (most recent call last):\n  f()\nMemoryError: 9 GB", 2),
+        ev.ActorReady(1, 1, 1, "n"),
+        ev.ActorLost(None, 0, "node died", 1),
+        ev.RolloutRejected(0, "checksum differs"),
+        ev.CheckpointSaved("c", 1),
+    )
+    told = [(entry.elapsed_s, entry.level, entry.message) for entry in snapshot.notices]
+    assert told == [
+        (2.0, "INFO", "all 2 actors ready"),
+        (3.0, "WARNING", "actor 1 lost, 2 restarts left: MemoryError: 9 GB"),
+        (4.0, "INFO", "actor 1 is back (incarnation 1)"),
+        (5.0, "WARNING", "learner lost, 1 restart left: node died"),
+        (6.0, "WARNING", "rollout of actor 0 rejected: checksum differs"),
+    ]
+    assert snapshot.faults == 3
+    assert snapshot.actors_ready == {0, 1}
+    assert snapshot.actors_lost == set()
+
+
+def test_a_snapshot_stays_small_however_long_the_run() -> None:
+    snapshot = folded(run_started())
+    for i in range(1, 700):
+        snapshot = fold(snapshot, updated(i), float(i))
+        snapshot = fold(snapshot, ev.Notice(str(i)), float(i))
+    assert len(snapshot.notices) == NOTICES_KEPT
+    assert all(len(t.points()) <= t.CAPACITY for t in snapshot.trends.values())
+    assert len(snapshot.pace) < 100
+
+
+def test_folding_leaves_the_earlier_snapshot_as_it_was() -> None:
+    before = folded(run_started(), updated(1))
+    copy = dataclasses.replace(before, trends=dict(before.trends), metrics=dict(before.metrics))
+    fold(before, updated(2), 5.0)
+    assert before == copy
+
+
+def test_a_sample_that_is_no_position_is_refused_before_it_is_drawn() -> None:
+    snapshot = folded(run_started())
+    with pytest.raises(ValueError, match="SFEN"):
+        fold(snapshot, ev.UpdateFinished(record(1), "nonsense", None), 1.0)
+    with pytest.raises(ValueError, match="USI"):
+        fold(snapshot, ev.UpdateFinished(record(1), HIRATE, "nonsense"), 1.0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 500, 1000])
+def test_a_trend_keeps_the_mean_of_all_readings_in_bounded_space(count: int) -> None:
+    readings = [random.Random(i).uniform(-9, 9) for i in range(count)]
+    trend = text.Trend()
+    for reading in readings:
+        trend = trend.add(reading)
+    assert len(trend.points()) <= trend.CAPACITY
+    total = sum(trend.values) * trend.stride + sum(trend.pending)
+    assert total == pytest.approx(sum(readings), abs=1e-3)
+    assert len(trend.values) * trend.stride + len(trend.pending) == len(readings)
+    if len(readings) < trend.CAPACITY:
+        assert trend.points() == tuple(readings)
+
+
+def test_a_sparkline_is_scaled_from_least_to_greatest() -> None:
+    assert text.sparkline([0, 1, 2, 3], 10, "abcd") == "abcd"
+    assert text.sparkline([5, -5, 5], 10, "abcd") == "dad"
+    assert text.sparkline([2, 2, 2], 10, "abcd") == "bbb"
+    assert text.sparkline([0, 0, 3, 3, 6, 6], 3, "abc") == "abc"
+    assert text.sparkline([], 10, "abcd") == ""
+    assert text.sparkline([1.0, 2.0], 0, "abcd") == ""
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=6), st.integers(0, 90))
+def test_bar_lengths_fill_the_bar_and_are_off_by_less_than_one(
+    parts: list[float], width: int
+) -> None:
+    lengths = text.bar_lengths(parts, width)
+    whole = sum(parts)
+    assert sum(lengths) == (width if whole > 0 else 0)
+    for part, length in zip(parts, lengths, strict=True):
+        assert abs(length - (part / whole * width if whole > 0 else 0)) < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0:00:00"),
+        (59.6, "0:01:00"),
+        (3723, "1:02:03"),
+        (90_061, "1d 1:01:01"),
+        (None, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_durations(seconds: float | None, shown: str) -> None:
+    assert text.duration(seconds) == shown
+
+
+def test_one_line_of_an_error_is_the_one_that_says_most() -> None:
+    assert text.one_line("Traceback (most recent call last):\n  x\nValueError: bad\n") == (
+        "ValueError: bad"
+    )
+    assert text.one_line("\nThe actor died.\n\tpid: 3\n") == "The actor died."
+    assert text.one_line(" \n ") == ""
+
+
+def test_what_does_not_fit_is_cut_with_a_mark() -> None:
+    assert text.clip("abcdef", 4, "~") == "abc~"
+    assert text.clip("abcd", 4, "~") == "abcd"
+    assert text.clip_start("runs/a/b", 4, "~") == "~a/b"
+    assert text.clip("abc", 0, "~") == text.clip_start("abc", 0, "~") == ""
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_the_strength_of_the_newest_weights_measured_is_shown(width: int) -> None:
+    shown = "\n".join(frame(folded(run_started(), updated(1), *evaluations()), width))
+    assert "v50 Elo +312 +-32" in shown
+    assert ("random 98%  greedy 44%" in shown) == (width in (60, 140))
+    assert "v40 Elo" not in shown
+    assert ("v50+mate1 Elo above +610" in shown) == (width in (60, 140))
+    assert "v50 against greedy: 43.8% (33.8% to 53.8%) in" in shown
+
+
+def test_a_frame_with_evaluation_keeps_its_shape_from_the_start() -> None:
+    config = run_started().config
+    evaluation = config.evaluation.model_copy(update={"interval_timesteps": 1000})
+    on = dataclasses.replace(
+        run_started(), config=config.model_copy(update={"evaluation": evaluation})
+    )
+    for width in (60, 80, 100, 140):
+        before = frame(folded(on, updated(1)), width)
+        assert any("no evaluation yet" in line for line in before)
+        assert len(before) == len(frame(folded(on, updated(1), *evaluations()), width))
+        assert not any("no evaluation" in line for line in frame(folded(run_started()), width))
+
+
+@pytest.mark.parametrize(
+    ("rating", "shown"),
+    [
+        (Rating("v1", 12.0, -20.0, 44.0, 9), "+12 +-32"),
+        (Rating("v1", 725.0, 229.0, None, 9), "above +229"),
+        (Rating("v1", -725.0, None, -229.0, 9), "below -229"),
+        (Rating("v1", None, None, None, 9), "-"),
+        (None, "-"),
+    ],
+)
+def test_an_elo_is_shown_as_far_as_it_is_known(rating: Rating | None, shown: str) -> None:
+    assert elo_text(rating) == shown

@@ -1,0 +1,262 @@
+"""A run on Weights & Biases, and that nothing W&B does or leaves undone reaches the run."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.events import EventBus
+from keisei_ray.telemetry.reports import Rating
+from keisei_ray.tracking.wandb.handover import Handover
+from keisei_ray.tracking.wandb.records import record_of, settings_record
+from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
+from tests.helpers.wandb_fakes import FakeClient, Refusals
+
+tenacity = pytest.importorskip("tenacity", reason="of the extra wandb")
+from keisei_ray.tracking.wandb.tracker import ATTEMPTS, GAMES_KEPT, WandbTracker  # noqa: E402
+
+PATIENCE_S = 10.0
+
+
+class Told:
+    """A bus with one tracker on it, and the notices that were published."""
+
+    def __init__(self, client: FakeClient, close_timeout_s: float = PATIENCE_S, **kwargs: Any):
+        self.bus = EventBus()
+        self.notices: list[str] = []
+        self.bus.subscribe("notices", self._note)
+        kwargs.setdefault("back_off", tenacity.wait_none())
+        self.tracker = WandbTracker(
+            client, self.bus.publish, close_timeout_s=close_timeout_s, **kwargs
+        )
+        self.bus.subscribe("wandb", self.tracker.handle, self.tracker.close)
+
+    def _note(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Notice):
+            self.notices.append(event.message)
+
+    def tell(self, *events: ev.Event) -> "Told":
+        for event in events:
+            self.bus.publish(event)
+        return self
+
+    def close(self) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
+        assert self.bus.close(PATIENCE_S) == ()
+        return time.monotonic() - began
+
+
+def ended(reason: Any = "done", timestep: int = 9000) -> ev.RunEnded:
+    return ev.RunEnded(reason, timestep, None, 1.0)
+
+
+def saved(run_dir: Path, timestep: int) -> ev.CheckpointSaved:
+    path = checkpoint.save(run_dir / "checkpoints", timestep, {"weights": b"w"}, {})
+    return ev.CheckpointSaved(str(path), timestep)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+# What is sent
+
+
+def test_a_run_is_told_in_order_with_its_effective_configuration() -> None:
+    client = FakeClient()
+    told = Told(client).tell(run_started(num_actors=3), updated(1), updated(2), ended("failed"))
+    wait_until(lambda: len(client.records) == 2)
+    told.close()
+    assert client.settings["self_play.num_actors"] == 3
+    assert client.settings["learner.device"] == "cpu"
+    assert [r["timestep"] for r in client.records] == [1000, 2000]
+    assert client.records[0]["policy_loss"] == record(1)["policy_loss"]
+    assert "amp_dtype" not in client.records[0]  # Text is no curve.
+    assert "amp_scale" not in client.records[0]  # Nor is None.
+    assert client.exit_code == 1
+    assert not client.is_abandoned
+    assert told.notices == ["W&B: https://somewhere/run"]
+
+
+def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
+    settings = settings_record(run_started().config)
+    assert settings["learner.gamma"] == run_started().config.learner.gamma
+    json.dumps(settings)
+
+
+def test_a_match_is_charted_by_opponent_and_kind() -> None:
+    bare = record_of(evaluated(5, "greedy", wins=16))
+    assert bare is not None
+    assert bare["timestep"] == 5000
+    assert bare["evaluation/bare/greedy"] == 0.5
+    assert bare["evaluation/bare/greedy_low"] < 0.5 < bare["evaluation/bare/greedy_high"]
+    finishing = record_of(evaluated(5, "greedy", wins=32, finishing=True))
+    assert finishing is not None
+    assert finishing["evaluation/finishing/greedy"] == 1.0
+
+
+def test_earlier_versions_share_one_chart() -> None:
+    records = [record_of(evaluated(*what, wins=16)) for what in ((5, "v3"), (9, "v8"))]
+    for sent, timestep in zip(records, (5000, 9000), strict=True):
+        assert sent is not None
+        assert sent["timestep"] == timestep
+        assert sent["evaluation/bare/earlier"] == 0.5
+
+
+def test_the_elo_curve_is_of_the_newest_version() -> None:
+    ratings = (
+        Rating("v9", 380.0, 250.0, 450.0, 32),
+        Rating("v10", 300.0, 250.0, 350.0, 32),
+        Rating("v10+mate1", 500.0, None, 600.0, 32),
+        Rating("random", 0.0, 0.0, 0.0, 64),
+    )
+    assert record_of(ev.RatingsFitted(ratings, 11_000)) == {
+        "timestep": 11_000,
+        "elo/bare": 300.0,
+        "elo/bare_low": 250.0,
+        "elo/bare_high": 350.0,
+        "elo/finishing": 500.0,
+        "elo/finishing_high": 600.0,
+    }
+    assert record_of(ev.RatingsFitted((Rating("v11", None, None, None, 0),), 12_000)) is None
+
+
+def test_games_are_a_table_of_the_newest_at_each_checkpoint(tmp_path: Path) -> None:
+    client = FakeClient()
+    told = Told(client).tell(run_started())
+    told.tell(*(ev.GameFinished(game(i), 1000) for i in range(GAMES_KEPT + 7)))
+    told.tell(saved(tmp_path, 1000), saved(tmp_path, 2000))
+    told.tell(ev.GameFinished(game(999), 3000), ended())
+    told.close()
+    (_, first, _), (_, second, _) = client.tables
+    assert len(first.rows) == GAMES_KEPT
+    assert first.rows[0][:2] == [1000, "0-0-7"]
+    assert [row[:2] for row in second.rows] == [[3000, "0-0-999"]]
+
+
+def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path) -> None:
+    go = threading.Event()
+    client = FakeClient(start=lambda: go.wait(PATIENCE_S))
+    told = Told(client).tell(run_started(), saved(tmp_path, 10), saved(tmp_path, 20))
+    checkpoint.prune(tmp_path / "checkpoints", keep_last=1)
+    go.set()
+    wait_until(lambda: client.uploaded)
+    told.close()
+    assert client.uploaded == [("step-000000000020", 20)]
+    assert told.notices == ["W&B: https://somewhere/run"]
+
+
+# What cannot harm the run
+
+
+def test_an_upload_that_is_refused_a_few_times_is_made(tmp_path: Path) -> None:
+    client = FakeClient(upload=Refusals(ATTEMPTS - 1))
+    told = Told(client).tell(run_started(), saved(tmp_path, 10))
+    wait_until(lambda: client.uploaded)
+    told.close()
+    assert client.attempts == ATTEMPTS
+    assert len(told.notices) == 1
+
+
+def test_an_upload_that_is_always_refused_is_reported_once_and_the_file_stays(
+    tmp_path: Path,
+) -> None:
+    client = FakeClient(upload=Refusals(float("inf")))
+    told = Told(client).tell(run_started(), saved(tmp_path, 10))
+    wait_until(lambda: len(told.notices) == 2)
+    told.close()
+    assert client.attempts == ATTEMPTS
+    assert [n for n in told.notices if "step-000000000010 could not" in n] == told.notices[1:]
+    checkpoint.load(tmp_path / "checkpoints" / "step-000000000010")
+
+
+def test_waiting_for_the_next_attempt_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    client = FakeClient(upload=Refusals(float("inf")))
+    told = Told(client, back_off=tenacity.wait_fixed(3600))
+    told.tell(run_started(), saved(tmp_path, 10))
+    wait_until(lambda: client.attempts == 1)
+    assert told.close() < PATIENCE_S / 2
+    assert client.attempts == 2
+
+
+def test_a_slow_upload_holds_up_no_metrics(tmp_path: Path, hang: Callable[[], object]) -> None:
+    client = FakeClient(upload=hang)
+    told = Told(client, close_timeout_s=0.2).tell(run_started(), saved(tmp_path, 10))
+    wait_until(lambda: client.attempts)
+    told.tell(updated(1), updated(2))
+    wait_until(lambda: len(client.records) == 2)
+    told.close()
+
+
+def test_a_run_that_cannot_begin_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
+    client = FakeClient(start=Refusals(float("inf")))
+    told = Told(client).tell(run_started(), updated(1), saved(tmp_path, 10))
+    wait_until(lambda: told.notices)
+    told.tell(updated(2), ended()).close()
+    assert len(told.notices) == 1
+    assert "not on W&B" in told.notices[0]
+    assert client.trouble["start"].left == float("inf")  # type: ignore[attr-defined]
+    assert (client.records, client.uploaded, client.exit_code) == ([], [], None)
+
+
+def test_refused_records_are_reported_once_and_counted() -> None:
+    client = FakeClient(log=Refusals(2))
+    told = Told(client).tell(run_started(), updated(1), updated(2), updated(3))
+    wait_until(lambda: client.records)
+    told.close()
+    assert [r["timestep"] for r in client.records] == [3000]
+    assert len([n for n in told.notices if "refuses records" in n]) == 1
+
+
+@pytest.mark.parametrize("method", ["start", "log"])
+def test_a_hanging_w_and_b_costs_the_publisher_nothing_and_drops_are_reported(
+    method: str, hang: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = FakeClient(**{method: hang})
+    told = Told(client, close_timeout_s=0.3, records_waiting=5).tell(run_started())
+    began = time.monotonic()
+    told.tell(*(updated(n) for n in range(1, 101)), ended())
+    assert time.monotonic() - began < 1
+    assert len([n for n in told.notices if "dropped" in n]) == 1
+    assert told.close() < 1
+    assert client.is_abandoned == (method == "start")
+    # 100 records, of which 5 wait and one or none is in the thread that hangs.
+    assert any(f"{count} records dropped" in caplog.text for count in (94, 95, 96))
+
+
+def test_a_finish_that_hangs_ends_within_the_limit(hang: Callable[[], object]) -> None:
+    client = FakeClient(finish=hang)
+    told = Told(client, close_timeout_s=0.4).tell(run_started(), updated(1), ended())
+    assert told.close() < 1
+    assert len(client.records) == 1
+    assert client.is_abandoned
+
+
+def test_a_finish_that_raises_is_the_end_of_it() -> None:
+    client = FakeClient(finish=Refusals(1))
+    told = Told(client).tell(run_started(), ended())
+    assert told.close() < PATIENCE_S / 2
+    assert told.bus.failures == {}
+    assert client.is_abandoned
+
+
+def test_calls_are_made_in_order_and_a_full_queue_refuses() -> None:
+    go, made = threading.Event(), list[int]()
+    handover = Handover("test", 3)
+    handover.put(lambda: go.wait(PATIENCE_S))
+    wait_until(lambda: handover.waiting == 0)
+    taken = [handover.put(lambda n=n: made.append(n)) for n in range(5)]  # type: ignore[misc]
+    go.set()
+    assert handover.close(PATIENCE_S)
+    assert taken == [True, True, True, False, False]
+    assert (made, handover.refused) == ([0, 1, 2], 2)
