@@ -17,18 +17,10 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.rollouts.rollout import FinishedGame
-from keisei_ray.selfplay.pool import (
-    POOL_DIR,
-    POOL_FILE,
-    Offer,
-    Offers,
-    Pool,
-    PoolMember,
-    read_table,
-    weights_file,
-)
+from keisei_ray.selfplay.pool import Offer, Offers, Pool
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, PoolMember, read_table, weights_file
 from keisei_ray.telemetry.events import EventBus, Notice
 from keisei_ray.telemetry.progress import Interval
 

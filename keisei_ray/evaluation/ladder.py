@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from keisei_ray.config.player_names import FINISHING_SUFFIX
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.evaluation.background import match_score
 from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
 from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.evaluation.plan import FINISHING_SUFFIX
 from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
 
 SHOWN_PAIRS = 8

@@ -3,19 +3,16 @@
 Neither torch nor Ray: the driver plans, the evaluator plays.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from keisei_ray.config.player_names import player_name
 from keisei_ray.config.schema import EvaluationConfig
 
-FINISHING_SUFFIX = "+mate1"
-"""Ends the name, and may end the path, of a network that plays every mate in one it has."""
 SNAPSHOTS = "snapshots"
 """The opponent that stands for own earlier versions."""
-_PLAYER_NAME = re.compile(rf"v(\d+)(?:{re.escape(FINISHING_SUFFIX)})?")
 
 
 @dataclass(frozen=True)
@@ -38,17 +35,6 @@ class PlannedMatch:
     def player(self) -> str:
         """Name of who is measured."""
         return player_name(self.weights_version, finishing=self.finishing)
-
-
-def player_name(version: int, *, finishing: bool) -> str:
-    """What a version of the run is called in results and ratings."""
-    return f"v{version}{FINISHING_SUFFIX if finishing else ''}"
-
-
-def version_of(name: str) -> int | None:
-    """The version that `player_name` called so; None for anybody else's name."""
-    found = _PLAYER_NAME.fullmatch(name)
-    return int(found[1]) if found else None
 
 
 def plan_matches(

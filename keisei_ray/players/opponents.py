@@ -16,9 +16,9 @@ from typing import Self
 
 import numpy as np
 
+from keisei_ray.config.player_names import FINISHING_SUFFIX
 from keisei_ray.config.schema import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
-from keisei_ray.evaluation.plan import FINISHING_SUFFIX
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import MODEL_FILE, digest, load_arrays, read_model_file
 from keisei_ray.players.policies import (

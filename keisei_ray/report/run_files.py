@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from keisei_ray.config.player_names import version_of
 from keisei_ray.errors import RunDirError
-from keisei_ray.evaluation.plan import version_of
 from keisei_ray.report.games import GameTally
 from keisei_ray.report.json_lines import Columns, JsonLinesReader, Record, number, read_columns
 from keisei_ray.telemetry.metrics import METRIC_NAMES

@@ -1,8 +1,8 @@
 """A header and named numpy arrays as one packed, checked, compressed buffer, and back.
 
-Rollouts and weights travel and are stored in this one format. The room knows arrays and
-bytes, not what they mean: wire.py and weights.py do. Nothing is ever unpickled, and a
-buffer that is damaged, truncated, foreign or newer is refused by name before anything
+Rollouts and weights travel and are stored in this one format. This module knows arrays and
+bytes, not what they mean: `rollouts/wire.py` and `network/weights.py` do. Nothing is ever
+unpickled, and a buffer that is damaged, truncated, foreign or newer is refused by name before anything
 of the size that it claims is allocated.
 
     offset  bytes  content
@@ -22,16 +22,14 @@ Measured figures for rollouts are in wire.py.
 import hashlib
 import struct
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from keisei_ray.errors import DamagedBufferError, ForeignBufferError, NewerSchemaError, RunDirError
+from keisei_ray.errors import DamagedBufferError, ForeignBufferError, NewerSchemaError
 from keisei_ray.rollouts.payload import Array, Field, compress, decompress, plan
-from keisei_ray.storage.files import write_atomically
 
 MAGIC: Final = b"KSR1"
 SCHEMA: Final = 1
@@ -135,30 +133,6 @@ def peek(buffer: Buffer, kind: str) -> dict[str, Scalar]:
             changed bytes in the payload go unseen.
     """
     return _open(buffer, kind).meta
-
-
-def write_buffer(path: Path, buffer: Buffer) -> None:
-    """Write a packed buffer to a file, atomically.
-
-    Raises:
-        RunDirError: the file cannot be written; an older one is untouched.
-    """
-    try:
-        write_atomically(path, _view(buffer))
-    except OSError as error:
-        raise RunDirError(f"cannot write {path}: {error.strerror or error}.") from error
-
-
-def read_buffer(path: Path) -> npt.NDArray[np.uint8]:
-    """The bytes of a packed buffer's file, read-only and not yet verified.
-
-    Raises:
-        RunDirError: the file is missing or cannot be read.
-    """
-    try:
-        return np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise RunDirError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def _digest(*parts: bytes | memoryview) -> bytes:

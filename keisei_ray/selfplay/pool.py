@@ -9,59 +9,23 @@ the learner does against it. Source: Vinyals et al. 2019, "Grandmaster level in 
 multi-agent reinforcement learning", methods, where f_hard(x) = (1 - x)^p and f_var(x) = x (1 - x).
 """
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from keisei_ray.config.schema import Config, PoolConfig
-from keisei_ray.errors import CheckpointError
 from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
 
-POOL_DIR = "pool"
-"""Of the run directory: the snapshots' weights."""
-POOL_FILE = "pool.json"
-"""The table, in every checkpoint."""
 HALF_LIFE_GAMES = 500
 """Games of the pool, against whomever, after which a result counts half. The learner changes, so
 old results say little; and a member that is not played drifts back to the prior, so that it is
 tried again."""
-PRIOR_GAMES = 2.0
-"""Games at half a point each that every score starts from: a new member is neither feared nor
-dismissed, and no weight is ever 0."""
 _OFFER_STREAM = 3
 """Spawn key of the draws made here; 0 to 2 are the actor's own (`selfplay/self_play.py`)."""
-
-
-@dataclass(frozen=True)
-class PoolMember:
-    """One opponent, and the learner's results against it, older ones counted less."""
-
-    name: str
-    """`greedy`, `random`, `usi:COMMAND`, or `v<weights version>`."""
-    weights_version: int | None = None
-    """Of a snapshot; None for a scripted member."""
-    digest: str = ""
-    """SHA-256 of a snapshot's packed weights."""
-    games: float = 0.0
-    """Games counted, faded."""
-    points: float = 0.0
-    """The learner's points in these, faded likewise: a win 1, a draw or a truncated game 1/2."""
-    games_total: int = 0
-    """Games counted, each once, not faded."""
-
-    @property
-    def is_snapshot(self) -> bool:
-        """Whether it is an earlier self."""
-        return self.weights_version is not None
-
-    @property
-    def score(self) -> float:
-        """The learner's share of the points against it, in (0, 1), prior included."""
-        return (self.points + PRIOR_GAMES / 2) / (self.games + PRIOR_GAMES)
 
 
 @dataclass(frozen=True)
@@ -165,7 +129,7 @@ class Pool:
 
     def to_json(self) -> str:
         """The table as JSON; `restore` reads it."""
-        return json.dumps({"members": [asdict(member) for member in self.members]}, indent=2)
+        return table_json(self.members)
 
     def restore(self, text: str) -> None:
         """Goes on from what `to_json` wrote.
@@ -242,37 +206,3 @@ class Offers:
                 places[place] = snapshots[drawn[place]]
         self._places[actor_id] = (incarnation, made + 1, places)
         return places
-
-
-def weights_file(member: PoolMember) -> str:
-    """The file in POOL_DIR that holds a snapshot's weights."""
-    return f"{member.name}-{member.digest[:16]}.bin"
-
-
-def read_table(text: str) -> list[PoolMember]:
-    """The members of a `to_json`.
-
-    Raises:
-        CheckpointError: it is something else.
-    """
-    names = {f.name for f in fields(PoolMember)}
-    try:
-        rows = json.loads(text)["members"]
-        members = [PoolMember(**row) for row in rows if set(row) == names]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"pool: not the table of an opponent pool: {error}.") from error
-    if len(members) < len(rows):
-        raise CheckpointError(f"pool: expected members with exactly {', '.join(sorted(names))}.")
-    for member in members:
-        version = member.weights_version
-        if not (
-            isinstance(member.name, str)
-            and isinstance(member.digest, str)
-            and (version is None or (type(version) is int and version >= 0))
-            and all(type(n) in (int, float) for n in (member.games, member.points))
-            and 0 <= member.points <= member.games < math.inf
-            and type(member.games_total) is int
-            and member.games_total >= 0
-        ):
-            raise CheckpointError(f"pool: {member} is no member, expected counts >= 0.")
-    return members

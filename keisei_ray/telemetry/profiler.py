@@ -7,12 +7,13 @@ directory and no disk need be shared. Without profiling a call costs a compariso
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from keisei_ray.config.schema import ProfileConfig
 from keisei_ray.telemetry.reports import Trace
+
+if TYPE_CHECKING:
+    from torch._C._profiler import _ExperimentalConfig
 
 Result = TypeVar("Result")
 
@@ -34,6 +35,8 @@ class Tracer:
         self._calls += 1
         if self._calls not in self._traced:
             return work(), None
+        import torch  # Here, so that reports can be read without torch.
+
         activities = [torch.profiler.ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -47,8 +50,10 @@ class Tracer:
             return result, Trace(f"{self._name}-{self._calls:06}.json", file.read_bytes())
 
 
-def _all_threads() -> torch._C._profiler._ExperimentalConfig | None:
+def _all_threads() -> "_ExperimentalConfig | None":
     """The learner's replicas work in threads of their own; older torch sees only the caller's."""
+    import torch
+
     try:
         return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
     except TypeError:

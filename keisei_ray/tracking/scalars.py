@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
-from keisei_ray.evaluation.plan import player_name, version_of
+from keisei_ray.config.player_names import player_name, version_of
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 

@@ -12,9 +12,9 @@ import ray
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.pool_handle import PoolLink
-from keisei_ray.selfplay.pool import POOL_DIR, POOL_FILE, PoolMember
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, PoolMember
 from keisei_ray.telemetry.events import Event, EventBus, Notice, UpdateFinished
 from tests.helpers.harness import Run, overlap_config, train
 

@@ -1,4 +1,4 @@
-"""The house's rules: who may import whom, and what stays out of which room."""
+"""The rules of the house, by folder: which package imports which, and what stays out of each."""
 
 import ast
 import subprocess
@@ -11,89 +11,35 @@ import pytest
 PACKAGE = "keisei_ray"
 ROOT = Path(__file__).parents[2]
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("cli", "arguments", "__main__"),
-    ("tune",),
-    ("cluster_runs",),
-    ("bench", "training", "evaluation.command", "evaluation.ladder", "report", "status"),
-    ("tracking", "driver", "ray_metrics", "profile_files"),
-    ("evaluation_link", "cluster_watch"),
-    ("learner_link",),
-    ("fleet", "pool_link"),
-    ("actors", "runtime"),
-    ("learner", "self_play", "seats", "evaluation"),
-    (
-        "policies",
-        "profiler",
-        "gradients",
-        "ppo",
-        "weights",
-        "checkpoint",
-        "remote_run",
-        "remote_resume",
-        "uploads",
-        "saved_run",
-        "batch",
-        "shogi.games",
-        "shogi.records",
-    ),
-    (
-        "model",
-        "attackers",
-        "advantages",
-        "wire",
-        "events",
-        "diagnostics",
-        "manifest",
-        "shogi",
-    ),
-    ("codec", "metrics", "reports", "resolver"),
-    ("payload", "settings", "progress", "pool", "memory", "schedules"),
-    ("hardware",),
-    ("refusals",),
-    (
-        "config",
-        "rollout",
-        "yaml12",
-        "files",
-        "run_dirs",
-        "json_file",
-        "versions",
-        "stages",
-        "storage",
-    ),
-    ("errors",),
-)
-"""Top to bottom: a module imports from its own line or a lower one. A name stands for the package
-below it too; the longest name that fits decides."""
-
-RAY_ROOMS = {
-    "actors",
-    "runtime",
-    "fleet",
-    "learner_link",
-    "pool_link",
-    "evaluation_link",
-    "driver",
-    "ray_metrics",
-    "profile_files",
-    "cluster_runs",
-    "tune",
-    "bench",
+LEVELS = """
+    __main__
+    cli
+    arguments
+    tune
+    status, bench
+    training, report
+    distributed, tracking
+    evaluation, selfplay
+    players
+    learning
+    network
+    storage, telemetry, shogi
+    rollouts, config
+    errors
+"""
+"""Top to bottom. A package imports from lower lines only, and not from others of its own line."""
+MAY_IMPORT = {
+    "ray": {"distributed", "training", "tune", "bench"}
+    | {"tracking.ray_metrics", "tracking.profile_files", "status.cluster_runs"},
+    "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench"},
+    "rsshogi": {"shogi", "bench"},
+    "tensorboard": {"tracking.tensorboard"},
+    "wandb": set[str](),
+    "tests": set[str](),
+    "cshogi": set[str](),
+    "cloudpickle": set[str](),
 }
-EXTRAS = "torch ray wandb tensorboard"
-"""What a command that does not train does without."""
-NO_TORCH = {
-    "errors", "config", "resolver", "settings", "yaml12", "rollout", "codec", "payload", "wire",
-    "progress", "pool", "reports", "metrics", "events", "files", "manifest", "checkpoint", "shogi",
-    "tracking", "driver", "report", "status", "fleet", "learner_link", "evaluation_link", "runtime",
-    "training", "evaluation.plan", "evaluation.rating", "evaluation.ratings",
-    "evaluation.snapshots", "evaluation.openings", "pool_link", "diagnostics", "memory", "hardware",
-    "arguments", "run_dirs", "json_file", "ray_metrics", "cluster_watch", "saved_run",
-    "refusals", "versions",
-    "cluster_runs", "profile_files", "stages",
-    "storage", "remote_run", "uploads", "remote_resume",
-}  # fmt: skip
+"""Library -> the packages and modules whose import may load it."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -107,6 +53,11 @@ def modules() -> dict[str, ast.Module]:
 
 
 MODULES = modules()
+LEVEL_OF = {
+    name: level
+    for level, line in enumerate(reversed(LEVELS.split("\n")))
+    for name in line.replace(",", " ").split()
+}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -124,7 +75,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def top_level_imports(tree: ast.Module) -> Iterator[str]:
-    """What importing the module imports: not the bodies of functions, nor TYPE_CHECKING."""
+    """Names that importing the module imports: not in functions, nor under TYPE_CHECKING."""
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
             yield from imports(node)
@@ -136,30 +87,15 @@ def own_imports(tree: ast.Module) -> set[str]:
     return {name for name in inside if name in MODULES and name}
 
 
-def roots(names: Iterator[str]) -> set[str]:
-    return {name.split(".")[0] for name in names}
-
-
-def layer(module: str) -> int:
-    """Height of a module, 0 at the bottom."""
-    fits = [
-        (len(name), height)
-        for height, names in enumerate(reversed(LAYERS))
-        for name in names
-        if module == name or module.startswith(f"{name}.")
-    ]
-    assert fits, f"{module} stands on no line of LAYERS: give it one"
-    return max(fits)[1]
-
-
-def is_within(module: str, rooms: set[str]) -> bool:
-    return module in rooms or module.split(".")[0] in rooms
+def folder(module: str) -> str:
+    return module.split(".")[0]
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name])
 def test_imports_go_down_only(module: str) -> None:
-    upward = {name for name in own_imports(MODULES[module]) if layer(name) > layer(module)}
-    assert upward == set()
+    own = folder(module)
+    others = {folder(name) for name in own_imports(MODULES[module])} - {own}
+    assert {name for name in others if LEVEL_OF[name] >= LEVEL_OF[own]} == set()
 
 
 def test_there_is_no_circle_of_imports() -> None:
@@ -170,47 +106,34 @@ def test_there_is_no_circle_of_imports() -> None:
         left = {name: needs for name, needs in left.items() if name not in leaves}
 
 
-def test_only_the_rooms_of_ray_import_it() -> None:
-    users = {name for name, tree in MODULES.items() if "ray" in roots(imports(tree))}
-    assert {name for name in users if not is_within(name, RAY_ROOMS)} == set()
-    assert "driver" in users
-
-
-def test_only_actors_makes_remote_things() -> None:
-    makers = {
+@pytest.mark.parametrize("library", MAY_IMPORT)
+def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
+    found = imports if library in ("ray", "rsshogi", "tensorboard") else top_level_imports
+    users = {
         name
+        for name, tree in MODULES.items()
+        if library in {imported.split(".")[0] for imported in found(tree)}
+    }
+    allowed = MAY_IMPORT[library]
+    assert {name for name in users if name not in allowed and folder(name) not in allowed} == set()
+    assert bool(users) == bool(allowed)
+
+
+def attributes(of: str, attribute: str | None = None) -> set[tuple[str, str]]:
+    """(module, attribute) wherever an attribute of a name is taken."""
+    return {
+        (name, node.attr)
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
-        and node.attr == "remote"
         and isinstance(node.value, ast.Name)
-        and node.value.id == "ray"
+        and node.value.id == of
+        and attribute in (None, node.attr)
     }
-    assert makers == {"actors"}
 
 
-def test_only_shogi_imports_the_rules_library() -> None:
-    """And the benchmark that compares with it."""
-    users = {name for name, tree in MODULES.items() if "rsshogi" in roots(imports(tree))}
-    assert {name for name in users if not is_within(name, {"shogi", "bench"})} == set()
-    assert users
-
-
-def test_only_the_event_files_import_tensorboard() -> None:
-    users = {name for name, tree in MODULES.items() if "tensorboard" in roots(imports(tree))}
-    assert users == {"tracking.event_files"}
-
-
-def test_torch_stays_out_of_the_rooms_that_run_without_it() -> None:
-    users = {name for name, tree in MODULES.items() if "torch" in roots(top_level_imports(tree))}
-    assert {name for name in users if is_within(name, NO_TORCH)} == set()
-    assert "model" in users
-
-
-@pytest.mark.parametrize("name", ["wandb", "tests", "cshogi", "cloudpickle"])
-def test_nothing_imports_what_it_must_not(name: str) -> None:
-    users = {module for module, tree in MODULES.items() if name in roots(top_level_imports(tree))}
-    assert users == set()
+def test_only_actors_makes_remote_things() -> None:
+    assert attributes("ray", "remote") == {("distributed.actors", "remote")}
 
 
 def test_wandb_is_imported_in_one_function_only() -> None:
@@ -218,49 +141,29 @@ def test_wandb_is_imported_in_one_function_only() -> None:
         (name, node.name)
         for name, tree in MODULES.items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and "wandb" in roots(imports(node))
+        if isinstance(node, ast.FunctionDef)
+        and "wandb" in {imported.split(".")[0] for imported in imports(node)}
     ]
-    assert users == [("tracking.wandb_client", "load_wandb")]
+    assert users == [("tracking.wandb.client", "load_wandb")]
 
 
 def test_nothing_is_unpickled() -> None:
-    used = {
-        (name, node.attr)
-        for name, tree in MODULES.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "pickle"
-    }
-    assert used <= {("learner", "UnpicklingError")}  # Caught: torch raises it.
-
-
-def test_nothing_prints() -> None:
-    printers = {
-        name
-        for name, tree in MODULES.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "print"
-    }
-    assert printers == set()
+    # torch raises UnpicklingError, which is caught.
+    assert attributes("pickle") <= {("learning.learner", "UnpicklingError")}
 
 
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        ("config resolver settings progress rollout codec wire metrics events", "torch ray wandb"),
-        ("checkpoint reports shogi.games shogi.records tracking report.command", EXTRAS),
-        ("tracking.event_files", "torch ray wandb tensorflow"),
-        ("cli", EXTRAS),
-        ("status.command run_dirs", EXTRAS),
-        ("refusals versions", EXTRAS),
-        ("driver fleet learner_link actors runtime training", "torch wandb tensorboard"),
-        ("cluster_runs", "torch wandb tensorboard"),
+        ("config.resolver config.describe rollouts.wire telemetry.events", "torch ray wandb"),
+        ("storage.checkpoint telemetry.reports shogi.games", "torch ray wandb tensorboard"),
+        ("tracking report.command status.command cli", "torch ray wandb tensorboard"),
+        ("tracking.tensorboard", "torch ray wandb tensorflow"),
+        ("distributed.connection_errors distributed.versions", "torch ray wandb tensorboard"),
+        ("training.session distributed.actors status.cluster_runs", "torch wandb tensorboard"),
     ],
 )
-def test_importing_a_room_does_not_load_what_it_does_without(imported: str, absent: str) -> None:
+def test_importing_a_module_does_not_load_what_it_does_without(imported: str, absent: str) -> None:
     program = "\n".join(
         [
             "import sys",
@@ -272,12 +175,3 @@ def test_importing_a_room_does_not_load_what_it_does_without(imported: str, abse
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stderr.strip() == ""
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name])
-def test_files_are_small_enough_to_read(module: str) -> None:
-    path = ROOT / PACKAGE / f"{module.replace('.', '/')}.py"
-    if not path.exists():
-        path = ROOT / PACKAGE / module.replace(".", "/") / "__init__.py"
-    limit = {"config": 500}.get(module, 400)  # The whole tree of settings is one page to read.
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

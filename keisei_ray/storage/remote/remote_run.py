@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from keisei_ray.errors import CheckpointError, RunDirError, StorageError
-from keisei_ray.selfplay.pool import POOL_DIR
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.manifest import MANIFEST
+from keisei_ray.storage.pool_table import POOL_DIR
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR, runs_dir
 

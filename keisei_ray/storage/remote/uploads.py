@@ -19,9 +19,9 @@ from pathlib import Path
 
 from keisei_ray.config.schema import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
-from keisei_ray.selfplay.pool import POOL_DIR, POOL_FILE, read_table, weights_file
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import MANIFEST
+from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, read_table, weights_file
 from keisei_ray.storage.remote.remote_run import (
     CONFIG_FILE,
     EVALUATED_DIR,

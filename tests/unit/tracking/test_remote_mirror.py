@@ -18,8 +18,9 @@ from rich.console import Console
 
 from keisei_ray.config.schema import CheckpointConfig, Config
 from keisei_ray.errors import CheckpointError, StorageError
-from keisei_ray.selfplay.pool import Pool, weights_file
+from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.pool_table import weights_file
 from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import Home, fetch_checkpoint, steps_at
 from keisei_ray.storage.remote.uploads import OvertakenError, Uploads
