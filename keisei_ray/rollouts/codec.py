@@ -2,8 +2,8 @@
 
 Rollouts and weights travel and are stored in this one format. This module knows arrays and
 bytes, not what they mean: `rollouts/wire.py` and `network/weights.py` do. Nothing is ever
-unpickled, and a buffer that is damaged, truncated, foreign or newer is refused by name before anything
-of the size that it claims is allocated.
+unpickled, and a buffer that is damaged, truncated, foreign or newer is refused by name before
+anything of the size that it claims is allocated.
 
     offset  bytes  content
     0       4      MAGIC
