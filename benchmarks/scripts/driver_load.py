@@ -1,6 +1,6 @@
 """How many rollouts a second the driver takes in, and what each costs it.
 
-    python benchmarks/driver_load.py [CASE ...] [--seconds S] [--profile] [--json FILE]
+    python benchmarks/scripts/driver_load.py [CASE ...] [--seconds S] [--profile] [--json FILE]
 
 The real driver, its files and its event bus run against stand-ins without torch: actors that
 return, after a fixed time, a report and a packed rollout that self-play once made, and a learner

@@ -1,6 +1,6 @@
 """What a run does with 10 to 10,000 self-play actors, by simulation from measured figures.
 
-    python benchmarks/scale.py [--json FILE]
+    python benchmarks/scripts/scale.py [--json FILE]
 
 A discrete-event simulation of the driver's loop (`keisei_ray/training/driver.py`): actors play
 rollouts and send them over the learner node's link, the driver handles them one by one, the learner
@@ -26,11 +26,11 @@ from keisei_ray.config.schema import Config
 
 MEASURED = {
     # What: (figure, where it comes from)
-    "plies/s of an actor on one core, 4x64": (2402.0, "benchmarks/2cpu-intel-4x64.json"),
-    "learner samples/s on one core, 4x64": (1008.0, "benchmarks/2cpu-intel-4x64.json"),
-    "bytes of a ply, packed": (33.9, "benchmarks/2cpu-intel-4x64.json"),
+    "plies/s of an actor on one core, 4x64": (2402.0, "benchmarks/results/speed-2cpu-intel.json"),
+    "learner samples/s on one core, 4x64": (1008.0, "benchmarks/results/speed-2cpu-intel.json"),
+    "bytes of a ply, packed": (33.9, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a parameter, packed": (3.75, "bench broadcast, 4x64: 1,260,922 for 336,225"),
-    "driver's main thread, s for a rollout": (0.0015, "benchmarks/driver-load-2cpu.json"),
+    "driver's main thread, s for a rollout": (0.0015, "benchmarks/results/driver-load-2cpu.json"),
 }
 COMPUTED = {
     "FLOP/s of a learner's GPU in use": (100e12, "about a third of what an L40S can in bf16"),

@@ -1,6 +1,6 @@
 """One learning trial on one core: self-play, update, match, in turn, without Ray.
 
-    python benchmarks/trial.py --timesteps 76000 --out trial.jsonl \
+    python benchmarks/scripts/trial.py --timesteps 76000 --out trial.jsonl \
         --set learner.learning_rate=2e-3 --set pool.share=0.5 --set 'pool.members=[greedy]'
 
 The parts are the trainer's own; what is left out is Ray and the overlap, so two trials run side by
@@ -9,7 +9,7 @@ Each line of the output: plies, CPU seconds of training, how games ended, the le
 and scores: of the bare policy's likeliest moves and of the player that finishes mates against
 random and greedy, and against each `--reference` checkpoint with both finishing mates and sampling
 at temperature 0.3, since two deterministic players mostly repeat each other into a draw.
-`benchmarks/experiments.py` runs many of these.
+`experiments.py` beside it runs many of these.
 """
 
 import argparse

@@ -87,7 +87,7 @@ def rollouts_for(config: Config, num_playing: int) -> int:
     A rollout is unconsumed until its update is done, so beside those of the update under way as
     many must fit as can be played at the same time: R * (lag + 1) >= R + num_playing. With less
     actors stand idle between their delivery and the end of the update; a sixth to a quarter of
-    them by benchmarks/scale.py.
+    them by benchmarks/scripts/scale.py.
     """
     enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / config.timesteps_per_rollout)
     return max(enough_rows, math.ceil(num_playing / max(1, config.schedule.max_policy_lag)))

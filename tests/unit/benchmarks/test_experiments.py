@@ -7,23 +7,23 @@ from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+SCRIPTS = Path(__file__).parents[3] / "benchmarks" / "scripts"
 FACTORS = {f"factor {i}": [[], [f"learner.num_epochs={i + 5}"]] for i in range(22)}
 
 
 @pytest.fixture(scope="module")
 def experiments() -> ModuleType:
     """The script, which imports its neighbor by name as a script does."""
-    sys.path.insert(0, str(BENCHMARKS))
+    sys.path.insert(0, str(SCRIPTS))
     try:
-        spec = importlib.util.spec_from_file_location("experiments", BENCHMARKS / "experiments.py")
+        spec = importlib.util.spec_from_file_location("experiments", SCRIPTS / "experiments.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules["experiments"] = module
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(BENCHMARKS))
+        sys.path.remove(str(SCRIPTS))
     return module
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scale.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scripts" / "scale.py"
 
 
 def load() -> ModuleType:
@@ -63,7 +63,7 @@ def test_without_jitter_the_rate_is_that_of_the_tightest_bottleneck(
 def test_it_foretells_what_the_real_driver_did(
     rollouts: int, update_s: float, measured: float
 ) -> None:
-    """Sixteen actors of 2 s +- 10% a rollout: see benchmarks/driver-load-2cpu.json."""
+    """Sixteen actors of 2 s +- 10% a rollout: see benchmarks/results/driver-load-2cpu.json."""
     s = replace(EVEN, rollouts_per_update=rollouts, update_s=update_s / rollouts, jitter=0.1)
     rate = scale.simulate(replace(s, num_updates=60)).timesteps_per_s / scale.PLIES_PER_ROLLOUT
     assert rate == pytest.approx(measured, rel=0.12)
