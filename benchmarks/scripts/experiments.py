@@ -1,6 +1,7 @@
 """Many learning trials, two at a time: a screen of settings, and one change at a time.
 
-    python benchmarks/scripts/experiments.py benchmarks/plans/screen.yaml --reference RUN --out screen.jsonl
+    python benchmarks/scripts/experiments.py benchmarks/plans/screen.yaml \
+        --reference RUN --out screen.jsonl
 
 The YAML file has `timesteps`, `seeds`, maybe `base`, and one or both of
 
