@@ -83,7 +83,7 @@ def column(values: list[float], dtype: type = np.float32) -> np.ndarray:
     return np.array(values, dtype)[:, None]
 
 
-def test_a_game_won_on_the_third_ply_gives_plus_minus_plus():
+def test_a_game_won_on_the_third_ply_gives_plus_minus_plus() -> None:
     data = Data(
         rewards=column([0, 0, 1]),
         values=column([0, 0, 0]),
@@ -106,7 +106,9 @@ def test_a_game_won_on_the_third_ply_gives_plus_minus_plus():
     gamma=st.floats(0, 1),
     gae_lambda=st.floats(0, 1),
 )
-def test_the_recursion_equals_a_double_loop_over_games(T, N, seed, end_share, gamma, gae_lambda):
+def test_the_recursion_equals_a_double_loop_over_games(
+    T: int, N: int, seed: int, end_share: float, gamma: float, gae_lambda: float
+) -> None:
     data = random_data(T, N, seed, end_share)
     advantages = data.advantages(gamma, gae_lambda)
     assert advantages.shape == (T, N)
@@ -114,7 +116,9 @@ def test_the_recursion_equals_a_double_loop_over_games(T, N, seed, end_share, ga
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_at_lambda_one_advantage_plus_value_is_the_discounted_outcome_for_each_mover(gamma):
+def test_at_lambda_one_advantage_plus_value_is_the_discounted_outcome_for_each_mover(
+    gamma: float,
+) -> None:
     """Whatever the values: the sum telescopes and only the result remains, seen by its side."""
     T, result = 7, -1.0  # The last mover walks into a perpetual check, say.
     values = np.random.default_rng(0).uniform(-1, 1, (T, 1)).astype(np.float32)
@@ -131,7 +135,7 @@ def test_at_lambda_one_advantage_plus_value_is_the_discounted_outcome_for_each_m
     np.testing.assert_allclose((data.advantages(gamma, 1.0) + values)[:, 0], outcome, atol=1e-6)
 
 
-def test_at_lambda_one_a_cut_game_returns_the_value_of_the_position_it_was_cut_at():
+def test_at_lambda_one_a_cut_game_returns_the_value_of_the_position_it_was_cut_at() -> None:
     values = np.random.default_rng(1).uniform(-1, 1, (4, 1)).astype(np.float32)
     data = Data(
         rewards=np.zeros((4, 1), np.float32),
@@ -146,7 +150,7 @@ def test_at_lambda_one_a_cut_game_returns_the_value_of_the_position_it_was_cut_a
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_nothing_after_the_end_of_a_game_reaches_into_it(ending):
+def test_nothing_after_the_end_of_a_game_reaches_into_it(ending) -> None:
     data = random_data(10, 3, seed=5, end_share=0.0)
     getattr(data, ending)[4, 1] = True
     data.rewards[4, 1] = 1.0 if ending == "terminated" else 0.0
@@ -161,7 +165,7 @@ def test_nothing_after_the_end_of_a_game_reaches_into_it(ending):
     np.testing.assert_array_equal(before, after)
 
 
-def test_a_game_does_not_reach_into_the_one_before_it():
+def test_a_game_does_not_reach_into_the_one_before_it() -> None:
     data = random_data(10, 1, seed=8, end_share=0.0)
     data.truncated[4, 0] = True
     before = data.advantages(0.99, 0.9)
@@ -170,7 +174,7 @@ def test_a_game_does_not_reach_into_the_one_before_it():
     np.testing.assert_array_equal(before[5:], data.advantages(0.99, 0.9)[5:])
 
 
-def test_games_side_by_side_do_not_touch():
+def test_games_side_by_side_do_not_touch() -> None:
     data = random_data(9, 3, seed=2)
     before = data.advantages(0.99, 0.9)
     for name in ("values", "rewards", "bootstrap_values"):
@@ -179,7 +183,7 @@ def test_games_side_by_side_do_not_touch():
     np.testing.assert_array_equal(before[:, [0, 2]], after[:, [0, 2]])
 
 
-def test_the_mated_sides_last_move_has_a_negative_advantage():
+def test_the_mated_sides_last_move_has_a_negative_advantage() -> None:
     """The loser does not move at the end of the game, so only the carry tells it."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -196,7 +200,7 @@ def test_the_mated_sides_last_move_has_a_negative_advantage():
         assert advantages[-2] < 0
 
 
-def test_a_correct_value_leaves_no_advantage():
+def test_a_correct_value_leaves_no_advantage() -> None:
     """The winner's positions are worth +gamma^k, the loser's -gamma^k: nothing to learn."""
     gamma = 0.9
     left = np.arange(5)[::-1]
@@ -210,7 +214,7 @@ def test_a_correct_value_leaves_no_advantage():
     np.testing.assert_allclose(data.advantages(gamma, 0.95), 0, atol=1e-6)
 
 
-def test_ends_that_contradict_each_other_are_refused():
+def test_ends_that_contradict_each_other_are_refused() -> None:
     zeros = np.zeros((2, 2), np.float32)
     ended = np.ones((2, 2), bool)
     with pytest.raises(RolloutFormatError, match="terminated"):
@@ -218,14 +222,14 @@ def test_ends_that_contradict_each_other_are_refused():
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_arrays_of_different_shapes_are_refused(place):
+def test_arrays_of_different_shapes_are_refused(place) -> None:
     arrays = [np.zeros((3, 2), dtype) for dtype in (np.float32,) * 3 + (np.bool_,) * 2]
     arrays[place] = arrays[place].T.copy()
     with pytest.raises(RolloutFormatError, match="shape"):
         generalized_advantages(*arrays, gamma=1, gae_lambda=1)
 
 
-def test_explained_variance_is_one_zero_or_negative():
+def test_explained_variance_is_one_zero_or_negative() -> None:
     targets = np.array([1, -1, 1, -1], np.float32)
     assert explained_variance(targets, targets) == 1
     assert explained_variance(np.full(4, 0.3, np.float32), targets) == pytest.approx(0, abs=1e-6)

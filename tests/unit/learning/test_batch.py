@@ -31,7 +31,7 @@ def advantages_of(rollout: Rollout) -> np.ndarray:
     )
 
 
-def test_every_row_of_every_field_is_the_rollouts_in_order():
+def test_every_row_of_every_field_is_the_rollouts_in_order() -> None:
     batch, _ = filled()
     fields = batch.on_device()
     assert fields.keys() == FIELDS.keys()
@@ -52,21 +52,21 @@ def test_every_row_of_every_field_is_the_rollouts_in_order():
                 assert 0 <= fields["draw_targets"][row] <= 1
 
 
-def test_a_rollouts_rows_do_not_depend_on_the_others():
+def test_a_rollouts_rows_do_not_depend_on_the_others() -> None:
     fields = filled()[0].on_device()
     alone = filled(ROLLOUTS[1:2])[0].on_device()
     for name in FIELDS:
         assert torch.equal(fields[name][T * N : 2 * T * N], alone[name])
 
 
-def test_explained_variance_is_over_all_rows_of_the_values_acted_on():
+def test_explained_variance_is_over_all_rows_of_the_values_acted_on() -> None:
     batch, explained = filled()
     values = np.concatenate([r.values.reshape(-1) for r in ROLLOUTS])
     targets = batch.on_device()["value_targets"].numpy()
     assert explained == explained_variance(values, targets)
 
 
-def test_normalized_advantages_have_mean_0_and_deviation_1_and_leave_the_targets():
+def test_normalized_advantages_have_mean_0_and_deviation_1_and_leave_the_targets() -> None:
     batch, _ = filled()
     before = batch.on_device()["advantages"].clone()
     targets = batch.on_device()["value_targets"].clone()
@@ -78,7 +78,7 @@ def test_normalized_advantages_have_mean_0_and_deviation_1_and_leave_the_targets
     assert torch.equal(batch.on_device()["value_targets"], targets)
 
 
-def test_equal_advantages_normalize_to_zero():
+def test_equal_advantages_normalize_to_zero() -> None:
     rollout = random_rollout(T, N)
     for name in ("values", "rewards", "bootstrap_values"):
         getattr(rollout, name)[:] = 0
@@ -87,7 +87,7 @@ def test_equal_advantages_normalize_to_zero():
     assert (batch.on_device()["advantages"] == 0).all()
 
 
-def test_storage_is_the_same_over_many_updates():
+def test_storage_is_the_same_over_many_updates() -> None:
     batch, _ = filled()
     places = {name: tensor.data_ptr() for name, tensor in batch.on_device().items()}
     for seed in range(5):
@@ -96,7 +96,7 @@ def test_storage_is_the_same_over_many_updates():
         assert {name: t.data_ptr() for name, t in batch.on_device().items()} == places
 
 
-def test_refilling_leaves_nothing_of_the_last_update():
+def test_refilling_leaves_nothing_of_the_last_update() -> None:
     batch, _ = filled()
     batch.normalize_advantages()
     batch.fill(ROLLOUTS[::-1], **DISCOUNTS)
@@ -105,7 +105,7 @@ def test_refilling_leaves_nothing_of_the_last_update():
         assert torch.equal(tensor, fresh[name]), name
 
 
-def test_the_rollouts_are_only_read():
+def test_the_rollouts_are_only_read() -> None:
     before = [rollout.arrays() for rollout in ROLLOUTS]
     copies = [{name: array.copy() for name, array in arrays.items()} for arrays in before]
     batch, _ = filled()
@@ -115,7 +115,7 @@ def test_the_rollouts_are_only_read():
             np.testing.assert_array_equal(array, copy[name])
 
 
-def test_nothing_to_learn_from_is_an_error():
+def test_nothing_to_learn_from_is_an_error() -> None:
     with pytest.raises(EmptyUpdateError):
         filled()[0].fill([], **DISCOUNTS)
 
@@ -125,7 +125,9 @@ def test_nothing_to_learn_from_is_an_error():
     [ROLLOUTS[:2], [*ROLLOUTS, ROLLOUTS[0]], [*ROLLOUTS[:2], random_rollout(T, N + 1)]],
     ids=["too few", "too many", "another size"],
 )
-def test_rollouts_that_do_not_fill_the_update_are_refused_before_anything_is_written(rollouts):
+def test_rollouts_that_do_not_fill_the_update_are_refused_before_anything_is_written(
+    rollouts: int,
+) -> None:
     batch, _ = filled()
     before = {name: tensor.clone() for name, tensor in batch.on_device().items()}
     with pytest.raises(RolloutFormatError, match="90"):
@@ -134,7 +136,7 @@ def test_rollouts_that_do_not_fill_the_update_are_refused_before_anything_is_wri
         assert torch.equal(tensor, before[name])
 
 
-def test_updates_of_any_number_of_rollouts_are_taken_where_they_follow_the_cluster():
+def test_updates_of_any_number_of_rollouts_are_taken_where_they_follow_the_cluster() -> None:
     batch = UpdateBatch(T * N, torch.device("cpu"), takes_multiples=True)
     places = set()
     for count in (1, 3, 2, 3):

@@ -38,7 +38,12 @@ def model(config: ModelConfig = MODEL) -> PolicyValueNet:
     return network
 
 
-def parallel(network: PolicyValueNet, num_threads: int, micro_batch: int | None, amp=None):
+def parallel(
+    network: PolicyValueNet,
+    num_threads: int,
+    micro_batch: int | None,
+    amp: torch.dtype | None = None,
+) -> ParallelGradients:
     return ParallelGradients(
         network, num_threads=num_threads, micro_batch=micro_batch, autocast_dtype=amp
     )
@@ -81,7 +86,9 @@ def by_parameter(network: PolicyValueNet) -> torch.Tensor:
     ],
     ids=["relu", "silu-se", "scalar-plain"],
 )
-def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(num_threads, micro_batch, config):
+def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(
+    num_threads: int, micro_batch: int, config
+) -> None:
     expected, expected_sums = plain(model(config))
     network = model(config)
     sums = parallel(network, num_threads, micro_batch).compute(
@@ -97,7 +104,7 @@ def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(num_threads, mic
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
-def test_the_flat_gradient_is_the_parameters_own_memory_and_stays_so(num_threads):
+def test_the_flat_gradient_is_the_parameters_own_memory_and_stays_so(num_threads: int) -> None:
     network = model()
     gradients = parallel(network, num_threads, micro_batch=16)
     places = [p.grad.data_ptr() for p in network.parameters()]
@@ -115,7 +122,7 @@ def test_the_flat_gradient_is_the_parameters_own_memory_and_stays_so(num_threads
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_the_same_rows_give_the_same_bits_however_often(num_threads):
+def test_the_same_rows_give_the_same_bits_however_often(num_threads: int) -> None:
     gradients = parallel(model(), num_threads, micro_batch=16)
     seen = set()
     for _ in range(6):
@@ -125,7 +132,7 @@ def test_the_same_rows_give_the_same_bits_however_often(num_threads):
     assert len(seen) == 1
 
 
-def test_replicas_follow_the_weights():
+def test_replicas_follow_the_weights() -> None:
     """An optimizer step and a loaded checkpoint change one memory that all replicas read."""
     network = model()
     gradients = parallel(network, num_threads=3, micro_batch=None)
@@ -138,7 +145,7 @@ def test_replicas_follow_the_weights():
     torch.testing.assert_close(by_parameter(network), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_scale_scales_the_gradient_and_not_the_sums():
+def test_the_loss_scale_scales_the_gradient_and_not_the_sums() -> None:
     network = model()
     gradients = parallel(network, num_threads=2, micro_batch=16)
     sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
@@ -149,7 +156,7 @@ def test_the_loss_scale_scales_the_gradient_and_not_the_sums():
     assert list(map(float, scaled)) == list(map(float, sums))
 
 
-def test_bf16_changes_forward_a_little_and_keeps_float32_gradients():
+def test_bf16_changes_forward_a_little_and_keeps_float32_gradients() -> None:
     network = model()
     gradients = parallel(network, num_threads=2, micro_batch=16, amp=torch.bfloat16)
     sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
@@ -162,7 +169,7 @@ def test_bf16_changes_forward_a_little_and_keeps_float32_gradients():
     assert float(sums.loss) == pytest.approx(float(exact.loss), rel=0.02)
 
 
-def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread():
+def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread() -> None:
     gradients = parallel(model(), num_threads=2, micro_batch=16, amp=torch.bfloat16)
     gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
     assert not torch.is_autocast_enabled("cpu")
@@ -172,7 +179,7 @@ def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread():
     assert set(states) == {(False, 1)}
 
 
-def test_an_untrained_parameter_is_in_no_gradient():
+def test_an_untrained_parameter_is_in_no_gradient() -> None:
     config = MODEL.model_copy(update={"material_prior": 0.0})
     network = build_model(config, seed=0)
     gradients = parallel(network, num_threads=2, micro_batch=None)

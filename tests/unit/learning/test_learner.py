@@ -101,8 +101,8 @@ def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
 @pytest.mark.parametrize("own_plies", [T * N, 11])
 @pytest.mark.parametrize("value_head", ["wdl", "scalar"])
 def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
-    num_threads, max_grad_norm, own_plies, value_head
-):
+    num_threads: int, max_grad_norm: float, own_plies, value_head: str
+) -> None:
     """A large Adam epsilon makes the step proportional to the gradient, so clipping shows."""
     changes = {
         "num_threads": num_threads,
@@ -130,8 +130,8 @@ def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
 @pytest.mark.parametrize("num_threads", [1, 4])
 @pytest.mark.parametrize(("own_plies", "minibatches"), [(5, 5), (1, 1), (9, 5)])
 def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
-    num_threads, own_plies, minibatches
-):
+    num_threads: int, own_plies, minibatches: int
+) -> None:
     """Up to 8 minibatches of at least one row each; a thread without a row does nothing."""
     config = learner_config(num_threads=num_threads, num_minibatches=8, target_kl=None)
     learner = Learner(config)
@@ -159,7 +159,7 @@ def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
         np.testing.assert_allclose(array, state_arrays(alone.model)[name], atol=2e-4)
 
 
-def test_nothing_is_learnt_from_how_an_opponent_played():
+def test_nothing_is_learnt_from_how_an_opponent_played() -> None:
     """The moves, legal moves and positions of its plies change; the same weights come out."""
     config = tiny_config()
     digests = set()
@@ -185,7 +185,7 @@ def test_nothing_is_learnt_from_how_an_opponent_played():
     ],
     ids=str,
 )
-def test_every_trained_parameter_is_trained(model):
+def test_every_trained_parameter_is_trained(model) -> None:
     config = tiny_config(
         model=model, self_play={"random_opening_plies": 60, "max_plies": 99, "games_per_actor": 16}
     )
@@ -201,7 +201,7 @@ def test_every_trained_parameter_is_trained(model):
 
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(activation):
+def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(activation: str) -> None:
     config = tiny_config(
         model={"activation": activation}, learner={"num_threads": 2, "learning_rate": 3e-3}
     )
@@ -212,7 +212,7 @@ def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(activation):
         assert report.approx_kl > 1e-5  # The later ones have moved on.
 
 
-def test_a_wrong_behavior_log_prob_shows_in_the_first_ratio():
+def test_a_wrong_behavior_log_prob_shows_in_the_first_ratio() -> None:
     learner = Learner(tiny_config())
     rollout = unpack_rollout(played(tiny_config(), learner))
     rollout.behavior_log_probs[:] -= 0.01
@@ -220,7 +220,7 @@ def test_a_wrong_behavior_log_prob_shows_in_the_first_ratio():
     assert report.first_log_ratio == pytest.approx(0.01, rel=0.02)
 
 
-def test_training_prefers_what_was_rewarded_and_learns_the_result():
+def test_training_prefers_what_was_rewarded_and_learns_the_result() -> None:
     """Every game is one ply; one move wins, all others lose."""
     config = learner_config(learning_rate=3e-3, lr_schedule="constant", num_epochs=4, ent_coef=0.0)
     learner = Learner(config)
@@ -240,7 +240,9 @@ def test_training_prefers_what_was_rewarded_and_learns_the_result():
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision_updates_stay_finite_and_close_to_float32(amp, num_threads):
+def test_mixed_precision_updates_stay_finite_and_close_to_float32(
+    amp: str, num_threads: int
+) -> None:
     config = learner_config(amp=amp, num_threads=num_threads, learning_rate=1e-3)
     learner, exact = Learner(config), Learner(learner_config(learning_rate=1e-3))
     before = {name: array.copy() for name, array in state_arrays(exact.model).items()}
@@ -277,7 +279,7 @@ def recorded(target: Any, names: tuple[str, ...], note: Callable[[str], None]) -
         setattr(target, name, through)
 
 
-def test_the_scaler_scales_unscales_clips_steps_and_updates_in_that_order():
+def test_the_scaler_scales_unscales_clips_steps_and_updates_in_that_order() -> None:
     config = learner_config(**ONE_STEP, amp="fp16", max_grad_norm=0.01)
     learner = Learner(config)
     buffer = played(config, learner)
@@ -301,7 +303,7 @@ def test_the_scaler_scales_unscales_clips_steps_and_updates_in_that_order():
     assert norms["optimizer"] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale():
+def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale() -> None:
     config = learner_config(amp="fp16", num_epochs=1, num_minibatches=2)
     learner = Learner(config)
     buffer = played(config, learner)
@@ -322,7 +324,7 @@ def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale():
 @pytest.mark.parametrize(
     "model", [{"value_head": "wdl", "attackers": True}, {"value_head": "scalar"}], ids=str
 )
-def test_a_resumed_learner_goes_on_bit_for_bit(amp, num_threads, model):
+def test_a_resumed_learner_goes_on_bit_for_bit(amp: str, num_threads: int, model) -> None:
     config = tiny_config(learner={"amp": amp, "num_threads": num_threads}, model=model)
     learner = trained(config)
     files = learner.state_files()
@@ -344,7 +346,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(amp, num_threads, model):
     assert resumed.weights_digest() == learner.weights_digest()
 
 
-def test_state_restores_scaler_moments_and_minibatch_order():
+def test_state_restores_scaler_moments_and_minibatch_order() -> None:
     """Each on its own: a part left out of the state would not always change the next bits."""
     config = learner_config(amp="fp16")
     learner = trained(config)
@@ -360,19 +362,19 @@ def test_state_restores_scaler_moments_and_minibatch_order():
         assert torch.equal(left, right)
 
 
-def test_the_same_state_gives_the_same_file_of_weights():
+def test_the_same_state_gives_the_same_file_of_weights() -> None:
     learner = trained(tiny_config(), 1)
     assert len({learner.state_files()[MODEL_FILE] for _ in range(5)}) == 1
 
 
-def test_two_learners_with_one_config_agree_bit_for_bit():
+def test_two_learners_with_one_config_agree_bit_for_bit() -> None:
     config = learner_config(num_threads=2)
     assert trained(config).weights_digest() == trained(config).weights_digest()
     reseeded = tiny_config(run={"seed": 4}, learner={"num_threads": 2})
     assert trained(reseeded).weights_digest() != trained(config).weights_digest()
 
 
-def test_optimizer_settings_after_a_resume_are_the_configs():
+def test_optimizer_settings_after_a_resume_are_the_configs() -> None:
     files = trained(learner_config(weight_decay=0.0, adam_eps=1e-5)).state_files()
     resumed = Learner(learner_config(weight_decay=0.2, adam_eps=1e-3))
     resumed.load_state_files(files)
@@ -380,7 +382,7 @@ def test_optimizer_settings_after_a_resume_are_the_configs():
     assert [(g["weight_decay"], g["eps"]) for g in groups] == [(0.2, 1e-3)]
 
 
-def test_the_model_file_names_its_weights():
+def test_the_model_file_names_its_weights() -> None:
     config = tiny_config()
     learner = trained(config, 1)
     content = learner.state_files()[MODEL_FILE]
@@ -413,7 +415,7 @@ def test_the_model_file_names_its_weights():
         (LEARNER_FILE, lambda content: pickle.dumps({"optimizer": print}, protocol=2)),
     ],
 )
-def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name, damage):
+def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name: str, damage) -> None:
     config = tiny_config()
     files = trained(config, 1).state_files()
     content = damage(files.pop(name))
@@ -427,7 +429,7 @@ def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name, d
 @pytest.mark.parametrize(
     "model", [{"activation": "silu"}, {"width": 32}, {"value_head": "scalar"}], ids=str
 )
-def test_state_of_another_architecture_is_refused_and_nothing_changes(model):
+def test_state_of_another_architecture_is_refused_and_nothing_changes(model) -> None:
     learner = Learner(tiny_config())
     before = learner.weights_digest()
     with pytest.raises(CheckpointError, match="another architecture"):
@@ -451,7 +453,7 @@ def untouched(learner: Learner) -> tuple[object, ...]:
     return state[MODEL_FILE], learner._generator.get_state().tolist(), learner.weights_version
 
 
-def test_damaged_buffers_are_named_by_index_and_nothing_changes():
+def test_damaged_buffers_are_named_by_index_and_nothing_changes() -> None:
     learner = Learner(overlap_config())
     buffers = [stamped(0, seed) for seed in range(3)]
     buffers[0] = buffers[0][:-5]
@@ -466,7 +468,7 @@ def test_damaged_buffers_are_named_by_index_and_nothing_changes():
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # As Ray carries it.
 
 
-def test_a_sound_buffer_that_is_no_rollout_is_rejected():
+def test_a_sound_buffer_that_is_no_rollout_is_rejected() -> None:
     learner = Learner(overlap_config())
     before = untouched(learner)
     with pytest.raises(RejectedRolloutsError, match="ForeignBufferError"):
@@ -474,7 +476,7 @@ def test_a_sound_buffer_that_is_no_rollout_is_rejected():
     assert untouched(learner) == before
 
 
-def test_lag_beyond_the_limit_and_rollouts_of_the_future_raise_and_change_nothing():
+def test_lag_beyond_the_limit_and_rollouts_of_the_future_raise_and_change_nothing() -> None:
     learner = Learner(overlap_config())
     learner.weights_version = 5
     for version in (3, 6):
@@ -484,7 +486,7 @@ def test_lag_beyond_the_limit_and_rollouts_of_the_future_raise_and_change_nothin
         assert untouched(learner) == before
 
 
-def test_lag_within_the_limit_is_measured():
+def test_lag_within_the_limit_is_measured() -> None:
     learner = Learner(overlap_config())
     learner.weights_version = 5
     report = learner.update([stamped(5), stamped(4, 1), stamped(4, 2)], 0)
@@ -493,14 +495,14 @@ def test_lag_within_the_limit_is_measured():
     assert report.weights_version == learner.weights_version == 6
 
 
-def test_lockstep_takes_no_lag_at_all():
+def test_lockstep_takes_no_lag_at_all() -> None:
     learner = Learner(tiny_config())
     learner.weights_version = 1
     with pytest.raises(PolicyLagError):
         learner.update([stamped(0)], 0)
 
 
-def test_an_update_of_nothing_or_of_too_little_raises_and_changes_nothing():
+def test_an_update_of_nothing_or_of_too_little_raises_and_changes_nothing() -> None:
     learner = Learner(overlap_config())
     before = untouched(learner)
     with pytest.raises(EmptyUpdateError):
@@ -510,7 +512,7 @@ def test_an_update_of_nothing_or_of_too_little_raises_and_changes_nothing():
     assert untouched(learner) == before
 
 
-def test_weights_that_are_not_finite_stop_the_update():
+def test_weights_that_are_not_finite_stop_the_update() -> None:
     learner = Learner(tiny_config())
     with torch.no_grad():
         learner.model.value_out.bias.fill_(math.nan)
@@ -518,7 +520,7 @@ def test_weights_that_are_not_finite_stop_the_update():
         learner.update([stamped(0)], 0)
 
 
-def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far():
+def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far() -> None:
     config = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=0.01)
     learner, unbounded = Learner(config), Learner(learner_config(learning_rate=0.05, num_epochs=20))
     buffer = played(config, learner)
@@ -535,7 +537,7 @@ def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far():
     assert same.weights_digest == report.weights_digest
 
 
-def test_the_kl_stop_does_not_count_what_the_policy_lag_brought():
+def test_the_kl_stop_does_not_count_what_the_policy_lag_brought() -> None:
     """Rollouts of weights far behind must not make an update that learns nothing."""
     far = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=None)
     values = far.model_dump()
@@ -553,7 +555,7 @@ def test_the_kl_stop_does_not_count_what_the_policy_lag_brought():
     assert lagged.optimizer_steps == 20
 
 
-def test_the_report_counts_rows_bytes_and_versions():
+def test_the_report_counts_rows_bytes_and_versions() -> None:
     learner = Learner(overlap_config())
     buffers = [stamped(0, seed) for seed in range(3)]
     report = learner.update(buffers, 0)
@@ -566,7 +568,7 @@ def test_the_report_counts_rows_bytes_and_versions():
     assert np.isfinite(figures).all()
 
 
-def test_on_a_cpu_the_rows_learnt_from_are_the_storage_itself():
+def test_on_a_cpu_the_rows_learnt_from_are_the_storage_itself() -> None:
     """No copy of a field: on CUDA there is one, into storage that stays as well."""
     config = tiny_config()
     learner = Learner(config)
@@ -585,7 +587,7 @@ def test_on_a_cpu_the_rows_learnt_from_are_the_storage_itself():
     assert all(found == places for found in seen)
 
 
-def test_every_epoch_visits_every_row_once_in_an_order_of_its_own():
+def test_every_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
     config = learner_config(num_epochs=3, num_minibatches=4)
     learner = Learner(config)
     seen: list[list[int]] = []
@@ -612,14 +614,14 @@ def test_every_epoch_visits_every_row_once_in_an_order_of_its_own():
         ("cosine", 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
     ],
 )
-def test_the_learning_rate_follows_its_closed_form(schedule, at_quarter):
+def test_the_learning_rate_follows_its_closed_form(schedule, at_quarter) -> None:
     config = LearnerConfig(learning_rate=2e-3, lr_schedule=schedule, lr_final_fraction=0.1)
     end = 1.0 if schedule == "constant" else 0.1
     for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):
         assert scheduled_learning_rate(config, progress) == pytest.approx(2e-3 * share)
 
 
-def test_an_update_uses_the_learning_rate_of_its_timestep():
+def test_an_update_uses_the_learning_rate_of_its_timestep() -> None:
     config = learner_config(learning_rate=1e-3, lr_schedule="linear", lr_final_fraction=0.0)
     learner = Learner(config)
     report = learner.update([played(config, learner)], config.run.total_timesteps // 2)
@@ -631,7 +633,7 @@ def test_an_update_uses_the_learning_rate_of_its_timestep():
     assert report.weights_digest == before
 
 
-def test_the_entropy_bonus_changes_evenly_over_the_run():
+def test_the_entropy_bonus_changes_evenly_over_the_run() -> None:
     config = LearnerConfig(ent_coef=0.02, ent_final_fraction=0.25)
     for progress, share in ((0, 1), (0.5, 0.625), (1, 0.25), (1.7, 0.25), (-0.1, 1)):
         assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
@@ -639,7 +641,7 @@ def test_the_entropy_bonus_changes_evenly_over_the_run():
     assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
 
 
-def test_an_update_uses_the_entropy_bonus_of_its_timestep():
+def test_an_update_uses_the_entropy_bonus_of_its_timestep() -> None:
     """The bonus alone makes the policy even, so a greater one leaves more entropy."""
     config = learner_config(
         learning_rate=1e-2, lr_schedule="constant", num_epochs=8, ent_coef=3, ent_final_fraction=0
@@ -655,14 +657,14 @@ def test_an_update_uses_the_entropy_bonus_of_its_timestep():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_missing_cuda_device_is_a_named_error():
+def test_a_missing_cuda_device_is_a_named_error() -> None:
     config = tiny_config()
     on_cuda = config.learner.model_copy(update={"device": "cuda"})
     with pytest.raises(ConfigError, match="CUDA"):
         Learner(config.model_copy(update={"learner": on_cuda}))
 
 
-def test_the_caller_owns_what_it_gets():
+def test_the_caller_owns_what_it_gets() -> None:
     """State and weights of one version do not change with the next update."""
     config = tiny_config()
     learner = Learner(config)

@@ -102,8 +102,8 @@ def by_decisions(rollout: Rollout, gamma: float, gae_lambda: float, sign: int = 
     sign=st.sampled_from([-1, 1]),
 )
 def test_the_learners_advantages_are_those_of_its_own_decisions(
-    plies, seed, opponents_share, gamma, gae_lambda, sign
-):
+    plies: int, seed: int, opponents_share: float, gamma: float, gae_lambda: float, sign: int
+) -> None:
     rollout = random_rollout(plies, N, seed, opponents_share=opponents_share)
     found = advantages(rollout, gamma, gae_lambda, sign)
     assert found.shape == (plies, N)
@@ -126,7 +126,7 @@ def game(length: int, opponents: list[int]) -> Rollout:
 
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.9, 1.0])
-def test_a_loss_on_the_opponents_move_reaches_the_learners_last_ply(gae_lambda):
+def test_a_loss_on_the_opponents_move_reaches_the_learners_last_ply(gae_lambda: float) -> None:
     """Even at lambda = 0: the answer is part of what the learner's move led to."""
     rollout = game(4, opponents=[1, 3])
     rollout.terminated[3] = True
@@ -141,14 +141,14 @@ def test_a_loss_on_the_opponents_move_reaches_the_learners_last_ply(gae_lambda):
     assert found[0] == pytest.approx(first + 0.81 * gae_lambda**2 * last, abs=1e-6)
 
 
-def test_an_opponents_foul_is_the_learners_win():
+def test_an_opponents_foul_is_the_learners_win() -> None:
     rollout = game(2, opponents=[1])
     rollout.terminated[1] = True
     rollout.rewards[1] = -1
     assert advantages(rollout, 1.0, 0.0)[:, 0].tolist() == [1, 0]
 
 
-def test_a_game_cut_on_the_opponents_move_leaves_the_value_of_its_last_position():
+def test_a_game_cut_on_the_opponents_move_leaves_the_value_of_its_last_position() -> None:
     """After two plies the learner is to move again: its own value, discounted twice."""
     rollout = game(4, opponents=[1, 2])
     rollout.truncated[1] = True
@@ -157,20 +157,20 @@ def test_a_game_cut_on_the_opponents_move_leaves_the_value_of_its_last_position(
     assert advantages(rollout, 0.9, 0.8)[0, 0] == pytest.approx(0.81 * 0.5)
 
 
-def test_a_rollout_that_ends_right_after_the_learners_ply_looks_at_the_opponents_position():
+def test_a_rollout_that_ends_right_after_the_learners_ply_looks_at_the_opponents_position() -> None:
     rollout = game(3, opponents=[1])
     rollout.bootstrap_values[2] = 0.5
     assert advantages(rollout, 0.9, 0.0)[2, 0] == pytest.approx(-0.45)
 
 
-def test_a_rollout_may_begin_and_end_with_the_opponent():
+def test_a_rollout_may_begin_and_end_with_the_opponent() -> None:
     rollout = game(3, opponents=[0, 2])
     rollout.bootstrap_values[2] = 0.5
     assert advantages(rollout, 0.9, 0.0)[:, 0] == pytest.approx([0, 0.81 * 0.5, 0])
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_nothing_leaks_between_games_over_an_opponents_ply(ending):
+def test_nothing_leaks_between_games_over_an_opponents_ply(ending) -> None:
     """Whoever moves at the border, before it and after it."""
     for opponents in ([3], [4], [3, 4], [2, 3, 4, 5]):
         rollout = game(8, opponents=opponents)
@@ -187,7 +187,7 @@ def test_nothing_leaks_between_games_over_an_opponents_ply(ending):
         np.testing.assert_array_equal(advantages(rollout, 0.99, 0.9)[4:], after[4:])
 
 
-def test_games_side_by_side_do_not_touch():
+def test_games_side_by_side_do_not_touch() -> None:
     rollout = random_rollout(T, N, seed=4, opponents_share=0.5)
     before = advantages(rollout, 0.99, 0.9)
     for name in ("values", "rewards", "bootstrap_values"):
@@ -197,14 +197,14 @@ def test_games_side_by_side_do_not_touch():
     np.testing.assert_array_equal(np.delete(before, 1, 1), np.delete(after, 1, 1))
 
 
-def test_the_values_of_an_opponents_plies_are_not_read():
+def test_the_values_of_an_opponents_plies_are_not_read() -> None:
     rollout = random_rollout(T, N, seed=5, opponents_share=0.5)
     before = advantages(rollout, 0.99, 0.9)
     rollout.values[~rollout.is_trained] = np.nan
     np.testing.assert_array_equal(advantages(rollout, 0.99, 0.9), before)
 
 
-def test_where_everything_is_trained_the_values_are_the_same_array():
+def test_where_everything_is_trained_the_values_are_the_same_array() -> None:
     rollout = random_rollout(T, N)
     values = rollout.values
     filled = fill_untrained(
@@ -232,7 +232,7 @@ def filled(rollouts: list[Rollout]) -> tuple[UpdateBatch, float]:
     return batch, batch.fill(rollouts, **DISCOUNTS)
 
 
-def test_the_learners_plies_and_no_others_are_rows_in_their_order():
+def test_the_learners_plies_and_no_others_are_rows_in_their_order() -> None:
     batch, explained = filled(MIXED)
     places = [
         (r, t, n)
@@ -259,7 +259,7 @@ def test_the_learners_plies_and_no_others_are_rows_in_their_order():
     assert explained == explained_variance(values, targets)
 
 
-def test_normalization_is_over_the_learners_rows_only():
+def test_normalization_is_over_the_learners_rows_only() -> None:
     batch, _ = filled([random_rollout(T, N, 7)])  # Leaves something behind the rows to come.
     mixed = random_rollout(T, N, 8, opponents_share=0.6)
     batch.fill([mixed], **DISCOUNTS)
@@ -269,7 +269,7 @@ def test_normalization_is_over_the_learners_rows_only():
     np.testing.assert_allclose(found, (expected - expected.mean()) / expected.std(), atol=1e-4)
 
 
-def test_a_smaller_update_before_it_changes_nothing_of_a_full_one():
+def test_a_smaller_update_before_it_changes_nothing_of_a_full_one() -> None:
     fresh, _ = filled([MIXED[1]])
     used, _ = filled([MIXED[0]])
     used.fill([MIXED[1]], **DISCOUNTS)
@@ -278,6 +278,6 @@ def test_a_smaller_update_before_it_changes_nothing_of_a_full_one():
         assert torch.equal(tensor, fresh.on_device()[name]), name
 
 
-def test_an_update_without_a_ply_of_the_learners_is_an_error():
+def test_an_update_without_a_ply_of_the_learners_is_an_error() -> None:
     with pytest.raises(EmptyUpdateError, match="36 timesteps and no ply of the learner's own"):
         filled([MIXED[2]])

@@ -86,8 +86,8 @@ def targets(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[np.ndarr
     gae_lambda=st.floats(0, 1),
 )
 def test_targets_are_the_lambda_returns_of_three_probabilities(
-    plies, seed, opponents_share, gamma, gae_lambda
-):
+    plies: int, seed: int, opponents_share: float, gamma: float, gae_lambda: float
+) -> None:
     rollout = random_rollout(plies, N, seed, opponents_share=opponents_share)
     rollout.is_trained[0, 0] = True
     expected = lambda_returns(rollout, gamma, gae_lambda)[rollout.is_trained]
@@ -101,7 +101,9 @@ def test_targets_are_the_lambda_returns_of_three_probabilities(
 
 @pytest.mark.parametrize("result", [1, 0, -1])
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
-def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(gamma, result):
+def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(
+    gamma: float, result
+) -> None:
     """Whatever was said on the way: gamma^k for the result's side, the rest is drawn."""
     T = 6
     rollout = random_rollout(T, 1, seed=2)
@@ -116,7 +118,7 @@ def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(gamma, re
 
 
 @pytest.mark.parametrize("prior", [0.05, 0.0])
-def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior):
+def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior) -> None:
     config = ModelConfig(depth=1, width=16, value_head="wdl", material_prior=prior)
     model = build_model(config, seed=0)
     with torch.no_grad():
@@ -136,7 +138,7 @@ def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior):
     assert draw_probs.std() > 0.005
 
 
-def test_outcomes_stand_in_the_order_of_their_names():
+def test_outcomes_stand_in_the_order_of_their_names() -> None:
     certain = torch.diag(torch.full((3,), 50.0))
     values, draw_probs = outcome_values(certain)
     for outcome, value, draw in ((WIN, 1, 0), (DRAW, 0, 1), (LOSS, -1, 0)):
@@ -144,13 +146,13 @@ def test_outcomes_stand_in_the_order_of_their_names():
         assert float(draw_probs[outcome]) == pytest.approx(draw, abs=1e-6)
 
 
-def test_a_scalar_head_knows_no_draw():
+def test_a_scalar_head_knows_no_draw() -> None:
     values, draw_probs = outcome_values(torch.tensor([[0.5], [-3.0]]))
     np.testing.assert_allclose(values, np.tanh([0.5, -3.0]), atol=1e-6)
     assert draw_probs.tolist() == [0, 0]
 
 
-def test_where_no_draw_is_possible_both_heads_start_from_the_same_material_value():
+def test_where_no_draw_is_possible_both_heads_start_from_the_same_material_value() -> None:
     values = {}
     rng = np.random.default_rng(0)
     boards = rng.integers(0, 29, (8, 81), dtype=np.uint8)
@@ -187,7 +189,7 @@ def around_learning(result: int) -> tuple[Rollout, Rollout]:
 
 
 @pytest.mark.parametrize(("result", "draws"), [(0, 1), (1, 0), (-1, 0)])
-def test_how_games_end_is_learned(result, draws):
+def test_how_games_end_is_learned(result, draws: bool) -> None:
     before, after = around_learning(result)
     assert before.draw_probs.max() < 0.15
     assert np.abs(before.values).max() < 0.2

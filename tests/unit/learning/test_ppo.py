@@ -70,7 +70,7 @@ class Rows:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_sum_equals_its_definition(head):
+def test_every_sum_equals_its_definition(head: str) -> None:
     rows = Rows(head=head)
     log_probs = rows.log_probs()
     log_ratio = log_probs[np.arange(B), rows.actions] - rows.behavior
@@ -99,7 +99,7 @@ def test_every_sum_equals_its_definition(head):
         assert float(tensor) == pytest.approx(expected[name], rel=1e-5), name
 
 
-def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_there():
+def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_there() -> None:
     """Clipped away: ratio above 1.2 of a good move, below 0.8 of a bad one."""
     rows = Rows()
     logits = torch.from_numpy(rows.logits).requires_grad_()
@@ -117,7 +117,7 @@ def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_th
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_value_gradient_is_that_of_the_definition(head):
+def test_the_value_gradient_is_that_of_the_definition(head: str) -> None:
     rows = Rows(head=head)
     outcomes = torch.from_numpy(rows.outcomes).requires_grad_()
     rows.sums(outcomes=outcomes).loss.backward()
@@ -126,7 +126,7 @@ def test_the_value_gradient_is_that_of_the_definition(head):
     np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * expected, atol=1e-6)
 
 
-def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite():
+def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite() -> None:
     """draw_targets travels as float16: 1 - P(draw) may fall a little below |value|."""
     rows = Rows()
     rows.value_targets[:] = 0.7
@@ -140,7 +140,7 @@ def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite
     np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * gradient, atol=1e-3)
 
 
-def test_masked_logits_get_no_gradient_and_the_others_a_finite_one():
+def test_masked_logits_get_no_gradient_and_the_others_a_finite_one() -> None:
     rows = Rows()
     logits = torch.from_numpy(rows.logits).requires_grad_()
     rows.sums(logits, ent_coef=1.0).loss.backward()
@@ -150,14 +150,14 @@ def test_masked_logits_get_no_gradient_and_the_others_a_finite_one():
     assert (gradient[rows.mask] != 0).mean() > 0.99
 
 
-def test_illegal_logits_change_nothing_however_large():
+def test_illegal_logits_change_nothing_however_large() -> None:
     rows = Rows()
     before = rows.sums()
     rows.logits[~rows.mask] = 1e6
     assert rows.sums() == before
 
 
-def test_entropy_counts_legal_moves_only():
+def test_entropy_counts_legal_moves_only() -> None:
     rows = Rows()
     rows.logits[:] = 1.5
     expected = np.log(rows.mask.sum(axis=1)).sum()
@@ -167,7 +167,7 @@ def test_entropy_counts_legal_moves_only():
     assert float(rows.sums().entropy) == 0
 
 
-def test_entropy_is_rewarded():
+def test_entropy_is_rewarded() -> None:
     rows = Rows()
     logits = torch.from_numpy(rows.logits).requires_grad_()
     rows.sums(logits, vf_coef=0.0, ent_coef=1.0).loss.backward()
@@ -178,7 +178,7 @@ def test_entropy_is_rewarded():
     assert float(rows.sums(step).entropy) > float(rows.sums().entropy)
 
 
-def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior():
+def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior() -> None:
     """Over many actions drawn from behavior, k3's mean is KL(behavior || current)."""
     behavior, current = np.log([0.9, 0.06, 0.04]), np.log([0.4, 0.3, 0.3])
     forward = (np.exp(behavior) * (behavior - current)).sum()
@@ -200,7 +200,7 @@ def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior(
     assert float(sums.approx_kl) / draws == pytest.approx(forward, rel=0.05)
 
 
-def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one():
+def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one() -> None:
     """It also measures the first minibatch's ratio, where 1e-4 is already a fault."""
     log_ratio = 1e-4
     zero = torch.zeros(1)
@@ -210,7 +210,7 @@ def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one():
     assert float(sums.approx_kl) == pytest.approx(log_ratio**2 / 2, rel=0.01)
 
 
-def test_only_the_loss_carries_a_gradient():
+def test_only_the_loss_carries_a_gradient() -> None:
     rows = Rows()
     sums = rows.sums(torch.from_numpy(rows.logits).requires_grad_())
     assert [name for name, tensor in sums._asdict().items() if tensor.requires_grad] == ["loss"]

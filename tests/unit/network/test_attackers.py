@@ -129,7 +129,7 @@ def positions_of_random_games(num_games: int, every: int, plies: int) -> list[st
     return sfens
 
 
-def test_every_attack_of_any_board_is_found_with_its_piece_and_line_and_none_besides():
+def test_every_attack_of_any_board_is_found_with_its_piece_and_line_and_none_besides() -> None:
     boards = random_boards(400)
     indices = indices_of(boards)
     total = 0
@@ -140,7 +140,7 @@ def test_every_attack_of_any_board_is_found_with_its_piece_and_line_and_none_bes
     assert total > 20_000
 
 
-def test_each_piece_alone_on_each_square_attacks_what_the_rules_say():
+def test_each_piece_alone_on_each_square_attacks_what_the_rules_say() -> None:
     boards = np.zeros((28 * 81, 81), np.uint8)
     codes, squares = np.divmod(np.arange(28 * 81), 81)
     boards[np.arange(28 * 81), squares] = codes + 1
@@ -148,7 +148,7 @@ def test_each_piece_alone_on_each_square_attacks_what_the_rules_say():
         assert attacks_of(board, found) == by_hand(board)
 
 
-def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions():
+def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions() -> None:
     """Its bitboards of attackers, for either colour, from the side of whoever moves."""
     sfens = positions_of_random_games(num_games=25, every=3, plies=300)
     boards = [Board(sfen) for sfen in sfens]
@@ -175,7 +175,7 @@ def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions():
     assert total > 100_000
 
 
-def test_the_other_colours_turned_board_has_the_turned_attackers():
+def test_the_other_colours_turned_board_has_the_turned_attackers() -> None:
     boards = random_boards(200, seed=3)
     turned = boards[:, ::-1]
     turned = np.where(turned == 0, 0, (turned + OPPONENTS - 1) % 28 + 1).astype(np.uint8)
@@ -188,7 +188,7 @@ def test_the_other_colours_turned_board_has_the_turned_attackers():
         assert attacks_of(other, other_found) == swapped
 
 
-def test_a_boards_attackers_do_not_depend_on_the_others():
+def test_a_boards_attackers_do_not_depend_on_the_others() -> None:
     boards = random_boards(50, seed=4)
     together = indices_of(boards)
     for k in range(50):
@@ -196,7 +196,7 @@ def test_a_boards_attackers_do_not_depend_on_the_others():
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_the_stem_adds_up_the_vectors_of_the_attackers(rows):
+def test_the_stem_adds_up_the_vectors_of_the_attackers(rows) -> None:
     model = build_model(ModelConfig(depth=1, width=16, attackers=True), seed=0)
     with torch.no_grad():
         model.attacker_vectors[NO_ATTACKER] = 1e6  # Of no attacker nothing is added.
@@ -231,7 +231,7 @@ def test_the_stem_adds_up_the_vectors_of_the_attackers(rows):
     assert np.abs(expected).max() > 0.5
 
 
-def test_attackers_are_not_weights():
+def test_attackers_are_not_weights() -> None:
     model = build_model(ModelConfig(depth=1, width=16, attackers=True), seed=0)
     names = set(model.state_dict())
     assert "attacker_vectors" in names

@@ -76,7 +76,7 @@ def forward(model: PolicyValueNet, positions: list[Observation]) -> tuple[np.nda
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config):
+def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config) -> None:
     games = played_games()
     logits, values, draw_probs = evaluate(lively(config), games.boards, games.hands, games.scalars)
     assert (logits.shape, logits.dtype) == ((6, NUM_ACTIONS), np.float32)
@@ -90,7 +90,7 @@ def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config):
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_every_trained_parameter_of_every_variant_gets_gradient(config):
+def test_every_trained_parameter_of_every_variant_gets_gradient(config) -> None:
     games = played_games()
     model = lively(config)
     logits, outcomes = model(*map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
@@ -100,7 +100,7 @@ def test_every_trained_parameter_of_every_variant_gets_gradient(config):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_settings_of_the_tower_appear_in_it():
+def test_settings_of_the_tower_appear_in_it() -> None:
     kinds = [{type(m) for m in build_model(config, seed=0).modules()} for config in VARIANTS]
     for config, found in zip(VARIANTS, kinds, strict=True):
         assert (nn.SiLU in found) == (config.activation == "silu")
@@ -110,7 +110,7 @@ def test_settings_of_the_tower_appear_in_it():
     assert len(build_model(ModelConfig(depth=3, width=16), seed=0).blocks) == 3
 
 
-def test_a_position_and_its_twin_of_the_other_colour_get_the_same_policy_and_value():
+def test_a_position_and_its_twin_of_the_other_colour_get_the_same_policy_and_value() -> None:
     """The twin, written by hand: board turned by 180 degrees, colours and hands swapped."""
     black = Board("ln1gk2nl/1r2g1s2/p1pppp1pp/6p2/1p7/2P1P4/PP1P1PPPP/1B1S3R1/LN1GKGSNL b Bs 1")
     white = Board("lnsgkg1nl/1r3s1b1/pppp1p1pp/4p1p2/7P1/2P6/PP1PPPP1P/2S1G2R1/LN2KG1NL w bS 1")
@@ -123,7 +123,7 @@ def test_a_position_and_its_twin_of_the_other_colour_get_the_same_policy_and_val
     assert value == other_value
 
 
-def test_history_reaches_policy_and_value():
+def test_history_reaches_policy_and_value() -> None:
     model = lively(ModelConfig(**SMALL))
     seen = [observe(Board(), earlier=e, own_checks=c) for e, c in ((0, 0), (2, 0), (0, 2))]
     logits, values = forward(model, seen)
@@ -131,14 +131,14 @@ def test_history_reaches_policy_and_value():
     assert len(np.unique(logits, axis=0)) == 3
 
 
-def test_many_checks_in_a_row_count_like_a_few():
+def test_many_checks_in_a_row_count_like_a_few() -> None:
     model = lively(ModelConfig(**SMALL))
     logits, values = forward(model, [observe(Board(), own_checks=c) for c in (4, 255)])
     assert values[0] == values[1]
     np.testing.assert_array_equal(logits[0], logits[1])
 
 
-def test_a_labels_logit_is_read_at_its_square_and_direction():
+def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE[k]."""
     model = build_model(ModelConfig(**SMALL), seed=0)
     maps = {}
@@ -150,7 +150,7 @@ def test_a_labels_logit_is_read_at_its_square_and_direction():
     np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE])
 
 
-def test_the_planes_are_the_board_at_file_and_rank():
+def test_the_planes_are_the_board_at_file_and_rank() -> None:
     model = build_model(ModelConfig(**SMALL), seed=0)
     seen = {}
     model.stem.register_forward_pre_hook(lambda _, inputs: seen.update(planes=inputs[0]))
@@ -163,7 +163,7 @@ def test_the_planes_are_the_board_at_file_and_rank():
     np.testing.assert_array_equal(planes.numpy().reshape(2, 29, 81), expected)
 
 
-def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start():
+def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start() -> None:
     start = observe(Board())
     ahead = start.hand.copy()
     ahead[5] += 1
@@ -191,7 +191,7 @@ def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start():
 
 
 @pytest.mark.parametrize("prior", [0.02, 0.1])
-def test_the_material_prior_sets_the_factor_it_starts_from(prior):
+def test_the_material_prior_sets_the_factor_it_starts_from(prior) -> None:
     config = ModelConfig(**SMALL | {"material_prior": prior})
     start = observe(Board())
     ahead = start.hand.copy()
@@ -203,7 +203,7 @@ def test_the_material_prior_sets_the_factor_it_starts_from(prior):
     assert model.material_weight.requires_grad
 
 
-def test_without_the_material_prior_the_first_value_ignores_material():
+def test_without_the_material_prior_the_first_value_ignores_material() -> None:
     config = ModelConfig(**SMALL | {"material_prior": 0.0})
     start = observe(Board())
     ahead = start.hand.copy()
@@ -214,7 +214,7 @@ def test_without_the_material_prior_the_first_value_ignores_material():
     assert not model.material_weight.requires_grad
 
 
-def test_the_first_policy_is_close_to_uniform_over_legal_moves():
+def test_the_first_policy_is_close_to_uniform_over_legal_moves() -> None:
     games = played_games()
     logits, _, _ = evaluate(
         build_model(ModelConfig(), seed=0), games.boards, games.hands, games.scalars
@@ -226,7 +226,7 @@ def test_the_first_policy_is_close_to_uniform_over_legal_moves():
     np.testing.assert_allclose(entropy, mask.sum(1).float().log(), rtol=0.01)
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone():
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
     one, same, other = (build_model(ModelConfig(**SMALL), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_batch(config):
+def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_batch(config) -> None:
     games = played_games()
     model = lively(config)
     arrays = (games.boards, games.hands, games.scalars)
@@ -252,7 +252,7 @@ def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_ba
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_the_log_probs_acted_on_are_those_learnt_from(config):
+def test_the_log_probs_acted_on_are_those_learnt_from(config) -> None:
     """Sampling reads ragged legal labels, the learner a mask over all labels."""
     games = played_games()
     model = lively(config)
@@ -267,7 +267,7 @@ def test_the_log_probs_acted_on_are_those_learnt_from(config):
     np.testing.assert_allclose(acted, learnt.detach().numpy()[np.arange(6), labels], atol=1e-5)
 
 
-def test_the_legal_mask_is_numpys_unpackbits():
+def test_the_legal_mask_is_numpys_unpackbits() -> None:
     bits = np.random.default_rng(0).integers(0, 256, (50, 187), dtype=np.uint8)
     mask = legal_mask(torch.from_numpy(bits))
     assert mask.dtype == torch.bool
@@ -276,7 +276,7 @@ def test_the_legal_mask_is_numpys_unpackbits():
     np.testing.assert_array_equal(mask.numpy(), expected)
 
 
-def test_masked_probabilities_sum_to_one_over_legal_moves_and_are_zero_elsewhere():
+def test_masked_probabilities_sum_to_one_over_legal_moves_and_are_zero_elsewhere() -> None:
     games = played_games()
     mask = legal_mask(torch.from_numpy(games.legal_bits()))
     logits = torch.randn(6, NUM_ACTIONS, generator=torch.Generator().manual_seed(0)) * 10
@@ -286,19 +286,19 @@ def test_masked_probabilities_sum_to_one_over_legal_moves_and_are_zero_elsewhere
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
-def test_convolutions_keep_channels_last_memory():
+def test_convolutions_keep_channels_last_memory() -> None:
     model = build_model(ModelConfig(**SMALL), seed=0)
     for convolution in (m for m in model.modules() if isinstance(m, nn.Conv2d)):
         assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_constants_are_not_weights():
+def test_constants_are_not_weights() -> None:
     names = {name.split(".")[0] for name in build_model(ModelConfig(**SMALL), seed=0).state_dict()}
     assert "one_hot" not in names
     assert "material_weight" in names
 
 
-def test_the_architecture_digest_changes_with_every_setting_of_the_model():
+def test_the_architecture_digest_changes_with_every_setting_of_the_model() -> None:
     changes = {
         "depth": 2,
         "width": 32,

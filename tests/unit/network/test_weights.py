@@ -31,7 +31,7 @@ def bits(network) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("changes", [{}, {"squeeze_excitation": True}, {"depth": 2}], ids=str)
-def test_lossless_weights_come_back_bit_for_bit(changes):
+def test_lossless_weights_come_back_bit_for_bit(changes) -> None:
     sender, receiver = model(1, **changes), model(2, **changes)
     assert bits(sender) != bits(receiver)
     buffer = pack_weights(sender, 7, weights_format="lossless", zstd_level=1)
@@ -43,7 +43,7 @@ def test_lossless_weights_come_back_bit_for_bit(changes):
     assert peek_weights(buffer) == info
 
 
-def test_half_weights_are_the_nearest_halves_and_name_the_exact_weights():
+def test_half_weights_are_the_nearest_halves_and_name_the_exact_weights() -> None:
     sender, receiver = model(1), model(2)
     exact = pack_weights(sender, 3, weights_format="lossless", zstd_level=1)
     buffer = pack_weights(sender, 3, weights_format="half", zstd_level=1)
@@ -57,7 +57,7 @@ def test_half_weights_are_the_nearest_halves_and_name_the_exact_weights():
         np.testing.assert_array_equal(array, expected)
 
 
-def test_loading_overwrites_in_place():
+def test_loading_overwrites_in_place() -> None:
     """Replicas and optimizer share the memory, and its channels-last order."""
     receiver = model(2)
     places = [(p.data_ptr(), p.stride()) for p in receiver.parameters()]
@@ -65,7 +65,7 @@ def test_loading_overwrites_in_place():
     assert [(p.data_ptr(), p.stride()) for p in receiver.parameters()] == places
 
 
-def test_loaded_weights_do_not_hang_on_the_buffer():
+def test_loaded_weights_do_not_hang_on_the_buffer() -> None:
     receiver = model(2)
     buffer = pack_weights(model(1), 0, weights_format="lossless", zstd_level=1).copy()
     load_weights(receiver, buffer)
@@ -85,7 +85,7 @@ def test_loaded_weights_do_not_hang_on_the_buffer():
     ],
     ids=str,
 )
-def test_weights_of_another_architecture_are_refused_and_nothing_changes(changes):
+def test_weights_of_another_architecture_are_refused_and_nothing_changes(changes) -> None:
     """Also where every name and shape fits, as for another activation."""
     receiver = model(2)
     before = bits(receiver)
@@ -95,7 +95,7 @@ def test_weights_of_another_architecture_are_refused_and_nothing_changes(changes
     assert bits(receiver) == before
 
 
-def test_arrays_of_wrong_names_or_shapes_are_refused_and_nothing_changes():
+def test_arrays_of_wrong_names_or_shapes_are_refused_and_nothing_changes() -> None:
     receiver = model(2)
     before = bits(receiver)
     good = state_arrays(model(1))
@@ -111,7 +111,7 @@ def test_arrays_of_wrong_names_or_shapes_are_refused_and_nothing_changes():
         assert bits(receiver) == before
 
 
-def test_the_digest_changes_with_one_bit_one_name_or_one_shape():
+def test_the_digest_changes_with_one_bit_one_name_or_one_shape() -> None:
     arrays = {name: array.copy() for name, array in state_arrays(model(1)).items()}
     seen = {digest(arrays)}
     for name, array in arrays.items():
@@ -125,13 +125,13 @@ def test_the_digest_changes_with_one_bit_one_name_or_one_shape():
     assert digest(arrays) in seen
 
 
-def test_the_digest_knows_no_order_and_no_memory_layout():
+def test_the_digest_knows_no_order_and_no_memory_layout() -> None:
     arrays = state_arrays(model(1))
     turned = {name: np.asfortranarray(arrays[name]) for name in reversed(arrays)}
     assert digest(turned) == digest(arrays)
 
 
-def test_damaged_weights_and_other_buffers_are_refused():
+def test_damaged_weights_and_other_buffers_are_refused() -> None:
     receiver = model(2)
     before = bits(receiver)
     buffer = pack_weights(model(1), 0, weights_format="lossless", zstd_level=1).copy()
@@ -143,7 +143,7 @@ def test_damaged_weights_and_other_buffers_are_refused():
     assert bits(receiver) == before
 
 
-def test_state_arrays_are_float32_in_the_order_of_the_state_dict():
+def test_state_arrays_are_float32_in_the_order_of_the_state_dict() -> None:
     network = model(1)
     arrays = state_arrays(network)
     assert list(arrays) == list(network.state_dict())
@@ -153,7 +153,7 @@ def test_state_arrays_are_float32_in_the_order_of_the_state_dict():
         assert torch.equal(torch.from_numpy(arrays[name]), tensor)
 
 
-def test_the_default_network_fits_its_configs_bound():
+def test_the_default_network_fits_its_configs_bound() -> None:
     for config in (ModelConfig(), CONFIG):
         count = sum(array.size for array in state_arrays(build_model(config, seed=0)).values())
         assert count <= max_parameters(config)

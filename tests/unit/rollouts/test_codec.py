@@ -3,6 +3,7 @@
 import resource
 import time
 import tracemalloc
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -71,7 +72,7 @@ def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> 
     arrays=st.dictionaries(st.text(max_size=5), ARRAYS, max_size=5),
     data=st.data(),
 )
-def test_round_trip_is_the_identity(header, arrays, data):
+def test_round_trip_is_the_identity(header, arrays, data) -> None:
     names = st.sets(st.sampled_from(sorted(arrays))) if arrays else st.just(set())
     buffer = codec.pack("k", header, arrays, zstd_level=1, shuffle=data.draw(names))
     got_header, got_arrays = codec.unpack(buffer, "k")
@@ -87,14 +88,14 @@ def test_round_trip_is_the_identity(header, arrays, data):
     data=st.data(),
     shuffled=st.booleans(),
 )
-def test_strided_reversed_and_transposed_arrays_round_trip(array, data, shuffled):
+def test_strided_reversed_and_transposed_arrays_round_trip(array, data, shuffled) -> None:
     index = data.draw(hnp.basic_indices(array.shape, allow_ellipsis=False))
     view = np.asarray(array[index]).T
     buffer = codec.pack("k", {}, {"v": view}, zstd_level=1, shuffle={"v"} if shuffled else ())
     assert_same(codec.unpack(buffer, "k")[1], {"v": view})
 
 
-def test_unpacked_arrays_do_not_alias_the_buffer_or_each_other():
+def test_unpacked_arrays_do_not_alias_the_buffer_or_each_other() -> None:
     arrays = {"a": np.arange(5, dtype=np.uint8), "b": np.arange(5, dtype=np.uint8)}
     buffer = bytearray(codec.pack("k", {}, arrays, zstd_level=1))
     _, got = codec.unpack(buffer, "k")
@@ -103,7 +104,7 @@ def test_unpacked_arrays_do_not_alias_the_buffer_or_each_other():
     assert_same({"b": got["b"]}, {"b": arrays["b"]})
 
 
-def test_packing_is_deterministic_and_leaves_the_input_alone():
+def test_packing_is_deterministic_and_leaves_the_input_alone() -> None:
     arrays = {"a": np.arange(12, dtype=np.float32).reshape(3, 4)}
     before = arrays["a"].copy()
     first = codec.pack("k", {"v": 1}, arrays, zstd_level=3, shuffle={"a"})
@@ -113,7 +114,7 @@ def test_packing_is_deterministic_and_leaves_the_input_alone():
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, np.asarray])
-def test_every_kind_of_buffer_is_read(kind):
+def test_every_kind_of_buffer_is_read(kind: str) -> None:
     buffer = small()
     given_buffer = kind(buffer if kind in (np.asarray, memoryview) else buffer.tobytes())
     header, arrays = codec.unpack(given_buffer, "rollout")
@@ -125,7 +126,7 @@ def test_every_kind_of_buffer_is_read(kind):
     assert codec.unpack(memoryview(strided), "rollout")[0] == header
 
 
-def test_every_changed_bit_is_a_named_error():
+def test_every_changed_bit_is_a_named_error() -> None:
     whole = small().tobytes()
     codec.unpack(whole, "rollout")
     for place in range(len(whole)):
@@ -137,7 +138,7 @@ def test_every_changed_bit_is_a_named_error():
                 codec.unpack(damaged, "rollout")
 
 
-def test_every_other_byte_value_is_a_named_error():
+def test_every_other_byte_value_is_a_named_error() -> None:
     whole = small().tobytes()
     for place in range(len(whole)):
         for value in set(range(256)) - {whole[place]}:
@@ -147,7 +148,7 @@ def test_every_other_byte_value_is_a_named_error():
                 codec.unpack(damaged, "rollout")
 
 
-def test_every_truncation_and_anything_appended_is_a_named_error():
+def test_every_truncation_and_anything_appended_is_a_named_error() -> None:
     whole = small().tobytes()
     for size in range(len(whole)):
         with pytest.raises(DamagedBufferError):
@@ -159,7 +160,7 @@ def test_every_truncation_and_anything_appended_is_a_named_error():
             codec.peek(whole + extra, "rollout")
 
 
-def test_peek_sees_every_changed_header_byte():
+def test_peek_sees_every_changed_header_byte() -> None:
     whole = small().tobytes()
     end = 24 + int.from_bytes(whole[4:8], "little")
     for place in range(end):
@@ -183,26 +184,26 @@ def test_peek_sees_every_changed_header_byte():
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_foreign_buffers_are_named(foreign):
+def test_foreign_buffers_are_named(foreign) -> None:
     for read in (codec.unpack, codec.peek):
         with pytest.raises(ForeignBufferError):
             read(foreign, "rollout")
 
 
-def test_a_buffer_of_another_kind_or_codec_is_foreign():
+def test_a_buffer_of_another_kind_or_codec_is_foreign() -> None:
     with pytest.raises(ForeignBufferError, match=r"'rollout'.*expected 'weights'"):
         codec.unpack(small(), "weights")
     with pytest.raises(ForeignBufferError, match="'lz4'"):
         codec.unpack(forge({"codec": "lz4"}), "rollout")
 
 
-def test_a_newer_schema_is_named_with_both_versions():
+def test_a_newer_schema_is_named_with_both_versions() -> None:
     with pytest.raises(NewerSchemaError, match=r"schema 2; this program reads up to 1"):
         codec.peek(forge({"schema": 2}), "rollout")
 
 
 @pytest.mark.parametrize("schema", [0, -1, True, None, "1", 1.0])
-def test_a_schema_that_is_no_version_is_damage(schema):
+def test_a_schema_that_is_no_version_is_damage(schema) -> None:
     with pytest.raises(DamagedBufferError, match="schema"):
         codec.peek(forge({"schema": schema}), "rollout")
 
@@ -243,13 +244,15 @@ FIELD = ["a", "<i2", [2, 3], False]
     ],
     ids=str,
 )
-def test_a_header_that_contradicts_itself_is_damage_whatever_its_digests(changes, message):
+def test_a_header_that_contradicts_itself_is_damage_whatever_its_digests(
+    changes, message: str
+) -> None:
     with pytest.raises(DamagedBufferError) as refusal:
         codec.unpack(forge(changes), "rollout")
     assert message in str(refusal.value)
 
 
-def test_a_header_longer_than_the_buffer_or_the_limit_is_damage():
+def test_a_header_longer_than_the_buffer_or_the_limit_is_damage() -> None:
     whole = small().tobytes()
     for size, extra in ((len(whole), 0), (codec.MAX_HEADER_BYTES + 1, 8 << 20), (2**32 - 1, 0)):
         lying = whole[:4] + size.to_bytes(4, "little") + whole[8:] + bytes(extra)
@@ -258,13 +261,13 @@ def test_a_header_longer_than_the_buffer_or_the_limit_is_damage():
 
 
 @pytest.mark.parametrize("head", [b"", b"\xc1", b"\x93\x01", b"\x81\x90\x01", b"\x01", b"\x80"])
-def test_a_header_that_is_no_map_is_damage_whatever_its_digest(head):
+def test_a_header_that_is_no_map_is_damage_whatever_its_digest(head: str) -> None:
     prefix = codec.MAGIC + len(head).to_bytes(4, "little")
     with pytest.raises(DamagedBufferError):
         codec.peek(prefix + codec._digest(prefix, head) + head, "rollout")
 
 
-def test_a_payload_of_another_content_is_damage_whatever_its_digest():
+def test_a_payload_of_another_content_is_damage_whatever_its_digest() -> None:
     raw = bytes(18)  # 12 bytes of "a", 4 of padding, 2 of "b".
     for payload in (
         b"",
@@ -278,13 +281,13 @@ def test_a_payload_of_another_content_is_damage_whatever_its_digest():
     assert codec.unpack(forge({}, zstandard.compress(raw)), "rollout")[1]["a"].sum() == 0
 
 
-def test_a_bool_that_is_neither_true_nor_false_is_damage():
+def test_a_bool_that_is_neither_true_nor_false_is_damage() -> None:
     with pytest.raises(DamagedBufferError, match="'b' holds a bool"):
         codec.unpack(forge({}, zstandard.compress(bytes(16) + b"\x02\x00")), "rollout")
 
 
 @pytest.mark.parametrize("claimed", [1 << 30, 7 << 30, 1 << 40, 1 << 62, 1 << 63])
-def test_a_header_that_lies_about_sizes_allocates_nothing_of_it(claimed):
+def test_a_header_that_lies_about_sizes_allocates_nothing_of_it(claimed) -> None:
     """Consistent fields, right digests, a zstd frame that also claims the size: all lies."""
     frame = bytearray(zstandard.ZstdCompressor().compress(bytes(1 << 20)))
     honest = zstandard.frame_content_size(bytes(frame))
@@ -306,12 +309,12 @@ def test_a_header_that_lies_about_sizes_allocates_nothing_of_it(claimed):
 
 
 @pytest.mark.parametrize("shape", [[0, 1 << 62, 1 << 62], [1 << 62, 1 << 62], [2**64 - 1]])
-def test_shapes_beyond_any_memory_are_damage(shape):
+def test_shapes_beyond_any_memory_are_damage(shape) -> None:
     with pytest.raises(DamagedBufferError, match=str(MAX_RAW_BYTES)):
         codec.unpack(forge({"fields": [["a", "|u1", shape, False]]}), "rollout")
 
 
-def test_a_buffer_that_really_shrinks_a_thousandfold_round_trips():
+def test_a_buffer_that_really_shrinks_a_thousandfold_round_trips() -> None:
     zeros = {"z": np.zeros((40, 1 << 20), np.uint8), "one": np.ones(1, np.uint8)}
     buffer = codec.pack("k", {}, zeros, zstd_level=1)
     assert zeros["z"].nbytes / buffer.nbytes > 1000
@@ -330,30 +333,30 @@ def test_a_buffer_that_really_shrinks_a_thousandfold_round_trips():
     ],
     ids=lambda array: array.dtype.str,
 )
-def test_dtypes_that_do_not_travel_are_refused_by_name(array):
+def test_dtypes_that_do_not_travel_are_refused_by_name(array) -> None:
     with pytest.raises(ValueError, match="'a' has dtype"):
         codec.pack("k", {}, {"a": array}, zstd_level=1)
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, b"x", object(), 1 << 64, -(1 << 63) - 1])
-def test_header_values_that_do_not_travel_are_refused_by_name(value):
+def test_header_values_that_do_not_travel_are_refused_by_name(value) -> None:
     with pytest.raises(ValueError, match="'v'"):
         codec.pack("k", {"v": value}, {}, zstd_level=1)
 
 
-def test_shuffling_an_unknown_array_is_refused_by_name():
+def test_shuffling_an_unknown_array_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'b'"):
         codec.pack("k", {}, {"a": np.zeros(1)}, zstd_level=1, shuffle={"b"})
 
 
-def test_shuffling_makes_a_megabyte_of_weights_smaller():
+def test_shuffling_makes_a_megabyte_of_weights_smaller() -> None:
     floats = {"a": np.random.default_rng(0).normal(0, 0.05, 1 << 18).astype(np.float32)}
     plain = codec.pack("k", {}, floats, zstd_level=1)
     shuffled = codec.pack("k", {}, floats, zstd_level=1, shuffle={"a"})
     assert shuffled.nbytes < 0.95 * plain.nbytes
 
 
-def test_a_rollout_round_trips_bit_for_bit():
+def test_a_rollout_round_trips_bit_for_bit() -> None:
     for seed, (T, N) in enumerate([(1, 1), (7, 3), (16, 8)]):
         ids = {"actor_id": 4, "incarnation": 2, "sequence": 9, "weights_version": 1 << 40}
         rollout = random_rollout(T, N, seed, **ids)
@@ -364,7 +367,7 @@ def test_a_rollout_round_trips_bit_for_bit():
         assert_same(unpacked.arrays(), rollout.arrays())
 
 
-def test_an_invalid_rollout_is_neither_packed_nor_unpacked():
+def test_an_invalid_rollout_is_neither_packed_nor_unpacked() -> None:
     rollout = random_rollout(3, 2)
     rollout.values[0, 0] = 2
     with pytest.raises(RolloutFormatError, match="values"):
@@ -387,7 +390,7 @@ def test_an_invalid_rollout_is_neither_packed_nor_unpacked():
         ({"extra": 1}, "extra"),
     ],
 )
-def test_a_sound_buffer_with_a_header_that_is_no_rollouts_is_refused(change, message):
+def test_a_sound_buffer_with_a_header_that_is_no_rollouts_is_refused(change, message: str) -> None:
     meta = {"actor_id": 0, "incarnation": 0, "sequence": 0, "weights_version": 0, "T": 3, "N": 2}
     arrays = random_rollout(3, 2).arrays()
     forged = codec.pack("rollout", meta | change, arrays, zstd_level=1)
@@ -398,7 +401,7 @@ def test_a_sound_buffer_with_a_header_that_is_no_rollouts_is_refused(change, mes
             peek_rollout(forged)
 
 
-def test_a_rollout_with_a_missing_field_is_refused_by_name():
+def test_a_rollout_with_a_missing_field_is_refused_by_name() -> None:
     rollout = random_rollout(3, 2)
     arrays = {k: a for k, a in rollout.arrays().items() if k != "rewards"}
     meta = {"actor_id": 0, "incarnation": 0, "sequence": 0, "weights_version": 0, "T": 3, "N": 2}
@@ -406,7 +409,7 @@ def test_a_rollout_with_a_missing_field_is_refused_by_name():
         unpack_rollout(codec.pack("rollout", meta, arrays, zstd_level=1))
 
 
-def test_a_packed_rollout_is_independent_of_its_storage():
+def test_a_packed_rollout_is_independent_of_its_storage() -> None:
     rollout = random_rollout(3, 2)
     packed = pack_rollout(rollout, zstd_level=1)
     before = unpack_rollout(packed)
@@ -415,7 +418,7 @@ def test_a_packed_rollout_is_independent_of_its_storage():
     assert_same(unpack_rollout(packed).arrays(), before.arrays())
 
 
-def test_packing_and_unpacking_take_microseconds_a_ply():
+def test_packing_and_unpacking_take_microseconds_a_ply() -> None:
     """Measured 1.1 to 1.6 us a ply on real positions; the bound is ten times that."""
     rollout = random_rollout(64, 64)
     unpack_rollout(pack_rollout(rollout, zstd_level=1))
@@ -427,7 +430,7 @@ def test_packing_and_unpacking_take_microseconds_a_ply():
     assert min(times) / rollout.header.timesteps < 16e-6
 
 
-def test_a_buffer_written_to_a_file_is_read_back(tmp_path):
+def test_a_buffer_written_to_a_file_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "rollout.ksr"
     path.write_bytes(pack_rollout(random_rollout(3, 2, actor_id=5), zstd_level=1))
     assert unpack_rollout(path.read_bytes()).header.actor_id == 5

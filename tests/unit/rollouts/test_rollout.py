@@ -26,18 +26,18 @@ def changed(name: str, place: tuple, value: object) -> Rollout:
     return rollout
 
 
-def test_valid_rollouts_pass():
+def test_valid_rollouts_pass() -> None:
     for seed in range(20):
         random_rollout(T, N, seed).validate()
     random_rollout(1, 1).validate()
 
 
-def test_every_field_of_the_record_is_in_the_table_and_in_its_order():
+def test_every_field_of_the_record_is_in_the_table_and_in_its_order() -> None:
     assert [f.name for f in fields(Rollout)] == ["header", *FIELDS]
     assert list(random_rollout(2, 2).arrays()) == list(FIELDS)
 
 
-def test_allocated_storage_has_the_documented_shapes():
+def test_allocated_storage_has_the_documented_shapes() -> None:
     rollout = Rollout.allocate(4, 3)
     expected = {
         "boards": ((4, 3, 81), "uint8"),
@@ -61,12 +61,12 @@ def test_allocated_storage_has_the_documented_shapes():
 
 
 @pytest.mark.parametrize(("plies", "games"), [(0, 4), (4, 0), (-1, 4)])
-def test_storage_of_no_timesteps_is_refused(plies, games):
+def test_storage_of_no_timesteps_is_refused(plies: int, games) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Rollout.allocate(plies, games)
 
 
-def test_unfilled_storage_is_not_a_valid_rollout():
+def test_unfilled_storage_is_not_a_valid_rollout() -> None:
     with pytest.raises(RolloutFormatError, match="actions"):
         Rollout.allocate(T, N).validate()
 
@@ -97,12 +97,14 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("name", "place", "value", "message"), BAD_VALUES)
-def test_a_bad_value_is_refused_by_actor_version_field_and_place(name, place, value, message):
+def test_a_bad_value_is_refused_by_actor_version_field_and_place(
+    name: str, place, value, message: str
+) -> None:
     with pytest.raises(RolloutFormatError, match=rf"actor 7 \(weights 41\): {message}"):
         changed(name, place, value).validate()
 
 
-def test_an_opponents_ply_has_no_value_and_no_log_prob_of_the_learners():
+def test_an_opponents_ply_has_no_value_and_no_log_prob_of_the_learners() -> None:
     for name in ("values", "draw_probs", "behavior_log_probs"):
         rollout = changed("is_trained", (2, 3), False)
         for other in ("values", "draw_probs", "behavior_log_probs"):
@@ -114,18 +116,18 @@ def test_an_opponents_ply_has_no_value_and_no_log_prob_of_the_learners():
         rollout.validate()
 
 
-def test_float_rounding_above_a_log_probability_of_zero_is_accepted():
+def test_float_rounding_above_a_log_probability_of_zero_is_accepted() -> None:
     changed("behavior_log_probs", (0, 1), 1e-6).validate()
 
 
-def test_a_game_cannot_be_terminated_and_truncated_at_once():
+def test_a_game_cannot_be_terminated_and_truncated_at_once() -> None:
     rollout = changed("terminated", (1, 2), True)
     rollout.truncated[1, 2] = True
     with pytest.raises(RolloutFormatError, match=r"truncated\[1, 2\] = True.*where terminated"):
         rollout.validate()
 
 
-def test_a_terminated_last_row_has_no_bootstrap_value():
+def test_a_terminated_last_row_has_no_bootstrap_value() -> None:
     rollout = changed("terminated", (-1, 2), True)
     for name in ("bootstrap_values", "bootstrap_draw_probs"):
         getattr(rollout, name)[-1, 2] = 0.25
@@ -135,7 +137,7 @@ def test_a_terminated_last_row_has_no_bootstrap_value():
     rollout.validate()
 
 
-def test_cut_is_the_truncated_plies_and_the_last_row_where_not_terminated():
+def test_cut_is_the_truncated_plies_and_the_last_row_where_not_terminated() -> None:
     rollout = random_rollout(40, 30, seed=1)
     for t in range(40):
         for n in range(30):
@@ -143,7 +145,7 @@ def test_cut_is_the_truncated_plies_and_the_last_row_where_not_terminated():
             assert rollout.cut[t, n] == (bool(rollout.truncated[t, n]) or last)
 
 
-def test_each_illegal_action_is_refused_and_each_legal_one_accepted():
+def test_each_illegal_action_is_refused_and_each_legal_one_accepted() -> None:
     """All 1,496 labels against `np.unpackbits`, the inverse of how the mask was packed."""
     rollout = random_rollout(1, NUM_ACTIONS, seed=9)
     legal = np.unpackbits(rollout.legal_bits, axis=2).astype(bool)[0]
@@ -163,7 +165,7 @@ def test_each_illegal_action_is_refused_and_each_legal_one_accepted():
 
 
 @pytest.mark.parametrize("name", list(FIELDS))
-def test_a_wrong_dtype_shape_or_layout_is_refused_by_name(name):
+def test_a_wrong_dtype_shape_or_layout_is_refused_by_name(name: str) -> None:
     good = random_rollout(T, N)
     array = getattr(good, name)
     wrong = {
@@ -180,14 +182,14 @@ def test_a_wrong_dtype_shape_or_layout_is_refused_by_name(name):
 
 @pytest.mark.parametrize("name", [f.name for f in fields(RolloutHeader)])
 @pytest.mark.parametrize("value", [-1, 1.0, True, "3", None])
-def test_a_header_entry_that_is_no_count_is_refused_by_name(name, value):
+def test_a_header_entry_that_is_no_count_is_refused_by_name(name: str, value) -> None:
     rollout = random_rollout(1, 1)
     bad = replace(rollout, header=replace(rollout.header, **{name: value}))
     with pytest.raises(RolloutFormatError, match=f"header: {name} = "):
         bad.validate()
 
 
-def test_missing_and_unknown_fields_are_refused_by_name():
+def test_missing_and_unknown_fields_are_refused_by_name() -> None:
     rollout = random_rollout(2, 2)
     arrays = rollout.arrays()
     with pytest.raises(RolloutFormatError, match="unknown field 'planes'"):
@@ -197,12 +199,12 @@ def test_missing_and_unknown_fields_are_refused_by_name():
         Rollout.from_arrays(rollout.header, arrays)
 
 
-def test_a_header_of_other_sizes_does_not_fit_the_storage():
+def test_a_header_of_other_sizes_does_not_fit_the_storage() -> None:
     with pytest.raises(ValueError, match="T = 3, N = 2"):
         Rollout.allocate(4, 2).with_header(RolloutHeader(0, 0, 0, 0, 3, 2))
 
 
-def test_storage_is_reused_over_many_rollouts_with_flat_memory():
+def test_storage_is_reused_over_many_rollouts_with_flat_memory() -> None:
     storage = Rollout.allocate(32, 32)
     filled = random_rollout(32, 32)
     addresses = [a.ctypes.data for a in storage.arrays().values()]
@@ -222,7 +224,7 @@ def test_storage_is_reused_over_many_rollouts_with_flat_memory():
     assert grown < 10_000  # One copy of the arrays is 317,440 bytes.
 
 
-def test_filling_beyond_the_last_ply_is_an_error():
+def test_filling_beyond_the_last_ply_is_an_error() -> None:
     storage = Rollout.allocate(4, 2)
     with pytest.raises(IndexError):
         storage.actions[4] = 0

@@ -47,13 +47,13 @@ def collect(self_play: SelfPlay) -> Rollout:
     return unpack_rollout(self_play.collect()[1])
 
 
-def test_the_same_seed_gives_the_same_bytes_rollout_after_rollout():
+def test_the_same_seed_gives_the_same_bytes_rollout_after_rollout() -> None:
     one, other = new(tiny_config()), new(tiny_config())
     for _ in range(3):
         assert one.collect()[1].tobytes() == other.collect()[1].tobytes()
 
 
-def test_actor_incarnation_and_run_seed_give_games_and_moves_of_their_own():
+def test_actor_incarnation_and_run_seed_give_games_and_moves_of_their_own() -> None:
     plain = tiny_config()
     reseeded = tiny_config(run={"seed": 4})
     runs = [new(plain), new(plain, 1, 0), new(plain, 0, 1), new(plain, 1, 1), new(reseeded)]
@@ -62,12 +62,12 @@ def test_actor_incarnation_and_run_seed_give_games_and_moves_of_their_own():
     assert len({r.boards[0].tobytes() for r in rollouts}) == 5
 
 
-def test_games_of_one_actor_differ():
+def test_games_of_one_actor_differ() -> None:
     boards = collect(new(tiny_config(self_play={"rollout_length": 16}))).boards[-1]
     assert len(np.unique(boards, axis=0)) == N
 
 
-def test_header_and_report_say_where_the_rollout_comes_from():
+def test_header_and_report_say_where_the_rollout_comes_from() -> None:
     config = tiny_config()
     self_play = new(config, 5, 2, version=7)
     for sequence in range(3):
@@ -81,7 +81,7 @@ def test_header_and_report_say_where_the_rollout_comes_from():
         assert report.raw_bytes == rollout.raw_bytes
 
 
-def test_games_go_on_from_one_rollout_to_the_next():
+def test_games_go_on_from_one_rollout_to_the_next() -> None:
     """Two short rollouts hold the plies of one long one, and cut it in the middle."""
     short = new(tiny_config())
     first, second = collect(short), collect(short)
@@ -96,7 +96,7 @@ def test_games_go_on_from_one_rollout_to_the_next():
     )
 
 
-def test_values_and_log_probs_are_the_networks_own():
+def test_values_and_log_probs_are_the_networks_own() -> None:
     config = tiny_config()
     rollout = collect(new(config))
     model = build_model(config.model, seed=0)
@@ -117,7 +117,7 @@ def test_values_and_log_probs_are_the_networks_own():
     assert rollout.behavior_log_probs.std() > 0.01
 
 
-def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at():
+def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at() -> None:
     """Replayed from the finished games' moves: the last position, not the next game's first."""
     config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
     self_play = new(config)
@@ -144,7 +144,7 @@ def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at():
     assert seen > 3 * N
 
 
-def test_where_nothing_is_cut_the_bootstrap_is_zero():
+def test_where_nothing_is_cut_the_bootstrap_is_zero() -> None:
     config = tiny_config(self_play={"max_plies": 7, "random_opening_plies": 3})
     self_play = new(config)
     for _ in range(3):
@@ -154,7 +154,7 @@ def test_where_nothing_is_cut_the_bootstrap_is_zero():
             assert (values[rollout.cut] != 0).all()
 
 
-def test_the_winners_last_move_is_rewarded_and_nothing_else():
+def test_the_winners_last_move_is_rewarded_and_nothing_else() -> None:
     """From a mate in one, so that games are won by both the first and later plies."""
     config = tiny_config(
         self_play={
@@ -205,7 +205,7 @@ def mating_moves(board: cshogi.Board) -> set[int]:
 
 
 @pytest.mark.parametrize("finish_mates", [True, False])
-def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates):
+def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates: bool) -> None:
     """The games replayed by another library, which tries every legal move of every position."""
     report, packed = new(finishing_config(finish_mates)).collect()
     played, missed = 0, 0
@@ -230,7 +230,7 @@ def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates):
     assert (rollout.rewards == 1).sum() == played
 
 
-def test_the_log_prob_of_a_finished_mate_is_the_policys_own():
+def test_the_log_prob_of_a_finished_mate_is_the_policys_own() -> None:
     config = finishing_config(finish_mates=True)
     rollout = collect(new(config))
     mating = rollout.rewards == 1
@@ -245,7 +245,7 @@ def test_the_log_prob_of_a_finished_mate_is_the_policys_own():
     np.testing.assert_allclose(rollout.behavior_log_probs[mating], expected, atol=1e-5)
 
 
-def test_but_for_the_mates_the_policy_chooses():
+def test_but_for_the_mates_the_policy_chooses() -> None:
     """Each lane's first game, with and without: the same plies up to a mate."""
     plain, finishing = (collect(new(finishing_config(value))) for value in (False, True))
     done = plain.terminated | plain.truncated | finishing.terminated | finishing.truncated
@@ -261,7 +261,7 @@ def test_but_for_the_mates_the_policy_chooses():
     assert differing >= 8
 
 
-def test_finished_games_carry_an_identity_of_their_own():
+def test_finished_games_carry_an_identity_of_their_own() -> None:
     config = tiny_config(self_play={"max_plies": 5, "random_opening_plies": 2})
     self_play = new(config, 3, 1, version=9)
     games = [game for _ in range(3) for game in self_play.collect()[0].games]
@@ -272,7 +272,7 @@ def test_finished_games_carry_an_identity_of_their_own():
         assert (game.actor_id, game.incarnation, game.weights_version) == (3, 1, 9)
 
 
-def test_an_unchanged_version_costs_nothing_and_a_new_one_is_played():
+def test_an_unchanged_version_costs_nothing_and_a_new_one_is_played() -> None:
     config = tiny_config()
     self_play = new(config)
     places = self_play._model.stem.weight.data_ptr()
@@ -285,7 +285,7 @@ def test_an_unchanged_version_costs_nothing_and_a_new_one_is_played():
     assert collect(self_play).header.weights_version == 1
 
 
-def test_other_weights_under_the_same_version_are_loaded():
+def test_other_weights_under_the_same_version_are_loaded() -> None:
     """As after a resume in another run directory: the digest tells them apart."""
     config = tiny_config()
     one, other = new(config), new(config)
@@ -293,13 +293,13 @@ def test_other_weights_under_the_same_version_are_loaded():
     assert collect(one).values[0].tolist() != collect(other).values[0].tolist()
 
 
-def test_weights_of_another_architecture_are_refused():
+def test_weights_of_another_architecture_are_refused() -> None:
     other = tiny_config(model={"activation": "silu"})
     with pytest.raises(CheckpointError, match="architecture"):
         SelfPlay(tiny_config(), 0, 0).set_weights(weights(other))
 
 
-def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it():
+def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it() -> None:
     self_play = new(tiny_config())
     storage = {name: array.ctypes.data for name, array in self_play._rollout.arrays().items()}
     first = self_play.collect()[1]
@@ -311,7 +311,7 @@ def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it(
     assert first.tobytes() == before
 
 
-def test_memory_stays_flat_over_rollouts():
+def test_memory_stays_flat_over_rollouts() -> None:
     self_play = new(tiny_config(self_play={"max_plies": 20}))
     for _ in range(5):
         self_play.collect()
@@ -327,7 +327,7 @@ def test_memory_stays_flat_over_rollouts():
     assert grown < 65_000  # Games of other lengths; a leak of one rollout a call is 195 kB.
 
 
-def test_sampling_follows_the_softmax_over_legal_labels():
+def test_sampling_follows_the_softmax_over_legal_labels() -> None:
     """Chi-square over 30,000 draws in each of three rows with 4, 1 and 30 legal labels."""
     rng = np.random.default_rng(0)
     counts, draws = [4, 1, 30], 30_000
@@ -355,7 +355,7 @@ def test_sampling_follows_the_softmax_over_legal_labels():
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
-def test_the_edges_of_the_uniform_stay_within_the_row(uniform):
+def test_the_edges_of_the_uniform_stay_within_the_row(uniform) -> None:
     logits = np.random.default_rng(1).normal(0, 30, (200, 1496)).astype(np.float32)
     counts = np.random.default_rng(2).integers(1, 60, 200)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

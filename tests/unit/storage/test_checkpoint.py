@@ -36,7 +36,7 @@ def rewrite_manifest(path: Path, **changes: object) -> None:
     where.write_text(json.dumps(body | {"digest": _digest(body)}))
 
 
-def test_what_was_saved_is_loaded(tmp_path):
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path / "run" / "checkpoints", 1234, FILES, INFO)
     assert path == tmp_path / "run" / "checkpoints" / "step-000000001234"
     loaded = checkpoint.load(path)
@@ -47,7 +47,7 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum to compare with")
-def test_the_manifest_holds_what_sha256sum_says(tmp_path):
+def test_the_manifest_holds_what_sha256sum_says(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 5, FILES, INFO)
     manifest = json.loads((path / "manifest.json").read_text())
     assert (manifest["schema"], manifest["timestep"], manifest["info"]) == (1, 5, INFO)
@@ -56,7 +56,7 @@ def test_the_manifest_holds_what_sha256sum_says(tmp_path):
         assert manifest["files"][name] == {"sha256": said, "bytes": len(content)}
 
 
-def test_latest_is_the_greatest_timestep_not_the_last_name_or_time(tmp_path):
+def test_latest_is_the_greatest_timestep_not_the_last_name_or_time(tmp_path: Path) -> None:
     for timestep in (0, 20, 3, 10**12, 999_999_999_999):
         checkpoint.save(tmp_path, timestep, FILES, {})
     latest = checkpoint.find_latest(tmp_path, never)
@@ -64,7 +64,7 @@ def test_latest_is_the_greatest_timestep_not_the_last_name_or_time(tmp_path):
     assert latest.timestep == 10**12
 
 
-def test_no_directory_and_an_empty_one_have_no_latest(tmp_path):
+def test_no_directory_and_an_empty_one_have_no_latest(tmp_path: Path) -> None:
     assert checkpoint.find_latest(tmp_path / "missing", never) is None
     (tmp_path / "notes").mkdir()
     (tmp_path / "step-12").mkdir()
@@ -72,7 +72,7 @@ def test_no_directory_and_an_empty_one_have_no_latest(tmp_path):
     assert checkpoint.find_latest(tmp_path, never) is None
 
 
-def test_a_flipped_bit_anywhere_names_the_file(tmp_path):
+def test_a_flipped_bit_anywhere_names_the_file(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES | {"big": random.Random(0).randbytes(300)}, INFO)
     for name in ("model.safetensors", "learner.pt", "big", "manifest.json"):
         whole = (path / name).read_bytes()
@@ -87,7 +87,7 @@ def test_a_flipped_bit_anywhere_names_the_file(tmp_path):
     checkpoint.load(path)
 
 
-def test_truncation_of_any_file_names_it(tmp_path):
+def test_truncation_of_any_file_names_it(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     for name in ("model.safetensors", "learner.pt", "manifest.json"):
         whole = (path / name).read_bytes()
@@ -101,7 +101,7 @@ def test_truncation_of_any_file_names_it(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for name in [*FILES, "manifest.json"]:
         path = checkpoint.save(tmp_path, 7, FILES, INFO)
         (path / name).unlink()
@@ -110,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path):
         shutil.rmtree(path)
 
 
-def test_a_directory_in_place_of_a_file_is_named(tmp_path):
+def test_a_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "learner.pt").unlink()
     (path / "learner.pt").mkdir()
@@ -118,13 +118,13 @@ def test_a_directory_in_place_of_a_file_is_named(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_file_that_the_manifest_does_not_name_is_not_loaded(tmp_path):
+def test_a_file_that_the_manifest_does_not_name_is_not_loaded(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "extra.pt").write_bytes(b"someone's")
     assert checkpoint.load(path).files == FILES
 
 
-def test_a_path_that_is_no_checkpoint_is_named(tmp_path):
+def test_a_path_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "missing", tmp_path / "file"):
         with pytest.raises(CheckpointError, match=f"no checkpoint at {path}"):
@@ -134,7 +134,7 @@ def test_a_path_that_is_no_checkpoint_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"nope"])
-def test_a_manifest_that_is_not_json_is_named(tmp_path, text):
+def test_a_manifest_that_is_not_json_is_named(tmp_path: Path, text: str) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "manifest.json").write_bytes(text)
     with pytest.raises(CheckpointError, match=r"manifest\.json is not JSON"):
@@ -142,14 +142,14 @@ def test_a_manifest_that_is_not_json_is_named(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"schema": "1"}', '{"schema": 0}'])
-def test_json_that_is_no_manifest_is_named(tmp_path, text):
+def test_json_that_is_no_manifest_is_named(tmp_path: Path, text: str) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "manifest.json").write_text(text)
     with pytest.raises(CheckpointError, match="not a checkpoint's manifest"):
         checkpoint.load(path)
 
 
-def test_a_newer_schema_says_so(tmp_path):
+def test_a_newer_schema_says_so(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     rewrite_manifest(path, schema=2)
     with pytest.raises(CheckpointError, match="schema 2; this program reads up to 1"):
@@ -181,7 +181,9 @@ ENTRY = {"sha256": "0", "bytes": 0}
         ({"timestep": 8}, "of timestep 8: a renamed copy"),
     ],
 )
-def test_a_hand_made_manifest_is_refused_with_the_reason(tmp_path, changes, message):
+def test_a_hand_made_manifest_is_refused_with_the_reason(
+    tmp_path: Path, changes, message: str
+) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     rewrite_manifest(path, **changes)
     with pytest.raises(CheckpointError) as refusal:
@@ -190,13 +192,13 @@ def test_a_hand_made_manifest_is_refused_with_the_reason(tmp_path, changes, mess
     assert message in str(refusal.value)
 
 
-def test_a_copy_under_another_name_can_be_loaded_by_its_path(tmp_path):
+def test_a_copy_under_another_name_can_be_loaded_by_its_path(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path / "run", 7, FILES, INFO)
     shutil.copytree(path, tmp_path / "best")
     assert checkpoint.load(tmp_path / "best").timestep == 7
 
 
-def test_latest_skips_damaged_ones_newest_first_and_reports_each(tmp_path):
+def test_latest_skips_damaged_ones_newest_first_and_reports_each(tmp_path: Path) -> None:
     paths = [checkpoint.save(tmp_path, t, FILES, INFO) for t in (10, 20, 30, 40)]
     (paths[3] / "learner.pt").write_bytes(b"stAte")
     (paths[2] / "manifest.json").unlink()
@@ -212,7 +214,7 @@ def test_latest_skips_damaged_ones_newest_first_and_reports_each(tmp_path):
     assert checkpoint.find_latest(tmp_path, lambda *_: None) is None
 
 
-def test_saving_the_same_content_again_changes_nothing(tmp_path):
+def test_saving_the_same_content_again_changes_nothing(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     before = {p.name: p.stat().st_mtime_ns for p in path.iterdir()} | {"": path.stat().st_ino}
     assert checkpoint.save(tmp_path, 7, FILES, INFO) == path
@@ -224,21 +226,23 @@ def test_saving_the_same_content_again_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("files", "info"), [(FILES, INFO | {"weights_version": 42}), ({"other": b"1"}, INFO)]
 )
-def test_saving_other_content_for_the_same_timestep_replaces_it(tmp_path, files, info):
+def test_saving_other_content_for_the_same_timestep_replaces_it(
+    tmp_path: Path, files, info
+) -> None:
     checkpoint.save(tmp_path, 7, FILES, INFO)
     path = checkpoint.save(tmp_path, 7, files, info)
     assert checkpoint.load(path) == checkpoint.Checkpoint(path, 7, info, files)
     assert names(tmp_path) == [path.name]
 
 
-def test_saving_over_a_damaged_checkpoint_repairs_it(tmp_path):
+def test_saving_over_a_damaged_checkpoint_repairs_it(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "learner.pt").write_bytes(b"stAte")
     checkpoint.save(tmp_path, 7, FILES, INFO)
     assert checkpoint.load(path).files == FILES
 
 
-def test_a_replacement_cut_between_its_renames_is_found_and_put_right(tmp_path):
+def test_a_replacement_cut_between_its_renames_is_found_and_put_right(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     replaced = path.with_name(path.name + ".replaced")
     path.rename(replaced)
@@ -250,7 +254,7 @@ def test_a_replacement_cut_between_its_renames_is_found_and_put_right(tmp_path):
     assert checkpoint.load(path).files == FILES
 
 
-def test_a_replacement_cut_before_its_clean_up_shows_the_new_content(tmp_path):
+def test_a_replacement_cut_before_its_clean_up_shows_the_new_content(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 7, {"old": b""}, INFO)
     path.rename(path.with_name(path.name + ".replaced"))
     shutil.copytree(path.with_name(path.name + ".replaced"), tmp_path / "keep")
@@ -263,7 +267,9 @@ def test_a_replacement_cut_before_its_clean_up_shows_the_new_content(tmp_path):
     assert checkpoint.load(path).files == {"new": b""}
 
 
-def test_leftovers_of_an_interrupted_save_are_ignored_and_removed_by_the_next(tmp_path):
+def test_leftovers_of_an_interrupted_save_are_ignored_and_removed_by_the_next(
+    tmp_path: Path,
+) -> None:
     leftover = tmp_path / ".tmp-step-000000000099"
     shutil.copytree(checkpoint.save(tmp_path / "other", 99, FILES, INFO), leftover)
     shutil.rmtree(tmp_path / "other")
@@ -286,14 +292,14 @@ def test_leftovers_of_an_interrupted_save_are_ignored_and_removed_by_the_next(tm
     ],
 )
 def test_what_no_checkpoint_can_hold_is_refused_before_anything_is_written(
-    tmp_path, timestep, files, info
-):
+    tmp_path: Path, timestep: int, files, info
+) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # The cases have different messages.
         checkpoint.save(tmp_path / "run", timestep, files, info)
     assert names(tmp_path) == []
 
 
-def test_a_file_in_place_of_the_directory_is_one_line(tmp_path):
+def test_a_file_in_place_of_the_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     for directory in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
         with pytest.raises(RunDirError, match=r"cannot save the checkpoint .*") as refusal:
@@ -316,7 +322,9 @@ except RunDirError as error:
 """
 
 
-def test_a_file_that_does_not_fit_leaves_nothing_over_and_older_ones_untouched(tmp_path):
+def test_a_file_that_does_not_fit_leaves_nothing_over_and_older_ones_untouched(
+    tmp_path: Path,
+) -> None:
     """RLIMIT_FSIZE stands for a full disk: the write fails half way, with OSError."""
     checkpoint.save(tmp_path, 10, FILES, INFO)
     said = subprocess.check_output([sys.executable, "-c", FILL, tmp_path], text=True)
@@ -343,7 +351,9 @@ for k in itertools.count(int(sys.argv[3])):
 
 
 @pytest.mark.parametrize("mode", ["growing", "replacing"])
-def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(tmp_path, mode):
+def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(
+    tmp_path: Path, mode: str
+) -> None:
     rng = random.Random(mode)
     acknowledged = 0
     cut_short = 0
@@ -367,7 +377,9 @@ def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(tmp_path,
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="fsync targets seen by /proc")
-def test_a_save_syncs_every_file_before_the_rename_and_the_directory_after(tmp_path, monkeypatch):
+def test_a_save_syncs_every_file_before_the_rename_and_the_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A power cut cannot be made here; the order of system calls that survives one can be seen."""
     calls: list[tuple[str, str]] = []
     real_fsync, real_rename = os.fsync, os.rename
@@ -397,7 +409,7 @@ def kept_steps(directory: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in directory.iterdir())
 
 
-def test_prune_keeps_the_newest_and_the_first_after_each_multiple(tmp_path):
+def test_prune_keeps_the_newest_and_the_first_after_each_multiple(tmp_path: Path) -> None:
     steps = [0, 90, 110, 190, 205, 290, 420, 430, 490, 505]
     for step in steps:
         checkpoint.save(tmp_path, step, {"a": b""}, {})
@@ -411,7 +423,7 @@ def test_prune_keeps_the_newest_and_the_first_after_each_multiple(tmp_path):
     assert kept_steps(tmp_path) == [505]
 
 
-def test_pruning_after_every_save_keeps_what_pruning_once_keeps(tmp_path):
+def test_pruning_after_every_save_keeps_what_pruning_once_keeps(tmp_path: Path) -> None:
     rng = random.Random(4)
     steps = sorted(rng.sample(range(1000), 40))
     for step in steps:
@@ -424,7 +436,7 @@ def test_pruning_after_every_save_keeps_what_pruning_once_keeps(tmp_path):
     assert kept_steps(tmp_path / "once") == kept_steps(tmp_path / "each")
 
 
-def test_prune_never_counts_a_damaged_checkpoint_as_one_that_is_kept(tmp_path):
+def test_prune_never_counts_a_damaged_checkpoint_as_one_that_is_kept(tmp_path: Path) -> None:
     for step in (10, 20, 30, 40, 50):
         checkpoint.save(tmp_path, step, FILES, {})
     (tmp_path / "step-000000000050" / "learner.pt").write_bytes(b"")
@@ -433,7 +445,7 @@ def test_prune_never_counts_a_damaged_checkpoint_as_one_that_is_kept(tmp_path):
     assert kept_steps(tmp_path) == [20, 30, 40, 50]
 
 
-def test_prune_of_nothing_removes_nothing_and_bad_limits_are_refused(tmp_path):
+def test_prune_of_nothing_removes_nothing_and_bad_limits_are_refused(tmp_path: Path) -> None:
     assert checkpoint.prune(tmp_path / "missing", keep_last=1) == []
     for limits in ((0, None), (1, 0)):
         with pytest.raises(ValueError, match="at least 1"):

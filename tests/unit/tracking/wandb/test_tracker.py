@@ -27,7 +27,9 @@ PATIENCE_S = 10.0
 class Told:
     """A bus with one tracker on it, and the notices that were published."""
 
-    def __init__(self, client: FakeClient, close_timeout_s: float = PATIENCE_S, **kwargs: Any):
+    def __init__(
+        self, client: FakeClient, close_timeout_s: float = PATIENCE_S, **kwargs: Any
+    ) -> None:
         self.bus = EventBus()
         self.notices: list[str] = []
         self.bus.subscribe("notices", self._note)
