@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from keisei_ray.config.schema import Config, Section
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import Section
 
 ENV_PREFIX = "KEISEI_"
 """Environment variables that begin so are settings: KEISEI_<SECTION>__<KEY>."""

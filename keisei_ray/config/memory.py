@@ -1,7 +1,8 @@
 """How much memory a run needs, from its configuration alone, before anything is started."""
 
 from keisei_ray.config.autosize import MAX_LEARNER_THREADS, rollouts_for
-from keisei_ray.config.schema import Config, ModelConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ModelConfig
 
 ACTOR_PROCESS_BYTES = 190 * 2**20
 """Resident memory of an actor process that has imported torch, before its rollout."""

@@ -21,7 +21,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from keisei_ray.config.autosize import learner_gpus
-from keisei_ray.config.schema import Config, ProfileConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.distributed.connection_errors import foreign_token
 from keisei_ray.distributed.versions import Versions, check_same, own_versions, unfit_node
 from keisei_ray.errors import UserError

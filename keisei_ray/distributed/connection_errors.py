@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from keisei_ray.config.schema import ClusterConfig
+from keisei_ray.config.checks import without_effect_when_joining
+from keisei_ray.config.sections import ClusterConfig
 from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
 from keisei_ray.storage.run_dirs import RAY_JOB
@@ -31,13 +32,8 @@ def choose_address(c: ClusterConfig, environ: Mapping[str, str]) -> str:
                 "expected to join the job's own. Leave it out, or run without `ray job submit`."
             )
         return address
-    for key in ("num_cpus", "num_gpus", "object_store_bytes"):
-        value = getattr(c, key)
-        if value is not None:
-            raise ClusterError(
-                f"cluster.{key} = {value} has no effect: RAY_ADDRESS = {address} joins a cluster "
-                "that is already running. Leave out one of the two."
-            )
+    if ignored := without_effect_when_joining(c, f"RAY_ADDRESS = {address}"):
+        raise ClusterError(ignored)
     return address
 
 

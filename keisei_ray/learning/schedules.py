@@ -2,7 +2,7 @@
 
 import math
 
-from keisei_ray.config.schema import LearnerConfig
+from keisei_ray.config.sections import LearnerConfig
 
 
 def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:

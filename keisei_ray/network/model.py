@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.attackers import NO_ATTACKER, NUM_VECTORS, Attackers
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_TO_PLANE

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from keisei_ray.config.player_names import FINISHING_SUFFIX
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import MODEL_FILE, digest, load_arrays, read_model_file

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from keisei_ray.config.schema import Config, PoolConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import PoolConfig
 from keisei_ray.rollouts.rollout import FinishedGame
 from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
 

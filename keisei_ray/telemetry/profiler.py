@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keisei_ray.config.schema import ProfileConfig
+from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.telemetry.reports import Trace
 
 if TYPE_CHECKING:

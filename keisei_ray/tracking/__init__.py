@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from rich.console import Console
 
-from keisei_ray.config.schema import Config, TrackingConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import ConfigError
 from keisei_ray.telemetry.events import Event, EventBus, Subscriber
 from keisei_ray.tracking.collapse_alarm import CollapseAlarm

@@ -16,7 +16,7 @@ import tenacity
 from rich.console import Console
 from rich.text import Text
 
-from keisei_ray.config.schema import CheckpointConfig
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import KeiseiError, StorageError
 from keisei_ray.storage.remote.remote_run import Home
 from keisei_ray.storage.remote.uploads import OvertakenError, Uploads, local_checkpoints

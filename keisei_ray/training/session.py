@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from keisei_ray.config.autosize import actor_cpus, sizes_for
-from keisei_ray.config.schema import Config, ModelConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.distributed import cluster as runtime
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.cluster_watch import cluster_changed, settle

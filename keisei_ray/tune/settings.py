@@ -24,7 +24,8 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from keisei_ray.config.resolver import load_config_json, resolve_config
-from keisei_ray.config.schema import Config, Fraction, Section
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import Fraction, Section
 from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
 

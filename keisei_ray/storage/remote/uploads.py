@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from keisei_ray.config.schema import CheckpointConfig
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import MANIFEST

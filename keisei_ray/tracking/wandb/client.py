@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from keisei_ray.config.schema import TrackingConfig
+from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import TrackerError
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.manifest import MANIFEST, read_manifest

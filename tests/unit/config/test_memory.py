@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keisei_ray.config.memory import RAW_BYTES_PER_TIMESTEP, estimate_memory_bytes, max_parameters
-from keisei_ray.config.schema import Config, ModelConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import build_model
 from keisei_ray.rollouts.rollout import FIELDS
 

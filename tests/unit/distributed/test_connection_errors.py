@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ray._private.utils import check_version_info
 
-from keisei_ray.config.schema import ClusterConfig, Config
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ClusterConfig
 from keisei_ray.distributed import connection_errors as refusals
 from keisei_ray.distributed.actors import remote_cause
 from keisei_ray.distributed.connection_errors import (

@@ -16,7 +16,7 @@ from rsshogi.core import Board, Move
 from keisei_ray.cli import main
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.resolver import resolve_config
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, ConfigError, OpponentError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match

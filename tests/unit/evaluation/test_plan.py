@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keisei_ray.config.schema import EvaluationConfig
+from keisei_ray.config.sections import EvaluationConfig
 from keisei_ray.evaluation.plan import PlannedMatch, plan_matches
 from keisei_ray.evaluation.snapshots import kept, load_snapshots, opponents_of_next, save_snapshot
 from keisei_ray.rollouts import codec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.ppo import PPOSums, ppo_sums

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from keisei_ray.config.schema import Config, LearnerConfig
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import LearnerConfig
 from keisei_ray.errors import (
     CheckpointError,
     ConfigError,

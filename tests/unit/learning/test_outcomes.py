@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import DRAW, LOSS, WIN, build_model, outcome_values

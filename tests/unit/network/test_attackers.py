@@ -8,7 +8,7 @@ import torch
 from rsshogi.core import Board
 from rsshogi.types import Color, Square
 
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.attackers import (
     KNIGHT_MOTIONS,
     MOTIONS,

@@ -8,7 +8,7 @@ import torch
 from rsshogi.core import Board
 from torch import nn
 
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import (
     PolicyValueNet,
     architecture_digest,

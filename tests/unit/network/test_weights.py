@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from keisei_ray.config.memory import max_parameters
-from keisei_ray.config.schema import ModelConfig
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, DamagedBufferError, ForeignBufferError
 from keisei_ray.network.model import architecture_digest, build_model
 from keisei_ray.network.weights import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from keisei_ray.config.schema import ProfileConfig
+from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.learning.learner import Learner
 from keisei_ray.selfplay import self_play
 from keisei_ray.selfplay.self_play import SelfPlay

@@ -16,7 +16,8 @@ import tenacity
 from fsspec.implementations.local import LocalFileSystem
 from rich.console import Console
 
-from keisei_ray.config.schema import CheckpointConfig, Config
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage import checkpoint

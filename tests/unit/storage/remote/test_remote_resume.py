@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.config.schema import CheckpointConfig, Config
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage

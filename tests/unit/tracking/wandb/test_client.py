@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from keisei_ray.cli import EXIT_USAGE, main
-from keisei_ray.config.schema import TrackingConfig
+from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
@@ -205,7 +205,7 @@ def test_an_offline_run_and_its_resume_read_back_from_their_files(
 STOPPED_SERVICE = """
 import os, signal, sys, time, psutil
 from pathlib import Path
-from keisei_ray.config.schema import TrackingConfig
+from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.tracking.wandb.client import RealClient, load_wandb
 from keisei_ray.tracking.wandb.tracker import WandbTracker
 from tests.helpers.tracking_fakes import run_started, updated

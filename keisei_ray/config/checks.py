@@ -1,0 +1,143 @@
+"""Checks of settings against each other: sizes that do not fit, settings without effect.
+
+A setting that would have no effect is refused, not ignored: the functions `without_effect_...`
+return the message, all in one form. `Config` runs every check. Only RAY_ADDRESS, which is not a
+setting, is looked at later, in `keisei_ray.distributed.connection_errors`.
+"""
+
+from keisei_ray.config.sections import (
+    CheckpointConfig,
+    ClusterConfig,
+    LearnerConfig,
+    PoolConfig,
+    ScheduleConfig,
+    SelfPlayConfig,
+)
+
+STARTED_CLUSTER_ONLY = ("num_cpus", "num_gpus", "object_store_bytes")
+"""Settings of a cluster that the run starts; a cluster that it joins has sizes of its own."""
+
+
+def check_opening(play: SelfPlayConfig) -> None:
+    """Refuses an opening as long as the whole game."""
+    if play.random_opening_plies >= play.max_plies:
+        raise ValueError(
+            f"self_play.random_opening_plies = {play.random_opening_plies} leaves no ply to "
+            f"play: self_play.max_plies = {play.max_plies} includes the opening. "
+            "Use a smaller opening or a higher cap."
+        )
+
+
+def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
+    """Refuses what does not go with lockstep: one rollout of each actor, no policy lag."""
+    if schedule.mode != "lockstep":
+        return
+    if play.num_actors == "auto":
+        raise ValueError(
+            "self_play.num_actors = auto does not go with schedule.mode = lockstep, which "
+            "takes one rollout of each of the same actors all the way. "
+            "Give a number, or use mode overlap."
+        )
+    if schedule.rollouts_per_update not in (None, play.num_actors):
+        raise ValueError(
+            f"schedule.rollouts_per_update = {schedule.rollouts_per_update} differs from "
+            f"self_play.num_actors = {play.num_actors}, but schedule.mode = lockstep "
+            "takes one rollout of each actor. Leave it out, or use mode overlap."
+        )
+    if ignored := without_effect_in_lockstep(schedule):
+        raise ValueError(ignored)
+
+
+def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: int | None) -> None:
+    """Refuses minibatches that do not divide an update's rows, or have less rows than threads.
+
+    Args:
+        play: T and N.
+        learner: the number of minibatches and threads.
+        rollouts: R; None while it is open: then each rollout must divide.
+    """
+    rows = play.rollout_length * play.games_per_actor * (rollouts or 1)
+    shape = f"{play.rollout_length} plies x {play.games_per_actor} games"
+    what = (
+        f"the {rows} rows of a rollout ({shape})"
+        if rollouts is None
+        else f"the update's {rows} rows ({rollouts} rollouts x {shape})"
+    )
+    parts = learner.num_minibatches
+    if rows % parts:
+        raise ValueError(
+            f"learner.num_minibatches = {parts} does not divide {what}. "
+            f"Use a divisor, e.g. {_nearest_divisor(rows, parts)}."
+        )
+    if rollouts is not None and (learner.num_threads or 1) > rows // parts:
+        raise ValueError(
+            f"learner.num_threads = {learner.num_threads} exceeds the {rows // parts} rows "
+            f"of a minibatch (learner.num_minibatches = {parts} of {what}). "
+            "Use fewer threads or fewer minibatches."
+        )
+
+
+def check_pool(pool: PoolConfig) -> None:
+    """Refuses games against a pool that can never have a member."""
+    if pool.share > 0 and not pool.members and pool.snapshot_interval_timesteps is None:
+        raise ValueError(
+            f"pool.share = {pool.share} but the pool would stay empty. Name pool.members or "
+            "set pool.snapshot_interval_timesteps."
+        )
+
+
+def check_kept_checkpoints(checkpoint: CheckpointConfig) -> None:
+    """Refuses to keep checkpoints more often than they are made."""
+    keep = checkpoint.keep_every_timesteps
+    if keep is not None and keep < checkpoint.interval_timesteps:
+        raise ValueError(
+            f"checkpoint.keep_every_timesteps = {keep} is less than "
+            f"checkpoint.interval_timesteps = {checkpoint.interval_timesteps}: there is "
+            "nothing to keep that often. Use at least the interval."
+        )
+
+
+def check_cluster(cluster: ClusterConfig) -> None:
+    """Refuses sizes of a cluster to start where the settings name one to join."""
+    if cluster.address in (None, "local"):
+        return
+    joined_by = f"cluster.address = {cluster.address}"
+    if ignored := without_effect_when_joining(cluster, joined_by):
+        raise ValueError(ignored)
+
+
+def without_effect_in_lockstep(schedule: ScheduleConfig) -> str | None:
+    """Says that a policy lag is allowed where there is none; None if the default stands."""
+    if schedule.max_policy_lag <= ScheduleConfig().max_policy_lag:
+        return None
+    return _no_effect(
+        "schedule.max_policy_lag",
+        schedule.max_policy_lag,
+        because="schedule.mode = lockstep has no lag",
+    )
+
+
+def without_effect_when_joining(cluster: ClusterConfig, joined_by: str) -> str | None:
+    """Says which size of a cluster to start is given; None if none is.
+
+    Args:
+        cluster: the settings.
+        joined_by: what names the cluster to join, with its value, e.g. "RAY_ADDRESS = host:port".
+    """
+    for key in STARTED_CLUSTER_ONLY:
+        value = getattr(cluster, key)
+        if value is not None:
+            return _no_effect(
+                f"cluster.{key}",
+                value,
+                because=f"{joined_by} joins a cluster that is already running",
+            )
+    return None
+
+
+def _no_effect(key: str, value: object, *, because: str) -> str:
+    return f"{key} = {value} has no effect: {because}. Leave out one of the two."
+
+
+def _nearest_divisor(rows: int, wanted: int) -> int:
+    return min((d for d in range(1, rows + 1) if rows % d == 0), key=lambda d: abs(d - wanted))
