@@ -18,6 +18,7 @@ from keisei_ray.storage.json_file import check_json, write_json
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
+from keisei_ray.storage.run_layout import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +273,7 @@ def _saved_config(options: argparse.Namespace) -> str | None:
     from keisei_ray.training.session import newest_run_dir
 
     if options.resume != "latest":
-        path = Path(options.resume) / "config.json"
+        path = Path(options.resume) / CONFIG_FILE
     else:
-        path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / "config.json"
+        path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / CONFIG_FILE
     return str(path) if path.is_file() else None

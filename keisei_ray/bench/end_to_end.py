@@ -18,6 +18,7 @@ from keisei_ray.players.policies import evaluate
 from keisei_ray.rollouts.wire import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.games import Games
+from keisei_ray.storage.run_layout import METRICS_FILE
 from keisei_ray.training.session import train as run_training
 
 BUDGETS = {(4, 64): 0.90, (1, 32): 0.80}
@@ -90,7 +91,7 @@ def _real(config: Config, expected: float) -> tuple[float, float]:
         cpu_before = os.times()
         outcome = run_training(Config.model_validate(values), Console(quiet=True))
         cpu_after = os.times()
-        lines = (outcome.run_dir / "metrics.jsonl").read_text().splitlines()
+        lines = (outcome.run_dir / METRICS_FILE).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     first, last = records[WARM_UP_UPDATES - 1], records[-1]
     plies = last["timestep"] - first["timestep"]

@@ -27,10 +27,10 @@ from keisei_ray.players.opponents import Player, load_model, parse_opponent
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.storage.checkpoint import Checkpoint, load
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
 STOP_TIMEOUT_S = 120.0
 """The longest a run may take to save after its time is over."""
-CHECKPOINTS_DIR = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def match_checkpoints(
 ) -> Iterable[Point]:
     """What each of a run's checkpoints scores against the targets' opponents."""
     wanted = sorted({(target.opponent, target.is_finishing) for target in targets})
-    for path in sorted((run_dir / CHECKPOINTS_DIR).glob("step-*")):
+    for path in sorted((run_dir / CHECKPOINTS_DIR).glob(CHECKPOINT_GLOB)):
         saved = load(path)
         for opponent, is_finishing in wanted:
             if (saved.timestep, opponent, is_finishing) not in done:

@@ -20,7 +20,8 @@ from keisei_ray.rollouts.rollout import FinishedGame
 from keisei_ray.selfplay.pool import Offer, Offers, Pool
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
-from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, PoolMember, read_table, weights_file
+from keisei_ray.storage.pool_table import PoolMember, read_table
+from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
 from keisei_ray.telemetry.events import EventBus, Notice
 from keisei_ray.telemetry.progress import Interval
 
@@ -72,7 +73,7 @@ class PoolLink:
             return
         source = self._resume.path.parent.parent / POOL_DIR
         for member in self._pool.snapshots:
-            path = source / weights_file(member)
+            path = source / member.weights_name
             try:
                 content = path.read_bytes()
             except OSError as error:
@@ -141,8 +142,8 @@ class PoolLink:
         except (CheckpointError, OSError, ValueError) as error:
             logger.warning("no snapshot of the opponent pool is removed: %s", error)
             return
-        used = {weights_file(member) for member in (*named, *self._pool.snapshots)}
-        for path in self._dir.glob("v*.bin"):
+        used = {member.weights_name for member in (*named, *self._pool.snapshots)}
+        for path in self._dir.glob(POOL_WEIGHTS_GLOB):
             if path.name not in used:
                 try:
                     path.unlink(missing_ok=True)
@@ -150,7 +151,7 @@ class PoolLink:
                     raise RunDirError(f"{path} cannot be removed: {error.strerror}.") from error
 
     def _write(self, member: PoolMember, content: bytes) -> None:
-        path = self._dir / weights_file(member)
+        path = self._dir / member.weights_name
         try:
             self._dir.mkdir(exist_ok=True)
             write_atomically(path, content)

@@ -27,6 +27,7 @@ from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
 from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
 SHOWN_PAIRS = 8
 
@@ -157,9 +158,9 @@ def find_entrants(
                 yield Entrant(spec, player.identity, _opener(spec, temperature))
     if run_dir is None:
         return
-    paths = sorted((run_dir / "checkpoints").glob("step-*"))
+    paths = sorted((run_dir / CHECKPOINTS_DIR).glob(CHECKPOINT_GLOB))
     if not paths:
-        raise CheckpointError(f"{run_dir / 'checkpoints'} holds no checkpoint. Train for longer.")
+        raise CheckpointError(f"{run_dir / CHECKPOINTS_DIR} holds no checkpoint. Train for longer.")
     for path in paths:
         for finishes in (False, True) if finish_mates else (False,):
             player = checkpoint_player(path, temperature=temperature, finish_mates=finishes)
@@ -217,7 +218,7 @@ def _play(a: Entrant, b: Entrant, settings: MatchSettings) -> LadderMatch:
 def _network(player: Player, run_dir: Path | None) -> Entrant:
     """A network stays loaded; it has nothing to close."""
     path = Path(str(player.identity["checkpoint"]))
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    home = path.parent.parent if path.parent.name == CHECKPOINTS_DIR else path.parent
     version = player.identity["weights_version"]
     name = f"v{version}{FINISHING_SUFFIX if player.name.endswith(FINISHING_SUFFIX) else ''}"
     if run_dir is None or home.resolve() != run_dir.resolve():

@@ -17,13 +17,11 @@ from pathlib import Path
 from keisei_ray.errors import WireError
 from keisei_ray.rollouts import codec
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import EVALUATED_DIR, EVALUATED_SUFFIX, evaluated_weights_name
 
 logger = logging.getLogger(__name__)
 
-EVALUATED_DIR = "evaluated"
-"""In the run directory."""
 KIND = "weights"
-_SUFFIX = ".weights"
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,9 @@ def _is_power_of_two(number: int) -> bool:
 
 
 def _path(run_dir: Path, number: int) -> Path:
-    return run_dir / EVALUATED_DIR / f"{number:06d}{_SUFFIX}"
+    return run_dir / EVALUATED_DIR / evaluated_weights_name(number)
 
 
 def _files(run_dir: Path) -> dict[int, Path]:
-    found = (run_dir / EVALUATED_DIR).glob(f"*{_SUFFIX}")
+    found = (run_dir / EVALUATED_DIR).glob(f"*{EVALUATED_SUFFIX}")
     return {int(path.stem): path for path in found if path.stem.isdecimal()}

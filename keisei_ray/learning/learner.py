@@ -30,7 +30,6 @@ from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
-    MODEL_FILE,
     check_architecture,
     digest,
     load_arrays,
@@ -43,10 +42,9 @@ from keisei_ray.network.weights import (
 from keisei_ray.rollouts.codec import Buffer
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.reports import UpdateReport
 from keisei_ray.telemetry.stage_timer import Laps
-
-LEARNER_FILE = "learner.pt"
 
 KL_STOP_FACTOR = 1.5
 """An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less

@@ -20,12 +20,11 @@ import torch
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
 from keisei_ray.rollouts import codec
+from keisei_ray.storage.run_layout import MODEL_FILE
 
 WeightsFormat = Literal["lossless", "half"]
 KIND = "weights"
 
-MODEL_FILE = "model.safetensors"
-"""The checkpoint's file with the weights."""
 _METADATA_KEY = "keisei_ray"
 """One entry for all metadata: safetensors writes several in an order that changes from call to
 call, and the same weights shall give the same bytes."""

@@ -20,7 +20,7 @@ from keisei_ray.config.player_names import FINISHING_SUFFIX
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, OpponentError
 from keisei_ray.network.model import PolicyValueNet, build_model
-from keisei_ray.network.weights import MODEL_FILE, digest, load_arrays, read_model_file
+from keisei_ray.network.weights import digest, load_arrays, read_model_file
 from keisei_ray.players.policies import (
     Choose,
     choose_greedy,
@@ -35,6 +35,7 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.remote.filesystem import is_uri
 from keisei_ray.storage.remote.remote_run import load_checkpoint
+from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR, MODEL_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -149,10 +150,10 @@ def find_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: there is none, or it is damaged. In a directory of several, damaged
             ones are skipped with a warning.
     """
-    inside = path / "checkpoints"
+    inside = path / CHECKPOINTS_DIR
     directory = inside if inside.is_dir() else path
-    if not any(directory.glob("step-*")):
-        if directory is inside or path.name == "checkpoints":
+    if not any(directory.glob(CHECKPOINT_GLOB)):
+        if directory is inside or path.name == CHECKPOINTS_DIR:
             raise CheckpointError(f"{directory} holds no checkpoint. Train for longer first.")
         return checkpoint.load(path)
     found = checkpoint.find_latest(

@@ -2,14 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Final
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.report.page import DOCTYPE, render
 from keisei_ray.report.run_files import read_run
 from keisei_ray.storage.files import write_atomically
-
-REPORT_FILE: Final = "report.html"
+from keisei_ray.storage.run_layout import REPORT_FILE
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:

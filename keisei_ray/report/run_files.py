@@ -16,13 +16,17 @@ from keisei_ray.config.player_names import version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.report.games import GameTally
 from keisei_ray.report.json_lines import Columns, JsonLinesReader, Record, number, read_columns
+from keisei_ray.storage.run_layout import (
+    CONFIG_FILE,
+    DIAGNOSTICS_FILE,
+    EVALUATIONS_FILE,
+    EVENTS_FILE,
+    GAMES_FILE,
+    METRICS_FILE,
+    RATINGS_FILE,
+)
 from keisei_ray.telemetry.metrics import METRIC_NAMES
-from keisei_ray.tracking.jsonl import EVENTS_FILE, GAMES_FILE, METRICS_FILE
 
-CONFIG_FILE: Final = "config.json"
-EVALUATIONS_FILE: Final = "evaluations.jsonl"
-RATINGS_FILE: Final = "ratings.json"
-DIAGNOSTICS_FILE: Final = "diagnostics.jsonl"
 DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_score")
 """What is drawn of `diagnostics.jsonl`."""
 FINISHING: Final = "+mate1"

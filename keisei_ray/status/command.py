@@ -8,15 +8,13 @@ from typing import Final
 from rich.console import Console
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.report.run_files import CONFIG_FILE
 from keisei_ray.status.reader import Reader, RunReader
 from keisei_ray.status.show import lines
 from keisei_ray.status.state import Status
 from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, runs_dir
+from keisei_ray.storage.run_layout import CONFIG_FILE, EVENTS_FILE, LOG_FILE, METRICS_FILE
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.tracking import choose_view
-from keisei_ray.tracking.jsonl import EVENTS_FILE, METRICS_FILE
-from keisei_ray.tracking.logs import LOG_FILE
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import TerminalView
 from keisei_ray.tracking.terminal.text import duration, glyphs_for

@@ -14,16 +14,16 @@ from datetime import datetime
 from pathlib import Path
 
 from keisei_ray.report.json_lines import JsonLinesReader, Record
-from keisei_ray.report.run_files import (
+from keisei_ray.report.run_files import read_config, read_ratings
+from keisei_ray.status.records import event_of, fitted, result_of, settings_of
+from keisei_ray.storage.run_layout import (
     CONFIG_FILE,
     EVALUATIONS_FILE,
+    EVENTS_FILE,
+    METRICS_FILE,
     RATINGS_FILE,
-    read_config,
-    read_ratings,
 )
-from keisei_ray.status.records import event_of, fitted, result_of, settings_of
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.jsonl import EVENTS_FILE, METRICS_FILE
 from keisei_ray.tracking.terminal.text import as_float
 
 

@@ -14,9 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from keisei_ray.tracking.evaluations_file import EVALUATIONS_FILE
-from keisei_ray.tracking.jsonl import DIAGNOSTICS_FILE, EVENTS_FILE, GAMES_FILE, METRICS_FILE
-from keisei_ray.tracking.logs import LOG_FILE
+from keisei_ray.storage.run_layout import (
+    DIAGNOSTICS_FILE,
+    EVALUATIONS_FILE,
+    EVENTS_FILE,
+    GAMES_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+)
 from keisei_ray.tracking.terminal.view_state import Snapshot
 
 WRITTEN: Final = (

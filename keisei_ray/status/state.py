@@ -13,8 +13,7 @@ from keisei_ray.status.follow import RunFollower
 from keisei_ray.status.life import life_of
 from keisei_ray.status.on_cluster import OnCluster
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.manifest import MANIFEST
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, timestep_of
 from keisei_ray.telemetry.metrics import share
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.evaluations_file import as_record
@@ -186,10 +185,10 @@ def _newest_checkpoint(checkpoints_dir: Path, now_s: float) -> Saved | None:
     if path is None:
         return None
     try:
-        saved_s = (path / MANIFEST).stat().st_mtime
+        saved_s = (path / MANIFEST_FILE).stat().st_mtime
     except OSError:
         return None  # Pruned this very moment.
-    return Saved(str(path), checkpoint.timestep_of(path), max(0.0, now_s - saved_s))
+    return Saved(str(path), timestep_of(path.name), max(0.0, now_s - saved_s))
 
 
 def _warnings(snapshot: Snapshot, elapsed_s: float) -> tuple[Warned, ...]:

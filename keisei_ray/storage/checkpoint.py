@@ -9,7 +9,6 @@ writer, the driver; anyone may read.
 """
 
 import hashlib
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +18,20 @@ from typing import Any
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage.files import sync_directory, write_synced
 from keisei_ray.storage.manifest import (
-    MANIFEST,
     Scalar,
     make_manifest,
     manifest_bytes,
     read_file,
     read_manifest,
 )
-
-_STEP = re.compile(r"step-(\d{12,})(\.replaced)?")
-_ASIDE = ".tmp-"
-_REPLACED = ".replaced"
+from keisei_ray.storage.run_layout import (
+    MANIFEST_FILE,
+    REPLACED_SUFFIX,
+    TEMPORARY_PREFIX,
+    checkpoint_name,
+    is_checkpoint_name,
+    timestep_of,
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def save(
         ValueError: a name or value that no checkpoint can hold.
     """
     manifest = make_manifest(timestep, files, info)
-    path = checkpoints_dir / f"step-{timestep:012d}"
-    aside = checkpoints_dir / f"{_ASIDE}{path.name}"
+    path = checkpoints_dir / checkpoint_name(timestep)
+    aside = checkpoints_dir / f"{TEMPORARY_PREFIX}{path.name}"
     try:
         checkpoints_dir.mkdir(parents=True, exist_ok=True)
         _tidy(checkpoints_dir)
@@ -102,9 +104,9 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: missing, damaged or newer, naming the file and the reason.
     """
     manifest = read_manifest(path)
-    if _STEP.fullmatch(path.name) and timestep_of(path) != manifest["timestep"]:
+    if _is_checkpoint(path) and timestep_of(path.stem) != manifest["timestep"]:
         raise CheckpointError(
-            f"{path / MANIFEST} is of timestep {manifest['timestep']}: a renamed copy?"
+            f"{path / MANIFEST_FILE} is of timestep {manifest['timestep']}: a renamed copy?"
         )
     files = {}
     for name, entry in manifest["files"].items():
@@ -158,11 +160,6 @@ def whole(checkpoints_dir: Path) -> list[Path]:
     return [path for path in _list(checkpoints_dir) if _is_whole(path)]
 
 
-def timestep_of(path: Path) -> int:
-    """The timestep that a checkpoint's directory is named after."""
-    return int(path.stem.removeprefix("step-"))
-
-
 def prune(
     checkpoints_dir: Path, keep_last: int, keep_every_timesteps: int | None = None
 ) -> list[Path]:
@@ -187,11 +184,11 @@ def prune(
             f"expected at least 1."
         )
     paths = whole(checkpoints_dir)
-    places = surplus([timestep_of(path) for path in paths], keep_last, keep_every_timesteps)
+    places = surplus([timestep_of(path.stem) for path in paths], keep_last, keep_every_timesteps)
     removed = [paths[place] for place in places]
     try:
         for path in removed:
-            aside = path.with_name(f"{_ASIDE}pruned-{path.name}")
+            aside = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
             path.rename(aside)
             shutil.rmtree(aside)
     except OSError as error:
@@ -225,13 +222,13 @@ def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any])
     aside.mkdir()
     for name, content in files.items():
         write_synced(aside / name, content)
-    write_synced(aside / MANIFEST, manifest_bytes(manifest))
+    write_synced(aside / MANIFEST_FILE, manifest_bytes(manifest))
     sync_directory(aside)
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
     """Rename into place. An older one steps aside under a name that `find_latest` still sees."""
-    replaced = path.with_name(path.name + _REPLACED)
+    replaced = path.with_name(path.name + REPLACED_SUFFIX)
     if path.exists():
         path.rename(replaced)
     aside.rename(path)
@@ -242,9 +239,9 @@ def _put_in_place(aside: Path, path: Path) -> None:
 def _tidy(checkpoints_dir: Path) -> None:
     """Remove or put back what interrupted saves and prunes left behind."""
     for path in checkpoints_dir.iterdir():
-        if path.name.startswith(_ASIDE) and path.is_dir():
+        if path.name.startswith(TEMPORARY_PREFIX) and path.is_dir():
             shutil.rmtree(path)
-        elif _STEP.fullmatch(path.name) and path.name.endswith(_REPLACED):
+        elif _is_checkpoint(path) and path.suffix:
             if path.with_suffix("").exists():
                 shutil.rmtree(path)
             else:
@@ -254,12 +251,17 @@ def _tidy(checkpoints_dir: Path) -> None:
 def _list(checkpoints_dir: Path) -> list[Path]:
     """Every checkpoint directory, oldest first; a replaced one just before its successor."""
     try:
-        found = [path for path in checkpoints_dir.iterdir() if _STEP.fullmatch(path.name)]
+        found = [path for path in checkpoints_dir.iterdir() if _is_checkpoint(path)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RunDirError(f"cannot list {checkpoints_dir}: {error.strerror or error}.") from error
-    return sorted(found, key=lambda path: (timestep_of(path), not path.suffix))
+    return sorted(found, key=lambda path: (timestep_of(path.stem), not path.suffix))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Returns whether a directory is named as a checkpoint, or as one that is being replaced."""
+    return is_checkpoint_name(path.name.removesuffix(REPLACED_SUFFIX))
 
 
 def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:

@@ -8,6 +8,8 @@ callers name them for their own user.
 import os
 from pathlib import Path
 
+from keisei_ray.storage.run_layout import TEMPORARY_PREFIX
+
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:
     """Write a file and wait until its content is on the disk. Not atomic by itself.
@@ -45,7 +47,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     Raises:
         OSError: writing failed; the old file, if any, is untouched and nothing is left over.
     """
-    aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    aside = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
         write_synced(aside, data)
         aside.replace(path)

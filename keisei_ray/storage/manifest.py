@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from keisei_ray.errors import CheckpointError
+from keisei_ray.storage.run_layout import MANIFEST_FILE
 
-MANIFEST: Final = "manifest.json"
 SCHEMA: Final = 1
 """The manifest schema that this program writes, and the newest that it reads."""
 
@@ -57,7 +57,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _is_plain_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)) and name != MANIFEST
+    return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)) and name != MANIFEST_FILE
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -89,7 +89,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     if not path.is_dir():
         raise CheckpointError(f"no checkpoint at {path}: not a directory.")
-    where = path / MANIFEST
+    where = path / MANIFEST_FILE
     try:
         manifest = json.loads(read_file(where))
     except (ValueError, RecursionError) as error:

@@ -10,11 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
 from keisei_ray.errors import CheckpointError
+from keisei_ray.storage.run_layout import pool_weights_name
 
-POOL_DIR = "pool"
-"""Of the run directory: the snapshots' weights."""
-POOL_FILE = "pool.json"
-"""The table, in every checkpoint."""
 PRIOR_GAMES = 2.0
 """Games at half a point each that every score starts from: a new member is neither feared nor
 dismissed, and no weight is ever 0."""
@@ -43,6 +40,11 @@ class PoolMember:
         return self.weights_version is not None
 
     @property
+    def weights_name(self) -> str:
+        """Name of the file in POOL_DIR that holds a snapshot's weights."""
+        return pool_weights_name(self.name, self.digest)
+
+    @property
     def score(self) -> float:
         """The learner's share of the points against it, in (0, 1), prior included."""
         return (self.points + PRIOR_GAMES / 2) / (self.games + PRIOR_GAMES)
@@ -51,11 +53,6 @@ class PoolMember:
 def table_json(members: Iterable[PoolMember]) -> str:
     """The table as JSON; `read_table` reads it."""
     return json.dumps({"members": [asdict(member) for member in members]}, indent=2)
-
-
-def weights_file(member: PoolMember) -> str:
-    """The file in POOL_DIR that holds a snapshot's weights."""
-    return f"{member.name}-{member.digest[:16]}.bin"
 
 
 def read_table(text: str) -> list[PoolMember]:

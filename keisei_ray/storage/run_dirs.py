@@ -8,8 +8,6 @@ from typing import Final
 from keisei_ray.errors import RunDirError
 
 RUNS_DIR: Final = "runs"
-CHECKPOINTS_DIR: Final = "checkpoints"
-"""Within a run's directory."""
 RAY_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable, and RAY_ADDRESS, for what `ray job submit` runs."""
 RAY_WORKING_DIRS: Final = "working_dir_files"

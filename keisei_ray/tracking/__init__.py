@@ -15,6 +15,14 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import ConfigError
+from keisei_ray.storage.run_layout import (
+    DIAGNOSTICS_FILE,
+    EVALUATIONS_FILE,
+    EVENTS_FILE,
+    GAMES_FILE,
+    METRICS_FILE,
+    TENSORBOARD_DIR,
+)
 from keisei_ray.telemetry.events import Event, EventBus, Subscriber
 from keisei_ray.tracking.collapse_alarm import CollapseAlarm
 from keisei_ray.tracking.evaluations_file import EvaluationsFile
@@ -81,16 +89,16 @@ def build_subscribers(
     events = EventsFile(run_dir, resumed_timestep, time.time)
     built = [
         Subscriber("log", log_event),
-        Subscriber("metrics.jsonl", metrics.handle, metrics.close),
-        Subscriber("games.jsonl", games.handle, games.close),
+        Subscriber(METRICS_FILE, metrics.handle, metrics.close),
+        Subscriber(GAMES_FILE, games.handle, games.close),
         Subscriber("collapse alarm", CollapseAlarm(bus.publish).handle),
-        Subscriber("diagnostics.jsonl", diagnostics.handle, diagnostics.close),
-        Subscriber("evaluations.jsonl", evaluations.handle, evaluations.close),
-        Subscriber("events.jsonl", events.handle, events.close),
+        Subscriber(DIAGNOSTICS_FILE, diagnostics.handle, diagnostics.close),
+        Subscriber(EVALUATIONS_FILE, evaluations.handle, evaluations.close),
+        Subscriber(EVENTS_FILE, events.handle, events.close),
     ]
     if event_files is not None:
         files = event_files(run_dir, resumed_timestep, time.time)
-        built.append(Subscriber("tensorboard", files.handle, files.close))
+        built.append(Subscriber(TENSORBOARD_DIR, files.handle, files.close))
     view = choose_view(config.tracking.view, console)
     if view != "none":
         shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)

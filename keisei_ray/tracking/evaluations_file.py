@@ -11,19 +11,17 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from keisei_ray.evaluation.rating import CONFIDENCE
 from keisei_ray.evaluation.ratings import ANCHOR, Result, fit_ratings
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import EVALUATIONS_FILE, RATINGS_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.jsonl import JsonLines
 
 logger = logging.getLogger(__name__)
-
-EVALUATIONS_FILE: Final = "evaluations.jsonl"
-RATINGS_FILE: Final = "ratings.json"
 
 
 class EvaluationsFile:

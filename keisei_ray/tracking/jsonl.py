@@ -20,15 +20,18 @@ from pathlib import Path
 from typing import Final
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.run_layout import (
+    DIAGNOSTICS_FILE,
+    EVENTS_FILE,
+    GAMES_FILE,
+    METRICS_FILE,
+    SUPERSEDED,
+)
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import in_order
 
 logger = logging.getLogger(__name__)
 
-METRICS_FILE: Final = "metrics.jsonl"
-GAMES_FILE: Final = "games.jsonl"
-EVENTS_FILE: Final = "events.jsonl"
-DIAGNOSTICS_FILE: Final = "diagnostics.jsonl"
 _BLOCK: Final = 1 << 20
 """Bytes read at once from the end of a file."""
 
@@ -112,7 +115,7 @@ def _mend(path: Path, timestep: int | None) -> None:
         if keep < whole:
             file.seek(keep)
             tail = file.read(whole - keep)
-            aside = path.with_name(path.name + ".superseded")
+            aside = path.with_name(f"{path.name}.{SUPERSEDED}")
             with aside.open("ab") as other:
                 other.write(tail)
                 other.flush()

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.text import Text
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.terminal.view_state import Snapshot, describe
 
-LOG_FILE: Final = "run.log"
 EVENT_LOGGER: Final = "keisei_ray.run"
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(who)s] %(message)s"
 TAKEN_OVER: Final = ("ray",)

@@ -7,15 +7,12 @@ import gzip
 import json
 import logging
 from pathlib import Path
-from typing import Final
 
 import ray
 
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import PROFILE_DIR, TIMELINE_FILE
 from keisei_ray.telemetry import events as ev
-
-PROFILE_DIR: Final = "profile"
-TIMELINE_FILE: Final = "timeline.json"
 
 
 class ProfileFiles:

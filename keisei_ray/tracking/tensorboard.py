@@ -7,7 +7,6 @@ timestep, the wall time that of the event.
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -17,10 +16,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import TENSORBOARD_DIR
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.scalars import scalars
-
-DIRECTORY: Final = "tensorboard"
 
 
 class EventFiles:
@@ -43,7 +41,7 @@ class EventFiles:
             RunDirError: the file cannot be written.
         """
         self._clock = clock
-        directory = run_dir / DIRECTORY
+        directory = run_dir / TENSORBOARD_DIR
         try:
             if resumed_timestep is not None:
                 for path in directory.glob("*tfevents*"):

@@ -42,7 +42,7 @@ from keisei_ray.distributed.learner_handle import (
 from keisei_ray.distributed.pool_handle import PoolLink
 from keisei_ray.errors import KeiseiError, UserError
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces, update_metrics
 from keisei_ray.telemetry.events import (
     ActorLost,
@@ -58,7 +58,7 @@ from keisei_ray.telemetry.events import (
 )
 from keisei_ray.telemetry.progress import Interval, Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
-from keisei_ray.training.saved_run import PROGRESS_FILE, check_digest, save_run
+from keisei_ray.training.saved_run import check_digest, save_run
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,8 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.run_layout import CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.progress import Progress
-
-PROGRESS_FILE = "progress.json"
-CONFIG_FILE = "config.json"
 
 
 def save_run(

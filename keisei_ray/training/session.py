@@ -30,15 +30,15 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.remote.remote_resume import bring_home
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR, refuse_fleeting, runs_dir
 from keisei_ray.storage.run_dirs import newest_run_dir as newest_of
+from keisei_ray.storage.run_dirs import refuse_fleeting, runs_dir
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, WRITABLE_FILE
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
 from keisei_ray.tracking.remote_mirror import mirrored
 from keisei_ray.training.driver import Driver
-from keisei_ray.training.saved_run import CONFIG_FILE, PROGRESS_FILE
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def prepared_run_dir(run_dir: Path, resume: Checkpoint | None) -> Iterator[None]
     is_new = not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
+        probe = run_dir / WRITABLE_FILE
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:

@@ -26,13 +26,12 @@ from keisei_ray.errors import ConfigError, RunDirError
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.json_file import check_json, write_json
 from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, refuse_fleeting, runs_dir
+from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.tracking import logs
 from keisei_ray.training.session import StopRequest
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.sweep import check_sweep, run_sweep
-
-SWEEP_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
         _say(console, f"interrupted; go on by run.py tune --resume --run-dir {sweep_dir}")
         return False
     results_file.check_any_score(sweep, results, sweep_dir)
-    _say(console, f"best: run.py --config {sweep_dir / results_file.BEST_FILE}")
+    _say(console, f"best: run.py --config {sweep_dir / BEST_CONFIG_FILE}")
     return True
 
 

@@ -16,16 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
+    ORIGIN_FILE,
+    POOL_DIR,
+    TUNE_CHECKPOINT_DIR,
+)
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.scalars import scalars
 from keisei_ray.tune.objective import ENDED, TIME
-
-ORIGIN_FILE = "origin.json"
-"""In a Tune checkpoint: which trial it is of."""
-POOL_DIR = "pool"
-STAGING_DIR = ".tune-checkpoint"
-"""Within the run directory, while Tune copies it."""
 
 Report = dict[str, float]
 
@@ -116,7 +115,7 @@ class Reports:
 
     def _stage(self, path: Path) -> Path:
         """A directory with a checkpoint, the opponent pool's weights, and whose they are."""
-        staged = self._run_dir / STAGING_DIR
+        staged = self._run_dir / TUNE_CHECKPOINT_DIR
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(path, staged / CHECKPOINTS_DIR / path.name)
         if (self._run_dir / POOL_DIR).is_dir():

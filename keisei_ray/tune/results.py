@@ -17,13 +17,11 @@ from rich.table import Table
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError
 from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, LOG_FILE, SWEEP_RESULTS_FILE
 from keisei_ray.tune.lines import cause_of, shown, state_of
 from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.settings import Sweep
 from keisei_ray.tune.space import settings_of, trial_config
-
-RESULTS_FILE = "results.json"
-BEST_FILE = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,16 @@ def save(sweep: Sweep, sweep_dir: Path, results: Sequence[TrialResult]) -> None:
     Raises:
         RunDirError: a file cannot be written.
     """
-    files = {RESULTS_FILE: json.dumps(as_json(sweep, results), indent=2) + "\n"}
+    files = {SWEEP_RESULTS_FILE: json.dumps(as_json(sweep, results), indent=2) + "\n"}
     if results and results[0].score is not None:
         best = results[0]
         title = (
             f"# Best of {len(results)} trials of {sweep.source}: {best.trial}, "
             f"{sweep.file.metric.name} = {best.score:.6g} at timestep {best.timestep}.\n"
         )
-        files[BEST_FILE] = title + config_yaml(trial_config(settings_of(sweep.base), best.settings))
+        files[BEST_CONFIG_FILE] = title + config_yaml(
+            trial_config(settings_of(sweep.base), best.settings)
+        )
     for name, text in files.items():
         try:
             write_atomically(sweep_dir / name, text.encode())
@@ -156,5 +156,5 @@ def check_any_score(sweep: Sweep, results: Sequence[TrialResult], sweep_dir: Pat
     because = f" The first failure: {causes[0]}" if causes else ""
     raise KeiseiError(
         f"none of {len(results)} trials has reported {sweep.file.metric.name}.{because} "
-        f"See run.log in the directories under {sweep_dir}."
+        f"See {LOG_FILE} in the directories under {sweep_dir}."
     )

@@ -30,22 +30,25 @@ from keisei_ray.distributed import cluster as runtime
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
 from keisei_ray.report.json_lines import JsonLinesReader
-from keisei_ray.report.run_files import EVALUATIONS_FILE
 from keisei_ray.status.records import result_of
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    EVALUATIONS_FILE,
+    METRICS_FILE,
+    ORIGIN_FILE,
+    POOL_DIR,
+    TUNE_PREFIXES,
+)
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.jsonl import METRICS_FILE
-from keisei_ray.training.saved_run import CONFIG_FILE
 from keisei_ray.training.session import train
 from keisei_ray.tune.objective import TIME
-from keisei_ray.tune.reports import ORIGIN_FILE, POOL_DIR, Report, Reports
+from keisei_ray.tune.reports import Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config
 
 ASIDE = "superseded-"
-TUNES_OWN = ("checkpoint_", "error.")
-"""What Tune's files and directories in a trial's directory begin with."""
 
 
 def trainable(
@@ -215,7 +218,7 @@ def set_aside(run_dir: Path) -> None:
     try:
         aside.mkdir()
         for path in sorted(run_dir.iterdir()):
-            if not path.name.startswith((ASIDE, *TUNES_OWN)):
+            if not path.name.startswith((ASIDE, *TUNE_PREFIXES)):
                 path.rename(aside / path.name)
     except OSError as error:
         raise RunDirError(f"{aside} cannot be filled: {error.strerror or error}.") from error

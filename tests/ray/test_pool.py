@@ -14,7 +14,8 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.pool_handle import PoolLink
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, PoolMember
+from keisei_ray.storage.pool_table import PoolMember
+from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE
 from keisei_ray.telemetry.events import Event, EventBus, Notice, UpdateFinished
 from tests.helpers.harness import Run, overlap_config, train
 

@@ -9,9 +9,10 @@ import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.learning.learner import LEARNER_FILE, scheduled_learning_rate
+from keisei_ray.learning.learner import scheduled_learning_rate
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.run_layout import LEARNER_FILE
 from keisei_ray.telemetry.events import ActorReady, Event, UpdateFinished
 from keisei_ray.training.session import find_resume
 from tests.helpers.harness import Run, overlap_config, train

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from keisei_ray.errors import StorageError
+from keisei_ray.storage.run_layout import CONFIG_FILE, TEMPORARY_PREFIX, WRITABLE_FILE
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def check_uri(uri: str) -> str:
         # The URI is not repeated: it would end up in logs.
         raise StorageError(
             f"a {parts.scheme}:// URI with a user and password, expected one without: it is "
-            "written to logs and config.json. Give credentials as the driver takes them, e.g. "
+            f"written to logs and {CONFIG_FILE}. Give credentials as the driver takes them, e.g. "
             "by environment variables or a profile."
         )
     path = parts.netloc + parts.path
@@ -128,7 +129,7 @@ class Storage:
         Raises:
             StorageError: as for `check_readable`, or no right to write or to delete.
         """
-        probe = f".writable-{token}"
+        probe = f"{WRITABLE_FILE}-{token}"
 
         def check() -> None:
             self.write(probe, b"")
@@ -170,8 +171,8 @@ class Storage:
                 self._fs.pipe_file(path, content)
                 return
             folder, _, last = path.rpartition("/")
-            self._fs.pipe_file(f"{folder}/.tmp-{last}", content)
-            self._fs.mv(f"{folder}/.tmp-{last}", path)
+            self._fs.pipe_file(f"{folder}/{TEMPORARY_PREFIX}{last}", content)
+            self._fs.mv(f"{folder}/{TEMPORARY_PREFIX}{last}", path)
 
     def copy(self, name: str, to: str) -> None:
         """Copies a file, on the server where it can."""

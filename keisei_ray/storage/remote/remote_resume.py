@@ -15,11 +15,8 @@ from pathlib import Path
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.manifest import MANIFEST
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.remote.remote_run import (
-    CONFIG_FILE,
-    RUN_ID_FILE,
     Home,
     fetch_checkpoint,
     is_of_run,
@@ -27,9 +24,16 @@ from keisei_ray.storage.remote.remote_run import (
     reached,
     split_uri,
     steps_at,
-    timestep_at,
 )
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    RUN_ID_FILE,
+    SUPERSEDED,
+    TEMPORARY_PREFIX,
+    timestep_of,
+)
 
 
 def bring_home(
@@ -88,8 +92,8 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
     name = f"{CHECKPOINTS_DIR}/{step}/{CONFIG_FILE}" if step else CONFIG_FILE
     newest = checkpoint.newest(here / CHECKPOINTS_DIR)
     there = steps_at(storage)
-    newest_here = -1 if newest is None else checkpoint.timestep_of(newest)
-    is_ahead = newest_here >= 0 and all(timestep_at(name) <= newest_here for name in there)
+    newest_here = -1 if newest is None else timestep_of(newest.name)
+    is_ahead = newest_here >= 0 and all(timestep_of(name) <= newest_here for name in there)
     if step is None and is_ahead and _is_same_run(storage, here):
         yield here / CONFIG_FILE
         return
@@ -98,7 +102,7 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
         yield None
         return
     here.parent.mkdir(parents=True, exist_ok=True)
-    copy = here.with_name(f".tmp-{secrets.token_hex(4)}-{CONFIG_FILE}")
+    copy = here.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{CONFIG_FILE}")
     try:
         copy.write_bytes(content)
         yield copy
@@ -146,14 +150,14 @@ def fetch_run(
     there = steps_at(storage)
     newest_here = -1 if local is None else local.timestep
     if step is not None:
-        is_ahead = all(timestep_at(name) <= newest_here for name in there)
+        is_ahead = all(timestep_of(name) <= newest_here for name in there)
         if not (is_ahead and _is_same(storage, here, step)):
             _fetch(storage, step, here, say)
         return here / CHECKPOINTS_DIR / step
     for name in reversed(there):
-        if timestep_at(name) < newest_here:
+        if timestep_of(name) < newest_here:
             break
-        if timestep_at(name) == newest_here and _is_same(storage, here, name):
+        if timestep_of(name) == newest_here and _is_same(storage, here, name):
             break
         try:
             _fetch(storage, name, here, say)
@@ -227,15 +231,15 @@ def _is_same(storage: Storage, here: Path, name: str) -> bool:
     """Whether a checkpoint is here as it is there, and verifies here."""
     try:
         checkpoint.load(here / CHECKPOINTS_DIR / name)
-        manifest = (here / CHECKPOINTS_DIR / name / MANIFEST).read_bytes()
+        manifest = (here / CHECKPOINTS_DIR / name / MANIFEST_FILE).read_bytes()
     except (CheckpointError, OSError):
         return False
-    return storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST}") == manifest
+    return storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}") == manifest
 
 
 def _fetch(storage: Storage, name: str, here: Path, say: Callable[[str], object]) -> None:
     """Replaces the local copy by one checkpoint and all records of the run."""
-    fresh = here.with_name(f".tmp-{secrets.token_hex(4)}-{here.name}")
+    fresh = here.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{here.name}")
     try:
         fetch_checkpoint(storage, name, fresh / CHECKPOINTS_DIR)
         for file in storage.names():
@@ -243,7 +247,7 @@ def _fetch(storage: Storage, name: str, here: Path, say: Callable[[str], object]
                 download(storage, file, fresh / file)
         told = f"{storage.uri}/{CHECKPOINTS_DIR}/{name} is taken"
         if here.exists():
-            names = (here.with_name(f"{here.name}.superseded-{n}") for n in itertools.count())
+            names = (here.with_name(f"{here.name}.{SUPERSEDED}-{n}") for n in itertools.count())
             aside = next(path for path in names if not path.exists())
             here.rename(aside)
             told += f"; the former local copy is now {aside}"

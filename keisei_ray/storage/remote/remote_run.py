@@ -24,18 +24,22 @@ from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
-from keisei_ray.storage.manifest import MANIFEST
-from keisei_ray.storage.pool_table import POOL_DIR
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR, runs_dir
+from keisei_ray.storage.run_dirs import runs_dir
+from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
+    EVALUATED_DIR,
+    MANIFEST_FILE,
+    POOL_DIR,
+    RUN_ID_FILE,
+    TEMPORARY_PREFIX,
+    TENSORBOARD_DIR,
+    is_checkpoint_name,
+    timestep_of,
+)
 
-CONFIG_FILE: Final = "config.json"
-RUN_ID_FILE: Final = "run-id"
-WRITER_FILE: Final = ".writer"
-EVALUATED_DIR: Final = "evaluated"
-FOLDERS: Final = (POOL_DIR, EVALUATED_DIR, "tensorboard")
+FOLDERS: Final = (POOL_DIR, EVALUATED_DIR, TENSORBOARD_DIR)
 """Whose files belong to a run besides those of the run directory itself."""
-_STEP: Final = re.compile(r"step-\d{12,}")
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def steps_at(storage: Storage) -> list[str]:
         StorageError: the URI cannot be listed.
     """
     paths = (Path(name) for name in storage.names(CHECKPOINTS_DIR))
-    found = {p.parent.name for p in paths if p.name == MANIFEST and len(p.parts) == 3}
-    return sorted((n for n in found if _STEP.fullmatch(n)), key=timestep_at)
+    found = {p.parent.name for p in paths if p.name == MANIFEST_FILE and len(p.parts) == 3}
+    return sorted(filter(is_checkpoint_name, found), key=timestep_of)
 
 
 def fetch_checkpoint(storage: Storage, name: str, into: Path) -> Checkpoint:
@@ -95,13 +99,13 @@ def fetch_checkpoint(storage: Storage, name: str, into: Path) -> Checkpoint:
         RunDirError: it cannot be written.
     """
     where = f"{CHECKPOINTS_DIR}/{name}"
-    aside = into / f".tmp-{name}-{secrets.token_hex(4)}" / name
+    aside = into / f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}" / name
     try:
         for file in storage.names(where):
             if file.count("/") == 2:
                 download(storage, file, aside / file.rsplit("/", 1)[-1])
-        if not (aside / MANIFEST).is_file():
-            raise CheckpointError(f"{storage.uri}/{where} has no {MANIFEST}: no checkpoint.")
+        if not (aside / MANIFEST_FILE).is_file():
+            raise CheckpointError(f"{storage.uri}/{where} has no {MANIFEST_FILE}: no checkpoint.")
         found = checkpoint.load(aside)
         path = checkpoint.save(into, found.timestep, found.files, found.info)
         return Checkpoint(path, found.timestep, found.info, found.files)
@@ -177,11 +181,6 @@ def run_id(run_dir: Path) -> str:
     if not path.exists():
         write_atomically(path, f"{secrets.token_hex(16)}\n".encode())
     return path.read_text(encoding="ascii", errors="replace").strip()
-
-
-def timestep_at(name: str) -> int:
-    """The timestep that a checkpoint is named after."""
-    return checkpoint.timestep_of(Path(name))
 
 
 def reached(uri: str) -> Storage:

@@ -15,25 +15,27 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.manifest import MANIFEST
-from keisei_ray.storage.pool_table import POOL_DIR, POOL_FILE, read_table, weights_file
-from keisei_ray.storage.remote.remote_run import (
+from keisei_ray.storage.pool_table import read_table
+from keisei_ray.storage.remote.remote_run import FOLDERS, Home, is_of_run, run_id, steps_at
+from keisei_ray.storage.run_layout import (
+    CHECKPOINT_GLOB,
+    CHECKPOINTS_DIR,
     CONFIG_FILE,
     EVALUATED_DIR,
-    FOLDERS,
+    MANIFEST_FILE,
+    POOL_DIR,
+    POOL_FILE,
     RUN_ID_FILE,
+    SUPERSEDED,
     WRITER_FILE,
-    Home,
-    is_of_run,
-    run_id,
-    steps_at,
+    timestep_of,
 )
-from keisei_ray.storage.run_dirs import CHECKPOINTS_DIR
 
 logger = logging.getLogger(__name__)
 
@@ -120,15 +122,15 @@ class Uploads:
         """Renames checkpoints beyond the one resumed from, as `training` does here."""
         limit = -1 if self._resumed_timestep is None else self._resumed_timestep
         for name in steps_at(self._storage):
-            if checkpoint.timestep_of(Path(name)) > limit:
+            if timestep_of(name) > limit:
                 taken = {n.split("/")[1] for n in self._storage.names(CHECKPOINTS_DIR)}
-                asides = (f"superseded-{n}-{name}" for n in itertools.count())
+                asides = (f"{SUPERSEDED}-{n}-{name}" for n in itertools.count())
                 self._move(name, next(aside for aside in asides if aside not in taken))
 
     def _move(self, name: str, to: str) -> None:
         """Renames a checkpoint by copying it: no moment in which neither is whole."""
         files = list(self._storage.names(f"{CHECKPOINTS_DIR}/{name}"))
-        for file in sorted(files, key=lambda f: f.endswith(f"/{MANIFEST}")):
+        for file in sorted(files, key=lambda f: f.endswith(f"/{MANIFEST_FILE}")):
             last = file.rsplit("/", 1)[-1]
             self._storage.copy(file, f"{CHECKPOINTS_DIR}/{to}/{last}")
         self._remove_checkpoint(name)
@@ -156,17 +158,17 @@ class Uploads:
         """Uploads a checkpoint that verifies here, its manifest last."""
         where = f"{CHECKPOINTS_DIR}/{path.name}"
         try:
-            manifest = (path / MANIFEST).read_bytes()
+            manifest = (path / MANIFEST_FILE).read_bytes()
             files = checkpoint.load(path).files
         except (CheckpointError, FileNotFoundError):
             if path.exists():
                 raise
             logger.info("%s was pruned before it could be uploaded", path.name)
             return
-        before = self._storage.read(f"{where}/{MANIFEST}")
+        before = self._storage.read(f"{where}/{MANIFEST_FILE}")
         if before != manifest:
             if before is not None:
-                self._storage.remove(f"{where}/{MANIFEST}")
+                self._storage.remove(f"{where}/{MANIFEST_FILE}")
             for name, content in files.items():
                 self._storage.write(f"{where}/{name}", content)
             there = self._storage.names(where)
@@ -177,7 +179,7 @@ class Uploads:
                         "were uploaded"
                     )
             self._claim()
-            self._storage.write(f"{where}/{MANIFEST}", manifest)
+            self._storage.write(f"{where}/{MANIFEST_FILE}", manifest)
         self.safe.add(path.name)
         self._on_saved(path.name)
 
@@ -189,13 +191,13 @@ class Uploads:
         """
         names = steps_at(self._storage)
         places = checkpoint.surplus(
-            [checkpoint.timestep_of(Path(name)) for name in names],
+            [timestep_of(name) for name in names],
             self._keep.keep_last,
             self._keep.keep_every_timesteps,
         )
         going = [names[place] for place in places]
         folders = {name.split("/")[1] for name in self._storage.names(CHECKPOINTS_DIR)}
-        going += [f for f in folders if f.startswith("step-") and f not in (*names, *here)]
+        going += [f for f in folders if fnmatch(f, CHECKPOINT_GLOB) and f not in (*names, *here)]
         for name in going:
             self._remove_checkpoint(name)
         for name in self._gone(EVALUATED_DIR):
@@ -218,7 +220,7 @@ class Uploads:
         tables = [n for n in self._storage.names(CHECKPOINTS_DIR) if n.endswith(f"/{POOL_FILE}")]
         try:
             texts = [(self._storage.read(name) or b"").decode() for name in tables]
-            used = {weights_file(m) for text in texts for m in read_table(text)}
+            used = {m.weights_name for text in texts for m in read_table(text)}
         except (CheckpointError, ValueError) as error:
             logger.warning("no weights of the pool are removed at the URI: %s", error)
             return
@@ -227,6 +229,6 @@ class Uploads:
                 self._storage.remove(name)
 
     def _remove_checkpoint(self, name: str) -> None:
-        self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST}")
+        self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}")
         self.safe.discard(name)

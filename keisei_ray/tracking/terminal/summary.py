@@ -6,6 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
+from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
 from keisei_ray.telemetry.metrics import per_second, share
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
@@ -45,7 +46,7 @@ def summary(snapshot: Snapshot) -> Text:
         elos, scores = strength_of(snapshot)
         lines.append(_line("strength", ", ".join([*elos, *scores])))
     if snapshot.faults:
-        lines.append(_line("faults", f"{snapshot.faults:,}, see events.jsonl and run.log"))
+        lines.append(_line("faults", f"{snapshot.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
     if ended.cause:
         lines.append(_line("cause", text.one_line(ended.cause)))
     lines.append(_line("run", snapshot.run_dir))
@@ -78,12 +79,12 @@ def _next(snapshot: Snapshot) -> list[str]:
     """Commands that make sense now, most useful first."""
     ended = snapshot.ended
     if ended is None or ended.checkpoint is None:
-        return [f"read {Path(snapshot.run_dir) / 'run.log'}"]
+        return [f"read {Path(snapshot.run_dir) / LOG_FILE}"]
     resume = f"{PROGRAM} --run-dir {shlex.quote(snapshot.run_dir)} --resume latest"
     evaluate = f"{PROGRAM} evaluate --checkpoint {shlex.quote(ended.checkpoint)}"
     evaluate += " --opponent random --games 100"
     if ended.reason == "done":
         return [evaluate, f"{resume} --total-timesteps {snapshot.total_timesteps * 2}"]
     if ended.reason == "failed":
-        return [f"read {Path(snapshot.run_dir) / 'run.log'}", resume]
+        return [f"read {Path(snapshot.run_dir) / LOG_FILE}", resume]
     return [resume, evaluate]

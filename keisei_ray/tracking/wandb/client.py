@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import TrackerError
 from keisei_ray.storage.files import write_atomically
-from keisei_ray.storage.manifest import MANIFEST, read_manifest
+from keisei_ray.storage.manifest import read_manifest
+from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
 from keisei_ray.tracking.wandb.records import Record, Table
 
-RUN_ID_FILE: Final = "wandb-run-id"
 INIT_TIMEOUT_S: Final = 60.0
 UPLOAD_TIMEOUT_S: Final = 900
 """After so long without the server's word, the upload of a checkpoint counts as failed."""
@@ -99,7 +99,7 @@ class RealClient:
     def start(self, settings: Mapping[str, object]) -> str | None:
         """See `WandbClient`. A run that was resumed has the id of before."""
         tracking = self._tracking
-        is_resumed = (self._run_dir / RUN_ID_FILE).exists()
+        is_resumed = (self._run_dir / WANDB_RUN_ID_FILE).exists()
         self._run = self._wandb.init(
             mode=tracking.wandb,
             project=tracking.wandb_project,
@@ -138,7 +138,7 @@ class RealClient:
 
     def upload(self, checkpoint: Path, timestep: int) -> None:
         """See `WandbClient`. Offline, the files are kept aside for `wandb sync`."""
-        names = [MANIFEST, *read_manifest(checkpoint)["files"]]
+        names = [MANIFEST_FILE, *read_manifest(checkpoint)["files"]]
         artifact = self._wandb.Artifact(
             f"checkpoint-{self._run.id}", type="checkpoint", metadata={"timestep": timestep}
         )
@@ -173,7 +173,7 @@ def run_id(run_dir: Path) -> str:
     Raises:
         OSError: it cannot be written.
     """
-    path = run_dir / RUN_ID_FILE
+    path = run_dir / WANDB_RUN_ID_FILE
     if path.exists() and re.fullmatch(r"[\w-]{1,64}", text := path.read_text().strip(), re.ASCII):
         return text
     new = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)

@@ -22,12 +22,11 @@ from keisei_ray.errors import (
     RolloutFormatError,
 )
 from keisei_ray.learning.batch import UpdateBatch
-from keisei_ray.learning.learner import KL_STOP_FACTOR, LEARNER_FILE, Learner
+from keisei_ray.learning.learner import KL_STOP_FACTOR, Learner
 from keisei_ray.learning.ppo import ppo_sums
 from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
 from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.network.weights import (
-    MODEL_FILE,
     digest,
     load_weights,
     peek_weights,
@@ -36,6 +35,7 @@ from keisei_ray.network.weights import (
     state_arrays,
 )
 from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import N, T, packed, played, tiny_config
 

@@ -21,7 +21,6 @@ from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.pool_table import weights_file
 from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import Home, fetch_checkpoint, steps_at
 from keisei_ray.storage.remote.uploads import OvertakenError, Uploads
@@ -136,7 +135,7 @@ def test_weights_stay_there_as_long_as_a_checkpoint_there_names_them() -> None:
     home = home_at(new_uri())
     (home.run_dir / "pool").mkdir()
     for member in (first, second):
-        (home.run_dir / "pool" / weights_file(member)).write_bytes(b"weights")
+        (home.run_dir / "pool" / member.weights_name).write_bytes(b"weights")
 
     def save_with_pool(timestep: int) -> None:
         files = {"pool.json": pool.to_json().encode()}
@@ -146,13 +145,13 @@ def test_weights_stay_there_as_long_as_a_checkpoint_there_names_them() -> None:
     save_with_pool(10)
     session.run()
     pool.remove(first.name)
-    (home.run_dir / "pool" / weights_file(first)).unlink()
+    (home.run_dir / "pool" / first.weights_name).unlink()
     save_with_pool(20)
     session.run()
     assert len(home.storage.names("pool")) == 2
     save_with_pool(30)
     session.run()
-    assert list(home.storage.names("pool")) == [f"pool/{weights_file(second)}"]
+    assert list(home.storage.names("pool")) == [f"pool/{second.weights_name}"]
 
 
 def test_checkpoints_beyond_the_one_resumed_from_are_set_aside_there() -> None:

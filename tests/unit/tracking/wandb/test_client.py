@@ -14,10 +14,11 @@ from rich.console import Console
 from keisei_ray.cli import EXIT_USAGE, main
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.run_layout import WANDB_RUN_ID_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
 from keisei_ray.tracking import build_subscribers, check_trackers
-from keisei_ray.tracking.wandb.client import RUN_ID_FILE, load_wandb, run_id
+from keisei_ray.tracking.wandb.client import load_wandb, run_id
 from keisei_ray.tracking.wandb.records import record_of
 from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
 
@@ -35,7 +36,7 @@ def test_the_run_id_is_kept_in_the_run_directory(
     assert run_id(tmp_path) == first
     (tmp_path / "other").mkdir()
     assert run_id(tmp_path / "other") != first
-    (tmp_path / RUN_ID_FILE).write_text("no id\n\0")
+    (tmp_path / WANDB_RUN_ID_FILE).write_text("no id\n\0")
     monkeypatch.setenv("WANDB_RUN_ID", "chosen1")  # By a sweep's agent.
     assert run_id(tmp_path) == "chosen1"
 
