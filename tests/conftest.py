@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
-from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster import Cluster, connect
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # Ray's metrics are seen after one second instead of ten.
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
-        with runtime.connect(config, environ={}) as started:
+        with connect(config, environ={}) as started:
             yield started
 
 

@@ -32,9 +32,8 @@ from rich.console import Console
 
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
-from keisei_ray.distributed import fleet
-from keisei_ray.distributed import learner_handle as learner_link
+from keisei_ray.distributed import fleet, learner_handle
+from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.tracking import build_subscribers
@@ -181,7 +180,7 @@ def measure(case: Case, template: Template, seconds: float, *, is_profiled: bool
         )
 
     fleet.new_self_play_actor = new_actors
-    learner_link.new_learner_actor = new_learner
+    learner_handle.new_learner_actor = new_learner
     samples: list[tuple[float, float, float, int]] = []
     lags: list[float] = []
     profile = cProfile.Profile()
@@ -205,7 +204,7 @@ def measure(case: Case, template: Template, seconds: float, *, is_profiled: bool
             samples[-1][0] - samples[WARM_UP_UPDATES][0] > seconds
         )
 
-    with tempfile.TemporaryDirectory() as scratch, runtime.connect(config) as cluster:
+    with tempfile.TemporaryDirectory() as scratch, connect(config) as cluster:
         kept = ray.put(template)
         run_dir = Path(scratch)
         bus = EventBus()

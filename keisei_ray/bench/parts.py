@@ -12,7 +12,7 @@ from rsshogi.core import Board
 from keisei_ray.bench.measure import Figure, against_bare
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import connect
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
@@ -139,7 +139,7 @@ def wire(config: Config) -> list[Figure]:
 def broadcast(config: Config) -> list[Figure]:
     """Weights as published: bytes and time by size and format, and through the object store."""
     figures = []
-    with runtime.connect(config):
+    with connect(config):
         for depth, width in WEIGHT_SHAPES:
             shape = config.model.model_copy(update={"depth": depth, "width": width})
             model = build_model(shape, seed=0)

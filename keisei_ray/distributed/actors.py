@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Ref: TypeAlias = ray.ObjectRef[Any]
 else:
     Ref = ray.ObjectRef  # Generic for the type checker only.
-Handle: TypeAlias = Any
+ActorHandle: TypeAlias = Any
 """A remote actor; Ray makes its methods at run time, so no type names them."""
 
 LOWEST_PRIORITY = 19
@@ -179,7 +179,7 @@ class EvaluationShell:
 
 def new_self_play_actor(
     config: Config, actor_id: int, incarnation: int, *, num_cpus: float
-) -> Handle:
+) -> ActorHandle:
     """Asks Ray for a self-play actor; call `start` on it first."""
     actor: Any = ray.remote(SelfPlayShell)
     options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": 0}
@@ -189,19 +189,24 @@ def new_self_play_actor(
     return actor.options(**options).remote(config, actor_id, incarnation, own_versions())
 
 
-def new_learner_actor(config: Config, *, num_cpus: float, place: Any = None) -> Handle:
+def new_learner_actor(
+    config: Config, *, num_cpus: float, scheduling_strategy: Any = None
+) -> ActorHandle:
     """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
 
-    `place` is Ray's scheduling strategy, e.g. a placement group's; None: Ray's default, which is
-    this process's own group if it is in one.
+    Args:
+        config: with every hardware-dependent choice made.
+        num_cpus: Ray's reservation.
+        scheduling_strategy: Ray's, for instance of a placement group. None is Ray's default: the
+            placement group of this process if it is in one.
     """
     actor: Any = ray.remote(LearnerShell)
     return actor.options(
-        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=place
+        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=scheduling_strategy
     ).remote(config, own_versions())
 
 
-def new_evaluation_actor(config: Config, incarnation: int) -> Handle:
+def new_evaluation_actor(config: Config, incarnation: int) -> ActorHandle:
     """Asks Ray for an evaluator."""
     actor: Any = ray.remote(EvaluationShell)
     return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
@@ -216,17 +221,17 @@ def _check_program(driver: Versions | None) -> None:
         check_same(str(node), own_versions(), driver)
 
 
-def new_guest_actor(guest: type, *arguments: object, node_id: str) -> Handle:
-    """Asks Ray for an object of a class in a process on one node, which reserves nothing there.
+def new_pinned_actor(pinned: type, *arguments: object, node_id: str) -> ActorHandle:
+    """Asks Ray for an actor on one node, which reserves no CPU and no GPU there.
 
     Args:
-        guest: importable on that node; nothing of it is remote by itself.
+        pinned: an ordinary class that can be imported on that node.
         arguments: of its constructor.
         node_id: Ray's, in hex.
     """
-    actor: Any = ray.remote(guest)
-    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=pinned).remote(*arguments)
+    actor: Any = ray.remote(pinned)
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=strategy).remote(*arguments)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:

@@ -149,7 +149,7 @@ def look_again(cluster: Cluster) -> Cluster:
     return cluster if cluster.is_fixed else _offered(cluster.address, cluster.dashboard_url)
 
 
-def share(num_cpus: float) -> Cluster:
+def placement_group_cluster(num_cpus: float) -> Cluster:
     """What the placement group that this process runs in offers to a run.
 
     For a run inside a Ray that is already initialised, in an actor whose group captures its
@@ -199,7 +199,7 @@ def _offered(address: str, dashboard_url: str) -> Cluster:
     )
 
 
-def reserve_learner_place(config: Config, cluster: Cluster) -> PlacementGroup | None:
+def learner_placement_group(config: Config, cluster: Cluster) -> PlacementGroup | None:
     """A place for the learner that no actor takes, not even while its process is replaced.
 
     A GPU, if that is its device. Where there is a choice it is the driver's node, which the run

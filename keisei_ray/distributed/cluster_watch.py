@@ -20,7 +20,7 @@ WAIT_POLL_S = 1.0
 """Between two looks at a cluster that is too small to begin."""
 
 
-def settle(
+def fit_to_cluster(
     config: Config,
     cluster: Cluster,
     *,

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import Handle, Ref, new_evaluation_actor, remote_cause
+from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor, remote_cause
 from keisei_ray.distributed.fleet import DeathBudget
 from keisei_ray.distributed.learner_handle import DEATHS, POLL_S, Published
 from keisei_ray.errors import ActorLostError, UserError
@@ -48,7 +48,7 @@ class _Earlier:
     weights: Ref
 
 
-class EvaluationLink:
+class EvaluationHandle:
     """The run's evaluator, whichever process it is at the moment; nothing if not configured."""
 
     def __init__(
@@ -86,7 +86,7 @@ class EvaluationLink:
         self._left_out: set[str] = set()
         """Opponents that cannot be had."""
         self._has_said_late = False
-        self._handle: Handle = None
+        self._actor: ActorHandle = None
         self._incarnation = 0
         limits = config.cluster
         self._budget = DeathBudget(
@@ -141,9 +141,9 @@ class EvaluationLink:
         """Ends the evaluator's process, whatever it is doing, and all plans."""
         self._interval = self._waiting = self._under_way = None
         self._queue.clear()
-        if self._handle is not None:
-            ray.kill(self._handle)
-            self._handle = None
+        if self._actor is not None:
+            ray.kill(self._actor)
+            self._actor = None
 
     def _advance(self) -> None:
         if self._under_way is not None:
@@ -218,19 +218,19 @@ class EvaluationLink:
 
     def _start(self, match: PlannedMatch) -> None:
         assert self._measured is not None
-        if self._handle is None:
-            self._handle = new_evaluation_actor(self._config, self._incarnation)
+        if self._actor is None:
+            self._actor = new_evaluation_actor(self._config, self._incarnation)
             self._incarnation += 1
         opponent = None
         if match.opponent_version is not None:
             opponent = self._opponents[match.opponent_version]
-        answer = self._handle.play.remote(match, self._measured.weights, opponent)
+        answer = self._actor.play.remote(match, self._measured.weights, opponent)
         self._under_way = match, answer
 
     def _bury(self, error: RayError) -> None:
         """A dead evaluator: its match is played anew by another, or evaluation is given up."""
-        ray.kill(self._handle)
-        self._handle = None
+        ray.kill(self._actor)
+        self._actor = None
         try:
             left = self._budget.spend(error)
         except ActorLostError as lost:

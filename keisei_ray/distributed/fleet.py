@@ -23,7 +23,7 @@ import ray
 
 from keisei_ray.config.autosize import Sizes
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import Handle, Ref, new_self_play_actor, remote_cause
+from keisei_ray.distributed.actors import ActorHandle, Ref, new_self_play_actor, remote_cause
 from keisei_ray.errors import ActorLostError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Member:
 
     actor_id: int
     incarnation: int
-    handle: Handle
+    handle: ActorHandle
     started_at: float
     """When its start was asked for, by the fleet's clock."""
 

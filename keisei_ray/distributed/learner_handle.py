@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from keisei_ray.config.autosize import learner_gpus
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import Handle, Ref, new_learner_actor, remote_cause
+from keisei_ray.distributed.actors import ActorHandle, Ref, new_learner_actor, remote_cause
 from keisei_ray.distributed.fleet import DeathBudget
 from keisei_ray.errors import ClusterError, RejectedRolloutsError, UserError
 from keisei_ray.telemetry.events import ActorLost, EventBus
@@ -58,7 +58,7 @@ class Published:
     """Files by name: all that a learner needs to go on from here."""
 
 
-class LearnerLink:
+class LearnerHandle:
     """The run's learner, whichever process it is at the moment."""
 
     published: Published
@@ -92,7 +92,7 @@ class LearnerLink:
         self._far: list[Ref] = []
         self._should_stop = should_stop
         self._clock = clock
-        self._handle: Handle = None
+        self._actor: ActorHandle = None
         self._incarnation = 0
         limits = config.cluster
         self._budget = DeathBudget(
@@ -119,12 +119,14 @@ class LearnerLink:
             self._place = self._reserve()
         while True:
             where = PlacementGroupSchedulingStrategy(self._place) if self._place else None
-            self._handle = new_learner_actor(self._config, num_cpus=self._num_cpus, place=where)
+            self._actor = new_learner_actor(
+                self._config, num_cpus=self._num_cpus, scheduling_strategy=where
+            )
             try:
-                info: ProcessInfo = self._await(self._handle.start.remote(), can_move)
+                info: ProcessInfo = self._await(self._actor.start.remote(), can_move)
                 if state is not None:
-                    self._await(self._handle.restore.remote(state))
-                digest, weights, files = self._handle.publish.options(num_returns=3).remote()
+                    self._await(self._actor.restore.remote(state))
+                digest, weights, files = self._actor.publish.options(num_returns=3).remote()
                 self.digest = self._await(digest)
             except PlaceLost:
                 self._move()
@@ -161,7 +163,7 @@ class LearnerLink:
             The reference that answers with an `UpdateReport`, and what will be published then:
             pass it to `adopt`.
         """
-        report, weights, state = self._handle.update.options(num_returns=3).remote(
+        report, weights, state = self._actor.update.options(num_returns=3).remote(
             timestep, *rollouts
         )
         return report, Published(self.published.version + 1, weights, state)
@@ -183,8 +185,8 @@ class LearnerLink:
 
     def dismiss(self) -> None:
         """Ends the learner's process, whatever it is doing. What it published stays."""
-        if self._handle is not None:
-            ray.kill(self._handle)
+        if self._actor is not None:
+            ray.kill(self._actor)
         self._leave_place()
 
     def _leave_place(self) -> None:
@@ -195,7 +197,7 @@ class LearnerLink:
     def _move(self) -> None:
         """To another node, after its own is gone; the place goes too, which Ray would never stop
         trying to put elsewhere, with a whole core of its control service."""
-        ray.kill(self._handle)
+        ray.kill(self._actor)
         self._leave_place()
         self._place = self._reserve()
         needs_gpu = learner_gpus(self._config) > 0
@@ -206,7 +208,7 @@ class LearnerLink:
 
     def _bury(self, error: RayError) -> None:
         """Counts a death. The process may only be out of reach: it must not keep its GPU."""
-        ray.kill(self._handle)
+        ray.kill(self._actor)
         cause = remote_cause(error)
         if isinstance(cause, UserError):
             raise cause from error

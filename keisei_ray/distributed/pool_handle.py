@@ -28,7 +28,7 @@ from keisei_ray.telemetry.progress import Interval
 logger = logging.getLogger(__name__)
 
 
-class PoolLink:
+class PoolHandle:
     """The run's opponent pool."""
 
     def __init__(self, config: Config, bus: EventBus, run_dir: Path, resume: Checkpoint | None):

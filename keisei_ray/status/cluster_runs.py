@@ -1,6 +1,6 @@
 """The runs on a Ray cluster, seen from any of its nodes: `status` and `watch` by address.
 
-A run's driver writes where it lies into the metadata of its Ray job (`runtime.connect`); Ray
+A run's driver writes where it lies into the metadata of its Ray job (`cluster.connect`); Ray
 keeps the table of jobs as long as its head lives, ended ones too. Files are read by an actor on
 the driver's node that reserves nothing and ends with this process. The run does not notice.
 """
@@ -18,15 +18,14 @@ from ray.exceptions import GetTimeoutError, RayError
 from rich.console import Console
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
 from keisei_ray.distributed.actors import (
     EvaluationShell,
     LearnerShell,
     SelfPlayShell,
-    new_guest_actor,
+    new_pinned_actor,
     remote_cause,
 )
-from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster import RUN_DIR_KEY, Cluster, connect
 from keisei_ray.errors import ClusterError, ConfigError, UserError
 from keisei_ray.status.command import draw, watch_reader
 from keisei_ray.status.follow import Happened
@@ -127,7 +126,7 @@ def all_runs() -> list[ClusterRun]:
                 ended_s=job.end_time / 1000 if job.is_dead else None,
             )
             for job in jobs.values()
-            if (run_dir := job.config.metadata.get(runtime.RUN_DIR_KEY))
+            if (run_dir := job.config.metadata.get(RUN_DIR_KEY))
         ]
     )
 
@@ -163,7 +162,7 @@ class Guest:
             run: on whose driver's node.
         """
         self._run = run
-        self._handle = new_guest_actor(guest, *arguments, node_id=run.node_id)
+        self._handle = new_pinned_actor(guest, *arguments, node_id=run.node_id)
 
     def ask(self, method: str, *arguments: object) -> Any:
         """What a method of it returns. Blocks for at most ANSWER_S.
@@ -256,5 +255,5 @@ def _joined(address: str) -> Iterator[Cluster]:
             "of, or auto. `ray start --address=HOST:PORT --num-cpus=0` makes it one."
         )
     config = Config.model_validate({"cluster": {"address": address}})
-    with runtime.connect(config, namespace=NAMESPACE) as cluster:
+    with connect(config, namespace=NAMESPACE) as cluster:
         yield cluster

@@ -27,19 +27,19 @@ from ray.exceptions import RayError
 from keisei_ray.config.autosize import learner_cpus
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref, remote_cause
-from keisei_ray.distributed.cluster import Cluster, reserve_learner_place
+from keisei_ray.distributed.cluster import Cluster, learner_placement_group
 from keisei_ray.distributed.cluster_watch import ClusterWatch
-from keisei_ray.distributed.evaluation_handle import EvaluationLink
+from keisei_ray.distributed.evaluation_handle import EvaluationHandle
 from keisei_ray.distributed.fleet import Fleet, Member
 from keisei_ray.distributed.learner_handle import (
     DEATHS,
     POLL_S,
-    LearnerLink,
+    LearnerHandle,
     Published,
     StopRequested,
     rejected_rollouts,
 )
-from keisei_ray.distributed.pool_handle import PoolLink
+from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.errors import KeiseiError, UserError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
@@ -121,16 +121,16 @@ class Driver:
             clock=clock,
         )
         self._fleet.resize(self._watch.sizes)
-        self._learner = LearnerLink(
+        self._learner = LearnerHandle(
             config,
             bus,
             num_cpus=learner_cpus(cluster.num_cpus),
-            reserve=lambda: reserve_learner_place(config, cluster),
+            reserve=lambda: learner_placement_group(config, cluster),
             should_stop=should_stop,
             clock=clock,
         )
-        self._evaluation = EvaluationLink(config, bus, run_dir, self.progress, clock=clock)
-        self.pool = PoolLink(config, bus, run_dir, resume)
+        self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=clock)
+        self.pool = PoolHandle(config, bus, run_dir, resume)
         self._checkpoint_due = Interval(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
         )

@@ -22,9 +22,8 @@ from rich.console import Console
 from keisei_ray.config.autosize import actor_cpus, sizes_for
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.distributed import cluster as runtime
-from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.distributed.cluster_watch import cluster_changed, settle
+from keisei_ray.distributed.cluster import Cluster, connect
+from keisei_ray.distributed.cluster_watch import cluster_changed, fit_to_cluster
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -72,8 +71,8 @@ def train(
     config: Config,
     console: Console,
     *,
-    share: runtime.Cluster | None = None,
-    guests: Sequence[Subscriber] = (),
+    cluster: Cluster | None = None,
+    subscribers: Sequence[Subscriber] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
@@ -81,9 +80,9 @@ def train(
     Args:
         config: as the person gave it; what is left to the hardware is decided here.
         console: where the view draws.
-        share: the part of a Ray that this process is in already where the run is to stay; None:
-            connect to Ray for the length of the run.
-        guests: further subscribers, told after the others.
+        cluster: what this process, connected to Ray already, may use of it. None: connect to Ray
+            for the length of the run.
+        subscribers: further subscribers, told after the others.
         should_stop: asked by the driver between any two things it does, in this thread; True
             ends the run after saving.
 
@@ -108,15 +107,13 @@ def train(
             console,
             is_showing_events=config.tracking.view == "none",
         ),
-        contextlib.nullcontext(share)
-        if share
-        else runtime.connect(config, run_dir=run_dir) as cluster,
+        contextlib.nullcontext(cluster) if cluster else connect(config, run_dir=run_dir) as joined,
         _signals(stop),  # After Ray, which sets handlers of its own.
         mirrored(home, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
-        config, cluster = settle(
+        config, cluster = fit_to_cluster(
             config,
-            cluster,
+            joined,
             say=partial(console.print, soft_wrap=True, highlight=False, markup=False),
             should_stop=lambda: stop.is_set,
         )
@@ -132,7 +129,10 @@ def train(
             should_stop=lambda: stop.is_set or should_stop(),
         )
         try:
-            for subscriber in (*subscribers(config, run_dir, bus, resume, console), *guests):
+            for subscriber in (
+                *configured_subscribers(config, run_dir, bus, resume, console),
+                *subscribers,
+            ):
                 bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
             _write(run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
             bus.publish(
@@ -170,7 +170,7 @@ def train(
     )
 
 
-def subscribers(
+def configured_subscribers(
     config: Config, run_dir: Path, bus: EventBus, resume: Checkpoint | None, console: Console
 ) -> tuple[Subscriber, ...]:
     """Everybody who is told of the run's events; see `build_subscribers` for errors.

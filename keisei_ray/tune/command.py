@@ -21,7 +21,7 @@ from ray import tune
 from rich.console import Console
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import connect
 from keisei_ray.errors import ConfigError, RunDirError
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.json_file import check_json, write_json
@@ -69,7 +69,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
     with (
         _prepared(sweep_dir, sweep, is_resumed=options.is_resumed),
         logs.configure(sweep_dir, sweep.base.tracking.log_level, Console(quiet=True)),
-        runtime.connect(_connection(sweep.base, options), environ) as cluster,
+        connect(_connection(sweep.base, options), environ) as cluster,
         _signals(stop),  # After Ray, which sets handlers of its own.
     ):
         console.print(f"sweep in {sweep_dir}", soft_wrap=True, highlight=False, markup=False)

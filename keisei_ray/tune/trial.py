@@ -26,8 +26,7 @@ from rich.console import Console
 
 from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, sizes_for
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
-from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
 from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
 from keisei_ray.report.json_lines import JsonLinesReader
 from keisei_ray.status.records import result_of
@@ -109,13 +108,13 @@ def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str,
 
 
 def check_trial_fits(config: Config, num_cpus: float) -> None:
-    """Refuses a trial whose parts have no room in its share.
+    """Refuses a trial whose parts have no room in its placement group.
 
     Raises:
-        ClusterError: as `runtime.check_fits`.
+        ClusterError: as `check_fits`.
     """
-    share = Cluster("this sweep", 1, num_cpus, 1, 0, "", is_fixed=True)
-    runtime.check_fits(resolve_auto(config, num_cpus, 1), share)
+    trial = Cluster("this sweep", 1, num_cpus, 1, 0, "", is_fixed=True)
+    check_fits(resolve_auto(config, num_cpus, 1), trial)
 
 
 def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cpus: float) -> None:
@@ -139,8 +138,8 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
     train(
         config,
         Console(quiet=True),
-        share=runtime.share(num_cpus),
-        guests=(ev.Subscriber("tune", reports.handle),),
+        cluster=placement_group_cluster(num_cpus),
+        subscribers=(ev.Subscriber("tune", reports.handle),),
         should_stop=reports.deliver,
     )
     reports.deliver_rest()

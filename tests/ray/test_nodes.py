@@ -138,18 +138,18 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
 PLACES = """
 import sys
 from ray.util import placement_group_table, remove_placement_group
-from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import connect, learner_placement_group
 from keisei_ray.config.schema import Config
 from keisei_ray.config.autosize import resolve_auto
 import ray
 
 for device in ("cuda", "cpu"):
     values = {"cluster": {"address": sys.argv[1]}, "learner": {"device": device}}
-    with runtime.connect(Config.model_validate(values)) as cluster:
+    with connect(Config.model_validate(values)) as cluster:
         config = resolve_auto(Config.model_validate(values), cluster.num_cpus, cluster.num_gpus)
-        place = runtime.reserve_learner_place(config, cluster)
-        assert place.wait(30)
-        (node_id,) = placement_group_table(place)["bundles_to_node_id"].values()
+        group = learner_placement_group(config, cluster)
+        assert group.wait(30)
+        (node_id,) = placement_group_table(group)["bundles_to_node_id"].values()
         (node,) = [node for node in ray.nodes() if node["NodeID"] == node_id]
         is_here = node_id == ray.get_runtime_context().get_node_id()
         print(device, node["Resources"].get("GPU", 0), is_here)

@@ -11,7 +11,7 @@ import ray
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.distributed.pool_handle import PoolLink
+from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.pool_table import PoolMember
@@ -170,14 +170,14 @@ def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
     bus.subscribe("recorder", events.append)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    link = PoolLink(pool_config(), bus, elsewhere, checkpoint.load(path))
-    link.restore()
+    pool = PoolHandle(pool_config(), bus, elsewhere, checkpoint.load(path))
+    pool.restore()
     says = [event.message for event in events if isinstance(event, Notice)]
     assert [message.split(" is no longer")[0] for message in says] == [damaged.name, missing.name]
     assert {event.level for event in events if isinstance(event, Notice)} == {"WARNING"}
-    assert [m.name for m in link.members] == ["greedy", whole.name]
+    assert [m.name for m in pool.members] == ["greedy", whole.name]
     assert [p.name.split("-")[0] for p in (elsewhere / POOL_DIR).iterdir()] == [whole.name]
-    offer, refs = link.offer(0, 0)
+    offer, refs = pool.offer(0, 0)
     assert offer.networks == (whole.name,)
     assert hashlib.sha256(ray.get(refs[0]).tobytes()).hexdigest() == whole.digest
 
@@ -187,9 +187,9 @@ def test_a_checkpoint_from_before_the_pool_starts_an_empty_one(
 ) -> None:
     saved = resumed.stopped_at
     files = {name: content for name, content in saved.files.items() if name != POOL_FILE}
-    link = PoolLink(pool_config(), EventBus(), tmp_path, replace(saved, files=files))
-    link.restore()
-    assert [(m.name, m.games_total) for m in link.members] == [("greedy", 0)]
+    pool = PoolHandle(pool_config(), EventBus(), tmp_path, replace(saved, files=files))
+    pool.restore()
+    assert [(m.name, m.games_total) for m in pool.members] == [("greedy", 0)]
 
 
 def test_no_snapshot_is_removed_while_a_table_cannot_be_read(
@@ -198,13 +198,13 @@ def test_no_snapshot_is_removed_while_a_table_cannot_be_read(
     saved = resumed.stopped_at
     shutil.copytree(resumed.second.run_dir / POOL_DIR, tmp_path / POOL_DIR)
     before = set((tmp_path / POOL_DIR).iterdir())
-    link = PoolLink(pool_config(), EventBus(), tmp_path, None)
+    pool = PoolHandle(pool_config(), EventBus(), tmp_path, None)
     path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, saved.files, saved.info)
     (path / POOL_FILE).write_bytes(b"\xff")
-    link.prune(tmp_path / "checkpoints")
+    pool.prune(tmp_path / "checkpoints")
     assert set((tmp_path / POOL_DIR).iterdir()) == before
     (path / POOL_FILE).write_bytes(saved.files[POOL_FILE])
-    link.prune(tmp_path / "checkpoints")
+    pool.prune(tmp_path / "checkpoints")
     left = {file.name.split("-")[0] for file in (tmp_path / POOL_DIR).iterdir()}
     assert left < {file.name.split("-")[0] for file in before}
     assert left <= {"v2", "v4", "v6"}

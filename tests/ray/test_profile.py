@@ -11,7 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.telemetry.events import EventBus
 from keisei_ray.tracking.profile_files import ProfileFiles
-from keisei_ray.training.session import subscribers
+from keisei_ray.training.session import configured_subscribers
 from tests.helpers.harness import overlap_config, train
 
 pytestmark = pytest.mark.ray
@@ -57,7 +57,7 @@ def test_the_setting_decides_whether_there_is_a_profile(updates: int, tmp_path: 
         {"tracking": {"view": "none", "ray_metrics": False}, "profile": {"updates": updates}}
     )
     bus = EventBus()
-    built = subscribers(config, tmp_path, bus, None, Console(quiet=True))
+    built = configured_subscribers(config, tmp_path, bus, None, Console(quiet=True))
     for subscriber in built:
         bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
     assert bus.close(30.0) == ()

@@ -16,7 +16,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking import prometheus as names
-from keisei_ray.training.session import subscribers
+from keisei_ray.training.session import configured_subscribers
 from tests.helpers.grafana import RAYS_OWN
 from tests.helpers.tracking_fakes import evaluated, game, record, run_started
 
@@ -77,7 +77,7 @@ def scraped(
     run_dir.mkdir()
     bus = ev.EventBus()
     config = Config.model_validate({"tracking": {"view": "none"}})
-    for subscriber in subscribers(config, run_dir, bus, None, Console(quiet=True)):
+    for subscriber in configured_subscribers(config, run_dir, bus, None, Console(quiet=True)):
         bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
     told = [
         run_started(),
@@ -167,7 +167,7 @@ def test_ray_exports_what_the_board_shows_of_it() -> None:
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_setting_decides_whether_ray_exports_them(wanted: bool, tmp_path: Path) -> None:
     config = Config.model_validate({"tracking": {"view": "none", "ray_metrics": wanted}})
-    built = subscribers(config, tmp_path, ev.EventBus(), None, Console(quiet=True))
+    built = configured_subscribers(config, tmp_path, ev.EventBus(), None, Console(quiet=True))
     for subscriber in built:
         if subscriber.close is not None:
             subscriber.close()

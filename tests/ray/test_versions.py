@@ -16,8 +16,7 @@ from ray._raylet import GcsClient
 
 import keisei_ray
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import fleet
-from keisei_ray.distributed import learner_handle as learner_link
+from keisei_ray.distributed import fleet, learner_handle
 from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.versions import own_versions
@@ -89,11 +88,11 @@ def test_a_node_without_the_package_ends_the_run_by_name(
     monkeypatch.syspath_prepend(tmp_path)
     thing = importlib.import_module("only_with_the_driver").Thing()
 
-    def new(config: Config, *, num_cpus: float, place: Any) -> Any:
+    def new(config: Config, *, num_cpus: float, scheduling_strategy: Any) -> Any:
         actor: Any = ray.remote(LearnerShell)
         return actor.options(num_cpus=num_cpus).remote(config, thing)
 
-    monkeypatch.setattr(learner_link, "new_learner_actor", new)
+    monkeypatch.setattr(learner_handle, "new_learner_actor", new)
     run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
     assert str(run.error).startswith(
         f"node {ray.util.get_node_ip_address()} cannot start an actor: "

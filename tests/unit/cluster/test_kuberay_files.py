@@ -14,7 +14,7 @@ from keisei_ray.config.autosize import actor_cpus, resolve_auto
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import Cluster, check_fits
 from tests.helpers.cluster_commands import CLUSTER, ROOT, run_arguments
 
 GOLDEN = ROOT / "tests" / "golden" / "kuberay"
@@ -87,12 +87,12 @@ def quantity(text: str) -> float:
     return float(number) * {"m": 1e-3, "Mi": 2**20, "Gi": GIB, "": 1}[unit]
 
 
-def offered(name: str) -> runtime.Cluster:
+def offered(name: str) -> Cluster:
     """What Ray would say of the cluster: no CPUs on the head, see `num-cpus`."""
     spec = cluster_spec(name)
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     requests = [(pod["containers"][0]["resources"], count) for pod, count in pods(name)]
-    return runtime.Cluster(
+    return Cluster(
         address="192.0.2.1:6379",
         num_nodes=sum(count for _, count in requests),
         num_cpus=int(sum(quantity(r["requests"]["cpu"]) * n for r, n in requests[1:])),
@@ -146,7 +146,7 @@ def test_the_check_refuses_what_the_api_server_would(path: str, value: object) -
 def test_the_pods_hold_the_run(name: str) -> None:
     cluster = offered(name)
     config = resolve_auto(config_of(name), cluster.num_cpus, cluster.num_gpus)
-    runtime.check_fits(config, cluster)
+    check_fits(config, cluster)
     assert config.learner.device == "cuda"
     assert cluster.num_gpus == 1
     # The presets say so: an actor has a CPU for itself.

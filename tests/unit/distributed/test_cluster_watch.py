@@ -8,7 +8,7 @@ from keisei_ray.config.autosize import actor_cpus, resolve_auto, sizes_for
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import cluster_watch
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.distributed.cluster_watch import LOOK_S, ClusterWatch, settle
+from keisei_ray.distributed.cluster_watch import LOOK_S, ClusterWatch, fit_to_cluster
 from keisei_ray.errors import ClusterError, ConfigError
 from keisei_ray.telemetry.events import ClusterChanged, Event, EventBus
 
@@ -136,7 +136,9 @@ def wishes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_a_run_that_fits_does_not_wait(wishes: list[object]) -> None:
     said: list[str] = []
-    resolved, found = settle(config(2), cluster(4), say=said.append, should_stop=lambda: False)
+    resolved, found = fit_to_cluster(
+        config(2), cluster(4), say=said.append, should_stop=lambda: False
+    )
     assert (resolved.learner.device, found.num_cpus, said, wishes) == ("cpu", 4, [], [])
 
 
@@ -152,7 +154,7 @@ def test_a_run_that_does_not_fit_is_refused_at_once_unless_told_to_wait(
 ) -> None:
     said: list[str] = []
     with pytest.raises(error, match=message) as raised:
-        settle(run, small, say=said.append, should_stop=lambda: False)
+        fit_to_cluster(run, small, say=said.append, should_stop=lambda: False)
     assert "cluster.wait_for_nodes_s" in str(raised.value)
     assert (said, wishes) == ([], [])
 
@@ -164,7 +166,7 @@ def test_a_cluster_that_grows_in_time_is_waited_for(
     monkeypatch.setattr(cluster_watch, "look_again", lambda _: next(growing))
     run = config(learner={"device": "cuda"}, cluster={"wait_for_nodes_s": 1000})
     said: list[str] = []
-    resolved, found = settle(run, cluster(4), say=said.append, should_stop=lambda: False)
+    resolved, found = fit_to_cluster(run, cluster(4), say=said.append, should_stop=lambda: False)
     assert (resolved.learner.amp, found.num_gpus) == ("bf16", 1)
     assert len(said) == 1
     assert said[0].startswith("waiting up to 1000 s for the cluster to grow: learner.device")
@@ -178,7 +180,7 @@ def test_waiting_ends_when_asked_to_stop(
     monkeypatch.setattr(cluster_watch, "look_again", lambda found: found)
     run = config(2, cluster={"wait_for_nodes_s": 1000})
     with pytest.raises(KeyboardInterrupt):
-        settle(run, cluster(0), say=lambda _: None, should_stop=lambda: True)
+        fit_to_cluster(run, cluster(0), say=lambda _: None, should_stop=lambda: True)
     assert wishes == [run, None]
 
 
@@ -186,7 +188,7 @@ def test_waiting_has_an_end(wishes: list[object], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cluster_watch, "look_again", lambda found: found)
     run = config(2, cluster={"wait_for_nodes_s": 0.05})
     with pytest.raises(ClusterError, match="offers no CPU"):
-        settle(run, cluster(0), say=lambda _: None, should_stop=lambda: False)
+        fit_to_cluster(run, cluster(0), say=lambda _: None, should_stop=lambda: False)
     assert wishes == [run, None]
 
 

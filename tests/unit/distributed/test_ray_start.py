@@ -3,7 +3,7 @@
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed import cluster as cluster_module
 from keisei_ray.errors import ClusterError
 
 
@@ -22,13 +22,15 @@ def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
     def refuse(**options: object) -> None:
         raise raised
 
-    monkeypatch.setattr(runtime.ray, "init", refuse)
+    monkeypatch.setattr(cluster_module.ray, "init", refuse)
     # Other tests may have a cluster up in this process, which is to stay up.
-    monkeypatch.setattr(runtime.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(cluster_module.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster_module.ray, "shutdown", lambda: None)
     with (
         pytest.raises(ClusterError, match=advice) as caught,
-        runtime.connect(Config.model_validate({"cluster": {"address": "local"}}), environ={}),
+        cluster_module.connect(
+            Config.model_validate({"cluster": {"address": "local"}}), environ={}
+        ),
     ):
         pass
     assert "\n" not in str(caught.value)
