@@ -17,7 +17,7 @@ from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.policies import evaluate
 from keisei_ray.rollouts.wire import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage.run_layout import METRICS_FILE
 from keisei_ray.training.session import train as run_training
 
@@ -57,7 +57,7 @@ def _ideal(config: Config) -> float:
     rollout = unpack_rollout(self_play.collect()[1])
     num_games = rollout.header.N
     position = (rollout.boards[0], rollout.hands[0], rollout.scalars[0])
-    games = Games(num_games, max_plies=320, rng_for_game=np.random.default_rng)
+    games = VectorGames(num_games, max_plies=320, rng_for_game=np.random.default_rng)
 
     def play() -> int:
         games.step(np.zeros(num_games, np.int64))

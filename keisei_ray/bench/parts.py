@@ -20,7 +20,7 @@ from keisei_ray.players.policies import evaluate
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.rollouts.wire import pack_rollout, unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 
 SECONDS = 2.0
 ROUNDS = 7
@@ -36,7 +36,7 @@ def env(config: Config) -> list[Figure]:
     """The vector env with random legal moves, all arrays made; bare: the rules in a loop."""
     torch.set_num_threads(1)
     num_games, max_plies = 64, config.self_play.max_plies
-    games = Games(
+    games = VectorGames(
         num_games,
         max_plies=max_plies,
         rng_for_game=np.random.default_rng,

@@ -20,7 +20,7 @@ from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.players.opponents import Player
 from keisei_ray.rollouts.rollout import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
-from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 from keisei_ray.storage.manifest import Scalar
 
 Outcome = Literal["win", "draw", "loss", "truncated"]
@@ -125,7 +125,7 @@ def play_match(
         `settings.num_games` games if exhausted, each index once, in order of ending.
     """
     openings = distinct_openings(settings)
-    games = Games(
+    games = VectorGames(
         min(num_lanes, settings.num_games),
         max_plies=settings.max_plies,
         # Games beyond the schedule fill retired lanes and are not looked at.

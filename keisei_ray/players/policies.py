@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 
 from keisei_ray.network.model import PolicyValueNet, outcome_values
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 
 FloatN = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
 
-Choose = Callable[[Games, Ints, Uniforms], Ints]
+Choose = Callable[[VectorGames, Ints, Uniforms], Ints]
 """(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or a
 `shogi.rules.forfeit`, which only engines do. Must not change the games."""
 
@@ -105,7 +105,7 @@ def forced_log_probs(
     return log_probs
 
 
-def legal_moves(games: Games, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]:
+def legal_moves(games: VectorGames, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]:
     """[L] legal labels of these lanes, one after the other, and [K + 1] offsets among them."""
     if len(lanes) == games.num_games:
         return games.legal_labels, games.legal_offsets
@@ -116,7 +116,7 @@ def legal_moves(games: Games, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]
 def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
     """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
 
-    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         labels, offsets = legal_moves(games, lanes)
         positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
         logits, _, _ = evaluate(model, *positions)
@@ -131,7 +131,7 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
 def finishing(inner: Choose) -> Choose:
     """Plays mate in one where rsshogi's solver sees it, and asks `inner` elsewhere."""
 
-    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         choices = games.mate_in_one()[lanes]
         others = np.flatnonzero(choices < 0)
         if len(others):
@@ -141,13 +141,13 @@ def finishing(inner: Choose) -> Choose:
     return choose
 
 
-def choose_random(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+def choose_random(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
     """Every legal move with the same probability."""
     entries, offsets = _legal_entries(games, lanes)
     return _pick_best(np.zeros(len(entries)), offsets, uniforms)
 
 
-def choose_greedy(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+def choose_greedy(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
     """Mate in one if there is one, else the most material at once; ties at random."""
     entries, offsets = _legal_entries(games, lanes)
     scores = games.gains()[entries].astype(np.float64)
@@ -157,7 +157,7 @@ def choose_greedy(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
     return _pick_best(scores, offsets, uniforms)
 
 
-def _legal_entries(games: Games, lanes: Ints) -> tuple[Ints, Ints]:
+def _legal_entries(games: VectorGames, lanes: Ints) -> tuple[Ints, Ints]:
     """[L] where these lanes' legal moves stand among all, and [K + 1] offsets among them."""
     starts = games.legal_offsets[lanes]
     counts = games.legal_offsets[lanes + 1] - starts

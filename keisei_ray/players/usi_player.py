@@ -18,8 +18,8 @@ import numpy as np
 from keisei_ray.errors import EngineTimeoutError, OpponentError
 from keisei_ray.players.policies import Ints, Uniforms
 from keisei_ray.players.usi import UsiEngine, UsiSpec
-from keisei_ray.shogi.games import Games
 from keisei_ray.shogi.rules import forfeit
+from keisei_ray.shogi.vector_games import VectorGames
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class UsiPlayer:
             self.close()
             raise
 
-    def choose(self, games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def choose(self, games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         """The engine's moves; a `policies.Choose`. Leaves nothing to the uniforms.
 
         Returns:
@@ -95,8 +95,8 @@ class UsiPlayer:
             raise
         return answers
 
-    def _choice(self, games: Games, lane: int, answer: Answer) -> int:
-        """An answer as `Games.step` takes it."""
+    def _choice(self, games: VectorGames, lane: int, answer: Answer) -> int:
+        """An answer as `VectorGames.step` takes it."""
         if isinstance(answer, OpponentError):
             is_late = isinstance(answer, EngineTimeoutError)
             logger.warning("%s forfeits a game: it %s", self._spec.text, answer)

@@ -25,12 +25,12 @@ from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
 from keisei_ray.rollouts.codec import Buffer
 from keisei_ray.rollouts.rollout import Color
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 
 LEARNER = ""
 """Opponent's name in a game that the learner plays against itself."""
 COLORS: tuple[Color, Color] = ("black", "white")
-"""By `Games.turns`."""
+"""By `VectorGames.turns`."""
 
 
 class Seats:
@@ -103,7 +103,7 @@ class Seats:
             is_learner[lanes] = turns[lanes] == self._learner_turns[lanes]
         return np.flatnonzero(is_learner)
 
-    def opponents_moves(self, games: Games, uniforms: Uniforms) -> Ints:
+    def opponents_moves(self, games: VectorGames, uniforms: Uniforms) -> Ints:
         """[N] index into its lane's legal moves where an opponent is to move, 0 elsewhere.
 
         Each opponent is asked once, for all its games together.

@@ -32,7 +32,7 @@ from keisei_ray.rollouts.wire import pack_rollout
 from keisei_ray.selfplay.pairing import Seats
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.games import GameEnd, Games
+from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 from keisei_ray.telemetry.reports import CollectReport
 from keisei_ray.telemetry.stage_timer import Laps
 
@@ -52,7 +52,7 @@ class SelfPlay:
         self._model = build_model(config.model, seed=config.run.seed).eval()
         self._weights: WeightsInfo | None = None
         self._rng = self._stream(_ACTION_STREAM)
-        self._games = Games(
+        self._games = VectorGames(
             s.games_per_actor,
             max_plies=s.max_plies,
             random_opening_plies=s.random_opening_plies,

@@ -2,12 +2,12 @@
 
 A `Game` knows its legal moves, how often each position occurred, and who has been giving
 check for how long; `play` applies one move and says whether, and how, that ended the game.
-It keeps no boards in arrays: `games.py` steps many of these in lockstep and does that part for
+It keeps no boards in arrays: `vector_games.py` steps many of these in lockstep and does that part for
 all of them at once.
 
 Moves are 16-bit integers here (`actions`), packed as soon as the library has made them. Its
 move objects would be cold memory by the time all lanes' moves are gathered, and again when
-they are freed: keeping them made the whole of `Games` a third slower.
+they are freed: keeping them made the whole of `VectorGames` a third slower.
 """
 
 import struct
@@ -55,7 +55,7 @@ class Game:
     """One game in play.
 
     Attributes:
-        index: which game of its `Games` this is, in order of starting.
+        index: which game of its `VectorGames` this is, in order of starting.
         sfen: the start position.
         board: the position now. To be read; moves go through `play`.
         legal: the side to move's legal 16-bit moves as bytes, in native byte order and in the

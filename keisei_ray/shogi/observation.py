@@ -2,7 +2,7 @@
 
 97 bytes say all that the network sees: 81 board codes, 14 hand counts, 3 scalars. `observe`
 reads them off a rules-library board one piece at a time; it is slow and obvious, sets up new
-games, and is what the incremental arrays of `games.py` are tested against. Planes are made
+games, and is what the incremental arrays of `vector_games.py` are tested against. Planes are made
 from these arrays by the model, on its own device.
 """
 

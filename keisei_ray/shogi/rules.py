@@ -70,7 +70,7 @@ PLY_CAP = Verdict("max_plies", 0.0)
 
 
 def forfeit(reason: ForfeitReason) -> int:
-    """What `Games.step` is given instead of a move by a side that forfeits the game; negative."""
+    """Code that a side which forfeits gives `VectorGames.step` in place of a move; negative."""
     return _FIRST_FORFEIT - FORFEITS.index(reason)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keisei_ray.players.policies import Ints, Uniforms
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 
 RULE_ENGINE = Path(__file__).with_name("rule_engine.py")
 
@@ -21,7 +21,7 @@ def rule_spec(query: str = "") -> str:
     return f"usi:{command}?timeout-s=60" + (f"&{query}" if query else "")
 
 
-def choose_by_rule(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+def choose_by_rule(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
     """What that engine plays, without it."""
     sizes = np.diff(games.legal_offsets)
     sfens = [games.current_sfen(lane).encode() for lane in lanes.tolist()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keisei_ray.config.schema import Config
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.tracking_fakes import record
 
 TIMESTEPS_PER_UPDATE = 1000
@@ -20,7 +20,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
 
 def played_games(count: int, *, max_plies: int = 120) -> list[dict[str, object]]:
     """Games of random moves, as `games.jsonl` holds them."""
-    games = Games(8, max_plies=max_plies, rng_for_game=np.random.default_rng)
+    games = VectorGames(8, max_plies=max_plies, rng_for_game=np.random.default_rng)
     rng = np.random.default_rng(5)
     records: list[dict[str, object]] = []
     while len(records) < count:

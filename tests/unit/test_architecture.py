@@ -156,7 +156,7 @@ def test_nothing_is_unpickled() -> None:
     ("imported", "absent"),
     [
         ("config.resolver config.describe rollouts.wire telemetry.events", "torch ray wandb"),
-        ("storage.checkpoint telemetry.reports shogi.games", "torch ray wandb tensorboard"),
+        ("storage.checkpoint telemetry.reports shogi.vector_games", "torch ray wandb tensorboard"),
         ("tracking report.command status.command cli", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),
         ("distributed.connection_errors distributed.versions", "torch ray wandb tensorboard"),

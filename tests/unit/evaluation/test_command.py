@@ -27,7 +27,7 @@ from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import digest, load_weights
 from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
 from keisei_ray.players.policies import choose_random
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage import checkpoint
 from tests.helpers.engines import fake_spec
 from tests.helpers.tiny import tiny_config
@@ -79,7 +79,7 @@ def test_published_weights_saved_weights_and_playing_weights_have_one_digest(sav
 
 
 def test_a_finishing_player_mates_and_says_so_in_its_name(saved: Path) -> None:
-    games = Games(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[MATE_SFEN])
+    games = VectorGames(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[MATE_SFEN])
     lane, uniform = np.array([0]), np.array([0.5])
     bare, finishing = (checkpoint_player(saved, finish_mates=flag) for flag in (False, True))
     legal = [move.to_usi() for move in Board(MATE_SFEN).legal_moves()]
@@ -91,7 +91,7 @@ def test_a_finishing_player_mates_and_says_so_in_its_name(saved: Path) -> None:
 
 
 def test_a_finishing_player_is_the_bare_one_where_there_is_no_mate(saved: Path) -> None:
-    games = Games(8, max_plies=50, rng_for_game=np.random.default_rng, random_opening_plies=6)
+    games = VectorGames(8, max_plies=50, rng_for_game=np.random.default_rng, random_opening_plies=6)
     lanes, uniforms = np.arange(8), np.full(8, 0.5)
     assert (games.mate_in_one() < 0).all()
     bare, finishing = (checkpoint_player(saved, finish_mates=flag) for flag in (False, True))

@@ -39,7 +39,7 @@ from keisei_ray.players.policies import (
     network_policy,
 )
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage import checkpoint
 
 RANDOM = Player("random", choose_random)
@@ -169,7 +169,7 @@ def test_each_player_is_asked_once_a_ply_and_only_where_it_moves() -> None:
     asked: list[tuple[str, frozenset[int]]] = []
 
     def spy(name: str) -> Player:
-        def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
             asked.append((name, frozenset(lanes.tolist())))
             for lane in lanes:
                 is_black = games.turns[lane] == 0
@@ -195,8 +195,8 @@ def test_a_game_cut_by_the_cap_counts_half_and_is_told_apart() -> None:
 # Players
 
 
-def lone_game(sfen: str) -> Games:
-    return Games(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[sfen])
+def lone_game(sfen: str) -> VectorGames:
+    return VectorGames(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[sfen])
 
 
 def answers(player: Player, sfen: str) -> set[str]:
@@ -380,13 +380,13 @@ def test_interrupt_before_any_game_is_reported_too(
 
 def test_finishing_mates_where_it_can_and_asks_the_inner_policy_elsewhere() -> None:
     mate_sfen = "8k/9/8P/9/9/9/9/9/K8 b G 1"
-    games = Games(
+    games = VectorGames(
         8, max_plies=50, rng_for_game=np.random.default_rng, sfens=(mate_sfen, STANDARD_SFEN)
     )
     lanes = np.arange(8)
     asked: list[int] = []
 
-    def last_move(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def last_move(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         asked.extend(lanes.tolist())
         return np.diff(games.legal_offsets)[lanes] - 1
 

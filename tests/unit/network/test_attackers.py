@@ -19,8 +19,8 @@ from keisei_ray.network.attackers import (
     Attackers,
 )
 from keisei_ray.network.model import build_model
-from keisei_ray.shogi.games import Games
 from keisei_ray.shogi.observation import observe
+from keisei_ray.shogi.vector_games import VectorGames
 
 OPPONENTS = 14
 # Steps of an own piece as (files, ranks): forward is towards rank 0, so a negative rank.
@@ -118,7 +118,7 @@ def random_boards(count: int, seed: int = 0) -> np.ndarray:
 def positions_of_random_games(num_games: int, every: int, plies: int) -> list[str]:
     """SFENs from random games, both sides to move."""
     rng = np.random.default_rng(1)
-    games = Games(
+    games = VectorGames(
         num_games, max_plies=plies + 1, rng_for_game=lambda index: np.random.default_rng(index)
     )
     sfens = []

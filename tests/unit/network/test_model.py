@@ -19,8 +19,8 @@ from keisei_ray.network.model import (
 from keisei_ray.players.policies import evaluate, sample_legal
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_TO_PLANE
-from keisei_ray.shogi.games import Games
 from keisei_ray.shogi.observation import Observation, observe
+from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.tiny import tiny_config
 
 SMALL = tiny_config().model.model_dump()
@@ -55,10 +55,10 @@ def lively(config: ModelConfig, seed: int = 0) -> PolicyValueNet:
     return model
 
 
-def played_games(num_games: int = 6, plies: int = 40) -> Games:
+def played_games(num_games: int = 6, plies: int = 40) -> VectorGames:
     """Positions out of random games, both sides to move, with pieces in hand."""
     rng = np.random.default_rng(0)
-    games = Games(
+    games = VectorGames(
         num_games,
         max_plies=300,
         random_opening_plies=9,

@@ -16,7 +16,7 @@ from keisei_ray.players.opponents import Player, parse_opponent
 from keisei_ray.players.policies import choose_random
 from keisei_ray.players.usi import UsiEngine, UsiSpec
 from keisei_ray.players.usi_player import UsiPlayer
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.engines import choose_by_rule, fake_spec, find_engine, rule_spec
 
 RANDOM = Player("random", choose_random)
@@ -325,7 +325,7 @@ def test_closing_while_the_engine_thinks_does_not_wait_for_it(tmp_path: Path) ->
         tmp_path, start=f"echo $$ >> {pids}", go="kill -USR1 $PPID; sleep 1000",
         query="processes=1&timeout-s=600",
     )  # fmt: skip
-    games = Games(1, max_plies=9, rng_for_game=np.random.default_rng)
+    games = VectorGames(1, max_plies=9, rng_for_game=np.random.default_rng)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -27,7 +27,7 @@ from keisei_ray.selfplay.pairing import Seats
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.games import Games
+from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.engines import choose_by_rule, fake_spec, rule_spec
 from tests.helpers.tiny import N, T, tiny_config
 
@@ -80,7 +80,7 @@ def collect(
 def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
     """`greedy` plays the legal move with the lowest label instead."""
 
-    def choose(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         ends = games.legal_offsets
         return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
 
@@ -414,7 +414,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     def counted_policy(model: PolicyValueNet, temperature: float) -> Choose:
         choose = network_policy(model, temperature)
 
-        def counted(games: Games, lanes: Ints, uniforms: Uniforms) -> Ints:
+        def counted(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
             calls["opponent"] += 1
             assert not set(lanes) & set(self_play._seats.learner_lanes(games.turns))
             return choose(games, lanes, uniforms)

@@ -10,9 +10,9 @@ from rsshogi.core import Board
 from keisei_ray.rollouts.rollout import NUM_ACTIONS, ForfeitReason
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
-from keisei_ray.shogi.games import GameEnd, Games
 from keisei_ray.shogi.observation import observe
 from keisei_ray.shogi.rules import FORFEITS, PIECE_VALUES, forfeit
+from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 
 MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 """Black mates with a gold on 5b."""
@@ -22,19 +22,19 @@ def rng_for_game(index: int) -> np.random.Generator:
     return np.random.default_rng([7, index])
 
 
-def make_games(num_games: int, **settings: object) -> Games:
-    return Games(num_games, **({"max_plies": 200, "rng_for_game": rng_for_game} | settings))
+def make_games(num_games: int, **settings: object) -> VectorGames:
+    return VectorGames(num_games, **({"max_plies": 200, "rng_for_game": rng_for_game} | settings))
 
 
-def random_choices(games: Games, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def random_choices(games: VectorGames, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     return rng.integers(np.diff(games.legal_offsets))
 
 
-def labels_of(games: Games, lane: int) -> npt.NDArray[np.int16]:
+def labels_of(games: VectorGames, lane: int) -> npt.NDArray[np.int16]:
     return games.legal_labels[games.legal_offsets[lane] : games.legal_offsets[lane + 1]]
 
 
-def play_usi(games: Games, *usi_of_lane: str):  # type: ignore[no-untyped-def]
+def play_usi(games: VectorGames, *usi_of_lane: str):  # type: ignore[no-untyped-def]
     """One named ply in each lane."""
     choices = []
     for lane, usi in enumerate(usi_of_lane):
@@ -67,7 +67,7 @@ class Oracle:
             count += 1
         return count
 
-    def check(self, games: Games, lane: int) -> None:
+    def check(self, games: VectorGames, lane: int) -> None:
         seen = observe(
             self.board,
             earlier=self.positions.count(self.positions[-1]) - 1,
@@ -461,7 +461,7 @@ def test_a_forfeiting_side_is_rewarded_as_the_loser_it_is() -> None:
     assert result.finished[0].result == "black_win"
 
 
-def check_against_oracle_boards(games: Games) -> None:
+def check_against_oracle_boards(games: VectorGames) -> None:
     """Boards, turns and legal labels of every lane, from its position alone."""
     for lane in range(games.num_games):
         game = Game(games.current_sfen(lane), max_plies=500)

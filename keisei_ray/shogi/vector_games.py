@@ -76,7 +76,7 @@ class StepResult:
     """[K, 3]."""
 
 
-class Games:
+class VectorGames:
     """N games in lockstep.
 
     Attributes, all from the mover's side and valid until the next `step`; to be read only:

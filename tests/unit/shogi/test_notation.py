@@ -11,8 +11,8 @@ from rsshogi.record import GameResult, Record
 
 from keisei_ray.rollouts.rollout import FinishedGame
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.games import GameEnd, Games
-from keisei_ray.shogi.records import self_play_heading, to_csa, to_kif, to_usi
+from keisei_ray.shogi.notation import self_play_heading, to_csa, to_kif, to_usi
+from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 
 MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 
@@ -35,7 +35,7 @@ def finished(end: GameEnd) -> FinishedGame:
 
 def scripted(moves: str, sfen: str = STANDARD_SFEN, max_plies: int = 500) -> FinishedGame:
     """The game that these moves make, ended by the rules."""
-    games = Games(1, max_plies=max_plies, rng_for_game=np.random.default_rng, sfens=[sfen])
+    games = VectorGames(1, max_plies=max_plies, rng_for_game=np.random.default_rng, sfens=[sfen])
     for usi in moves.split():
         legal = [move.to_usi() for move in Board(games.current_sfen(0)).legal_moves()]
         result = games.step([legal.index(usi)])
@@ -43,7 +43,7 @@ def scripted(moves: str, sfen: str = STANDARD_SFEN, max_plies: int = 500) -> Fin
 
 
 def random_games(num_games: int) -> list[FinishedGame]:
-    games = Games(num_games, max_plies=150, rng_for_game=np.random.default_rng)
+    games = VectorGames(num_games, max_plies=150, rng_for_game=np.random.default_rng)
     rng = np.random.default_rng(1)
     ends: list[GameEnd] = []
     while len(ends) < num_games:
