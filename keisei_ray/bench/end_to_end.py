@@ -15,7 +15,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.policies import evaluate
-from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage.run_layout import METRICS_FILE

@@ -17,8 +17,8 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import evaluate
+from keisei_ray.rollouts.packed_rollout import pack_rollout, unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.rollouts.wire import pack_rollout, unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
 

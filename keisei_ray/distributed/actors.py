@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -27,10 +25,10 @@ from keisei_ray.distributed.connection_errors import foreign_token
 from keisei_ray.distributed.versions import Versions, check_same, own_versions, unfit_node
 from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
 from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
-PackedArray = npt.NDArray[np.uint8]
 if TYPE_CHECKING:
     Ref: TypeAlias = ray.ObjectRef[Any]
 else:
@@ -76,8 +74,8 @@ class SelfPlayShell:
         return _process_info("cpu", 0)
 
     def collect(
-        self, weights: PackedArray, offer: Offer = SELF_PLAY, *opponents: PackedArray
-    ) -> tuple[CollectReport, PackedArray]:
+        self, weights: PackedBuffer, offer: Offer = SELF_PLAY, *opponents: PackedBuffer
+    ) -> tuple[CollectReport, PackedBuffer]:
         """T plies in each game with these weights, new games by `offer` with `opponents`.
 
         Blocks for the whole rollout. The caller owns both results: the report (small) and the
@@ -123,13 +121,13 @@ class LearnerShell:
         """
         self._learner.load_state_files(files)
 
-    def publish(self) -> tuple[str, PackedArray, dict[str, bytes]]:
+    def publish(self) -> tuple[str, PackedBuffer, dict[str, bytes]]:
         """Digest, packed weights and state of the current version; the caller owns all three."""
         return self._learner.weights_digest(), self._learner.weights(), self._learner.state_files()
 
     def update(
-        self, timestep: int, *rollouts: PackedArray
-    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        self, timestep: int, *rollouts: PackedBuffer
+    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
         """One update. Blocks until it is done; Ray has fetched the rollouts before it begins.
 
         Returns:
@@ -165,7 +163,7 @@ class EvaluationShell:
         self._evaluator = Evaluator(config)
 
     def play(
-        self, match: PlannedMatch, weights: PackedArray, opponent_weights: PackedArray | None
+        self, match: PlannedMatch, weights: PackedBuffer, opponent_weights: PackedBuffer | None
     ) -> EvaluationResult:
         """A whole match. Blocks until its last game is over; the caller owns the result.
 

@@ -16,7 +16,7 @@ import ray
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.errors import CheckpointError, RunDirError
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.selfplay.pool import Offer, Offers, Pool
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically

@@ -20,7 +20,7 @@ from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import WeightsInfo, digest, load_weights, state_arrays
 from keisei_ray.players.opponents import Player, parse_opponent
 from keisei_ray.players.policies import finishing, network_policy
-from keisei_ray.rollouts.codec import Buffer
+from keisei_ray.rollouts.packed_buffer import BufferLike
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
 
 
@@ -32,7 +32,7 @@ class Evaluator:
         self._config = config
 
     def play(
-        self, match: PlannedMatch, weights: Buffer, opponent_weights: Buffer | None = None
+        self, match: PlannedMatch, weights: BufferLike, opponent_weights: BufferLike | None = None
     ) -> EvaluationResult:
         """Plays a whole match; blocks until its last game is over.
 
@@ -70,7 +70,7 @@ class Evaluator:
         )
 
     def _network_player(
-        self, name: str, version: int, buffer: Buffer, match: PlannedMatch
+        self, name: str, version: int, buffer: BufferLike, match: PlannedMatch
     ) -> tuple[Player, WeightsInfo]:
         model = build_model(self._config.model, seed=0).eval()
         info = load_weights(model, buffer)

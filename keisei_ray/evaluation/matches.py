@@ -18,7 +18,7 @@ import numpy as np
 
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.players.opponents import Player
-from keisei_ray.rollouts.rollout import GameEndReason, GameResult
+from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 from keisei_ray.storage.manifest import Scalar

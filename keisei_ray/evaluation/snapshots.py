@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keisei_ray.errors import WireError
-from keisei_ray.rollouts import codec
+from keisei_ray.rollouts import packed_buffer
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.run_layout import EVALUATED_DIR, EVALUATED_SUFFIX, evaluated_weights_name
 
@@ -75,7 +75,7 @@ def load_snapshots(run_dir: Path, newest_version: int) -> list[SavedSnapshot]:
     for number, path in sorted(_files(run_dir).items()):
         buffer = path.read_bytes()
         try:
-            version = int(str(codec.peek(buffer, KIND)["version"]))
+            version = int(str(packed_buffer.peek(buffer, KIND)["version"]))
         except WireError as error:
             logger.warning("%s is left out: %s", path, error)
             continue

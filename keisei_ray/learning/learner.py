@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from keisei_ray.config.schema import Config
@@ -39,9 +38,9 @@ from keisei_ray.network.weights import (
     state_arrays,
     write_model_file,
 )
-from keisei_ray.rollouts.codec import Buffer
+from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.rollouts.wire import unpack_rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.reports import UpdateReport
 from keisei_ray.telemetry.stage_timer import Laps
@@ -102,7 +101,7 @@ class Learner:
         )
         self.weights_version = 0
 
-    def update(self, buffers: Sequence[Buffer], timestep: int) -> UpdateReport:
+    def update(self, buffers: Sequence[BufferLike], timestep: int) -> UpdateReport:
         """`num_epochs` passes over the rollouts; raises `weights_version` by 1.
 
         Nothing changes unless every buffer is a valid rollout of acceptable lag.
@@ -155,7 +154,7 @@ class Learner:
             **tally.means(),
         )
 
-    def weights(self) -> npt.NDArray[np.uint8]:
+    def weights(self) -> PackedBuffer:
         """The current weights as a packed buffer, stamped with version and digest."""
         wire = self._config.wire
         return pack_weights(
@@ -349,7 +348,7 @@ class _Tally:
         }
 
 
-def _unpack_all(buffers: Sequence[Buffer]) -> list[Rollout]:
+def _unpack_all(buffers: Sequence[BufferLike]) -> list[Rollout]:
     """Every buffer as a validated rollout, or one error that names each that is not."""
     rollouts: list[Rollout] = []
     causes: dict[int, str] = {}

@@ -19,7 +19,7 @@ import torch
 
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
-from keisei_ray.rollouts import codec
+from keisei_ray.rollouts import packed_buffer
 from keisei_ray.storage.run_layout import MODEL_FILE
 
 WeightsFormat = Literal["lossless", "half"]
@@ -63,10 +63,10 @@ def digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
 
 def pack_weights(
     model: PolicyValueNet, version: int, *, weights_format: WeightsFormat, zstd_level: int
-) -> npt.NDArray[np.uint8]:
+) -> packed_buffer.PackedBuffer:
     """One buffer with the model's weights, to be published under `version`."""
     arrays = state_arrays(model)
-    header: dict[str, codec.Scalar] = {
+    header: dict[str, packed_buffer.Scalar] = {
         "version": version,
         "digest": digest(arrays),
         "architecture": architecture_digest(model.config),
@@ -76,22 +76,23 @@ def pack_weights(
     if weights_format == "half":
         stored = {name: array.astype(np.float16) for name, array in arrays.items()}
     # Bytes of equal significance side by side: exponents compress, mantissas do not.
-    return codec.pack(KIND, header, stored, zstd_level=zstd_level, shuffle=frozenset(stored))
+    shuffle = frozenset(stored)
+    return packed_buffer.pack(KIND, header, stored, zstd_level=zstd_level, shuffle=shuffle)
 
 
-def peek_weights(buffer: codec.Buffer) -> WeightsInfo:
+def peek_weights(buffer: packed_buffer.BufferLike) -> WeightsInfo:
     """Version and digests without unpacking the weights."""
-    return _info(codec.peek(buffer, KIND))
+    return _info(packed_buffer.peek(buffer, KIND))
 
 
-def load_weights(model: PolicyValueNet, buffer: codec.Buffer) -> WeightsInfo:
+def load_weights(model: PolicyValueNet, buffer: packed_buffer.BufferLike) -> WeightsInfo:
     """Overwrites the model's weights in place.
 
     Raises:
         WireError: the buffer is damaged, foreign or newer.
         CheckpointError: the weights belong to another architecture.
     """
-    header, arrays = codec.unpack(buffer, KIND)
+    header, arrays = packed_buffer.unpack(buffer, KIND)
     info = _info(header)
     check_architecture(model, info.architecture)
     load_arrays(model, {name: array.astype(np.float32) for name, array in arrays.items()})

@@ -6,7 +6,7 @@ second bytes, and so on, which puts the alike exponents of floats side by side.
 
 The sizes come from a header that may lie. `plan` bounds them without allocating, and
 `decompress` allocates only what the compressed bytes can fill. Checksums and names of
-buffers are codec.py's.
+buffers are packed_buffer.py's.
 """
 
 import math

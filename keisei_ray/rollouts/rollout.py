@@ -1,8 +1,8 @@
-"""The record that crosses processes: a rollout of self-play, its header, and a finished game.
+"""The record that crosses processes: a rollout of self-play and its header.
 
-This room says what a rollout is (fields, dtypes, shapes, points of view) and refuses
+This module says what a rollout is (fields, dtypes, shapes, points of view) and refuses
 anything else by name. It plays nothing, packs nothing and knows neither torch nor Ray;
-codec.py and wire.py turn a rollout into bytes.
+packed_buffer.py and packed_rollout.py turn a rollout into bytes.
 
 Legend: T = plies of a rollout, N = games played side by side, A = 1,496 policy labels.
 Arrays are time-major `[T, N, ...]` and C-contiguous. Row `[t, n]` is the position that
@@ -12,7 +12,7 @@ game `n` was in before ply `t`, seen by the side to move there, and what was don
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,23 +29,6 @@ MAX_EARLIER_OCCURRENCES: Final = 3
 """`scalars[..., 0]` counts earlier occurrences of the position up to this."""
 LOG_PROB_TOLERANCE: Final = 1e-4
 """How far float32 rounding may lift a log-probability above zero."""
-
-GameResult = Literal["black_win", "white_win", "draw", "truncated"]
-Color = Literal["black", "white"]
-ForfeitReason = Literal[
-    "resign",
-    "engine_died",
-    "engine_timeout",
-    "engine_garbage",
-    "engine_illegal_move",
-    "engine_false_win",
-]
-"""Why a side that was to move lost without a ply: it gave up, or the engine that plays it died,
-did not answer in time, answered something that is no move, an illegal one, or claimed a win
-that the rules do not give. Networks do none of this."""
-GameEndReason = Literal[
-    "mate", "repetition", "perpetual_check", "declaration", "max_plies", ForfeitReason
-]
 
 
 class Field(NamedTuple):
@@ -111,50 +94,6 @@ class RolloutHeader:
                 raise RolloutFormatError(
                     f"rollout header: {f.name} = {value!r}, expected an integer >= {least}."
                 )
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedGame:
-    """One game from start to result. Counted once, by its id, when its rollout is consumed."""
-
-    game_id: str
-    """`"{actor_id}-{incarnation}-{index}"`, unique in a run."""
-    actor_id: int
-    """The self-play actor that played it."""
-    incarnation: int
-    """That actor's incarnation."""
-    index: int
-    """Games that this incarnation had started before this one."""
-    weights_version: int
-    """Updates behind the weights that played the last ply."""
-    result: GameResult
-    """Who won, absolutely (not from the mover's side)."""
-    reason: GameEndReason
-    """By which rule it ended."""
-    plies: int
-    """Length, the random opening included."""
-    opening_plies: int
-    """Random plies at the start that no policy chose and nothing is trained on."""
-    moves: str
-    """All plies as USI, space separated, opening included; empty if not saved."""
-    start_sfen: str = ""
-    """Where the game began, before the opening; empty for the standard position."""
-    opponent: str = ""
-    """Name of the pool's member that the learner played; empty where it played itself."""
-    learner_color: Color | None = None
-    """The learner's side against `opponent`; None where it played both."""
-
-    @property
-    def learner_score(self) -> float | None:
-        """The learner's points against `opponent`: a win 1, a draw or a truncated game 1/2.
-
-        None where it played itself.
-        """
-        if not self.opponent:
-            return None
-        if self.result in ("draw", "truncated"):
-            return 0.5
-        return float(self.result == f"{self.learner_color}_win")
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.opponents import parse_opponent
 from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
-from keisei_ray.rollouts.codec import Buffer
-from keisei_ray.rollouts.rollout import Color
+from keisei_ray.rollouts.finished_game import Color
+from keisei_ray.rollouts.packed_buffer import BufferLike
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
 from keisei_ray.shogi.vector_games import VectorGames
 
@@ -53,7 +53,7 @@ class Seats:
         self._scripted = {name: parse_opponent(name).choose for name in members}
         self._networks: dict[str, Choose] = {}
         self._offer = SELF_PLAY
-        self._weights: dict[str, Buffer] = {}
+        self._weights: dict[str, BufferLike] = {}
         self._opponents = [LEARNER] * num_games
         self._learner_turns = np.zeros(num_games, np.uint8)
         self._lanes_of: dict[str, list[int]] = {}
@@ -64,7 +64,7 @@ class Seats:
         """Names of the snapshots whose networks are held."""
         return tuple(self._networks)
 
-    def take(self, offer: Offer, weights: Sequence[Buffer]) -> None:
+    def take(self, offer: Offer, weights: Sequence[BufferLike]) -> None:
         """New games draw from `offer` from now on; `weights` are those of `offer.networks`."""
         self._offer = offer
         self._weights = dict(zip(offer.networks, weights, strict=True))
@@ -139,7 +139,7 @@ class Seats:
             self._networks[name] = self._load(self._weights[name])
         return name, int(side >= 0.5)
 
-    def _load(self, weights: Buffer) -> Choose:
+    def _load(self, weights: BufferLike) -> Choose:
         """A snapshot, which plays as it played in self-play: sampled from its policy."""
         model = build_model(self._config.model, seed=self._config.run.seed).eval()
         load_weights(model, weights)

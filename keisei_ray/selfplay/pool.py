@@ -18,7 +18,7 @@ import numpy as np
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PoolConfig
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
 
 HALF_LIFE_GAMES = 500

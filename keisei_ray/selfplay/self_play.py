@@ -26,9 +26,10 @@ from keisei_ray.players.policies import (
     legal_moves,
     sample_legal,
 )
-from keisei_ray.rollouts.codec import Buffer
-from keisei_ray.rollouts.rollout import FinishedGame, Rollout, RolloutHeader
-from keisei_ray.rollouts.wire import pack_rollout
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
+from keisei_ray.rollouts.packed_rollout import pack_rollout
+from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 from keisei_ray.selfplay.pairing import Seats
 from keisei_ray.selfplay.pool import SELF_PLAY, Offer
 from keisei_ray.shogi.game import STANDARD_SFEN
@@ -67,7 +68,7 @@ class SelfPlay:
         self._sequence = 0
         self._laps = Laps()
 
-    def set_weights(self, buffer: Buffer) -> None:
+    def set_weights(self, buffer: BufferLike) -> None:
         """Plays with these weights from now on; the version already held costs nothing.
 
         Raises:
@@ -77,8 +78,8 @@ class SelfPlay:
             self._weights = load_weights(self._model, buffer)
 
     def collect(
-        self, offer: Offer = SELF_PLAY, opponents: Sequence[Buffer] = ()
-    ) -> tuple[CollectReport, npt.NDArray[np.uint8]]:
+        self, offer: Offer = SELF_PLAY, opponents: Sequence[BufferLike] = ()
+    ) -> tuple[CollectReport, PackedBuffer]:
         """Plays T plies in each game.
 
         Args:

@@ -2,8 +2,7 @@
 
 A `Game` knows its legal moves, how often each position occurred, and who has been giving
 check for how long; `play` applies one move and says whether, and how, that ended the game.
-It keeps no boards in arrays: `vector_games.py` steps many of these in lockstep and does that part for
-all of them at once.
+It keeps no boards in arrays: `vector_games.py` does that part, for N games at once.
 
 Moves are 16-bit integers here (`actions`), packed as soon as the library has made them. Its
 move objects would be cold memory by the time all lanes' moves are gathered, and again when

@@ -14,8 +14,8 @@ from rsshogi.record import (
     SpecialMoveEntry,
 )
 
-from keisei_ray.rollouts.rollout import FinishedGame, GameEndReason
-from keisei_ray.rollouts.rollout import GameResult as Winner
+from keisei_ray.rollouts.finished_game import FinishedGame, GameEndReason
+from keisei_ray.rollouts.finished_game import GameResult as Winner
 from keisei_ray.shogi.game import STANDARD_SFEN
 
 _RESULTS = {

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, get_args
 from rsshogi.core import Board
 from rsshogi.types import Color
 
-from keisei_ray.rollouts.rollout import ForfeitReason, GameEndReason
+from keisei_ray.rollouts.finished_game import ForfeitReason, GameEndReason
 
 PIECE_VALUES = (0, 1, 3, 4, 5, 8, 10, 6, 0, 7, 6, 6, 6, 10, 12)
 """Material by piece type (1-8 P L N S B R G K, 9-14 promoted), in pawns: a beginner's table."""

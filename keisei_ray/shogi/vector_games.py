@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from rsshogi.core import Move
 
-from keisei_ray.rollouts.rollout import NUM_ACTIONS, GameEndReason, GameResult
+from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
 from keisei_ray.shogi.moves import material_gains, play_moves

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from keisei_ray.config.schema import Config
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import MetricRecord
 from keisei_ray.telemetry.reports import EvaluationResult, Rating, Trace

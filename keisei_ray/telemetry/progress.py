@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from keisei_ray.errors import CheckpointError
-from keisei_ray.rollouts.rollout import FinishedGame, RolloutHeader
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.rollout import RolloutHeader
 
 _RESULT_COUNTERS = {
     "black_win": "black_wins",

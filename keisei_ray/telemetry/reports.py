@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keisei_ray.rollouts.rollout import FinishedGame, RolloutHeader
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.rollout import RolloutHeader
 
 
 @dataclass(frozen=True)

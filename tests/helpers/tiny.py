@@ -8,8 +8,8 @@ import torch
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.learning.learner import Learner
+from keisei_ray.rollouts.packed_rollout import pack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.rollouts.wire import pack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 
 # As in the learner and its actors. On matrices this small, threads mostly wait for each other.

@@ -1,7 +1,7 @@
 """Events of a made-up run, for tests of whoever listens to them."""
 
 from keisei_ray.config.schema import Config
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricValue
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore

@@ -12,10 +12,11 @@ import pytest
 import ray
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import EvaluationShell, PackedArray
+from keisei_ray.distributed.actors import EvaluationShell
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.evaluation.ratings import fit_ratings
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.telemetry.events import EvaluationFinished, Event, Notice, UpdateFinished
@@ -168,7 +169,7 @@ class DyingShell(EvaluationShell):
         self.matches_left = 1 if incarnation == 0 else 10**6
 
     def play(
-        self, match: PlannedMatch, weights: PackedArray, opponent_weights: PackedArray | None
+        self, match: PlannedMatch, weights: PackedBuffer, opponent_weights: PackedBuffer | None
     ) -> EvaluationResult:
         if self.matches_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import ray
 
-from keisei_ray.distributed.actors import LearnerShell, PackedArray, SelfPlayShell
+from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ActorLostError
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.events import (
     ActorLost,
@@ -56,7 +57,7 @@ class DiesMidRollout(SelfPlayShell):
 
     calls = 0
 
-    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
         _, actor_id, incarnation = self._arguments
         self.calls += 1
         if (actor_id, incarnation, self.calls) == (0, 0, 2):
@@ -133,8 +134,8 @@ class DiesMidUpdate(LearnerShell):
     """Killed in its third update, after the first optimizer step; its successors live."""
 
     def update(
-        self, timestep: int, *rollouts: PackedArray
-    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        self, timestep: int, *rollouts: PackedBuffer
+    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
         marker = Path(self._config.run.run_dir or "") / "learner-died"
         if self._learner.weights_version == 2 and not marker.exists():
             marker.touch()
@@ -187,7 +188,7 @@ class DamagesARollout(SelfPlayShell):
 
     calls = 0
 
-    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
         report, rollout = super().collect(*arguments)
         self.calls += 1
         if self._arguments[1] == 1 and self.calls == 2:
@@ -230,8 +231,8 @@ class SlowLearner(LearnerShell):
     """Needs far longer for an update than the actors for their rollouts."""
 
     def update(
-        self, timestep: int, *rollouts: PackedArray
-    ) -> tuple[UpdateReport, PackedArray, dict[str, bytes]]:
+        self, timestep: int, *rollouts: PackedBuffer
+    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
         time.sleep(0.4)
         return super().update(timestep, *rollouts)
 

@@ -12,8 +12,9 @@ import pytest
 import ray
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import PackedArray, SelfPlayShell
+from keisei_ray.distributed.actors import SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo
 from tests.helpers.harness import overlap_config, self_play_actors, train
@@ -32,7 +33,7 @@ class Delayed(SelfPlayShell):
         time.sleep(self._delays.uniform(0, 0.5))
         return super().start()
 
-    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedArray]:
+    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
         time.sleep(self._delays.uniform(0, 0.2))
         return super().collect(*arguments)
 

@@ -155,7 +155,10 @@ def test_nothing_is_unpickled() -> None:
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        ("config.resolver config.describe rollouts.wire telemetry.events", "torch ray wandb"),
+        (
+            "config.resolver config.describe rollouts.packed_rollout telemetry.events",
+            "torch ray wandb",
+        ),
         ("storage.checkpoint telemetry.reports shogi.vector_games", "torch ray wandb tensorboard"),
         ("tracking report.command status.command cli", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),

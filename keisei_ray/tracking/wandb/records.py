@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from keisei_ray.config.schema import Config
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.scalars import scalars

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import tenacity
 
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.wandb import records as records

@@ -8,7 +8,7 @@ import pytest
 from keisei_ray.config.sections import EvaluationConfig
 from keisei_ray.evaluation.plan import PlannedMatch, plan_matches
 from keisei_ray.evaluation.snapshots import kept, load_snapshots, opponents_of_next, save_snapshot
-from keisei_ray.rollouts import codec
+from keisei_ray.rollouts import packed_buffer
 
 
 def plan(version: int = 9, earlier: tuple[int, ...] = (), **settings: object) -> list[PlannedMatch]:
@@ -64,7 +64,7 @@ def test_the_next_evaluation_always_has_whom_it_plays() -> None:
 
 def buffer(version: int) -> memoryview:
     arrays = {"w": np.arange(version, dtype=np.float32)}
-    return memoryview(codec.pack("weights", {"version": version}, arrays, zstd_level=1))
+    return memoryview(packed_buffer.pack("weights", {"version": version}, arrays, zstd_level=1))
 
 
 def test_files_of_versions_that_are_trained_anew_are_removed(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import DRAW, LOSS, WIN, build_model, outcome_values
 from keisei_ray.players.policies import evaluate
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.rollouts.wire import unpack_rollout
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import packed, played, tiny_config
 

@@ -19,8 +19,9 @@ from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.opponents import Player
 from keisei_ray.players.policies import Choose, Ints, Uniforms, evaluate, network_policy
-from keisei_ray.rollouts.rollout import FinishedGame, Rollout
-from keisei_ray.rollouts.wire import unpack_rollout
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay import pairing as seats_module
 from keisei_ray.selfplay import self_play as self_play_module
 from keisei_ray.selfplay.pairing import Seats

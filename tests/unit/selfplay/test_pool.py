@@ -11,7 +11,7 @@ import pytest
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PoolConfig
 from keisei_ray.errors import CheckpointError
-from keisei_ray.rollouts.rollout import Color, FinishedGame, GameResult
+from keisei_ray.rollouts.finished_game import Color, FinishedGame, GameResult
 from keisei_ray.selfplay.pool import HALF_LIFE_GAMES, SELF_PLAY, Offers, Pool
 from tests.helpers.tiny import tiny_config
 

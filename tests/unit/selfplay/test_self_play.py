@@ -12,8 +12,8 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.policies import evaluate, sample_legal
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.rollouts.wire import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN, replay_game
 from keisei_ray.shogi.observation import observe

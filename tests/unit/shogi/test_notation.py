@@ -9,7 +9,7 @@ from cshogi import CSA, KIF
 from rsshogi.core import Board
 from rsshogi.record import GameResult, Record
 
-from keisei_ray.rollouts.rollout import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.notation import self_play_heading, to_csa, to_kif, to_usi
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 from rsshogi.core import Board
 
-from keisei_ray.rollouts.rollout import NUM_ACTIONS, ForfeitReason
+from keisei_ray.rollouts.finished_game import ForfeitReason
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.observation import observe

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from keisei_ray.rollouts.rollout import FinishedGame, Rollout, RolloutHeader
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, Trace, UpdateReport

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keisei_ray.errors import CheckpointError
-from keisei_ray.rollouts.rollout import FinishedGame, GameEndReason, GameResult, RolloutHeader
+from keisei_ray.rollouts.finished_game import FinishedGame, GameEndReason, GameResult
+from keisei_ray.rollouts.rollout import RolloutHeader
 from keisei_ray.telemetry.progress import Interval, Progress
 
 RESULTS: tuple[tuple[GameResult, GameEndReason], ...] = (

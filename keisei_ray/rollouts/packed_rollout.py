@@ -1,6 +1,6 @@
 """Rollouts as packed buffers: what crosses processes, and what can lie in a file.
 
-The one place that knows both the record (rollout.py) and the format (codec.py). Both
+The one place that knows both the record (rollout.py) and the format (packed_buffer.py). Both
 doors validate: no invalid rollout is packed, none is handed out.
 
 Measured on the first network's self-play, T = N = 64, games in all phases (mean 48 legal
@@ -19,11 +19,8 @@ matches of level 1 suit rows that repeat; level 9 gives 32.3 at ten times the ti
 from dataclasses import asdict, fields
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from keisei_ray.errors import RolloutFormatError
-from keisei_ray.rollouts import codec
+from keisei_ray.rollouts import packed_buffer
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 
 KIND: Final = "rollout"
@@ -38,7 +35,7 @@ SHUFFLED: Final = (
 """Float fields, stored byte-shuffled."""
 
 
-def pack_rollout(rollout: Rollout, zstd_level: int) -> npt.NDArray[np.uint8]:
+def pack_rollout(rollout: Rollout, zstd_level: int) -> packed_buffer.PackedBuffer:
     """Validate and pack a rollout. The rollout's storage may be reused afterwards.
 
     Args:
@@ -53,33 +50,23 @@ def pack_rollout(rollout: Rollout, zstd_level: int) -> npt.NDArray[np.uint8]:
     """
     rollout.validate()
     meta = asdict(rollout.header)
-    return codec.pack(KIND, meta, rollout.arrays(), zstd_level=zstd_level, shuffle=SHUFFLED)
+    return packed_buffer.pack(KIND, meta, rollout.arrays(), zstd_level=zstd_level, shuffle=SHUFFLED)
 
 
-def unpack_rollout(buffer: codec.Buffer) -> Rollout:
+def unpack_rollout(buffer: packed_buffer.BufferLike) -> Rollout:
     """A rollout out of a packed buffer, verified and validated; arrays are writable copies.
 
     Raises:
-        DamagedBufferError, ForeignBufferError, NewerSchemaError: see `codec.unpack`.
+        DamagedBufferError, ForeignBufferError, NewerSchemaError: see `packed_buffer.unpack`.
         RolloutFormatError: a sound buffer whose content is not a valid rollout.
     """
-    meta, arrays = codec.unpack(buffer, KIND)
+    meta, arrays = packed_buffer.unpack(buffer, KIND)
     rollout = Rollout.from_arrays(_header(meta), arrays)
     rollout.validate()
     return rollout
 
 
-def peek_rollout(buffer: codec.Buffer) -> RolloutHeader:
-    """Where a packed rollout comes from, without decompressing it.
-
-    Raises:
-        DamagedBufferError, ForeignBufferError, NewerSchemaError: see `codec.peek`.
-        RolloutFormatError: the header is not a rollout's.
-    """
-    return _header(codec.peek(buffer, KIND))
-
-
-def _header(meta: dict[str, codec.Scalar]) -> RolloutHeader:
+def _header(meta: dict[str, packed_buffer.Scalar]) -> RolloutHeader:
     """The typed header; names and types are checked, it comes from outside."""
     names = [field.name for field in fields(RolloutHeader)]
     if sorted(meta) != sorted(names):

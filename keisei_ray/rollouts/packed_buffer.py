@@ -1,7 +1,7 @@
 """A header and named numpy arrays as one packed, checked, compressed buffer, and back.
 
 Rollouts and weights travel and are stored in this one format. This module knows arrays and
-bytes, not what they mean: `rollouts/wire.py` and `network/weights.py` do. Nothing is ever
+bytes, not what they mean: `packed_rollout.py` and `network/weights.py` do. Nothing is ever
 unpickled, and a buffer that is damaged, truncated, foreign or newer is refused by name before
 anything of the size that it claims is allocated.
 
@@ -16,7 +16,7 @@ anything of the size that it claims is allocated.
 Digests are BLAKE2b, 16 bytes: they find damage and are no signature. The header has its
 own, so `peek` trusts it without touching the payload.
 
-Measured figures for rollouts are in wire.py.
+Measured figures for rollouts are in packed_rollout.py.
 """
 
 import hashlib
@@ -38,7 +38,10 @@ CODEC: Final = "zstd"
 DIGEST_BYTES: Final = 16
 MAX_HEADER_BYTES: Final = 4 << 20
 
-Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+PackedBuffer: TypeAlias = npt.NDArray[np.uint8]
+"""[bytes] uint8, read-only: what `pack` returns. Ray sends such an array without copying it."""
+BufferLike: TypeAlias = bytes | bytearray | memoryview | PackedBuffer
+"""A packed buffer, or its bytes in any other form: what `unpack` and `peek` accept."""
 Scalar: TypeAlias = int | float | str | bool | None
 
 _PREFIX = struct.Struct("<4sI")
@@ -62,7 +65,7 @@ def pack(
     *,
     zstd_level: int,
     shuffle: Collection[str] = (),
-) -> npt.NDArray[np.uint8]:
+) -> PackedBuffer:
     """Pack a header and named arrays into one buffer. Copies; the arrays stay the caller's.
 
     Args:
@@ -77,7 +80,7 @@ def pack(
 
     Raises:
         ValueError: a dtype outside `payload.DTYPES`, a header value that is no scalar, an unknown
-            name in `shuffle`, or sizes above the limits of codec.py and payload.py.
+            name in `shuffle`, or sizes above the limits of packed_buffer.py and payload.py.
     """
     if unknown := sorted(set(shuffle) - set(arrays)):
         raise ValueError(f"shuffle names {unknown[0]!r}, which is not among the arrays.")
@@ -103,7 +106,7 @@ def pack(
     return np.frombuffer(b"".join([prefix, _digest(prefix, head), head, payload]), np.uint8)
 
 
-def unpack(buffer: Buffer, kind: str) -> tuple[dict[str, Scalar], dict[str, Array]]:
+def unpack(buffer: BufferLike, kind: str) -> tuple[dict[str, Scalar], dict[str, Array]]:
     """The header and the arrays of a packed buffer, all of it verified.
 
     Args:
@@ -125,7 +128,7 @@ def unpack(buffer: Buffer, kind: str) -> tuple[dict[str, Scalar], dict[str, Arra
     return frame.meta, decompress(frame.fields, frame.raw_bytes, frame.payload)
 
 
-def peek(buffer: Buffer, kind: str) -> dict[str, Scalar]:
+def peek(buffer: BufferLike, kind: str) -> dict[str, Scalar]:
     """The header alone, verified by its own digest; the payload is measured, not read.
 
     Raises:
@@ -151,7 +154,7 @@ def _check_meta(meta: Mapping[str, Scalar]) -> None:
             raise ValueError(f"header: {name!r} = {value} does not fit in 64 bits.")
 
 
-def _view(buffer: Buffer) -> memoryview:
+def _view(buffer: BufferLike) -> memoryview:
     """The buffer's bytes as one flat view."""
     if isinstance(buffer, np.ndarray) and buffer.dtype == np.uint8:
         buffer = buffer.data
@@ -161,7 +164,7 @@ def _view(buffer: Buffer) -> memoryview:
     return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
 
-def _open(buffer: Buffer, kind: str) -> _Frame:
+def _open(buffer: BufferLike, kind: str) -> _Frame:
     """Verify everything but the payload's content."""
     view = _view(buffer)
     if not MAGIC.startswith(view[: len(MAGIC)]):
