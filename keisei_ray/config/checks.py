@@ -2,7 +2,7 @@
 
 A setting that would have no effect is refused, not ignored: the functions `without_effect_...`
 return the message, all in one form. `Config` runs every check. Only RAY_ADDRESS, which is not a
-setting, is looked at later, in `keisei_ray.distributed.connection_errors`.
+setting, is looked at later, in `keisei_ray.distributed.address`.
 """
 
 from keisei_ray.config.sections import (

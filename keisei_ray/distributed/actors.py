@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from keisei_ray.config.autosize import learner_gpus
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ProfileConfig
-from keisei_ray.distributed.connection_errors import foreign_token
-from keisei_ray.distributed.versions import Versions, check_same, own_versions, unfit_node
+from keisei_ray.distributed.connection_errors import unexpected_token
+from keisei_ray.distributed.versions import Versions, check_versions, missing_package, own_versions
 from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
@@ -216,7 +216,7 @@ def _check_program(driver: Versions | None) -> None:
     """Before anything is built: another version may fail in any way."""
     if driver is not None:
         node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        check_same(str(node), own_versions(), driver)
+        check_versions(str(node), own_versions(), driver)
 
 
 def new_pinned_actor(pinned: type, *arguments: object, node_id: str) -> ActorHandle:
@@ -265,5 +265,5 @@ def remote_cause(error: BaseException) -> BaseException:
     cause: Any = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause
-    unfit = unfit_node(error) or foreign_token(error)
-    return unfit or (cause if isinstance(cause, BaseException) else error)
+    explained = missing_package(error) or unexpected_token(error)
+    return explained or (cause if isinstance(cause, BaseException) else error)

@@ -20,13 +20,13 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_to_play, learner_cpus, learner_gpus
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.connection_errors import (
+from keisei_ray.distributed.address import (
+    accepts_connection,
     check_reachable,
     choose_address,
-    is_answered,
-    refusal,
-    running_here,
+    recorded_address,
 )
+from keisei_ray.distributed.connection_errors import explain_refusal
 from keisei_ray.errors import ClusterError
 
 logger = logging.getLogger(__name__)
@@ -130,13 +130,13 @@ def connect(
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
-        raise ClusterError(refusal(address, error, " ".join(said))) from error
+        raise ClusterError(explain_refusal(address, error, " ".join(said))) from error
     try:
         # Whoever sets `local` means it.
-        other = running_here(environ) if c.address is None and address == "local" else None
+        other = recorded_address(environ) if c.address is None and address == "local" else None
         yield dataclasses.replace(
             _offered(address, str(context.dashboard_url or "")),
-            other=other if other and is_answered(other, NOTICE_TIMEOUT_S) else None,
+            other=other if other and accepts_connection(other, NOTICE_TIMEOUT_S) else None,
         )
     finally:
         # Actors are owned by this driver: they end with its connection, the cluster with them

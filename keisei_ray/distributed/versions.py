@@ -1,9 +1,8 @@
-"""Which program a process runs, and whether it can take part in a run.
+"""Versions of the program that a process runs; a node with others is refused in one line.
 
-A node of a joined cluster has a Python and packages of its own. One that lacks Keisei Ray, or has
-another version of it, fails in ways that do not name the reason, and again whenever its actor is
-started anew; here that becomes one line. Versions of torch may differ: a node with a GPU has
-another build of it.
+A node of a joined cluster has a Python and packages of its own. A node that lacks Keisei Ray, or
+has another version of it, fails in ways that do not name the reason, and fails again each time its
+actor is restarted. Versions of torch may differ: a node with a GPU has another build of it.
 """
 
 import platform
@@ -26,29 +25,29 @@ _WHAT_TO_DO = (
 
 @dataclass(frozen=True)
 class Versions:
-    """What must be the same in all processes of a run."""
+    """Versions that must be the same in all processes of a run."""
 
     keisei_ray: str
     ray: str
     python: str
-    """All three numbers; the first two must be the same."""
+    """Three numbers, of which the first two must be the same."""
 
     def __str__(self) -> str:
         return f"Keisei Ray {self.keisei_ray}, Ray {self.ray}, Python {self.python}"
 
 
 def own_versions() -> Versions:
-    """Those of this process."""
+    """Returns the versions of this process."""
     return Versions(keisei_ray.__version__, version("ray"), platform.python_version())
 
 
-def check_same(node: str, here: Versions, driver: Versions) -> None:
+def check_versions(node: str, here: Versions, driver: Versions) -> None:
     """Refuses an actor that runs another program than the driver.
 
     Args:
-        node: where the actor is, for the message.
-        here: its versions.
-        driver: the driver's.
+        node: address of the actor's node, for the message.
+        here: versions of the actor's process.
+        driver: versions of the driver's process.
 
     Raises:
         ClusterError: Keisei Ray, Ray or the first two numbers of Python differ.
@@ -59,11 +58,14 @@ def check_same(node: str, here: Versions, driver: Versions) -> None:
         )
 
 
-def unfit_node(error: BaseException) -> ClusterError | None:
-    """What an actor's failure says about its node, or None if that is not the reason.
+def missing_package(error: BaseException) -> ClusterError | None:
+    """Recognises a node that lacks a package, or a part of one, that the actor needs.
 
     Args:
         error: as Ray raises it in the driver, for a call or for the actor's construction.
+
+    Returns:
+        The error to raise instead, or None if `error` is about something else.
     """
     text = str(error)
     lacking = _LACKING.search(text)

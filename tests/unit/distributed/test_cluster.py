@@ -1,10 +1,11 @@
-"""What a run reserves of a cluster, and which runs a cluster refuses. No Ray is started."""
+"""Connecting to a cluster, what a run reserves of it, which runs it refuses. No Ray is started."""
 
 import pytest
 
 from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import actors
+from keisei_ray.distributed import cluster as cluster_module
 from keisei_ray.distributed.cluster import Cluster, check_fits
 from keisei_ray.errors import ClusterError
 
@@ -74,3 +75,33 @@ def test_an_evaluator_that_is_off_reserves_nothing() -> None:
     check_fits(off, cluster(2))
     with pytest.raises(ClusterError, match=r"evaluation\.num_cpus = 1 leaves no part of the"):
         check_fits(on, cluster(2))
+
+
+@pytest.mark.parametrize(
+    ("raised", "advice"),
+    [
+        (Exception("The current node timed out during startup."), "overloaded: try again"),
+        (RuntimeError("Failed to start the dashboard"), "dashboard_port"),
+        (OSError("no space"), "run `ray stop`"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
+    raised: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(cluster_module.ray, "init", refuse)
+    # Other tests may have a cluster up in this process, which is to stay up.
+    monkeypatch.setattr(cluster_module.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster_module.ray, "shutdown", lambda: None)
+    with (
+        pytest.raises(ClusterError, match=advice) as caught,
+        cluster_module.connect(
+            Config.model_validate({"cluster": {"address": "local"}}), environ={}
+        ),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is raised
