@@ -55,7 +55,7 @@ def main() -> int:
             there = wait_for_cpus(
                 options.cpus,
                 options.timeout_s,
-                count=lambda: ray.cluster_resources().get("CPU", 0.0),  # type: ignore[no-untyped-call]
+                count=lambda: ray.cluster_resources().get("CPU", 0.0),
             )
     except ConnectionError:
         sys.stderr.write(

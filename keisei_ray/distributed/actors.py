@@ -215,7 +215,7 @@ def new_evaluation_actor(config: Config, incarnation: int) -> ActorHandle:
 def _check_program(driver: Versions | None) -> None:
     """Before anything is built: another version may fail in any way."""
     if driver is not None:
-        node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        node = ray.util.get_node_ip_address()
         check_versions(str(node), own_versions(), driver)
 
 
@@ -240,7 +240,7 @@ def _process_info(device: str, num_parameters: int) -> ProcessInfo:
         name = torch.cuda.get_device_name(device)
     return ProcessInfo(
         pid=os.getpid(),
-        node=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        node=ray.util.get_node_ip_address(),
         num_visible_gpus=torch.cuda.device_count(),
         device=name,
         num_parameters=num_parameters,

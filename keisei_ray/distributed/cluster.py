@@ -187,8 +187,8 @@ def ask_for_nodes(config: Config | None) -> None:
 
 
 def _offered(address: str, dashboard_url: str) -> Cluster:
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()
+    nodes = ray.nodes()
     return Cluster(
         address=str(ray.get_runtime_context().gcs_address),
         num_nodes=sum(bool(node["Alive"]) for node in nodes),

@@ -182,7 +182,7 @@ class Guest:
             cause = remote_cause(error)
             if isinstance(cause, UserError):
                 raise type(cause)(f"on node {run.node}: {cause}") from error
-            nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            nodes = ray.nodes()
             if not any(node["Alive"] and node["NodeID"] == run.node_id for node in nodes):
                 raise ClusterError(
                     f"node {run.node} has left the cluster, expected {run.run_dir} on it. "

@@ -237,7 +237,7 @@ def _scheduler(sweep: Sweep, space: Sequence[Dimension]) -> TrialScheduler:
             hyperparam_mutations={d.key: d.mutation() for d in space},
             custom_explore_fn=_clamped({d.key: d for d in space}),
         )
-    return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return FIFOScheduler()
 
 
 def _clamped(space: dict[str, Dimension]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -253,7 +253,7 @@ def _check_room(sweep: Sweep, cluster: Cluster) -> None:
     first = {d.key: d.extremes()[0] for d in dimensions(sweep)}
     has_gpu = cluster.num_gpus > 0
     needed = bundles(trial_config(base, first), sweep.file.trial.num_cpus, has_gpu=has_gpu)
-    offered = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    offered = ray.cluster_resources()
     for name in ("CPU", "GPU"):
         total = sum(bundle.get(name, 0.0) for bundle in needed)
         if total > offered.get(name, 0.0) + 1e-6:

@@ -74,7 +74,7 @@ def trainable(
         _run(base, chosen, metric, num_cpus)
 
     def resources(chosen: dict[str, Any]) -> Any:
-        has_gpu = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
+        has_gpu = ray.cluster_resources().get("GPU", 0) > 0
         return placement(trial_config(base, chosen), num_cpus, has_gpu=has_gpu)
 
     annotated: Callable[[dict[str, Any]], None] = tune.with_resources(keisei_trial, resources)

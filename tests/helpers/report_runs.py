@@ -102,7 +102,12 @@ def write_run(path: Path, *, updates: int, games: int = 0, events: bool = True) 
         ),
     )
     write_lines(path / "games.jsonl", played_games(games) if games else [])
-    started = {"kind": "run_started", "resumed_from": None, "timestep": 0, "run_dir": "runs/x"}
+    started: dict[str, object] = {
+        "kind": "run_started",
+        "resumed_from": None,
+        "timestep": 0,
+        "run_dir": "runs/x",
+    }
     cluster = {"num_nodes": 1, "num_cpus": 2, "num_gpus": 0}
     time = "2026-01-01T00:00:00.000+00:00"
     write_lines(

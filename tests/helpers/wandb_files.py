@@ -13,6 +13,8 @@ def read_records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file, in order, as `wandb.proto.wandb_internal_pb2.Record`."""
     from wandb.proto import wandb_internal_pb2
 
+    new_record: Any = vars(wandb_internal_pb2)["Record"]  # Made at import, unseen by type checkers.
+
     if len(data := path.read_bytes()) < 7:
         return
     magic, number, version = struct.unpack_from("<4sHB", data)
@@ -29,6 +31,6 @@ def read_records(path: Path) -> Iterator[Any]:
         at += 7 + length
         parts = chunk if kind in (FULL, FIRST) else parts + chunk
         if kind in (FULL, LAST):
-            record = wandb_internal_pb2.Record()
+            record = new_record()
             record.ParseFromString(parts)
             yield record

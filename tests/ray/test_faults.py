@@ -139,13 +139,14 @@ class DiesMidUpdate(LearnerShell):
         marker = Path(self._config.run.run_dir or "") / "learner-died"
         if self._learner.weights_version == 2 and not marker.exists():
             marker.touch()
-            step = self._learner._optimizer_step
+            learner: Any = self._learner
+            step = learner._optimizer_step
 
             def step_and_die(*arguments: Any) -> None:
                 step(*arguments)
                 kill_this_process()
 
-            self._learner._optimizer_step = step_and_die
+            learner._optimizer_step = step_and_die
         return super().update(timestep, *rollouts)
 
 

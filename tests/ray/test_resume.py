@@ -9,7 +9,7 @@ import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.learning.learner import scheduled_learning_rate
+from keisei_ray.learning.schedules import scheduled_learning_rate
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import LEARNER_FILE

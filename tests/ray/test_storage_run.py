@@ -75,7 +75,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 
 def newest(run_dir: Path) -> checkpoint.Checkpoint:
-    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=pytest.fail)
+    found = checkpoint.find_latest(
+        run_dir / "checkpoints", on_skip=lambda path, cause: pytest.fail(cause)
+    )
     assert found is not None
     return found
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -180,7 +181,8 @@ class ProbedShell(SelfPlayShell):
 
 
 def test_a_self_play_actor_sees_no_gpu(cluster: Cluster) -> None:
-    actor = ray.remote(ProbedShell).options(num_cpus=0.1).remote(overlap_config(), 0, 0)
+    new_actor: Any = ray.remote(ProbedShell)
+    actor = new_actor.options(num_cpus=0.1).remote(overlap_config(), 0, 0)
     info = ray.get(actor.start.remote())
     assert info.num_visible_gpus == 0
     assert info.device == "cpu"

@@ -48,7 +48,7 @@ def sweep_of(folder: Path, settings: dict[str, dict[str, Any]], **parts: Any) ->
 
     So it is known beforehand which trial is better: the one with the higher rate.
     """
-    common = {
+    common: dict[str, dict[str, Any]] = {
         "learner": {"lr_schedule": "constant"},
         "checkpoint": {"interval_timesteps": 2 * ROWS, "keep_last": 1000},
         "tracking": {"ray_metrics": False},

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Compiled.
 
 import keisei_ray
 from keisei_ray.config.schema import Config

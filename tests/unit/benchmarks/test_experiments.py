@@ -62,6 +62,6 @@ def test_the_table_gives_back_the_effects_that_made_the_scores(experiments: Modu
 
 
 def test_more_factors_than_columns_are_refused(experiments: ModuleType) -> None:
-    many = {f"factor {i}": [[], []] for i in range(24)}
+    many: dict[str, list[list[str]]] = {f"factor {i}": [[], []] for i in range(24)}
     with pytest.raises(ValueError, match="24 factors, expected at most 23"):
         list(experiments.screen(many))

@@ -77,7 +77,8 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 def test_ray_up_takes_the_launcher_file(name: str) -> None:
     prepared = prepare_config(load(name))
     validate_config(prepared)
-    provider = _NODE_PROVIDERS[prepared["provider"]["type"]](prepared["provider"])
+    new_provider: Any = _NODE_PROVIDERS[prepared["provider"]["type"]]
+    provider = new_provider(prepared["provider"])
     assert callable(provider.bootstrap_config)
     head = prepared["head_node_type"]
     others = [kind for kind in prepared["available_node_types"] if kind != head] or [head]
@@ -241,7 +242,7 @@ def test_the_table_of_what_to_rent_tells_the_memory_that_the_presets_need() -> N
             config = resolve_config(
                 str(ROOT / f"configs/{name}.yaml"), {}, [f"self_play.num_actors={actors}"], {}
             )
-            needed = round(estimate_memory_bytes(config, config.self_play.num_actors) / 2**30, 1)
+            needed = round(estimate_memory_bytes(config, int(actors)) / 2**30, 1)
             assert float(low) - 0.05 <= needed <= float(high or low) + 0.05
     assert told == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
 
@@ -273,10 +274,12 @@ def test_the_image_runs_as_nobody_special_and_finds_what_it_copies() -> None:
 def test_a_submitted_job_uploads_the_program_and_little_else(tmp_path: Path) -> None:
     """With the excludes and the packing of `ray job submit --working-dir .`."""
     given: list[str] = []
+
+    def upload(_: str, excludes: list[str] | None, __: bool = False) -> None:
+        given.extend(excludes or ())
+
     upload_working_dir_if_needed(
-        {"working_dir": str(ROOT)},
-        include_gitignore=True,
-        upload_fn=lambda _, excludes: given.extend(excludes),
+        {"working_dir": str(ROOT)}, include_gitignore=True, upload_fn=upload
     )
     package = tmp_path / "package.zip"
     create_package(str(ROOT), package, include_gitignore=True, excludes=given)

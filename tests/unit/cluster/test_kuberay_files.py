@@ -63,8 +63,9 @@ def resource(name: str) -> dict[str, Any]:
 
 
 def cluster_spec(name: str) -> dict[str, Any]:
-    spec: dict[str, Any] = resource(name)["spec"]
-    return spec.get("rayClusterSpec", spec)
+    spec = resource(name)["spec"]
+    inner: dict[str, Any] = spec.get("rayClusterSpec", spec)
+    return inner
 
 
 def problems(manifest: dict[str, Any]) -> list[str]:

@@ -224,7 +224,7 @@ def test_later_routes_win(tmp_path: Path) -> None:
     overrides = [f"{key}=14"]
     flags = {key: 15}
 
-    def actors(*arguments: Any) -> int:
+    def actors(*arguments: Any) -> int | str:
         return resolve_config(*arguments).self_play.num_actors
 
     assert actors(None, {}, [], {}) == 2

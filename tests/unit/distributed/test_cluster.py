@@ -1,6 +1,7 @@
 """Connecting to a cluster, what a run reserves of it, which runs it refuses. No Ray is started."""
 
 import pytest
+import ray
 
 from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto
 from keisei_ray.config.schema import Config
@@ -61,7 +62,7 @@ def test_a_learner_reserves_its_part_of_a_gpu_only_where_it_uses_one(
         def remote(self, *arguments: object) -> None:
             pass
 
-    monkeypatch.setattr(actors.ray, "remote", lambda shell: Remote())
+    monkeypatch.setattr(ray, "remote", lambda shell: Remote())
     learner = {"device": device, "num_gpus": 0.25}
     actors.new_learner_actor(Config.model_validate({"learner": learner}), num_cpus=0.5)
     assert asked["num_cpus"] == 0.5

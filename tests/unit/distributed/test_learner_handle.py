@@ -1,5 +1,7 @@
 """Which rollouts of a failed update are to blame. No Ray is started."""
 
+from typing import Any
+
 import pytest
 import ray
 from ray.exceptions import ObjectReconstructionFailedError, RayError, RayTaskError
@@ -7,7 +9,7 @@ from ray.exceptions import ObjectReconstructionFailedError, RayError, RayTaskErr
 from keisei_ray.distributed.learner_handle import rejected_rollouts
 from keisei_ray.errors import NumericalError, RejectedRolloutsError
 
-ROLLOUTS = [ray.ObjectRef(bytes([number] * 28)) for number in range(4)]
+ROLLOUTS: list["ray.ObjectRef[Any]"] = [ray.ObjectRef(bytes([number] * 28)) for number in range(4)]
 
 
 def of_the_learner(cause: Exception) -> RayError:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ RANDOM = Player("random", choose_random)
 START = "position sfen lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
 
 
-def play(spec: str, num_games: int = 4, **settings: int) -> list[PlayedGame]:
+def play(spec: str, num_games: int = 4, **settings: Any) -> list[PlayedGame]:
     """A match of the engine, as first player, against random."""
     match = MatchSettings(num_games, **({"seed": 3, "max_plies": 40} | settings))
     with parse_opponent(spec) as engine:

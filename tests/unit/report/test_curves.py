@@ -72,7 +72,8 @@ def test_shares_are_of_the_events_of_a_stretch() -> None:
     x = np.array([1.0, 5.0, 5.0, 6.0, 20.0])
     kinds = np.array([[1, 0], [0, 1], [1, 0], [0, 3], [1, 1]], dtype=float)
     found = shares(x, kinds, np.array([0.0, 5.0, 10.0, 15.0, 20.0]))
-    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0, 1], [math.nan] * 2, [0.5, 0.5]])
+    expected = np.array([[2 / 3, 1 / 3], [0, 1], [math.nan] * 2, [0.5, 0.5]])
+    np.testing.assert_allclose(found, expected)
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-3, 1e6), most=st.integers(5, 8))

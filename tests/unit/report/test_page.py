@@ -290,7 +290,12 @@ def test_damaged_lines_are_left_out_and_counted(run_dir: Path) -> None:
     lines[3:3] = [b"\xff\xfe\n", b"[1]\n", b"{}\n", lines[1]]
     file.write_bytes(b"".join(lines))
     good = evaluation(1, "random", 0.5)
-    bad = [{"timestep": 1}, good | {"wins": None}, good | {"score": None}, good | {"games": "x"}]
+    bad: list[Mapping[str, object]] = [
+        {"timestep": 1},
+        good | {"wins": None},
+        good | {"score": None},
+        good | {"games": "x"},
+    ]
     write_lines(run_dir / "evaluations.jsonl", [*bad, good])
     (run_dir / "ratings.json").write_text('{"players": [')
     page = page_of(run_dir)

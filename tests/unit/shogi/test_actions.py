@@ -82,7 +82,8 @@ def test_a_label_tells_destination_drop_and_promotion() -> None:
             assert IS_DROP[label] == move.is_drop()
             assert IS_PROMOTION[label] == move.is_promotion()
             dropped = move.dropped_piece_type
-            assert DROPPED_PIECE[label] == (dropped.value if move.is_drop() else 0)
+            assert (dropped is not None) == move.is_drop()
+            assert DROPPED_PIECE[label] == (dropped.value if dropped else 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """N games in lockstep: arrays against the slow oracle, auto-reset, independence, saved games."""
 
 import json
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,9 @@ def rng_for_game(index: int) -> np.random.Generator:
     return np.random.default_rng([7, index])
 
 
-def make_games(num_games: int, **settings: object) -> VectorGames:
-    return VectorGames(num_games, **({"max_plies": 200, "rng_for_game": rng_for_game} | settings))
+def make_games(num_games: int, **settings: Any) -> VectorGames:
+    defaults: dict[str, Any] = {"max_plies": 200, "rng_for_game": rng_for_game}
+    return VectorGames(num_games, **(defaults | settings))
 
 
 def random_choices(games: VectorGames, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -362,7 +364,8 @@ def test_gains_are_the_change_of_material_on_the_board() -> None:
             moves = board.legal_moves()
             for move, gain in zip(moves, gains[games.legal_offsets[lane] :], strict=False):
                 board.apply_move(move)
-                dropped = PIECE_VALUES[move.dropped_piece_type.value] if move.is_drop() else 0
+                piece = move.dropped_piece_type
+                dropped = PIECE_VALUES[piece.value] if piece else 0
                 assert -material(board) - dropped - before == gain, move
                 num_gaining += gain > 0
                 board.undo_move(move)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_every_subscriber_gets_every_event_in_the_order_of_publishing() -> None:
 def test_a_raising_subscriber_is_logged_and_counted_and_stops_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bus, seen = ev.EventBus(), []
+    bus = ev.EventBus()
+    seen: list[Any] = []
 
     def broken(event: ev.Event) -> None:
         raise LookupError(event.kind)
@@ -141,7 +143,8 @@ def test_closing_does_not_wait_for_a_close_that_hangs() -> None:
 
 
 def test_the_limit_holds_for_all_hanging_closes_together_and_off_the_main_thread() -> None:
-    bus, hold, late = ev.EventBus(), threading.Event(), []
+    bus, hold = ev.EventBus(), threading.Event()
+    late: list[str] = []
     for i in range(5):
         bus.subscribe(str(i), lambda event: None, hold.wait)
     closer = threading.Thread(target=lambda: late.extend(bus.close(timeout_s=0.3)))
@@ -211,6 +214,6 @@ def test_events_are_frozen_and_named_after_their_class() -> None:
         ev.RunEnded: "run_ended",
     }
     assert set(kinds) == set(ev.Event.__subclasses__())
-    assert {cls: cls.kind for cls in kinds} == kinds
+    assert {cls: vars(cls)["kind"] for cls in kinds} == kinds
     with pytest.raises(dataclasses.FrozenInstanceError):
         ev.Notice("x").message = "y"  # type: ignore[misc]

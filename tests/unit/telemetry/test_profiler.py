@@ -4,6 +4,7 @@ import gzip
 import json
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,13 @@ def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
         assert sum(stages.values()) == calls
 
 
+def traced_sum(number: int) -> float:
+    return torch.ones(3).cumsum(0).sum().item() + number
+
+
 def test_the_calls_that_the_settings_name_are_traced_and_no_others() -> None:
     tracer = Tracer("work", ProfileConfig(updates=2, first_update=2))
-    done = [tracer.run(lambda i=i: torch.ones(3).cumsum(0).sum().item() + i) for i in range(4)]
+    done = [tracer.run(partial(traced_sum, i)) for i in range(4)]
     assert [result for result, _ in done] == [6.0, 7.0, 8.0, 9.0]
     traced = [trace for _, trace in done]
     assert [t.name if t else None for t in traced] == [

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,9 @@ def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
 
 
 def test_a_match_is_charted_by_opponent_and_kind() -> None:
-    bare = record_of(evaluated(5, "greedy", wins=16))
-    assert bare is not None
+    found = record_of(evaluated(5, "greedy", wins=16))
+    assert found is not None
+    bare: Mapping[str, Any] = found
     assert bare["timestep"] == 5000
     assert bare["evaluation/bare/greedy"] == 0.5
     assert bare["evaluation/bare/greedy_low"] < 0.5 < bare["evaluation/bare/greedy_high"]
