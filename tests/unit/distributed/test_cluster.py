@@ -93,10 +93,10 @@ def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
     def refuse(**options: object) -> None:
         raise raised
 
-    monkeypatch.setattr(cluster_module.ray, "init", refuse)
+    monkeypatch.setattr(ray, "init", refuse)
     # Other tests may have a cluster up in this process, which is to stay up.
-    monkeypatch.setattr(cluster_module.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(cluster_module.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     with (
         pytest.raises(ClusterError, match=advice) as caught,
         cluster_module.connect(
