@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.storage.run_layout import REPORT_FILE
 
 PLAYERS = "random|greedy|checkpoint:PATH|usi:COMMAND"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
@@ -139,7 +140,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="show a run as one page of HTML")
     report.add_argument("run_dir", metavar="RUN_DIR")
-    report.add_argument("--out", metavar="FILE", help="the page; RUN_DIR/report.html if absent")
+    report.add_argument("--out", metavar="FILE", help=f"the page; RUN_DIR/{REPORT_FILE} if absent")
 
     status = commands.add_parser("status", help="how far a run is and how it does")
     status.add_argument("--json", metavar="FILE", help="write it here as well; -: print only that")

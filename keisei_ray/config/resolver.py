@@ -97,7 +97,7 @@ def load_sweep(path: str) -> Mapping[str, Any]:
     return tree
 
 
-def load_config_json(text: str, source: str = "config.json") -> Config:
+def load_config_json(text: str, source: str) -> Config:
     """Reads what `Config.model_dump_json` wrote: the identity on a config.
 
     Args:

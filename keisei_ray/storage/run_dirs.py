@@ -1,11 +1,14 @@
 """Where runs lie when nobody says where, and which of them was begun last."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
 
 RUNS_DIR: Final = "runs"
 RAY_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -36,6 +39,23 @@ def refuse_fleeting(run_dir: str) -> None:
             "when the job is over, expected a place that stays. Give an absolute path, or leave it "
             f"out for one under ~/{RUNS_DIR}."
         )
+
+
+def new_run_dir(prefix: str = "") -> Path:
+    """Returns a path under `runs_dir()` that is named after the time and does not exist yet.
+
+    Args:
+        prefix: beginning of the directory's name.
+    """
+    path = runs_dir() / f"{prefix}{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    # Two runs that start within a second get a directory each.
+    names = (path.with_name(f"{path.name}-{n}" if n else path.name) for n in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
+def holds_run(run_dir: Path) -> bool:
+    """Returns whether a run has begun in a directory."""
+    return any((run_dir / name).exists() for name in (CONFIG_FILE, CHECKPOINTS_DIR))
 
 
 def newest_run_dir(marks: Sequence[str]) -> Path | None:

@@ -5,13 +5,11 @@ driver or the configuration should.
 """
 
 import contextlib
-import itertools
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -29,9 +27,10 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.remote.remote_resume import bring_home
+from keisei_ray.storage.run_dirs import holds_run, new_run_dir, refuse_fleeting, runs_dir
 from keisei_ray.storage.run_dirs import newest_run_dir as newest_of
-from keisei_ray.storage.run_dirs import refuse_fleeting, runs_dir
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, WRITABLE_FILE
+from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import build_subscribers, check_trackers, logs
 from keisei_ray.tracking.profile_files import ProfileFiles
@@ -156,7 +155,13 @@ def train(
             for message in skipped:
                 bus.publish(Notice(message, "WARNING"))
             if resume is not None:
-                _set_newer_aside(run_dir, resume, bus)
+                set_newer_aside(
+                    run_dir / CHECKPOINTS_DIR,
+                    resume.timestep,
+                    on_renamed=lambda name, new_name: bus.publish(
+                        Notice(f"checkpoint {name} is now {new_name}: the run goes on before it")
+                    ),
+                )
             _say_who_plays(config, cluster, bus)
             with _announced_end(driver, bus, stop):
                 driver.run()
@@ -263,10 +268,7 @@ def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
         return Path(config.run.run_dir)
     if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent
-    now = runs_dir() / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    # Two runs that start within a second get a directory each.
-    names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
-    return next(name for name in names if not name.exists())
+    return new_run_dir()
 
 
 @contextlib.contextmanager
@@ -279,7 +281,7 @@ def prepared_run_dir(run_dir: Path, resume: Checkpoint | None) -> Iterator[None]
         RunDirError: it holds a run that is not being resumed, or cannot be written.
     """
     is_resumed = resume is not None and resume.path.resolve().is_relative_to(run_dir.resolve())
-    if not is_resumed and any((run_dir / name).exists() for name in (CONFIG_FILE, CHECKPOINTS_DIR)):
+    if not is_resumed and holds_run(run_dir):
         raise RunDirError(
             f"{run_dir} already holds a run. Go on with it by --resume latest, or choose another "
             "--run-dir."
@@ -300,25 +302,6 @@ def prepared_run_dir(run_dir: Path, resume: Checkpoint | None) -> Iterator[None]
         if is_new and not (run_dir / CONFIG_FILE).exists():
             shutil.rmtree(run_dir, ignore_errors=True)
         raise
-
-
-def _set_newer_aside(run_dir: Path, resume: Checkpoint, bus: EventBus) -> None:
-    """Renames checkpoints beyond the one resumed from: their plies will be played again.
-
-    Otherwise `latest` would go on from them, and pruning would prefer them to what this run saves.
-    """
-    for path in sorted((run_dir / CHECKPOINTS_DIR).glob("step-*")):
-        number = path.name.removeprefix("step-")
-        if number.isdecimal() and int(number) > resume.timestep:
-            names = (path.with_name(f"superseded-{n}-{path.name}") for n in itertools.count())
-            aside = next(name for name in names if not name.exists())
-            try:
-                path.rename(aside)
-            except OSError as error:
-                raise RunDirError(f"{path} cannot be renamed: {error.strerror}.") from error
-            bus.publish(
-                Notice(f"checkpoint {path.name} is now {aside.name}: the run goes on before it")
-            )
 
 
 def _write(path: Path, text: str) -> None:

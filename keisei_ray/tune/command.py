@@ -8,12 +8,10 @@ SWEEP_DIR/best.yaml            the best trial's configuration, for `run.py --con
 the rest                       Ray Tune's own state, from which --resume goes on
 """
 
-import itertools
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,12 @@ from keisei_ray.distributed.cluster import connect
 from keisei_ray.errors import ConfigError, RunDirError
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.json_file import check_json, write_json
-from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, refuse_fleeting, runs_dir
+from keisei_ray.storage.run_dirs import (
+    RUNS_DIR,
+    new_run_dir,
+    newest_run_dir,
+    refuse_fleeting,
+)
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.tracking import logs
 from keisei_ray.training.session import StopRequest
@@ -106,9 +109,7 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
     if options.run_dir is not None:
         refuse_fleeting(options.run_dir)
         return sweep, Path(options.run_dir)
-    now = runs_dir() / f"tune-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    names = (now.with_name(f"{now.name}-{n}" if n else now.name) for n in itertools.count())
-    return sweep, next(name for name in names if not name.exists())
+    return sweep, new_run_dir(prefix="tune-")
 
 
 def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:

@@ -13,7 +13,6 @@ its own (it failed, was paused, or the sweep was resumed), from the given one if
 trial's (PBT). Weights, optimizer, progress and opponent pool come along; the settings are its own.
 """
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,27 +26,24 @@ from rich.console import Console
 from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, sizes_for
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
-from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
+from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.report.json_lines import JsonLinesReader
 from keisei_ray.status.records import result_of
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
-    CONFIG_FILE,
     EVALUATIONS_FILE,
     METRICS_FILE,
     ORIGIN_FILE,
     POOL_DIR,
-    TUNE_PREFIXES,
 )
+from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
 from keisei_ray.training.session import train
 from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.reports import Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config
-
-ASIDE = "superseded-"
 
 
 def trainable(
@@ -125,7 +121,8 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
     config = trial_config(base, chosen)
     resume, is_own = find_start(run_dir, trial_id, tune.get_checkpoint())
     if resume is None:
-        set_aside(run_dir)
+        # An earlier try of the trial may have ended before it saved its first checkpoint.
+        set_run_aside(run_dir)
     config = _with(
         config,
         run={"run_dir": str(run_dir), "resume": str(resume.path) if resume else None},
@@ -201,26 +198,6 @@ def find_start(
         if (directory / POOL_DIR).is_dir():
             shutil.copytree(directory / POOL_DIR, run_dir / POOL_DIR, dirs_exist_ok=True)
     return checkpoint.load(path), is_own
-
-
-def set_aside(run_dir: Path) -> None:
-    """Makes room for a run that begins anew: one that ended before its first checkpoint was saved.
-
-    Its files go to `superseded-N/` in the same directory; what is Tune's stays.
-
-    Raises:
-        RunDirError: a file cannot be moved.
-    """
-    if not any((run_dir / name).exists() for name in (CONFIG_FILE, CHECKPOINTS_DIR)):
-        return
-    aside = next(p for n in itertools.count() if not (p := run_dir / f"{ASIDE}{n}").exists())
-    try:
-        aside.mkdir()
-        for path in sorted(run_dir.iterdir()):
-            if not path.name.startswith((ASIDE, *TUNE_PREFIXES)):
-                path.rename(aside / path.name)
-    except OSError as error:
-        raise RunDirError(f"{aside} cannot be filled: {error.strerror or error}.") from error
 
 
 def _opened(directory: Path) -> tuple[str, Checkpoint]:

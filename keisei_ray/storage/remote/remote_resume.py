@@ -5,7 +5,6 @@ Everything happens before anything is started, in bounded time where the URI doe
 """
 
 import contextlib
-import itertools
 import json
 import secrets
 import shutil
@@ -25,15 +24,16 @@ from keisei_ray.storage.remote.remote_run import (
     split_uri,
     steps_at,
 )
+from keisei_ray.storage.run_dirs import holds_run
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     CONFIG_FILE,
     MANIFEST_FILE,
     RUN_ID_FILE,
-    SUPERSEDED,
     TEMPORARY_PREFIX,
     timestep_of,
 )
+from keisei_ray.storage.superseded import set_directory_aside
 
 
 def bring_home(
@@ -211,7 +211,7 @@ def _check_empty(home: Home) -> None:
             f"{uri} already holds a run, which has no checkpoint: it is still at its beginning, or "
             "was stopped there. Remove what lies there, or choose another --run-dir."
         )
-    if (here / CONFIG_FILE).exists() or (here / CHECKPOINTS_DIR).exists():
+    if holds_run(here):
         raise RunDirError(
             f"{uri} is empty, but its local copy {here} holds a run. Go on with that by --resume "
             "latest, which uploads it; or remove the copy, or choose another --run-dir."
@@ -247,9 +247,7 @@ def _fetch(storage: Storage, name: str, here: Path, say: Callable[[str], object]
                 download(storage, file, fresh / file)
         told = f"{storage.uri}/{CHECKPOINTS_DIR}/{name} is taken"
         if here.exists():
-            names = (here.with_name(f"{here.name}.{SUPERSEDED}-{n}") for n in itertools.count())
-            aside = next(path for path in names if not path.exists())
-            here.rename(aside)
+            aside = set_directory_aside(here)
             told += f"; the former local copy is now {aside}"
         fresh.rename(here)
     except OSError as error:

@@ -11,7 +11,6 @@ Between looking and writing there is a moment in which both may write the same n
 manifest does not verify.
 """
 
-import itertools
 import logging
 import secrets
 from collections.abc import Callable
@@ -32,10 +31,10 @@ from keisei_ray.storage.run_layout import (
     POOL_DIR,
     POOL_FILE,
     RUN_ID_FILE,
-    SUPERSEDED,
     WRITER_FILE,
     timestep_of,
 )
+from keisei_ray.storage.superseded import newer_checkpoints, superseded_name
 
 logger = logging.getLogger(__name__)
 
@@ -119,13 +118,10 @@ class Uploads:
             )
 
     def _set_newer_aside(self) -> None:
-        """Renames checkpoints beyond the one resumed from, as `training` does here."""
-        limit = -1 if self._resumed_timestep is None else self._resumed_timestep
-        for name in steps_at(self._storage):
-            if timestep_of(name) > limit:
-                taken = {n.split("/")[1] for n in self._storage.names(CHECKPOINTS_DIR)}
-                asides = (f"{SUPERSEDED}-{n}-{name}" for n in itertools.count())
-                self._move(name, next(aside for aside in asides if aside not in taken))
+        """Renames checkpoints at the URI as `set_newer_aside` renames those of a directory."""
+        for name in newer_checkpoints(steps_at(self._storage), self._resumed_timestep):
+            taken = {file.split("/")[1] for file in self._storage.names(CHECKPOINTS_DIR)}
+            self._move(name, superseded_name(name, taken))
 
     def _move(self, name: str, to: str) -> None:
         """Renames a checkpoint by copying it: no moment in which neither is whole."""

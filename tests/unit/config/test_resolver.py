@@ -482,7 +482,7 @@ configs = st.builds(
 @given(configs)
 def test_load_is_the_inverse_of_dump(config: Config) -> None:
     text = config.model_dump_json(indent=2)
-    loaded = load_config_json(text)
+    loaded = load_config_json(text, "config.json")
     assert loaded == config
     assert loaded.model_dump_json(indent=2) == text
 
@@ -492,7 +492,7 @@ def test_a_damaged_dump_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"^run/config\.json"):
         load_config_json(text[:-20], "run/config.json")
     with pytest.raises(ConfigError, match=r"unknown key 'learner\.gama'.*learner\.gamma"):
-        load_config_json(text.replace('"gamma"', '"gama"'))
+        load_config_json(text.replace('"gamma"', '"gama"'), "config.json")
 
 
 @settings(deadline=None)

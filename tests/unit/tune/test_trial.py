@@ -13,7 +13,7 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tune.reports import Reports
-from keisei_ray.tune.trial import find_start, set_aside
+from keisei_ray.tune.trial import find_start
 from tests.helpers.tracking_fakes import evaluated, updated
 
 INFO = {"weights_digest": "d"}
@@ -153,19 +153,6 @@ def test_a_checkpoint_that_is_gone_or_of_something_else_is_named(tmp_path: Path)
     (tmp_path / "origin.json").write_text(json.dumps({"trial": "b"}))
     with pytest.raises(CheckpointError, match="not a trial's checkpoint"):
         find_start(tmp_path / "run", "a", tune.Checkpoint(str(tmp_path)))
-
-
-def test_a_run_that_ended_before_its_first_checkpoint_is_set_aside(run_dir: Path) -> None:
-    for name in ("config.json", "metrics.jsonl", "error.txt"):
-        (run_dir / name).write_text(name)
-    (run_dir / "checkpoint_000001").mkdir()
-    set_aside(run_dir)
-    assert sorted(p.name for p in run_dir.iterdir()) == [
-        "checkpoint_000001", "error.txt", "superseded-0",
-    ]  # fmt: skip
-    assert (run_dir / "superseded-0" / "metrics.jsonl").read_text() == "metrics.jsonl"
-    set_aside(run_dir)
-    assert not (run_dir / "superseded-1").exists()
 
 
 def test_a_share_without_a_gpu_learns_on_the_cpu() -> None:
