@@ -76,7 +76,7 @@ class StandInActors:
     async def start(self) -> ProcessInfo:
         return INFO
 
-    async def collect(self, weights: Any, offer: Any, *opponents: Any) -> Template:
+    async def collect(self, weights: Any, mix: Any, *snapshots: Any) -> Template:
         who = self._idle.pop(0)
         if self._play_s:
             await asyncio.sleep(self._play_s * max(0.1, random.gauss(1, JITTER)))

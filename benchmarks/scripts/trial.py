@@ -32,7 +32,8 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
 from keisei_ray.players.policies import finishing, network_policy
-from keisei_ray.selfplay.pool import Offers, Pool
+from keisei_ray.selfplay.opponent_mix import SnapshotRotation
+from keisei_ray.selfplay.pool import Pool
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.telemetry.progress import Interval
 from keisei_ray.telemetry.reports import UpdateReport
@@ -97,7 +98,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yields a record whenever `every` plies have been learnt from, and at the end."""
     self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
-    offers, snapshots = Offers(config, pool), {}
+    rotation, snapshots = SnapshotRotation(config, pool), {}
     snapshot_due = Interval(config.pool.snapshot_interval_timesteps or config.run.total_timesteps)
     due = Interval(every)
     torch.set_num_threads(1)
@@ -110,9 +111,9 @@ def run(
         if config.pool.snapshot_interval_timesteps and snapshot_due.is_due(timestep):
             pool.add_snapshot(learner.weights_version, learner.weights_digest())
             snapshots[pool.snapshots[-1].name] = weights
-        offer = offers.make(0, 0)
+        mix = rotation.next_mix(0, 0)
         self_play.set_weights(weights)
-        report, packed = self_play.collect(offer, [snapshots[name] for name in offer.networks])
+        report, packed = self_play.collect(mix, [snapshots[name] for name in mix.snapshots])
         pool.count(report.games)
         games += report.games
         reports.append(learner.update([packed], timestep))

@@ -26,7 +26,7 @@ from keisei_ray.distributed.versions import Versions, check_versions, missing_pa
 from keisei_ray.errors import UserError
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
-from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
 from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
 if TYPE_CHECKING:
@@ -74,18 +74,16 @@ class SelfPlayShell:
         return _process_info("cpu", 0)
 
     def collect(
-        self, weights: PackedBuffer, offer: Offer = SELF_PLAY, *opponents: PackedBuffer
+        self, weights: PackedBuffer, mix: OpponentMix = SELF_PLAY_ONLY, *snapshots: PackedBuffer
     ) -> tuple[CollectReport, PackedBuffer]:
-        """T plies in each game with these weights, new games by `offer` with `opponents`.
+        """T plies in each game with these weights, new games against opponents of `mix`.
 
         Blocks for the whole rollout. The caller owns both results: the report (small) and the
         packed rollout, which it may forward unopened. If this process dies the call fails with
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        (report, packed), trace = self._tracer.run(
-            lambda: self._self_play.collect(offer, opponents)
-        )
+        (report, packed), trace = self._tracer.run(lambda: self._self_play.collect(mix, snapshots))
         return dataclasses.replace(report, trace=trace), packed
 
 

@@ -17,7 +17,8 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.rollouts.finished_game import FinishedGame
-from keisei_ray.selfplay.pool import Offer, Offers, Pool
+from keisei_ray.selfplay.opponent_mix import OpponentMix, SnapshotRotation
+from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.pool_table import PoolMember, read_table
@@ -48,7 +49,7 @@ class PoolHandle:
         self._pool = Pool(config.pool)
         if resume is not None and POOL_FILE in resume.files:
             self._pool.restore(resume.files[POOL_FILE].decode())
-        self._offers = Offers(config, self._pool)
+        self._rotation = SnapshotRotation(config, self._pool)
         self._weights: dict[str, Ref] = {}
         every = config.pool.snapshot_interval_timesteps
         self._snapshot_due = None
@@ -86,13 +87,13 @@ class PoolHandle:
                 self._write(member, content)
             self._weights[member.name] = ray.put(np.frombuffer(content, np.uint8))
 
-    def offer(self, actor_id: int, incarnation: int) -> tuple[Offer, list[Ref]]:
-        """Whom an actor's new games may be against, and the weights that this takes.
+    def next_mix(self, actor_id: int, incarnation: int) -> tuple[OpponentMix, list[Ref]]:
+        """Returns the opponents of an actor's new games, and the weights of its snapshots.
 
-        To be passed on to `SelfPlayShell.collect` as they are.
+        Both are passed on to `SelfPlayShell.collect` as they are.
         """
-        offer = self._offers.make(actor_id, incarnation)
-        return offer, [self._weights[name] for name in offer.networks]
+        mix = self._rotation.next_mix(actor_id, incarnation)
+        return mix, [self._weights[name] for name in mix.snapshots]
 
     def count(self, games: Iterable[FinishedGame]) -> None:
         """Counts the results of games that have just been consumed."""

@@ -1,71 +1,58 @@
-"""The opponent pool: who is in it, how the learner fares against each, who is played next.
+"""The opponent pool: its members, the learner's results against each, and how often each is drawn.
 
 The pool belongs to the driver. Members are scripted players, which stay, and snapshots of the
-learner's own weights, which come by the timestep and go when there are too many. Here are names,
-results and probabilities only; the snapshots' weights are kept by `distributed/pool_handle.py`.
+learner's own weights, which are added every so many timesteps and removed when there are too many.
+This module knows names, results and probabilities only; `distributed/pool_handle.py` keeps the
+snapshots' weights.
 
-Prioritized fictitious self-play: an opponent is drawn with a probability that grows with how badly
-the learner does against it. Source: Vinyals et al. 2019, "Grandmaster level in StarCraft II using
+Prioritized fictitious self-play: the worse the learner does against a member, the more often that
+member is drawn. Source: Vinyals et al. 2019, "Grandmaster level in StarCraft II using
 multi-agent reinforcement learning", methods, where f_hard(x) = (1 - x)^p and f_var(x) = x (1 - x).
 """
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
-from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PoolConfig
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
 
 HALF_LIFE_GAMES = 500
-"""Games of the pool, against whomever, after which a result counts half. The learner changes, so
-old results say little; and a member that is not played drifts back to the prior, so that it is
-tried again."""
-_OFFER_STREAM = 3
-"""Spawn key of the draws made here; 0 to 2 are the actor's own (`selfplay/self_play.py`)."""
+"""Games against the pool, whichever the member, after which a result counts half.
 
-
-@dataclass(frozen=True)
-class Offer:
-    """Whom an actor's new games may be played against, until the next offer."""
-
-    share: float = 0.0
-    """Share of new games that are played against a member."""
-    members: tuple[tuple[str, float], ...] = ()
-    """Names, each once, and probabilities that add up to 1."""
-    networks: tuple[str, ...] = ()
-    """Those of the names whose weights come along, in their order."""
-
-
-SELF_PLAY = Offer()
-"""Nobody but the learner itself."""
+The learner changes, so old results say little. The score of a member that is not played drifts back
+to the prior, so that the member is tried again."""
 
 
 class Pool:
-    """The table of members. Changed by the driver alone, from games that are consumed."""
+    """The table of members and of the learner's results against each.
+
+    Only the driver changes it, with the games of rollouts that the learner has consumed.
+    """
 
     def __init__(self, config: PoolConfig) -> None:
+        """A pool of the scripted members in `config`, without results and snapshots."""
         self._config = config
         self._members = {name: PoolMember(name) for name in config.members}
 
     @property
     def members(self) -> tuple[PoolMember, ...]:
-        """Everybody: scripted members as configured, then snapshots by age, oldest first."""
+        """All members: the scripted ones in the order configured, then snapshots, oldest first."""
         return tuple(self._members.values())
 
     @property
     def snapshots(self) -> tuple[PoolMember, ...]:
-        """The earlier selves, oldest first."""
+        """The members that are earlier weights of the learner, oldest first."""
         return tuple(member for member in self.members if member.is_snapshot)
 
     def count(self, games: Iterable[FinishedGame]) -> None:
-        """Counts the results of consumed games, in their order; those of self-play change nothing.
+        """Counts the results of consumed games, in their order. Games of self-play are ignored.
 
-        Against a member that has left meanwhile a result only lets the others fade.
+            games  <- keep * games  + 1        points <- keep * points + score     for the opponent
+            games  <- keep * games             points <- keep * points             for the others
+
+        with keep = 0.5^(1 / HALF_LIFE_GAMES). A result against a member that has left the pool in
+        the meantime only makes the others fade.
         """
         keep = 0.5 ** (1 / HALF_LIFE_GAMES)
         for game in games:
@@ -82,36 +69,39 @@ class Pool:
                 )
 
     def add_snapshot(self, weights_version: int, digest: str) -> PoolMember | None:
-        """The newest weights join.
+        """Adds the newest weights as a snapshot.
 
-        If there are `max_snapshots`, the one that the learner has the highest score against goes
-        first, the oldest of equals. So the newest one always finds a place, and what stays are
-        the selves that still have something to teach.
+        A full pool first loses the snapshot against which the learner scores highest, the oldest
+        of equals. So the newest weights always enter, and the opponents that are still hard stay.
+
+        Args:
+            weights_version: updates behind the weights.
+            digest: SHA-256 of the packed weights.
 
         Returns:
-            The snapshot that left, or None.
+            The snapshot that was removed, or None.
         """
-        gone = None
+        removed = None
         if len(self.snapshots) >= self._config.max_snapshots:
-            gone = max(self.snapshots, key=lambda member: member.score)
-            self.remove(gone.name)
+            removed = self._easiest_snapshot()
+            self.remove(removed.name)
         name = f"v{weights_version}"
         self._members[name] = PoolMember(name, weights_version, digest)
-        return gone
+        return removed
 
     def remove(self, name: str) -> None:
-        """Takes a member out; its games in play end as they end."""
+        """Removes a member. Games in play against it are played to their end."""
         del self._members[name]
 
     def probabilities(self) -> dict[str, float]:
-        """Name -> probability of being the opponent in a game of the pool; empty if nobody is in.
+        """Name -> probability of being drawn in a game against the pool; empty without members.
 
             weight = (1 - x)^p          pool.pfsp = hard
             weight = (x (1 - x))^p      pool.pfsp = even
 
-        with x the score and p `pool.pfsp_power`. Probabilities are proportional to the weights,
-        over all members; with `pool.scripted_share` = s, and both kinds there, within the scripted
-        members for s of the games and within the snapshots for the rest.
+        with x the learner's score against the member and p `pool.pfsp_power`. Probabilities are
+        proportional to the weights. Where `pool.scripted_share` is set to s and the pool has
+        members of both kinds, the scripted members together get s and the snapshots 1 - s.
         """
         config = self._config
         weights = {}
@@ -129,81 +119,24 @@ class Pool:
         return {name: weight / total for name, weight in weights.items()}
 
     def to_json(self) -> str:
-        """The table as JSON; `restore` reads it."""
+        """Returns the table as JSON; `restore` reads it."""
         return table_json(self.members)
 
     def restore(self, text: str) -> None:
-        """Goes on from what `to_json` wrote.
+        """Loads a table that `to_json` wrote.
 
-        Scripted members are those of the configuration, with the results they had; snapshots
-        beyond `max_snapshots` leave by the usual rule.
+        Scripted members are those of the configuration, with the results in the table. Snapshots
+        beyond `max_snapshots` are removed by the rule of `add_snapshot`.
 
         Raises:
-            CheckpointError: not a pool's table.
+            CheckpointError: the text is not a pool's table.
         """
         for member in read_table(text):
             if member.is_snapshot or member.name in self._members:
                 self._members[member.name] = member
         while len(self.snapshots) > self._config.max_snapshots:
-            self.remove(max(self.snapshots, key=lambda member: member.score).name)
+            self.remove(self._easiest_snapshot().name)
 
-
-class Offers:
-    """What each actor is offered: every scripted member, and a few places for snapshots.
-
-    An actor has `pool.networks_per_actor` places. Each place is drawn on its own with the
-    snapshots' probabilities, so a snapshot may have two; a place takes its equal part of the games
-    that go to snapshots. One place, in turn, is drawn anew whenever its actor has played
-    `max_plies` plies since the last: by then all games against the one that had to go before have
-    ended, so an actor is rarely short of room for more than one place. A place whose snapshot has
-    left the pool is drawn anew at once.
-    """
-
-    def __init__(self, config: Config, pool: Pool) -> None:
-        self._config = config
-        self._pool = pool
-        play = config.self_play
-        self._collects_per_turn = math.ceil(play.max_plies / play.rollout_length)
-        self._places: dict[int, tuple[int, int, list[str]]] = {}
-        """Actor id -> incarnation, offers made to it, names in its places."""
-
-    def make(self, actor_id: int, incarnation: int) -> Offer:
-        """The next offer to an actor; a function of the table, the run's seed and the number of
-        offers made to this incarnation before."""
-        config = self._config
-        probabilities = self._pool.probabilities()
-        if config.pool.share == 0 or not probabilities:
-            return SELF_PLAY
-        snapshots = [member.name for member in self._pool.snapshots]
-        share_of_snapshots = sum(probabilities[name] for name in snapshots)
-        members = {name: p for name, p in probabilities.items() if name not in snapshots}
-        places: list[str] = []
-        if snapshots:
-            weights = np.array([probabilities[name] for name in snapshots]) / share_of_snapshots
-            places = self._draw(actor_id, incarnation, snapshots, weights)
-            for name in places:
-                members[name] = members.get(name, 0.0) + share_of_snapshots / len(places)
-        return Offer(config.pool.share, tuple(members.items()), tuple(dict.fromkeys(places)))
-
-    def _draw(
-        self, actor_id: int, incarnation: int, snapshots: list[str], weights: np.ndarray[Any, Any]
-    ) -> list[str]:
-        """An actor's places, those redrawn whose turn it is or whose snapshot is gone."""
-        number = self._config.pool.networks_per_actor
-        known, made, places = self._places.get(actor_id, (incarnation, 0, []))
-        if known != incarnation:
-            made, places = 0, []
-        sequence = np.random.SeedSequence(
-            self._config.run.seed, spawn_key=(actor_id, incarnation, _OFFER_STREAM, made)
-        )
-        drawn = np.random.Generator(np.random.PCG64(sequence)).choice(
-            len(snapshots), size=number, p=weights
-        )
-        turn, rest = divmod(made, self._collects_per_turn)
-        for place in range(number):
-            if made == 0:
-                places.append(snapshots[drawn[place]])
-            elif places[place] not in snapshots or (rest == 0 and turn % number == place):
-                places[place] = snapshots[drawn[place]]
-        self._places[actor_id] = (incarnation, made + 1, places)
-        return places
+    def _easiest_snapshot(self) -> PoolMember:
+        """The snapshot against which the learner scores highest, the oldest of equals."""
+        return max(self.snapshots, key=lambda member: member.score)

@@ -1,10 +1,15 @@
-"""Self-play: games and policies in, one packed rollout out.
+"""Self-play: plays games and records every ply as a row of a rollout.
 
-Plays T plies in each of N games with the newest weights it was given, and fills one
-preallocated rollout. In some games a member of the pool has the other side (`selfplay/pairing.py`).
-No Ray here: an actor wraps it (`distributed/actors.py`), a test or the benchmark calls it.
+`SelfPlay.collect` plays T plies in each of N games with the newest weights that it was given. Ply t
+of game n becomes row [t, n] of one preallocated `Rollout` (`_play_ply`), which is then packed. In
+some games a pool member plays the other side (`selfplay/pairing.py`). Advantages are not computed
+here: the learner does that (`learning/update_batch.py`).
 
-T: plies of a rollout. N: games side by side. K: some of their lanes. A: policy labels.
+This module does not know Ray: an actor wraps it (`distributed/actors.py`), tests and the benchmark
+call it.
+
+T: plies of a rollout. N: games side by side, one in each lane. K: some of these lanes.
+A: policy labels.
 """
 
 import time
@@ -30,21 +35,31 @@ from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
-from keisei_ray.selfplay.pairing import Seats
-from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
+from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 from keisei_ray.telemetry.reports import CollectReport
 from keisei_ray.telemetry.stage_timer import Laps
 
-_ACTION_STREAM, _GAME_STREAM, _SEAT_STREAM = 0, 1, 2
-"""Spawn keys that keep an actor's kinds of random stream apart; `selfplay/pool.py` takes 3."""
+_ACTION_STREAM, _GAME_STREAM, _PAIRING_STREAM = 0, 1, 2
+"""Spawn keys that keep an actor's random streams apart; `selfplay/opponent_mix.py` uses 3."""
 
 
 class SelfPlay:
-    """N games in play, who plays them, and the rollout they fill."""
+    """N games in play, their players, and the rollout that their plies fill."""
 
     def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+        """Starts N games; sets the number of torch threads of the whole process.
+
+        Args:
+            config: with every choice made.
+            actor_id: number of the self-play actor.
+            incarnation: how often that actor had been started before.
+
+        Raises:
+            OpponentError: a scripted member of the pool cannot be started.
+        """
         torch.set_num_threads(config.schedule.actor_threads)
         s = config.self_play
         self._config = config
@@ -61,15 +76,18 @@ class SelfPlay:
             sfens=s.start_positions or (STANDARD_SFEN,),
             save_moves=config.tracking.save_moves,
         )
-        self._seats = Seats(
-            config, s.games_per_actor, lambda index: self._stream(_SEAT_STREAM, index)
+        self._pairing = Pairing(
+            config, s.games_per_actor, lambda index: self._stream(_PAIRING_STREAM, index)
         )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
         self._sequence = 0
         self._laps = Laps()
 
     def set_weights(self, buffer: BufferLike) -> None:
-        """Plays with these weights from now on; the version already held costs nothing.
+        """Loads the weights to play with from now on; does nothing for those already held.
+
+        Args:
+            buffer: packed weights, see `network/weights.py`.
 
         Raises:
             WireError, CheckpointError: the buffer is damaged or of another architecture.
@@ -78,19 +96,19 @@ class SelfPlay:
             self._weights = load_weights(self._model, buffer)
 
     def collect(
-        self, offer: Offer = SELF_PLAY, opponents: Sequence[BufferLike] = ()
+        self, mix: OpponentMix = SELF_PLAY_ONLY, snapshots: Sequence[BufferLike] = ()
     ) -> tuple[CollectReport, PackedBuffer]:
-        """Plays T plies in each game.
+        """Plays T plies in each game. The games continue in the next call.
 
         Args:
-            offer: whom games that begin from now on may be played against.
-            opponents: packed weights of `offer.networks`.
+            mix: the opponents of games that start in this call.
+            snapshots: packed weights of `mix.snapshots`, in their order.
 
         Returns:
-            The report, and the packed rollout ([bytes] uint8). Games go on in the next call.
+            The report, and the packed rollout.
 
         Raises:
-            WireError, CheckpointError: an opponent's weights are damaged or of another
+            WireError, CheckpointError: a snapshot's weights are damaged or of another
                 architecture.
         """
         assert self._weights is not None, "set_weights comes before collect"
@@ -105,13 +123,13 @@ class SelfPlay:
             T=s.rollout_length,
             N=s.games_per_actor,
         )
-        self._seats.take(offer, opponents)
+        self._pairing.set_mix(mix, snapshots)
         if self._sequence == 0:
             for lane in range(header.N):
-                self._seats.sit(lane, int(self._games.game_index[lane]))
+                self._pairing.start_game(lane, int(self._games.game_index[lane]))
         rollout = self._rollout.with_header(header)
         games: list[FinishedGame] = []
-        cuts = _Cuts()
+        cuts = _CutPositions()
         for t in range(header.T):
             games.extend(self._play_ply(rollout, t, cuts))
         self._laps.lap("env_time_s")
@@ -137,15 +155,19 @@ class SelfPlay:
             packed,
         )
 
-    def _play_ply(self, rollout: Rollout, t: int, cuts: "_Cuts") -> list[FinishedGame]:
-        """One ply in every game, recorded in row t; the games that ended are returned."""
+    def _play_ply(self, rollout: Rollout, t: int, cuts: "_CutPositions") -> list[FinishedGame]:
+        """Plays one ply in every game and records it in row t.
+
+        Returns:
+            The games that ended, in order of lanes. Each has been replaced by a new one.
+        """
         games = self._games
         rollout.boards[t] = games.boards
         rollout.hands[t] = games.hands
         rollout.scalars[t] = games.scalars
         rollout.legal_bits[t] = games.legal_bits()
         choices = self._choose(rollout, t)
-        # Of an engine that resigns, which no row is trained on, any legal move.
+        # A forfeit (negative) is recorded as the first legal move; the row is not trained on.
         moves = games.legal_offsets[:-1] + np.maximum(choices, 0)
         rollout.actions[t] = games.legal_labels[moves]
         result = games.step(choices)
@@ -158,24 +180,28 @@ class SelfPlay:
                 result.final_lanes,
                 (result.final_boards, result.final_hands, result.final_scalars),
             )
-        finished = [self._named(end) for end in result.finished]
+        finished = [self._finished_game(end) for end in result.finished]
         for end in result.finished:
-            self._seats.sit(end.lane, int(games.game_index[end.lane]))
+            self._pairing.start_game(end.lane, int(games.game_index[end.lane]))
         return finished
 
     def _choose(self, rollout: Rollout, t: int) -> Ints:
-        """[N] every game's move. Row t gets what the learner thought where it moves, else zeros."""
+        """[N] the choice of the side to move in every game.
+
+        Where the learner is to move, row t gets its values, draw probabilities and log-probability
+        of the choice; elsewhere zeros.
+        """
         games = self._games
         uniforms = self._rng.random(games.num_games)
         mates = None
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()
         self._laps.lap("env_time_s")
-        choices = self._seats.opponents_moves(games, uniforms)
+        choices = self._pairing.opponent_choices(games, uniforms)
         self._laps.lap("opponents_time_s")
         if mates is not None:
             choices = np.where(mates >= 0, mates, choices)
-        lanes = self._seats.learner_lanes(games.turns)
+        lanes = self._pairing.learner_lanes(games.turns)
         for record in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
             record[t] = 0
         rollout.is_trained[t] = False
@@ -194,13 +220,14 @@ class SelfPlay:
     def _sample(
         self, lanes: Ints, logits: FloatN, uniforms: Uniforms, mates: Ints | None
     ) -> tuple[Ints, FloatN]:
-        """[K] the learner's moves in these lanes, and their log-probabilities.
+        """[K] the learner's choices in these lanes, and [K] their log-probabilities.
 
         Args:
-            lanes: [K].
-            logits: [K, A] its policy there.
-            uniforms: [K] in [0, 1).
-            mates: [K] index of the move to play at once, -1 for none; None: none anywhere.
+            lanes: [K] lanes in which the learner is to move.
+            logits: [K, A] its policy logits there.
+            uniforms: [K] in [0, 1), one draw a lane.
+            mates: [K] index of a mating move, which is played at once, -1 where there is none;
+                None if mates are not looked for.
         """
         labels, offsets = legal_moves(self._games, lanes)
         choices, log_probs = sample_legal(logits, labels, offsets, uniforms)
@@ -210,8 +237,11 @@ class SelfPlay:
             log_probs[mating] = forced_log_probs(logits, labels, offsets, mating, mates[mating])
         return choices, log_probs
 
-    def _bootstrap(self, rollout: Rollout, cuts: "_Cuts") -> None:
-        """Values, for the side then to move, of every position where a trajectory is cut."""
+    def _bootstrap(self, rollout: Rollout, cuts: "_CutPositions") -> None:
+        """Records the value of every position at which a trajectory is cut.
+
+        Seen by the side to move there. Adds the last positions of the rollout to `cuts`.
+        """
         last = rollout.header.T - 1
         alive = np.flatnonzero(~(rollout.terminated[last] | rollout.truncated[last]))
         games = self._games
@@ -226,10 +256,10 @@ class SelfPlay:
             rollout.bootstrap_values[where] = values
             rollout.bootstrap_draw_probs[where] = draw_probs
 
-    def _named(self, end: GameEnd) -> FinishedGame:
-        """A game's end with the identity that makes it count once in the whole run."""
+    def _finished_game(self, end: GameEnd) -> FinishedGame:
+        """Adds to a game's end the identity by which it is counted once in the whole run."""
         assert self._weights is not None
-        opponent, learner_color = self._seats.seat(end.lane)
+        opponent, learner_color = self._pairing.opponent_of(end.lane)
         return FinishedGame(
             game_id=f"{self._actor_id}-{self._incarnation}-{end.index}",
             actor_id=self._actor_id,
@@ -247,15 +277,15 @@ class SelfPlay:
         )
 
     def _stream(self, *key: int) -> np.random.Generator:
-        """A random stream of its own for (run seed, actor, incarnation, purpose[, game])."""
+        """The random stream of (run seed, actor, incarnation, purpose[, game])."""
         sequence = np.random.SeedSequence(
             self._config.run.seed, spawn_key=(self._actor_id, self._incarnation, *key)
         )
         return np.random.Generator(np.random.PCG64(sequence))
 
 
-class _Cuts:
-    """Positions to bootstrap from, gathered over a rollout for one forward pass."""
+class _CutPositions:
+    """Positions at which trajectories are cut, gathered over a rollout for one forward pass."""
 
     def __init__(self) -> None:
         self.rows: list[npt.NDArray[np.intp]] = []
@@ -265,7 +295,7 @@ class _Cuts:
     def add(
         self, t: int, lanes: npt.NDArray[np.intp], position: tuple[npt.NDArray[np.uint8], ...]
     ) -> None:
-        """Positions after ply t; copied, since the games go on."""
+        """Adds the positions after ply t in these lanes; copies them, since the games continue."""
         self.rows.append(np.full(len(lanes), t))
         self.lanes.append(np.array(lanes))
         self.positions.append(tuple(np.array(part) for part in position))

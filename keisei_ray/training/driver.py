@@ -227,9 +227,9 @@ class Driver:
             if member is None:
                 return
             newest = self._learner.published
-            offer, opponents = self.pool.offer(member.actor_id, member.incarnation)
+            mix, snapshots = self.pool.next_mix(member.actor_id, member.incarnation)
             report, rollout = member.handle.collect.options(num_returns=2).remote(
-                newest.weights, offer, *opponents
+                newest.weights, mix, *snapshots
             )
             self._in_play[report] = InPlay(member, newest.version, rollout)
 

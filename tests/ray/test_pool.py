@@ -177,8 +177,8 @@ def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
     assert {event.level for event in events if isinstance(event, Notice)} == {"WARNING"}
     assert [m.name for m in pool.members] == ["greedy", whole.name]
     assert [p.name.split("-")[0] for p in (elsewhere / POOL_DIR).iterdir()] == [whole.name]
-    offer, refs = pool.offer(0, 0)
-    assert offer.networks == (whole.name,)
+    mix, refs = pool.next_mix(0, 0)
+    assert mix.snapshots == (whole.name,)
     assert hashlib.sha256(ray.get(refs[0]).tobytes()).hexdigest() == whole.digest
 
 

@@ -1,4 +1,4 @@
-"""Games against the pool: who plays what, that seats are kept, and that the signs are right.
+"""Games against the pool: who plays which game and side, until it ends; signs of advantages.
 
 Everything here goes through the real `SelfPlay`, and `UpdateBatch` where advantages are looked at.
 """
@@ -22,10 +22,10 @@ from keisei_ray.players.policies import Choose, Ints, Uniforms, evaluate, networ
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.selfplay import pairing as seats_module
+from keisei_ray.selfplay import pairing as pairing_module
 from keisei_ray.selfplay import self_play as self_play_module
-from keisei_ray.selfplay.pairing import Seats
-from keisei_ray.selfplay.pool import SELF_PLAY, Offer
+from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
+from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import VectorGames
@@ -56,22 +56,22 @@ def new(config: Config, scale: float = 20) -> SelfPlay:
     return self_play
 
 
-def against(name: str, share: float = 1.0) -> Offer:
-    """An offer with one scripted member."""
-    return Offer(share, ((name, 1.0),))
+def against(name: str, share: float = 1.0) -> OpponentMix:
+    """A mix of one scripted member."""
+    return OpponentMix(share, ((name, 1.0),))
 
 
-def networks_of(config: Config, versions: Sequence[int], share: float = 1.0) -> tuple[Any, ...]:
-    """An offer of these snapshots, all alike, and their weights."""
+def mix_of(config: Config, versions: Sequence[int], share: float = 1.0) -> tuple[Any, ...]:
+    """A mix of these snapshots, with equal probabilities, and their weights."""
     names = tuple(f"v{version}" for version in versions)
-    offer = Offer(share, tuple((name, 1 / len(names)) for name in names), names)
-    return offer, [weights(config, seed=version, version=version) for version in versions]
+    mix = OpponentMix(share, tuple((name, 1 / len(names)) for name in names), names)
+    return mix, [weights(config, seed=version, version=version) for version in versions]
 
 
 def collect(
-    self_play: SelfPlay, offer: Offer, opponents: Sequence[Any] = ()
+    self_play: SelfPlay, mix: OpponentMix, opponents: Sequence[Any] = ()
 ) -> tuple[tuple[FinishedGame, ...], Rollout]:
-    report, packed = self_play.collect(offer, opponents)
+    report, packed = self_play.collect(mix, opponents)
     rollout = unpack_rollout(packed)  # Which validates it.
     assert report.trained_timesteps == rollout.is_trained.sum()
     return report.games, rollout
@@ -85,7 +85,7 @@ def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = games.legal_offsets
         return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
 
-    monkeypatch.setattr(seats_module, "parse_opponent", lambda name: Player(name, choose))
+    monkeypatch.setattr(pairing_module, "parse_opponent", lambda name: Player(name, choose))
 
 
 # ---- who moves ----
@@ -94,35 +94,41 @@ def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_share_every_byte_is_that_of_a_run_without_a_pool() -> None:
     plain, with_pool = new(tiny_config()), new(pool_config(share=0.0, finish_mates=True))
     for _ in range(3):
-        assert plain.collect()[1].tobytes() == with_pool.collect(SELF_PLAY)[1].tobytes()
+        assert plain.collect()[1].tobytes() == with_pool.collect(SELF_PLAY_ONLY)[1].tobytes()
 
 
-def turns_of(self_play: SelfPlay, offer: Offer, opponents: Sequence[Any] = ()) -> Iterator[Any]:
-    """Plays a rollout; yields, ply by ply, sides to move, seats and `is_trained` of that ply."""
+def turns_of(self_play: SelfPlay, mix: OpponentMix, opponents: Sequence[Any] = ()) -> Iterator[Any]:
+    """Plays a rollout; yields a ply's sides to move, opponents, `is_trained` and game indices."""
     seen: list[Any] = []
     choose = self_play._choose
 
     def spied(rollout: Rollout, t: int) -> Ints:
         choices = choose(rollout, t)
-        seats = [self_play._seats.seat(lane) for lane in range(N)]
+        opponents_now = [self_play._pairing.opponent_of(lane) for lane in range(N)]
         games = self_play._games
-        seen.append((games.turns.copy(), seats, rollout.is_trained[t].copy(), games.game_index))
-        seen[-1] = (*seen[-1][:3], games.game_index.copy())
+        seen.append(
+            (
+                games.turns.copy(),
+                opponents_now,
+                rollout.is_trained[t].copy(),
+                games.game_index.copy(),
+            )
+        )
         return choices
 
     self_play._choose = spied  # type: ignore[method-assign]
-    collect(self_play, offer, opponents)
+    collect(self_play, mix, opponents)
     self_play._choose = choose  # type: ignore[method-assign]
     yield from seen
 
 
-def test_the_learner_moves_its_own_side_and_nobody_elses() -> None:
+def test_the_learner_moves_its_own_side_only() -> None:
     config = pool_config(share=0.6, max_plies=11)
     self_play = new(config)
     kinds: Counter[str | None] = Counter()
     for _ in range(12):
-        for turns, seats, is_trained, _ in turns_of(self_play, against("greedy", 0.6)):
-            for turn, (name, color), trained in zip(turns, seats, is_trained, strict=True):
+        for turns, opponents, is_trained, _ in turns_of(self_play, against("greedy", 0.6)):
+            for turn, (name, color), trained in zip(turns, opponents, is_trained, strict=True):
                 assert (name == "") == (color is None)
                 assert trained == (color is None or color == ("black", "white")[turn])
                 kinds[color] += 1
@@ -177,11 +183,11 @@ def test_a_snapshot_samples_from_its_own_policy() -> None:
             "finish_mates": False,
         },
     )
-    offer, _ = networks_of(config, [7])
+    mix, _ = mix_of(config, [7])
     buffers = [weights(config, seed=7, version=7, scale=400)]
     self_play = SelfPlay(config, 0, 0)
     self_play.set_weights(weights(config, scale=1))
-    _, rollout = collect(self_play, offer, buffers)
+    _, rollout = collect(self_play, mix, buffers)
     # Black begins; where the learner is white, black's ply is the snapshot's.
     first = (rollout.boards == rollout.boards[0, 0]).all(axis=2) & ~rollout.is_trained
     played = rollout.actions[first]
@@ -259,7 +265,7 @@ def test_a_member_that_cannot_be_had_is_refused_before_any_game() -> None:
         SelfPlay(config, 0, 0)
 
 
-# ---- seats ----
+# ---- pairing ----
 
 
 def test_opponent_and_colour_stay_until_the_game_ends_across_collects() -> None:
@@ -269,12 +275,10 @@ def test_opponent_and_colour_stay_until_the_game_ends_across_collects() -> None:
     reported: dict[int, Any] = {}
     for round_ in range(16):
         name = ("greedy", "random")[round_ % 2]
-        report_seats: list[Any] = []
-        for _, seats, _, index in turns_of(self_play, against(name, 0.7)):
-            for game, seat in zip(index.tolist(), seats, strict=True):
-                assert of_game.setdefault(game, seat) == seat
-            report_seats.append(seats)
-    # What is reported of a finished game is its seat.
+        for _, opponents, _, index in turns_of(self_play, against(name, 0.7)):
+            for game, opponent in zip(index.tolist(), opponents, strict=True):
+                assert of_game.setdefault(game, opponent) == opponent
+    # A finished game is reported with the same opponent and side.
     for _ in range(6):
         report, _ = self_play.collect(against("greedy", 0.7))
         reported |= {g.index: (g.opponent, g.learner_color) for g in report.games}
@@ -284,14 +288,14 @@ def test_opponent_and_colour_stay_until_the_game_ends_across_collects() -> None:
     assert {name for name, _ in of_game.values()} == {"", "greedy", "random"}
 
 
-def seats_over_many_games(share: float, offer: Offer, pool: dict[str, Any]) -> Counter[Any]:
+def pairings_of_many_games(share: float, mix: OpponentMix, pool: dict[str, Any]) -> Counter[Any]:
     config = pool_config(share=share, pool=pool)
-    seats = Seats(config, 1, lambda index: np.random.default_rng([5, index]))
-    seats.take(offer, ())
+    pairing = Pairing(config, 1, lambda index: np.random.default_rng([5, index]))
+    pairing.set_mix(mix, ())
     counts: Counter[Any] = Counter()
     for index in range(GAMES):
-        seats.sit(0, index)
-        counts[seats.seat(0)] += 1
+        pairing.start_game(0, index)
+        counts[pairing.opponent_of(0)] += 1
     return counts
 
 
@@ -305,8 +309,8 @@ def assert_share(count: int, of: int, expected: float) -> None:
 
 
 def test_the_share_the_members_probabilities_and_the_colours_are_kept() -> None:
-    offer = Offer(0.3, (("greedy", 0.8), ("random", 0.2)))
-    counts = seats_over_many_games(0.3, offer, {"members": ("greedy", "random")})
+    mix = OpponentMix(0.3, (("greedy", 0.8), ("random", 0.2)))
+    counts = pairings_of_many_games(0.3, mix, {"members": ("greedy", "random")})
     assert_share(counts["", None], GAMES, 0.7)
     assert_share(counts["greedy", "black"] + counts["greedy", "white"], GAMES, 0.24)
     assert_share(counts["random", "black"] + counts["random", "white"], GAMES, 0.06)
@@ -315,79 +319,81 @@ def test_the_share_the_members_probabilities_and_the_colours_are_kept() -> None:
 
 
 def test_the_colours_are_balanced_against_each_member() -> None:
-    counts = seats_over_many_games(1.0, against("greedy"), {})
+    counts = pairings_of_many_games(1.0, against("greedy"), {})
     assert set(counts) == {("greedy", "black"), ("greedy", "white")}
     assert_share(counts["greedy", "black"], GAMES, 0.5)
 
 
-@pytest.mark.parametrize("room", [1, 2])
-def test_no_more_networks_are_held_than_allowed_whatever_is_offered(
-    room: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", [1, 2])
+def test_no_more_networks_are_held_than_allowed_whatever_the_mix(
+    limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = pool_config(share=0.9, max_plies=21, pool={"members": (), "networks_per_actor": room})
+    config = pool_config(share=0.9, max_plies=21, pool={"members": (), "networks_per_actor": limit})
     self_play = new(config)
     held = 0
     seen: set[str] = set()
-    sit = Seats.sit
+    start_game = Pairing.start_game
 
-    def spied(seats: Seats, lane: int, game_index: int) -> None:
+    def spied(pairing: Pairing, lane: int, game_index: int) -> None:
         nonlocal held
-        sit(seats, lane, game_index)
-        held = max(held, len(seats.networks))
-        in_play = {seats.seat(n)[0] for n in range(N)} - {""}
-        assert in_play <= set(seats.networks)
+        start_game(pairing, lane, game_index)
+        held = max(held, len(pairing.networks))
+        in_play = {pairing.opponent_of(n)[0] for n in range(N)} - {""}
+        assert in_play <= set(pairing.networks)
         seen.update(in_play)
 
-    monkeypatch.setattr(Seats, "sit", spied)
+    monkeypatch.setattr(Pairing, "start_game", spied)
     for round_ in range(16):
-        offer, buffers = networks_of(config, [round_, round_ + 1][:room], share=0.9)
-        collect(self_play, offer, buffers)
-    assert held == room
+        mix, buffers = mix_of(config, [round_, round_ + 1][:limit], share=0.9)
+        collect(self_play, mix, buffers)
+    assert held == limit
     assert len(seen) > 4
 
 
-def test_a_network_out_of_the_offer_takes_no_new_games_and_goes_with_its_last() -> None:
+def test_a_network_out_of_the_mix_gets_no_new_games_and_is_dropped_after_its_last() -> None:
     config = pool_config(max_plies=30, pool={"members": (), "networks_per_actor": 2})
     self_play = new(config)
-    collect(self_play, *networks_of(config, [1]))
-    begun = {self_play._seats.seat(n)[0] for n in range(N)}
+    collect(self_play, *mix_of(config, [1]))
+    begun = {self_play._pairing.opponent_of(n)[0] for n in range(N)}
     assert begun == {"v1"}
-    later, buffers = networks_of(config, [2])
+    later, buffers = mix_of(config, [2])
     started_before = int(self_play._games.game_index.max())
     for _ in range(8):
-        for _, seats, _, index in turns_of(self_play, later, buffers):
-            for (name, _), game in zip(seats, index.tolist(), strict=True):
+        for _, opponents, _, index in turns_of(self_play, later, buffers):
+            for (name, _), game in zip(opponents, index.tolist(), strict=True):
                 assert name == ("v1" if game <= started_before else "v2")
-    assert self_play._seats.networks == ("v2",)
+    assert self_play._pairing.networks == ("v2",)
 
 
-def test_where_there_is_no_room_the_game_is_self_play() -> None:
+def test_where_no_slot_is_free_the_game_is_self_play() -> None:
     config = pool_config(max_plies=60, pool={"members": (), "networks_per_actor": 1})
     self_play = new(config)
-    collect(self_play, *networks_of(config, [1]))
-    self_play._seats.take(*networks_of(config, [2]))
-    self_play._seats.sit(0, 1000)
-    assert self_play._seats.seat(0) == ("", None)
-    assert self_play._seats.networks == ("v1",)
-    self_play._seats.sit(1, 1001)
-    self_play._seats.sit(2, 1002)
-    self_play._seats.sit(3, 1003)
-    assert self_play._seats.seat(3)[0] == "v2"
-    assert self_play._seats.networks == ("v2",)
+    collect(self_play, *mix_of(config, [1]))
+    self_play._pairing.set_mix(*mix_of(config, [2]))
+    self_play._pairing.start_game(0, 1000)
+    assert self_play._pairing.opponent_of(0) == ("", None)
+    assert self_play._pairing.networks == ("v1",)
+    self_play._pairing.start_game(1, 1001)
+    self_play._pairing.start_game(2, 1002)
+    self_play._pairing.start_game(3, 1003)
+    assert self_play._pairing.opponent_of(3)[0] == "v2"
+    assert self_play._pairing.networks == ("v2",)
 
 
-def test_where_there_is_no_room_for_one_the_others_keep_their_proportion() -> None:
+def test_where_no_slot_is_free_for_one_the_others_keep_their_proportion() -> None:
     config = pool_config(pool={"members": ("greedy", "random"), "networks_per_actor": 1})
-    seats = Seats(config, 2, lambda index: np.random.default_rng([6, index]))
-    seats.take(*networks_of(config, [1]))
-    seats.sit(0, 0)
-    _, buffers = networks_of(config, [2])
-    seats.take(Offer(1.0, (("greedy", 0.1), ("random", 0.3), ("v2", 0.6)), ("v2",)), buffers)
+    pairing = Pairing(config, 2, lambda index: np.random.default_rng([6, index]))
+    pairing.set_mix(*mix_of(config, [1]))
+    pairing.start_game(0, 0)
+    _, buffers = mix_of(config, [2])
+    pairing.set_mix(
+        OpponentMix(1.0, (("greedy", 0.1), ("random", 0.3), ("v2", 0.6)), ("v2",)), buffers
+    )
     counts: Counter[str] = Counter()
     for index in range(GAMES):
-        seats.sit(1, index)
-        counts[seats.seat(1)[0]] += 1
-    assert seats.networks == ("v1",)
+        pairing.start_game(1, index)
+        counts[pairing.opponent_of(1)[0]] += 1
+    assert pairing.networks == ("v1",)
     assert counts.keys() == {"greedy", "random"}
     assert_share(counts["greedy"], GAMES, 0.25)
 
@@ -395,11 +401,11 @@ def test_where_there_is_no_room_for_one_the_others_keep_their_proportion() -> No
 def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     config = pool_config(max_plies=9, pool={"members": (), "networks_per_actor": 2})
     loads: list[str] = []
-    load = Seats._load
-    monkeypatch.setattr(Seats, "_load", lambda *a: (loads.append("x"), load(*a))[1])
+    load = Pairing._load
+    monkeypatch.setattr(Pairing, "_load", lambda *a: (loads.append("x"), load(*a))[1])
     self_play = new(config)
     for _ in range(6):
-        collect(self_play, *networks_of(config, [1, 2]))
+        collect(self_play, *mix_of(config, [1, 2]))
     assert len(loads) == 2
 
 
@@ -417,7 +423,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
 
         def counted(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
             calls["opponent"] += 1
-            assert not set(lanes) & set(self_play._seats.learner_lanes(games.turns))
+            assert not set(lanes) & set(self_play._pairing.learner_lanes(games.turns))
             return choose(games, lanes, uniforms)
 
         return counted
@@ -425,7 +431,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(self_play_module, "evaluate", counted_evaluate)
     monkeypatch.setattr("keisei_ray.selfplay.pairing.network_policy", counted_policy)
     self_play = new(config)
-    offer, buffers = networks_of(config, [1, 2], share=0.7)
+    mix, buffers = mix_of(config, [1, 2], share=0.7)
     per_ply: list[Counter[str]] = []
     play = self_play._play_ply
 
@@ -438,7 +444,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     self_play._play_ply = counted_ply  # type: ignore[method-assign]
     for _ in range(6):
         calls.clear()
-        collect(self_play, offer, buffers)
+        collect(self_play, mix, buffers)
         assert calls["learner"] <= 2  # The last ply's, and one for all bootstrap values.
     assert max(c["learner"] for c in per_ply) == 1
     assert max(c["opponent"] for c in per_ply) == 2

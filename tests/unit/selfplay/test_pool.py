@@ -1,52 +1,21 @@
-"""The opponent pool's table: who is drawn how often, who stays, what is offered to whom."""
+"""The opponent pool's table: how often each member is drawn, and which members stay."""
 
-import itertools
 import json
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from keisei_ray.config.schema import Config
-from keisei_ray.config.sections import PoolConfig
 from keisei_ray.errors import CheckpointError
 from keisei_ray.rollouts.finished_game import Color, FinishedGame, GameResult
-from keisei_ray.selfplay.pool import HALF_LIFE_GAMES, SELF_PLAY, Offers, Pool
-from tests.helpers.tiny import tiny_config
+from keisei_ray.selfplay.pool import HALF_LIFE_GAMES, Pool
+from tests.helpers.pools import BEATEN, EVEN, FEARED, pool_config, pool_with
 
 GAME = FinishedGame("0-0-0", 0, 0, 0, 0, "draw", "repetition", 20, 0, "")
 
 
 def game(opponent: str, result: GameResult, color: Color = "black") -> FinishedGame:
     return replace(GAME, opponent=opponent, result=result, learner_color=color)
-
-
-def pool_config(**values: Any) -> PoolConfig:
-    return PoolConfig.model_validate({"share": 0.5} | values)
-
-
-def pool_with(counts: dict[str, tuple[float, float]], **values: Any) -> Pool:
-    """A pool with these (games, points) counted; names of the form v<number> are snapshots."""
-    scripted = [name for name in counts if name[0] != "v"]
-    pool = Pool(pool_config(members=scripted, **values))
-    rows = [
-        {
-            "name": name,
-            "weights_version": None if name in scripted else int(name[1:]),
-            "digest": "" if name in scripted else "d" * 64,
-            "games": games,
-            "points": points,
-            "games_total": int(games),
-        }
-        for name, (games, points) in counts.items()
-    ]
-    pool.restore(json.dumps({"members": rows}))
-    return pool
-
-
-# With the prior of 2 games at a half each, the scores are 3/4, 1/4 and 1/2.
-BEATEN, FEARED, EVEN = (2, 2), (2, 0), (6, 3)
 
 
 @pytest.mark.parametrize(
@@ -178,93 +147,3 @@ def test_a_damaged_table_is_refused(change: dict[str, Any]) -> None:
 def test_text_that_is_no_table_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="pool"):
         Pool(pool_config()).restore(text)
-
-
-# ---- offers ----
-
-COLLECTS_PER_TURN = 4
-"""32 plies a game, 8 a rollout."""
-
-
-def offers_of(pool: Pool, **values: Any) -> Offers:
-    return Offers(offer_config(**values), pool)
-
-
-def offer_config(**values: Any) -> Config:
-    return tiny_config(
-        self_play={"max_plies": 32, "rollout_length": 8}, pool={"share": 0.5} | values
-    )
-
-
-def test_without_a_share_or_a_member_there_is_nobody_to_play() -> None:
-    assert offers_of(pool_with({"v1": EVEN}), share=0.0).make(0, 0) == SELF_PLAY
-    assert offers_of(Pool(pool_config())).make(0, 0) == SELF_PLAY
-
-
-def test_an_offer_holds_every_scripted_member_and_a_few_snapshots() -> None:
-    counts = {"greedy": BEATEN, "random": EVEN} | {f"v{i}": EVEN for i in range(9)}
-    pool = pool_with(counts, max_snapshots=9)
-    offers = offers_of(pool, networks_per_actor=3, max_snapshots=9)
-    for actor in range(50):
-        offer = offers.make(actor, 0)
-        members = dict(offer.members)
-        assert len(members) == len(offer.members)
-        assert offer.share == 0.5
-        assert 1 <= len(offer.networks) <= 3
-        assert set(members) == {"greedy", "random", *offer.networks}
-        assert sum(members.values()) == pytest.approx(1)
-        for name in ("greedy", "random"):
-            assert members[name] == pytest.approx(pool.probabilities()[name])
-
-
-def test_over_all_actors_snapshots_are_offered_as_often_as_their_probability_says() -> None:
-    pool = pool_with({"v1": FEARED, "v2": EVEN, "v3": BEATEN})
-    offers = offers_of(pool)
-    total: Counter[str] = Counter()
-    actors = 2000
-    for actor in range(actors):
-        total.update(dict(offers.make(actor, 0).members))
-    for name, probability in pool.probabilities().items():
-        # Two draws an actor; four deviations.
-        sigma = (probability * (1 - probability) / (2 * actors)) ** 0.5
-        assert total[name] / actors == pytest.approx(probability, abs=4 * sigma)
-
-
-def test_one_place_at_a_time_changes_hands_and_only_when_games_have_had_time_to_end() -> None:
-    pool = pool_with({f"v{i}": EVEN for i in range(200)}, max_snapshots=200)
-    offers = offers_of(pool, networks_per_actor=3, max_snapshots=200)
-    made = [set(offers.make(0, 0).networks) for _ in range(6 * COLLECTS_PER_TURN)]
-    for turn in range(6):
-        same = made[turn * COLLECTS_PER_TURN : (turn + 1) * COLLECTS_PER_TURN]
-        assert all(offer == same[0] for offer in same)
-    turns = made[::COLLECTS_PER_TURN]
-    for before, after in itertools.pairwise(turns):
-        assert len(after - before) <= 1
-    assert len(set.union(*turns)) > 4
-    # The places take turns: three turns on, nothing of the first offer is left.
-    assert not turns[0] & turns[4]
-
-
-def test_a_place_whose_snapshot_has_left_is_given_away_at_once() -> None:
-    pool = pool_with({"v1": EVEN, "v2": EVEN, "v3": EVEN})
-    offers = offers_of(pool)
-    gone = offers.make(0, 0).networks[0]
-    pool.remove(gone)
-    after = offers.make(0, 0)
-    assert gone not in dict(after.members)
-    assert sum(dict(after.members).values()) == pytest.approx(1)
-
-
-def test_offers_are_a_function_of_seed_actor_incarnation_and_number() -> None:
-    pool = pool_with({f"v{i}": EVEN for i in range(100)}, max_snapshots=100)
-
-    def made(actor: int, incarnation: int, earlier: int = 0) -> list[object]:
-        offers = offers_of(pool, max_snapshots=100)
-        for _ in range(earlier):
-            offers.make(actor, incarnation - 1)
-        return [offers.make(actor, incarnation) for _ in range(9)]
-
-    assert made(1, 1) == made(1, 1)
-    assert made(1, 1) == made(1, 1, earlier=3)  # As after a resume.
-    assert made(1, 1) != made(1, 0)
-    assert made(1, 1) != made(0, 1)

@@ -43,7 +43,7 @@ class World:
         driver._watch = SimpleNamespace(sizes=None)
         driver._fleet = SimpleNamespace(take_idle=self.take_idle)
         driver._learner = SimpleNamespace(update=self.update, published=None)
-        driver.pool = SimpleNamespace(offer=lambda *_: (None, ()))
+        driver.pool = SimpleNamespace(next_mix=lambda *_: (None, ()))
         driver._in_play, driver._arrived, driver._updating = {}, [], {}
         driver._clock, driver._idle_since, driver._waited = (lambda: 0.0), 0.0, 0.0
         self.driver = driver
