@@ -35,7 +35,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
-from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport, UpdateStages
 from keisei_ray.tracking import build_subscribers
 from keisei_ray.training.driver import Driver
 
@@ -139,7 +139,7 @@ def update_template(rows: int) -> UpdateReport:
     kinds = {int: 1, float: 0.5, str: "off"}
     fields = {f.name: kinds.get(f.type) for f in dataclasses.fields(UpdateReport)}  # type: ignore[call-overload]
     known = {"batch_timesteps": rows, "weights_digest": "digest"}
-    known |= {"stages": {}, "trace": None}
+    known |= {"stages": UpdateStages(), "trace": None}
     return UpdateReport(**fields | known)
 
 
@@ -186,14 +186,14 @@ def measure(case: Case, template: Template, seconds: float, *, is_profiled: bool
     profile = cProfile.Profile()
 
     def sample(event: Event) -> None:
-        if isinstance(event, UpdateFinished) and event.metrics["actors_alive"] == case.actors:
+        if isinstance(event, UpdateFinished) and event.metrics.actors_alive == case.actors:
             samples.append(
                 (
                     time.perf_counter(), time.process_time(), time.thread_time(),
                     driver.progress.updates,
                 )
             )  # fmt: skip
-            waits.append(float(event.metrics["wait_time_s"] or 0))
+            waits.append(event.metrics.wait_time_s)
             if is_profiled and len(samples) == WARM_UP_UPDATES:
                 profile.enable()
 

@@ -42,8 +42,8 @@ from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
-from keisei_ray.telemetry.reports import UpdateReport
-from keisei_ray.telemetry.stage_timer import Laps
+from keisei_ray.telemetry.reports import UpdateReport, UpdateStages
+from keisei_ray.telemetry.stage_timer import StageTimer
 
 KL_STOP_FACTOR = 1.5
 """An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less
@@ -118,21 +118,21 @@ class Learner:
             NumericalError: the loss or the gradient is not finite (without loss scaling).
         """
         started = time.perf_counter()
-        laps = Laps()
+        timer = StageTimer()
         c = self._config.learner
         rollouts = _unpack_all(buffers)
         lags = self._checked_lags(rollouts)
-        laps.lap("unpack_time_s")
+        timer.end_stage("unpack_time_s")
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
             self._batch.normalize_advantages()
-        laps.lap("advantages_time_s")
+        timer.end_stage("advantages_time_s")
         progress = timestep / self._config.run.total_timesteps
         learning_rate = scheduled_learning_rate(c, progress)
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        tally = self._optimize(ent_coef, laps)
+        tally = self._optimize(ent_coef, timer)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -150,7 +150,12 @@ class Learner:
             policy_lag_max=max(lags),
             update_time_s=time.perf_counter() - started,
             publish_time_s=0.0,
-            stages=laps.seconds,
+            stages=UpdateStages(
+                unpack_time_s=timer.seconds["unpack_time_s"],
+                advantages_time_s=timer.seconds["advantages_time_s"],
+                gradients_time_s=timer.seconds["gradients_time_s"],
+                optimizer_time_s=timer.seconds["optimizer_time_s"],
+            ),
             **tally.means(),
         )
 
@@ -242,7 +247,7 @@ class Learner:
             lags.append(lag)
         return lags
 
-    def _optimize(self, ent_coef: float, laps: Laps) -> "_Tally":
+    def _optimize(self, ent_coef: float, timer: StageTimer) -> "_Tally":
         """Epochs of minibatches over the filled batch, until done or the KL stop."""
         c = self._config.learner
         fields = self._batch.on_device()
@@ -260,11 +265,11 @@ class Learner:
                     ent_coef=ent_coef,
                 )
                 moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
-                laps.lap("gradients_time_s")
+                timer.end_stage("gradients_time_s")
                 if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
                     return tally
                 self._optimizer_step(tally)
-                laps.lap("optimizer_time_s")
+                timer.end_stage("optimizer_time_s")
         return tally
 
     def _loss_scale(self) -> torch.Tensor | None:

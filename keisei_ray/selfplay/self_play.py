@@ -39,8 +39,8 @@ from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
 from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames
-from keisei_ray.telemetry.reports import CollectReport
-from keisei_ray.telemetry.stage_timer import Laps
+from keisei_ray.telemetry.reports import CollectReport, CollectStages
+from keisei_ray.telemetry.stage_timer import StageTimer
 
 _ACTION_STREAM, _GAME_STREAM, _PAIRING_STREAM = 0, 1, 2
 """Spawn keys that keep an actor's random streams apart; `selfplay/opponent_mix.py` uses 3."""
@@ -81,7 +81,7 @@ class SelfPlay:
         )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
         self._sequence = 0
-        self._laps = Laps()
+        self._timer = StageTimer()
 
     def set_weights(self, buffer: BufferLike) -> None:
         """Loads the weights to play with from now on; does nothing for those already held.
@@ -113,7 +113,7 @@ class SelfPlay:
         """
         assert self._weights is not None, "set_weights comes before collect"
         started = time.perf_counter()
-        self._laps = Laps()
+        self._timer = StageTimer()
         s = self._config.self_play
         header = RolloutHeader(
             actor_id=self._actor_id,
@@ -132,12 +132,12 @@ class SelfPlay:
         cuts = _CutPositions()
         for t in range(header.T):
             games.extend(self._play_ply(rollout, t, cuts))
-        self._laps.lap("env_time_s")
+        self._timer.end_stage("env_time_s")
         self._bootstrap(rollout, cuts)
-        self._laps.lap("forward_time_s")
+        self._timer.end_stage("forward_time_s")
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
         distinct_positions = rollout.distinct_positions()
-        self._laps.lap("pack_time_s")
+        self._timer.end_stage("pack_time_s")
         self._sequence += 1
         return (
             CollectReport(
@@ -150,7 +150,7 @@ class SelfPlay:
                 collect_time_s=time.perf_counter() - started,
                 sample_sfen=self._games.current_sfen(0),
                 sample_last_move=self._games.last_move_usi(0),
-                stages=self._laps.seconds,
+                stages=self._stages(),
             ),
             packed,
         )
@@ -185,6 +185,16 @@ class SelfPlay:
             self._pairing.start_game(end.lane, int(games.game_index[end.lane]))
         return finished
 
+    def _stages(self) -> CollectStages:
+        seconds = self._timer.seconds
+        return CollectStages(
+            env_time_s=seconds["env_time_s"],
+            opponents_time_s=seconds["opponents_time_s"],
+            forward_time_s=seconds["forward_time_s"],
+            sample_time_s=seconds["sample_time_s"],
+            pack_time_s=seconds["pack_time_s"],
+        )
+
     def _choose(self, rollout: Rollout, t: int) -> Ints:
         """[N] the choice of the side to move in every game.
 
@@ -196,9 +206,9 @@ class SelfPlay:
         mates = None
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()
-        self._laps.lap("env_time_s")
+        self._timer.end_stage("env_time_s")
         choices = self._pairing.opponent_choices(games, uniforms)
-        self._laps.lap("opponents_time_s")
+        self._timer.end_stage("opponents_time_s")
         if mates is not None:
             choices = np.where(mates >= 0, mates, choices)
         lanes = self._pairing.learner_lanes(games.turns)
@@ -210,11 +220,11 @@ class SelfPlay:
             logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = evaluate(
                 self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
             )
-            self._laps.lap("forward_time_s")
+            self._timer.end_stage("forward_time_s")
             choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
                 lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
             )
-            self._laps.lap("sample_time_s")
+            self._timer.end_stage("sample_time_s")
         return choices
 
     def _sample(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keisei_ray.report.json_lines import JsonLinesReader, Record
 from keisei_ray.report.run_files import read_config, read_ratings
-from keisei_ray.status.records import event_of, fitted, result_of, settings_of
+from keisei_ray.status.records import event_of, fitted, metrics_of, result_of, settings_of
 from keisei_ray.storage.run_layout import (
     CONFIG_FILE,
     EVALUATIONS_FILE,
@@ -24,7 +24,7 @@ from keisei_ray.storage.run_layout import (
     RATINGS_FILE,
 )
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.terminal.text import as_float
+from keisei_ray.telemetry.metrics import UpdateMetrics
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunFollower:
 
     Attributes:
         began_s: when the session began, in seconds since 1970; None while it is starting.
-        before: the newest metrics record of former sessions; None where there is none.
+        before: the newest metrics of former sessions; None where there is none.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -92,7 +92,7 @@ class RunFollower:
         self._metrics.rewind()
         self._evaluations.rewind()
         self.began_s: float | None = None
-        self.before: Record | None = None
+        self.before: UpdateMetrics | None = None
         self._ended_s: float | None = None
         self._start_timestep = self._newest_timestep = 0
         self._ratings = fitted(())
@@ -122,27 +122,25 @@ class RunFollower:
 
     def _updates(self, now_s: float) -> list[Happened]:
         """Updates that were added to `metrics.jsonl`."""
-        records = []
-        for record in self._metrics:
-            timestep = record.get("timestep")
-            if type(timestep) is not int:
+        updates = []
+        for metrics in map(metrics_of, self._metrics):
+            if metrics is None:
                 continue
-            if timestep <= self._start_timestep:
-                self.before = record
-            elif timestep > self._newest_timestep:
-                self._newest_timestep = timestep
-                records.append(record)
-        if not records:
+            if metrics.timestep <= self._start_timestep:
+                self.before = metrics
+            elif metrics.timestep > self._newest_timestep:
+                self._newest_timestep = metrics.timestep
+                updates.append(metrics)
+        if not updates:
             return []
         # Their clock stands still while the machine sleeps, that of the file does not.
         newest_s = self._within_session(_written_s(self._metrics.path), now_s)
-        newest_wall_s = as_float(records[-1].get("wall_time_s")) or 0.0
+        newest_wall_s = updates[-1].wall_time_s
         happened = []
-        for record in records:
-            wall_s = as_float(record.get("wall_time_s"))
-            before_s = 0.0 if wall_s is None else newest_wall_s - wall_s
+        for metrics in updates:
+            before_s = newest_wall_s - metrics.wall_time_s
             time_s = self._within_session(newest_s - before_s, now_s)
-            happened.append(Happened(ev.UpdateFinished(record), time_s))
+            happened.append(Happened(ev.UpdateFinished(metrics), time_s))
         return happened
 
     def _matches(self, now_s: float) -> list[Happened]:
@@ -152,11 +150,11 @@ class RunFollower:
         """
         results = [result for record in self._evaluations if (result := result_of(record))]
         ratings = fitted(read_ratings(self.run_dir / RATINGS_FILE) or ())
-        base_s = as_float(self.before.get("wall_time_s")) if self.before else 0.0
+        base_s = self.before.wall_time_s if self.before else 0.0
         happened = []
         for result in results:
             # The earliest that it can have been over.
-            ran_s = result.run_time_s + result.match.wall_time_s - (base_s or 0.0)
+            ran_s = result.run_time_s + result.match.wall_time_s - base_s
             time_s = self._within_session((self.began_s or now_s) + ran_s, now_s)
             happened.append(Happened(ev.EvaluationFinished(result), time_s))
             if ratings.ratings:

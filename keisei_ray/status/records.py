@@ -15,6 +15,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.report.json_lines import Record
 from keisei_ray.report.run_files import Rating as FileRating
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.metrics import UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.evaluations_file import as_record
 
@@ -25,6 +26,11 @@ _EVENTS: Final = {kind.kind: kind for kind in ev.Event.__subclasses__()}
 def _event_reader(kind: str) -> TypeAdapter[Any] | None:
     """What makes an event of a record of this kind; None where there is no such event."""
     return TypeAdapter(_EVENTS[kind]) if kind in _EVENTS else None
+
+
+@cache
+def _metrics_reader() -> TypeAdapter[UpdateMetrics]:
+    return TypeAdapter(UpdateMetrics)
 
 
 @cache
@@ -47,6 +53,14 @@ def event_of(record: Record, **unrecorded: object) -> ev.Event | None:
     except ValidationError:
         return None
     return event
+
+
+def metrics_of(record: Record) -> UpdateMetrics | None:
+    """The metrics of a record of `metrics.jsonl`."""
+    try:
+        return _metrics_reader().validate_python(record)
+    except ValidationError:
+        return None
 
 
 def result_of(record: Record) -> EvaluationResult | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 from keisei_ray.report.words import plural
 from keisei_ray.status.on_cluster import ClusterRun, OnCluster
 from keisei_ray.status.state import Status
-from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.draw import ACCENT, STRONG, labeled, meter, row
 from keisei_ray.tracking.terminal.panels import RESULTS, elo_text
@@ -151,10 +151,8 @@ def _games(status: Status) -> str:
     whole = status.games_total
     if not whole:
         return "none finished"
-    parts = [
-        f"{label} {getattr(status, name):,} ({text.percent(share(getattr(status, name), whole))})"
-        for label, name, _ in RESULTS
-    ]
+    counts = [(label, getattr(status, name)) for label, name, _ in RESULTS]
+    parts = [f"{label} {n:,} ({text.percent(fraction(n, whole))})" for label, n in counts]
     return f"{whole:,} finished: {', '.join(parts)}"
 
 

@@ -14,7 +14,7 @@ from keisei_ray.status.life import life_of
 from keisei_ray.status.on_cluster import OnCluster
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, timestep_of
-from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.evaluations_file import as_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
@@ -127,7 +127,7 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         pid=life.pid if life else None,
         timestep=snapshot.timestep,
         total_timesteps=total,
-        share=share(min(snapshot.timestep, total), total) if total else None,
+        share=fraction(min(snapshot.timestep, total), total) if total else None,
         wall_time_s=as_float(ended.wall_time_s if ended else values.get("wall_time_s")),
         remaining_s=snapshot.remaining_s if goes_on and total else None,
         sps=as_float(values.get("sps")),

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry.diagnostics import Diagnostics
-from keisei_ray.telemetry.metrics import MetricRecord
+from keisei_ray.telemetry.metrics import UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, Rating, Trace
 
 logger = logging.getLogger(__name__)
@@ -128,8 +128,7 @@ class GameFinished(Event):
 class UpdateFinished(Event):
     """The learner has done an update and its weights are published."""
 
-    metrics: MetricRecord
-    """One record of the table in `keisei_ray.telemetry.metrics`."""
+    metrics: UpdateMetrics
     sample_board: str | None = None
     """SFEN of one game in play, or None."""
     sample_last_move: str | None = None

@@ -1,7 +1,6 @@
 """What actors tell the driver: small, plain records that import neither torch nor Ray."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.rollout import RolloutHeader
@@ -30,6 +29,36 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class CollectStages:
+    """Seconds of `CollectReport.collect_time_s` by what they were spent on."""
+
+    env_time_s: float = 0.0
+    """Rules, legal moves, mates in one, recording."""
+    opponents_time_s: float = 0.0
+    """Players of the pool choosing their moves."""
+    forward_time_s: float = 0.0
+    """Forward passes of the network under training."""
+    sample_time_s: float = 0.0
+    """Drawing moves from its policy."""
+    pack_time_s: float = 0.0
+    """Counting distinct positions and packing the rollout."""
+
+
+@dataclass(frozen=True)
+class UpdateStages:
+    """Seconds of `UpdateReport.update_time_s` by what they were spent on."""
+
+    unpack_time_s: float = 0.0
+    """Unpacking and validating rollouts."""
+    advantages_time_s: float = 0.0
+    """Advantages, value targets, and putting the rows of all rollouts together."""
+    gradients_time_s: float = 0.0
+    """Forward and backward passes of all minibatches; on CUDA, copying the rows there too."""
+    optimizer_time_s: float = 0.0
+    """Clipping and optimizer steps."""
+
+
+@dataclass(frozen=True)
 class CollectReport:
     """What the driver reads of a rollout; the rollout itself it only forwards."""
 
@@ -48,8 +77,8 @@ class CollectReport:
     """Position of the actor's first game after the last ply."""
     sample_last_move: str
     """The ply that led there in USI, empty at the start of a game."""
-    stages: Mapping[str, float] = field(default_factory=dict)
-    """Where collect_time_s went, by the names of `Diagnostics`, in seconds."""
+    stages: CollectStages = CollectStages()
+    """Parts of collect_time_s."""
     trace: Trace | None = None
     """Of this call, if it was profiled."""
 
@@ -90,8 +119,8 @@ class UpdateReport:
     optimizer_steps: int
     update_time_s: float
     publish_time_s: float
-    stages: Mapping[str, float] = field(default_factory=dict)
-    """Where update_time_s went, by the names of `Diagnostics`, in seconds."""
+    stages: UpdateStages = UpdateStages()
+    """Parts of update_time_s."""
     trace: Trace | None = None
     """Of this update, if it was profiled."""
 

@@ -28,7 +28,6 @@ from keisei_ray.storage.run_layout import (
     SUPERSEDED,
 )
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import in_order
 
 logger = logging.getLogger(__name__)
 
@@ -185,11 +184,10 @@ class MetricsFile:
         """Append an update's metrics.
 
         Raises:
-            ValueError: the record is not the table's.
             OSError: it could not be written.
         """
         if isinstance(event, ev.UpdateFinished):
-            self._lines.append(in_order(event.metrics))
+            self._lines.append(event.metrics)
 
 
 class GamesFile:

@@ -11,7 +11,7 @@ from typing import Final
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import METRICS, MetricRecord
+from keisei_ray.telemetry.metrics import METRICS, UpdateMetrics
 from keisei_ray.tracking import prometheus as names
 from keisei_ray.tracking.scalars import newest_ratings, opponent_name, player_kind
 
@@ -90,7 +90,7 @@ class RayMetrics:
         self._is_closed.set()
         self._thread.join()
 
-    def _record(self, metrics: MetricRecord) -> None:
+    def _record(self, metrics: UpdateMetrics) -> None:
         for name, gauge in self._gauges.items():
             self._show(gauge, metrics[name])
         for name, counter in self._counters.items():

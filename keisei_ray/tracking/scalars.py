@@ -38,9 +38,7 @@ def scalars(event: ev.Event) -> Scalars | None:
     """
     match event:
         case ev.UpdateFinished(metrics=metrics):
-            timestep = metrics["timestep"]
-            assert isinstance(timestep, int)
-            return Scalars(timestep, _numbers("metrics", metrics))
+            return Scalars(metrics.timestep, _numbers("metrics", metrics))
         case ev.UpdateDiagnosed(diagnostics=diagnostics):
             fields = asdict(diagnostics)
             del fields["timestep"], fields["update"]  # Among the metrics already.

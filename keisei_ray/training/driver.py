@@ -43,7 +43,7 @@ from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.errors import KeiseiError, UserError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
-from keisei_ray.telemetry.diagnostics import diagnose, traces, update_metrics
+from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.events import (
     ActorLost,
     ActorReady,
@@ -56,6 +56,7 @@ from keisei_ray.telemetry.events import (
     UpdateDiagnosed,
     UpdateFinished,
 )
+from keisei_ray.telemetry.metrics import update_metrics
 from keisei_ray.telemetry.progress import Interval, Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.saved_run import check_digest, save_run

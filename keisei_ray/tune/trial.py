@@ -28,7 +28,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.report.json_lines import JsonLinesReader
-from keisei_ray.status.records import result_of
+from keisei_ray.status.records import metrics_of, result_of
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import (
@@ -41,7 +41,6 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
 from keisei_ray.training.session import train
-from keisei_ray.tune.objective import TIME
 from keisei_ray.tune.reports import Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config
 
@@ -220,8 +219,9 @@ def _reported_before(run_dir: Path, timestep: int) -> Iterator[ev.Event]:
         RunDirError: a file cannot be read.
     """
     for record in JsonLinesReader(run_dir / METRICS_FILE):
-        if isinstance(record.get(TIME), int) and record[TIME] <= timestep:
-            yield ev.UpdateFinished(record)
+        metrics = metrics_of(record)
+        if metrics is not None and metrics.timestep <= timestep:
+            yield ev.UpdateFinished(metrics)
     for record in JsonLinesReader(run_dir / EVALUATIONS_FILE):
         result = result_of(record)
         if result is not None and result.timestep <= timestep:

@@ -3,7 +3,7 @@
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import MetricValue
+from keisei_ray.telemetry.metrics import MetricValue, UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
 
 HIRATE = "lnsgkgsnl/1r5b1/ppppppppp/9/9/2P6/PP1PPPPPP/1B5R1/LNSGKGSNL w - 2"
@@ -27,8 +27,8 @@ def run_started(
 
 
 def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
-    """One update's metrics: 1,000 timesteps and 10 games an update, an update a second."""
-    metrics: dict[str, MetricValue] = {
+    """A line of metrics.jsonl: 1,000 timesteps and 10 games an update, an update a second."""
+    values: dict[str, MetricValue] = {
         "timestep": 1000 * update,
         "update": update,
         "weights_version": update,
@@ -65,12 +65,17 @@ def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
         "actors_alive": 2,
         "actor_restarts": 0,
     }
-    return metrics | changes
+    return values | changes
+
+
+def fake_metrics(update: int, **changes: MetricValue) -> UpdateMetrics:
+    """The metrics of `record`."""
+    return UpdateMetrics(**record(update, **changes))  # type: ignore[arg-type]
 
 
 def updated(update: int, **changes: MetricValue) -> ev.UpdateFinished:
     """An update with a game in play."""
-    return ev.UpdateFinished(record(update, **changes), HIRATE, "7g7f")
+    return ev.UpdateFinished(fake_metrics(update, **changes), HIRATE, "7g7f")
 
 
 def game(index: int) -> FinishedGame:

@@ -18,7 +18,7 @@ from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking import prometheus as names
 from keisei_ray.training.session import configured_subscribers
 from tests.helpers.grafana import RAYS_OWN
-from tests.helpers.tracking_fakes import evaluated, game, record, run_started
+from tests.helpers.tracking_fakes import evaluated, fake_metrics, game, run_started
 
 pytestmark = pytest.mark.ray
 
@@ -32,8 +32,10 @@ OWN_LABELS = {
 }
 RUN = "a run"
 UPDATES = (
-    record(1, amp_skipped=3),
-    record(2, game_length_mean=None, amp_skipped=2, sps=512.5, update_time_s=0.02, wait_time_s=0.0),
+    fake_metrics(1, amp_skipped=3),
+    fake_metrics(
+        2, game_length_mean=None, amp_skipped=2, sps=512.5, update_time_s=0.02, wait_time_s=0.0
+    ),
 )
 UNDEFINED = {"ray_keisei_game_length_mean_plies", "ray_keisei_amp_scale", "ray_keisei_elo_high"}
 """None in what was published last."""

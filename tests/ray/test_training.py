@@ -136,7 +136,7 @@ def test_events_come_in_order(run: Run) -> None:
             game_steps.append(event.timestep)
         elif isinstance(event, UpdateFinished):
             updates += 1
-            assert event.metrics["timestep"] == updates * UPDATE <= arrived
+            assert event.metrics.timestep == updates * UPDATE <= arrived
             # Its games are told before it, at the timestep that it reached.
             assert set(game_steps) <= {updates * UPDATE}
             game_steps = []

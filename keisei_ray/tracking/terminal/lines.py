@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.summary import summary
 from keisei_ray.tracking.terminal.view_state import Entry, Snapshot, describe, fold
@@ -47,7 +47,7 @@ def update_line(snapshot: Snapshot) -> str:
     """The last update of a snapshot as one line; a grep for `^update=` finds them all."""
     values = snapshot.metrics
     total = snapshot.total_timesteps
-    part = text.percent(share(min(snapshot.timestep, total), total))
+    part = text.percent(fraction(min(snapshot.timestep, total), total))
     fields = [
         f"update={text.figure(values.get('update'), '.0f'):<6}",
         f"timestep={snapshot.timestep:<{len(str(total))}}",

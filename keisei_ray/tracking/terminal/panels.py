@@ -4,7 +4,7 @@ from typing import Final
 
 from rich.text import Text
 
-from keisei_ray.telemetry.metrics import share
+from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.terminal import board, text
 from keisei_ray.tracking.terminal.draw import (
@@ -86,7 +86,7 @@ def header(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
 def progress(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Text:
     """Bar, share, timestep of total, time left."""
     done, total = snapshot.timestep, snapshot.total_timesteps
-    part = text.percent(share(min(done, total), total))
+    part = text.percent(fraction(min(done, total), total))
     left = f"left {text.duration(snapshot.remaining_s)}"
     if snapshot.ended is not None:
         left = f"took {text.duration(snapshot.ended.wall_time_s)}"
@@ -138,7 +138,7 @@ def games(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     counts = [text.as_float(values.get(name)) or 0.0 for _, name, _ in RESULTS]
     cells = []
     for (label, _, style), count, shade in zip(RESULTS, counts, glyphs.shades, strict=True):
-        part = text.percent(share(count, sum(counts)))
+        part = text.percent(fraction(count, sum(counts)))
         cells.append(row((shade, style), f" {label:<9}{count:>7,.0f}", (f" {part:>6}", DIM)))
     half = min(width // 2, 36)
     return [
@@ -226,7 +226,7 @@ def _time(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     styles = [style for *_, style in STAGES]
     legend: list[Part] = []
     for (label, _, style), part, shade in zip(STAGES, parts, glyphs.shades, strict=True):
-        legend += [(shade, style), (f" {label} ", DIM), f"{share(part, sum(parts)) or 0:.0%}  "]
+        legend += [(shade, style), (f" {label} ", DIM), f"{fraction(part, sum(parts)) or 0:.0%}  "]
     key = row(*legend)
     key.rstrip()
     beside = width - 6 - 2 - key.cell_len

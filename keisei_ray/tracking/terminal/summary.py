@@ -7,7 +7,7 @@ from typing import Final
 from rich.text import Text
 
 from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
-from keisei_ray.telemetry.metrics import per_second, share
+from keisei_ray.telemetry.rates import fraction, per_second
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
 from keisei_ray.tracking.terminal.view_state import Snapshot
@@ -69,7 +69,7 @@ def _games(snapshot: Snapshot) -> str:
     values = snapshot.metrics
     whole = text.as_float(values.get("games_total")) or 0.0
     parts = [
-        f"{label} {text.percent(share(text.as_float(values.get(name)) or 0.0, whole))}"
+        f"{label} {text.percent(fraction(text.as_float(values.get(name)) or 0.0, whole))}"
         for label, name, _ in RESULTS
     ]
     return f"{whole:,.0f}: {', '.join(parts)}" if whole else "none finished"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import MetricRecord, remaining_s
+from keisei_ray.telemetry.metrics import MetricRecord
+from keisei_ray.telemetry.rates import remaining_s
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.terminal import board, text
 
@@ -64,6 +65,8 @@ class Snapshot:
     """0 if left open by the config."""
     start_timestep: int = 0
     """Where this session began."""
+    timestep: int = 0
+    """The run's timestep as last published."""
 
     elapsed_s: float = 0.0
     """Seconds since the view saw the run begin, at the time of this snapshot."""
@@ -102,14 +105,6 @@ class Snapshot:
         if self.metrics:
             return "training"
         return "collecting" if self.rollouts_arrived else "starting"
-
-    @property
-    def timestep(self) -> int:
-        """The run's timestep as last published."""
-        if self.ended is not None:
-            return self.ended.timestep
-        value = self.metrics.get("timestep", self.start_timestep)
-        return value if isinstance(value, int) else self.start_timestep
 
     @property
     def remaining_s(self) -> float | None:
@@ -181,7 +176,7 @@ def _fold(now: Snapshot, event: ev.Event) -> Snapshot:
             ratings = {rating.name: rating for rating in event.ratings}
             return replace(now, is_evaluated=True, ratings=ratings)
         case ev.RunEnded():
-            return replace(now, ended=event)
+            return replace(now, ended=event, timestep=event.timestep)
         case _:
             return now
 
@@ -204,6 +199,7 @@ def _start(event: ev.RunStarted) -> Snapshot:
         timesteps_per_rollout=config.timesteps_per_rollout,
         rollouts_per_update=config.effective_rollouts_per_update or 0,
         start_timestep=event.timestep,
+        timestep=event.timestep,
         is_evaluated=config.evaluation.interval_timesteps is not None,
     )
 
@@ -225,16 +221,16 @@ def _counted(number: float, what: str) -> str:
 
 
 def _update(now: Snapshot, event: ev.UpdateFinished) -> Snapshot:
-    metrics = dict(event.metrics)
+    metrics = event.metrics
     trends = dict(now.trends)
     for name in TREND_NAMES:
-        value = text.as_float(metrics.get(name))
+        value = text.as_float(metrics[name])
         if value is not None:
             trends[name] = trends.get(name, text.Trend()).add(value)
     pace = now.pace
-    timestep, wall = metrics.get("timestep"), text.as_float(metrics.get("wall_time_s"))
-    if isinstance(timestep, int) and wall is not None:
-        pace = (*pace, (timestep, wall))[-PACE_UPDATES:]
+    wall_time_s = text.as_float(metrics.wall_time_s)
+    if wall_time_s is not None:
+        pace = (*pace, (metrics.timestep, wall_time_s))[-PACE_UPDATES:]
     sample, last_move = now.sample, now.sample_last_move
     if event.sample_board is not None:
         sample, last_move = board.parse_sfen(event.sample_board), event.sample_last_move
@@ -242,6 +238,7 @@ def _update(now: Snapshot, event: ev.UpdateFinished) -> Snapshot:
             board.destination(last_move)
     return replace(
         now,
+        timestep=metrics.timestep,
         metrics=metrics,
         trends=trends,
         pace=pace,

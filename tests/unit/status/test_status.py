@@ -29,7 +29,7 @@ from keisei_ray.tracking.jsonl import EventsFile, MetricsFile
 from keisei_ray.tracking.terminal.text import UNICODE
 from keisei_ray.tracking.terminal.view_state import Snapshot, fold
 from tests.helpers.report_runs import evaluation, rating, write_lines, write_run
-from tests.helpers.tracking_fakes import record, updated
+from tests.helpers.tracking_fakes import fake_metrics, record, updated
 
 BEGAN_S = 1_767_225_600.0
 """When the runs made here begin: 2026-01-01 00:00 UTC."""
@@ -274,7 +274,7 @@ def test_the_snapshot_from_files_is_the_live_views(
     follower = RunFollower(run_dir)
     live, rebuilt = Snapshot(), Snapshot()
     published: list[ev.Event] = [ev.RunStarted(config, str(run_dir), None, {"num_cpus": 2})]
-    published += [ev.UpdateFinished(record(i + 1, **some[i % len(some)])) for i in range(updates)]
+    published += [updated(i + 1, **some[i % len(some)]) for i in range(updates)]
     for count, event in enumerate(published):
         metrics.handle(event)
         events.handle(event)
@@ -307,7 +307,7 @@ def test_nothing_is_told_twice_and_a_half_written_line_when_it_is_whole(run_dir:
         assert follower.poll(BEGAN_S + 32) == []
         file.write(line[50:])
     (happened,) = follower.poll(BEGAN_S + 33)
-    assert happened.event == ev.UpdateFinished(record(21))
+    assert happened.event == ev.UpdateFinished(fake_metrics(21))
     assert follower.damaged == 0
 
 
@@ -323,7 +323,7 @@ def test_a_run_resumed_while_it_is_followed_starts_anew_from_its_checkpoint(run_
     started = followed(follower, 51, between)
     assert (started.timestep, started.resumed_from, started.metrics) == (12_000, "c", {})
     assert follower.before is not None
-    assert follower.before["timestep"] == 12_000
+    assert follower.before.timestep == 12_000
     for update in range(13, 30):
         metrics.handle(updated(update, wall_time_s=float(update)))
     metrics.close()

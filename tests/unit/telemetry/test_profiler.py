@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from dataclasses import fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ from keisei_ray.telemetry.diagnostics import Diagnostics, diagnose
 from keisei_ray.telemetry.profiler import Tracer
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import Trace
-from keisei_ray.telemetry.stage_timer import Laps
+from keisei_ray.telemetry.stage_timer import StageTimer
 from keisei_ray.tracking.profile_files import ProfileFiles
 from tests.helpers.tiny import T, tiny_config
 
 
-def test_laps_add_up_to_the_whole_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 13.0, 17.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    laps = Laps()
+    timer = StageTimer()
     for stage in ("a", "b", "a"):
-        laps.lap(stage)
-    assert laps.seconds == {"a": 5.0, "b": 2.0}
+        timer.end_stage(stage)
+    assert timer.seconds == {"a": 5.0, "b": 2.0}
 
 
 def test_the_stages_of_an_update_and_a_rollout_are_nearly_all_of_their_time() -> None:
@@ -42,17 +42,16 @@ def test_the_stages_of_an_update_and_a_rollout_are_nearly_all_of_their_time() ->
     actor.set_weights(learner.weights())
     collected, packed = actor.collect()
     report = learner.update([packed], 0)
-    known = {field.name for field in fields(Diagnostics)}
     for stages, whole_s, count in (
-        (collected.stages, collected.collect_time_s, 5),
-        (report.stages, report.update_time_s, 4),
+        (asdict(collected.stages), collected.collect_time_s, 5),
+        (asdict(report.stages), report.update_time_s, 4),
     ):
-        assert set(stages) <= known
         assert len(stages) == count
+        assert all(seconds > 0 for seconds in stages.values())
         assert 0.8 * whole_s < sum(stages.values()) <= whole_s
     found = diagnose(Progress(), report, [collected])
-    assert found.forward_time_s == collected.stages["forward_time_s"] > 0
-    assert found.gradients_time_s == report.stages["gradients_time_s"] > 0
+    assert found.forward_time_s == collected.stages.forward_time_s
+    assert found.gradients_time_s == report.stages.gradients_time_s
 
 
 def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
@@ -79,7 +78,7 @@ def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
             patch.setattr(self_play, part, takes_a_second)
             actor = SelfPlay(config, 0, 0)
             actor.set_weights(weights)
-            stages = actor.collect()[0].stages
+            stages = asdict(actor.collect()[0].stages)
         assert stages[stage] == calls
         assert sum(stages.values()) == calls
 

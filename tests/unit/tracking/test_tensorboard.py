@@ -18,7 +18,7 @@ from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking import build_subscribers
 from keisei_ray.tracking.tensorboard import EventFiles
-from tests.helpers.tracking_fakes import evaluated, record, run_started, updated
+from tests.helpers.tracking_fakes import evaluated, fake_metrics, run_started, updated
 
 START = 1_700_000_000.0
 
@@ -90,7 +90,7 @@ def diagnosed(update: int, pool_score: float | None) -> ev.UpdateDiagnosed:
 
 
 def test_what_is_read_back_is_every_number_that_was_published(tmp_path: Path) -> None:
-    updates = [record(1, amp_scale=None), record(2, amp_scale=1024.0, sps=512.5)]
+    updates = [fake_metrics(1, amp_scale=None), fake_metrics(2, amp_scale=1024.0, sps=512.5)]
     diagnoses = [diagnosed(1, None), diagnosed(2, 0.75)]
     ratings = (Rating("v2", 312.5, 250.0, None, 32), Rating("greedy", 80.0, 1.0, 2.0, 32))
     bare = evaluated(2, "greedy", wins=14)
@@ -116,7 +116,7 @@ def test_what_is_read_back_is_every_number_that_was_published(tmp_path: Path) ->
 
     for metrics in updates:
         for metric in METRICS:
-            expect(f"metrics/{metric.name}", metrics["timestep"], metrics[metric.name])
+            expect(f"metrics/{metric.name}", metrics.timestep, metrics[metric.name])
     for diagnosis in diagnoses:
         for name, value in asdict(diagnosis.diagnostics).items():
             if name not in ("timestep", "update"):

@@ -19,7 +19,14 @@ from keisei_ray.tracking.terminal import board, text
 from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.panels import elo_text, sample_game
 from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, Snapshot, at, fold
-from tests.helpers.tracking_fakes import HIRATE, evaluated, record, run_started, updated
+from tests.helpers.tracking_fakes import (
+    HIRATE,
+    evaluated,
+    fake_metrics,
+    record,
+    run_started,
+    updated,
+)
 
 
 def folded(*events: ev.Event, elapsed_s: float = 0.0) -> Snapshot:
@@ -179,7 +186,7 @@ def test_an_ascii_terminal_gets_ascii() -> None:
 def test_the_board_is_drawn_with_its_last_move_highlighted() -> None:
     sfen = "ln1g3nl/1ks2gr2/1pp1ppbpp/p2p2p2/9/P1PP1P1+b1/1P2PSPPP/2G2S1R1/LNK2G1NL w 2P4Ss 42"
     lines = sample_game(
-        folded(run_started(), ev.UpdateFinished(record(1), sfen, "8h2f+")), text.ASCII
+        folded(run_started(), ev.UpdateFinished(fake_metrics(1), sfen, "8h2f+")), text.ASCII
     )
     assert [line.plain.rstrip() for line in lines[1:]] == [
         ">white s",
@@ -326,9 +333,9 @@ def test_folding_leaves_the_earlier_snapshot_as_it_was() -> None:
 def test_a_sample_that_is_no_position_is_refused_before_it_is_drawn() -> None:
     snapshot = folded(run_started())
     with pytest.raises(ValueError, match="SFEN"):
-        fold(snapshot, ev.UpdateFinished(record(1), "nonsense", None), 1.0)
+        fold(snapshot, ev.UpdateFinished(fake_metrics(1), "nonsense", None), 1.0)
     with pytest.raises(ValueError, match="USI"):
-        fold(snapshot, ev.UpdateFinished(record(1), HIRATE, "nonsense"), 1.0)
+        fold(snapshot, ev.UpdateFinished(fake_metrics(1), HIRATE, "nonsense"), 1.0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 500, 1000])
