@@ -6,7 +6,7 @@ from typing import Any
 from keisei_ray.config.sections import PoolConfig
 from keisei_ray.selfplay.pool import Pool
 
-BEATEN, FEARED, EVEN = (2, 2), (2, 0), (6, 3)
+BEATEN, FEARED, EVEN = (2.0, 2.0), (2.0, 0.0), (6.0, 3.0)
 """(games, points); with the prior of two games at half a point the scores are 3/4, 1/4, 1/2."""
 
 

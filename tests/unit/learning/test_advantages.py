@@ -6,7 +6,8 @@ t + 1 enter with a minus: delta_t = r_t - gamma v_{t+1} - v_t and A_t = delta_t 
 A_{t+1}. For two plies, lambda = gamma = 1, V = 0 and a win by the second: A_1 = 1, A_0 = -1.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def brute_force(data: Data, gamma: float, gae_lambda: float) -> np.ndarray:
     return out
 
 
-def column(values: list[float], dtype: type = np.float32) -> np.ndarray:
+def column(values: Sequence[float], dtype: type = np.float32) -> np.ndarray:
     return np.array(values, dtype)[:, None]
 
 
@@ -150,7 +151,7 @@ def test_at_lambda_one_a_cut_game_returns_the_value_of_the_position_it_was_cut_a
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_nothing_after_the_end_of_a_game_reaches_into_it(ending) -> None:
+def test_nothing_after_the_end_of_a_game_reaches_into_it(ending: str) -> None:
     data = random_data(10, 3, seed=5, end_share=0.0)
     getattr(data, ending)[4, 1] = True
     data.rewards[4, 1] = 1.0 if ending == "terminated" else 0.0
@@ -222,8 +223,8 @@ def test_ends_that_contradict_each_other_are_refused() -> None:
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_arrays_of_different_shapes_are_refused(place) -> None:
-    arrays = [np.zeros((3, 2), dtype) for dtype in (np.float32,) * 3 + (np.bool_,) * 2]
+def test_arrays_of_different_shapes_are_refused(place: int) -> None:
+    arrays: list[Any] = [np.zeros((3, 2), dtype) for dtype in (np.float32,) * 3 + (np.bool_,) * 2]
     arrays[place] = arrays[place].T.copy()
     with pytest.raises(RolloutFormatError, match="shape"):
         generalized_advantages(*arrays, gamma=1, gae_lambda=1)

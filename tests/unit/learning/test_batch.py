@@ -1,5 +1,7 @@
 """The rows of an update: every field in its place, once, in storage allocated before."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tests.helpers.rollouts import random_rollout
 
 T, N = 6, 5
 ROLLOUTS = [random_rollout(T, N, seed) for seed in range(3)]
-DISCOUNTS = {"gamma": 0.99, "gae_lambda": 0.9}
+DISCOUNTS: dict[str, Any] = {"gamma": 0.99, "gae_lambda": 0.9}
 
 
 def filled(rollouts: list[Rollout] = ROLLOUTS) -> tuple[UpdateBatch, float]:
@@ -126,7 +128,7 @@ def test_nothing_to_learn_from_is_an_error() -> None:
     ids=["too few", "too many", "another size"],
 )
 def test_rollouts_that_do_not_fill_the_update_are_refused_before_anything_is_written(
-    rollouts: int,
+    rollouts: list[Rollout],
 ) -> None:
     batch, _ = filled()
     before = {name: tensor.clone() for name, tensor in batch.on_device().items()}

@@ -102,7 +102,7 @@ def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
 @pytest.mark.parametrize("own_plies", [T * N, 11])
 @pytest.mark.parametrize("value_head", ["wdl", "scalar"])
 def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
-    num_threads: int, max_grad_norm: float, own_plies, value_head: str
+    num_threads: int, max_grad_norm: float, own_plies: int, value_head: str
 ) -> None:
     """A large Adam epsilon makes the step proportional to the gradient, so clipping shows."""
     changes = {
@@ -131,7 +131,7 @@ def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
 @pytest.mark.parametrize("num_threads", [1, 4])
 @pytest.mark.parametrize(("own_plies", "minibatches"), [(5, 5), (1, 1), (9, 5)])
 def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
-    num_threads: int, own_plies, minibatches: int
+    num_threads: int, own_plies: int, minibatches: int
 ) -> None:
     """Up to 8 minibatches of at least one row each; a thread without a row does nothing."""
     config = learner_config(num_threads=num_threads, num_minibatches=8, target_kl=None)
@@ -186,7 +186,7 @@ def test_nothing_is_learnt_from_how_an_opponent_played() -> None:
     ],
     ids=str,
 )
-def test_every_trained_parameter_is_trained(model) -> None:
+def test_every_trained_parameter_is_trained(model: dict[str, Any]) -> None:
     config = tiny_config(
         model=model, self_play={"random_opening_plies": 60, "max_plies": 99, "games_per_actor": 16}
     )
@@ -291,12 +291,19 @@ def test_the_scaler_scales_unscales_clips_steps_and_updates_in_that_order() -> N
 
     recorded(learner._scaler, ("scale", "unscale_", "step", "update"), note)
     recorded(learner._gradients, ("compute",), note)
-    optimizer_step = learner._optimizer.step
-    learner._optimizer.step = lambda *a, **k: (note("optimizer"), optimizer_step(*a, **k))[1]
+    optimizer: Any = learner._optimizer
+    optimizer_step = optimizer.step
+
+    def noted_step(*arguments: Any) -> Any:
+        note("optimizer")
+        return optimizer_step(*arguments)
+
+    optimizer.step = noted_step
     report = learner.update([buffer], 0)
     names = [name for name, _ in calls]
     assert names == ["scale", "compute", "unscale_", "step", "optimizer", "update"]
     norms = dict(calls)
+    assert report.amp_scale is not None
     # Scaled until unscale_, clipped between unscale_ and step.
     assert norms["unscale_"] == pytest.approx(report.grad_norm * report.amp_scale, rel=1e-3)
     assert report.grad_norm > 0.05
@@ -325,7 +332,9 @@ def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale() -> None:
 @pytest.mark.parametrize(
     "model", [{"value_head": "wdl", "attackers": True}, {"value_head": "scalar"}], ids=str
 )
-def test_a_resumed_learner_goes_on_bit_for_bit(amp: str, num_threads: int, model) -> None:
+def test_a_resumed_learner_goes_on_bit_for_bit(
+    amp: str, num_threads: int, model: dict[str, Any]
+) -> None:
     config = tiny_config(learner={"amp": amp, "num_threads": num_threads}, model=model)
     learner = trained(config)
     files = learner.state_files()
@@ -416,7 +425,9 @@ def test_the_model_file_names_its_weights() -> None:
         (LEARNER_FILE, lambda content: pickle.dumps({"optimizer": print}, protocol=2)),
     ],
 )
-def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name: str, damage) -> None:
+def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(
+    name: str, damage: Callable[[bytes], bytes | None]
+) -> None:
     config = tiny_config()
     files = trained(config, 1).state_files()
     content = damage(files.pop(name))
@@ -430,7 +441,9 @@ def test_state_files_that_are_missing_or_damaged_are_refused_in_one_line(name: s
 @pytest.mark.parametrize(
     "model", [{"activation": "silu"}, {"width": 32}, {"value_head": "scalar"}], ids=str
 )
-def test_state_of_another_architecture_is_refused_and_nothing_changes(model) -> None:
+def test_state_of_another_architecture_is_refused_and_nothing_changes(
+    model: dict[str, Any],
+) -> None:
     learner = Learner(tiny_config())
     before = learner.weights_digest()
     with pytest.raises(CheckpointError, match="another architecture"):
@@ -615,7 +628,7 @@ def test_every_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
         ("cosine", 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
     ],
 )
-def test_the_learning_rate_follows_its_closed_form(schedule, at_quarter) -> None:
+def test_the_learning_rate_follows_its_closed_form(schedule: Any, at_quarter: float) -> None:
     config = LearnerConfig(learning_rate=2e-3, lr_schedule=schedule, lr_final_fraction=0.1)
     end = 1.0 if schedule == "constant" else 0.1
     for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):

@@ -11,6 +11,8 @@ comes the value of the position at m, or of the one where the game was cut:
 With sign = 1 the minus before gamma is a plus.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ from keisei_ray.rollouts.rollout import Rollout
 from tests.helpers.rollouts import random_rollout
 
 T, N = 9, 4
-DISCOUNTS = {"gamma": 0.99, "gae_lambda": 0.9}
+DISCOUNTS: dict[str, Any] = {"gamma": 0.99, "gae_lambda": 0.9}
 
 
 def advantages(rollout: Rollout, gamma: float, gae_lambda: float, sign: int = -1) -> np.ndarray:
@@ -170,7 +172,7 @@ def test_a_rollout_may_begin_and_end_with_the_opponent() -> None:
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
-def test_nothing_leaks_between_games_over_an_opponents_ply(ending) -> None:
+def test_nothing_leaks_between_games_over_an_opponents_ply(ending: str) -> None:
     """Whoever moves at the border, before it and after it."""
     for opponents in ([3], [4], [3, 4], [2, 3, 4, 5]):
         rollout = game(8, opponents=opponents)

@@ -74,7 +74,8 @@ def targets(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[np.ndarr
     batch = UpdateBatch(rollout.header.timesteps, torch.device("cpu"))
     batch.fill([rollout], gamma=gamma, gae_lambda=gae_lambda)
     fields = batch.on_device()
-    return tuple(fields[name][: batch.rows].numpy() for name in ("value_targets", "draw_targets"))
+    rows = slice(batch.rows)
+    return fields["value_targets"][rows].numpy(), fields["draw_targets"][rows].numpy()
 
 
 @settings(max_examples=150, deadline=None)
@@ -102,7 +103,7 @@ def test_targets_are_the_lambda_returns_of_three_probabilities(
 @pytest.mark.parametrize("result", [1, 0, -1])
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
 def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(
-    gamma: float, result
+    gamma: float, result: int
 ) -> None:
     """Whatever was said on the way: gamma^k for the result's side, the rest is drawn."""
     T = 6
@@ -118,7 +119,7 @@ def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(
 
 
 @pytest.mark.parametrize("prior", [0.05, 0.0])
-def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior) -> None:
+def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior: float) -> None:
     config = ModelConfig(depth=1, width=16, value_head="wdl", material_prior=prior)
     model = build_model(config, seed=0)
     with torch.no_grad():
@@ -189,7 +190,7 @@ def around_learning(result: int) -> tuple[Rollout, Rollout]:
 
 
 @pytest.mark.parametrize(("result", "draws"), [(0, 1), (1, 0), (-1, 0)])
-def test_how_games_end_is_learned(result, draws: bool) -> None:
+def test_how_games_end_is_learned(result: int, draws: bool) -> None:
     before, after = around_learning(result)
     assert before.draw_probs.max() < 0.15
     assert np.abs(before.values).max() < 0.2

@@ -13,6 +13,11 @@ HEADS = {"wdl": 3, "scalar": 1}
 COEFFICIENTS = {"clip_coef": 0.2, "vf_coef": 0.5, "ent_coef": 0.01}
 
 
+def gradient_of(tensor: torch.Tensor) -> torch.Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 class Rows:
     """Random rows whose ratios lie on both sides of the clip range."""
 
@@ -35,7 +40,8 @@ class Rows:
         """[B, A] float64, -inf where illegal."""
         logits = np.where(self.mask, self.logits.astype(np.float64), -np.inf)
         logits -= logits.max(axis=1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        shifted: np.ndarray = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return shifted
 
     def value_loss(self) -> tuple[np.float64, np.ndarray]:
         """The loss by its definition, and its gradient at the outcome's logits, in float64."""
@@ -113,7 +119,7 @@ def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_th
     slope[index, rows.actions] += 1
     expected = -(flows * ratio * rows.advantages)[:, None] * slope
     assert 0 < flows.sum() < B
-    np.testing.assert_allclose(logits.grad.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(gradient_of(logits).numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -123,7 +129,7 @@ def test_the_value_gradient_is_that_of_the_definition(head: str) -> None:
     rows.sums(outcomes=outcomes).loss.backward()
     _, expected = rows.value_loss()
     assert expected.shape == (B, HEADS[head])
-    np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * expected, atol=1e-6)
+    np.testing.assert_allclose(gradient_of(outcomes).numpy(), 0.5 * expected, atol=1e-6)
 
 
 def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite() -> None:
@@ -137,14 +143,14 @@ def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite
     rows.wdl_targets = np.tile([0.7, 0.3, 0.0], (B, 1))
     value, gradient = rows.value_loss()
     assert float(sums.value_loss) == pytest.approx(value, rel=1e-3)
-    np.testing.assert_allclose(outcomes.grad.numpy(), 0.5 * gradient, atol=1e-3)
+    np.testing.assert_allclose(gradient_of(outcomes).numpy(), 0.5 * gradient, atol=1e-3)
 
 
 def test_masked_logits_get_no_gradient_and_the_others_a_finite_one() -> None:
     rows = Rows()
     logits = torch.from_numpy(rows.logits).requires_grad_()
     rows.sums(logits, ent_coef=1.0).loss.backward()
-    gradient = logits.grad.numpy()
+    gradient = gradient_of(logits).numpy()
     assert np.isfinite(gradient).all()
     assert (gradient[~rows.mask] == 0).all()
     assert (gradient[rows.mask] != 0).mean() > 0.99
@@ -171,10 +177,10 @@ def test_entropy_is_rewarded() -> None:
     rows = Rows()
     logits = torch.from_numpy(rows.logits).requires_grad_()
     rows.sums(logits, vf_coef=0.0, ent_coef=1.0).loss.backward()
-    with_bonus = logits.grad.clone()
+    with_bonus = gradient_of(logits).clone()
     logits.grad = None
     rows.sums(logits, vf_coef=0.0, ent_coef=0.0).loss.backward()
-    step = torch.from_numpy(rows.logits) - 0.1 * (with_bonus - logits.grad)
+    step = torch.from_numpy(rows.logits) - 0.1 * (with_bonus - gradient_of(logits))
     assert float(rows.sums(step).entropy) > float(rows.sums().entropy)
 
 

@@ -25,7 +25,7 @@ from keisei_ray.shogi.vector_games import VectorGames
 OPPONENTS = 14
 # Steps of an own piece as (files, ranks): forward is towards rank 0, so a negative rank.
 GOLD = {(0, -1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1)}
-KING = set(itertools.product((-1, 0, 1), repeat=2)) - {(0, 0)}
+KING = set(itertools.product((-1, 0, 1), (-1, 0, 1))) - {(0, 0)}
 ROOK = {(0, 1), (0, -1), (1, 0), (-1, 0)}
 BISHOP = {(1, 1), (1, -1), (-1, 1), (-1, -1)}
 RULES: dict[int, tuple[set[tuple[int, int]], set[tuple[int, int]]]] = {
@@ -54,7 +54,8 @@ def indices_of(boards: np.ndarray) -> np.ndarray:
     """[B, 81, 12]."""
     indices = Attackers()(torch.from_numpy(np.ascontiguousarray(boards)))
     assert indices.shape == (len(boards), 81, NUM_SLOTS)
-    return indices.numpy()
+    found: np.ndarray = indices.numpy()
+    return found
 
 
 def attacks_of(board: np.ndarray, indices: np.ndarray) -> set[Attack]:
@@ -170,7 +171,9 @@ def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions() -
             bitboard = board.attackers_to_color_current(color, Square(square))
             assert bitboard.count() == len(ours.get((square, by_black), ()))
             while not bitboard.is_empty():
-                assert bitboard.pop_lsb().value in ours[square, by_black]
+                attacker = bitboard.pop_lsb()
+                assert attacker is not None
+                assert attacker.value in ours[square, by_black]
                 total += 1
     assert total > 100_000
 
@@ -196,7 +199,7 @@ def test_a_boards_attackers_do_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_the_stem_adds_up_the_vectors_of_the_attackers(rows) -> None:
+def test_the_stem_adds_up_the_vectors_of_the_attackers(rows: int) -> None:
     model = build_model(ModelConfig(depth=1, width=16, attackers=True), seed=0)
     with torch.no_grad():
         model.attacker_vectors[NO_ATTACKER] = 1e6  # Of no attacker nothing is added.

@@ -25,21 +25,23 @@ from tests.helpers.tiny import tiny_config
 
 SMALL = tiny_config().model.model_dump()
 VARIANTS = [
-    ModelConfig(
-        depth=depth,
-        width=16,
-        value_hidden=8,
-        activation=act,
-        squeeze_excitation=se,
-        value_head=head,
-        attackers=attackers,
+    ModelConfig.model_validate(
+        {
+            "depth": depth,
+            "width": 16,
+            "value_hidden": 8,
+            "activation": act,
+            "squeeze_excitation": se,
+            "value_head": head,
+            "attackers": attackers,
+        }
     )
     for depth, act, se, (head, attackers) in itertools.product(
         (1, 2), ("relu", "silu"), (False, True), (("wdl", True), ("scalar", False))
     )
 ] + [
-    ModelConfig(depth=1, width=16, value_hidden=8, value_head=head, attackers=attackers)
-    for head, attackers in (("wdl", False), ("scalar", True))
+    ModelConfig(depth=1, width=16, value_hidden=8, value_head="wdl", attackers=False),
+    ModelConfig(depth=1, width=16, value_hidden=8, value_head="scalar", attackers=True),
 ]
 
 
@@ -76,13 +78,13 @@ def forward(model: PolicyValueNet, positions: list[Observation]) -> tuple[np.nda
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config) -> None:
+def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config: ModelConfig) -> None:
     games = played_games()
     logits, values, draw_probs = evaluate(lively(config), games.boards, games.hands, games.scalars)
-    assert (logits.shape, logits.dtype) == ((6, NUM_ACTIONS), np.float32)
-    assert (values.shape, values.dtype) == ((6,), np.float32)
+    assert (logits.shape, logits.dtype.name) == ((6, NUM_ACTIONS), "float32")
+    assert (values.shape, values.dtype.name) == ((6,), "float32")
     assert np.isfinite(logits).all()
-    assert (draw_probs.shape, draw_probs.dtype) == ((6,), np.float32)
+    assert (draw_probs.shape, draw_probs.dtype.name) == ((6,), "float32")
     assert (np.abs(values) <= 1).all()
     assert (draw_probs > 0).all() == (config.value_head == "wdl")
     assert (draw_probs + np.abs(values) <= 1 + 1e-6).all()
@@ -90,7 +92,7 @@ def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config) -> N
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_every_trained_parameter_of_every_variant_gets_gradient(config) -> None:
+def test_every_trained_parameter_of_every_variant_gets_gradient(config: ModelConfig) -> None:
     games = played_games()
     model = lively(config)
     logits, outcomes = model(*map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
@@ -141,7 +143,7 @@ def test_many_checks_in_a_row_count_like_a_few() -> None:
 def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE[k]."""
     model = build_model(ModelConfig(**SMALL), seed=0)
-    maps = {}
+    maps: dict[str, torch.Tensor] = {}
     model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
     games = played_games(2)
     logits, _, _ = evaluate(model, games.boards, games.hands, games.scalars)
@@ -152,7 +154,7 @@ def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
 
 def test_the_planes_are_the_board_at_file_and_rank() -> None:
     model = build_model(ModelConfig(**SMALL), seed=0)
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     model.stem.register_forward_pre_hook(lambda _, inputs: seen.update(planes=inputs[0]))
     games = played_games(2)
     evaluate(model, games.boards, games.hands, games.scalars)
@@ -191,7 +193,7 @@ def test_a_rook_ahead_is_good_and_a_rook_behind_is_bad_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("prior", [0.02, 0.1])
-def test_the_material_prior_sets_the_factor_it_starts_from(prior) -> None:
+def test_the_material_prior_sets_the_factor_it_starts_from(prior: float) -> None:
     config = ModelConfig(**SMALL | {"material_prior": prior})
     start = observe(Board())
     ahead = start.hand.copy()
@@ -236,7 +238,9 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_batch(config) -> None:
+def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_batch(
+    config: ModelConfig,
+) -> None:
     games = played_games()
     model = lively(config)
     arrays = (games.boards, games.hands, games.scalars)
@@ -252,7 +256,7 @@ def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_ba
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_the_log_probs_acted_on_are_those_learnt_from(config) -> None:
+def test_the_log_probs_acted_on_are_those_learnt_from(config: ModelConfig) -> None:
     """Sampling reads ragged legal labels, the learner a mask over all labels."""
     games = played_games()
     model = lively(config)

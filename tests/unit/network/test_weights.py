@@ -1,5 +1,7 @@
 """Weights as buffers: exact where promised, close where not, refused where they do not fit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from keisei_ray.config.memory import max_parameters
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, DamagedBufferError, ForeignBufferError
-from keisei_ray.network.model import architecture_digest, build_model
+from keisei_ray.network.model import PolicyValueNet, architecture_digest, build_model
 from keisei_ray.network.weights import (
     digest,
     load_arrays,
@@ -22,16 +24,16 @@ from tests.helpers.tiny import packed, tiny_config
 CONFIG = tiny_config().model
 
 
-def model(seed: int = 0, **changes: object):
+def model(seed: int = 0, **changes: object) -> PolicyValueNet:
     return build_model(CONFIG.model_copy(update=changes), seed=seed)
 
 
-def bits(network) -> dict[str, bytes]:
+def bits(network: PolicyValueNet) -> dict[str, bytes]:
     return {name: t.detach().numpy().tobytes() for name, t in network.state_dict().items()}
 
 
 @pytest.mark.parametrize("changes", [{}, {"squeeze_excitation": True}, {"depth": 2}], ids=str)
-def test_lossless_weights_come_back_bit_for_bit(changes) -> None:
+def test_lossless_weights_come_back_bit_for_bit(changes: dict[str, Any]) -> None:
     sender, receiver = model(1, **changes), model(2, **changes)
     assert bits(sender) != bits(receiver)
     buffer = pack_weights(sender, 7, weights_format="lossless", zstd_level=1)
@@ -85,7 +87,9 @@ def test_loaded_weights_do_not_hang_on_the_buffer() -> None:
     ],
     ids=str,
 )
-def test_weights_of_another_architecture_are_refused_and_nothing_changes(changes) -> None:
+def test_weights_of_another_architecture_are_refused_and_nothing_changes(
+    changes: dict[str, Any],
+) -> None:
     """Also where every name and shape fits, as for another activation."""
     receiver = model(2)
     before = bits(receiver)

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.helpers.rollouts import random_rollout
 T, N = 6, 5
 
 
-def changed(name: str, place: tuple, value: object) -> Rollout:
+def changed(name: str, place: Any, value: object) -> Rollout:
     """A valid rollout with one entry overwritten."""
     rollout = random_rollout(T, N, seed=3, actor_id=7, weights_version=41)
     rollout.terminated[...] = False
@@ -61,7 +62,7 @@ def test_allocated_storage_has_the_documented_shapes() -> None:
 
 
 @pytest.mark.parametrize(("plies", "games"), [(0, 4), (4, 0), (-1, 4)])
-def test_storage_of_no_timesteps_is_refused(plies: int, games) -> None:
+def test_storage_of_no_timesteps_is_refused(plies: int, games: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Rollout.allocate(plies, games)
 
@@ -98,7 +99,7 @@ BAD_VALUES = [
 
 @pytest.mark.parametrize(("name", "place", "value", "message"), BAD_VALUES)
 def test_a_bad_value_is_refused_by_actor_version_field_and_place(
-    name: str, place, value, message: str
+    name: str, place: Any, value: Any, message: str
 ) -> None:
     with pytest.raises(RolloutFormatError, match=rf"actor 7 \(weights 41\): {message}"):
         changed(name, place, value).validate()
@@ -182,7 +183,7 @@ def test_a_wrong_dtype_shape_or_layout_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", [f.name for f in fields(RolloutHeader)])
 @pytest.mark.parametrize("value", [-1, 1.0, True, "3", None])
-def test_a_header_entry_that_is_no_count_is_refused_by_name(name: str, value) -> None:
+def test_a_header_entry_that_is_no_count_is_refused_by_name(name: str, value: Any) -> None:
     rollout = random_rollout(1, 1)
     bad = replace(rollout, header=replace(rollout.header, **{name: value}))
     with pytest.raises(RolloutFormatError, match=f"header: {name} = "):

@@ -116,9 +116,9 @@ def turns_of(self_play: SelfPlay, mix: OpponentMix, opponents: Sequence[Any] = (
         )
         return choices
 
-    self_play._choose = spied  # type: ignore[method-assign]
+    self_play._choose = spied
     collect(self_play, mix, opponents)
-    self_play._choose = choose  # type: ignore[method-assign]
+    self_play._choose = choose
     yield from seen
 
 
@@ -239,7 +239,7 @@ def test_an_engine_may_be_a_member() -> None:
         expected.append(games.legal_labels[games.legal_offsets[:-1] + by_rule])
         return choose(rollout, t)
 
-    self_play._choose = spied  # type: ignore[method-assign]
+    self_play._choose = spied
     _, rollout = collect(self_play, against(engine))
     foreign = ~rollout.is_trained
     assert foreign.sum() > T
@@ -402,7 +402,12 @@ def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> No
     config = pool_config(max_plies=9, pool={"members": (), "networks_per_actor": 2})
     loads: list[str] = []
     load = Pairing._load
-    monkeypatch.setattr(Pairing, "_load", lambda *a: (loads.append("x"), load(*a))[1])
+
+    def counted_load(*arguments: Any) -> Any:
+        loads.append("x")
+        return load(*arguments)
+
+    monkeypatch.setattr(Pairing, "_load", counted_load)
     self_play = new(config)
     for _ in range(6):
         collect(self_play, *mix_of(config, [1, 2]))
@@ -433,7 +438,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     self_play = new(config)
     mix, buffers = mix_of(config, [1, 2], share=0.7)
     per_ply: list[Counter[str]] = []
-    play = self_play._play_ply
+    play: Any = self_play._play_ply
 
     def counted_ply(*args: Any) -> Any:
         calls.clear()
@@ -441,7 +446,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
         per_ply.append(calls.copy())
         return finished
 
-    self_play._play_ply = counted_ply  # type: ignore[method-assign]
+    monkeypatch.setattr(self_play, "_play_ply", counted_ply)
     for _ in range(6):
         calls.clear()
         collect(self_play, mix, buffers)

@@ -355,7 +355,7 @@ def test_sampling_follows_the_softmax_over_legal_labels() -> None:
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
-def test_the_edges_of_the_uniform_stay_within_the_row(uniform) -> None:
+def test_the_edges_of_the_uniform_stay_within_the_row(uniform: float) -> None:
     logits = np.random.default_rng(1).normal(0, 30, (200, 1496)).astype(np.float32)
     counts = np.random.default_rng(2).integers(1, 60, 200)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,12 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import _digest
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "learner.pt": b"state", "empty": b""}
-INFO = {"weights_version": 41, "weights_digest": "ab12", "ratio": 0.1, "note": None}
+INFO: dict[str, str | int | float | bool | None] = {
+    "weights_version": 41,
+    "weights_digest": "ab12",
+    "ratio": 0.1,
+    "note": None,
+}
 
 
 def never(path: Path, cause: str) -> None:
@@ -134,7 +140,7 @@ def test_a_path_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"nope"])
-def test_a_manifest_that_is_not_json_is_named(tmp_path: Path, text: str) -> None:
+def test_a_manifest_that_is_not_json_is_named(tmp_path: Path, text: bytes) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     (path / "manifest.json").write_bytes(text)
     with pytest.raises(CheckpointError, match=r"manifest\.json is not JSON"):
@@ -182,7 +188,7 @@ ENTRY = {"sha256": "0", "bytes": 0}
     ],
 )
 def test_a_hand_made_manifest_is_refused_with_the_reason(
-    tmp_path: Path, changes, message: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = checkpoint.save(tmp_path, 7, FILES, INFO)
     rewrite_manifest(path, **changes)
@@ -227,7 +233,7 @@ def test_saving_the_same_content_again_changes_nothing(tmp_path: Path) -> None:
     ("files", "info"), [(FILES, INFO | {"weights_version": 42}), ({"other": b"1"}, INFO)]
 )
 def test_saving_other_content_for_the_same_timestep_replaces_it(
-    tmp_path: Path, files, info
+    tmp_path: Path, files: dict[str, Any], info: dict[str, Any]
 ) -> None:
     checkpoint.save(tmp_path, 7, FILES, INFO)
     path = checkpoint.save(tmp_path, 7, files, info)
@@ -292,7 +298,7 @@ def test_leftovers_of_an_interrupted_save_are_ignored_and_removed_by_the_next(
     ],
 )
 def test_what_no_checkpoint_can_hold_is_refused_before_anything_is_written(
-    tmp_path: Path, timestep: int, files, info
+    tmp_path: Path, timestep: int, files: dict[str, Any], info: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # The cases have different messages.
         checkpoint.save(tmp_path / "run", timestep, files, info)
@@ -358,7 +364,7 @@ def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(
     acknowledged = 0
     cut_short = 0
     for _ in range(12):
-        command = [sys.executable, "-c", SAVE_FOREVER, tmp_path, mode, str(acknowledged + 1)]
+        command = [sys.executable, "-c", SAVE_FOREVER, str(tmp_path), mode, str(acknowledged + 1)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             lines = [process.stdout.readline()]
@@ -370,6 +376,7 @@ def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(
         latest = checkpoint.find_latest(tmp_path, never)
         assert latest is not None
         k = latest.info["k"]
+        assert isinstance(k, int)
         assert acknowledged <= k <= acknowledged + 1
         assert latest.timestep == (5 if mode == "replacing" else k)
         assert latest.files == {f"file{i}": bytes([(k + i) % 256]) * 100_000 for i in range(4)}

@@ -31,7 +31,7 @@ def test_newer_checkpoints_get_the_lowest_number_that_is_free(tmp_path: Path) ->
 
 
 def test_no_checkpoints_directory_has_nothing_to_set_aside(tmp_path: Path) -> None:
-    set_newer_aside(tmp_path / "missing", 10, on_renamed=pytest.fail)
+    set_newer_aside(tmp_path / "missing", 10, on_renamed=lambda old, new: pytest.fail(old))
 
 
 def test_a_checkpoint_that_cannot_be_renamed_is_named(
@@ -43,7 +43,7 @@ def test_a_checkpoint_that_cannot_be_renamed_is_named(
     (tmp_path / checkpoint_name(20)).mkdir()
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(RunDirError, match=f"{checkpoint_name(20)} cannot be renamed: Permission"):
-        set_newer_aside(tmp_path, 10, on_renamed=pytest.fail)
+        set_newer_aside(tmp_path, 10, on_renamed=lambda old, new: pytest.fail(old))
 
 
 def test_a_run_is_set_aside_and_the_files_of_ray_tune_stay(tmp_path: Path) -> None:
