@@ -1,4 +1,4 @@
-"""The command lines of run.py that a reader of `cluster/` and the README would copy."""
+"""The command lines of run.py that a reader of the documentation and of `cluster/` would copy."""
 
 import re
 import shlex
@@ -8,6 +8,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
+CLUSTERS_PAGE = ROOT / "docs" / "clusters.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _DOOR = re.compile(
     r"(?P<door>run\.py|train\.sh|slurm\.sh|keisei-ray:cpu|keisei-ray:cuda)(?: (?! )|$)"
@@ -33,7 +35,7 @@ def run_arguments(line: str) -> list[str] | None:
     hand their arguments on; the first of the scripts' is the run's directory.
     """
     found = _DOOR.search(line)
-    if found is None or "[" in line or "$@" in line or not re.search(r"\w \S*\w", line):
+    if found is None or " [" in line or "$@" in line or not re.search(r"\w \S*\w", line):
         return None
     before, rest = line[: found.start()], line[found.end() :]
     if found["door"].startswith("keisei-ray") and "docker run" not in before:
@@ -49,12 +51,12 @@ def run_arguments(line: str) -> list[str] | None:
 
 
 def copied_commands() -> dict[str, list[str]]:
-    """Every run.py command line of the two READMEs and the files of `cluster/`: shown -> arguments.
+    """Every run.py command line of the documentation and of `cluster/`: shown -> arguments.
 
-    Usage lines of the README, which name alternatives by `|`, are left out.
+    Usage lines, which name alternatives by `|`, are left out.
     """
     lines: list[tuple[str, str]] = []
-    for path in [ROOT / "README.md", CLUSTER / "README.md"]:
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
         lines += [(path.name, line) for line in code_lines(text) if "|" not in line]
     for path in sorted(p for p in CLUSTER.rglob("*") if p.suffix != ".md" and p.is_file()):
@@ -73,9 +75,9 @@ def copied_commands() -> dict[str, list[str]]:
 
 
 def ray_commands() -> dict[str, list[str]]:
-    """Every line of `cluster/README.md` that calls Ray's command line: shown -> its arguments."""
+    """Every line of `docs/clusters.md` that calls Ray's command line: shown -> its arguments."""
     commands = {}
-    for line in code_lines((CLUSTER / "README.md").read_text(encoding="utf-8")):
+    for line in code_lines(CLUSTERS_PAGE.read_text(encoding="utf-8")):
         found = re.search(r"(?:^|=token |-- )ray (.*)", line)
         if found is not None:
             words = shlex.split(found[1], comments=True)

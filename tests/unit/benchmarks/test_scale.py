@@ -1,4 +1,4 @@
-"""The simulation behind what ARCHITECTURE.md says of thousands of actors."""
+"""The simulation behind what docs/speed.md says of thousands of actors."""
 
 import importlib.util
 import sys

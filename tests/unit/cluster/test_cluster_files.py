@@ -29,6 +29,8 @@ from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from tests.helpers.cluster_commands import (
     CLUSTER,
+    CLUSTERS_PAGE,
+    PAGES,
     ROOT,
     copied_commands,
     ray_commands,
@@ -213,16 +215,16 @@ def test_the_commands_are_found() -> None:
     assert len(RAY_COMMANDS) >= 20
     places = [shown.partition(":")[0] for shown in COMMANDS]
     assert len(places) >= 20
-    assert {"README.md", "slurm.sh", "rayjob.yaml", "Dockerfile"} <= set(places)
+    assert {"README.md", "clusters.md", "slurm.sh", "rayjob.yaml", "Dockerfile"} <= set(places)
     line = "ray exec x.yaml 'cd k && python run.py --seed 3 > log'"
     assert run_arguments("sh train.sh runs/a --seed 3") == ["--run-dir", "runs/a", "--seed", "3"]
     assert run_arguments(line.replace(" > log", " && ls")) == ["--seed", "3"]
 
 
 def test_every_preset_that_is_named_exists() -> None:
-    texts = {p: p.read_text(encoding="utf-8") for p in CLUSTER.rglob("*") if p.suffix != ".pyc"
-             and p.is_file()}  # fmt: skip
-    named = {name for text in texts.values() for name in re.findall(r"configs/[\w-]+\.yaml", text)}
+    files = [p for p in CLUSTER.rglob("*") if p.suffix != ".pyc" and p.is_file()]
+    texts = [path.read_text(encoding="utf-8") for path in (*files, *PAGES)]
+    named = {name for text in texts for name in re.findall(r"configs/[\w-]+\.yaml", text)}
     assert len(named) >= 4
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
@@ -231,7 +233,7 @@ def test_the_table_of_what_to_rent_tells_the_memory_that_the_presets_need() -> N
     """Rows of `| preset ... | actors | memory of the run |`; several presets give a range."""
     rows = re.findall(
         r"^\| (`.*?) \| (\d+) \| ([\d.]+)(?: to ([\d.]+))? GiB \|",
-        (CLUSTER / "README.md").read_text(encoding="utf-8"),
+        CLUSTERS_PAGE.read_text(encoding="utf-8"),
         flags=re.MULTILINE,
     )
     told = set()

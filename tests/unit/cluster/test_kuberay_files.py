@@ -15,7 +15,7 @@ from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits
-from tests.helpers.cluster_commands import CLUSTER, ROOT, run_arguments
+from tests.helpers.cluster_commands import CLUSTER, CLUSTERS_PAGE, ROOT, run_arguments
 
 GOLDEN = ROOT / "tests" / "golden" / "kuberay"
 MANIFESTS = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob"}
@@ -188,7 +188,7 @@ def test_players_come_and_go_and_the_learner_stays(name: str) -> None:
 def test_the_token_comes_from_a_secret_and_is_in_no_file(name: str) -> None:
     assert cluster_spec(name)["authOptions"] == {"mode": "token", "secretName": "keisei-ray-token"}
     assert [d["kind"] for d in documents(name)] == ["PersistentVolumeClaim", MANIFESTS[name]]
-    assert "create secret generic keisei-ray-token" in (CLUSTER / "README.md").read_text()
+    assert "create secret generic keisei-ray-token" in CLUSTERS_PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

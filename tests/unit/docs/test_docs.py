@@ -1,0 +1,125 @@
+"""The documentation: its links lead somewhere, and what it says of the code is the code's."""
+
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from keisei_ray.config.describe import SETTINGS
+from keisei_ray.telemetry.metrics import METRIC_NAMES
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def load_reference_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_tables", DOCS / "reference_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference_tables = load_reference_tables()
+
+
+def pages() -> list[Path]:
+    beside = [path for folder in ("benchmarks", "cluster") for path in (ROOT / folder).glob("*.md")]
+    return sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *beside])
+
+
+@functools.cache
+def text_of(page: Path) -> str:
+    """A page with its generated parts, without its blocks of code."""
+    text: str = reference_tables.fill_in(page.read_text(encoding="utf-8"))
+    return FENCE.sub("", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as mkdocs and GitHub make them."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in HEADING.findall(text_of(page))
+    }
+
+
+def dead_links(page: Path) -> Iterator[str]:
+    for target in LINK.findall(text_of(page)):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            yield target
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_anchor_of_a_page_exists(page: Path) -> None:
+    assert list(dead_links(page)) == []
+
+
+def test_a_dead_link_and_a_dead_anchor_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A `b` c\n[x](gone.md) [y](#a-b-c) [z](#gone) [w](page.md#gone) [u](page.md)")
+    assert list(dead_links(page)) == ["gone.md", "#gone", "page.md#gone"]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [p.name for p in DOCS.glob("*.md") if f": {p.name}\n" not in navigation] == []
+
+
+def test_every_generated_part_is_asked_for_by_a_page() -> None:
+    asked = {
+        name
+        for page in DOCS.glob("*.md")
+        for name in reference_tables.MARKER.findall(page.read_text(encoding="utf-8"))
+    }
+    assert asked == set(reference_tables.GENERATED)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"), [("settings.md", list(SETTINGS)), ("metrics.md", METRIC_NAMES)]
+)
+def test_a_reference_explains_every_name(page: str, names: list[str]) -> None:
+    """A row begins with the name and ends with a meaning."""
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| \S.* \|$", text_of(DOCS / page), re.MULTILINE)
+    assert [name for name in names if name not in rows] == []
+
+
+def packages() -> set[str]:
+    return {path.parent.name for path in (ROOT / "keisei_ray").glob("*/__init__.py")}
+
+
+def test_the_readme_shows_the_folders_that_there_are() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("\nkeisei_ray/\n")[2]
+    shown = re.findall(r"(?<!\S)(\w+)/(?= )", tree.partition("```")[0])
+    assert sorted(shown) == sorted(packages())
+
+
+def test_the_architecture_page_has_a_row_for_every_package() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Packages\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+    files = {"cli", "arguments", "errors"}
+    assert set(named) - files == packages()
+    assert all((ROOT / "keisei_ray" / f"{name}.py").is_file() for name in files)
+
+
+def test_every_file_of_the_code_that_a_page_names_exists() -> None:
+    """Named from the root of the repository, or from `keisei_ray/`."""
+    named = {
+        (page.name, name)
+        for page in (*DOCS.glob("*.md"), ROOT / "README.md")
+        for name in re.findall(r"`([\w-]+/[\w./-]+\.(?:py|yaml))`", text_of(page))
+    }
+    assert len(named) > 20
+    places = (ROOT, ROOT / "keisei_ray")
+    lost = [name for name in named if not any((place / name[1]).is_file() for place in places)]
+    assert sorted(lost) == []
