@@ -34,7 +34,7 @@ from keisei_ray.status.on_cluster import ClusterRun, OnCluster, choose, choose_o
 from keisei_ray.status.reader import RunReader, StatusReader
 from keisei_ray.status.show import table
 from keisei_ray.status.state import Status, as_json, with_cluster
-from keisei_ray.tracking.terminal.view_state import Snapshot
+from keisei_ray.tracking.terminal.view_state import ViewState
 
 ANSWER_S: Final = 60.0
 """In which a node must answer; a process that reads must be started there first."""
@@ -220,9 +220,9 @@ class RemoteRun:
         happened: list[Happened] = self._guest.ask("poll")
         return happened
 
-    def life(self, snapshot: Snapshot) -> Life:
+    def life(self, view_state: ViewState) -> Life:
         """As `RunReader.life`."""
-        life: Life = self._guest.ask("life", snapshot)
+        life: Life = self._guest.ask("life", view_state)
         return life
 
 

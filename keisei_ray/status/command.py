@@ -18,7 +18,7 @@ from keisei_ray.tracking import choose_view
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import TerminalView
 from keisei_ray.tracking.terminal.text import duration, glyphs_for
-from keisei_ray.tracking.terminal.view_state import Snapshot
+from keisei_ray.tracking.terminal.view_state import ViewState
 
 POLL_S: Final = 1.0
 """Seconds between two looks at the files; the view is drawn as often."""
@@ -99,11 +99,11 @@ def watch_reader(
         while True:
             for happened in run.poll():
                 view.handle(happened.event, happened.time_s)
-            if view.snapshot.ended is not None:
+            if view.state.ended is not None:
                 return
-            if view.snapshot == Snapshot():
+            if view.state == ViewState():
                 view.handle(Notice("the run is about to begin"))
-            life = run.life(view.snapshot)
+            life = run.life(view.state)
             if life.is_lost and not was_lost:
                 since = f"for {duration(life.silent_s)}" if life.silent_s is not None else "so far"
                 view.handle(Notice(f"nothing was written {since}: it may be dead", "WARNING"))

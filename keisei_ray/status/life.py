@@ -22,7 +22,7 @@ from keisei_ray.storage.run_layout import (
     LOG_FILE,
     METRICS_FILE,
 )
-from keisei_ray.tracking.terminal.view_state import Snapshot
+from keisei_ray.tracking.terminal.view_state import ViewState
 
 WRITTEN: Final = (
     METRICS_FILE,
@@ -69,12 +69,12 @@ class Life:
         return self.is_late and self.pid is None
 
 
-def life_of(run_dir: Path, snapshot: Snapshot, now_s: float) -> Life:
+def life_of(run_dir: Path, view_state: ViewState, now_s: float) -> Life:
     """Looks for signs of life.
 
     Args:
         run_dir: the run's directory, also on another machine's disk.
-        snapshot: of its newest session.
+        view_state: of its newest session.
         now_s: seconds since 1970.
     """
     times = []
@@ -82,12 +82,12 @@ def life_of(run_dir: Path, snapshot: Snapshot, now_s: float) -> Life:
         with contextlib.suppress(OSError):
             times.append((run_dir / name).stat().st_mtime)
     silent_s = max(0.0, now_s - max(times)) if times else None
-    return Life(run_dir, silent_s, patience_s(snapshot))
+    return Life(run_dir, silent_s, patience_s(view_state))
 
 
-def patience_s(snapshot: Snapshot) -> float:
+def patience_s(view_state: ViewState) -> float:
     """Seconds without a sign of life that are to be expected of a run."""
-    gaps = [after - before for (_, before), (_, after) in pairwise(snapshot.pace)]
+    gaps = [after - before for (_, before), (_, after) in pairwise(view_state.pace)]
     return QUIET_S + QUIET_UPDATES * max(gaps) if gaps else QUIET_START_S
 
 

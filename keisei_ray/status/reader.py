@@ -13,7 +13,7 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.status.follow import Happened, RunFollower
 from keisei_ray.status.life import Life, life_of
 from keisei_ray.status.state import Status, status_of
-from keisei_ray.tracking.terminal.view_state import Snapshot
+from keisei_ray.tracking.terminal.view_state import ViewState
 
 
 class Reader(Protocol):
@@ -25,8 +25,8 @@ class Reader(Protocol):
     def poll(self) -> list[Happened]:
         """What has happened since the last call, oldest first."""
 
-    def life(self, snapshot: Snapshot) -> Life:
-        """Signs of life of a run of which `snapshot` is known."""
+    def life(self, view_state: ViewState) -> Life:
+        """Signs of life of a run of which `view_state` is known."""
 
 
 class StatusReader:
@@ -69,9 +69,9 @@ class RunReader:
         self._check()
         return self._follower.poll(time.time())
 
-    def life(self, snapshot: Snapshot) -> Life:
+    def life(self, view_state: ViewState) -> Life:
         """Signs of life; a process that writes the files is looked for if they are silent."""
-        life = life_of(self._run_dir, snapshot, time.time())
+        life = life_of(self._run_dir, view_state, time.time())
         _ = life.is_lost  # Here, where the process would be: the answer may be read elsewhere.
         return life
 

@@ -18,7 +18,7 @@ from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.evaluations_file import as_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
-from keisei_ray.tracking.terminal.view_state import Snapshot, at, fold
+from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
 State = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
 MAX_WARNINGS: Final = 3
@@ -105,19 +105,19 @@ def status_of(run_dir: Path, now_s: float) -> Status:
     follower = RunFollower(run_dir)
     happened = follower.poll(now_s)
     began_s = now_s if follower.began_s is None else follower.began_s
-    snapshot = Snapshot()
+    view_state = ViewState()
     for h in happened:
-        snapshot = fold(snapshot, h.event, h.time_s - began_s)
-    ended = snapshot.ended
+        view_state = fold(view_state, h.event, h.time_s - began_s)
+    ended = view_state.ended
     if ended is None:
-        snapshot = at(snapshot, max(snapshot.elapsed_s, now_s - began_s))
-    life = None if ended else life_of(run_dir, snapshot, now_s)
-    state = _state(snapshot, life is not None and life.is_lost)
+        view_state = at(view_state, max(view_state.elapsed_s, now_s - began_s))
+    life = None if ended else life_of(run_dir, view_state, now_s)
+    state = _state(view_state, life is not None and life.is_lost)
     goes_on = state in ("starting", "running")
-    values = snapshot.metrics or follower.before or {}
-    total = snapshot.total_timesteps or None
-    players = [match.player for match in snapshot.matches]
-    alive = _count(snapshot.metrics, "actors_alive", default=len(snapshot.actors_ready))
+    values = view_state.metrics or follower.before or {}
+    total = view_state.total_timesteps or None
+    players = [match.player for match in view_state.matches]
+    alive = _count(view_state.metrics, "actors_alive", default=len(view_state.actors_ready))
     return Status(
         run_dir=str(run_dir),
         state=state,
@@ -125,11 +125,11 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         silent_s=life.silent_s if life else None,
         patience_s=life.patience_s if life else None,
         pid=life.pid if life else None,
-        timestep=snapshot.timestep,
+        timestep=view_state.timestep,
         total_timesteps=total,
-        share=fraction(min(snapshot.timestep, total), total) if total else None,
+        share=fraction(min(view_state.timestep, total), total) if total else None,
         wall_time_s=as_float(ended.wall_time_s if ended else values.get("wall_time_s")),
-        remaining_s=snapshot.remaining_s if goes_on and total else None,
+        remaining_s=view_state.remaining_s if goes_on and total else None,
         sps=as_float(values.get("sps")),
         sps_total=as_float(values.get("sps_total")),
         update=_count(values, "update"),
@@ -138,14 +138,14 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         white_wins=_count(values, "white_wins"),
         draws=_count(values, "draws"),
         truncated=_count(values, "truncated"),
-        num_actors=snapshot.num_actors,
+        num_actors=view_state.num_actors,
         actors_alive=alive if goes_on else None,
         actor_restarts=_count(values, "actor_restarts"),
         checkpoint=_newest_checkpoint(run_dir / CHECKPOINTS_DIR, now_s),
-        evaluations=snapshot.matches,
-        ratings=tuple(r for name, r in snapshot.ratings.items() if name in players),
-        faults=snapshot.faults,
-        warnings=_warnings(snapshot, now_s - began_s),
+        evaluations=view_state.matches,
+        ratings=tuple(r for name, r in view_state.ratings.items() if name in players),
+        faults=view_state.faults,
+        warnings=_warnings(view_state, now_s - began_s),
         damaged=follower.damaged,
     )
 
@@ -166,13 +166,13 @@ def as_json(status: Status) -> dict[str, object]:
     return asdict(status) | {"evaluations": [as_record(match) for match in status.evaluations]}
 
 
-def _state(snapshot: Snapshot, is_lost: bool) -> State:
-    if snapshot.ended is not None:
-        reason = snapshot.ended.reason
+def _state(view_state: ViewState, is_lost: bool) -> State:
+    if view_state.ended is not None:
+        reason = view_state.ended.reason
         return "finished" if reason == "done" else reason
     if is_lost:
         return "silent"
-    return "running" if snapshot.metrics else "starting"
+    return "running" if view_state.metrics else "starting"
 
 
 def _count(values: Mapping[str, object], name: str, default: int = 0) -> int:
@@ -191,8 +191,8 @@ def _newest_checkpoint(checkpoints_dir: Path, now_s: float) -> Saved | None:
     return Saved(str(path), timestep_of(path.name), max(0.0, now_s - saved_s))
 
 
-def _warnings(snapshot: Snapshot, elapsed_s: float) -> tuple[Warned, ...]:
-    entries = [e for e in snapshot.notices if e.level in ("WARNING", "ERROR")]
+def _warnings(view_state: ViewState, elapsed_s: float) -> tuple[Warned, ...]:
+    entries = [e for e in view_state.notices if e.level in ("WARNING", "ERROR")]
     return tuple(
         Warned(max(0.0, elapsed_s - e.elapsed_s), e.message) for e in entries[-MAX_WARNINGS:]
     )

@@ -22,7 +22,7 @@ from rich.text import Text
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.terminal.view_state import Snapshot, describe
+from keisei_ray.tracking.terminal.view_state import ViewState, describe
 
 EVENT_LOGGER: Final = "keisei_ray.run"
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(who)s] %(message)s"
@@ -73,7 +73,7 @@ def log_event(event: ev.Event) -> None:
         level: ev.Level = "INFO"
         message = f"ready: incarnation {event.incarnation}, pid {event.pid} on {event.node}"
     else:
-        entry = describe(event, Snapshot(), 0.0)
+        entry = describe(event, ViewState(), 0.0)
         if entry is None:
             return
         level, message = entry.level, entry.message

@@ -2,7 +2,7 @@
 
 An update's line is `key=value` with the names of `metrics.jsonl`, so it can be grepped, and
 each field has a fixed width, so columns stand under one another; so is a match of the background
-evaluation. Other lines begin with `notice`. All come from the same snapshot as the terminal view.
+evaluation. Other lines begin with `notice`. All come from the same state as the terminal view.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.summary import summary
-from keisei_ray.tracking.terminal.view_state import Entry, Snapshot, describe, fold
+from keisei_ray.tracking.terminal.view_state import Entry, ViewState, describe, fold
 
 FIELDS: Final = (
     ("sps", ".0f", 7),
@@ -43,16 +43,16 @@ FIELDS: Final = (
 """Metric, format and width of each field after the first four."""
 
 
-def update_line(snapshot: Snapshot) -> str:
-    """The last update of a snapshot as one line; a grep for `^update=` finds them all."""
-    values = snapshot.metrics
-    total = snapshot.total_timesteps
-    part = text.percent(fraction(min(snapshot.timestep, total), total))
+def update_line(state: ViewState) -> str:
+    """The last update of a state as one line; a grep for `^update=` finds them all."""
+    values = state.metrics
+    total = state.total_timesteps
+    part = text.percent(fraction(min(state.timestep, total), total))
     fields = [
         f"update={text.figure(values.get('update'), '.0f'):<6}",
-        f"timestep={snapshot.timestep:<{len(str(total))}}",
+        f"timestep={state.timestep:<{len(str(total))}}",
         f"done={part:<6}",
-        f"left={text.duration(snapshot.remaining_s):<8}",
+        f"left={text.duration(state.remaining_s):<8}",
     ]
     for name, spec, width in FIELDS:
         value = text.figure(values.get(name), spec)
@@ -66,14 +66,14 @@ def notice_line(entry: Entry) -> str:
     return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
 
 
-def evaluation_line(snapshot: Snapshot) -> str:
-    """The last match of a snapshot as one line; a grep for `^evaluation=` finds them all."""
-    result = snapshot.matches[-1]
+def evaluation_line(state: ViewState) -> str:
+    """The last match of a state as one line; a grep for `^evaluation=` finds them all."""
+    result = state.matches[-1]
     match = result.match
-    rating = snapshot.ratings.get(result.player)
+    rating = state.ratings.get(result.player)
     fields = [
         f"evaluation={result.player:<12}",
-        f"timestep={result.timestep:<{len(str(snapshot.total_timesteps))}}",
+        f"timestep={result.timestep:<{len(str(state.total_timesteps))}}",
         f"opponent={result.opponent:<12}",
         f"games={match.games:<4}",
         f"score={match.score:.3f}",
@@ -93,7 +93,7 @@ class LinesView:
         self._console = console
         self._clock = clock
         self._began = clock()
-        self._snapshot = Snapshot()
+        self._state = ViewState()
 
     def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
         """Fold an event and write its line, if it has one.
@@ -105,29 +105,29 @@ class LinesView:
         now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
             self._began = now
-        before = self._snapshot
-        self._snapshot = fold(before, event, now - self._began)
+        before = self._state
+        self._state = fold(before, event, now - self._began)
         if isinstance(event, ev.UpdateFinished):
-            self._write(update_line(self._snapshot))
+            self._write(update_line(self._state))
             return
         if isinstance(event, ev.EvaluationFinished):
             return  # Told with its rating.
-        if isinstance(event, ev.RatingsFitted) and self._snapshot.matches:
-            self._write(evaluation_line(self._snapshot))
+        if isinstance(event, ev.RatingsFitted) and self._state.matches:
+            self._write(evaluation_line(self._state))
             return
         entry = describe(event, before, now - self._began)
         if entry is not None:
             self._write(notice_line(entry))
 
     @property
-    def snapshot(self) -> Snapshot:
+    def state(self) -> ViewState:
         """What the view shows, at the time of the last event."""
-        return self._snapshot
+        return self._state
 
     def close(self) -> None:
         """Write the final summary, if the run has ended."""
-        if self._snapshot.ended is not None:
-            self._write(summary(self._snapshot).plain)
+        if self._state.ended is not None:
+            self._write(summary(self._state).plain)
 
     def _write(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)

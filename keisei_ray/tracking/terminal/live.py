@@ -1,6 +1,6 @@
 """The terminal view: one frame that stays in place while the run goes on.
 
-Only the newest snapshot is kept; `rich` Live redraws it from a thread of its own, so handling
+Only the newest state is kept; `rich` Live redraws it from a thread of its own, so handling
 an event costs a fold and no drawing, however fast events come.
 """
 
@@ -15,7 +15,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.summary import summary
 from keisei_ray.tracking.terminal.text import glyphs_for
-from keisei_ray.tracking.terminal.view_state import Snapshot, at, fold
+from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
 FRAMES_PER_S: Final = 1.0
 """A frame takes about 9 ms of a slow core: one a second keeps the view under 1% of it, and no
@@ -30,7 +30,7 @@ class TerminalView:
         self._console = console
         self._clock = clock
         self._began = clock()
-        self._snapshot = Snapshot()
+        self._state = ViewState()
         self._glyphs = glyphs_for(console.encoding)
         self._closing = threading.Lock()
         self._live = Live(
@@ -50,27 +50,27 @@ class TerminalView:
         now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
             self._began = now
-        self._snapshot = fold(self._snapshot, event, now - self._began)
-        if not self._live.is_started and self._snapshot.ended is None:
+        self._state = fold(self._state, event, now - self._began)
+        if not self._live.is_started and self._state.ended is None:
             self._live.start(refresh=True)
 
     @property
-    def snapshot(self) -> Snapshot:
+    def state(self) -> ViewState:
         """What the view shows, at the time of the last event."""
-        return self._snapshot
+        return self._state
 
     def close(self) -> None:
         """Draw once more, give the terminal back, print the summary if the run has ended."""
         with self._closing:
             if self._live.is_started:
                 self._live.stop()
-            if self._snapshot.ended is not None:
-                self._console.print(summary(self._snapshot), soft_wrap=True)
+            if self._state.ended is not None:
+                self._console.print(summary(self._state), soft_wrap=True)
 
     def _frame(self) -> RenderableType:
-        """The newest snapshot; its clock runs on until the run ends."""
-        snapshot = self._snapshot
-        if snapshot.ended is None:
-            snapshot = at(snapshot, self._clock() - self._began)
+        """The newest state; its clock runs on until the run ends."""
+        state = self._state
+        if state.ended is None:
+            state = at(state, self._clock() - self._began)
         width, height = self._console.size
-        return render(snapshot, width, height, self._glyphs)
+        return render(state, width, height, self._glyphs)

@@ -1,4 +1,4 @@
-"""The parts of the terminal view: each a pure function from a snapshot to lines of a width."""
+"""The parts of the terminal view: each a pure function from a state to lines of a width."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ from keisei_ray.tracking.terminal.draw import (
     trend,
 )
 from keisei_ray.tracking.terminal.text import Glyphs
-from keisei_ray.tracking.terminal.view_state import Entry, Snapshot
+from keisei_ray.tracking.terminal.view_state import Entry, ViewState
 
 LEVEL_STYLES: Final = {"DEBUG": DIM, "INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
 PHASE_STYLES: Final = {
@@ -66,39 +66,39 @@ ROOMY_FROM: Final = 70
 """Columns from which actors and policy lag share a line."""
 
 
-def header(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def header(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Run directory and phase; network, device, schedule, cluster."""
     phase = row(
-        (snapshot.phase, PHASE_STYLES[snapshot.phase]),
-        f"  {text.duration(snapshot.elapsed_s)}",
+        (state.phase, PHASE_STYLES[state.phase]),
+        f"  {text.duration(state.elapsed_s)}",
     )
     room = max(0, width - len("Keisei Ray  ") - phase.cell_len - 1)
-    where = text.clip_start(snapshot.run_dir, room, glyphs.ellipsis)
-    amp = "" if snapshot.amp in ("", "off") else f" {snapshot.amp}"
-    facts = [f"net {snapshot.net}", f"device {snapshot.device}{amp}", snapshot.mode]
-    facts.append(snapshot.cluster)
-    if snapshot.resumed_from is not None:
-        facts.append(f"resumed at {snapshot.start_timestep:,}")
+    where = text.clip_start(state.run_dir, room, glyphs.ellipsis)
+    amp = "" if state.amp in ("", "off") else f" {state.amp}"
+    facts = [f"net {state.net}", f"device {state.device}{amp}", state.mode]
+    facts.append(state.cluster)
+    if state.resumed_from is not None:
+        facts.append(f"resumed at {state.start_timestep:,}")
     line = text.clip("   ".join(f for f in facts if f.strip()), width, glyphs.ellipsis)
     return [spread(row(("Keisei Ray", ACCENT), "  ", where), phase, width), row(line)]
 
 
-def progress(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Text:
+def progress(state: ViewState, width: int, glyphs: Glyphs) -> Text:
     """Bar, share, timestep of total, time left."""
-    done, total = snapshot.timestep, snapshot.total_timesteps
+    done, total = state.timestep, state.total_timesteps
     part = text.percent(fraction(min(done, total), total))
-    left = f"left {text.duration(snapshot.remaining_s)}"
-    if snapshot.ended is not None:
-        left = f"took {text.duration(snapshot.ended.wall_time_s)}"
+    left = f"left {text.duration(state.remaining_s)}"
+    if state.ended is not None:
+        left = f"took {text.duration(state.ended.wall_time_s)}"
     counts = f"  {done:>{len(f'{total:,}')},} / {total:,}  {left:>13}"
     figures = row((f"  {part:>6}", STRONG), counts)
     return row(meter(done, total, max(0, width - figures.cell_len), glyphs), figures)
 
 
-def starting(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def starting(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """What is going on before the first update."""
-    ready, wanted = len(snapshot.actors_ready), snapshot.num_actors
-    arrived, needed = snapshot.rollouts_arrived, snapshot.rollouts_per_update
+    ready, wanted = len(state.actors_ready), state.num_actors
+    arrived, needed = state.rollouts_arrived, state.rollouts_per_update
     bar = max(4, min(MAX_TREND, width - 36))
     if ready < wanted and not arrived:
         now = "Actors are loading the model and setting up games."
@@ -111,14 +111,14 @@ def starting(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
         title("starting", width, glyphs),
         labeled("actors", meter(ready, wanted, bar, glyphs), f"  {ready} of {wanted} ready"),
         labeled("rollouts", meter(arrived, needed, bar, glyphs), rollouts),
-        labeled("plies", f"{arrived * snapshot.timesteps_per_rollout:,} played"),
+        labeled("plies", f"{arrived * state.timesteps_per_rollout:,} played"),
         row((text.clip(now, width, glyphs.ellipsis), DIM)),
     ]
 
 
-def learning(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def learning(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Losses and diagnostics of the last update, with their trends."""
-    values = snapshot.metrics
+    values = state.metrics
     scale = text.as_float(values.get("amp_scale"))
     facts = [
         f"update {text.figure(values.get('update'), ',')}",
@@ -128,13 +128,13 @@ def learning(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     ]
     lines = [title("learning", width, glyphs, "  ".join(fact for fact in facts if fact))]
     for label, name, spec in LEARNING:
-        lines.append(_metric(snapshot, label, name, spec, width, glyphs))
+        lines.append(_metric(state, label, name, spec, width, glyphs))
     return lines
 
 
-def games(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Results as counts and shares, and how long games last."""
-    values = snapshot.metrics
+    values = state.metrics
     counts = [text.as_float(values.get(name)) or 0.0 for _, name, _ in RESULTS]
     cells = []
     for (label, _, style), count, shade in zip(RESULTS, counts, glyphs.shades, strict=True):
@@ -146,15 +146,15 @@ def games(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
         stacked(counts, [style for *_, style in RESULTS], width, glyphs),
         row(pad(cells[0], half), cells[1]),
         row(pad(cells[2], half), cells[3]),
-        _metric(snapshot, "mean plies", "game_length_mean", ".1f", width, glyphs),
+        _metric(state, "mean plies", "game_length_mean", ".1f", width, glyphs),
     ]
 
 
-def strength(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Elo, then scores of the newest weights measured: two lines, or none if nothing is."""
-    if not snapshot.is_evaluated:
+    if not state.is_evaluated:
         return []
-    elos, scores = (_that_fit(parts, width) for parts in strength_of(snapshot))
+    elos, scores = (_that_fit(parts, width) for parts in strength_of(state))
     return [
         row((text.clip(elos, width, glyphs.ellipsis), STRONG)),
         row(text.clip(scores, width, glyphs.ellipsis)),
@@ -167,18 +167,18 @@ def _that_fit(parts: list[str], width: int) -> str:
     return _that_fit(parts[:-1], width) if len(line) > width and len(parts) > 1 else line
 
 
-def strength_of(snapshot: Snapshot) -> tuple[list[str], list[str]]:
+def strength_of(state: ViewState) -> tuple[list[str], list[str]]:
     """What is known of the newest weights measured, most important first.
 
     Returns:
         The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; and the
         scores of the bare policy: `greedy 43.8%`.
     """
-    if not snapshot.matches:
+    if not state.matches:
         return ["no evaluation yet"], []
-    names = dict.fromkeys(match.player for match in snapshot.matches)
-    elos = [f"{name} Elo {elo_text(snapshot.ratings.get(name))}" for name in names]
-    bare = [match for match in snapshot.matches if not match.finishing]
+    names = dict.fromkeys(match.player for match in state.matches)
+    elos = [f"{name} Elo {elo_text(state.ratings.get(name))}" for name in names]
+    bare = [match for match in state.matches if not match.finishing]
     return elos, [f"{m.opponent} {m.match.score:.0%}" for m in bare]
 
 
@@ -193,18 +193,18 @@ def elo_text(rating: Rating | None) -> str:
     return f"{rating.elo:+.0f} +-{(rating.high - rating.low) / 2:.0f}"
 
 
-def system(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Rates, actors, policy lag, and where the time goes."""
-    values = snapshot.metrics
+    values = state.metrics
     total = text.figure(values.get("sps_total"), ",.0f")
     alive = values.get("actors_alive")
-    is_short = isinstance(alive, int) and alive < snapshot.num_actors
-    up = f"{text.figure(alive, ',')}/{snapshot.num_actors or '?'}"
+    is_short = isinstance(alive, int) and alive < state.num_actors
+    up = f"{text.figure(alive, ',')}/{state.num_actors or '?'}"
     restarts = text.figure(values.get("actor_restarts"), ",")
     lag = text.figure(values.get("policy_lag_mean"), ".2f")
     lag_max = text.figure(values.get("policy_lag_max"), ",")
     whole_run = row((" sps_total ", DIM), (total, STRONG))
-    speed = _metric(snapshot, "sps", "sps", ",.0f", width - whole_run.cell_len - 1, glyphs)
+    speed = _metric(state, "sps", "sps", ",.0f", width - whole_run.cell_len - 1, glyphs)
     actors = labeled(
         "actors",
         (f"{up:>{VALUE}}", "bold yellow" if is_short else STRONG),
@@ -217,12 +217,12 @@ def system(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     else:
         mean = (f"{lag:>{VALUE}}", STRONG)
         lines += [actors, labeled("policy lag", mean, ("  mean, max ", DIM), lag_max)]
-    return lines + _time(snapshot, width, glyphs)
+    return lines + _time(state, width, glyphs)
 
 
-def _time(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
+def _time(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Stage times as one stacked bar with its legend beside it, or below where it is narrow."""
-    parts = [text.as_float(snapshot.metrics.get(name)) or 0.0 for _, name, _ in STAGES]
+    parts = [text.as_float(state.metrics.get(name)) or 0.0 for _, name, _ in STAGES]
     styles = [style for *_, style in STAGES]
     legend: list[Part] = []
     for (label, _, style), part, shade in zip(STAGES, parts, glyphs.shades, strict=True):
@@ -235,22 +235,20 @@ def _time(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Text]:
     return [labeled("time", stacked(parts, styles, max(0, width - 14), glyphs)), key]
 
 
-def _metric(
-    snapshot: Snapshot, label: str, name: str, spec: str, width: int, glyphs: Glyphs
-) -> Text:
+def _metric(state: ViewState, label: str, name: str, spec: str, width: int, glyphs: Glyphs) -> Text:
     """A metric's figure and its sparkline over this session."""
-    history = snapshot.trends.get(name)
-    value = text.figure(snapshot.metrics.get(name), spec)
+    history = state.trends.get(name)
+    value = text.figure(state.metrics.get(name), spec)
     return trend(label, value, history.points() if history else (), width, glyphs)
 
 
-def notices(snapshot: Snapshot, count: int, width: int, glyphs: Glyphs) -> list[Text]:
+def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Text]:
     """The last few things a person should know, newest last; always `count` lines and a title."""
-    saved = snapshot.checkpoint
+    saved = state.checkpoint
     note = f"last checkpoint {saved.timestep:,}" if saved else "no checkpoint yet"
-    if snapshot.faults:
-        note = f"{_plural(snapshot.faults, 'fault')}, {note}"
-    shown = snapshot.notices[-count:] if count else ()
+    if state.faults:
+        note = f"{_plural(state.faults, 'fault')}, {note}"
+    shown = state.notices[-count:] if count else ()
     lines = [_entry(entry, width, glyphs) for entry in shown]
     lines += [Text()] * (count - len(lines))
     return [title("notices", width, glyphs, note), *lines]
@@ -267,13 +265,13 @@ def _entry(entry: Entry, width: int, glyphs: Glyphs) -> Text:
     return row((when, DIM), (message, LEVEL_STYLES[entry.level]))
 
 
-def sample_game(snapshot: Snapshot, glyphs: Glyphs) -> list[Text]:
+def sample_game(state: ViewState, glyphs: Glyphs) -> list[Text]:
     """One game in play as a board of BOARD_WIDTH columns, its last move highlighted."""
-    position = snapshot.sample
+    position = state.sample
     lines = [title("a game in play", BOARD_WIDTH, glyphs)]
     if position is None:
         return [*lines, Text(), row(("none reported yet", DIM))]
-    move = snapshot.sample_last_move
+    move = state.sample_last_move
     target = board.destination(move) if move is not None else None
     lines.append(_hand("white", position.white_hand, not position.black_to_move, glyphs))
     lines.append(row(("  " + " ".join(board.FILES), DIM)))

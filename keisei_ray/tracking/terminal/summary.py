@@ -10,19 +10,19 @@ from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
 from keisei_ray.telemetry.rates import fraction, per_second
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
-from keisei_ray.tracking.terminal.view_state import Snapshot
+from keisei_ray.tracking.terminal.view_state import ViewState
 
 LABEL: Final = 12
 PROGRAM: Final = "python run.py"
 
 
-def summary(snapshot: Snapshot) -> Text:
+def summary(state: ViewState) -> Text:
     """The final summary.
 
     Lines are not cut, so that paths and commands can be copied; print with `soft_wrap`.
 
     Args:
-        snapshot: of a run that has ended.
+        state: of a run that has ended.
 
     Returns:
         Lines without a trailing newline.
@@ -30,28 +30,28 @@ def summary(snapshot: Snapshot) -> Text:
     Raises:
         ValueError: the run has not ended.
     """
-    ended = snapshot.ended
+    ended = state.ended
     if ended is None:
         raise ValueError("a summary needs a run that has ended; no RunEnded event came.")
     rate = text.figure(per_second(ended.timestep, ended.wall_time_s), ",.0f")
-    trained = f"{ended.timestep:,} of {snapshot.total_timesteps:,} timesteps"
+    trained = f"{ended.timestep:,} of {state.total_timesteps:,} timesteps"
     took = f"in {text.duration(ended.wall_time_s)}, {rate} a second"
     lines = [
         Text.assemble(("Keisei Ray", "bold cyan"), " ", (ended.reason, PHASE_STYLES[ended.reason])),
-        _line("trained", f"{trained}, {_updates(snapshot)}{took}"),
+        _line("trained", f"{trained}, {_updates(state)}{took}"),
     ]
-    if snapshot.metrics:
-        lines.append(_line("games", _games(snapshot)))
-    if snapshot.is_evaluated:
-        elos, scores = strength_of(snapshot)
+    if state.metrics:
+        lines.append(_line("games", _games(state)))
+    if state.is_evaluated:
+        elos, scores = strength_of(state)
         lines.append(_line("strength", ", ".join([*elos, *scores])))
-    if snapshot.faults:
-        lines.append(_line("faults", f"{snapshot.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
+    if state.faults:
+        lines.append(_line("faults", f"{state.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
     if ended.cause:
         lines.append(_line("cause", text.one_line(ended.cause)))
-    lines.append(_line("run", snapshot.run_dir))
+    lines.append(_line("run", state.run_dir))
     lines.append(_line("checkpoint", ended.checkpoint or "none"))
-    lines += [_line("next" if i == 0 else "", step) for i, step in enumerate(_next(snapshot))]
+    lines += [_line("next" if i == 0 else "", step) for i, step in enumerate(_next(state))]
     return Text("\n").join(lines)
 
 
@@ -59,14 +59,14 @@ def _line(label: str, value: str) -> Text:
     return Text.assemble((f"  {label:<{LABEL}}", "dim"), value)
 
 
-def _updates(snapshot: Snapshot) -> str:
-    update = snapshot.metrics.get("update")
+def _updates(state: ViewState) -> str:
+    update = state.metrics.get("update")
     return f"{update:,} updates, " if isinstance(update, int) else ""
 
 
-def _games(snapshot: Snapshot) -> str:
+def _games(state: ViewState) -> str:
     """Number of games and the share of each result."""
-    values = snapshot.metrics
+    values = state.metrics
     whole = text.as_float(values.get("games_total")) or 0.0
     parts = [
         f"{label} {text.percent(fraction(text.as_float(values.get(name)) or 0.0, whole))}"
@@ -75,16 +75,16 @@ def _games(snapshot: Snapshot) -> str:
     return f"{whole:,.0f}: {', '.join(parts)}" if whole else "none finished"
 
 
-def _next(snapshot: Snapshot) -> list[str]:
+def _next(state: ViewState) -> list[str]:
     """Commands that make sense now, most useful first."""
-    ended = snapshot.ended
+    ended = state.ended
     if ended is None or ended.checkpoint is None:
-        return [f"read {Path(snapshot.run_dir) / LOG_FILE}"]
-    resume = f"{PROGRAM} --run-dir {shlex.quote(snapshot.run_dir)} --resume latest"
+        return [f"read {Path(state.run_dir) / LOG_FILE}"]
+    resume = f"{PROGRAM} --run-dir {shlex.quote(state.run_dir)} --resume latest"
     evaluate = f"{PROGRAM} evaluate --checkpoint {shlex.quote(ended.checkpoint)}"
     evaluate += " --opponent random --games 100"
     if ended.reason == "done":
-        return [evaluate, f"{resume} --total-timesteps {snapshot.total_timesteps * 2}"]
+        return [evaluate, f"{resume} --total-timesteps {state.total_timesteps * 2}"]
     if ended.reason == "failed":
-        return [f"read {Path(snapshot.run_dir) / LOG_FILE}", resume]
+        return [f"read {Path(state.run_dir) / LOG_FILE}", resume]
     return [resume, evaluate]

@@ -1,6 +1,6 @@
 """What a view shows, folded from the run's events; the same for every view.
 
-`fold` is a pure function of the snapshot so far, an event and the time, so any two views that
+`fold` is a pure function of the state so far, an event and the time, so any two views that
 saw the same events show the same run. Counts come from the driver's metrics; the only things
 counted here are those that exist before the first update has metrics.
 """
@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ViewState:
     """Everything a frame is drawn from. Empty values until the events that fill them."""
 
     run_dir: str = ""
@@ -69,7 +69,7 @@ class Snapshot:
     """The run's timestep as last published."""
 
     elapsed_s: float = 0.0
-    """Seconds since the view saw the run begin, at the time of this snapshot."""
+    """Seconds since the view saw the run begin, at the time of this state."""
     updated_s: float = 0.0
     """`elapsed_s` when the last update finished."""
     actors_ready: frozenset[int] = frozenset()
@@ -117,21 +117,21 @@ class Snapshot:
         return None if left is None else max(0.0, left - (self.elapsed_s - self.updated_s))
 
 
-def at(snapshot: Snapshot, elapsed_s: float) -> Snapshot:
+def at(state: ViewState, elapsed_s: float) -> ViewState:
     """The same state at a later time."""
-    return replace(snapshot, elapsed_s=elapsed_s)
+    return replace(state, elapsed_s=elapsed_s)
 
 
-def fold(snapshot: Snapshot, event: ev.Event, elapsed_s: float) -> Snapshot:
-    """The snapshot after `event`, which came `elapsed_s` seconds after the run began.
+def fold(state: ViewState, event: ev.Event, elapsed_s: float) -> ViewState:
+    """The state after `event`, which came `elapsed_s` seconds after the run began.
 
     An event of an unknown class changes nothing but the time.
 
     Raises:
         ValueError: the sample board or move is not SFEN or USI.
     """
-    after = _fold(at(snapshot, elapsed_s), event)
-    entry = describe(event, snapshot, elapsed_s)
+    after = _fold(at(state, elapsed_s), event)
+    entry = describe(event, state, elapsed_s)
     if entry is None:
         return after
     after = replace(after, faults=after.faults + (entry.level in ("WARNING", "ERROR")))
@@ -140,7 +140,7 @@ def fold(snapshot: Snapshot, event: ev.Event, elapsed_s: float) -> Snapshot:
     return replace(after, notices=(*after.notices, entry)[-NOTICES_KEPT:])
 
 
-def _fold(now: Snapshot, event: ev.Event) -> Snapshot:
+def _fold(now: ViewState, event: ev.Event) -> ViewState:
     match event:
         case ev.RunStarted():
             return _start(event)
@@ -181,12 +181,12 @@ def _fold(now: Snapshot, event: ev.Event) -> Snapshot:
             return now
 
 
-def _start(event: ev.RunStarted) -> Snapshot:
+def _start(event: ev.RunStarted) -> ViewState:
     config = event.config
     model, learner = config.model, config.learner
     gate = " +SE" if model.squeeze_excitation else ""
     num_actors = config.self_play.num_actors
-    return Snapshot(
+    return ViewState(
         run_dir=event.run_dir,
         resumed_from=event.resumed_from,
         net=f"{model.depth}x{model.width} {model.activation}{gate}",
@@ -204,7 +204,7 @@ def _start(event: ev.RunStarted) -> Snapshot:
     )
 
 
-def _completes(event: ev.ActorReady, before: Snapshot) -> bool:
+def _completes(event: ev.ActorReady, before: ViewState) -> bool:
     """Whether the last missing actor has become ready."""
     ready = before.actors_ready
     return event.actor_id not in ready and len(ready) + 1 == before.num_actors
@@ -220,7 +220,7 @@ def _counted(number: float, what: str) -> str:
     return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
-def _update(now: Snapshot, event: ev.UpdateFinished) -> Snapshot:
+def _update(now: ViewState, event: ev.UpdateFinished) -> ViewState:
     metrics = event.metrics
     trends = dict(now.trends)
     for name in TREND_NAMES:
@@ -248,14 +248,14 @@ def _update(now: Snapshot, event: ev.UpdateFinished) -> Snapshot:
     )
 
 
-def describe(event: ev.Event, before: Snapshot, elapsed_s: float) -> Entry | None:
+def describe(event: ev.Event, before: ViewState, elapsed_s: float) -> Entry | None:
     """An event as one line for a person, or None where there is nothing to tell.
 
     An actor's first start is told once for all of them, when the last is ready.
 
     Args:
         event: what happened.
-        before: the snapshot before it.
+        before: the state before it.
         elapsed_s: when, in seconds since the run began.
     """
     level: ev.Level = "INFO"

@@ -27,7 +27,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricValue
 from keisei_ray.tracking.jsonl import EventsFile, MetricsFile
 from keisei_ray.tracking.terminal.text import UNICODE
-from keisei_ray.tracking.terminal.view_state import Snapshot, fold
+from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.report_runs import evaluation, rating, write_lines, write_run
 from tests.helpers.tracking_fakes import fake_metrics, record, updated
 
@@ -259,7 +259,7 @@ changes = st.fixed_dictionaries({"sps": figures, "entropy": figures, "grad_norm"
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(changes, min_size=1, max_size=7), st.integers(0, 300), st.integers(1, 40))
-def test_the_snapshot_from_files_is_the_live_views(
+def test_the_state_from_files_is_the_live_views(
     tmp_path_factory: pytest.TempPathFactory,
     some: list[dict[str, MetricValue]],
     updates: int,
@@ -272,7 +272,7 @@ def test_the_snapshot_from_files_is_the_live_views(
     metrics = MetricsFile(run_dir, None)
     events = EventsFile(run_dir, None, lambda: BEGAN_S)
     follower = RunFollower(run_dir)
-    live, rebuilt = Snapshot(), Snapshot()
+    live, rebuilt = ViewState(), ViewState()
     published: list[ev.Event] = [ev.RunStarted(config, str(run_dir), None, {"num_cpus": 2})]
     published += [updated(i + 1, **some[i % len(some)]) for i in range(updates)]
     for count, event in enumerate(published):
@@ -289,11 +289,11 @@ def test_the_snapshot_from_files_is_the_live_views(
     events.close()
 
 
-def followed(follower: RunFollower, after_s: float, snapshot: Snapshot) -> Snapshot:
+def followed(follower: RunFollower, after_s: float, view_state: ViewState) -> ViewState:
     for h in follower.poll(BEGAN_S + after_s):
         assert follower.began_s is not None
-        snapshot = fold(snapshot, h.event, h.time_s - follower.began_s)
-    return snapshot
+        view_state = fold(view_state, h.event, h.time_s - follower.began_s)
+    return view_state
 
 
 def test_nothing_is_told_twice_and_a_half_written_line_when_it_is_whole(run_dir: Path) -> None:
@@ -314,9 +314,9 @@ def test_nothing_is_told_twice_and_a_half_written_line_when_it_is_whole(run_dir:
 def test_a_run_resumed_while_it_is_followed_starts_anew_from_its_checkpoint(run_dir: Path) -> None:
     """As the resumed run's own view: what was set aside is not shown, nor any former session."""
     follower = RunFollower(run_dir)
-    assert followed(follower, 30, Snapshot()).timestep == 20_000
+    assert followed(follower, 30, ViewState()).timestep == 20_000
     metrics = MetricsFile(run_dir, 12_000)  # Sets eight updates aside.
-    between = followed(follower, 40, Snapshot())
+    between = followed(follower, 40, ViewState())
     assert between.timestep == 12_000
     begin = told(50, "run_started", run_dir="x", resumed_from="c", cluster={}, timestep=12_000)
     append(run_dir / "events.jsonl", begin)
@@ -335,7 +335,7 @@ def test_a_resume_between_two_looks_that_has_grown_past_the_old_end_is_noticed(
     run_dir: Path,
 ) -> None:
     follower = RunFollower(run_dir)
-    before = followed(follower, 30, Snapshot())
+    before = followed(follower, 30, ViewState())
     begin = told(50, "run_started", run_dir="x", resumed_from="c", cluster={}, timestep=12_000)
     append(run_dir / "events.jsonl", begin)
     metrics = MetricsFile(run_dir, 12_000)
@@ -347,13 +347,13 @@ def test_a_resume_between_two_looks_that_has_grown_past_the_old_end_is_noticed(
 
 def test_matches_and_their_table_are_told_once_each(run_dir: Path) -> None:
     follower = RunFollower(run_dir)
-    snapshot = followed(follower, 30, Snapshot())
+    view_state = followed(follower, 30, ViewState())
     append(run_dir / "evaluations.jsonl", evaluation(20_000, "random", 0.9))
     (run_dir / "ratings.json").write_text(json.dumps({"players": [rating("v20", 300.0, 20_000)]}))
     kinds = [h.event.kind for h in follower.poll(BEGAN_S + 40)]
     assert kinds == ["evaluation_finished", "ratings_fitted"]
     assert follower.poll(BEGAN_S + 41) == []
-    assert snapshot.matches == ()
+    assert view_state.matches == ()
 
 
 # As a person calls it

@@ -24,7 +24,7 @@ from keisei_ray.tracking import build_subscribers, choose_view, jsonl, load_subs
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import TerminalView
 from keisei_ray.tracking.terminal.summary import summary
-from keisei_ray.tracking.terminal.view_state import Snapshot, fold
+from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
 
 
@@ -317,10 +317,10 @@ def test_faults_and_milestones_are_notice_lines() -> None:
     assert lines[2].endswith("actor 0 lost, 2 restarts left: boom")
 
 
-def ended(reason: str, checkpoint: str | None, cause: str | None = None) -> Snapshot:
-    snapshot = fold(fold(Snapshot(), run_started(), 0.0), updated(100), 1.0)
+def ended(reason: str, checkpoint: str | None, cause: str | None = None) -> ViewState:
+    view_state = fold(fold(ViewState(), run_started(), 0.0), updated(100), 1.0)
     end = ev.RunEnded(reason, 100_000, checkpoint, 200.0, cause)  # type: ignore[arg-type]
-    return fold(snapshot, end, 2.0)
+    return fold(view_state, end, 2.0)
 
 
 def test_the_summary_says_what_was_trained_where_it_lies_and_what_to_run_next() -> None:
@@ -336,7 +336,7 @@ def test_the_summary_says_what_was_trained_where_it_lies_and_what_to_run_next() 
     assert "--resume" not in failed
     assert "read runs/x/run.log" in failed
     with pytest.raises(ValueError, match="RunEnded"):
-        summary(Snapshot())
+        summary(ViewState())
 
 
 # Terminal
@@ -372,7 +372,7 @@ def test_a_warning_while_the_view_is_live_is_a_whole_line_above_the_frame(tmp_pa
     assert "a stray print" in [line.strip() for line in plain.splitlines()]
 
 
-def test_both_views_fold_the_same_events_to_the_same_snapshot() -> None:
+def test_both_views_fold_the_same_events_to_the_same_state() -> None:
     clock = Clock()
     terminal = TerminalView(plain_console(force_terminal=True, width=80, height=24), clock)
     lines = LinesView(plain_console(), clock)
@@ -381,7 +381,7 @@ def test_both_views_fold_the_same_events_to_the_same_snapshot() -> None:
         terminal.handle(event)
         lines.handle(event)
     terminal.close()
-    assert terminal.snapshot == lines.snapshot
+    assert terminal.state == lines.state
 
 
 # Logging

@@ -1,4 +1,4 @@
-"""The terminal view: one function from a snapshot to a frame, and what it is made of."""
+"""The terminal view: one function from a state to a frame, and what it is made of."""
 
 import dataclasses
 import io
@@ -18,7 +18,7 @@ from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.terminal import board, text
 from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.panels import elo_text, sample_game
-from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, Snapshot, at, fold
+from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, ViewState, at, fold
 from tests.helpers.tracking_fakes import (
     HIRATE,
     evaluated,
@@ -29,21 +29,21 @@ from tests.helpers.tracking_fakes import (
 )
 
 
-def folded(*events: ev.Event, elapsed_s: float = 0.0) -> Snapshot:
-    """The snapshot after events that came a second apart."""
-    snapshot = Snapshot()
+def folded(*events: ev.Event, elapsed_s: float = 0.0) -> ViewState:
+    """The state after events that came a second apart."""
+    state = ViewState()
     for i, event in enumerate(events):
-        snapshot = fold(snapshot, event, elapsed_s + i)
-    return snapshot
+        state = fold(state, event, elapsed_s + i)
+    return state
 
 
 def frame(
-    snapshot: Snapshot, width: int, height: int | None = None, glyphs: text.Glyphs = text.UNICODE
+    state: ViewState, width: int, height: int | None = None, glyphs: text.Glyphs = text.UNICODE
 ) -> list[str]:
     """A frame's lines as plain text, unwrapped."""
     console = Console(width=1000, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
-        console.print(render(snapshot, width, height, glyphs))
+        console.print(render(state, width, height, glyphs))
     return capture.get().splitlines()
 
 
@@ -64,8 +64,8 @@ def evaluations() -> list[ev.Event]:
     ]
 
 
-def stages(num_actors: int = 2) -> list[Snapshot]:
-    """A snapshot of each phase, with faults."""
+def stages(num_actors: int = 2) -> list[ViewState]:
+    """A state of each phase, with faults."""
     started: list[ev.Event] = [run_started(num_actors), ev.ActorReady(0, 0, 1, "n")]
     arrived = [*started, ev.RolloutArrived(0, 0, 0, 2048)]
     faults = [ev.ActorLost(0, 0, "x" * 500, 1), ev.Notice("note"), ev.RolloutRejected(1, "bad")]
@@ -78,17 +78,17 @@ def stages(num_actors: int = 2) -> list[Snapshot]:
 
 @pytest.mark.parametrize("glyphs", [text.UNICODE, text.ASCII])
 def test_no_line_is_wider_than_the_terminal(glyphs: text.Glyphs) -> None:
-    for snapshot in stages():
+    for state in stages():
         for width in (3, 11, 24, 40, 41, 75, 76, 77, 80, 99, 119, 120, 121, 150, 151, 220):
-            lines = list(render(snapshot, width, 24, glyphs).renderables)
+            lines = list(render(state, width, 24, glyphs).renderables)
             assert lines
             assert all(isinstance(line, Text) and line.cell_len <= width for line in lines), width
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_a_frame_fits_a_terminal_of_24_rows_and_shows_notices_in_what_is_left(width: int) -> None:
-    for snapshot in stages():
-        lines = frame(snapshot, width, 24)
+    for state in stages():
+        lines = frame(state, width, 24)
         assert len(lines) <= 24
         assert any(line.startswith(" notices") for line in lines)
     assert any("note" in line for line in frame(stages()[3], width, 24))
@@ -101,7 +101,7 @@ def test_the_frame_keeps_its_shape_while_training() -> None:
         assert len(frame(early, width)) == len(frame(late, width))
 
 
-def test_the_same_snapshot_gives_the_same_frame() -> None:
+def test_the_same_state_gives_the_same_frame() -> None:
     for first, second in zip(stages(), stages(), strict=True):
         assert frame(first, 100) == frame(second, 100)
 
@@ -158,29 +158,29 @@ def test_a_frame_shows_the_figures_of_the_last_update() -> None:
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_metric_without_a_value_is_drawn(value: float | None) -> None:
     names = [name for name in METRIC_NAMES if isinstance(record(1)[name], float)]
-    snapshot = folded(run_started(), updated(1), updated(2, **dict.fromkeys(names, value)))
+    state = folded(run_started(), updated(1), updated(2, **dict.fromkeys(names, value)))
     for width in (60, 80, 140):
-        assert any("policy loss" in line for line in frame(snapshot, width))
+        assert any("policy loss" in line for line in frame(state, width))
 
 
 def test_before_the_first_update_the_frame_says_what_is_going_on() -> None:
-    snapshot = folded(run_started(num_actors=8), ev.ActorReady(3, 0, 1, "n"))
-    assert snapshot.phase == "starting"
-    assert any("1 of 8 ready" in line for line in frame(snapshot, 80))
-    assert any("0 of 4 arrived" in line for line in frame(snapshot, 80))
-    snapshot = fold(snapshot, ev.RolloutArrived(3, 0, 0, 2048), 9.0)
-    assert snapshot.phase == "collecting"
-    assert any("1 of 4 arrived" in line for line in frame(snapshot, 80))
-    assert any("2,048 played" in line for line in frame(snapshot, 80))
-    assert fold(snapshot, updated(1), 10.0).phase == "training"
+    state = folded(run_started(num_actors=8), ev.ActorReady(3, 0, 1, "n"))
+    assert state.phase == "starting"
+    assert any("1 of 8 ready" in line for line in frame(state, 80))
+    assert any("0 of 4 arrived" in line for line in frame(state, 80))
+    state = fold(state, ev.RolloutArrived(3, 0, 0, 2048), 9.0)
+    assert state.phase == "collecting"
+    assert any("1 of 4 arrived" in line for line in frame(state, 80))
+    assert any("2,048 played" in line for line in frame(state, 80))
+    assert fold(state, updated(1), 10.0).phase == "training"
 
 
 def test_an_ascii_terminal_gets_ascii() -> None:
     assert text.glyphs_for("ascii") is text.ASCII
     assert text.glyphs_for("latin-1") is text.ASCII
     assert text.glyphs_for("utf-8") is text.UNICODE
-    for snapshot in stages()[:4]:
-        assert "\n".join(frame(snapshot, 80, glyphs=text.ASCII)).isascii() or snapshot.faults
+    for state in stages()[:4]:
+        assert "\n".join(frame(state, 80, glyphs=text.ASCII)).isascii() or state.faults
 
 
 def test_the_board_is_drawn_with_its_last_move_highlighted() -> None:
@@ -273,24 +273,24 @@ def test_what_is_not_a_move_is_refused(move: str) -> None:
 
 
 def test_time_left_follows_the_last_updates_and_counts_down() -> None:
-    snapshot = folded(run_started(), *(updated(i, sps_total=1.0) for i in (1, 2)))
-    assert snapshot.remaining_s == pytest.approx(98.0)
-    assert at(snapshot, snapshot.elapsed_s + 10.0).remaining_s == pytest.approx(88.0)
-    assert at(snapshot, snapshot.elapsed_s + 1000.0).remaining_s == 0.0
+    state = folded(run_started(), *(updated(i, sps_total=1.0) for i in (1, 2)))
+    assert state.remaining_s == pytest.approx(98.0)
+    assert at(state, state.elapsed_s + 10.0).remaining_s == pytest.approx(88.0)
+    assert at(state, state.elapsed_s + 1000.0).remaining_s == 0.0
     assert folded(run_started(), updated(1)).remaining_s == pytest.approx(99.0)
     assert folded(run_started()).remaining_s is None
 
 
 def test_a_resumed_run_starts_at_its_timestep() -> None:
-    snapshot = folded(run_started(timestep=25_000))
-    assert snapshot.timestep == 25_000
-    shown = "\n".join(frame(snapshot, 100))
+    state = folded(run_started(timestep=25_000))
+    assert state.timestep == 25_000
+    shown = "\n".join(frame(state, 100))
     assert "25.0%" in shown
     assert "resumed at 25,000" in shown
 
 
 def test_notices_tell_faults_and_recoveries_but_not_each_first_start() -> None:
-    snapshot = folded(
+    state = folded(
         run_started(),
         ev.ActorReady(0, 0, 1, "n"),
         ev.ActorReady(1, 0, 1, "n"),
@@ -300,7 +300,7 @@ def test_notices_tell_faults_and_recoveries_but_not_each_first_start() -> None:
         ev.RolloutRejected(0, "checksum differs"),
         ev.CheckpointSaved("c", 1),
     )
-    told = [(entry.elapsed_s, entry.level, entry.message) for entry in snapshot.notices]
+    told = [(entry.elapsed_s, entry.level, entry.message) for entry in state.notices]
     assert told == [
         (2.0, "INFO", "all 2 actors ready"),
         (3.0, "WARNING", "actor 1 lost, 2 restarts left: MemoryError: 9 GB"),
@@ -308,22 +308,22 @@ def test_notices_tell_faults_and_recoveries_but_not_each_first_start() -> None:
         (5.0, "WARNING", "learner lost, 1 restart left: node died"),
         (6.0, "WARNING", "rollout of actor 0 rejected: checksum differs"),
     ]
-    assert snapshot.faults == 3
-    assert snapshot.actors_ready == {0, 1}
-    assert snapshot.actors_lost == set()
+    assert state.faults == 3
+    assert state.actors_ready == {0, 1}
+    assert state.actors_lost == set()
 
 
-def test_a_snapshot_stays_small_however_long_the_run() -> None:
-    snapshot = folded(run_started())
+def test_a_view_state_stays_small_however_long_the_run() -> None:
+    state = folded(run_started())
     for i in range(1, 700):
-        snapshot = fold(snapshot, updated(i), float(i))
-        snapshot = fold(snapshot, ev.Notice(str(i)), float(i))
-    assert len(snapshot.notices) == NOTICES_KEPT
-    assert all(len(t.points()) <= t.CAPACITY for t in snapshot.trends.values())
-    assert len(snapshot.pace) < 100
+        state = fold(state, updated(i), float(i))
+        state = fold(state, ev.Notice(str(i)), float(i))
+    assert len(state.notices) == NOTICES_KEPT
+    assert all(len(t.points()) <= t.CAPACITY for t in state.trends.values())
+    assert len(state.pace) < 100
 
 
-def test_folding_leaves_the_earlier_snapshot_as_it_was() -> None:
+def test_folding_leaves_the_earlier_state_as_it_was() -> None:
     before = folded(run_started(), updated(1))
     copy = dataclasses.replace(before, trends=dict(before.trends), metrics=dict(before.metrics))
     fold(before, updated(2), 5.0)
@@ -331,11 +331,11 @@ def test_folding_leaves_the_earlier_snapshot_as_it_was() -> None:
 
 
 def test_a_sample_that_is_no_position_is_refused_before_it_is_drawn() -> None:
-    snapshot = folded(run_started())
+    state = folded(run_started())
     with pytest.raises(ValueError, match="SFEN"):
-        fold(snapshot, ev.UpdateFinished(fake_metrics(1), "nonsense", None), 1.0)
+        fold(state, ev.UpdateFinished(fake_metrics(1), "nonsense", None), 1.0)
     with pytest.raises(ValueError, match="USI"):
-        fold(snapshot, ev.UpdateFinished(fake_metrics(1), HIRATE, "nonsense"), 1.0)
+        fold(state, ev.UpdateFinished(fake_metrics(1), HIRATE, "nonsense"), 1.0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 500, 1000])
