@@ -35,7 +35,7 @@ from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.selfplay.opponent_mix import SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.selfplay.self_play import SelfPlay
-from keisei_ray.telemetry.progress import Interval
+from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.reports import UpdateReport
 
 BASE = (
@@ -99,8 +99,10 @@ def run(
     """Yields a record whenever `every` plies have been learnt from, and at the end."""
     self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
     rotation, snapshots = SnapshotRotation(config, pool), {}
-    snapshot_due = Interval(config.pool.snapshot_interval_timesteps or config.run.total_timesteps)
-    due = Interval(every)
+    snapshot_due = PeriodicTrigger(
+        config.pool.snapshot_interval_timesteps or config.run.total_timesteps
+    )
+    due = PeriodicTrigger(every)
     torch.set_num_threads(1)
     timestep = 0
     training_s, started = 0.0, time.process_time()

@@ -65,12 +65,12 @@ class SelfPlayShell:
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         from keisei_ray.selfplay.self_play import SelfPlay
-        from keisei_ray.telemetry.profiler import Tracer
+        from keisei_ray.telemetry.profiler import CallProfiler
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
         # One actor tells what all do.
         wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
-        self._tracer = Tracer(f"actor-{actor_id}.{incarnation}-rollout", wanted)
+        self._profiler = CallProfiler(f"actor-{actor_id}.{incarnation}-rollout", wanted)
         return _process_info("cpu", 0)
 
     def collect(
@@ -83,7 +83,9 @@ class SelfPlayShell:
         a Ray actor error and nothing of the rollout counts.
         """
         self._self_play.set_weights(weights)
-        (report, packed), trace = self._tracer.run(lambda: self._self_play.collect(mix, snapshots))
+        (report, packed), trace = self._profiler.run(
+            lambda: self._self_play.collect(mix, snapshots)
+        )
         return dataclasses.replace(report, trace=trace), packed
 
 
@@ -102,10 +104,10 @@ class LearnerShell:
         _check_program(self._driver)
         _name_log_lines("learner", self._config)
         from keisei_ray.learning.learner import Learner
-        from keisei_ray.telemetry.profiler import Tracer
+        from keisei_ray.telemetry.profiler import CallProfiler
 
         self._learner = Learner(self._config)
-        self._tracer = Tracer("learner-update", self._config.profile)
+        self._profiler = CallProfiler("learner-update", self._config.profile)
         model = self._learner.model
         return _process_info(
             str(next(model.parameters()).device), sum(p.numel() for p in model.parameters())
@@ -137,7 +139,7 @@ class LearnerShell:
             As `Learner.update`. The newest state that the caller holds is of the last update that
             finished, whatever this one had done.
         """
-        report, trace = self._tracer.run(lambda: self._learner.update(rollouts, timestep))
+        report, trace = self._profiler.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
         weights, state = self._learner.weights(), self._learner.state_files()
         report = dataclasses.replace(

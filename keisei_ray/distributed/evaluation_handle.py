@@ -25,7 +25,8 @@ from keisei_ray.errors import ActorLostError, UserError
 from keisei_ray.evaluation.plan import PlannedMatch, plan_matches
 from keisei_ray.evaluation.snapshots import kept, load_snapshots, opponents_of_next, save_snapshot
 from keisei_ray.telemetry.events import EvaluationFinished, EventBus, Level, Notice
-from keisei_ray.telemetry.progress import Interval, Progress
+from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
+from keisei_ray.telemetry.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class EvaluationHandle:
         self._bus = bus
         self._run_dir = run_dir
         self._clock = clock
-        self._interval = Interval(every, last=progress.timestep) if every else None
+        self._interval = PeriodicTrigger(every, last=progress.timestep) if every else None
         self._first_version = progress.weights_version
         self._waiting: _Due | None = None
         self._measured: _Due | None = None

@@ -24,7 +24,7 @@ from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.pool_table import PoolMember, read_table
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
 from keisei_ray.telemetry.events import EventBus, Notice
-from keisei_ray.telemetry.progress import Interval
+from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PoolHandle:
         every = config.pool.snapshot_interval_timesteps
         self._snapshot_due = None
         if every is not None and config.pool.share > 0:
-            self._snapshot_due = Interval(every, last=resume.timestep if resume else 0)
+            self._snapshot_due = PeriodicTrigger(every, last=resume.timestep if resume else 0)
 
     @property
     def members(self) -> tuple[PoolMember, ...]:

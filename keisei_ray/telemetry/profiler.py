@@ -1,7 +1,8 @@
-"""torch.profiler around a few calls of a process: each gives a Chrome trace.
+"""torch.profiler around the few calls of a process that the settings name.
 
-The traces travel to the driver inside reports, so that only its process writes into the run
-directory and no disk need be shared. Without profiling a call costs a comparison more.
+Each profiled call gives a Chrome trace. The traces travel to the driver inside reports, so that
+only its process writes into the run directory and no disk need be shared. Without profiling a
+call costs one comparison more.
 """
 
 import tempfile
@@ -18,22 +19,24 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class Tracer:
-    """Counts the calls of one kind in this process, and traces those that the settings name."""
+class CallProfiler:
+    """Counts the calls of one kind in this process and profiles those that the settings name."""
 
     def __init__(self, name: str, config: ProfileConfig) -> None:
-        """Args:
-        name: of the trace files; the number of the call comes behind it.
-        config: which calls.
+        """Starts counting at 0.
+
+        Args:
+            name: beginning of the trace files' names; the number of the call follows it.
+            config: which calls to profile.
         """
         self._name = name
-        self._traced = range(config.first_update, config.first_update + config.updates)
+        self._profiled = range(config.first_update, config.first_update + config.updates)
         self._calls = 0
 
     def run(self, work: Callable[[], Result]) -> tuple[Result, Trace | None]:
-        """What `work` returns, and the trace of it if this call is one to trace."""
+        """Runs `work`; returns its result, and its trace if this call is one to profile."""
         self._calls += 1
-        if self._calls not in self._traced:
+        if self._calls not in self._profiled:
             return work(), None
         import torch  # Here, so that reports can be read without torch.
 
@@ -51,7 +54,11 @@ class Tracer:
 
 
 def _all_threads() -> "_ExperimentalConfig | None":
-    """The learner's replicas work in threads of their own; older torch sees only the caller's."""
+    """Returns the option to profile all threads; None for an older torch, which has none.
+
+    The learner's replicas work in threads of their own; without the option, only the caller's
+    thread is seen.
+    """
     import torch
 
     try:

@@ -57,7 +57,8 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.metrics import update_metrics
-from keisei_ray.telemetry.progress import Interval, Progress
+from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
+from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.saved_run import check_digest, save_run
 
@@ -132,7 +133,7 @@ class Driver:
         )
         self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=clock)
         self.pool = PoolHandle(config, bus, run_dir, resume)
-        self._checkpoint_due = Interval(
+        self._checkpoint_due = PeriodicTrigger(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
         )
         self._in_play: dict[Ref, InPlay] = {}

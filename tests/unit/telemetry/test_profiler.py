@@ -17,7 +17,7 @@ from keisei_ray.selfplay import self_play
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.diagnostics import Diagnostics, diagnose
-from keisei_ray.telemetry.profiler import Tracer
+from keisei_ray.telemetry.profiler import CallProfiler
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import Trace
 from keisei_ray.telemetry.stage_timer import StageTimer
@@ -88,8 +88,8 @@ def traced_sum(number: int) -> float:
 
 
 def test_the_calls_that_the_settings_name_are_traced_and_no_others() -> None:
-    tracer = Tracer("work", ProfileConfig(updates=2, first_update=2))
-    done = [tracer.run(partial(traced_sum, i)) for i in range(4)]
+    profiler = CallProfiler("work", ProfileConfig(updates=2, first_update=2))
+    done = [profiler.run(partial(traced_sum, i)) for i in range(4)]
     assert [result for result, _ in done] == [6.0, 7.0, 8.0, 9.0]
     traced = [trace for _, trace in done]
     assert [t.name if t else None for t in traced] == [
@@ -101,8 +101,8 @@ def test_the_calls_that_the_settings_name_are_traced_and_no_others() -> None:
 
 
 def test_nothing_is_traced_unless_it_is_asked_for() -> None:
-    tracer = Tracer("work", ProfileConfig())
-    assert all(tracer.run(lambda: 1) == (1, None) for _ in range(10))
+    profiler = CallProfiler("work", ProfileConfig())
+    assert all(profiler.run(lambda: 1) == (1, None) for _ in range(10))
 
 
 def test_traces_become_files_and_without_any_there_is_no_directory(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keisei_ray.errors import CheckpointError
 from keisei_ray.rollouts.finished_game import FinishedGame, GameEndReason, GameResult
 from keisei_ray.rollouts.rollout import RolloutHeader
-from keisei_ray.telemetry.progress import Interval, Progress
+from keisei_ray.telemetry.progress import Progress
 
 RESULTS: tuple[tuple[GameResult, GameEndReason], ...] = (
     ("black_win", "mate"),
@@ -265,55 +265,3 @@ def test_counts_that_are_damaged_are_refused(changes: dict[str, object], word: s
 def test_text_that_is_no_progress_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="progress"):
         Progress.from_json(text)
-
-
-@given(st.integers(1, 1000), st.lists(st.integers(0, 3000), max_size=60), st.integers(0, 5000))
-def test_an_interval_fires_once_for_each_boundary_or_run_of_boundaries_crossed(
-    every: int, batches: list[int], start: int
-) -> None:
-    interval = Interval(every, last=start)
-    timestep = start
-    for batch in batches:
-        # The slow truth: look at every single timestep of the batch.
-        crossed = any((timestep + i) % every == 0 for i in range(1, batch + 1))
-        timestep += batch
-        assert interval.is_due(timestep) == crossed
-        assert not interval.is_due(timestep)
-
-
-@given(st.integers(1, 50), st.lists(st.integers(1, 50), max_size=50))
-def test_batches_within_the_interval_miss_no_boundary(every: int, batches: list[int]) -> None:
-    interval = Interval(every)
-    timestep = fired = 0
-    for batch in batches:
-        timestep += min(batch, every)
-        fired += interval.is_due(timestep)
-    assert fired == timestep // every
-
-
-def test_an_interval_never_fires_at_zero() -> None:
-    interval = Interval(10)
-    assert [interval.is_due(t) for t in (0, 0, 9, 10, 10, 19, 45, 49, 50)] == [
-        False,
-        False,
-        False,
-        True,
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]
-
-
-def test_a_resumed_interval_goes_on_from_its_timestep() -> None:
-    resumed = Interval(10, last=25)
-    assert not resumed.is_due(25)
-    assert not resumed.is_due(29)
-    assert resumed.is_due(30)
-
-
-@pytest.mark.parametrize(("every", "last"), [(0, 0), (-1, 0), (1, -1)])
-def test_an_interval_of_nothing_is_refused(every: int, last: int) -> None:
-    with pytest.raises(ValueError, match="every"):
-        Interval(every, last)
