@@ -15,6 +15,7 @@ from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import digest, pack_weights, state_arrays
+from keisei_ray.players.policies import network_policy
 from tests.helpers.tiny import tiny_config
 
 MATCH = PlannedMatch(
@@ -34,9 +35,8 @@ def config(**evaluation: Any) -> Config:
 
 def weights(seed: int, version: int, **changes: Any) -> np.ndarray:
     model = build_model(config().model, seed=seed)
-    return pack_weights(
-        model, version, **({"weights_format": "lossless", "zstd_level": 1} | changes)
-    )
+    options: dict[str, Any] = {"weights_format": "lossless", "zstd_level": 1}
+    return pack_weights(model, version, **(options | changes))
 
 
 def test_the_digest_evaluated_is_the_digest_published() -> None:
@@ -52,7 +52,7 @@ def test_the_digest_evaluated_is_the_digest_published() -> None:
 def test_the_published_weights_choose_the_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two different networks in their own seats: seen by what the policies were built from."""
     seen: list[tuple[str, float]] = []
-    inner = background.network_policy
+    inner = network_policy
 
     def spy(model: Any, temperature: float) -> Any:
         seen.append((digest(state_arrays(model)), temperature))

@@ -42,7 +42,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with one checkpoint of a learner that has learnt nothing."""
     config = tiny_config()
     learner = Learner(config)
-    info = {
+    info: dict[str, str | int | float | bool | None] = {
         "weights_version": 0,
         "weights_digest": learner.weights_digest(),
         "model": config.model.model_dump_json(),

@@ -100,7 +100,7 @@ def test_an_interrupt_keeps_the_matches_that_were_finished(
     file = tmp_path / "ladder.json"
     inner, asked = module._play, []
 
-    def spy(a: Entrant, b: Entrant, *arguments: int) -> LadderMatch:
+    def spy(a: Entrant, b: Entrant, *arguments: Any) -> LadderMatch:
         asked.append((a.name, b.name))
         if len(asked) == 3:
             raise KeyboardInterrupt
@@ -127,7 +127,7 @@ def without_times(content: dict[str, Any]) -> dict[str, Any]:
     [({"seed": 2}, "seed = 1, now 2"), ({"num_games": 4}, "games = 2, now 4")],
 )
 def test_results_of_other_conditions_are_not_mixed(
-    changes: dict[str, int], says: str, tmp_path: Path
+    changes: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "ladder.json"
     play("random", "greedy", file=file)

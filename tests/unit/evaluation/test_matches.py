@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {},
         )
         learner = Learner(resolve_auto(config, 1, 0))
-        info = {
+        info: dict[str, str | int | float | bool | None] = {
             "weights_version": 0,
             "weights_digest": learner.weights_digest(),
             "model": config.model.model_dump_json(),
@@ -77,7 +78,7 @@ def tiny_player(seed: int, temperature: float = 0.0) -> Player:
     return Player(f"tiny {seed}", network_policy(build_model(TINY, seed=seed).eval(), temperature))
 
 
-def play(first: Player, second: Player, num_games: int, **settings: int) -> list[PlayedGame]:
+def play(first: Player, second: Player, num_games: int, **settings: Any) -> list[PlayedGame]:
     streams = (settings.pop("stream", 0), settings.pop("other_stream", 1))
     lanes = settings.pop("num_lanes", 64)
     match = MatchSettings(num_games, **({"seed": 3, "max_plies": 160} | settings))
@@ -323,10 +324,10 @@ def test_directory_without_a_checkpoint_is_refused(tmp_path: Path, inside: str) 
 # The command
 
 
-def run_evaluate(saved_run: Path, **arguments: object) -> tuple[dict[str, object], str]:
+def run_evaluate(saved_run: Path, **arguments: Any) -> tuple[dict[str, Any], str]:
     screen = io.StringIO()
-    settings = {"player": f"checkpoint:{saved_run}", "opponent": "random", "num_games": 4}
-    options = command.EvaluateOptions(**(settings | arguments))  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"player": f"checkpoint:{saved_run}", "opponent": "random"}
+    options = command.EvaluateOptions(**({"num_games": 4} | settings | arguments))
     result = command.evaluate(options, Console(file=screen, width=100))
     return result, screen.getvalue()
 

@@ -186,7 +186,8 @@ def test_the_order_depends_on_the_seed_alone(tmp_path: Path) -> None:
     openings = book(tmp_path, *lines)
 
     def order(num_games: int, seed: int, *players: Player) -> list[Opening]:
-        games = play(openings, num_games, players or (RANDOM, GREEDY), seed=seed, max_plies=3)
+        first, second = players or (RANDOM, GREEDY)
+        games = play(openings, num_games, (first, second), seed=seed, max_plies=3)
         return [opening_of(game) for game in games[::2]]
 
     first = order(20, 1)
@@ -250,7 +251,7 @@ def insisting_on(usi: str) -> Player:
 
 def run_evaluate(**options: Any) -> tuple[dict[str, Any], str]:
     screen = io.StringIO()
-    settings = {"player": "random", "opponent": "greedy", "num_games": 4} | options
+    settings: dict[str, Any] = {"player": "random", "opponent": "greedy", "num_games": 4} | options
     result = evaluate(EvaluateOptions(**settings), Console(file=screen, width=200))
     return result, screen.getvalue()
 

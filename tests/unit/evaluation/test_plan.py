@@ -64,7 +64,7 @@ def test_the_next_evaluation_always_has_whom_it_plays() -> None:
 
 def buffer(version: int) -> memoryview:
     arrays = {"w": np.arange(version, dtype=np.float32)}
-    return memoryview(packed_buffer.pack("weights", {"version": version}, arrays, zstd_level=1))
+    return packed_buffer.pack("weights", {"version": version}, arrays, zstd_level=1).data
 
 
 def test_files_of_versions_that_are_trained_anew_are_removed(tmp_path: Path) -> None:

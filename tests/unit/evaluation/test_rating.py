@@ -46,7 +46,8 @@ def pairs(kind: str, p: float, shape: tuple[int, int], rng: np.random.Generator)
         return (rng.random(shape) < p).astype(float)
     tilt = rng.normal(0, 0.45, shape) if kind == "split" else np.zeros(shape)
     wins = [rng.random(shape) < np.clip(p + sign * tilt, 0, 1) for sign in (1, -1)]
-    return (wins[0] + wins[1].astype(float)) / 2
+    means: np.ndarray = (wins[0] + wins[1].astype(float)) / 2
+    return means
 
 
 @pytest.mark.parametrize("kind", ["independent", "agree", "split"])
