@@ -1,8 +1,12 @@
-"""The learner: rollouts in, one mixed-precision PPO update, the next weights version out.
+"""The learner: takes packed rollouts, makes one PPO update, and publishes the next weights.
 
-Owns the weights, the optimizer, the loss scaler, the learning-rate schedule, its random
-generator and the weights version; nobody else keeps a second copy of any of them. No Ray here:
-an actor wraps it (`distributed/actors.py`), a test calls it.
+`Learner.update` reads from top to bottom as one update: unpack and check the rollouts, fill the
+update's rows (`update_batch.py`), then for every epoch and minibatch compute the gradient
+(`gradients.py`, with the loss of `ppo.py`), clip it, and make one optimizer step.
+
+The learner is the only owner of the weights, the optimizer, the loss scaler, the learning-rate
+schedule, the order of minibatches and the weights version. This module does not know Ray: an actor
+wraps it (`distributed/actors.py`), tests and the benchmark call it.
 """
 
 import io
@@ -10,7 +14,7 @@ import math
 import pickle
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,9 +28,9 @@ from keisei_ray.errors import (
     RejectedRolloutsError,
     WireError,
 )
-from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
     check_architecture,
@@ -46,17 +50,23 @@ from keisei_ray.telemetry.reports import UpdateReport, UpdateStages
 from keisei_ray.telemetry.stage_timer import StageTimer
 
 KL_STOP_FACTOR = 1.5
-"""An update ends at the minibatch whose approx_kl exceeds this times target_kl (as in SB3), less
-what the first minibatch showed: that share comes from the policy lag, not from this update. With
-it counted in, every other update of an overlapped run stopped before its first step."""
+"""An update ends early, without a step, at the first minibatch for which
+
+    approx_kl - (approx_kl of the update's first minibatch) > KL_STOP_FACTOR * target_kl
+
+The factor is that of Stable-Baselines3. What the first minibatch shows comes from the policy lag,
+not from this update; without subtracting it every other update of an overlapped run stopped before
+its first step."""
 
 
 class Learner:
     """One model under training, on one device."""
 
     def __init__(self, config: Config) -> None:
-        """Args:
-        config: with every hardware-dependent choice made (`hardware.resolve_auto`).
+        """Builds the model and its optimizer; sets torch's threads or TF32 for the whole process.
+
+        Args:
+            config: with every hardware-dependent choice made (`autosize.resolve_auto`).
 
         Raises:
             ConfigError: a CUDA device is asked for where torch sees none.
@@ -102,18 +112,22 @@ class Learner:
         self.weights_version = 0
 
     def update(self, buffers: Sequence[BufferLike], timestep: int) -> UpdateReport:
-        """`num_epochs` passes over the rollouts; raises `weights_version` by 1.
+        """Makes `num_epochs` passes over the rollouts and raises `weights_version` by 1.
 
-        Nothing changes unless every buffer is a valid rollout of acceptable lag.
+        The weights do not change unless every buffer is a valid rollout within the lag limit.
 
         Args:
-            buffers: packed rollouts, in the order in which their rows are to stand.
+            buffers: packed rollouts; their rows enter the update in this order.
             timestep: the run's timestep before this update; sets the learning rate and the weight
                 of the entropy bonus.
 
+        Returns:
+            Figures of the update. `weights_bytes_wire` and `publish_time_s` are 0: they are known
+            only when the weights are packed.
+
         Raises:
-            RejectedRolloutsError: some buffers are not rollouts; the others are fine.
-            PolicyLagError: a rollout is older than `schedule.max_policy_lag`.
+            RejectedRolloutsError: some of the buffers are not valid rollouts.
+            PolicyLagError: a rollout is older than `schedule.max_policy_lag` allows.
             EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
             NumericalError: the loss or the gradient is not finite (without loss scaling).
         """
@@ -132,7 +146,7 @@ class Learner:
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        tally = self._optimize(ent_coef, timer)
+        totals = self._optimize(ent_coef, timer)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -156,11 +170,20 @@ class Learner:
                 gradients_time_s=timer.seconds["gradients_time_s"],
                 optimizer_time_s=timer.seconds["optimizer_time_s"],
             ),
-            **tally.means(),
+            policy_loss=totals.policy_loss / totals.rows,
+            value_loss=totals.value_loss / totals.rows,
+            entropy=totals.entropy / totals.rows,
+            clip_fraction=totals.clipped_rows / totals.rows,
+            approx_kl=totals.epoch_kl / totals.epoch_rows,
+            grad_norm=float(np.mean(totals.grad_norms)) if totals.grad_norms else 0.0,
+            # approx_kl is (log ratio)^2 / 2 to second order.
+            first_log_ratio=math.sqrt(max(0.0, 2 * totals.first_kl)),
+            amp_skipped=totals.skipped_steps,
+            optimizer_steps=len(totals.grad_norms),
         )
 
     def weights(self) -> PackedBuffer:
-        """The current weights as a packed buffer, stamped with version and digest."""
+        """Returns the current weights as a packed buffer with their version and digest."""
         wire = self._config.wire
         return pack_weights(
             self.model,
@@ -170,11 +193,11 @@ class Learner:
         )
 
     def weights_digest(self) -> str:
-        """`weights.digest` of the current weights."""
+        """Returns the SHA-256 digest of the current weights, see `weights.digest`."""
         return digest(state_arrays(self.model))
 
     def state_files(self) -> dict[str, bytes]:
-        """Everything needed to go on from here, as files: name -> content."""
+        """Returns everything that a later learner needs to continue, as files: name -> content."""
         buffer = io.BytesIO()
         torch.save(
             {
@@ -191,9 +214,13 @@ class Learner:
         }
 
     def load_state_files(self, files: Mapping[str, bytes]) -> None:
-        """Continues from `state_files` of a learner with the same model section.
+        """Loads the `state_files` of a learner with the same model section.
 
-        Settings of the optimizer stay this configuration's.
+        The optimizer's settings (learning rate, epsilon, weight decay) stay those of this
+        configuration.
+
+        Args:
+            files: name -> content; other files than the learner's are ignored.
 
         Raises:
             CheckpointError: a file is missing, unreadable, or of another architecture.
@@ -232,7 +259,7 @@ class Learner:
             ) from error
 
     def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
-        """Policy lag of each rollout in updates, each within bounds."""
+        """Policy lag of each rollout, in updates; raises if one is beyond the limit."""
         limit = self._config.effective_max_lag
         lags = []
         for rollout in rollouts:
@@ -247,13 +274,13 @@ class Learner:
             lags.append(lag)
         return lags
 
-    def _optimize(self, ent_coef: float, timer: StageTimer) -> "_Tally":
-        """Epochs of minibatches over the filled batch, until done or the KL stop."""
+    def _optimize(self, ent_coef: float, timer: StageTimer) -> "_UpdateTotals":
+        """Runs epochs of minibatches over the filled batch, to the end or the KL stop."""
         c = self._config.learner
         fields = self._batch.on_device()
-        tally = _Tally()
+        totals = _UpdateTotals()
         for _ in range(c.num_epochs):
-            tally.start_epoch()
+            totals.start_epoch()
             order = torch.randperm(self._batch.rows, generator=self._generator)
             for rows in order.to(self._device).chunk(c.num_minibatches):
                 sums = self._gradients.compute(
@@ -264,22 +291,25 @@ class Learner:
                     vf_coef=c.vf_coef,
                     ent_coef=ent_coef,
                 )
-                moved = tally.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                # One transfer from the device for all sums.
+                kl = totals.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
                 timer.end_stage("gradients_time_s")
-                if c.target_kl is not None and moved > KL_STOP_FACTOR * c.target_kl:
-                    return tally
-                self._optimizer_step(tally)
+                kl_of_update = kl - totals.first_kl
+                if c.target_kl is not None and kl_of_update > KL_STOP_FACTOR * c.target_kl:
+                    return totals
+                self._optimizer_step(totals)
                 timer.end_stage("optimizer_time_s")
-        return tally
+        return totals
 
     def _loss_scale(self) -> torch.Tensor | None:
+        """The factor on the loss of a minibatch in float16; None where nothing is scaled."""
         if not self._scaler.is_enabled():
             return None
         scale: torch.Tensor = self._scaler.scale(torch.ones((), device=self._device))
         return scale
 
-    def _optimizer_step(self, tally: "_Tally") -> None:
-        """Unscale, clip, step, update the scale: in that order."""
+    def _optimizer_step(self, totals: "_UpdateTotals") -> None:
+        """Unscales and clips the gradient, makes one step, updates the scale: in that order."""
         before = self._scaler.get_scale()
         self._scaler.unscale_(self._optimizer)
         gradient = self._gradients.flat
@@ -294,67 +324,64 @@ class Learner:
             gradient.mul_(limit / (norm + 1e-6))
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        tally.add_step(norm, skipped=self._scaler.get_scale() < before)
+        if self._scaler.get_scale() < before:
+            totals.skipped_steps += 1
+        else:
+            totals.grad_norms.append(norm)
 
 
-class _Tally:
-    """Running sums over the minibatches of one update."""
+@dataclass
+class _UpdateTotals:
+    """Sums over the minibatches of one update, those of the KL stop included."""
 
-    def __init__(self) -> None:
-        self._rows = 0
-        self._policy = self._value = self._entropy = self._clipped = 0.0
-        self._epoch_rows = 0
-        self._epoch_kl = 0.0
-        self._norms: list[float] = []
-        self._first_kl: float | None = None
-        self._skipped = 0
+    rows: int = 0
+    """Rows of all minibatches: a row counts once for every epoch."""
+    policy_loss: float = 0.0
+    value_loss: float = 0.0
+    entropy: float = 0.0
+    clipped_rows: float = 0.0
+    """Rows whose ratio was clipped."""
+    epoch_rows: int = 0
+    """Rows of the last epoch."""
+    epoch_kl: float = 0.0
+    """Sum of approx_kl over the rows of the last epoch."""
+    first_kl: float = math.nan
+    """Mean approx_kl of the first minibatch."""
+    grad_norms: list[float] = field(default_factory=list)
+    """L2 norm of the gradient before clipping, of every optimizer step made."""
+    skipped_steps: int = 0
+    """Optimizer steps that the loss scaler skipped."""
 
     def start_epoch(self) -> None:
-        self._epoch_rows, self._epoch_kl = 0, 0.0
+        """Forgets the sums of the epoch before."""
+        self.epoch_rows, self.epoch_kl = 0, 0.0
 
     def add_minibatch(self, sums: Sequence[float], rows: int) -> float:
-        """Adds `PPOSums`; returns by how much approx_kl exceeds the first minibatch's."""
-        loss, policy, value, entropy, kl, clipped = sums
+        """Adds a minibatch's `PPOSums` and returns its mean approx_kl.
+
+        Raises:
+            NumericalError: the loss is not finite.
+        """
+        loss, policy_loss, value_loss, entropy, kl, clipped_rows = sums
         if not math.isfinite(loss):
             raise NumericalError(
-                f"the loss is {loss} (policy {policy}, value {value}, entropy {entropy}). Lower "
-                "learner.learning_rate, or set learner.amp = 'off'."
+                f"the loss is {loss} (policy {policy_loss}, value {value_loss}, entropy "
+                f"{entropy}). Lower learner.learning_rate, or set learner.amp = 'off'."
             )
-        self._rows += rows
-        self._policy += policy
-        self._value += value
-        self._entropy += entropy
-        self._clipped += clipped
-        self._epoch_rows += rows
-        self._epoch_kl += kl
-        if self._first_kl is None:
-            self._first_kl = kl / rows
-        return kl / rows - self._first_kl
-
-    def add_step(self, norm: float, *, skipped: bool) -> None:
-        if skipped:
-            self._skipped += 1
-        else:
-            self._norms.append(norm)
-
-    def means(self) -> dict[str, Any]:
-        """The fields of `UpdateReport` that come from minibatches."""
-        return {
-            "policy_loss": self._policy / self._rows,
-            "value_loss": self._value / self._rows,
-            "entropy": self._entropy / self._rows,
-            "clip_fraction": self._clipped / self._rows,
-            "approx_kl": self._epoch_kl / max(1, self._epoch_rows),
-            "grad_norm": float(np.mean(self._norms)) if self._norms else 0.0,
-            # approx_kl is (ratio - 1)^2 / 2 to second order.
-            "first_log_ratio": math.sqrt(max(0.0, 2 * (self._first_kl or 0.0))),
-            "amp_skipped": self._skipped,
-            "optimizer_steps": len(self._norms),
-        }
+        if self.rows == 0:
+            self.first_kl = kl / rows
+        self.rows += rows
+        self.policy_loss += policy_loss
+        self.value_loss += value_loss
+        self.entropy += entropy
+        self.clipped_rows += clipped_rows
+        self.epoch_rows += rows
+        self.epoch_kl += kl
+        return kl / rows
 
 
 def _unpack_all(buffers: Sequence[BufferLike]) -> list[Rollout]:
-    """Every buffer as a validated rollout, or one error that names each that is not."""
+    """Unpacks every buffer into a valid rollout, or raises one error that names all that fail."""
     rollouts: list[Rollout] = []
     causes: dict[int, str] = {}
     for index, buffer in enumerate(buffers):

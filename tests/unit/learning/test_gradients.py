@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.ppo import PPOSums, ppo_sums
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model, legal_mask, masked_log_probs
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import tiny_config

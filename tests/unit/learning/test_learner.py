@@ -21,10 +21,10 @@ from keisei_ray.errors import (
     RejectedRolloutsError,
     RolloutFormatError,
 )
-from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.learner import KL_STOP_FACTOR, Learner
 from keisei_ray.learning.ppo import ppo_sums
 from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.network.weights import (
     digest,

@@ -26,7 +26,7 @@ from keisei_ray.learning.advantages import (
     generalized_advantages,
     next_values,
 )
-from keisei_ray.learning.batch import COPIED, UpdateBatch
+from keisei_ray.learning.update_batch import COPIED_FIELDS, UpdateBatch
 from keisei_ray.rollouts.rollout import Rollout
 from tests.helpers.rollouts import random_rollout
 
@@ -249,7 +249,7 @@ def test_the_learners_plies_and_no_others_are_rows_in_their_order() -> None:
     values = np.zeros(len(places), np.float32)
     for row, (r, t, n) in enumerate(places):
         rollout = MIXED[r]
-        for name in COPIED:
+        for name in COPIED_FIELDS:
             expected = getattr(rollout, name)[t, n]
             np.testing.assert_array_equal(fields[name][row].numpy(), expected)
         expected = by_decisions(rollout, **DISCOUNTS)[t, n]

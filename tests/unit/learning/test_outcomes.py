@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.learning.batch import UpdateBatch
 from keisei_ray.learning.learner import Learner
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import DRAW, LOSS, WIN, build_model, outcome_values
 from keisei_ray.players.policies import evaluate
 from keisei_ray.rollouts.packed_rollout import unpack_rollout

@@ -14,7 +14,7 @@ import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import OpponentError
-from keisei_ray.learning.batch import UpdateBatch
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.opponents import Player

@@ -8,7 +8,7 @@ import torch
 
 from keisei_ray.errors import EmptyUpdateError, RolloutFormatError
 from keisei_ray.learning.advantages import explained_variance, generalized_advantages, next_values
-from keisei_ray.learning.batch import COPIED, FIELDS, UpdateBatch
+from keisei_ray.learning.update_batch import BATCH_FIELDS, COPIED_FIELDS, UpdateBatch
 from keisei_ray.rollouts.rollout import Rollout
 from tests.helpers.rollouts import random_rollout
 
@@ -36,8 +36,8 @@ def advantages_of(rollout: Rollout) -> np.ndarray:
 def test_every_row_of_every_field_is_the_rollouts_in_order() -> None:
     batch, _ = filled()
     fields = batch.on_device()
-    assert fields.keys() == FIELDS.keys()
-    for name, (dtype, trailing) in FIELDS.items():
+    assert fields.keys() == BATCH_FIELDS.keys()
+    for name, (dtype, trailing) in BATCH_FIELDS.items():
         assert fields[name].shape == (3 * T * N, *trailing)
         assert fields[name].dtype == dtype
     for r, rollout in enumerate(ROLLOUTS):
@@ -45,7 +45,7 @@ def test_every_row_of_every_field_is_the_rollouts_in_order() -> None:
         for t in range(T):
             for n in range(N):
                 row = (r * T + t) * N + n
-                for name in COPIED:
+                for name in COPIED_FIELDS:
                     expected = getattr(rollout, name)[t, n]
                     np.testing.assert_array_equal(fields[name][row].numpy(), expected)
                 assert fields["advantages"][row] == advantages[t, n]
@@ -57,7 +57,7 @@ def test_every_row_of_every_field_is_the_rollouts_in_order() -> None:
 def test_a_rollouts_rows_do_not_depend_on_the_others() -> None:
     fields = filled()[0].on_device()
     alone = filled(ROLLOUTS[1:2])[0].on_device()
-    for name in FIELDS:
+    for name in BATCH_FIELDS:
         assert torch.equal(fields[name][T * N : 2 * T * N], alone[name])
 
 
@@ -146,7 +146,7 @@ def test_updates_of_any_number_of_rollouts_are_taken_where_they_follow_the_clust
         fields = batch.on_device()
         expected = filled(ROLLOUTS[:count])[0].on_device()
         assert (batch.timesteps, batch.rows) == (count * T * N, count * T * N)
-        for name in FIELDS:
+        for name in BATCH_FIELDS:
             assert torch.equal(fields[name][: batch.rows], expected[name])
         places.add(fields["boards"].data_ptr())
     assert len(places) == 2  # Allocated for the largest so far, never for a smaller one.

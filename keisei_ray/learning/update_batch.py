@@ -1,0 +1,242 @@
+"""The rows of one update: the learner's own plies of its rollouts, with advantages and targets.
+
+`UpdateBatch.fill` is where the plies of rollouts become the rows that gradients are computed from.
+It copies the fields of each trained ply, computes what the policy and the value head are to be
+moved towards (`training_targets`), and leaves out the plies that an opponent chose.
+
+Storage is allocated once and filled by slices, so memory stays flat over any number of updates.
+Only where updates grow with the cluster is it allocated anew, for the largest update so far. On
+CUDA the host tensors are pinned, and each field is copied to the device in one piece.
+
+T: plies of a rollout. N: games side by side. B: rows of the update, that is the plies with
+`is_trained` among (number of rollouts) x T x N.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keisei_ray.errors import EmptyUpdateError, RolloutFormatError
+from keisei_ray.learning.advantages import (
+    FloatTN,
+    explained_variance,
+    fill_untrained,
+    generalized_advantages,
+    next_values,
+)
+from keisei_ray.rollouts.rollout import NUM_ACTIONS, Rollout
+
+BATCH_FIELDS: Final[Mapping[str, tuple[torch.dtype, tuple[int, ...]]]] = {
+    "boards": (torch.uint8, (81,)),
+    "hands": (torch.uint8, (14,)),
+    "scalars": (torch.uint8, (3,)),
+    "legal_bits": (torch.uint8, (NUM_ACTIONS // 8,)),
+    "actions": (torch.int16, ()),
+    "behavior_log_probs": (torch.float32, ()),
+    "advantages": (torch.float32, ()),
+    "value_targets": (torch.float32, ()),
+    "draw_targets": (torch.float32, ()),
+}
+"""Field -> dtype and shape of one row. As in `Rollout`, all are seen from the side to move."""
+
+COPIED_FIELDS: Final = (
+    "boards",
+    "hands",
+    "scalars",
+    "legal_bits",
+    "actions",
+    "behavior_log_probs",
+)
+"""Fields that are copied from the rollout unchanged; `training_targets` computes the others."""
+
+
+class TrainingTargets(NamedTuple):
+    """What the policy and the value head are moved towards at each ply of a rollout."""
+
+    advantages: FloatTN
+    """[T, N] float32: how much better the ply was than the position's value; not normalized."""
+    value_targets: FloatTN
+    """[T, N] float32 in [-1, 1] up to rounding: P(win) - P(loss) for the side to move."""
+    draw_targets: FloatTN
+    """[T, N] float32 in [0, 1]: P(draw)."""
+
+
+class UpdateBatch:
+    """Preallocated [capacity, ...] tensors on the host and, where it differs, on the device.
+
+    Attributes:
+        timesteps: plies of the rollouts in the last `fill`, trained or not.
+        rows: B, the rows written by the last `fill`. Rows beyond B hold old data.
+    """
+
+    def __init__(
+        self, timesteps: int, device: torch.device, *, takes_multiples: bool = False
+    ) -> None:
+        """Args:
+        timesteps: plies that every update is made from.
+        device: where the network is.
+        takes_multiples: whether an update may also be made from a multiple of `timesteps`; the
+            storage then grows to the largest.
+        """
+        self.timesteps = self.rows = 0
+        self._unit = timesteps
+        self._takes_multiples = takes_multiples
+        self._torch_device = device
+        self._on_cuda = device.type == "cuda"
+        self._allocate(timesteps)
+
+    def _allocate(self, capacity: int) -> None:
+        """Allocates every field for `capacity` rows; what was in them is lost."""
+        self._capacity = capacity
+        self._host = {
+            name: torch.empty((capacity, *shape), dtype=dtype, pin_memory=self._on_cuda)
+            for name, (dtype, shape) in BATCH_FIELDS.items()
+        }
+        self._arrays = {name: tensor.numpy() for name, tensor in self._host.items()}
+        self._device = (
+            {n: torch.empty_like(t, device=self._torch_device) for n, t in self._host.items()}
+            if self._on_cuda
+            else self._host
+        )
+
+    def fill(self, rollouts: Sequence[Rollout], *, gamma: float, gae_lambda: float) -> float:
+        """Writes the trained plies of all rollouts, in their order, with advantages and targets.
+
+        Args:
+            rollouts: the rollouts of one update. Within each, rows are in order of t, then n.
+            gamma: discount per ply, in [0, 1].
+            gae_lambda: see `generalized_advantages`.
+
+        Returns:
+            Explained variance of the values with which the plies were played.
+
+        Raises:
+            EmptyUpdateError: there is no trained ply. Nothing has changed.
+            RolloutFormatError: the rollouts do not hold the plies of one update. Nothing has
+                changed.
+        """
+        self.timesteps = self._checked_timesteps(rollouts)
+        if self.timesteps > self._capacity:
+            self._allocate(self.timesteps)
+        values = np.empty(self.timesteps, np.float32)
+        start = 0
+        for rollout in rollouts:
+            trained = rollout.is_trained
+            rows = slice(start, start + int(trained.sum()))
+            for name in COPIED_FIELDS:
+                self._arrays[name][rows] = getattr(rollout, name)[trained]
+            targets = training_targets(rollout, gamma=gamma, gae_lambda=gae_lambda)
+            for name, array in targets._asdict().items():
+                self._arrays[name][rows] = array[trained]
+            values[rows] = rollout.values[trained]
+            start = rows.stop
+        self.rows = start
+        return explained_variance(values[:start], self._arrays["value_targets"][:start])
+
+    def normalize_advantages(self) -> None:
+        """Brings the update's advantages to mean 0 and standard deviation 1, in place."""
+        advantages = self._arrays["advantages"][: self.rows]
+        mean = advantages.mean(dtype=np.float64)
+        std = advantages.std(dtype=np.float64)
+        np.subtract(advantages, np.float32(mean), out=advantages)
+        np.divide(advantages, np.float32(std + 1e-8), out=advantages)
+
+    def on_device(self) -> Mapping[str, Tensor]:
+        """Returns [capacity, ...] fields where the network is, of which the first B rows count.
+
+        On CUDA this copies each field once; on the CPU nothing is copied.
+        """
+        if self._on_cuda:
+            for name, tensor in self._host.items():
+                self._device[name][: self.rows].copy_(tensor[: self.rows], non_blocking=True)
+        return self._device
+
+    def _checked_timesteps(self, rollouts: Sequence[Rollout]) -> int:
+        """Plies of all rollouts; raises where no update can be made from them."""
+        total = sum(rollout.header.timesteps for rollout in rollouts)
+        if not any(rollout.is_trained.any() for rollout in rollouts):
+            raise EmptyUpdateError(
+                f"an update was asked for with {total} timesteps and no ply of the learner's own "
+                "among them; nothing changed."
+            )
+        if total % self._unit or (total != self._unit and not self._takes_multiples):
+            a_multiple_of = "a multiple of " if self._takes_multiples else ""
+            raise RolloutFormatError(
+                f"{len(rollouts)} rollouts hold {total} timesteps, expected {a_multiple_of}"
+                f"{self._unit} for an update. Every actor must run with the same config."
+            )
+        return total
+
+
+def training_targets(rollout: Rollout, *, gamma: float, gae_lambda: float) -> TrainingTargets:
+    """Computes advantages, value targets and draw targets of every ply of a rollout.
+
+    The value is estimated with sign -1: what is good for one side is bad for the other. The draw
+    target is estimated through the probability that the game is decided, 1 - P(draw), which is the
+    same for both sides (sign +1) and for which a win or a loss is a reward of 1.
+
+    Args:
+        rollout: a valid rollout; not changed.
+        gamma: discount per ply, in [0, 1].
+        gae_lambda: see `generalized_advantages`.
+
+    Returns:
+        Arrays [T, N]. Entries of plies that an opponent chose have no meaning.
+    """
+    advantages, value_targets = _lambda_returns(
+        rollout,
+        rollout.values,
+        rollout.rewards,
+        rollout.bootstrap_values,
+        sign=-1,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+    )
+    _, decided = _lambda_returns(
+        rollout,
+        1 - rollout.draw_probs.astype(np.float32),
+        np.abs(rollout.rewards),
+        1 - rollout.bootstrap_draw_probs.astype(np.float32),
+        sign=1,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+    )
+    return TrainingTargets(advantages, value_targets, (1 - decided).clip(0, 1))
+
+
+def _lambda_returns(
+    rollout: Rollout,
+    values: FloatTN,
+    rewards: FloatTN,
+    bootstrap_values: FloatTN,
+    *,
+    sign: int,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[FloatTN, FloatTN]:
+    """[T, N] advantages of one quantity, and its lambda-returns: advantage + value."""
+    terminated, truncated = rollout.terminated, rollout.truncated
+    values = fill_untrained(
+        values,
+        rewards,
+        bootstrap_values,
+        terminated,
+        truncated,
+        rollout.is_trained,
+        gamma=gamma,
+        sign=sign,
+    )
+    advantages = generalized_advantages(
+        rewards,
+        values,
+        next_values(values, bootstrap_values, truncated),
+        terminated,
+        terminated | truncated,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+        sign=sign,
+    )
+    return advantages, advantages + values
