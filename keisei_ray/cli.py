@@ -154,7 +154,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from keisei_ray.status import command, state
+    from keisei_ray.status import command, run_status
 
     refuse_uri("status", options.named or options.run_dir)
     is_piped = options.json == "-"
@@ -162,11 +162,11 @@ def _status(options: argparse.Namespace) -> int:
     named = options.named or options.run_dir
     console = Console(highlight=False, quiet=is_piped)
     if options.address is not None:
-        from keisei_ray.status.cluster_runs import show_status
+        from keisei_ray.status.remote import show_status
 
         seen = show_status(options.address, named, console)
     else:
-        seen = state.as_json(command.show_status(command.find_run(named), console))
+        seen = run_status.as_json(command.show_status(command.find_run(named), console))
     if is_piped:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     else:
@@ -180,7 +180,7 @@ def _watch(options: argparse.Namespace) -> int:
     refuse_uri("watch", options.named or options.run_dir)
     named = options.named or options.run_dir
     if options.address is not None:
-        from keisei_ray.status.cluster_runs import watch
+        from keisei_ray.status.remote import watch
 
         watch(options.address, named, Console())
     else:
@@ -205,7 +205,7 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from keisei_ray.bench import run_benchmarks
+    from keisei_ray.bench.command import run_benchmarks
 
     check_json(options.json)
     config = _resolve(options, {})

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from keisei_ray.bench.components import bare_backward, single_thread
 from keisei_ray.bench.measure import Figure, rate
-from keisei_ray.bench.parts import bare_backward, single_thread
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model

@@ -1,9 +1,13 @@
-"""A run directory as one self-contained page of HTML: `python run.py report RUN_DIR`.
+"""A run as one self-contained HTML page: `python run.py report RUN_DIR`.
 
-Reads a run's files, finished or still growing, and writes one file that needs nothing else: no
-network, no library, no server. Nothing here changes a run or knows how to train one.
+The page needs nothing else: no network, no library, no server. A run that is still going has a
+page too. Nothing here writes into a run's files.
 
-`run_files` reads, `games` chooses and replays games, `curves` thins out, `summary` says it in
-words, `charts` decides what is drawn and `svg` draws it, `page` puts it together and `command`
-writes it.
+    command      writes the page
+    run_files    reads a run directory into records; columns, games: the large files of it
+    curves       reduces many records to as many points as a chart can show
+    summary      the run in sentences and a few figures
+    charts       which charts there are; svg draws one, chart_html adds title, legend, numbers
+    tables       matches, events, settings, metrics; formatting: numbers as text
+    page         puts all of it together, with page.css, charts.js and replay.js
 """

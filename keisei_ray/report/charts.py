@@ -1,33 +1,38 @@
-"""Which charts the page shows, from which of the run's figures, and how each is to be read."""
+"""Charts of the page: which metrics each shows, and how to read it."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 
+from keisei_ray.report.chart_html import Chart, ShareChart
 from keisei_ray.report.curves import Floats, shares, sparse, thin_out, with_intervals
-from keisei_ray.report.figures import Chart, ShareChart
 from keisei_ray.report.games import REASONS
-from keisei_ray.report.run_files import Evaluation, Rating, Run
+from keisei_ray.report.run_files import Run, is_finishing, opponent_label
 from keisei_ray.report.svg import Frame, Line
+from keisei_ray.telemetry.reports import EvaluationResult
+from keisei_ray.tracking.evaluations_file import RatedPlayer
 
 MAX_COLUMNS: Final = 48
-"""Stretches that a chart of shares shows at most; never more than there are updates."""
+"""Maximum number of columns in a chart of shares; never more than there are updates."""
 MAX_MEASURED: Final = 60
-"""Points with intervals that a curve shows at most."""
+"""Maximum number of points with intervals in a curve."""
 MAX_OPPONENTS: Final = 8
-"""Opponents that get a chart of their own."""
-BARE, HELPED = "bare policy", "with mate-in-one finishing"
+"""Maximum number of opponents that get a chart of their own."""
+BARE, FINISHING = "bare policy", "with mate-in-one finishing"
+MeasuredPoint: TypeAlias = tuple[float, float, float, float]
+"""Timestep, value, and the ends of its 95% interval, NaN where open."""
 
 
 def frame(run: Run) -> Frame:
-    """The timesteps that all charts of a run cover, and where it was resumed."""
+    """Returns the timesteps that all charts of a run cover, and where it was resumed."""
     starts = run.events_of("run_started")
     marks = [e.get("timestep") for e in starts if e.get("resumed_from")]
     first = starts[0].get("timestep") if starts else 0
     begin = first if isinstance(first, int) else 0
-    measured = [evaluation.timestep for evaluation in run.evaluations]
-    end = max([run.timesteps, *measured])
+    end = max([run.timesteps, *(match.timestep for match in run.evaluations)])
     return Frame(
         (begin, end if end > begin else begin + 1),
         tuple(sorted({mark for mark in marks if isinstance(mark, int) and begin <= mark <= end})),
@@ -35,11 +40,14 @@ def frame(run: Run) -> Frame:
 
 
 def strength_charts(run: Run) -> list[Chart]:
-    """Elo, then the score against each opponent, then against the pool."""
+    """Returns Elo, then the score against each opponent, then against the pool."""
     charts = []
-    if rated := [
-        player for player in run.ratings if np.isfinite([player.elo, player.timestep]).all()
-    ]:
+    rated = [
+        (is_finishing(player), point)
+        for player in run.ratings
+        if (point := _elo_point(player)) is not None
+    ]
+    if rated:
         charts.append(
             Chart(
                 "elo",
@@ -47,18 +55,18 @@ def strength_charts(run: Run) -> list[Chart]:
                 "Strength on one scale, on which the anchor stands at 0. 100 points more mean "
                 "an expected score of 64%, 400 more 91%. Bars: 95% intervals; one without a cap "
                 "is open.",
-                _by_finishing(rated),
+                _lines_by_player(rated),
             )
         )
     for number, opponent in enumerate(_opponents(run.evaluations)):
-        matches = [match for match in run.evaluations if match.kind == opponent]
+        matches = [match for match in run.evaluations if opponent_label(match) == opponent]
         charts.append(
             Chart(
                 f"score-{number}",
                 f"Score against {opponent}",
                 "Share of the points, draws and games cut by the ply cap counting half; 50% is "
                 "even. Bars: 95% intervals.",
-                _by_finishing(matches),
+                _lines_by_player([(match.finishing, _score_point(match)) for match in matches]),
                 is_share=True,
                 floor=0.0,
                 ceiling=1.0,
@@ -69,7 +77,7 @@ def strength_charts(run: Run) -> list[Chart]:
             Chart(
                 "pool",
                 "Score against the pool",
-                "In the training games that were played against earlier selves and scripted "
+                "In the training games that were played against earlier weights and scripted "
                 "players. The opponents change as the pool does.",
                 _lines(run, {"pool_score": "score"}),
                 is_share=True,
@@ -81,7 +89,7 @@ def strength_charts(run: Run) -> list[Chart]:
 
 
 def result_charts(run: Run) -> list[Chart | ShareChart]:
-    """How the games of training ended, and how long they were."""
+    """Returns how the games of training ended, and how long they were."""
     num_columns = min(MAX_COLUMNS, max(1, len(run.metrics["timestep"])))
     edges = np.linspace(*frame(run).x_range, num_columns + 1)
     results = ("black_wins", "white_wins", "draws", "truncated")
@@ -125,12 +133,12 @@ def result_charts(run: Run) -> list[Chart | ShareChart]:
 
 
 def learning_charts(run: Run) -> list[Chart]:
-    """What the updates did to the network."""
+    """Returns what the updates did to the network."""
     charts = [
         _chart(
             run, "entropy", "Entropy",
             "How undecided the player is: 0 is one move for certain, 3.4 is a choice among 30 "
-            "equal moves. It should fall slowly; near 0 it has stopped to explore.",
+            "equal moves. It should fall slowly; near 0 the player no longer explores.",
             {"entropy": "entropy"}, unit="nats", floor=0.0,
         ),
         _chart(
@@ -146,7 +154,7 @@ def learning_charts(run: Run) -> list[Chart]:
         ),
         _chart(
             run, "policy-loss", "Policy loss",
-            "What the optimizer lowers within an update. Its level says little about strength.",
+            "The quantity that the optimizer lowers. Its level says little about strength.",
             {"policy_loss": "policy loss"},
         ),
         _chart(
@@ -173,7 +181,7 @@ def learning_charts(run: Run) -> list[Chart]:
         ),
         _chart(
             run, "lag", "Policy lag",
-            "How many updates behind the learner the games were played. 0 is strictly on policy.",
+            "How many updates the weights that played were behind the learner. 0 is on policy.",
             {"policy_lag_mean": "mean", "policy_lag_max": "greatest"}, unit="updates", floor=0.0,
         ),
     ]  # fmt: skip
@@ -194,7 +202,7 @@ def learning_charts(run: Run) -> list[Chart]:
 
 
 def speed_charts(run: Run) -> list[Chart]:
-    """How fast it went and where the time went."""
+    """Returns how fast training was, and how its time was spent."""
     return [
         _chart(
             run, "sps", "Speed",
@@ -232,7 +240,11 @@ def _chart(
     is_share: bool = False,
     floor: float | None = None,
 ) -> Chart:
-    """A chart of metrics: name of the metric -> name in the legend."""
+    """Returns a chart of metrics.
+
+    Args:
+        series: name of the metric -> name in the legend; the other arguments as in `Chart`.
+    """
     lines = _lines(run, series)
     return Chart(key, title, about, lines, tuple(series), unit=unit, is_share=is_share, floor=floor)
 
@@ -245,15 +257,15 @@ def _lines(run: Run, series: dict[str, str]) -> list[Line]:
     return lines
 
 
-def _by_finishing(points: Iterable[Evaluation | Rating]) -> list[Line]:
-    """A curve of the bare policy and one of the player that was helped, as far as there are."""
-    kept = list(points)
+def _lines_by_player(points: Sequence[tuple[bool, MeasuredPoint]]) -> list[Line]:
+    """Returns a curve of the bare policy and one of the finishing player, as far as there are any.
+
+    Args:
+        points: (is it the finishing player's, point).
+    """
     lines = []
-    for name, finishing in ((BARE, False), (HELPED, True)):
-        rows = sorted(
-            (_measured(point) for point in kept if point.finishing == finishing),
-            key=lambda row: row[0],
-        )
+    for name, finishing in ((BARE, False), (FINISHING, True)):
+        rows = sorted((p for mark, p in points if mark == finishing), key=lambda p: p[0])
         if rows:
             table: Floats = np.array(rows, dtype=np.float64)
             table = table[sparse(table[:, 1], MAX_MEASURED)]
@@ -261,16 +273,22 @@ def _by_finishing(points: Iterable[Evaluation | Rating]) -> list[Line]:
     return lines
 
 
-def _measured(point: Evaluation | Rating) -> tuple[float, float, float, float]:
-    """Timestep, value and interval."""
-    if isinstance(point, Rating):
-        return point.timestep, point.elo, point.low, point.high
-    return float(point.timestep), point.score, point.score_low, point.score_high
+def _score_point(match: EvaluationResult) -> MeasuredPoint:
+    score = match.match
+    return match.timestep, score.score, score.score_low, score.score_high
 
 
-def _opponents(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The opponents that were met most often, so that a curve can be drawn, at most so many."""
-    met: dict[str, int] = {}
-    for evaluation in evaluations:
-        met[evaluation.kind] = met.get(evaluation.kind, 0) + 1
-    return sorted(met, key=lambda name: -met[name])[:MAX_OPPONENTS]
+def _elo_point(player: RatedPlayer) -> MeasuredPoint | None:
+    """Returns a player's Elo; None without an estimate, or for a player from outside the run."""
+    rating = player.rating
+    if rating.elo is None or player.timestep is None:
+        return None
+    low = math.nan if rating.low is None else rating.low
+    high = math.nan if rating.high is None else rating.high
+    return player.timestep, rating.elo, low, high
+
+
+def _opponents(matches: Sequence[EvaluationResult]) -> list[str]:
+    """Returns the opponents that were met most often, at most MAX_OPPONENTS."""
+    met = Counter(map(opponent_label, matches))
+    return [name for name, _ in met.most_common(MAX_OPPONENTS)]

@@ -1,4 +1,4 @@
-"""`report` as a person calls it: a run directory in, an HTML file out."""
+"""The `report` command: writes a run directory as an HTML file."""
 
 import os
 from pathlib import Path
@@ -14,15 +14,15 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Writes the page of a run.
 
     Args:
-        run_dir: a run's directory; the run may be going on.
+        run_dir: a run's directory; the run may still be going.
         out: the page's file, replaced if it holds a page; `report.html` in `run_dir` if None.
 
     Returns:
         The file.
 
     Raises:
-        RunDirError: `run_dir` is no run's directory or cannot be read.
-        ConfigError: the file cannot be written, or is something other than a page.
+        RunDirError: `run_dir` is not a run's directory or cannot be read.
+        ConfigError: the file cannot be written, or exists and is not a page.
     """
     file = run_dir / REPORT_FILE if out is None else out
     run = read_run(run_dir)
@@ -35,7 +35,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 
 def _check_out(file: Path) -> None:
-    """Refuses what cannot be written, and to write over anything that is not a page."""
+    """Raises ConfigError if the file cannot be written, or if it exists and is not a page."""
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise ConfigError(f"--out {file}: not a file in a directory that can be written.")
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Thinning out: many records into as many points as a chart can show, extremes kept.
+"""Reduction of many records to as many points as a chart can show, with the extremes kept.
 
 U: records. P: points, P <= limit.
 """
@@ -13,27 +13,27 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 MAX_POINTS: Final = 300
-"""Points of a curve: about one for every two pixels of a chart."""
+"""Maximum number of points of a curve: about one for every two pixels of a chart."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure over timesteps."""
+    """Values over timesteps."""
 
     x: Floats
-    """[P] timestep of each point: the last of the records it stands for."""
+    """[P] timestep of each point: that of the last record behind it."""
     mean: Floats
-    """[P] mean of the records with a value; NaN where none has one."""
+    """[P] mean of the records that have a value; NaN where none has one."""
     low: Floats
-    """[P] least of them."""
+    """[P] least value of these records."""
     high: Floats
-    """[P] greatest of them."""
+    """[P] greatest value of these records."""
     records_per_point: int = 1
-    """At most so many records stand behind a point; 1 where nothing was thinned out."""
+    """Maximum number of records behind a point; 1 where nothing was thinned out."""
     first: float = math.nan
     """Value of the first record that has one; NaN where none has."""
     last: float = math.nan
-    """Value of the last record that has one."""
+    """Value of the last record that has one; NaN where none has."""
 
     @property
     def is_thinned(self) -> bool:
@@ -42,15 +42,15 @@ class Curve:
 
 
 def thin_out(x: Floats, y: Floats, limit: int = MAX_POINTS) -> Curve:
-    """A curve of at most `limit` points: mean, least and greatest of consecutive records.
+    """Returns a curve of at most `limit` points: mean, least and greatest of consecutive records.
 
-    Every record is behind one point, so the least and the greatest of the curve are those of
-    `y`. With no more than `limit` records every point is a record.
+    Every record is behind one point, so the least and the greatest value of the curve are those
+    of `y`. With no more than `limit` records every point is a record.
 
     Args:
         x: [U] timesteps, increasing.
         y: [U] values, NaN where there is none.
-        limit: most points, >= 1.
+        limit: maximum number of points, >= 1.
     """
     count = len(x)
     size = max(1, -(-count // limit))
@@ -73,14 +73,14 @@ def thin_out(x: Floats, y: Floats, limit: int = MAX_POINTS) -> Curve:
 
 
 def sparse(values: Floats, limit: int) -> npt.NDArray[np.intp]:
-    """Indices of at most `limit` records that keep the first, the last and every extreme.
+    """Returns the indices of at most `limit` records, the first, the last and extremes among them.
 
-    For records that must not be averaged, such as measurements with an interval of their own:
-    of each stretch the one with the least and the one with the greatest value stay.
+    For records that must not be averaged, such as measurements that have intervals: from each
+    stretch of records the one with the least and the one with the greatest value stay.
 
     Args:
         values: [U] without NaN.
-        limit: most indices, >= 4.
+        limit: maximum number of indices, >= 4.
     """
     count = len(values)
     if count <= limit:
@@ -94,15 +94,15 @@ def sparse(values: Floats, limit: int) -> npt.NDArray[np.intp]:
 
 
 def shares(x: Floats, counts: Floats, edges: Floats) -> Floats:
-    """What share each kind has of the events of every stretch.
+    """Returns the share of each kind among the events of every stretch of timesteps.
 
     Args:
         x: [U] timesteps.
-        counts: [U, K] events by kind at each of them.
+        counts: [U, K] events by kind at each timestep.
         edges: [P + 1] increasing; stretch i is (edges[i], edges[i + 1]].
 
     Returns:
-        [P, K] in [0, 1], each row adds up to 1; NaN in a stretch without events.
+        [P, K] in [0, 1]; each row adds up to 1, and is NaN in a stretch without events.
     """
     place = np.searchsorted(edges, x, side="left") - 1
     inside = (place >= 0) & (place < len(edges) - 1)
@@ -115,7 +115,7 @@ def shares(x: Floats, counts: Floats, edges: Floats) -> Floats:
 
 
 def with_intervals(x: Floats, y: Floats, low: Floats, high: Floats) -> Curve:
-    """Measured points, each with an interval of its own.
+    """Returns a curve of measured points, each with its interval.
 
     Args:
         x: [U] timesteps, increasing; U >= 1.

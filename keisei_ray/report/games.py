@@ -1,7 +1,7 @@
-"""A run's finished games: how they ended, and a few of them to be played over again.
+"""Finished games of a run: how they ended, and a few of them to replay.
 
-`games.jsonl` can hold millions of games. It is read once, in a stream: of every game only its
-timestep and how it ended are kept, and whole only those that may be shown.
+`games.jsonl` can hold millions of games. It is read once, in a stream. Of every game only the
+timestep and the reason of its end are kept; a game is kept whole only if it may be shown.
 """
 
 from array import array
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from keisei_ray.report.json_lines import Record
 from keisei_ray.shogi.replay import replay
+from keisei_ray.storage.json_lines import Record
 
 NUM_NEWEST: Final = 4
-"""Of the newest games, how many are shown."""
+"""Number of the newest games that are shown."""
 REASONS: Final = {
     "mate": "mate",
     "declaration": "entering king",
@@ -22,7 +22,7 @@ REASONS: Final = {
     "repetition": "fourfold repetition",
     "max_plies": "ply cap",
 }
-"""How a game ends, in the order of the legend, in words."""
+"""Reason why a game ended -> its words, in the order of the legend."""
 _RESULTS: Final = {
     "black_win": "Black wins by",
     "white_win": "White wins by",
@@ -33,22 +33,22 @@ _RESULTS: Final = {
 
 @dataclass
 class GameTally:
-    """What is kept of a run's games."""
+    """Counts of a run's games, and the games that may be shown."""
 
     num_games: int = 0
     timesteps: "array[int]" = field(default_factory=lambda: array("q"))
-    """Of every game with a known reason, the timestep at which it counted."""
+    """Timestep at which each game with a known reason was counted."""
     reasons: "array[int]" = field(default_factory=lambda: array("b"))
-    """Of the same games, the index of the reason in `REASONS`."""
+    """Index in `REASONS` of the same games' reasons."""
     first: Record | None = None
-    """The first game whose moves were saved; so with those that follow."""
+    """First game whose moves were saved; the fields below hold only such games too."""
     shortest_mate: Record | None = None
     longest: Record | None = None
     newest: deque[Record] = field(default_factory=lambda: deque(maxlen=NUM_NEWEST))
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "GameTally":
-        """The tally of the records of `games.jsonl`, in its order."""
+        """Returns the tally of the records of `games.jsonl`, in the order of the file."""
         tally = cls()
         order = list(REASONS)
         for record in records:
@@ -73,25 +73,25 @@ class GameTally:
         self.newest.append(game)
 
     def by_reason(self) -> dict[str, int]:
-        """Reason -> games, in the order of `REASONS`, zeros included."""
+        """Returns reason -> number of games, in the order of `REASONS`, zeros included."""
         counts = Counter(self.reasons)
         return {reason: counts[i] for i, reason in enumerate(REASONS)}
 
 
 @dataclass(frozen=True)
 class ShownGame:
-    """A game that can be played over on the page."""
+    """A game that can be replayed on the page."""
 
     why: str
-    """What it was chosen for."""
+    """Why the game was chosen."""
     title: str
     """Result, reason and length in words."""
     data: dict[str, Any]
-    """What the page's script draws; see `_data`."""
+    """Input of the page's script; see `_data`."""
 
 
 def shown_games(tally: GameTally) -> list[ShownGame]:
-    """The first game, the shortest mate, the longest and the newest, each once.
+    """Returns the first game, the shortest mate, the longest and the newest, each once.
 
     Games whose moves cannot be replayed are left out.
     """
@@ -121,18 +121,18 @@ def _shown(why: str, game: Record) -> ShownGame | None:
 
 
 def title(game: Record) -> str:
-    """A game's end in words: "Black wins by mate, 91 plies"."""
+    """Returns a game's end in words: "Black wins by mate, 91 plies"."""
     result, reason = str(game.get("result")), str(game.get("reason"))
     words = f"{_RESULTS.get(result, result)} {REASONS.get(reason, reason)}"
     return f"{words}, {game['plies']} plies"
 
 
 def _data(game: Record) -> dict[str, Any]:
-    """A game as the script reads it.
+    """Returns a game as the page's script reads it.
 
     Raises:
         ValueError: a move is not legal.
-        AttributeError: the moves are no text.
+        AttributeError: the moves are not a text.
     """
     start = game.get("start_sfen") or ""
     played = replay(game["moves"].split(), start)

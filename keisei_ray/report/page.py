@@ -1,12 +1,12 @@
-"""The page: one HTML text from a run, with style and script inside."""
+"""Page of a run: one HTML text with its style and scripts inside."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Final
 
-from keisei_ray.report import charts, figures, summary, svg, tables
-from keisei_ray.report.figures import Chart, ShareChart
+from keisei_ray.report import chart_html, charts, summary, svg, tables
+from keisei_ray.report.chart_html import Chart, ShareChart
 from keisei_ray.report.games import ShownGame, shown_games
 from keisei_ray.report.run_files import Run
 from keisei_ray.report.svg import Frame
@@ -15,15 +15,14 @@ DOCTYPE: Final = "<!doctype html>"
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 )
-"""What a browser may load for the page: nothing that is not in it."""
-_STATES: Final = {
+"""Content security policy: a browser may load nothing that is not in the page."""
+_END_STATES: Final = {
     "done": "finished",
     "interrupted": "stopped by hand",
     "failed": "failed",
     "not ended": "not ended",
     "not started": "not begun",
 }
-
 _OPPONENTS: Final = (
     "<b>random</b> plays any legal move with equal chance. <b>greedy</b> plays mate in one where "
     "there is one, else wins the most material at once. <b>v</b> and a number are this run's "
@@ -33,7 +32,7 @@ _OPPONENTS: Final = (
 
 
 def render(run: Run) -> str:
-    """The page of a run. Everything that comes from its files is escaped."""
+    """Returns the page of a run. Everything that comes from its files is escaped."""
     frame = charts.frame(run)
     name = run.path.resolve().name
     sections = {
@@ -71,10 +70,10 @@ def _header(run: Run, name: str) -> str:
         + "</dd></div>"
         for fact in summary.facts(run)
     )
-    state = summary.state(run)
+    state = summary.end_state(run)
     return (
         f'<header><p class="brand">Keisei Ray</p><h1>{escape(name)} '
-        f'<span class="state {state.replace(" ", "-")}">{_STATES[state]}</span></h1>'
+        f'<span class="state {state.replace(" ", "-")}">{_END_STATES[state]}</span></h1>'
         f'<div class="lead">{sentences}</div><dl class="facts">{tiles}</dl></header>'
     )
 
@@ -93,7 +92,7 @@ def _strength(run: Run, frame: Frame) -> str:
 
 
 def _games(run: Run, games: Sequence[ShownGame]) -> str:
-    """The games to play over: buttons, and an empty place in which the script draws."""
+    """Returns the games to replay: buttons, and an empty element in which the script draws."""
     if not games:
         why = (
             "No game has ended yet."
@@ -106,7 +105,7 @@ def _games(run: Run, games: Sequence[ShownGame]) -> str:
         f"<span>{escape(game.title)}</span></button>"
         for i, game in enumerate(games)
     )
-    data = figures.embedded([game.data for game in games])
+    data = chart_html.embedded([game.data for game in games])
     return (
         f'<div id="replay"><div class="choice" role="group" aria-label="Game">{buttons}</div>'
         '<noscript><p class="none">The board needs JavaScript.</p></noscript></div>'
@@ -116,9 +115,9 @@ def _games(run: Run, games: Sequence[ShownGame]) -> str:
 
 def _grid(shown: Iterable[Chart | ShareChart], frame: Frame) -> str:
     content = "".join(
-        figures.chart_figure(chart, frame)
+        chart_html.chart_figure(chart, frame)
         if isinstance(chart, Chart)
-        else figures.share_figure(chart, frame)
+        else chart_html.share_figure(chart, frame)
         for chart in shown
     )
     return f'<div class="grid">{content}</div>'
@@ -138,5 +137,5 @@ def _footer(run: Run) -> str:
 
 
 def _resource(name: str) -> str:
-    """A file of this package."""
+    """Returns the text of a file of this package."""
     return (files("keisei_ray.report") / name).read_text(encoding="utf-8")

@@ -1,21 +1,21 @@
-"""What a run directory holds, read once into plain records.
+"""Content of a run directory, read once into plain records.
 
-The settings are read as they stand and not validated: a page about an old run must not depend
-on today's settings. Only `config.json` must be there; every other file may be missing, empty or
+The settings are read as they stand and are not validated: a page about an old run must not depend
+on today's settings. Only `config.json` must exist; every other file may be missing, empty or
 still growing.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from keisei_ray.config.player_names import version_of
+from keisei_ray.config.player_names import FINISHING_SUFFIX, version_of
 from keisei_ray.errors import RunDirError
+from keisei_ray.report.columns import Columns, read_columns
 from keisei_ray.report.games import GameTally
-from keisei_ray.report.json_lines import Columns, JsonLinesReader, Record, number, read_columns
+from keisei_ray.storage.json_lines import JsonLinesReader, Record
 from keisei_ray.storage.run_layout import (
     CONFIG_FILE,
     DIAGNOSTICS_FILE,
@@ -26,105 +26,68 @@ from keisei_ray.storage.run_layout import (
     RATINGS_FILE,
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
+from keisei_ray.telemetry.reports import EvaluationResult
+from keisei_ray.tracking.evaluations_file import RatedPlayer, from_record, read_ratings
 
 DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_score")
-"""What is drawn of `diagnostics.jsonl`."""
-FINISHING: Final = "+mate1"
-"""Ends the name of a player that plays mate in one wherever there is one."""
-EARLIER: Final = "earlier weights"
-"""Stands for all weights of this run as opponents."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished match of these weights against an opponent."""
-
-    timestep: int
-    weights_version: int
-    player: str
-    opponent: str
-    finishing: bool
-    """Whether the player was helped to play mate in one."""
-    games: int
-    wins: int
-    draws: int
-    losses: int
-    truncated: int
-    score: float
-    """Share of points in [0, 1]; drawn and cut games count half."""
-    score_low: float
-    """Lower end of the 95% interval; NaN where unknown."""
-    score_high: float
-    """Upper end."""
-
-    @property
-    def kind(self) -> str:
-        """Whom it was against: the opponent's name, one name for all earlier weights."""
-        return EARLIER if version_of(self.opponent) is not None else self.opponent
-
-
-@dataclass(frozen=True)
-class Rating:
-    """One player of the rating table."""
-
-    name: str
-    elo: float
-    """Relative to the anchor; NaN where it has no finite estimate."""
-    low: float
-    """Lower end of the 95% interval; NaN where it has none."""
-    high: float
-    """Upper end."""
-    games: int
-    timestep: float
-    """Of the weights; NaN for a player that is not of this run."""
-
-    @property
-    def finishing(self) -> bool:
-        """Whether the player was helped to play mate in one."""
-        return self.name.endswith(FINISHING)
+"""Names of `diagnostics.jsonl` that are drawn."""
+EARLIER_WEIGHTS: Final = "earlier weights"
+"""Label for all earlier weights of this run as one opponent."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory's content."""
+    """Content of a run directory."""
 
     path: Path
     config: Mapping[str, Any]
+    """Settings as they stand in `config.json`."""
     metrics: Columns
-    """Name of `keisei_ray.telemetry.metrics` -> [U]; NaN where a value is no number."""
+    """Name of `keisei_ray.telemetry.metrics` -> [U]; NaN where a record has no number."""
     diagnostics: Columns
     """Name of `DIAGNOSTICS` -> [D]."""
     games: GameTally
     events: tuple[Record, ...]
-    """Each with a text `kind`."""
-    evaluations: tuple[Evaluation, ...]
-    ratings: tuple[Rating, ...]
+    """Records of `events.jsonl`, each with a text `kind`."""
+    evaluations: tuple[EvaluationResult, ...]
+    """Matches, in the order of the timesteps of the weights."""
+    ratings: tuple[RatedPlayer, ...]
     damaged: Mapping[str, int]
     """File name -> records left out because they could not be read; only files that have any."""
 
     @property
     def timesteps(self) -> int:
-        """The newest timestep on record, 0 before the first update."""
+        """Newest timestep on record, 0 before the first update."""
         recorded = self.metrics["timestep"]
         return int(recorded[-1]) if len(recorded) else 0
 
     def events_of(self, kind: str) -> list[Record]:
-        """The events of a kind, oldest first."""
+        """Returns the events of a kind, oldest first."""
         return [event for event in self.events if event["kind"] == kind]
 
     def setting(self, *keys: str) -> Any:
-        """A value of `config.json` by its path; None where there is none."""
+        """Returns a value of `config.json` by its path; None where there is none."""
         value: Any = self.config
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
 
+def opponent_label(match: EvaluationResult) -> str:
+    """Returns the opponent's name; one label stands for all earlier weights of the run."""
+    return EARLIER_WEIGHTS if version_of(match.opponent) is not None else match.opponent
+
+
+def is_finishing(player: RatedPlayer) -> bool:
+    """Returns whether the player plays every mate in one, found by the rules library."""
+    return player.rating.name.endswith(FINISHING_SUFFIX)
+
+
 def read_run(path: Path) -> Run:
-    """Reads a run directory. Files that grow meanwhile are read as far as they are whole.
+    """Reads a run directory. Files that still grow are read as far as their lines are complete.
 
     Raises:
-        RunDirError: not a directory that training wrote, or a file of it cannot be read.
+        RunDirError: not a directory that training wrote, or a file in it cannot be read.
     """
     config = read_config(path)
     readers = {
@@ -148,7 +111,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_config(path: Path) -> Record:
-    """The settings of the run in directory `path`, as they stand.
+    """Reads the settings of the run in directory `path`, as they stand.
 
     Raises:
         RunDirError: there are none, or they cannot be read.
@@ -170,56 +133,12 @@ def read_config(path: Path) -> Record:
     return config
 
 
-def _read_evaluations(reader: JsonLinesReader) -> tuple[Evaluation, ...]:
-    evaluations = []
+def _read_evaluations(reader: JsonLinesReader) -> tuple[EvaluationResult, ...]:
+    matches = []
     for record in reader:
-        try:
-            evaluations.append(_evaluation(record))
-        except (KeyError, TypeError, ValueError):
+        match = from_record(record)
+        if match is None:
             reader.damaged += 1
-    return tuple(sorted(evaluations, key=lambda evaluation: evaluation.timestep))
-
-
-def _evaluation(record: Record) -> Evaluation:
-    """A record of `evaluations.jsonl`; KeyError, TypeError or ValueError where it is not one."""
-    score = number(record["score"])
-    if math.isnan(score):
-        raise ValueError("no score")
-    counts = ("timestep", "weights_version", "games", "wins", "draws", "losses", "truncated")
-    return Evaluation(
-        player=str(record["player"]),
-        opponent=str(record["opponent"]),
-        finishing=bool(record["finishing"]),
-        score=score,
-        score_low=number(record.get("score_low")),
-        score_high=number(record.get("score_high")),
-        **{name: int(record[name]) for name in counts},
-    )
-
-
-def read_ratings(file: Path) -> tuple[Rating, ...] | None:
-    """The rating table; none of it where the file is missing, None where it is no such table.
-
-    Raises:
-        RunDirError: the file exists and cannot be read.
-    """
-    try:
-        table = json.loads(file.read_bytes())
-        return tuple(_rating(player) for player in table["players"])
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise RunDirError(f"{file} cannot be read: {error.strerror}.") from error
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _rating(player: Record) -> Rating:
-    return Rating(
-        name=str(player["name"]),
-        elo=number(player["elo"]),
-        low=number(player.get("low")),
-        high=number(player.get("high")),
-        games=int(player["games"]),
-        timestep=number(player.get("timestep")),
-    )
+        else:
+            matches.append(match)
+    return tuple(sorted(matches, key=lambda match: match.timestep))

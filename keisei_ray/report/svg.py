@@ -1,8 +1,8 @@
 """Charts as SVG text: frames, ticks, curves with bands, points with intervals, share columns.
 
-Nothing is told by color alone: curves differ in dash and marker, columns in pattern, by the
-same number (`series`) that chooses the color in `page.css`. Coordinates are those of the view
-box, which the page scales.
+Color alone never carries information: curves also differ in dash and marker, columns in pattern,
+by the same number (`series`) that chooses the color in `page.css`. Coordinates are those of the
+view box, which the page scales.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from keisei_ray.report import words
+from keisei_ray.report import formatting
 from keisei_ray.report.curves import Curve, Floats
 
 WIDTH: Final = 420
@@ -22,9 +22,10 @@ RIGHT: Final = WIDTH - 12
 TOP: Final = 10
 BOTTOM: Final = HEIGHT - 36
 MAX_DOTTED: Final = 40
-"""A curve of at most so many points shows each of them."""
+"""Maximum number of points of a curve that shows a marker at each of them."""
 _OUTLIER_RATIO: Final = 6.0
-"""Where all values span more than this times the middle 96%, the few outside are cut off."""
+"""The few outermost values are cut off where all values span more than this many times the
+middle 96%."""
 
 
 @dataclass(frozen=True)
@@ -34,47 +35,47 @@ class Line:
     name: str
     curve: Curve
     has_intervals: bool = False
-    """Whether low and high are an interval of each point, drawn as such, and not a band."""
+    """Whether low and high are drawn as an interval at each point, not as a band."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What all charts of a page share."""
+    """Horizontal axis that all charts of a page share."""
 
     x_range: tuple[float, float]
     """Timesteps at the left and the right edge."""
     marks: tuple[float, ...]
-    """Timesteps of vertical lines: where the run was resumed."""
+    """Timesteps at which the run was resumed, drawn as vertical lines."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The values that a chart shows."""
+    """Vertical axis: the range of values that a chart shows."""
 
     low: float
     high: float
     cut: tuple[float, float] | None = None
-    """Least and greatest value of all where some lie outside and are drawn at the edge."""
+    """Least and greatest of all values, where some lie outside the range; else None."""
 
     def y(self, value: float) -> float:
-        """Height of a value in the view box, at the edge if it lies outside."""
+        """Returns the y coordinate of a value; one outside the range lies at the edge."""
         inside = min(max(value, self.low), self.high)
         return BOTTOM - (inside - self.low) / (self.high - self.low) * (BOTTOM - TOP)
 
 
 def x_position(frame: Frame, timestep: float) -> float:
-    """Where a timestep stands in the view box."""
+    """Returns the x coordinate of a timestep."""
     low, high = frame.x_range
     return LEFT + (timestep - low) / (high - low) * (RIGHT - LEFT)
 
 
 def scale_for(lines: list[Line], floor: float | None, ceiling: float | None) -> Scale:
-    """The scale that shows all values, or all but a few that would flatten the rest.
+    """Returns the scale that shows all values, or all but a few that would flatten the rest.
 
     Args:
-        lines: at least one finite value among them.
-        floor: the scale begins here or lower.
-        ceiling: and ends here or higher.
+        lines: curves with at least one finite value among them.
+        floor: the scale begins at this value or lower.
+        ceiling: the scale ends at this value or higher.
     """
     curves = [line.curve for line in lines]
     ends = np.concatenate([end for c in curves for end in (c.mean, c.low, c.high)])
@@ -98,12 +99,12 @@ def scale_for(lines: list[Line], floor: float | None, ceiling: float | None) -> 
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` + 1 numbers in [low, high], 1, 2 or 5 times a power of ten apart.
+    """Returns at most `most` + 1 numbers in [low, high], 1, 2 or 5 times a power of ten apart.
 
     Args:
-        low: less than `high`.
-        high: see there.
-        most: 5 or more; then there are at least two.
+        low: lower end, less than `high`.
+        high: upper end.
+        most: 5 or more; then there are at least two numbers.
     """
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -114,14 +115,14 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def line_chart(lines: list[Line], frame: Frame, scale: Scale, *, is_share: bool, title: str) -> str:
-    """An SVG of curves over timesteps.
+    """Returns an SVG of curves over timesteps.
 
     Args:
-        lines: at most as many as `page.css` has series.
+        lines: at most as many curves as `page.css` has series.
         frame: the horizontal axis.
         scale: the vertical axis.
-        is_share: values are shares, and shown as percentages.
-        title: names the picture for those who cannot see it.
+        is_share: whether values are fractions, shown as percentages.
+        title: the picture's content in words, for readers who cannot see it.
     """
     parts = [_axes(frame, scale, is_share)]
     for series, line in enumerate(lines):
@@ -133,10 +134,10 @@ def line_chart(lines: list[Line], frame: Frame, scale: Scale, *, is_share: bool,
 
 
 def share_chart(shares: Floats, edges: Floats, frame: Frame, *, title: str) -> str:
-    """An SVG of columns that show of which kinds a stretch's events were.
+    """Returns an SVG of columns, one for each stretch of timesteps, divided by kind.
 
     Args:
-        shares: [P, K] in [0, 1], NaN where a stretch has no events.
+        shares: [P, K] in [0, 1], NaN in a stretch without events.
         edges: [P + 1] timesteps.
         frame: the horizontal axis.
         title: as for `line_chart`.
@@ -159,7 +160,7 @@ def share_chart(shares: Floats, edges: Floats, frame: Frame, *, title: str) -> s
 
 
 def patterns() -> str:
-    """The fills of series 1 to 4, once a page; series 0 is plain."""
+    """Returns the fills of series 1 to 4, which a page needs once; series 0 is plain."""
     lines = ("M0 6L6 0", "M0 0L6 6", "M0 3H6", "M3 0V6")
     defined = "".join(
         f'<pattern id="hatch{i}" width="6" height="6" patternUnits="userSpaceOnUse">'
@@ -171,7 +172,7 @@ def patterns() -> str:
 
 
 def swatch(series: int, *, is_fill: bool) -> str:
-    """The sample of a series for a legend."""
+    """Returns the sample of a series for a legend."""
     if is_fill:
         inside = f'<rect class="fill{series}" x="1" y="1" width="26" height="12"/>'
     else:
@@ -187,10 +188,10 @@ def _picture(content: str, title: str) -> str:
 
 
 def _axes(frame: Frame, scale: Scale, is_share: bool) -> str:
-    """Grid, numbers and marks."""
+    """Returns grid, numbers and resume marks."""
     parts = []
     y_ticks = ticks(scale.low, scale.high, 6)
-    spell = words.tick_percent if is_share else words.tick
+    spell = formatting.tick_percent if is_share else formatting.tick
     y_step = y_ticks[1] - y_ticks[0]
     for value in y_ticks:
         y = scale.y(value)
@@ -206,7 +207,7 @@ def _axes(frame: Frame, scale: Scale, is_share: bool) -> str:
         parts.append(f'<path class="axis" d="M{x:.1f} {BOTTOM}v4"/>')
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{BOTTOM + 16}" text-anchor="middle">'
-            f"{words.tick(value, x_step)}</text>"
+            f"{formatting.tick(value, x_step)}</text>"
         )
     parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
     parts.append(
@@ -217,13 +218,13 @@ def _axes(frame: Frame, scale: Scale, is_share: bool) -> str:
         x = x_position(frame, mark)
         parts.append(
             f'<path class="mark" d="M{x:.1f} {TOP}V{BOTTOM}">'
-            f"<title>resumed at timestep {words.count(mark)}</title></path>"
+            f"<title>resumed at timestep {formatting.count(mark)}</title></path>"
         )
     return "".join(parts)
 
 
 def _points(xs: Floats, ys: Floats, frame: Frame, scale: Scale) -> list[tuple[float, float]]:
-    """Positions of the points that have a value."""
+    """Returns the positions of the points that have a value."""
     return [
         (x_position(frame, float(x)), scale.y(float(y)))
         for x, y in zip(xs, ys, strict=True)
@@ -236,7 +237,7 @@ def _path(points: list[tuple[float, float]]) -> str:
 
 
 def _band(curve: Curve, frame: Frame, scale: Scale, series: int) -> str:
-    """The space between the least and the greatest values."""
+    """Returns the area between the least and the greatest values."""
     upper = _points(curve.x, curve.high, frame, scale)
     lower = _points(curve.x, curve.low, frame, scale)
     if not upper:
@@ -263,7 +264,7 @@ def _curve(line: Line, frame: Frame, scale: Scale, series: int) -> str:
 
 
 def _interval(curve: Curve, i: int, x: float, scale: Scale, series: int) -> str:
-    """A point's interval; an end that is open goes to the edge and has no cap."""
+    """Returns a point's interval; an open end reaches the edge of the chart and has no cap."""
     low, high = float(curve.low[i]), float(curve.high[i])
     top = scale.y(high if math.isfinite(high) else scale.high)
     bottom = scale.y(low if math.isfinite(low) else scale.low)
@@ -273,7 +274,7 @@ def _interval(curve: Curve, i: int, x: float, scale: Scale, series: int) -> str:
 
 
 def _dot(series: int, x: float, y: float) -> str:
-    """The marker of a series: circle, square, diamond, triangle."""
+    """Returns the marker of a series: circle, square, diamond or triangle."""
     shapes = (
         f"M{x - 3:.1f} {y:.1f}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",
         f"M{x - 2.7:.1f} {y - 2.7:.1f}h5.4v5.4h-5.4Z",

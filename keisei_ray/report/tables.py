@@ -1,4 +1,4 @@
-"""The page's tables: newest matches, events, settings, glossary. Text in, HTML out."""
+"""Tables of the page as HTML: newest matches, events, settings, glossary of metrics."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,15 +6,15 @@ from html import escape
 from itertools import groupby
 from typing import Any, Final
 
-from keisei_ray.report import words
-from keisei_ray.report.json_lines import Record
-from keisei_ray.report.run_files import Evaluation
+from keisei_ray.report import formatting
+from keisei_ray.storage.json_lines import Record
 from keisei_ray.telemetry.metrics import METRICS
+from keisei_ray.telemetry.reports import EvaluationResult
 from keisei_ray.tracking.terminal.text import one_line
 
 MAX_EVENTS: Final = 200
-"""Rows of the table of events; of more, those in the middle are left out."""
-_KINDS: Final = {
+"""Maximum number of rows in the table of events; beyond it those in the middle are left out."""
+_EVENT_NAMES: Final = {
     "run_started": "started",
     "run_ended": "ended",
     "actor_ready": "actor ready",
@@ -24,30 +24,31 @@ _KINDS: Final = {
     "notice": "notice",
 }
 _TROUBLE: Final = ("actor_lost", "rollout_rejected")
+"""Kinds of events that the table highlights."""
 
 
-def matches_table(matches: Sequence[Evaluation]) -> str:
-    """The newest match against every opponent; nothing where there is none."""
+def matches_table(matches: Sequence[EvaluationResult]) -> str:
+    """Returns the newest match against every opponent; an empty text where there is none."""
     if not matches:
         return ""
     rows = [
         (
             match.opponent,
             match.player,
-            words.count(match.timestep),
-            words.percent(match.score),
-            f"{words.percent(match.score_low)} to {words.percent(match.score_high)}",
-            f"{match.wins} - {match.draws} - {match.losses}",
-            words.count(match.truncated),
+            formatting.count(match.timestep),
+            formatting.percent(score.score),
+            f"{formatting.percent(score.score_low)} to {formatting.percent(score.score_high)}",
+            f"{score.wins} - {score.draws} - {score.losses}",
+            formatting.count(score.truncated),
         )
-        for match in matches
+        for match, score in ((match, match.match) for match in matches)
     ]
     head = ("Opponent", "Player", "Timestep", "Score", "95% interval", "Won - drawn - lost", "Cut")
     return _table(head, rows, numbers=range(2, 7))
 
 
 def events_table(events: Sequence[Record]) -> str:
-    """What happened to the run, equal things that follow each other in one row."""
+    """Returns the events of a run; similar events that follow each other share a row."""
     rows = list(_event_rows(events))
     if not rows:
         return '<p class="none">No events on record.</p>'
@@ -64,21 +65,21 @@ def events_table(events: Sequence[Record]) -> str:
 
 
 def settings_table(config: Mapping[str, Any]) -> str:
-    """Every setting by its path."""
+    """Returns every setting by its path."""
     return _table(("Setting", "Value"), list(_settings(config)))
 
 
 def glossary() -> str:
-    """Every metric of `metrics.jsonl`."""
+    """Returns the meaning of every metric of `metrics.jsonl`."""
     rows = [(metric.name, metric.unit, metric.meaning) for metric in METRICS]
     return _table(("Metric", "Unit", "Meaning"), rows)
 
 
 def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]]:
-    """Time, kind, text, and whether it is trouble."""
+    """Yields the rows: time, kind, text, and whether it is highlighted."""
     for kind, group in groupby(events, key=lambda event: str(event["kind"])):
         same = list(group)
-        time, name, is_trouble = _time(same[0]), _KINDS.get(kind, kind), kind in _TROUBLE
+        time, name, is_trouble = _time(same[0]), _EVENT_NAMES.get(kind, kind), kind in _TROUBLE
         if len(same) > 3 and kind in ("actor_ready", "checkpoint_saved", "rollout_rejected"):
             text = f"{len(same)} times until {_time(same[-1])}; the last: {_event_text(same[-1])}"
             yield time, name, text, is_trouble
@@ -90,12 +91,12 @@ def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]
 
 
 def _time(event: Record) -> str:
-    """Date and time to the second, of an ISO time."""
+    """Returns an event's date and time, to the second."""
     return str(event.get("time", ""))[:19].replace("T", " ")
 
 
 def _event_text(event: Record) -> str:
-    """An event in a sentence; of kinds unknown here, its fields."""
+    """Returns an event in a sentence; an event of an unknown kind as its fields."""
     get = event.get
     timestep = f"timestep {get('timestep'):,}" if isinstance(get("timestep"), int) else ""
     match event["kind"]:
@@ -156,5 +157,5 @@ def _head(names: Sequence[str], numbers: Iterable[int] = ()) -> str:
 
 
 def _wrapped(content: str) -> str:
-    """A table in a box that scrolls sideways where the screen is narrow."""
+    """Returns a table in a box that scrolls sideways where the screen is narrow."""
     return f'<div class="scroll" tabindex="0" role="region"><table>{content}</table></div>'

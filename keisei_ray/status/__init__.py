@@ -1,10 +1,13 @@
-"""A run seen from outside: `python run.py status` and `python run.py watch`.
+"""State of a run, seen from another process: `python run.py status` and `python run.py watch`.
 
-All that is known comes from the files of the run's directory, so it works from another terminal
-or machine, for a run that goes on and for one that has ended. Nothing here writes into the
-directory, and neither torch nor Ray is needed.
+Everything is read from the files of the run's directory, on this machine or on a node of a Ray
+cluster, for a run that is still going and for one that has ended. Nothing is written there.
 
-`records` makes events of the files' records, `follow` reads them as they grow, `life` says
-whether anybody still works on the run, `state` puts it together, `show` draws one screen, and
-`command` is what a person calls.
+    command          the two commands for a directory on this machine
+    remote           the two commands for a run on a Ray cluster; the only module here with Ray
+    cluster_records  runs on a cluster as records, and which of them the user means
+    reader           RunReader, which reads a run's files on the machine where they are
+    follow, records  events of a run, read back from its files as they grow
+    liveness         whether a process still works on the run
+    run_status       Status, one record of a run's state; screen draws it as text
 """

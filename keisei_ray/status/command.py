@@ -1,4 +1,4 @@
-"""`status` and `watch` as a person calls them: a run's directory in, a screen out."""
+"""The `status` and `watch` commands for a run in a directory of this machine."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Final
 from rich.console import Console
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.status.reader import Reader, RunReader
-from keisei_ray.status.show import lines
-from keisei_ray.status.state import Status
+from keisei_ray.status.reader import LocalRunReader, RunReader
+from keisei_ray.status.run_status import Status
+from keisei_ray.status.screen import status_lines
 from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, runs_dir
 from keisei_ray.storage.run_layout import CONFIG_FILE, EVENTS_FILE, LOG_FILE, METRICS_FILE
 from keisei_ray.telemetry.events import Notice
@@ -21,33 +21,33 @@ from keisei_ray.tracking.terminal.text import duration, glyphs_for
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 POLL_S: Final = 1.0
-"""Seconds between two looks at the files; the view is drawn as often."""
-_MARKS: Final = (CONFIG_FILE, LOG_FILE, EVENTS_FILE, METRICS_FILE)
-"""Any of them makes a directory a run's. The log alone is there while Ray starts."""
+"""Seconds between two readings of the files; the view is drawn as often."""
+_RUN_FILES: Final = (CONFIG_FILE, LOG_FILE, EVENTS_FILE, METRICS_FILE)
+"""A directory with any of these files is that of a run. While Ray starts there is only the log."""
 
 
 def find_run(run_dir: str | None) -> Path:
-    """The run that is meant: the one named, else the one under `runs/` that was begun last.
+    """Returns the run that is named, or the one under `runs/` that was started last.
 
     Raises:
-        RunDirError: there is none, or the directory is not a run's.
+        RunDirError: there is no run, or the directory is not that of a run.
     """
     try:
         if run_dir is None:
-            newest = newest_run_dir(_MARKS)
+            newest = newest_run_dir(_RUN_FILES)
             if newest is None:
                 raise RunDirError(
-                    f"there is no run under {runs_dir()}/, expected one to look at. "
+                    f"there is no run under {runs_dir()}/, expected at least one. "
                     "Name its directory, e.g. status runs/20260101-120000."
                 )
             return newest
         path = Path(run_dir)
         if not path.is_dir():
-            raise RunDirError(f"{path} is no directory, expected that of a run. Check the name.")
-        if not any((path / mark).exists() for mark in _MARKS):
+            raise RunDirError(f"{path} is not a directory, expected that of a run. Check the name.")
+        if not any((path / name).exists() for name in _RUN_FILES):
             raise RunDirError(
                 f"{path} has neither {CONFIG_FILE} nor {LOG_FILE}, expected the directory of a "
-                "run. Name the one that training was given or made."
+                "run. Name the one that training was given or has made."
             )
     except OSError as error:
         raise RunDirError(f"{run_dir or RUNS_DIR} cannot be read: {error.strerror}.") from error
@@ -55,61 +55,62 @@ def find_run(run_dir: str | None) -> Path:
 
 
 def show_status(run_dir: Path, console: Console) -> Status:
-    """Draws one screen about a run.
+    """Draws the status of a run on one screen and returns it.
 
     Raises:
         RunDirError: a file of the run cannot be read.
     """
-    status = RunReader(run_dir).status()
-    draw(status, console)
+    status = LocalRunReader(run_dir).status()
+    draw_status(status, console)
     return status
 
 
-def draw(status: Status, console: Console) -> None:
-    """Draws one screen."""
+def draw_status(status: Status, console: Console) -> None:
+    """Draws a status on one screen."""
     is_rich = choose_view("auto", console) == "rich"
-    for line in lines(status, glyphs_for(console.encoding) if is_rich else None):
+    for line in status_lines(status, glyphs_for(console.encoding) if is_rich else None):
         console.print(line, soft_wrap=True)
 
 
 def watch(run_dir: Path, console: Console, wait: Callable[[float], object] = time.sleep) -> None:
-    """Shows the run of a directory; see `watch_reader`."""
-    watch_reader(RunReader(run_dir), console, wait)
+    """Shows the run in a directory until it ends; see `watch_reader`."""
+    watch_reader(LocalRunReader(run_dir), console, wait)
 
 
 def watch_reader(
-    run: Reader, console: Console, wait: Callable[[float], object] = time.sleep
+    run: RunReader, console: Console, wait: Callable[[float], object] = time.sleep
 ) -> None:
     """Shows a run as its own terminal does. Blocks until the run ends, or until Ctrl-C.
 
-    The run does not notice. A silence longer than expected is told among the notices.
+    The run is not affected. A silence that is longer than expected is shown as a notice.
 
     Args:
-        run: in any state.
-        console: a terminal gets the live view, anything else its lines.
-        wait: called with the seconds until the next look.
+        run: reader of a run in any state.
+        console: a terminal gets the live view, anything else gets lines.
+        wait: called with the seconds until the next reading.
 
     Raises:
         RunDirError: the directory is gone, or a file of the run cannot be read.
     """
     is_rich = choose_view("auto", console) == "rich"
     view = (TerminalView if is_rich else LinesView)(console, time.time)
-    was_lost = False
+    was_warned = False
     try:
         while True:
-            for happened in run.poll():
-                view.handle(happened.event, happened.time_s)
+            for timed in run.poll():
+                view.handle(timed.event, timed.time_s)
             if view.state.ended is not None:
                 return
             if view.state == ViewState():
                 view.handle(Notice("the run is about to begin"))
-            life = run.life(view.state)
-            if life.is_lost and not was_lost:
-                since = f"for {duration(life.silent_s)}" if life.silent_s is not None else "so far"
+            liveness = run.liveness(view.state)
+            if liveness.may_be_dead and not was_warned:
+                silent_s = liveness.silent_s
+                since = "so far" if silent_s is None else f"for {duration(silent_s)}"
                 view.handle(Notice(f"nothing was written {since}: it may be dead", "WARNING"))
-            was_lost = life.is_lost
+            was_warned = liveness.may_be_dead
             wait(POLL_S)
     except KeyboardInterrupt:
-        pass  # How a person leaves.
+        pass  # The user's way to stop watching.
     finally:
         view.close()

@@ -1,7 +1,7 @@
-"""Where `status` and `watch` get what they show: the files of a run, read where they lie.
+"""Source of what `status` and `watch` show: the files of a run, read where they are.
 
-`RunReader` reads the disk of the machine that it is on. To see a run on another machine, one of
-them works there (`keisei_ray.status.cluster_runs`).
+`LocalRunReader` reads the disk of its own machine. For a run on another machine, one works there
+in an actor (`keisei_ray.status.remote`).
 """
 
 import time
@@ -10,71 +10,72 @@ from pathlib import Path
 from typing import Protocol
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.status.follow import Happened, RunFollower
-from keisei_ray.status.life import Life, life_of
-from keisei_ray.status.state import Status, status_of
+from keisei_ray.status.follow import RunFollower, TimedEvent
+from keisei_ray.status.liveness import Liveness, liveness_of
+from keisei_ray.status.run_status import Status, status_of
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 
-class Reader(Protocol):
-    """Whatever can say how a run is and what happens in it."""
+class RunReader(Protocol):
+    """Reader of one run, on this machine or on another."""
 
     def status(self) -> Status:
-        """How the run is at this moment."""
+        """Returns the state of the run at this moment."""
 
-    def poll(self) -> list[Happened]:
-        """What has happened since the last call, oldest first."""
+    def poll(self) -> list[TimedEvent]:
+        """Returns the events since the last call, oldest first."""
 
-    def life(self, view_state: ViewState) -> Life:
-        """Signs of life of a run of which `view_state` is known."""
-
-
-class StatusReader:
-    """Says how several runs of one machine are."""
-
-    def statuses(self, run_dirs: Sequence[str]) -> list[Status | None]:
-        """One of each; None where it cannot be read."""
-        found: list[Status | None] = []
-        for run_dir in run_dirs:
-            try:
-                found.append(RunReader(run_dir).status())
-            except RunDirError:
-                found.append(None)
-        return found
+    def liveness(self, view_state: ViewState) -> Liveness:
+        """Returns the signs of life of a run whose view state is `view_state`."""
 
 
-class RunReader:
-    """Reads the files of one run. Picklable in all that it takes and gives."""
+class LocalRunReader:
+    """Reader of the files of one run. All arguments and results can be pickled."""
 
     def __init__(self, run_dir: str | Path) -> None:
-        """Reads `run_dir` when asked."""
+        """Reads nothing yet."""
         self._run_dir = Path(run_dir)
         self._follower = RunFollower(self._run_dir)
 
     def status(self) -> Status:
-        """The run at this moment.
+        """Returns the state of the run at this moment.
 
         Raises:
             RunDirError: the directory is gone, or a file cannot be read.
         """
-        self._check()
+        self._check_exists()
         return status_of(self._run_dir, time.time())
 
-    def poll(self) -> list[Happened]:
-        """What the files hold beyond what was told already, oldest first.
+    def poll(self) -> list[TimedEvent]:
+        """Returns the events that the files have gained since the last call, oldest first.
 
         Raises:
             RunDirError: the directory is gone, or a file cannot be read.
         """
-        self._check()
+        self._check_exists()
         return self._follower.poll(time.time())
 
-    def life(self, view_state: ViewState) -> Life:
-        """Signs of life; a process that writes the files is looked for if they are silent."""
-        life = life_of(self._run_dir, view_state, time.time())
-        _ = life.is_lost  # Here, where the process would be: the answer may be read elsewhere.
-        return life
+    def liveness(self, view_state: ViewState) -> Liveness:
+        """Returns the signs of life; looks for a writing process if the files are silent."""
+        liveness = liveness_of(self._run_dir, view_state, time.time())
+        # Looked for here, on the machine of the process: the answer may be read on another.
+        _ = liveness.may_be_dead
+        return liveness
 
-    def _check(self) -> None:
+    def _check_exists(self) -> None:
         if not self._run_dir.is_dir():
             raise RunDirError(f"{self._run_dir} is gone, expected the directory of a run.")
+
+
+class StatusReader:
+    """Reader of the status of several runs of one machine."""
+
+    def statuses(self, run_dirs: Sequence[str]) -> list[Status | None]:
+        """Returns the status of each run; None where it cannot be read."""
+        found: list[Status | None] = []
+        for run_dir in run_dirs:
+            try:
+                found.append(LocalRunReader(run_dir).status())
+            except RunDirError:
+                found.append(None)
+        return found

@@ -1,49 +1,35 @@
-"""The records of a run's files as the events they were written from.
+"""Events and settings read back from the records of a run's files.
 
-A record that this version does not know, or that lacks something, gives None: the directory may
-be of an older or a newer version.
+A record of an unknown kind, or one that lacks a field, gives None: the directory may have been
+written by an older or a newer version.
 """
 
 import copy
-import math
 from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from keisei_ray.config.schema import Config
-from keisei_ray.report.json_lines import Record
-from keisei_ray.report.run_files import Rating as FileRating
+from keisei_ray.storage.json_lines import Record
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import UpdateMetrics
-from keisei_ray.telemetry.reports import EvaluationResult, Rating
-from keisei_ray.tracking.evaluations_file import as_record
 
 _EVENTS: Final = {kind.kind: kind for kind in ev.Event.__subclasses__()}
 
 
 @cache
 def _event_reader(kind: str) -> TypeAdapter[Any] | None:
-    """What makes an event of a record of this kind; None where there is no such event."""
+    """Returns what makes an event of a record of this kind; None where there is no such event."""
     return TypeAdapter(_EVENTS[kind]) if kind in _EVENTS else None
 
 
-@cache
-def _metrics_reader() -> TypeAdapter[UpdateMetrics]:
-    return TypeAdapter(UpdateMetrics)
-
-
-@cache
-def _result_reader() -> TypeAdapter[EvaluationResult]:
-    return TypeAdapter(EvaluationResult)
-
-
-def event_of(record: Record, **unrecorded: object) -> ev.Event | None:
-    """The event of a record of `events.jsonl`.
+def event_from(record: Record, **unrecorded: object) -> ev.Event | None:
+    """Returns the event of a record of `events.jsonl`; None where it is not one.
 
     Args:
-        record: as it was read.
-        unrecorded: fields of the event that its record leaves out or that are known better.
+        record: the record as it was read.
+        unrecorded: fields of the event that replace those of the record, or that it leaves out.
     """
     reader = _event_reader(str(record.get("kind")))
     if reader is None:
@@ -55,42 +41,24 @@ def event_of(record: Record, **unrecorded: object) -> ev.Event | None:
     return event
 
 
-def metrics_of(record: Record) -> UpdateMetrics | None:
-    """The metrics of a record of `metrics.jsonl`."""
+@cache
+def _metrics_reader() -> TypeAdapter[UpdateMetrics]:
+    return TypeAdapter(UpdateMetrics)
+
+
+def metrics_from(record: Record) -> UpdateMetrics | None:
+    """Returns the metrics of a record of `metrics.jsonl`; None where it is not one."""
     try:
         return _metrics_reader().validate_python(record)
     except ValidationError:
         return None
 
 
-def result_of(record: Record) -> EvaluationResult | None:
-    """The match of a record of `evaluations.jsonl`."""
-    try:
-        result = _result_reader().validate_python(record | {"match": record})
-    except ValidationError:
-        return None
-    numbers = [v for v in as_record(result).values() if isinstance(v, float)]
-    return result if all(map(math.isfinite, numbers)) else None
-
-
-def fitted(ratings: tuple[FileRating, ...]) -> ev.RatingsFitted:
-    """The event of a `ratings.json`."""
-    timesteps = [int(r.timestep) for r in ratings if math.isfinite(r.timestep)]
-    table = (
-        Rating(r.name, _or_none(r.elo), _or_none(r.low), _or_none(r.high), r.games) for r in ratings
-    )
-    return ev.RatingsFitted(tuple(table), max(timesteps, default=0))
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def settings_of(record: Record) -> Config | None:
-    """The settings of a `config.json`; those that this version refuses have its defaults.
+def config_from(record: Record) -> Config | None:
+    """Returns the settings of a `config.json`, with the default for each that is invalid today.
 
     Returns:
-        None where what is left does not fit together.
+        None where the settings that remain do not fit together.
     """
     values = copy.deepcopy(record)
     while True:
@@ -105,7 +73,7 @@ def settings_of(record: Record) -> Config | None:
 
 
 def _drop(values: Record, path: tuple[int | str, ...]) -> None:
-    """Removes the innermost key of `path` that can be, at most two deep: section and setting."""
+    """Removes the setting that a path leads into; its whole section where that is not one."""
     section = values.get(str(path[0]))
     if len(path) > 1 and isinstance(section, dict):
         section.pop(str(path[1]), None)

@@ -33,8 +33,8 @@ from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.tracking import logs
 from keisei_ray.training.session import StopRequest
 from keisei_ray.tune import results as results_file
-from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.sweep import check_sweep, run_sweep
+from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ray import tune
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
-from keisei_ray.tune.settings import Sweep
+from keisei_ray.tune.sweep_file import Sweep
 
 LISTS = ("choice", "grid")
 RANGES: dict[str, Callable[..., Any]] = {

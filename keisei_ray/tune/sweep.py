@@ -27,12 +27,12 @@ from rich.console import Console
 
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ClusterError, ConfigError
-from keisei_ray.tune.lines import Watch
-from keisei_ray.tune.objective import TIME, check_objective
+from keisei_ray.tune.callback import Watch
 from keisei_ray.tune.results import TrialResult, results_of
-from keisei_ray.tune.settings import Sweep
 from keisei_ray.tune.space import Dimension, check_space, dimensions, settings_of, trial_config
+from keisei_ray.tune.sweep_file import Sweep
 from keisei_ray.tune.trial import bundles, check_trial_fits, trainable
+from keisei_ray.tune.trial_metrics import TIME, check_objective
 
 KEPT = 2
 KEPT_PBT = 10

@@ -27,10 +27,10 @@ from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, s
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
 from keisei_ray.errors import CheckpointError, ConfigError
-from keisei_ray.report.json_lines import JsonLinesReader
-from keisei_ray.status.records import metrics_of, result_of
+from keisei_ray.status.records import metrics_from
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     EVALUATIONS_FILE,
@@ -40,8 +40,9 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.evaluations_file import from_record
 from keisei_ray.training.session import train
-from keisei_ray.tune.reports import Report, Reports
+from keisei_ray.tune.reporter import Report, Reports
 from keisei_ray.tune.space import settings_of, trial_config
 
 
@@ -219,10 +220,10 @@ def _reported_before(run_dir: Path, timestep: int) -> Iterator[ev.Event]:
         RunDirError: a file cannot be read.
     """
     for record in JsonLinesReader(run_dir / METRICS_FILE):
-        metrics = metrics_of(record)
+        metrics = metrics_from(record)
         if metrics is not None and metrics.timestep <= timestep:
             yield ev.UpdateFinished(metrics)
     for record in JsonLinesReader(run_dir / EVALUATIONS_FILE):
-        result = result_of(record)
+        result = from_record(record)
         if result is not None and result.timestep <= timestep:
             yield ev.EvaluationFinished(result)

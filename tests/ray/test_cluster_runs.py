@@ -17,10 +17,10 @@ from rich.console import Console
 
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ClusterError, RunDirError
-from keisei_ray.status.cluster_runs import RemoteRun, all_runs, draw_runs
+from keisei_ray.status.cluster_records import ClusterRun
 from keisei_ray.status.command import watch_reader
-from keisei_ray.status.on_cluster import ClusterRun
-from keisei_ray.status.reader import Reader, RunReader
+from keisei_ray.status.reader import LocalRunReader, RunReader
+from keisei_ray.status.remote import RemoteRunReader, all_runs, draw_runs
 
 pytestmark = pytest.mark.ray
 
@@ -131,15 +131,15 @@ def test_a_run_that_has_ended_is_still_found_and_says_how(seen: Seen) -> None:
     assert not seen.run.is_alive
     assert seen.run.ended_s is not None
     assert seen.run.ended_s > seen.run.started_s
-    status = RemoteRun(seen.run).status()
-    here = RunReader(seen.run_dir).status()
+    status = RemoteRunReader(seen.run).status()
+    here = LocalRunReader(seen.run_dir).status()
     assert status.state == "interrupted"
     assert replace(status, checkpoint=None, warnings=()) == replace(
         here, checkpoint=None, warnings=()
     )
 
 
-def drawn(run: Reader) -> str:
+def drawn(run: RunReader) -> str:
     """What `watch` draws of a run that has ended."""
     screen = io.StringIO()
     watch_reader(run, Console(file=screen, width=100), wait=lambda _: pytest.fail("it waits"))
@@ -147,9 +147,9 @@ def drawn(run: Reader) -> str:
 
 
 def test_watch_draws_by_address_what_it_draws_by_directory(seen: Seen) -> None:
-    by_address = drawn(RemoteRun(seen.run))
+    by_address = drawn(RemoteRunReader(seen.run))
     assert "\nupdate=1 " in by_address
-    assert by_address == drawn(RunReader(seen.run_dir))
+    assert by_address == drawn(LocalRunReader(seen.run_dir))
 
 
 def test_of_several_runs_there_is_a_table_in_which_none_hides_the_others(
@@ -170,7 +170,7 @@ def test_of_several_runs_there_is_a_table_in_which_none_hides_the_others(
 
 
 def test_whoever_looks_reserves_nothing(seen: Seen) -> None:
-    reader = RemoteRun(seen.run)
+    reader = RemoteRunReader(seen.run)
     reader.status()
     free: dict[str, float] = ray.available_resources()
     assert free["CPU"] == ray.cluster_resources()["CPU"]
@@ -188,13 +188,13 @@ def test_what_cannot_be_read_is_one_line_that_names_the_node(
 ) -> None:
     run: ClusterRun = replace(seen.run, **changed)  # type: ignore[arg-type]
     with pytest.raises((ClusterError, RunDirError), match=said) as caught:
-        RemoteRun(run).status()
+        RemoteRunReader(run).status()
     assert run.node in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_node_with_other_code_is_one_line_that_says_so(seen: Seen, gone_module: type) -> None:
     with pytest.raises(ClusterError, match="Install the same on every node") as caught:
-        RemoteRun(seen.run, gone_module).status()
+        RemoteRunReader(seen.run, gone_module).status()
     assert "only_here" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -29,9 +29,9 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.results import TrialResult
-from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.space import settings_of, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
+from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from tests.helpers.tiny import tiny_config
 from tests.ray.test_command_line import session_members
 

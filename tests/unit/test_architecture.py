@@ -30,7 +30,7 @@ LEVELS = """
 """Top to bottom. A package imports from lower lines only, and not from others of its own line."""
 MAY_IMPORT = {
     "ray": {"distributed", "training", "tune", "bench"}
-    | {"tracking.ray_metrics", "tracking.profile_files", "status.cluster_runs"},
+    | {"tracking.ray_metrics", "tracking.profile_files", "status.remote"},
     "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},
@@ -163,7 +163,7 @@ def test_nothing_is_unpickled() -> None:
         ("tracking report.command status.command cli", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),
         ("distributed.address distributed.connection_errors", "torch ray wandb tensorboard"),
-        ("training.session distributed.actors status.cluster_runs", "torch wandb tensorboard"),
+        ("training.session distributed.actors status.remote", "torch wandb tensorboard"),
     ],
 )
 def test_importing_a_module_does_not_load_what_it_does_without(imported: str, absent: str) -> None:

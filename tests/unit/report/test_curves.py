@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keisei_ray.report import svg, words
+from keisei_ray.report import formatting, svg
 from keisei_ray.report.curves import MAX_POINTS, Curve, shares, sparse, thin_out, with_intervals
 from keisei_ray.report.svg import Line
 
@@ -141,7 +141,7 @@ def test_an_interval_that_is_open_goes_to_the_edge() -> None:
     ],
 )
 def test_ticks_are_spelled_short(value: float, step: float, text: str) -> None:
-    assert words.tick(value, step) == text
+    assert formatting.tick(value, step) == text
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_ticks_are_spelled_short(value: float, step: float, text: str) -> None:
      (8.1293e-05, "8.129e-05"), (42.0, "42"), (-0.0016, "-0.0016")],
 )  # fmt: skip
 def test_figures_have_four_places(value: float, text: str) -> None:
-    assert words.figure(value) == text
+    assert formatting.significant(value) == text
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_figures_have_four_places(value: float, text: str) -> None:
      (90_000, "1 day 1 h"), (math.nan, "-")],
 )  # fmt: skip
 def test_durations_in_words(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert formatting.duration(seconds) == text

@@ -93,7 +93,7 @@ def test_the_head_says_what_the_files_say(run_dir: Path) -> None:
     assert "20,000 plies in 20 s on 2 CPUs, without a GPU, 200 games finished" in text
     assert "black 100, white 60, drawn 20, cut 20" in text
     assert "No end is on record" in text
-    assert "How strong it is is not known" in text
+    assert "How strong the player is is not known" in text
 
 
 def test_a_chart_holds_the_metrics_of_the_file(run_dir: Path) -> None:

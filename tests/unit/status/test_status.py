@@ -18,10 +18,10 @@ from keisei_ray.cli import main
 from keisei_ray.config.schema import Config
 from keisei_ray.status.command import find_run, watch
 from keisei_ray.status.follow import RunFollower
-from keisei_ray.status.life import WRITTEN, writers
-from keisei_ray.status.records import settings_of
-from keisei_ray.status.show import lines
-from keisei_ray.status.state import Status, status_of
+from keisei_ray.status.liveness import DRIVER_FILES, writing_processes
+from keisei_ray.status.records import config_from
+from keisei_ray.status.run_status import Status, status_of
+from keisei_ray.status.screen import status_lines
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricValue
@@ -42,7 +42,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def written_at(run_dir: Path, time_s: float) -> Path:
-    for name in WRITTEN:
+    for name in DRIVER_FILES:
         if (run_dir / name).exists():
             os.utime(run_dir / name, (time_s, time_s))
     return run_dir
@@ -69,7 +69,7 @@ def at(run_dir: Path, after_s: float) -> Status:
 
 
 def screen(status: Status) -> str:
-    return "\n".join(line.plain for line in lines(status))
+    return "\n".join(line.plain for line in status_lines(status))
 
 
 # How the run is
@@ -127,9 +127,9 @@ def test_a_silent_run_whose_files_a_process_writes_is_not_given_up(run_dir: Path
 
 def test_only_who_writes_the_runs_files_counts_as_its_process(run_dir: Path) -> None:
     with (run_dir / "metrics.jsonl").open("rb"), (run_dir / "notes.txt").open("wb"):
-        assert list(writers(run_dir)) == []
+        assert list(writing_processes(run_dir)) == []
         with (run_dir / "run.log").open("ab"):
-            assert list(writers(run_dir)) == [os.getpid()]
+            assert list(writing_processes(run_dir)) == [os.getpid()]
 
 
 def test_before_the_first_update_a_run_is_starting(tmp_path: Path) -> None:
@@ -227,11 +227,11 @@ def test_settings_that_this_version_refuses_do_not_hide_the_others() -> None:
     values["learner"]["gone"] = 1
     values["learner"]["gamma"] = "high"
     values["former_section"] = {"x": 1}
-    found = settings_of(values)
+    found = config_from(values)
     assert found is not None
     assert (found.run.total_timesteps, found.learner.gamma) == (77, Config().learner.gamma)
     values["self_play"]["random_opening_plies"] = 10_000
-    assert settings_of(values) is None
+    assert config_from(values) is None
 
 
 def test_what_cannot_be_read_is_left_out_and_counted(run_dir: Path) -> None:
@@ -445,10 +445,10 @@ def test_status_as_json_is_one_object_whatever_the_run_does(
 
 def test_status_fits_one_screen_and_has_a_bar_only_for_a_terminal(run_dir: Path) -> None:
     status = at(run_dir, 22)
-    assert len(lines(status)) <= 22
-    drawn = [line.plain for line in lines(status, UNICODE)]
+    assert len(status_lines(status)) <= 22
+    drawn = [line.plain for line in status_lines(status, UNICODE)]
     assert any(UNICODE.rest in line for line in drawn)
-    assert "\n".join(line.plain for line in lines(status)).isascii()
+    assert "\n".join(line.plain for line in status_lines(status)).isascii()
 
 
 def test_without_a_name_the_run_begun_last_is_meant(
@@ -471,9 +471,9 @@ def test_without_a_name_the_run_begun_last_is_meant(
     ("arguments", "named"),
     [
         ([], "no run under runs/"),
-        (["nowhere"], "nowhere is no directory"),
+        (["nowhere"], "nowhere is not a directory"),
         (["empty"], "empty has neither"),
-        (["file"], "file is no directory"),
+        (["file"], "file is not a directory"),
         (["empty", "--run-dir", "empty"], "--run-dir"),
         (["broken"], "config.json is not JSON"),
     ],

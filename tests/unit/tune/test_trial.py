@@ -12,7 +12,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tune.reports import Reports
+from keisei_ray.tune.reporter import Reports
 from keisei_ray.tune.trial import find_start
 from tests.helpers.tracking_fakes import evaluated, updated
 

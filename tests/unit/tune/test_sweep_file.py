@@ -13,12 +13,12 @@ from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.tune.command import TuneOptions, run
-from keisei_ray.tune.objective import metric_names
 from keisei_ray.tune.results import config_yaml
-from keisei_ray.tune.settings import Sweep, load_sweep_file
 from keisei_ray.tune.space import Dimension, dimensions, samples, settings_of, trial_config
 from keisei_ray.tune.sweep import check_sweep
+from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from keisei_ray.tune.trial import bundles
+from keisei_ray.tune.trial_metrics import metric_names
 from tests.helpers.tracking_fakes import evaluated, updated
 from tests.unit.config.test_resolver import NOT_DEFAULT, nested
 

@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from keisei_ray.tune.objective import ENDED, TIME
+from keisei_ray.tune.trial_metrics import ENDED, TIME
 
 QUIET_S = 30.0
 """Seconds between two lines on how a trial does."""

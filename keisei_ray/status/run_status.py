@@ -1,7 +1,7 @@
-"""What is to be said of a run, as one record; the names are those of `metrics.jsonl`.
+"""State of a run as one record; its names are those of `metrics.jsonl`.
 
-How a run ended is what its last `run_ended` says. One that never said so goes on, or is silent:
-that is told as it is, and not guessed further.
+How a run ended is taken from its last `run_ended` event. A run without one is either running or
+silent: the status says which, and does not guess further.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from keisei_ray.status.cluster_records import ClusterState
 from keisei_ray.status.follow import RunFollower
-from keisei_ray.status.life import life_of
-from keisei_ray.status.on_cluster import OnCluster
+from keisei_ray.status.liveness import liveness_of
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, timestep_of
 from keisei_ray.telemetry.rates import fraction
@@ -20,13 +20,14 @@ from keisei_ray.tracking.evaluations_file import as_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
 from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
-State = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
+RunState = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
 MAX_WARNINGS: Final = 3
+"""Number of the newest warnings that a status holds."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """The newest checkpoint."""
+class SavedCheckpoint:
+    """The newest checkpoint of a run."""
 
     path: str
     timestep: int
@@ -34,8 +35,8 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A warning or error of the newest session."""
+class RecentWarning:
+    """A warning or an error of the newest session."""
 
     age_s: float
     message: str
@@ -43,30 +44,31 @@ class Warned:
 
 @dataclass(frozen=True)
 class Status:
-    """A run at one moment. Rates and times that are not known are None."""
+    """State of a run at one moment. Rates and times that are not known are None."""
 
     run_dir: str
-    state: State
+    state: RunState
     cause: str | None
-    """Of a failure, one line."""
+    """Cause of a failure, on one line; else None."""
     silent_s: float | None
-    """Seconds since a file of the run was written; None once it has ended."""
+    """Seconds since a file of the run was last written; None once the run has ended."""
     patience_s: float | None
-    """Silence up to this is expected; None once it has ended."""
+    """Silence of up to this many seconds is expected; None once the run has ended."""
     pid: int | None
-    """Process that writes the run's files, on the machine that reads them; None if none can be
-    seen."""
+    """Process that writes the run's files; None if none can be seen on the machine that reads
+    them."""
     timestep: int
     total_timesteps: int | None
     share: float | None
-    """Of `total_timesteps`, in [0, 1]."""
+    """`timestep` as a fraction of `total_timesteps`, in [0, 1]."""
     wall_time_s: float | None
-    """Spent in the run, over all resumes, as of the last update or the end."""
+    """Wall time of the run over all resumes, up to the last update or the end."""
     remaining_s: float | None
-    """At the pace of the last updates; None of a run that does not go on."""
+    """Time left at the pace of the last updates; None where the run is not going."""
     sps: float | None
     """Timesteps a second of the last update."""
     sps_total: float | None
+    """Timesteps a second over the whole run."""
     update: int
     games_total: int
     black_wins: int
@@ -75,45 +77,45 @@ class Status:
     truncated: int
     num_actors: int
     actors_alive: int | None
-    """None of a run that does not go on."""
+    """Self-play actors that are up; None where the run is not going."""
     actor_restarts: int
-    checkpoint: Saved | None
+    checkpoint: SavedCheckpoint | None
     evaluations: tuple[EvaluationResult, ...]
-    """Matches of the newest weights that were measured."""
+    """Matches of the newest weights that have any."""
     ratings: tuple[Rating, ...]
-    """Of the players of these matches."""
+    """Ratings of the players in these matches."""
     faults: int
-    """Warnings and errors of the newest session."""
-    warnings: tuple[Warned, ...]
-    """The last of them, oldest first."""
+    """Number of warnings and errors of the newest session."""
+    warnings: tuple[RecentWarning, ...]
+    """The newest warnings and errors, oldest first."""
     damaged: int
-    """Lines of the run's files that could not be read."""
-    cluster: OnCluster | None = None
-    """What the cluster says; None where only the files were asked."""
+    """Number of lines of the run's files that could not be read."""
+    cluster: ClusterState | None = None
+    """State of the run on its cluster; None where only the files were read."""
 
 
 def status_of(run_dir: Path, now_s: float) -> Status:
     """Reads a run's files.
 
     Args:
-        run_dir: of a run in any state.
+        run_dir: directory of a run in any state.
         now_s: seconds since 1970.
 
     Raises:
         RunDirError: a file cannot be read.
     """
     follower = RunFollower(run_dir)
-    happened = follower.poll(now_s)
+    events = follower.poll(now_s)
     began_s = now_s if follower.began_s is None else follower.began_s
     view_state = ViewState()
-    for h in happened:
-        view_state = fold(view_state, h.event, h.time_s - began_s)
+    for timed in events:
+        view_state = fold(view_state, timed.event, timed.time_s - began_s)
     ended = view_state.ended
     if ended is None:
         view_state = at(view_state, max(view_state.elapsed_s, now_s - began_s))
-    life = None if ended else life_of(run_dir, view_state, now_s)
-    state = _state(view_state, life is not None and life.is_lost)
-    goes_on = state in ("starting", "running")
+    liveness = None if ended else liveness_of(run_dir, view_state, now_s)
+    state = _state(view_state, liveness is not None and liveness.may_be_dead)
+    is_going = state in ("starting", "running")
     values = view_state.metrics or follower.before or {}
     total = view_state.total_timesteps or None
     players = [match.player for match in view_state.matches]
@@ -122,14 +124,14 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         run_dir=str(run_dir),
         state=state,
         cause=one_line(ended.cause) if ended and ended.cause else None,
-        silent_s=life.silent_s if life else None,
-        patience_s=life.patience_s if life else None,
-        pid=life.pid if life else None,
+        silent_s=liveness.silent_s if liveness else None,
+        patience_s=liveness.patience_s if liveness else None,
+        pid=liveness.pid if liveness else None,
         timestep=view_state.timestep,
         total_timesteps=total,
         share=fraction(min(view_state.timestep, total), total) if total else None,
         wall_time_s=as_float(ended.wall_time_s if ended else values.get("wall_time_s")),
-        remaining_s=view_state.remaining_s if goes_on and total else None,
+        remaining_s=view_state.remaining_s if is_going and total else None,
         sps=as_float(values.get("sps")),
         sps_total=as_float(values.get("sps_total")),
         update=_count(values, "update"),
@@ -139,7 +141,7 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         draws=_count(values, "draws"),
         truncated=_count(values, "truncated"),
         num_actors=view_state.num_actors,
-        actors_alive=alive if goes_on else None,
+        actors_alive=alive if is_going else None,
         actor_restarts=_count(values, "actor_restarts"),
         checkpoint=_newest_checkpoint(run_dir / CHECKPOINTS_DIR, now_s),
         evaluations=view_state.matches,
@@ -150,11 +152,11 @@ def status_of(run_dir: Path, now_s: float) -> Status:
     )
 
 
-def with_cluster(status: Status, cluster: OnCluster) -> Status:
-    """A status with what the cluster says of the run beside what its files say.
+def with_cluster(status: Status, cluster: ClusterState) -> Status:
+    """Returns a status with the state of the run on its cluster added.
 
-    A run that never said that it ended, but whose driver has left the cluster, is silent, however
-    short a time ago it was written to.
+    A run that has not reported its end, but whose driver has left the cluster, is silent, even if
+    its files were written a moment ago.
     """
     if status.state in ("starting", "running") and not cluster.driver_alive:
         status = replace(status, state="silent", remaining_s=None, actors_alive=None)
@@ -162,15 +164,15 @@ def with_cluster(status: Status, cluster: OnCluster) -> Status:
 
 
 def as_json(status: Status) -> dict[str, object]:
-    """The status as JSON's types; a match as in `evaluations.jsonl`."""
+    """Returns the status as JSON types; matches have the form of `evaluations.jsonl`."""
     return asdict(status) | {"evaluations": [as_record(match) for match in status.evaluations]}
 
 
-def _state(view_state: ViewState, is_lost: bool) -> State:
+def _state(view_state: ViewState, may_be_dead: bool) -> RunState:
     if view_state.ended is not None:
         reason = view_state.ended.reason
         return "finished" if reason == "done" else reason
-    if is_lost:
+    if may_be_dead:
         return "silent"
     return "running" if view_state.metrics else "starting"
 
@@ -180,19 +182,19 @@ def _count(values: Mapping[str, object], name: str, default: int = 0) -> int:
     return value if isinstance(value, int) else default
 
 
-def _newest_checkpoint(checkpoints_dir: Path, now_s: float) -> Saved | None:
+def _newest_checkpoint(checkpoints_dir: Path, now_s: float) -> SavedCheckpoint | None:
     path = checkpoint.newest(checkpoints_dir)
     if path is None:
         return None
     try:
         saved_s = (path / MANIFEST_FILE).stat().st_mtime
     except OSError:
-        return None  # Pruned this very moment.
-    return Saved(str(path), timestep_of(path.name), max(0.0, now_s - saved_s))
+        return None  # The run has just deleted it.
+    return SavedCheckpoint(str(path), timestep_of(path.name), max(0.0, now_s - saved_s))
 
 
-def _warnings(view_state: ViewState, elapsed_s: float) -> tuple[Warned, ...]:
+def _warnings(view_state: ViewState, elapsed_s: float) -> tuple[RecentWarning, ...]:
     entries = [e for e in view_state.notices if e.level in ("WARNING", "ERROR")]
     return tuple(
-        Warned(max(0.0, elapsed_s - e.elapsed_s), e.message) for e in entries[-MAX_WARNINGS:]
+        RecentWarning(max(0.0, elapsed_s - e.elapsed_s), e.message) for e in entries[-MAX_WARNINGS:]
     )

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster as records: which there are, which one is meant. No Ray here."""
+"""Runs on a Ray cluster as records, and which of them the user means. No Ray here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from keisei_ray.errors import RunDirError
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run that was started on the cluster, in its newest session."""
+    """Newest session of a run that was started on the cluster."""
 
     run_dir: str
-    """Absolute, on the driver's node."""
+    """Absolute path on the driver's node."""
     job_id: str
-    """Ray's, in hex."""
+    """Ray's id of the job, in hex."""
     node_id: str
-    """Of the driver's node, Ray's, in hex."""
+    """Ray's id of the driver's node, in hex."""
     node: str
-    """Address of that node."""
+    """Address of the driver's node."""
     pid: int
-    """Of the driver."""
+    """Process id of the driver."""
     is_alive: bool
     """Whether the driver is connected to the cluster."""
     started_s: float
@@ -30,15 +30,16 @@ class ClusterRun:
 
     @property
     def name(self) -> str:
-        """Last part of its directory."""
+        """Last part of the run's directory."""
         return PurePath(self.run_dir).name
 
 
 @dataclass(frozen=True)
-class OnCluster:
-    """What the cluster knows of a run and its files do not."""
+class ClusterState:
+    """State of a run that its cluster knows and its files do not."""
 
     address: str
+    """Address of the cluster."""
     num_nodes: int
     num_cpus: int
     num_gpus: int
@@ -48,37 +49,40 @@ class OnCluster:
     driver_alive: bool
     """Whether the driver is connected to the cluster."""
     self_play_actors: int
-    """Processes that Ray says are alive."""
+    """Number of self-play actors that Ray reports as alive; likewise the next two."""
     learners: int
     evaluators: int
 
 
 def newest_sessions(runs: Sequence[ClusterRun]) -> list[ClusterRun]:
-    """One of each directory, the one started last; alive ones first, then by their start."""
+    """Returns one run for each directory, the one started last.
+
+    Runs that are alive come first; within both groups the newest comes first.
+    """
     newest: dict[tuple[str, str], ClusterRun] = {}
     for run in sorted(runs, key=lambda r: r.started_s):
         newest[run.node, run.run_dir] = run
     return sorted(newest.values(), key=lambda r: (not r.is_alive, -r.started_s))
 
 
-def choose(runs: Sequence[ClusterRun], named: str | None, address: str) -> list[ClusterRun]:
-    """The runs that are meant: those of that name, or all.
+def matching_runs(runs: Sequence[ClusterRun], named: str | None, address: str) -> list[ClusterRun]:
+    """Returns the runs that a name means.
 
     Args:
-        runs: of the cluster.
-        named: the end of its directory's path, one part or more; None: any.
-        address: of the cluster.
+        runs: all runs of the cluster.
+        named: the end of the path of a run's directory, one part or more; None: all runs.
+        address: the cluster's, for messages.
 
     Returns:
-        At least one; of several with the name the alive ones, if there are any.
+        At least one run. Of several with the name only those that are alive, if any is.
 
     Raises:
-        RunDirError: there is none.
+        RunDirError: there is no such run.
     """
     if not runs:
         raise RunDirError(
-            f"no run has been started on the cluster at {address}, expected one to look at. Start "
-            "one there by `train --address`, or see a directory here without --address."
+            f"no run has been started on the cluster at {address}, expected at least one. Start "
+            "one by `train --address`, or leave --address out to see a directory of this machine."
         )
     if named is None:
         return list(runs)
@@ -93,13 +97,13 @@ def choose(runs: Sequence[ClusterRun], named: str | None, address: str) -> list[
     return [r for r in fits if r.is_alive] or fits
 
 
-def choose_one(runs: Sequence[ClusterRun], named: str | None, address: str) -> ClusterRun:
-    """The run that is meant; without a name the only one that is alive, or the only one.
+def one_run(runs: Sequence[ClusterRun], named: str | None, address: str) -> ClusterRun:
+    """Returns the run that a name means; without a name the only one alive, or the only one.
 
     Raises:
-        RunDirError: there is none, or more than one.
+        RunDirError: there is no such run, or more than one.
     """
-    fits = choose(runs, named, address)
+    fits = matching_runs(runs, named, address)
     fits = [r for r in fits if r.is_alive] or fits
     if len(fits) > 1:
         places = ", ".join(f"{r.run_dir} on {r.node}" for r in fits)

@@ -1,20 +1,20 @@
-"""Figures and times as people read them. Pure."""
+"""Numbers and times as text for a reader. Pure functions; NaN gives "-"."""
 
 import math
 from typing import Final
 
 _UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 UNKNOWN: Final = "-"
-"""Stands where there is no value."""
+"""Text for a missing value."""
 
 
 def count(value: float) -> str:
-    """A whole number with separators: "86,016"."""
+    """Returns a whole number with separators: "86,016"."""
     return UNKNOWN if math.isnan(value) else f"{round(value):,}"
 
 
-def figure(value: float) -> str:
-    """A number with four significant figures: "0.02318", "1,234", "8.129e-05"."""
+def significant(value: float) -> str:
+    """Returns a number with four significant digits: "0.02318", "1,234", "8.129e-05"."""
     if math.isnan(value):
         return UNKNOWN
     if value == 0:
@@ -27,22 +27,22 @@ def figure(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with one decimal: "59.0%"."""
+    """Returns a fraction as a percentage with one decimal: "59.0%"."""
     return UNKNOWN if math.isnan(share) else f"{share:.1%}"
 
 
-def elo(value: float) -> str:
-    """A rating with its sign: "+63"."""
-    return UNKNOWN if math.isnan(value) else f"{value:+.0f}"
+def elo(value: float | None) -> str:
+    """Returns a rating with its sign: "+63"."""
+    return UNKNOWN if value is None else f"{value:+.0f}"
 
 
 def plural(number: int, noun: str) -> str:
-    """ "1 game", "30 games"."""
+    """Returns a number with its noun: "1 game", "30 games"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:
-    """The two largest units: "12 min 42 s", "3 h 5 min", "2 days 4 h"."""
+    """Returns a time in its two largest units: "12 min 42 s", "3 h 5 min", "2 days 4 h"."""
     if math.isnan(seconds):
         return UNKNOWN
     total = max(0, round(seconds))
@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def tick(value: float, step: float) -> str:
-    """A number on an axis whose ticks are `step` apart, as short as its neighbors allow."""
+    """Returns a number for an axis whose ticks are `step` apart, with no needless digits."""
     if value == 0:
         return "0"
     for scale, letter in _UNITS:
@@ -71,10 +71,13 @@ def tick(value: float, step: float) -> str:
 
 
 def tick_percent(value: float, step: float) -> str:
-    """A share on an axis: "40%"."""
+    """Returns a fraction for an axis: "40%"."""
     return f"{value * 100:.{_decimals(step * 100)}f}%"
 
 
 def _decimals(step: float) -> int:
-    """Decimals that tell multiples of `step` apart; 1, 2 and 5 times powers of ten are exact."""
+    """Returns the decimals that tell multiples of `step` apart.
+
+    The result is exact for 1, 2 and 5 times a power of ten.
+    """
     return max(0, -math.floor(math.log10(step) + 1e-9))

@@ -1,6 +1,6 @@
-"""A chart as a figure of the page: title, meaning, legend, picture, and numbers for the reader.
+"""HTML of a chart: title, meaning, legend, picture, and its numbers.
 
-The numbers lie beside the picture as JSON; the page's script shows those under the pointer or
+The numbers stand beside the picture as JSON. The page's script shows those under the pointer, or
 under the cursor that the arrow keys move.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from keisei_ray.report import svg, words
+from keisei_ray.report import formatting, svg
 from keisei_ray.report.curves import Floats
 from keisei_ray.report.svg import Frame, Line
 from keisei_ray.telemetry.metrics import METRICS
@@ -29,42 +29,42 @@ class Chart:
     """Curves over timesteps."""
 
     key: str
-    """Names the figure on the page."""
+    """Name of the figure on the page."""
     title: str
     about: str
-    """How to read it, for somebody who has not seen one before."""
+    """How to read the chart, for a reader who has not seen one before."""
     lines: list[Line]
     metrics: tuple[str, ...] = ()
-    """Names of the metrics it shows; their meaning stands below."""
+    """Names of the metrics that it shows; their meaning is printed below it."""
     unit: str = ""
     is_share: bool = False
     floor: float | None = None
-    """See `svg.scale_for`."""
+    """Value that the scale reaches at least; see `svg.scale_for`."""
     ceiling: float | None = None
 
 
 @dataclass(frozen=True)
 class ShareChart:
-    """Of which kinds the events of every stretch were."""
+    """Columns that divide the events of each stretch of timesteps by their kind."""
 
     key: str
     title: str
     about: str
-    """As of `Chart`."""
+    """How to read the chart."""
     names: Sequence[str]
-    """[K]."""
+    """[K] kinds."""
     totals: Sequence[float]
     """[K] events of the whole run."""
     shares: Floats
-    """[P, K] in [0, 1], NaN where a stretch has none."""
+    """[P, K] in [0, 1], NaN in a stretch without events."""
     edges: Floats
     """[P + 1] timesteps."""
     metrics: tuple[str, ...] = ()
-    """As of `Chart`."""
+    """Names of the metrics that it shows."""
 
 
 def chart_figure(chart: Chart, frame: Frame) -> str:
-    """A chart as HTML; one without a value says so instead of an empty picture."""
+    """Returns a chart as HTML; a chart without any value says so in place of a picture."""
     lines = [line for line in chart.lines if not math.isnan(line.curve.last)]
     if not lines:
         return _figure(chart, '<p class="none">No values yet.</p>', "", "", "")
@@ -97,11 +97,11 @@ def chart_figure(chart: Chart, frame: Frame) -> str:
 
 
 def share_figure(chart: ShareChart, frame: Frame) -> str:
-    """A share chart as HTML."""
+    """Returns a share chart as HTML."""
     whole = sum(chart.totals)
     if not whole:
         return _figure(chart, '<p class="none">No values yet.</p>', "", "", "")
-    figures = [f"{words.count(n)} ({words.percent(n / whole)})" for n in chart.totals]
+    figures = [f"{formatting.count(n)} ({formatting.percent(n / whole)})" for n in chart.totals]
     alternative = f"{chart.title}: " + ", ".join(
         f"{name} {text}" for name, text in zip(chart.names, figures, strict=True)
     )
@@ -120,7 +120,7 @@ def share_figure(chart: ShareChart, frame: Frame) -> str:
 
 
 def terms(names: Sequence[str]) -> str:
-    """What these metrics mean, from the table of metrics."""
+    """Returns the meaning of these metrics, from the table of metrics."""
     if not names:
         return ""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_MEANINGS[name])}</dd>" for name in names)
@@ -128,7 +128,7 @@ def terms(names: Sequence[str]) -> str:
 
 
 def embedded(data: object) -> str:
-    """JSON that may stand in a script element: no character of it can end the element."""
+    """Returns JSON for a script element: no character in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -167,7 +167,7 @@ def _range_data(line: Line) -> dict[str, list[float | None]]:
 
 
 def _rounded(values: Floats) -> list[float | None]:
-    """Six significant figures, integers as such, null where there is no value."""
+    """Returns values with six significant digits, integers as such, None for a missing value."""
     rounded: list[float | None] = []
     for value in values.tolist():
         if not math.isfinite(value):
@@ -180,11 +180,11 @@ def _rounded(values: Floats) -> list[float | None]:
 
 
 def _spell(chart: Chart, value: float) -> str:
-    return words.percent(value) if chart.is_share else words.figure(value)
+    return formatting.percent(value) if chart.is_share else formatting.significant(value)
 
 
 def _alternative(chart: Chart, lines: Sequence[Line]) -> str:
-    """What the picture shows, in words, for those who cannot see it."""
+    """Returns the picture's content in words, for readers who cannot see it."""
     parts = []
     for line in lines:
         curve = line.curve

@@ -1,8 +1,9 @@
-"""The runs on a Ray cluster, seen from any of its nodes: `status` and `watch` by address.
+"""The `status` and `watch` commands for a run on a Ray cluster, from any of its nodes.
 
-A run's driver writes where it lies into the metadata of its Ray job (`cluster.connect`); Ray
-keeps the table of jobs as long as its head lives, ended ones too. Files are read by an actor on
-the driver's node that reserves nothing and ends with this process. The run does not notice.
+A run's driver writes its directory into the metadata of its Ray job (`cluster.connect`). Ray keeps
+the table of jobs, ended ones included, as long as its head node is up. The files are read by an
+actor on the driver's node, which reserves nothing and ends with this process. The run is not
+affected.
 """
 
 import contextlib
@@ -27,51 +28,57 @@ from keisei_ray.distributed.actors import (
 )
 from keisei_ray.distributed.cluster import RUN_DIR_KEY, Cluster, connect
 from keisei_ray.errors import ClusterError, ConfigError, UserError
-from keisei_ray.status.command import draw, watch_reader
-from keisei_ray.status.follow import Happened
-from keisei_ray.status.life import Life
-from keisei_ray.status.on_cluster import ClusterRun, OnCluster, choose, choose_one, newest_sessions
-from keisei_ray.status.reader import RunReader, StatusReader
-from keisei_ray.status.show import table
-from keisei_ray.status.state import Status, as_json, with_cluster
+from keisei_ray.status.cluster_records import (
+    ClusterRun,
+    ClusterState,
+    matching_runs,
+    newest_sessions,
+    one_run,
+)
+from keisei_ray.status.command import draw_status, watch_reader
+from keisei_ray.status.follow import TimedEvent
+from keisei_ray.status.liveness import Liveness
+from keisei_ray.status.reader import LocalRunReader, StatusReader
+from keisei_ray.status.run_status import Status, as_json, with_cluster
+from keisei_ray.status.screen import runs_table
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 ANSWER_S: Final = 60.0
-"""In which a node must answer; a process that reads must be started there first."""
+"""Time limit for an answer of a node, where a reading process must be started first."""
 MAX_READ: Final = 20
-"""Rows of a table whose files are read; those of runs that go on are in any case."""
+"""Rows of a table for which ended runs' files are read; those of live runs always are."""
 NAMESPACE: Final = "keisei_ray_status"
 
 
 def show_status(address: str, named: str | None, console: Console) -> dict[str, object]:
-    """Draws one screen about a run on a cluster, or a table where several may be meant.
+    """Draws the status of a run on a cluster, or a table where the name fits several runs.
 
     Args:
-        address: of the cluster.
-        named: the end of the path of the run's directory; None: any.
+        address: the cluster's.
+        named: the end of the path of a run's directory; None: all runs.
         console: where to draw.
 
     Returns:
-        What was drawn, as JSON's types: a status, or `runs`, a list of them.
+        The same as JSON types: a status, or `runs`, a list of them.
 
     Raises:
-        UserError: the cluster, the run or its files are out of reach, or there is none.
+        UserError: there is no such run, or the cluster, the run or its files cannot be reached.
     """
     with _joined(address) as cluster:
-        return draw_runs(choose(all_runs(), named, cluster.address), cluster, console)
+        return draw_runs(matching_runs(all_runs(), named, cluster.address), cluster, console)
 
 
 def draw_runs(runs: Sequence[ClusterRun], cluster: Cluster, console: Console) -> dict[str, object]:
-    """`show_status` of these runs, on a cluster that has been joined."""
+    """Draws these runs of a cluster that this process has joined; see `show_status`."""
     if len(runs) == 1:
-        status = with_cluster(RemoteRun(runs[0]).status(), on_cluster(cluster, runs[0]))
-        draw(status, console)
+        status = with_cluster(RemoteRunReader(runs[0]).status(), cluster_state(cluster, runs[0]))
+        draw_status(status, console)
         return as_json(status)
     rows = [
-        (run, with_cluster(status, on_cluster(cluster, run)) if status else None)
+        (run, with_cluster(status, cluster_state(cluster, run)) if status else None)
         for run, status in zip(runs, _statuses(runs), strict=True)
     ]
-    for line in table(rows, time.time()):
+    for line in runs_table(rows, time.time()):
         console.print(line, soft_wrap=True)
     return {
         "runs": [
@@ -91,23 +98,24 @@ def watch(address: str, named: str | None, console: Console) -> None:
     """Shows a run on a cluster as its own terminal does. Blocks until it ends, or until Ctrl-C.
 
     Args:
-        address: of the cluster.
-        named: the end of the path of the run's directory; None: the only one.
+        address: the cluster's.
+        named: the end of the path of the run's directory; None: the only run.
         console: where to draw.
 
     Raises:
-        UserError: as `show_status`; also if a node goes away meanwhile.
+        UserError: as for `show_status`; also if the run's node leaves the cluster meanwhile.
     """
     with _joined(address) as cluster:
-        run = choose_one(all_runs(), named, cluster.address)
-        watch_reader(RemoteRun(run), console)
+        run = one_run(all_runs(), named, cluster.address)
+        watch_reader(RemoteRunReader(run), console)
 
 
 def all_runs() -> list[ClusterRun]:
-    """Every run that was started on the cluster that this process has joined; alive ones first.
+    """Returns every run that was started on the cluster that this process has joined.
 
-    Ray's public `list_jobs` asks the dashboard, which a cluster need not have, and leaves out the
-    metadata of drivers that `ray job submit` started; so the table itself is read.
+    Runs that are alive come first. Ray's public `list_jobs` asks the dashboard, which a cluster
+    need not have, and leaves out the metadata of drivers that `ray job submit` started; so the
+    table of jobs itself is read.
     """
     worker: Any = ray_worker.global_worker
     jobs = worker.gcs_client.get_all_job_info(
@@ -131,12 +139,12 @@ def all_runs() -> list[ClusterRun]:
     )
 
 
-def on_cluster(cluster: Cluster, run: ClusterRun) -> OnCluster:
-    """What the cluster says of a run."""
+def cluster_state(cluster: Cluster, run: ClusterRun) -> ClusterState:
+    """Returns the state of a run on the cluster that this process has joined."""
     job_id = ray.JobID(bytes.fromhex(run.job_id))
     alive = ray_state.actors(job_id=job_id, actor_state_name="ALIVE")
     kinds = Counter(actor["ActorClassName"] for actor in alive.values())
-    return OnCluster(
+    return ClusterState(
         address=cluster.address,
         num_nodes=cluster.num_nodes,
         num_cpus=int(cluster.num_cpus),
@@ -150,25 +158,25 @@ def on_cluster(cluster: Cluster, run: ClusterRun) -> OnCluster:
     )
 
 
-class Guest:
-    """An object at work on a node of the cluster; it ends with this process's connection."""
+class NodeReader:
+    """Handle of an actor that reads files on a run's node; it ends with this process."""
 
-    def __init__(self, guest: type, *arguments: object, run: ClusterRun) -> None:
-        """Asks for it, and does not wait.
+    def __init__(self, reader: type, *arguments: object, run: ClusterRun) -> None:
+        """Starts the actor and does not wait for it.
 
         Args:
-            guest: its class.
-            arguments: of its constructor.
-            run: on whose driver's node.
+            reader: class of the object that the actor holds.
+            arguments: arguments of its constructor.
+            run: run on whose driver's node the actor is placed.
         """
         self._run = run
-        self._handle = new_pinned_actor(guest, *arguments, node_id=run.node_id)
+        self._handle = new_pinned_actor(reader, *arguments, node_id=run.node_id)
 
     def ask(self, method: str, *arguments: object) -> Any:
-        """What a method of it returns. Blocks for at most ANSWER_S.
+        """Returns the result of a method of the reader. Blocks for at most ANSWER_S.
 
         Raises:
-            UserError: as the method, or the node cannot answer.
+            UserError: the method raised it, or the node cannot answer.
         """
         run = self._run
         try:
@@ -195,51 +203,51 @@ class Guest:
             ) from error
 
 
-class RemoteRun:
-    """A `status.reader.Reader` of a run whose files lie on another machine.
+class RemoteRunReader:
+    """A `RunReader` of a run on a cluster, whose files are on another machine.
 
-    Errors are those of `RunReader` and of `Guest.ask`.
+    It raises the errors of `LocalRunReader` and of `NodeReader.ask`.
     """
 
-    def __init__(self, run: ClusterRun, reader: type = RunReader) -> None:
-        """Asks for a process on the run's node.
+    def __init__(self, run: ClusterRun, reader: type = LocalRunReader) -> None:
+        """Starts an actor on the run's node.
 
         Args:
-            run: whose files to read.
-            reader: what reads them there.
+            run: the run to read.
+            reader: class of the object that reads its files there.
         """
-        self._guest = Guest(reader, run.run_dir, run=run)
+        self._reader = NodeReader(reader, run.run_dir, run=run)
 
     def status(self) -> Status:
-        """As `RunReader.status`."""
-        status: Status = self._guest.ask("status")
+        """Returns the state of the run at this moment."""
+        status: Status = self._reader.ask("status")
         return status
 
-    def poll(self) -> list[Happened]:
-        """As `RunReader.poll`."""
-        happened: list[Happened] = self._guest.ask("poll")
-        return happened
+    def poll(self) -> list[TimedEvent]:
+        """Returns the events since the last call, oldest first."""
+        events: list[TimedEvent] = self._reader.ask("poll")
+        return events
 
-    def life(self, view_state: ViewState) -> Life:
-        """As `RunReader.life`."""
-        life: Life = self._guest.ask("life", view_state)
-        return life
+    def liveness(self, view_state: ViewState) -> Liveness:
+        """Returns the signs of life of a run whose view state is `view_state`."""
+        liveness: Liveness = self._reader.ask("liveness", view_state)
+        return liveness
 
 
 def _statuses(runs: Sequence[ClusterRun]) -> list[Status | None]:
-    """Of each run, by one process on each node; None where it is too old or cannot be read.
+    """Returns the status of each run; None where it is old or cannot be read.
 
-    One row of a table must not hide the others.
+    One actor on each node reads all its runs. A node that cannot answer does not hide the others.
     """
     found: dict[ClusterRun, Status | None] = {}
     by_node: dict[str, list[ClusterRun]] = {}
     for index, run in enumerate(runs):
         if run.is_alive or index < MAX_READ:
             by_node.setdefault(run.node_id, []).append(run)
-    guests = {node_id: Guest(StatusReader, run=here[0]) for node_id, here in by_node.items()}
-    for node_id, here in by_node.items():
+    readers = {node: NodeReader(StatusReader, run=here[0]) for node, here in by_node.items()}
+    for node, here in by_node.items():
         try:
-            statuses = guests[node_id].ask("statuses", [run.run_dir for run in here])
+            statuses = readers[node].ask("statuses", [run.run_dir for run in here])
         except UserError:
             continue
         found.update(zip(here, statuses, strict=True))
@@ -248,7 +256,7 @@ def _statuses(runs: Sequence[ClusterRun]) -> list[Status | None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[Cluster]:
-    """The cluster at an address, which is not started if there is none."""
+    """Joins the cluster at an address; none is started."""
     if address == "local" or "://" in address:
         raise ConfigError(
             f"--address {address}: expected HOST:PORT of a cluster that this machine is a node "

@@ -24,7 +24,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.scalars import scalars
-from keisei_ray.tune.objective import ENDED, TIME
+from keisei_ray.tune.trial_metrics import ENDED, TIME
 
 Report = dict[str, float]
 

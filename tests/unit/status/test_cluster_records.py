@@ -7,10 +7,16 @@ import pytest
 
 from keisei_ray.cli import main
 from keisei_ray.errors import RunDirError
-from keisei_ray.status.on_cluster import ClusterRun, OnCluster, choose, choose_one, newest_sessions
-from keisei_ray.status.reader import RunReader
-from keisei_ray.status.show import lines, table
-from keisei_ray.status.state import Status, as_json, with_cluster
+from keisei_ray.status.cluster_records import (
+    ClusterRun,
+    ClusterState,
+    matching_runs,
+    newest_sessions,
+    one_run,
+)
+from keisei_ray.status.reader import LocalRunReader
+from keisei_ray.status.run_status import Status, as_json, with_cluster
+from keisei_ray.status.screen import runs_table, status_lines
 from tests.helpers.report_runs import write_run
 
 
@@ -21,13 +27,13 @@ def run(run_dir: str, *, node: str = "10.0.0.1", at_s: float, ended: bool = Fals
 OLD = run("/runs/old", at_s=10, ended=True)
 NEW = run("/home/a/runs/new", at_s=20)
 OTHER = run("/home/b/runs/new", at_s=30, ended=True)
-KNOWN = OnCluster("10.0.0.9:6379", 3, 64, 1, "10.0.0.1", 7, True, 62, 1, 0)
+KNOWN = ClusterState("10.0.0.9:6379", 3, 64, 1, "10.0.0.1", 7, True, 62, 1, 0)
 
 
 @pytest.fixture
 def status(tmp_path: Path) -> Status:
     """Of a run that was written to just now."""
-    return RunReader(write_run(tmp_path / "run", updates=3)).status()
+    return LocalRunReader(write_run(tmp_path / "run", updates=3)).status()
 
 
 def test_of_a_directory_only_the_newest_session_is_a_run_and_alive_ones_come_first() -> None:
@@ -38,33 +44,33 @@ def test_of_a_directory_only_the_newest_session_is_a_run_and_alive_ones_come_fir
 
 @pytest.mark.parametrize("named", ["old", "/runs/old", "runs/old", "./runs/old/"])
 def test_a_run_is_named_by_the_end_of_its_path(named: str) -> None:
-    assert choose([NEW, OLD], named, "x") == [OLD]
+    assert matching_runs([NEW, OLD], named, "x") == [OLD]
 
 
 def test_of_several_runs_of_a_name_the_one_that_is_alive_is_meant() -> None:
-    assert choose([NEW, OTHER], "new", "x") == [NEW]
-    assert choose([NEW, OTHER], "b/runs/new", "x") == [OTHER]
-    assert choose([NEW, OTHER, OLD], None, "x") == [NEW, OTHER, OLD]
-    assert choose_one([NEW, OTHER, OLD], None, "x") == NEW
+    assert matching_runs([NEW, OTHER], "new", "x") == [NEW]
+    assert matching_runs([NEW, OTHER], "b/runs/new", "x") == [OTHER]
+    assert matching_runs([NEW, OTHER, OLD], None, "x") == [NEW, OTHER, OLD]
+    assert one_run([NEW, OTHER, OLD], None, "x") == NEW
 
 
 def test_no_run_and_no_run_of_that_name_are_refused() -> None:
     with pytest.raises(RunDirError, match=r"no run has been started on the cluster at h:1"):
-        choose([], None, "h:1")
+        matching_runs([], None, "h:1")
     for named in ("ld", ".", "/"):
         with pytest.raises(RunDirError, match="expected one of new, old"):
-            choose([NEW, OTHER, OLD], named, "x")
+            matching_runs([NEW, OTHER, OLD], named, "x")
 
 
 def test_one_run_must_be_meant_to_be_watched() -> None:
-    assert choose_one([OLD], None, "x") == OLD
+    assert one_run([OLD], None, "x") == OLD
     with pytest.raises(RunDirError, match=r"/home/b/runs/new on 10\.0\.0\.1, /runs/old on"):
-        choose_one([OTHER, OLD], None, "x")
+        one_run([OTHER, OLD], None, "x")
 
 
 def test_a_table_has_a_line_for_each_run(status: Status) -> None:
-    shown = [line.plain for line in table([(NEW, status), (replace(NEW, pid=8), None)], 80.0)]
-    shown += [line.plain for line in table([(OLD, None)], 75.0)][1:]
+    shown = [line.plain for line in runs_table([(NEW, status), (replace(NEW, pid=8), None)], 80.0)]
+    shown += [line.plain for line in runs_table([(OLD, None)], 75.0)][1:]
     assert len(shown) == 4
     assert shown[0].split() == ["RUN", "STATE", "SINCE", "TIMESTEP", "OF", "SPS", "DRIVER"]
     assert "0:01:00 ago  3,000" in shown[1]
@@ -77,7 +83,7 @@ def test_what_the_cluster_knows_is_part_of_the_status(status: Status) -> None:
     assert as_json(status)["cluster"] is None
     seen = with_cluster(status, KNOWN)
     assert seen.state == status.state == "running"
-    text = "\n".join(line.plain for line in lines(seen))
+    text = "\n".join(line.plain for line in status_lines(seen))
     assert "3 nodes, 64 CPUs, 1 GPU at 10.0.0.9:6379" in text
     assert "process 7 on 10.0.0.1, connected; up for it: 62 self-play actors" in text
     assert as_json(seen)["cluster"] == {
@@ -91,7 +97,7 @@ def test_a_run_whose_driver_has_left_without_a_word_is_silent_at_once(status: St
     left = replace(KNOWN, driver_alive=False)
     seen = with_cluster(status, left)
     assert (seen.state, seen.remaining_s, seen.actors_alive) == ("silent", None, None)
-    assert "has left the cluster" in "\n".join(line.plain for line in lines(seen))
+    assert "has left the cluster" in "\n".join(line.plain for line in status_lines(seen))
     ended = replace(status, state="finished")
     assert with_cluster(ended, left).state == "finished"
 

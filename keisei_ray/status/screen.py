@@ -1,20 +1,20 @@
-"""A status as lines for a person: one screen, the same on a terminal and in a file. Pure."""
+"""A status as lines of text: one screen, the same on a terminal and in a file. Pure functions."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
-from keisei_ray.report.words import plural
-from keisei_ray.status.on_cluster import ClusterRun, OnCluster
-from keisei_ray.status.state import Status
+from keisei_ray.report.formatting import plural
+from keisei_ray.status.cluster_records import ClusterRun, ClusterState
+from keisei_ray.status.run_status import Status
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.draw import ACCENT, STRONG, labeled, meter, row
 from keisei_ray.tracking.terminal.panels import RESULTS, elo_text
 from keisei_ray.tracking.terminal.text import Glyphs
 
-STYLES: Final = {
+STATE_STYLES: Final = {
     "starting": "yellow",
     "running": "green",
     "finished": "bold green",
@@ -22,20 +22,20 @@ STYLES: Final = {
     "failed": "bold red",
     "silent": "bold red",
 }
-TABLE: Final = ("RUN", "STATE", "SINCE", "TIMESTEP", "OF", "SPS", "DRIVER")
-BAR: Final = 30
+TABLE_HEAD: Final = ("RUN", "STATE", "SINCE", "TIMESTEP", "OF", "SPS", "DRIVER")
+BAR_WIDTH: Final = 30
 """Cells of the progress bar."""
 
 
-def lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
-    """The screen, line by line; long ones are not cut, so that paths can be copied.
+def status_lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
+    """Returns the screen of one run. Long lines are not cut, so that paths can be copied.
 
     Args:
-        status: what to say.
+        status: the run's.
         glyphs: characters of the progress bar; None: no bar.
     """
     head = row(("Keisei Ray", ACCENT), f"  {status.run_dir}")
-    state = labeled("state", (status.state, STYLES[status.state]), _signs(status))
+    state = labeled("state", (status.state, STATE_STYLES[status.state]), _signs(status))
     shown = [head, state, _progress(status, glyphs)]
     if status.update:
         now, whole = text.figure(status.sps, ",.0f"), text.figure(status.sps_total, ",.0f")
@@ -57,14 +57,14 @@ def lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
     return shown
 
 
-def table(rows: Sequence[tuple[ClusterRun, Status | None]], now_s: float) -> list[Text]:
-    """A line for each run of a cluster; nothing is cut.
+def runs_table(rows: Sequence[tuple[ClusterRun, Status | None]], now_s: float) -> list[Text]:
+    """Returns a table with a line for each run of a cluster; nothing is cut.
 
     Args:
-        rows: with a run's status where its files were read.
+        rows: runs, each with its status; None where its files were not read.
         now_s: seconds since 1970.
     """
-    lines = [TABLE, *(_cells(run, status, now_s) for run, status in rows)]
+    lines = [TABLE_HEAD, *(_cells(run, status, now_s) for run, status in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     head, *rest = (
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -92,14 +92,14 @@ def _cells(run: ClusterRun, status: Status | None, now_s: float) -> tuple[str, .
     )
 
 
-def _cluster(cluster: OnCluster) -> str:
+def _cluster(cluster: ClusterState) -> str:
     counts = {"node": cluster.num_nodes, "CPU": cluster.num_cpus, "GPU": cluster.num_gpus}
     parts = ", ".join(plural(count, noun) for noun, count in counts.items())
     return f"{parts} at {cluster.address}"
 
 
-def _driver(cluster: OnCluster) -> Text:
-    """Whether the driver is there, and which of the run's actors."""
+def _driver(cluster: ClusterState) -> Text:
+    """Returns whether the driver is connected, and how many of the run's actors are up."""
     who = f"process {cluster.driver_pid} on {cluster.driver_node}"
     if not cluster.driver_alive:
         return labeled("driver", f"{who}, ", ("has left the cluster", "bold"))
@@ -113,7 +113,7 @@ def _driver(cluster: OnCluster) -> Text:
 
 
 def _signs(status: Status) -> str:
-    """What the state rests on."""
+    """Returns the reason for the state: the cause of a failure, or the signs of life."""
     if status.state == "failed":
         return f": {status.cause or 'no cause on record'}"
     if status.silent_s is None:
@@ -123,7 +123,7 @@ def _signs(status: Status) -> str:
         patience = text.duration(status.patience_s)
         return (
             f": {since}, expected within {patience}; no process here writes to it. "
-            "It may be dead; go on with --resume latest."
+            "It may be dead; continue it with --resume latest."
         )
     process = ", by no process seen here" if status.pid is None else f" by process {status.pid}"
     late = ", longer than expected" if status.silent_s > (status.patience_s or 0.0) else ""
@@ -138,7 +138,7 @@ def _progress(status: Status, glyphs: Glyphs | None) -> Text:
     total = status.total_timesteps
     bar = row()
     if glyphs is not None and total:
-        bar = row(meter(status.timestep, total, BAR, glyphs), "  ")
+        bar = row(meter(status.timestep, total, BAR_WIDTH, glyphs), "  ")
     of_total = f" of {total:,}" if total else ""
     left = "" if status.remaining_s is None else f", left {text.duration(status.remaining_s)}"
     part = f"{text.percent(status.share)}  " if total else ""
@@ -163,7 +163,7 @@ def _actors(status: Status) -> str:
 
 
 def _strength(status: Status) -> list[str]:
-    """Elo, then scores, of the newest weights that were measured."""
+    """Returns Elo, then scores, of the newest weights that have matches."""
     if not status.evaluations:
         return ["no evaluation yet"]
     ratings = {rating.name: rating for rating in status.ratings}
@@ -175,10 +175,10 @@ def _strength(status: Status) -> list[str]:
 
 
 def _warnings(status: Status) -> list[str]:
-    """How many there are, and the last ones."""
-    told = [f"{_ago(warned.age_s)}: {warned.message}" for warned in status.warnings]
-    if status.faults > len(told):
-        told.insert(0, f"{status.faults:,} in this session; the last are")
+    """Returns the number of warnings and the newest ones."""
+    shown = [f"{_ago(warning.age_s)}: {warning.message}" for warning in status.warnings]
+    if status.faults > len(shown):
+        shown.insert(0, f"{status.faults:,} in this session; the last are")
     if status.damaged:
-        told.append(f"{status.damaged:,} lines of its files cannot be read")
-    return told or ["none"]
+        shown.append(f"{status.damaged:,} lines of its files cannot be read")
+    return shown or ["none"]

@@ -1,0 +1,72 @@
+"""Reader of a JSON lines file that another process may still be writing.
+
+A last line without its newline is still being written, or was cut off by a crash: it is left out.
+Any other line that cannot be read is left out and counted, so that a page can report it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from keisei_ray.errors import RunDirError
+
+Record: TypeAlias = dict[str, Any]
+"""One line: a JSON object."""
+
+
+class JsonLinesReader:
+    """Records of one file, each once: iterating again gives those that were added since.
+
+    Attributes:
+        damaged: lines left out so far because they are no JSON object, or because the caller
+            refused the record (the caller raises the count).
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads `path` when iterated; a file that does not exist has no records."""
+        self.path = path
+        self.damaged = 0
+        self._offset = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file has lost records that were read, so that `rewind` is needed."""
+        try:
+            return self.path.stat().st_size < self._offset
+        except OSError:
+            return self._offset > 0
+
+    def rewind(self) -> None:
+        """Starts from the file's beginning at the next iteration."""
+        self.damaged = self._offset = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yields the records in the file's order.
+
+        Raises:
+            RunDirError: the file exists and cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._offset += len(line)
+                    if (record := self._parse(line)) is not None:
+                        yield record
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RunDirError(f"{self.path} cannot be read: {error.strerror}.") from error
+
+    def _parse(self, line: bytes) -> Record | None:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            self.damaged += 1
+            return None
+        return record
