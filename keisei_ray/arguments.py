@@ -4,10 +4,10 @@ import argparse
 import math
 from pathlib import Path
 
+from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.storage.run_layout import REPORT_FILE
 
-PLAYERS = "random|greedy|checkpoint:PATH|usi:COMMAND"
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
 
 
@@ -90,11 +90,11 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     player = evaluate.add_mutually_exclusive_group(required=True)
     player.add_argument("--checkpoint", metavar="PATH|URI", help="the network to measure")
-    player.add_argument("--player", metavar=PLAYERS, help="or anybody else")
+    player.add_argument("--player", metavar=MATCH_SYNTAX, help="or anybody else")
     evaluate.add_argument(
         "--opponent",
         required=True,
-        metavar=PLAYERS,
+        metavar=MATCH_SYNTAX,
         help="checkpoint:PATH+mate1 plays every mate in one; usi:COMMAND is a USI engine, e.g. "
         "'usi:fairy-stockfish?nodes=1000&Skill Level=-20'; of nodes, byoyomi-ms, timeout-s and "
         "processes any may be given, other keys are the engine's options",
@@ -125,7 +125,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--players",
         nargs="+",
         default=["random", "greedy"],
-        metavar=PLAYERS,
+        metavar=MATCH_SYNTAX,
         help="random and greedy if absent",
     )
     ladder.add_argument("--run-dir", metavar="DIR", help="all checkpoints of this run play too")

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from keisei_ray.arguments import BENCHES, argument_parser
+from keisei_ray.config.player_spec import checkpoint_text
 from keisei_ray.config.resolver import load_sweep, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
@@ -100,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     check_json(options.json)
     result = evaluate(
         EvaluateOptions(
-            player=options.player or f"checkpoint:{options.checkpoint}",
+            player=options.player or checkpoint_text(options.checkpoint),
             opponent=options.opponent,
             num_games=options.games,
             seed=options.seed,

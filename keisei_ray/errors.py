@@ -7,7 +7,7 @@
     |   |-- StorageError          a URI: unreachable, no rights, no bucket, an upload that failed
     |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
     |   |-- ClusterError          Ray refused: port, address, token, resources
-    |   |-- OpponentError         an evaluation opponent that cannot be had
+    |   |-- PlayerError           a player: unknown, or an engine that cannot be started
     |   |   |-- EngineDiedError   an engine ended; in a game it forfeits that game
     |   |   `-- EngineTimeoutError  ... or did not answer in time
     |   |-- TrackerError          a tracker that is not installed or not logged in
@@ -55,15 +55,15 @@ class ClusterError(UserError):
     """Ray could not be started or joined, or lacks the resources."""
 
 
-class OpponentError(UserError):
-    """An evaluation opponent is unknown or cannot be started."""
+class PlayerError(UserError):
+    """A player is unknown, or an engine cannot be started or kept alive."""
 
 
-class EngineDiedError(OpponentError):
+class EngineDiedError(PlayerError):
     """An engine ended by itself; in a game it forfeits that game."""
 
 
-class EngineTimeoutError(OpponentError):
+class EngineTimeoutError(PlayerError):
     """An engine did not read or answer in time; in a game it forfeits that game."""
 
 

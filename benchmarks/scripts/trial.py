@@ -30,7 +30,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.evaluation.matches import MatchSettings, play_match
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet
-from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.selfplay.opponent_mix import SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
@@ -144,7 +144,7 @@ def scores(
     choose = network_policy(model)
     players = [Player("bare", choose), Player("finishing", finishing(choose))]
     sampled = Player("sampled", finishing(network_policy(model, TEMPERATURE)))
-    opponents = [parse_opponent(spec) for spec in ("random", "greedy")]
+    opponents = [open_player(spec) for spec in ("random", "greedy")]
     pairs = [(player, opponent) for opponent in opponents for player in players]
     for path in references:
         reference = checkpoint_player(Path(path), temperature=TEMPERATURE, finish_mates=True)

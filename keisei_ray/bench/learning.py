@@ -23,8 +23,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
 from keisei_ray.evaluation.rating import score_interval
-from keisei_ray.players.opponents import Player, load_model, parse_opponent
+from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
+from keisei_ray.players.saved_model import load_model
 from keisei_ray.storage.checkpoint import Checkpoint, load
 from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
@@ -38,7 +39,7 @@ class Target:
     """A score to be reached against an opponent."""
 
     opponent: str
-    """As `parse_opponent` understands it."""
+    """As `open_player` understands it."""
     score: float
     is_finishing: bool
     """Whether the player plays mate in one where it is there."""
@@ -190,7 +191,7 @@ def match_checkpoint(
     choose = network_policy(load_model(saved))
     player = Player(saved.path.name, finishing(choose) if is_finishing else choose)
     settings = MatchSettings(num_games=num_games, seed=seed)
-    games = list(play_match((player, parse_opponent(opponent)), settings))
+    games = list(play_match((player, open_player(opponent)), settings))
     low, score, high = score_interval(pair_scores(games))
     started = (saved.path.parents[1].parent / f"seed-{seed}.json").stat().st_mtime
     return Point(

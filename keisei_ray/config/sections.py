@@ -6,6 +6,7 @@ What concerns several sections is checked in `keisei_ray.config.checks`.
 T: `self_play.rollout_length`. N: `self_play.games_per_actor`. R: rollouts in one update.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -19,6 +20,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+
+from keisei_ray.config.player_spec import EVALUATION_KINDS, POOL_KINDS, PlayerKind, parse_player
+from keisei_ray.errors import PlayerError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -101,9 +105,7 @@ class PoolConfig(Section):
     @field_validator("members")
     @classmethod
     def _check_members(cls, members: tuple[str, ...]) -> tuple[str, ...]:
-        for name in members:
-            if name not in ("greedy", "random") and not (name[:4] == "usi:" and name[4:].strip()):
-                raise ValueError(f"{name!r} is no member. Use greedy, random or usi:COMMAND")
+        _check_players(members, POOL_KINDS)
         if len(set(members)) < len(members):
             raise ValueError("a member is named twice. Name each once")
         return members
@@ -243,14 +245,7 @@ class EvaluationConfig(Section):
     @field_validator("opponents")
     @classmethod
     def _check_opponents(cls, opponents: tuple[str, ...]) -> tuple[str, ...]:
-        for spec in opponents:
-            kind, colon, what = spec.partition(":")
-            is_known = spec in ("random", "greedy", "snapshots")
-            if not is_known and not (kind in ("checkpoint", "usi") and colon and what):
-                raise ValueError(
-                    f"{spec!r} is no opponent. Use random, greedy, snapshots, checkpoint:PATH or "
-                    "usi:COMMAND"
-                )
+        _check_players(opponents, EVALUATION_KINDS)
         if len(set(opponents)) < len(opponents) or not opponents:
             raise ValueError("it is empty or names an opponent twice. Name each once")
         return opponents
@@ -322,3 +317,12 @@ class ProfileConfig(Section):
     first_update: PositiveInt = 3
     """The first of them, counted from 1 in the learner's process, and in the actor's; before it
     things warm up."""
+
+
+def _check_players(texts: Sequence[str], kinds: Sequence[PlayerKind]) -> None:
+    """Refuses a text that is not a player of one of these kinds."""
+    for text in texts:
+        try:
+            parse_player(text, kinds)
+        except PlayerError as error:
+            raise ValueError(str(error).rstrip(".")) from error

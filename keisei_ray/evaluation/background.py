@@ -18,7 +18,7 @@ from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.evaluation.rating import score_interval
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import WeightsInfo, digest, load_weights, state_arrays
-from keisei_ray.players.opponents import Player, parse_opponent
+from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.rollouts.packed_buffer import BufferLike
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
@@ -43,12 +43,12 @@ class Evaluator:
 
         Raises:
             WireError, CheckpointError: a buffer is damaged, of another version or architecture.
-            OpponentError: the opponent cannot be had.
+            PlayerError: the opponent cannot be had.
         """
         s = self._config.evaluation
         player, info = self._network_player(match.player, match.weights_version, weights, match)
         if match.opponent_version is None:
-            opponent = parse_opponent(match.opponent, temperature=s.temperature)
+            opponent = open_player(match.opponent, temperature=s.temperature)
         else:
             assert opponent_weights is not None, match
             opponent, _ = self._network_player(

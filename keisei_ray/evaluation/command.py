@@ -20,7 +20,7 @@ from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, PlayedGame, 
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.summary import result_table, summarize
-from keisei_ray.players.opponents import Player, parse_opponent
+from keisei_ray.players.player import Player, open_player
 
 Finishing = Literal["no", "yes", "both"]
 """Whether the player plays every mate in one it has; both: one match without and one with."""
@@ -31,7 +31,7 @@ class EvaluateOptions:
     """What `evaluate` is asked for."""
 
     player: str
-    """Who is measured, see `opponents.parse_opponent`."""
+    """Who is measured, see `player.open_player`."""
     opponent: str
     """Against whom; likewise."""
     num_games: int = 100
@@ -39,7 +39,7 @@ class EvaluateOptions:
     seed: int = 1
     """Of openings and random choices; the same seed plays the same match."""
     temperature: float = 0.0
-    """See `opponents.checkpoint_player`; for both players."""
+    """See `player.checkpoint_player`; for both players."""
     finish_mates: Finishing = "no"
     """Of the player; the opponent's spec says its own."""
     sprt: Hypotheses | None = None
@@ -70,7 +70,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
         ConfigError: an odd number of games, a bad book, or a directory that records cannot be
             written to.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
-        OpponentError: a player is unknown or not available.
+        PlayerError: a player is unknown or not available.
     """
     if options.num_games < 2 or options.num_games % 2:
         raise ConfigError(
@@ -109,10 +109,10 @@ def _evaluate(
     """One match and its result."""
     test = Sprt(options.sprt) if options.sprt else None
     with (
-        parse_opponent(
+        open_player(
             options.player, temperature=options.temperature, finish_mates=finishes
         ) as player,
-        parse_opponent(options.opponent, temperature=options.temperature) as opponent,
+        open_player(options.opponent, temperature=options.temperature) as opponent,
     ):
         players = (player, opponent)
         files = GameFiles(records, player.name, opponent.name, settings) if records else None

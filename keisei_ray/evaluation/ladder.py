@@ -26,7 +26,7 @@ from keisei_ray.evaluation.background import match_score
 from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
 from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
 SHOWN_PAIRS = 8
@@ -58,12 +58,12 @@ def ladder(
     """Plays what is missing, writing results after every match, and shows the table.
 
     Args:
-        players: as for `opponents.parse_opponent`.
+        players: as for `player.open_player`.
         run_dir: all intact checkpoints of this run play too.
         finish_mates: and each of those once more with every mate in one it has.
         num_games: of each match; even.
         seed: of openings and random choices.
-        temperature: of all networks, see `opponents.checkpoint_player`.
+        temperature: of all networks, see `player.checkpoint_player`.
         file: of results; matches that stand in it are not played again.
         console: where progress and tables are drawn.
         max_plies: plies, opening included, after which a game is truncated and counts half.
@@ -78,7 +78,7 @@ def ladder(
         ConfigError: fewer than two players, an odd number of games, a bad book of openings, or a
             file of other matches.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
-        OpponentError: an opponent is unknown or cannot be had.
+        PlayerError: an opponent is unknown or cannot be had.
     """
     if num_games < 2 or num_games % 2:
         raise ConfigError(
@@ -148,10 +148,10 @@ def find_entrants(
     A checkpoint of `run_dir` is called v12, one of another run RUN/v12.
 
     Raises:
-        CheckpointError, OpponentError: see `ladder`.
+        CheckpointError, PlayerError: see `ladder`.
     """
     for spec in players:
-        with parse_opponent(spec, temperature=temperature) as player:
+        with open_player(spec, temperature=temperature) as player:
             if "checkpoint" in player.identity:
                 yield _network(player, run_dir)
             else:
@@ -228,4 +228,4 @@ def _network(player: Player, run_dir: Path | None) -> Entrant:
 
 
 def _opener(spec: str, temperature: float) -> Callable[[], Player]:
-    return lambda: parse_opponent(spec, temperature=temperature)
+    return lambda: open_player(spec, temperature=temperature)

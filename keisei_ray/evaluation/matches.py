@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from keisei_ray.evaluation.openings import OpeningBook
-from keisei_ray.players.opponents import Player
+from keisei_ray.players.player import Player
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames

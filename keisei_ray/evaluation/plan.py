@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keisei_ray.config.player_names import player_name
+from keisei_ray.config.player_spec import SNAPSHOTS
 from keisei_ray.config.sections import EvaluationConfig
-
-SNAPSHOTS = "snapshots"
-"""The opponent that stands for own earlier versions."""
 
 
 @dataclass(frozen=True)

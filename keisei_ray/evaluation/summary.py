@@ -10,7 +10,7 @@ from rich.table import Table
 
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
 from keisei_ray.evaluation.rating import CONFIDENCE, Interval, elo_interval, score_interval
-from keisei_ray.players.opponents import Player
+from keisei_ray.players.player import Player
 
 
 def summarize(

@@ -1,62 +1,67 @@
 """A USI engine as a player: a few processes that share the positions of a whole match.
 
-An engine that dies, does not answer in time, or answers what is no legal move forfeits that game,
-and the match goes on; after a death or a time-out the process is started anew. One that must be
-started too often ends the match.
+An engine that dies, does not answer in time, or answers with anything but a legal move forfeits
+that game, and the match goes on. After a death or a timeout the process is started again. An
+engine that must be started again too often ends the match.
 
-Processes serve many games in turn, so what an engine remembers (its hash table) carries over from
-one game to another. The i-th position asked for goes to process i modulo their number, whatever
-their speed, so a match with an engine that is deterministic is.
+Each process serves many games in turn, so what an engine remembers (its hash table) carries over
+from one game to another. The i-th position of a call goes to process i modulo the number of
+processes, whatever their speed. A match with a deterministic engine is therefore deterministic.
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keisei_ray.errors import EngineTimeoutError, OpponentError
+from keisei_ray.config.player_spec import EngineSpec
+from keisei_ray.errors import EngineTimeoutError, PlayerError
 from keisei_ray.players.policies import Ints, Uniforms
-from keisei_ray.players.usi import UsiEngine, UsiSpec
+from keisei_ray.players.usi_engine import UsiEngine
 from keisei_ray.shogi.rules import forfeit
 from keisei_ray.shogi.vector_games import VectorGames
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_MAX_PROCESSES = 4
+"""Most processes of an engine if its spec does not say how many."""
 MAX_RESTARTS = 5
-"""How often each process may be started anew. Every restart has cost the engine a game."""
+"""Restarts allowed for each process. Every restart has cost the engine a game."""
 
-Answer = str | OpponentError
-"""What stood after `bestmove`, or why nothing did."""
+Answer = str | PlayerError
+"""The word after `bestmove`, or the reason why there is none."""
 
 
 class UsiPlayer:
-    """Engine processes, and the moves they choose. Close it when the match is over."""
+    """A player that asks engine processes for its moves. Close it when the match is over."""
 
-    def __init__(self, spec: UsiSpec) -> None:
-        """Starts the first process; others start when there are positions for them.
+    def __init__(self, spec: EngineSpec) -> None:
+        """Starts the first process; the others start when there are positions for them.
 
         Raises:
-            OpponentError: the engine is not found, does not speak USI, or lacks an option.
+            PlayerError: the engine is not found, does not speak USI, or lacks an option.
         """
         self._spec = spec
-        self._seats = [_Seat(spec) for _ in range(spec.processes)]
-        self._threads = ThreadPoolExecutor(spec.processes, thread_name_prefix="usi")
+        num_processes = spec.processes or min(DEFAULT_MAX_PROCESSES, os.cpu_count() or 1)
+        self._engines = [_RestartedEngine(spec) for _ in range(num_processes)]
+        self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="usi")
         try:
-            self.engine_name = self._seats[0].start()
-            """How the engine calls itself."""
+            self.engine_name = self._engines[0].start()
+            """Name that the engine gives itself."""
         except BaseException:
             self.close()
             raise
 
     def choose(self, games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-        """The engine's moves; a `policies.Choose`. Leaves nothing to the uniforms.
+        """Returns the engine's moves, as a `policies.Choose`. Does not use the uniforms.
 
         Returns:
-            [K] index into each lane's legal moves, or a `forfeit`.
+            [K] int64, index into each lane's legal moves, or a `forfeit`.
 
         Raises:
-            OpponentError: a process has failed once more than `MAX_RESTARTS`, in an earlier call.
+            PlayerError: in an earlier call a process failed once more than `MAX_RESTARTS`.
         """
         asked = lanes.tolist()
         answers = self._ask([games.usi_position(lane) for lane in asked])
@@ -66,45 +71,45 @@ class UsiPlayer:
         return np.array(choices, dtype=np.int64)
 
     def close(self) -> None:
-        """Asks all processes to quit, and ends them. May be called again."""
+        """Asks all processes to quit and ends them. May be called again."""
         self._threads.shutdown(cancel_futures=True)
-        for seat in self._seats:
-            seat.close()
+        for engine in self._engines:
+            engine.close()
 
     def _ask(self, positions: Sequence[str]) -> list[Answer]:
-        """One answer a position, in their order; as many at a time as there are processes."""
-        for seat in self._seats:
-            if seat.last_error is not None and seat.is_worn_out:
-                raise OpponentError(
-                    f"opponent {self._spec.text!r} had to be started anew more than "
-                    f"{MAX_RESTARTS} times, last because it {seat.last_error}. The games that "
+        """Returns one answer for each position, in their order; all processes work at once."""
+        for engine in self._engines:
+            if engine.last_error is not None and engine.has_given_up:
+                raise PlayerError(
+                    f"player {self._spec.text!r} had to be started again more than "
+                    f"{MAX_RESTARTS} times, last because it {engine.last_error}. The games that "
                     "are finished count. Try the engine by hand, or give it a longer timeout-s."
                 )
-        number = min(len(self._seats), len(positions))
+        number = min(len(self._engines), len(positions))
         answers: list[Answer] = [""] * len(positions)
-        shares = [
-            self._threads.submit(seat.answer, positions[i::number])
-            for i, seat in enumerate(self._seats[:number])
+        futures = [
+            self._threads.submit(engine.answer, positions[i::number])
+            for i, engine in enumerate(self._engines[:number])
         ]
         try:
-            for i, share in enumerate(shares):
-                answers[i::number] = share.result()
-        except BaseException:  # An interrupt: nobody waits for their moves any more.
-            for seat in self._seats:
-                seat.kill()
+            for i, future in enumerate(futures):
+                answers[i::number] = future.result()
+        except BaseException:  # An interrupt: the answers are not needed any more.
+            for engine in self._engines:
+                engine.kill()
             raise
         return answers
 
     def _choice(self, games: VectorGames, lane: int, answer: Answer) -> int:
-        """An answer as `VectorGames.step` takes it."""
-        if isinstance(answer, OpponentError):
+        """Returns an answer in the form that `VectorGames.step` takes."""
+        if isinstance(answer, PlayerError):
             is_late = isinstance(answer, EngineTimeoutError)
             logger.warning("%s forfeits a game: it %s", self._spec.text, answer)
             return forfeit("engine_timeout" if is_late else "engine_died")
         if answer == "resign":
             return forfeit("resign")
         if answer == "win":
-            # Games end as soon as the side to move may declare, so nobody is asked who could.
+            # A game ends as soon as the side to move may declare a win, so it is never true here.
             logger.warning("%s forfeits a game: it declares a win too early", self._spec.text)
             return forfeit("engine_false_win")
         try:
@@ -121,34 +126,37 @@ class UsiPlayer:
         return found
 
 
-class _Seat:
-    """One process and its successors. Used by one thread at a time, save for `kill`."""
+class _RestartedEngine:
+    """An engine process, and after a failure its successor.
 
-    def __init__(self, spec: UsiSpec) -> None:
+    For one thread at a time, except for `kill`.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._engine: UsiEngine | None = None
         self._num_starts = 0
         self._is_closing = False
-        self.last_error: OpponentError | None = None
+        self.last_error: PlayerError | None = None
 
     @property
-    def is_worn_out(self) -> bool:
-        """It has none, and may not start another."""
+    def has_given_up(self) -> bool:
+        """Whether there is no process and none may be started again."""
         return self._engine is None and self._num_starts > MAX_RESTARTS
 
     def start(self) -> str:
-        """Starts a process; returns how the engine calls itself."""
+        """Starts a process and returns the name that the engine gives itself."""
         self._num_starts += 1
         engine = self._engine = UsiEngine(self._spec)
         engine.prepare()
         return engine.name
 
     def answer(self, positions: Sequence[str]) -> list[Answer]:
-        """One answer a position; a failure costs that position only, while restarts last."""
+        """Returns one answer for each position; a failure costs that position only."""
         return [self._answer(position) for position in positions]
 
     def kill(self) -> None:
-        """Ends the process now; no other is started."""
+        """Ends the process at once; no other is started. May be called from another thread."""
         self._is_closing = True
         if self._engine is not None:
             self._engine.kill()
@@ -160,14 +168,14 @@ class _Seat:
             self._engine = None
 
     def _answer(self, position: str) -> Answer:
-        if self._is_closing or self.is_worn_out:
-            return self.last_error or OpponentError("was closed")
+        if self._is_closing or self.has_given_up:
+            return self.last_error or PlayerError("was closed")
         try:
             if self._engine is None:
                 self.start()
                 assert self._engine is not None
             return self._engine.best_move(position)
-        except OpponentError as error:
+        except PlayerError as error:
             self.last_error = error
             self.close()
             return error

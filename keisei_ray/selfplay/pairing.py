@@ -20,7 +20,7 @@ import numpy.typing as npt
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
-from keisei_ray.players.opponents import parse_opponent
+from keisei_ray.players.player import open_player
 from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.rollouts.packed_buffer import BufferLike
@@ -45,12 +45,12 @@ class Pairing:
         rng_for_game: makes the generator of the game with this index, used for its pairing only.
 
         Raises:
-            OpponentError: a scripted member cannot be started.
+            PlayerError: a scripted member cannot be started.
         """
         self._config = config
         self._rng_for_game = rng_for_game
         members = config.pool.members if config.pool.share > 0 else ()
-        self._scripted = {name: parse_opponent(name).choose for name in members}
+        self._scripted = {name: open_player(name).choose for name in members}
         self._networks: dict[str, Choose] = {}
         self._mix = SELF_PLAY_ONLY
         self._weights: dict[str, BufferLike] = {}

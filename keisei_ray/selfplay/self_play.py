@@ -58,7 +58,7 @@ class SelfPlay:
             incarnation: how often that actor had been started before.
 
         Raises:
-            OpponentError: a scripted member of the pool cannot be started.
+            PlayerError: a scripted member of the pool cannot be started.
         """
         torch.set_num_threads(config.schedule.actor_threads)
         s = config.self_play

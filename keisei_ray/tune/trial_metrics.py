@@ -6,9 +6,9 @@ The names are those of `tracking.scalars`, those of metrics.jsonl without their 
 import difflib
 from dataclasses import fields
 
+from keisei_ray.config.player_spec import SNAPSHOTS
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.plan import SNAPSHOTS
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.tracking.scalars import EARLIER

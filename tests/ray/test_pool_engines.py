@@ -9,7 +9,7 @@ import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.errors import OpponentError
+from keisei_ray.errors import PlayerError
 from tests.helpers.engines import fake_spec, rule_spec
 from tests.helpers.harness import overlap_config, train
 
@@ -58,6 +58,6 @@ def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     config = engine_config(fake_spec(tmp_path, go="exit"), updates=1000)
-    run = train(config, cluster, tmp_path / "run", fails_with=(OpponentError,))
-    assert "had to be started anew more than 5 times" in str(run.error)
+    run = train(config, cluster, tmp_path / "run", fails_with=(PlayerError,))
+    assert "had to be started again more than 5 times" in str(run.error)
     assert all_end("engine.sh")

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keisei_ray.config.player_spec import EVALUATION_KINDS, parse_player
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
@@ -54,9 +55,10 @@ def bring_home(
         RunDirError: a fresh run is to be where one is; the local copy cannot be written.
         CheckpointError: there is nothing intact to resume from.
     """
-    for spec in config.evaluation.opponents:
-        if is_uri(spec):
-            check_uri(spec.partition(":")[2])
+    for text in config.evaluation.opponents:
+        path = parse_player(text, EVALUATION_KINDS).path
+        if path is not None and is_uri(path):
+            check_uri(path)
     run_dir, resume = config.run.run_dir, config.run.resume
     run_dir = uri_of_copy(run_dir) or run_dir
     if not any(is_uri(text) for text in (run_dir, resume) if text):

@@ -515,12 +515,16 @@ def test_any_text_is_a_value_or_a_config_error(text: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("evaluation.opponents", ["random", "rnadom"], "'rnadom' is no opponent. Use random,"),
-        ("evaluation.opponents", ["usi:"], "'usi:' is no opponent"),
+        (
+            "evaluation.opponents",
+            ["random", "rnadom"],
+            "unknown player 'rnadom'. Did you mean 'random'? Expected",
+        ),
+        ("evaluation.opponents", ["usi:"], "player 'usi:': no command. Expected usi:COMMAND"),
         ("evaluation.opponents", [], "names an opponent twice"),
         ("evaluation.opponents", ["greedy", "greedy"], "names an opponent twice"),
         ("evaluation.num_games", 3, "expected int >= 2 and a multiple of 2"),
-        ("pool.members", ["grady"], "'grady' is no member. Use greedy,"),
+        ("pool.members", ["grady"], "unknown player 'grady'. Did you mean 'greedy'? Expected"),
     ],
 )
 def test_a_value_that_a_setting_refuses_is_named_with_what_it_should_be(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import DamagedBufferError, OpponentError, WireError
+from keisei_ray.errors import DamagedBufferError, PlayerError, WireError
 from keisei_ray.evaluation import background
 from keisei_ray.evaluation.background import Evaluator, match_score
 from keisei_ray.evaluation.matches import PlayedGame
@@ -112,7 +112,7 @@ def test_weights_of_another_digest_than_named_do_not_play(monkeypatch: pytest.Mo
 
 
 def test_an_opponent_that_cannot_be_had_is_named() -> None:
-    with pytest.raises(OpponentError, match="rnadom"):
+    with pytest.raises(PlayerError, match="rnadom"):
         Evaluator(config()).play(replace(MATCH, opponent="rnadom"), weights(1, 0))
 
 

@@ -18,14 +18,14 @@ from rsshogi.core import Board
 from rsshogi.record import Record
 
 from keisei_ray.cli import main
-from keisei_ray.errors import ConfigError, OpponentError
+from keisei_ray.errors import ConfigError, PlayerError
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
 from keisei_ray.evaluation.matches import MatchSettings, play_match
 from keisei_ray.evaluation.sprt import Hypotheses
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import digest, load_weights
-from keisei_ray.players.opponents import Player, checkpoint_player, parse_opponent
+from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.players.policies import choose_random
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage import checkpoint
@@ -85,7 +85,7 @@ def test_a_finishing_player_mates_and_says_so_in_its_name(saved: Path) -> None:
     legal = [move.to_usi() for move in Board(MATE_SFEN).legal_moves()]
     assert legal[int(finishing.choose(games, lane, uniform)[0])] == "G*5b"
     assert finishing.name == f"{bare.name}+mate1"
-    by_path = parse_opponent(f"checkpoint:{saved}+mate1")
+    by_path = open_player(f"checkpoint:{saved}+mate1")
     assert by_path.name == finishing.name
     assert legal[int(by_path.choose(games, lane, uniform)[0])] == "G*5b"
 
@@ -112,7 +112,7 @@ def timing(result: dict[str, object]) -> dict[str, object]:
 
 
 def test_only_a_network_can_be_made_to_finish_mates() -> None:
-    with pytest.raises(OpponentError, match="only a network"):
+    with pytest.raises(PlayerError, match="only a network"):
         run(player="greedy", finish_mates="yes")
 
 
@@ -168,7 +168,7 @@ def test_every_finished_game_is_saved_and_read_back_with_its_moves(tmp_path: Pat
     result, _ = run(player="greedy", num_games=6, seed=3, records=tmp_path / "new" / "games")
     directory = tmp_path / "new" / "games"
     match = MatchSettings(6, seed=3)
-    games = list(play_match((parse_opponent("greedy"), Player("r", choose_random)), match))
+    games = list(play_match((open_player("greedy"), Player("r", choose_random)), match))
     assert len(list(directory.iterdir())) == 3 * 6
     for game in games:
         assert moves_of(directory, game.index) == [game.moves.split()] * 5

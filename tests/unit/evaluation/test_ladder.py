@@ -10,7 +10,7 @@ from rich.console import Console
 
 from keisei_ray.arguments import argument_parser
 from keisei_ray.cli import main
-from keisei_ray.errors import CheckpointError, ConfigError, OpponentError
+from keisei_ray.errors import CheckpointError, ConfigError, PlayerError
 from keisei_ray.evaluation import ladder as module
 from keisei_ray.evaluation.ladder import Entrant, ladder, schedule
 from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch, check_pairs
@@ -200,7 +200,7 @@ def test_without_random_the_first_player_is_the_anchor(saved_run: Path) -> None:
     [
         (["random"], ConfigError, "expected at least two"),
         (["random", "random"], ConfigError, "expected at least two"),
-        (["random", "rnadom"], OpponentError, "rnadom"),
+        (["random", "rnadom"], PlayerError, "rnadom"),
         (["random", "checkpoint:/nowhere"], CheckpointError, "/nowhere"),
     ],
 )

@@ -18,18 +18,16 @@ from keisei_ray.cli import main
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.errors import CheckpointError, ConfigError, OpponentError
+from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
 from keisei_ray.evaluation.rating import score_interval
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
-from keisei_ray.players.opponents import (
+from keisei_ray.players.player import (
     Player,
     checkpoint_player,
-    find_checkpoint,
-    load_model,
-    parse_opponent,
+    open_player,
 )
 from keisei_ray.players.policies import (
     Ints,
@@ -39,6 +37,7 @@ from keisei_ray.players.policies import (
     finishing,
     network_policy,
 )
+from keisei_ray.players.saved_model import find_checkpoint, load_model
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage import checkpoint
@@ -243,23 +242,6 @@ def test_temperature_zero_is_the_limit_of_sampling() -> None:
     assert len(answers(Player("warm", network_policy(model, 1.0)), STANDARD_SFEN)) > 1
 
 
-@pytest.mark.parametrize(
-    ("spec", "says"),
-    [
-        ("rnadom", "Did you mean 'random'"),
-        ("Greedy", "Did you mean 'greedy'"),
-        ("checkpoint", "Did you mean 'checkpoint:PATH'"),
-        ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
-        ("usi", "Did you mean 'usi:COMMAND"),
-        ("", "unknown opponent ''"),
-    ],
-)
-def test_unknown_opponents_are_refused_in_one_line(spec: str, says: str) -> None:
-    with pytest.raises(OpponentError, match=says) as error:
-        parse_opponent(spec)
-    assert "\n" not in str(error.value)
-
-
 # Checkpoints
 
 
@@ -286,7 +268,7 @@ def test_damaged_newest_is_skipped_in_a_run_and_refused_by_name(
         checkpoint_player(newest)
     shutil.rmtree(newest.with_name("step-000000000100"))
     with pytest.raises(CheckpointError, match="no intact checkpoint"):
-        parse_opponent(f"checkpoint:{run_dir}")
+        open_player(f"checkpoint:{run_dir}")
 
 
 def test_weights_other_than_the_checkpoint_names_do_not_play(

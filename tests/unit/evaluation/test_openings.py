@@ -19,7 +19,7 @@ from keisei_ray.evaluation.command import EvaluateOptions, evaluate
 from keisei_ray.evaluation.ladder import ladder
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
 from keisei_ray.evaluation.openings import OpeningBook, parse_opening
-from keisei_ray.players.opponents import Player
+from keisei_ray.players.player import Player
 from keisei_ray.players.policies import choose_greedy, choose_random
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening
 

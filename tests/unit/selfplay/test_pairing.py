@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import OpponentError
+from keisei_ray.errors import PlayerError
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
-from keisei_ray.players.opponents import Player
+from keisei_ray.players.player import Player
 from keisei_ray.players.policies import Choose, Ints, Uniforms, evaluate, network_policy
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
@@ -85,7 +85,7 @@ def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = games.legal_offsets
         return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
 
-    monkeypatch.setattr(pairing_module, "parse_opponent", lambda name: Player(name, choose))
+    monkeypatch.setattr(pairing_module, "open_player", lambda name: Player(name, choose))
 
 
 # ---- who moves ----
@@ -261,7 +261,7 @@ def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path)
 
 def test_a_member_that_cannot_be_had_is_refused_before_any_game() -> None:
     config = pool_config(pool={"members": ("usi:/does/not/exist",)})
-    with pytest.raises(OpponentError, match="/does/not/exist"):
+    with pytest.raises(PlayerError, match="/does/not/exist"):
         SelfPlay(config, 0, 0)
 
 

@@ -1,0 +1,200 @@
+"""How a player is written, on the command line and in settings, and what that text means.
+
+    random                            a legal move at random
+    greedy                            mate in one if there is one, else the most material
+    checkpoint:PATH                   the network of a checkpoint; PATH may be a run or a URI
+    checkpoint:PATH+mate1             the same network, which also plays every mate in one
+    usi:COMMAND?KEY=VALUE&KEY=VALUE   a shogi engine that speaks USI
+    snapshots                         earlier weights of the run; only in `evaluation.opponents`
+
+The one parser of this text: settings, command line and matches use it. It opens no file and starts
+no program, see `players/player.py` for that.
+
+COMMAND is split as a shell would, but no shell runs it. `nodes`, `byoyomi-ms`, `timeout-s` and
+`processes` are limits that the match sets; any other key is an option of the engine, for example
+`Skill Level=-20`. `%XX` stands for a character as in a URL, needed for `&` and `%` in a value.
+"""
+
+import difflib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeVar
+from urllib.parse import unquote
+
+from keisei_ray.config.player_names import FINISHING_SUFFIX
+from keisei_ray.errors import PlayerError
+
+PlayerKind = Literal["random", "greedy", "checkpoint", "usi", "snapshots"]
+SNAPSHOTS: Final = "snapshots"
+"""Stands for earlier weights of the run among the opponents of a background evaluation."""
+
+ENGINE_SYNTAX: Final = "usi:COMMAND[?nodes=N&byoyomi-ms=MS&timeout-s=S&processes=K&OPTION=VALUE...]"
+SYNTAX: Final[dict[PlayerKind, str]] = {
+    "random": "random",
+    "greedy": "greedy",
+    "snapshots": "snapshots",
+    "checkpoint": "checkpoint:PATH",
+    "usi": ENGINE_SYNTAX,
+}
+"""How a player of each kind is written."""
+
+MATCH_KINDS: Final[Sequence[PlayerKind]] = ("random", "greedy", "checkpoint", "usi")
+"""Kinds that can play a match by themselves: those of `evaluate` and `ladder`."""
+EVALUATION_KINDS: Final[Sequence[PlayerKind]] = (*MATCH_KINDS, "snapshots")
+"""Kinds of `evaluation.opponents`."""
+POOL_KINDS: Final[Sequence[PlayerKind]] = ("greedy", "random", "usi")
+"""Kinds of `pool.members`."""
+MATCH_SYNTAX: Final = "|".join(SYNTAX[kind].partition("[")[0] for kind in MATCH_KINDS)
+"""How MATCH_KINDS are written, in short, for the help of a command."""
+
+DEFAULT_BYOYOMI_MS: Final = 100
+"""Milliseconds per move if no limit is given; the one limit that every USI engine knows."""
+DEFAULT_TIMEOUT_S: Final = 30.0
+MAX_PROCESSES: Final = 64
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A USI engine, its limits and its options: all that a match needs to know about it."""
+
+    text: str
+    """The text as the user wrote it; the name of the engine in results."""
+    command: tuple[str, ...]
+    """Program and arguments."""
+    nodes: int | None
+    """Nodes per move; None: limited by time."""
+    byoyomi_ms: int | None
+    """Milliseconds per move; None: limited by nodes."""
+    timeout_s: float
+    """Longest wait for an answer, in seconds, beyond the time that a move is given."""
+    processes: int | None
+    """Engine processes that share the games of a match, at most; None: by the number of CPUs."""
+    options: tuple[tuple[str, str], ...]
+    """Options of the engine itself, in the order written."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `usi:COMMAND?KEY=VALUE&...`.
+
+        Raises:
+            PlayerError: no command, or a key or value that makes no sense.
+        """
+        command, _, query = text.partition(":")[2].partition("?")
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise bad_engine(text, f"the command cannot be split: {error}") from error
+        if not words or not text.isprintable():
+            raise bad_engine(text, "no command" if not words else "control characters")
+        values = _read_query(text, query)
+        nodes = _take_number(text, values, "nodes", int, 1, 10**12)
+        byoyomi_ms = _take_number(text, values, "byoyomi-ms", int, 1, 10**7)
+        if nodes is not None and byoyomi_ms is not None:
+            raise bad_engine(text, "both nodes and byoyomi-ms; one limit decides")
+        if nodes is None and byoyomi_ms is None:
+            byoyomi_ms = DEFAULT_BYOYOMI_MS
+        timeout_s = _take_number(text, values, "timeout-s", float, 0.01, 86_400.0)
+        return cls(
+            text=text,
+            command=words,
+            nodes=nodes,
+            byoyomi_ms=byoyomi_ms,
+            timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
+            processes=_take_number(text, values, "processes", int, 1, MAX_PROCESSES),
+            options=tuple(values.items()),
+        )
+
+
+@dataclass(frozen=True)
+class PlayerSpec:
+    """A player as the user wrote it."""
+
+    text: str
+    """The whole text."""
+    kind: PlayerKind
+    path: str | None = None
+    """Path or URI of a checkpoint or run; None for other kinds."""
+    finishes_mates: bool = False
+    """Whether a checkpoint is to play every mate in one."""
+    engine: EngineSpec | None = None
+    """The engine of kind usi; None for other kinds."""
+
+
+def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> PlayerSpec:
+    """Reads the text for a player.
+
+    Args:
+        text: see the top of this module.
+        kinds: the kinds that are allowed here.
+
+    Raises:
+        PlayerError: unknown or not allowed here, or an engine with a bad command or query.
+    """
+    name, colon, argument = text.partition(":")
+    kind = next((kind for kind in kinds if kind == name), None)
+    if kind == "usi" and colon:
+        return PlayerSpec(text, kind, engine=EngineSpec.parse(text))
+    if kind == "checkpoint" and argument:
+        path = argument.removesuffix(FINISHING_SUFFIX)
+        return PlayerSpec(text, kind, path, finishes_mates=path != argument)
+    if kind is not None and kind not in ("usi", "checkpoint") and not colon:
+        return PlayerSpec(text, kind)
+    forms: dict[str, str] = {kind: SYNTAX[kind] for kind in kinds}
+    near = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=0.0)
+    raise PlayerError(
+        f"unknown player {text!r}. Did you mean {forms[near[0]]!r}? "
+        f"Expected one of {', '.join(forms.values())}."
+    )
+
+
+def checkpoint_text(path: str) -> str:
+    """Returns the text for the player of a checkpoint, of which only the path is known."""
+    return f"checkpoint:{path}"
+
+
+def bad_engine(text: str, what: str) -> PlayerError:
+    """Returns the error for an engine that cannot be used as it is written.
+
+    Args:
+        text: the whole text for the player.
+        what: the complaint, with or without a question mark at its end.
+    """
+    end = "" if what.endswith("?") else "."
+    return PlayerError(f"player {text!r}: {what}{end} Expected {ENGINE_SYNTAX}.")
+
+
+def _read_query(text: str, query: str) -> dict[str, str]:
+    """Splits `KEY=VALUE&...` into a mapping, in the order written."""
+    values: dict[str, str] = {}
+    for item in query.split("&") if query else ():
+        key, equals, value = item.partition("=")
+        key = unquote(key).strip()
+        if not key or not equals or key in values:
+            what = "is given twice" if key in values else "is not KEY=VALUE"
+            raise bad_engine(text, f"{item!r} {what}")
+        values[key] = unquote(value).strip()
+    return values
+
+
+def _take_number(
+    text: str,
+    values: dict[str, str],
+    key: str,
+    kind: type[_Number],
+    low: _Number,
+    high: _Number,
+) -> _Number | None:
+    """Removes a number from the values and returns it; None if the key is not there."""
+    if key not in values:
+        return None
+    value = values.pop(key)
+    try:
+        number: _Number | None = kind(value)
+    except ValueError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise bad_engine(text, f"{key} = {value!r}, expected a number from {low} to {high}")
+    return number

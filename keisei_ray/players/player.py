@@ -1,0 +1,120 @@
+"""Players: random, greedy, the network of a checkpoint, or a USI engine.
+
+A player is asked for a move in many positions at once and answers with one legal move for each.
+All its random choices come from the uniform numbers that the caller passes, so a match is a
+function of its seed. `config/player_spec.py` says how a player is written.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from keisei_ray.config.player_names import FINISHING_SUFFIX
+from keisei_ray.config.player_spec import parse_player
+from keisei_ray.errors import PlayerError
+from keisei_ray.players.policies import (
+    Choose,
+    choose_greedy,
+    choose_random,
+    finishing,
+    network_policy,
+)
+from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.players.usi_player import UsiPlayer
+from keisei_ray.storage.manifest import Scalar
+from keisei_ray.storage.remote.filesystem import is_uri
+from keisei_ray.storage.remote.remote_run import load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def _close_nothing() -> None:
+    """Closes a player that has no processes."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of a match."""
+
+    name: str
+    """Name in results."""
+    choose: Choose
+    """Function that chooses the moves."""
+    identity: dict[str, Scalar] = field(default_factory=dict)
+    """What exactly plays under the name. For a checkpoint its path, timestep, weights_version and
+    weights_digest; for an engine the name that it gives itself."""
+    close: Callable[[], None] = _close_nothing
+    """Ends the player's processes; leaving a `with` block calls it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_player(text: str, *, temperature: float = 0.0, finish_mates: bool = False) -> Player:
+    """Returns the player that a text stands for. The caller closes it: an engine is started here.
+
+    Args:
+        text: as `parse_player` reads it.
+        temperature: for a checkpoint, see `checkpoint_player`.
+        finish_mates: makes a checkpoint finish mates even if the text does not say so.
+
+    Raises:
+        PlayerError: the text is not understood, or the engine cannot be started.
+        CheckpointError: the checkpoint is missing, damaged, or not what it says it is.
+        StorageError: the checkpoint's URI cannot be reached or read.
+    """
+    spec = parse_player(text)
+    if finish_mates and spec.kind != "checkpoint":
+        raise PlayerError(f"player {text!r}: only a network can be made to finish mates.")
+    if spec.path is not None:
+        return checkpoint_player(
+            spec.path, temperature=temperature, finish_mates=finish_mates or spec.finishes_mates
+        )
+    if spec.engine is not None:
+        engine = UsiPlayer(spec.engine)
+        return Player(text, engine.choose, {"engine": engine.engine_name}, engine.close)
+    return Player(text, {"random": choose_random, "greedy": choose_greedy}[spec.kind])
+
+
+def checkpoint_player(
+    path: Path | str, *, temperature: float = 0.0, finish_mates: bool = False
+) -> Player:
+    """Returns the network of a checkpoint as a player without search.
+
+    Args:
+        path: a run, its `checkpoints` directory or one checkpoint, or the URI of one of these. Of
+            several checkpoints the newest intact one plays.
+        temperature: 0 plays the likeliest move: the network's strength as it would be used, and
+            random openings already vary the games. Above 0 samples from
+            softmax(logits / temperature); 1 is how self-play chooses.
+        finish_mates: whether every mate in one is played, which the network alone may miss. The
+            player's name then ends in `+mate1`.
+
+    Raises:
+        CheckpointError: missing, damaged, or the weights are not those that its `info` names.
+        StorageError: the URI cannot be reached or read.
+        ValueError: a negative temperature.
+    """
+    if temperature < 0:
+        raise ValueError(f"temperature = {temperature}: expected 0 or more.")
+    if isinstance(path, str) and is_uri(path):
+        where, found = load_checkpoint(path, warn=logger.warning)
+    else:
+        found = find_checkpoint(Path(path))
+        where = str(found.path)
+    model = load_model(found)
+    identity: dict[str, Scalar] = {
+        "checkpoint": where,
+        "timestep": found.timestep,
+        "weights_version": found.info.get("weights_version"),
+        "weights_digest": found.info["weights_digest"],
+    }
+    policy = network_policy(model, temperature)
+    if finish_mates:
+        return Player(found.path.name + FINISHING_SUFFIX, finishing(policy), identity)
+    return Player(found.path.name, policy, identity)

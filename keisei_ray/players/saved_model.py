@@ -1,0 +1,70 @@
+"""The network of a saved checkpoint, checked and ready to play."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from keisei_ray.config.sections import ModelConfig
+from keisei_ray.errors import CheckpointError
+from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.network.weights import digest, load_arrays, read_model_file
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR, MODEL_FILE
+
+logger = logging.getLogger(__name__)
+
+
+def find_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint from a run directory, a `checkpoints` directory, or its own.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged. In a directory of several, damaged
+            ones are skipped with a warning.
+    """
+    inside = path / CHECKPOINTS_DIR
+    directory = inside if inside.is_dir() else path
+    if not any(directory.glob(CHECKPOINT_GLOB)):
+        if directory is inside or path.name == CHECKPOINTS_DIR:
+            raise CheckpointError(f"{directory} holds no checkpoint. Train for longer first.")
+        return checkpoint.load(path)
+    found = checkpoint.find_latest(
+        directory,
+        on_skip=lambda bad, cause: logger.warning("skipping checkpoint %s: %s", bad, cause),
+    )
+    if found is None:
+        raise CheckpointError(f"{directory} holds no intact checkpoint.")
+    return found
+
+
+def load_model(saved: Checkpoint) -> PolicyValueNet:
+    """The network of a checkpoint, on the CPU, for playing.
+
+    Raises:
+        CheckpointError: no weights or model section in it, they do not fit each other, or the
+            weights' digest is not the one in the checkpoint's `info`.
+    """
+    missing = [key for key in ("model", "weights_digest") if key not in saved.info]
+    if missing or MODEL_FILE not in saved.files:
+        what = f"info {missing[0]!r}" if missing else MODEL_FILE
+        raise CheckpointError(f"{saved.path} has no {what}: not a training checkpoint.")
+    try:
+        config = ModelConfig.model_validate_json(str(saved.info["model"]))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{saved.path}: its info 'model' is not a model section of this version: "
+            f"{saved.info['model']}."
+        ) from error
+    arrays = read_model_file(saved.files[MODEL_FILE])
+    found, expected = digest(arrays), saved.info["weights_digest"]
+    if found != expected:
+        raise CheckpointError(
+            f"{saved.path / MODEL_FILE}: the weights' digest is {found[:16]}..., the checkpoint "
+            f"names {str(expected)[:16]}...: not the weights that were saved with it."
+        )
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise CheckpointError(f"{saved.path / MODEL_FILE}: weights that are not finite.")
+    model = build_model(config, seed=0).eval()
+    load_arrays(model, arrays)
+    return model

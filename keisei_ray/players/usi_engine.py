@@ -1,0 +1,168 @@
+"""A shogi engine in a process of its own, spoken to in the USI protocol.
+
+Source: the USI protocol, http://shogidokoro.starfree.jp/usi.html.
+"""
+
+import difflib
+import itertools
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from typing import Self
+
+from keisei_ray.config.player_spec import EngineSpec, bad_engine
+from keisei_ray.errors import EngineDiedError, EngineTimeoutError, PlayerError
+from keisei_ray.players.engine_process import EngineProcess
+
+_GAMES_DIR = "/usr/games"
+"""Where Debian puts engines, often outside PATH."""
+_UNLISTED_OPTIONS = ("USI_Hash", "USI_Ponder")
+"""Options that the protocol lets an engine have without naming them."""
+_CLOSE_GRACE_S = 1.0
+
+
+class UsiEngine:
+    """One engine process. `prepare` it, then ask it for moves."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Starts the program and says nothing to it yet.
+
+        Raises:
+            PlayerError: it is not found or cannot be started.
+        """
+        self._spec = spec
+        self._process = _start(spec)
+        self.name = spec.command[0]
+        """How the engine calls itself, once it has."""
+
+    def prepare(self) -> None:
+        """The handshake: sets the options and waits until the engine is ready.
+
+        Raises:
+            PlayerError: it does not speak USI, or has no such option.
+        """
+        try:
+            self._handshake()
+        except (EngineDiedError, EngineTimeoutError) as error:
+            raise type(error)(
+                f"engine {shlex.join(self._spec.command)!r} {error}. Expected a program that "
+                "answers 'usi' with 'usiok' and 'isready' with 'readyok'; try it by hand."
+            ) from error
+
+    def best_move(self, position: str) -> str:
+        """What the engine answers to a position.
+
+        Args:
+            position: a USI `position` command.
+
+        Returns:
+            The word after `bestmove`: a move, `resign`, `win`, or whatever it was; empty if none.
+
+        Raises:
+            EngineDiedError, EngineTimeoutError: no answer came. The engine is of no more use.
+        """
+        self._process.forget_lines()
+        self._send(position)
+        deadline = time.monotonic() + self._spec.timeout_s + (self._spec.byoyomi_ms or 0) / 1000
+        self._send(go_command(self._spec))
+        while True:
+            words = self._process.read_line(deadline=deadline, awaited="bestmove").split()
+            if words[:1] == ["bestmove"]:
+                return words[1] if len(words) > 1 else ""
+
+    def kill(self) -> None:
+        """Ends the engine at once; may be called from another thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Asks the engine to quit, and kills it if it does not."""
+        self._process.close(last_line="quit", grace_s=min(_CLOSE_GRACE_S, self._spec.timeout_s))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _handshake(self) -> None:
+        offered: dict[str, str] = {}
+        self._send("usi")
+        self._await("usiok", lambda line: self._introduction(line, offered))
+        for name, value in self._spec.options:
+            _check_option(self._spec, name, value, offered)
+            self._send(f"setoption name {name}" + (f" value {value}" if value else ""))
+        self._send("isready")
+        self._await("readyok", lambda _: None)
+        self._send("usinewgame")
+
+    def _introduction(self, line: str, offered: dict[str, str]) -> None:
+        """Takes a line between `usi` and `usiok`: the engine's name, and options by name."""
+        if line.startswith("id name "):
+            self.name = line.removeprefix("id name ").strip()
+        elif line.startswith("option name "):
+            name, _, description = line.removeprefix("option name ").partition(" type ")
+            offered[name.strip()] = description.strip()
+
+    def _send(self, line: str) -> None:
+        self._process.send(line, timeout_s=self._spec.timeout_s)
+
+    def _await(self, word: str, take: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + self._spec.timeout_s
+        while (line := self._process.read_line(deadline=deadline, awaited=word).strip()) != word:
+            take(line)
+
+
+def go_command(spec: EngineSpec) -> str:
+    """Returns the line that makes an engine think about the position, within its limit."""
+    if spec.nodes is not None:
+        return f"go nodes {spec.nodes}"
+    return f"go btime 0 wtime 0 byoyomi {spec.byoyomi_ms}"
+
+
+def _start(spec: EngineSpec) -> EngineProcess:
+    program, *arguments = spec.command
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), _GAMES_DIR])
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise PlayerError(
+            f"engine {program!r} is not found: expected a program on PATH or the path of one. "
+            "Install it, or give its full path."
+        )
+    try:
+        return EngineProcess([found, *arguments])
+    except OSError as error:
+        raise PlayerError(f"engine {found!r} cannot be started: {error.strerror}.") from error
+
+
+def _check_option(spec: EngineSpec, name: str, value: str, offered: dict[str, str]) -> None:
+    """Refuses an option that the engine does not have, or a value outside what it names."""
+    if name not in offered:
+        if name in _UNLISTED_OPTIONS:
+            return
+        near = difflib.get_close_matches(name, offered, n=1, cutoff=0.0)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise bad_engine(spec.text, f"the engine has no option {name!r}.{hint}")
+    if not _fits(value, offered[name].split()):
+        raise bad_engine(
+            spec.text, f"option {name!r} = {value!r}, the engine says {offered[name]!r}"
+        )
+
+
+def _fits(value: str, description: list[str]) -> bool:
+    """Whether a value is within what an `option` line says after `type`."""
+    pairs = list(itertools.pairwise(description))
+    match description[:1]:
+        case ["spin"]:
+            limits = dict(pairs)
+            try:
+                return int(limits.get("min", value)) <= int(value) <= int(limits.get("max", value))
+            except ValueError:
+                return False
+        case ["check"]:
+            return value in ("true", "false")
+        case ["combo"]:
+            return ("var", value) in pairs
+        case _:
+            return True

@@ -1,0 +1,99 @@
+import pytest
+
+from keisei_ray.config.player_spec import (
+    DEFAULT_BYOYOMI_MS,
+    EVALUATION_KINDS,
+    MATCH_KINDS,
+    POOL_KINDS,
+    SYNTAX,
+    EngineSpec,
+    PlayerKind,
+    PlayerSpec,
+    checkpoint_text,
+    parse_player,
+)
+from keisei_ray.errors import PlayerError
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("random", PlayerSpec("random", "random")),
+        ("greedy", PlayerSpec("greedy", "greedy")),
+        ("snapshots", PlayerSpec("snapshots", "snapshots")),
+        ("checkpoint:runs/x", PlayerSpec("checkpoint:runs/x", "checkpoint", "runs/x")),
+        (
+            "checkpoint:s3://b/x+mate1",
+            PlayerSpec("checkpoint:s3://b/x+mate1", "checkpoint", "s3://b/x", finishes_mates=True),
+        ),
+        ("usi:a -b", PlayerSpec("usi:a -b", "usi", engine=EngineSpec.parse("usi:a -b"))),
+    ],
+)
+def test_each_kind_of_player_is_read(text: str, spec: PlayerSpec) -> None:
+    assert parse_player(text, EVALUATION_KINDS) == spec
+
+
+@pytest.mark.parametrize(
+    ("query", "nodes", "byoyomi_ms", "options"),
+    [
+        ("", None, DEFAULT_BYOYOMI_MS, ()),
+        ("?byoyomi-ms=250&timeout-s=2.5&processes=3", None, 250, ()),
+        ("?nodes=7&Skill Level=-20", 7, None, (("Skill Level", "-20"),)),
+        ("?nodes=7&A%26B=50%25", 7, None, (("A&B", "50%"),)),
+    ],
+)
+def test_command_limits_and_options_of_an_engine_are_read(
+    query: str, nodes: int | None, byoyomi_ms: int | None, options: tuple[tuple[str, str], ...]
+) -> None:
+    spec = EngineSpec.parse(f"usi:'my engine' -x '1 2'{query}")
+    assert spec.command == ("my engine", "-x", "1 2")
+    assert (spec.nodes, spec.byoyomi_ms, spec.options) == (nodes, byoyomi_ms, options)
+    is_limited = "processes" in query
+    assert (spec.timeout_s, spec.processes) == ((2.5, 3) if is_limited else (30.0, None))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rnadom", "Did you mean 'random'"),
+        ("Greedy", "Did you mean 'greedy'"),
+        ("random:", "unknown player 'random:'"),
+        ("checkpoint", "Did you mean 'checkpoint:PATH'"),
+        ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
+        ("usi", "Did you mean 'usi:COMMAND"),
+        ("", "unknown player ''"),
+        ("a\nb", r"unknown player 'a\nb'"),
+        ("usi:", "no command"),
+        ("usi:?nodes=1", "no command"),
+        ("usi:'a", "cannot be split"),
+        ("usi:a\tb", "control characters"),
+        ("usi:a?nodes", "'nodes' is not KEY=VALUE"),
+        ("usi:a?nodes=1&nodes=2", "'nodes=2' is given twice"),
+        ("usi:a?nodes=0", "nodes = '0', expected a number from 1"),
+        ("usi:a?nodes=many", "nodes = 'many'"),
+        ("usi:a?timeout-s=nan", "timeout-s = 'nan'"),
+        ("usi:a?processes=1000", "processes = '1000'"),
+        ("usi:a?nodes=1&byoyomi-ms=1", "both nodes and byoyomi-ms"),
+    ],
+)
+def test_a_text_that_is_no_player_is_refused_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(PlayerError) as error:
+        parse_player(text)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [("snapshots", MATCH_KINDS), ("checkpoint:runs/x", POOL_KINDS), ("snapshots", POOL_KINDS)],
+)
+def test_a_kind_that_is_not_allowed_is_refused_with_those_that_are(
+    text: str, kinds: tuple[PlayerKind, ...]
+) -> None:
+    with pytest.raises(PlayerError) as error:
+        parse_player(text, kinds)
+    assert str(error.value).endswith(f"Expected one of {', '.join(SYNTAX[k] for k in kinds)}.")
+
+
+def test_the_text_of_a_path_is_read_as_that_path() -> None:
+    assert parse_player(checkpoint_text("s3://b/x")).path == "s3://b/x"
