@@ -1,18 +1,26 @@
-"""The driver: the loop that trains. Owns progress and metrics; sees references, no tensors.
+"""The driver: the loop that trains. Owns progress and metrics; holds references, never data.
 
-One thread, one place that waits. What is under way, who ends it, who owns the result:
+One turn of the loop, `Driver._train`:
 
-    actor starting    its `start` answers, or Ray reports its death      nothing to own
-    rollout in play   `collect` returns, or Ray reports its death        report, rollout: driver's
-    update            `update` returns, or Ray reports its death         report, weights, state: all
-                                                                         the driver's
+    ask       idle actors for rollouts, as far as `admission` allows
+    update    the learner is given the next rollouts, if it is idle and they are all here
+    wait      for anything that is ready
+    take      what is ready: an actor that has started, a rollout, an update
+    replace   actors that did not start in time; follow the cluster; evaluate
+
+An update that is taken is published, recorded and, when it is due, saved.
+
+There is one thread and one place that waits. What can be under way, what ends it, and who owns the
+results:
+
+    a starting actor     its `start` answers, or Ray reports its death      no results
+    a rollout in play    `collect` returns, or Ray reports its death        the driver
+    an update            `update` returns, or Ray reports its death         the driver
 
 Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
-update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be under way, so that
-actors play while the learner learns. Backpressure is that bound: an actor is asked for a rollout
-only while fewer are unconsumed. The oldest weights are consumed first, and an update waits for
-any rollout that would be too old for the next one, so the lag never exceeds its limit, however
-the number of actors and of rollouts in an update change with the cluster.
+update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be unconsumed, so that actors
+play while the learner learns. `admission` has the rules and the proof that the lag stays within
+its limit.
 """
 
 import logging
@@ -60,26 +68,39 @@ from keisei_ray.telemetry.metrics import update_metrics
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.training.admission import Admission
 from keisei_ray.training.saved_run import check_digest, save_run
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class InPlay:
+class RolloutInPlay:
     """A rollout that an actor is playing."""
 
     member: Member
-    version: int
-    rollout: Ref
+    weights_version: int
+    packed: Ref
+    """The rollout itself, once it has been played."""
 
 
 @dataclass
-class Arrived:
-    """A rollout that waits for the learner. The driver owns both objects."""
+class DeliveredRollout:
+    """A rollout that waits for the learner, or is in the update under way."""
 
     report: CollectReport
-    rollout: Ref
+    packed: Ref
+    """The rollout itself. The driver owns it and never opens it."""
+
+    @property
+    def weights_version(self) -> int:
+        """Version of the weights that played it."""
+        return self.report.header.weights_version
+
+    @property
+    def actor_id(self) -> int:
+        """Actor that played it."""
+        return self.report.header.actor_id
 
 
 class Driver:
@@ -98,11 +119,11 @@ class Driver:
     ) -> None:
         """Args:
         config: with every hardware-dependent choice made.
-        cluster: what Ray offers.
-        bus: told of everything that happens.
-        run_dir: where checkpoints go.
-        resume: continue from here instead of timestep 0.
-        should_stop: asked at least every `POLL_S`; True ends the run after saving.
+        cluster: resources that Ray offers.
+        bus: gets an event for everything that happens.
+        run_dir: directory of the run, for its checkpoints.
+        resume: checkpoint to continue from; None: a fresh run.
+        should_stop: called at least every `POLL_S`; True ends the run after saving.
         clock: monotonic seconds.
         """
         self.config = config
@@ -136,25 +157,31 @@ class Driver:
         self._checkpoint_due = PeriodicTrigger(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
         )
-        self._in_play: dict[Ref, InPlay] = {}
-        self._arrived: list[Arrived] = []
-        self._updating: dict[Ref, tuple[list[Arrived], Published]] = {}
+        self._rollouts: Admission[Ref, RolloutInPlay, DeliveredRollout] = Admission(
+            max_lag=config.effective_max_lag,
+            timesteps_per_rollout=config.timesteps_per_rollout,
+            is_one_of_each_actor=config.schedule.mode == "lockstep",
+        )
+        self._update: tuple[Ref, Published] | None = None
+        """The update under way: what answers with its report, and what it will publish."""
         self._last_tick = self._last_update = self._idle_since = clock()
-        self._waited, self._saved_timestep = 0.0, resume.timestep if resume else -1
+        self._waited_s = 0.0
+        """How long the learner was idle before the update under way."""
+        self._saved_timestep = resume.timestep if resume else -1
 
     def run(self) -> None:
         """Trains until `total_timesteps` or a stop request, then saves.
 
-        On every way out its actors are gone, and what was learnt up to the last finished update
-        is saved; only a KeyboardInterrupt does not wait for that.
+        However it ends, all actors are gone afterwards and the last finished update is saved;
+        only a KeyboardInterrupt does not wait for the saving.
 
         Raises:
             ActorLostError: an actor died too often.
-            KeiseiError, RayError: whatever an actor raised and no restart can put right.
+            KeiseiError, RayError: an actor raised what no restart can put right.
         """
         try:
             self._start_learner()
-            self._train()
+            self._train_and_save()
             self._fleet.dismiss()
             self._evaluation.finish(self._should_stop)
         except StopRequested:
@@ -163,35 +190,33 @@ class Driver:
             for part in (self._fleet, self._learner, self._evaluation):
                 part.dismiss()
 
-    def _train(self) -> None:
+    def _train_and_save(self) -> None:
         try:
-            total = self.config.run.total_timesteps
-            while self.progress.timestep < total and not self._should_stop():
-                self._fleet.start_waiting()
-                self._ask_for_rollouts()
-                self._start_update()
-                for ref in self._wait():
-                    if ref in self._in_play:
-                        self._finish_rollout(ref)
-                    elif ref in self._updating:
-                        self._finish_update(ref)
-                    elif not self._learner.keep(ref):
-                        self._finish_start(ref)
-                self._replace_overdue()
-                if self._watch.poll():
-                    self._fleet.resize(self._watch.sizes)
-                self._evaluation.poll(self.progress, self._learner.published)
+            self._train()
         except StopRequested:
-            pass  # The newest finished update outlived its learner.
+            pass  # While a dead learner was restarted: its newest finished update is still here.
         except KeyboardInterrupt:
-            raise  # Asked twice: now means now.
+            raise  # The second request to stop: do not even save.
         except BaseException:
-            self._save_what_there_is()
+            self._save_after_failure()
             raise
         if self._should_stop():
             self.bus.publish(Notice("asked to stop: saving; ask again to leave without"))
         self._tick()
         self.save()
+
+    def _train(self) -> None:
+        total = self.config.run.total_timesteps
+        while self.progress.timestep < total and not self._should_stop():
+            self._fleet.start_waiting()
+            self._ask_for_rollouts()
+            self._start_update()
+            for ref in self._wait():
+                self._take(ref)
+            self._replace_overdue()
+            if self._watch.poll():
+                self._fleet.resize(self._watch.sizes)
+            self._evaluation.poll(self.progress, self._learner.published)
 
     def save(self) -> None:
         """Saves the newest finished update, once."""
@@ -212,70 +237,70 @@ class Driver:
 
     # ---- what the loop starts ----
 
+    def _start_learner(self) -> None:
+        """Starts the learner before any actor, so that bad settings are known at once."""
+        resume = self._resume
+        info = self._learner.launch(self.progress.weights_version, resume.files if resume else None)
+        if resume:
+            check_digest(resume, self._learner.digest)
+        self.bus.publish(
+            Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
+        )
+        self.pool.restore()
+        self._idle_since = self._clock()
+
     def _ask_for_rollouts(self) -> None:
-        """Gives idle actors work while fewer rollouts are unconsumed than the lag allows."""
-        if self._updating and self.config.effective_max_lag == 0:
-            return  # The update under way makes the weights that they would play with too old.
-        remaining = self.config.run.total_timesteps - self.progress.timestep
-        count = self._watch.sizes.rollouts_per_update
-        updates = -(-remaining // (count * self.config.timesteps_per_rollout))
-        limit = min(self._watch.sizes.num_unconsumed, count * updates)
-        unconsumed = self._unconsumed()
-        # Lockstep: one rollout of every actor in each update, never two of one.
-        is_lockstep = self.config.schedule.mode == "lockstep"
-        excluded = {a.report.header.actor_id for a in unconsumed if is_lockstep}
-        while len(self._in_play) + len(unconsumed) < limit:
+        """Asks idle actors for rollouts as far as the admission allows."""
+        timesteps_left = self.config.run.total_timesteps - self.progress.timestep
+        excluded = self._rollouts.actors_not_to_ask()
+        while self._rollouts.may_ask(self._watch.sizes, timesteps_left):
             member = self._fleet.take_idle(excluded)
             if member is None:
                 return
             newest = self._learner.published
             mix, snapshots = self.pool.next_mix(member.actor_id, member.incarnation)
-            report, rollout = member.handle.collect.options(num_returns=2).remote(
+            report, packed = member.handle.collect.options(num_returns=2).remote(
                 newest.weights, mix, *snapshots
             )
-            self._in_play[report] = InPlay(member, newest.version, rollout)
-
-    def _unconsumed(self) -> list[Arrived]:
-        """Rollouts that were delivered and whose update has not finished."""
-        return [a for batch, _ in self._updating.values() for a in batch] + self._arrived
+            self._rollouts.asked(report, RolloutInPlay(member, newest.version, packed))
 
     def _start_update(self) -> None:
-        """Gives the learner its next rollouts if it is idle and they are all there."""
-        count = self._watch.sizes.rollouts_per_update
-        if self._updating or len(self._arrived) < count:
-            return
-        # In play with weights that will be too old after this update: it waits for them.
-        oldest_allowed = self._learner.published.version + 1 - self.config.effective_max_lag
-        if any(flight.version < oldest_allowed for flight in self._in_play.values()):
-            return
-        self._arrived.sort(key=lambda a: a.report.header.weights_version)  # stable: by arrival
-        # More than R may be at the limit when R has just shrunk with the cluster.
-        versions = [arrived.report.header.weights_version for arrived in self._arrived]
-        count = max(count, sum(version < oldest_allowed for version in versions))
-        batch, self._arrived = self._arrived[:count], self._arrived[count:]
-        # Within an update the order is the actors', so that timing cannot change the sums.
-        batch.sort(key=lambda a: (a.report.header.weights_version, a.report.header.actor_id))
-        report, published = self._learner.update(
-            self.progress.timestep, [arrived.rollout for arrived in batch]
-        )
-        self._updating[report] = (batch, published)
-        self._waited = self._clock() - self._idle_since
+        """Gives the learner its next rollouts if it is idle and they are all here."""
+        batch = self._rollouts.start_update(self._watch.sizes, self._learner.published.version)
+        if batch:
+            self._update = self._learner.update(
+                self.progress.timestep, [rollout.packed for rollout in batch]
+            )
+            self._waited_s = self._clock() - self._idle_since
 
     def _wait(self) -> list[Ref]:
-        """The references that are ready now, after waiting for one at most `POLL_S`."""
-        refs = [*self._updating, *self._in_play, *self._fleet.starting, *self._learner.to_keep()]
+        """Returns the references that are ready, after waiting for one at most `POLL_S`."""
+        refs = [
+            *([self._update[0]] if self._update else []),
+            *self._rollouts.in_play,
+            *self._fleet.starting,
+            *self._learner.to_keep(),
+        ]
         if not refs:
             time.sleep(POLL_S)
             return []
         ready, _ = ray.wait(refs, num_returns=1, timeout=POLL_S)
         if ready:
-            # Whatever else is ready comes along, so that no kind of event starves another.
+            # All others that are ready come along, so that no kind of event starves another.
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         return list(ready)
 
-    # ---- what the loop finishes ----
+    # ---- what the loop takes ----
 
-    def _finish_start(self, ref: Ref) -> None:
+    def _take(self, ref: Ref) -> None:
+        if ref in self._rollouts.in_play:
+            self._take_rollout(ref)
+        elif self._update and ref == self._update[0]:
+            self._take_update(ref, self._update[1])
+        elif not self._learner.keep(ref):
+            self._take_start(ref)
+
+    def _take_start(self, ref: Ref) -> None:
         member = self._fleet.starting_member(ref)
         try:
             info: ProcessInfo = ray.get(ref)
@@ -285,51 +310,52 @@ class Driver:
         self._fleet.started(ref)
         self.bus.publish(ActorReady(member.actor_id, member.incarnation, info.pid, info.node))
 
-    def _finish_rollout(self, ref: Ref) -> None:
-        flight = self._in_play.pop(ref)
+    def _take_rollout(self, ref: Ref) -> None:
+        played = self._rollouts.take(ref)
         try:
             report: CollectReport = ray.get(ref)
         except RayError as error:
-            self._replace(flight.member, error)
+            self._replace(played.member, error)
             return
-        self._fleet.give_back(flight.member)
-        self.progress.collect(report.header)
-        waiting = [arrived.report.header for arrived in self._unconsumed()]
-        if self.progress.is_duplicate(report.header) or report.header in waiting:
+        self._fleet.give_back(played.member)
+        header = report.header
+        self.progress.collect(header)
+        unconsumed = [rollout.report.header for rollout in self._rollouts.unconsumed()]
+        if self.progress.is_duplicate(header) or header in unconsumed:
             self._reject(report, "delivered before")
             return
-        self._arrived.append(Arrived(report, flight.rollout))
-        header = report.header
+        self._rollouts.deliver(DeliveredRollout(report, played.packed))
         self.bus.publish(
             RolloutArrived(
                 header.actor_id, header.incarnation, header.weights_version, header.timesteps
             )
         )
 
-    def _finish_update(self, ref: Ref) -> None:
-        batch, published = self._updating.pop(ref)
+    def _take_update(self, ref: Ref, published: Published) -> None:
+        """Publishes and records an update; its rollouts go back if it has failed."""
+        self._update = None
+        batch = self._rollouts.finish_update()
         try:
             report: UpdateReport = ray.get(ref)
         except DEATHS as error:
-            self._arrived = batch + self._arrived
+            self._rollouts.put_back(batch)
             self._learner.relaunch(error)
             self._idle_since = self._clock()
             return
         except RayError as error:
-            bad = rejected_rollouts(error, [arrived.rollout for arrived in batch])
-            for index, cause in bad.items():
+            causes = rejected_rollouts(error, [rollout.packed for rollout in batch])
+            for index, cause in causes.items():
                 self._reject(batch[index].report, cause)
-            kept = [a for index, a in enumerate(batch) if index not in bad]
-            self._arrived = kept + self._arrived
+            self._rollouts.put_back([r for index, r in enumerate(batch) if index not in causes])
             return
         self._learner.adopt(published, report.weights_digest)
-        self._record(report, [arrived.report for arrived in batch])
+        self._record(report, [rollout.report for rollout in batch])
         self.pool.add_if_due(self.progress.timestep, published.version, published.weights)
         if self._checkpoint_due.is_due(self.progress.timestep):
             self.save()
 
     def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
-        """Counts an update's timesteps and games, once, and tells the world."""
+        """Counts an update's timesteps and games, once, and publishes its events."""
         progress = self.progress
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
@@ -345,7 +371,7 @@ class Driver:
             report,
             collected,
             since_last_s=since_last,
-            waited_s=self._waited,
+            waited_s=self._waited_s,
             actors_alive=self._fleet.num_alive,
         )
         last = collected[-1]
@@ -355,20 +381,8 @@ class Driver:
 
     # ---- faults ----
 
-    def _start_learner(self) -> None:
-        """Brings the learner up before any actor: what cannot be built is known at once."""
-        resume = self._resume
-        info = self._learner.launch(self.progress.weights_version, resume.files if resume else None)
-        if resume:
-            check_digest(resume, self._learner.digest)
-        self.bus.publish(
-            Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
-        )
-        self.pool.restore()
-        self._idle_since = self._clock()
-
     def _replace(self, member: Member, error: BaseException) -> None:
-        """A dead or failing self-play actor: its unfinished rollout never existed."""
+        """Replaces a self-play actor that died or failed; its unfinished rollout is not counted."""
         cause = remote_cause(error)
         if isinstance(cause, UserError):
             raise cause from error
@@ -376,8 +390,8 @@ class Driver:
         self.progress.restart_actor()
         self.bus.publish(ActorLost(member.actor_id, member.incarnation, str(error), left))
 
-    def _save_what_there_is(self) -> None:
-        """On the way out of a failure: whatever saving raises must not hide the failure."""
+    def _save_after_failure(self) -> None:
+        """Saves on the way out of a failure, which no error of the saving must hide."""
         try:
             self._tick()
             self.save()

@@ -1,92 +1,85 @@
-"""The driver's backpressure: the lag never exceeds its bound, however R changes. No Ray.
-
-The driver's own `_ask_for_rollouts` and `_start_update` run against records of what they asked
-for; rollouts arrive in any order, and the cluster changes at any time.
-"""
+"""Admission: the lag never exceeds its bound, however R changes and whatever arrives when."""
 
 import itertools
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keisei_ray.config.autosize import Sizes
-from keisei_ray.training.driver import Arrived, Driver
-from tests.helpers.tiny import tiny_config
+from keisei_ray.training.admission import Admission
+
+PLIES = 10
+"""Timesteps of a rollout."""
+ENDLESS = 10**9
 
 
-class Remote:
-    """An actor's `collect`: two references that nobody will ever fill."""
+@dataclass(frozen=True)
+class Rollout:
+    """In play and delivered alike."""
 
-    def options(self, **_: object) -> "Remote":
-        return self
-
-    def remote(self, *_: object) -> tuple[object, object]:
-        return object(), object()
+    actor_id: int
+    weights_version: int
 
 
 class World:
-    """A driver with the four things that its bookkeeping touches."""
+    """Endless actors, a learner and a cluster, held back by the rules of the admission only."""
 
-    def __init__(self, lag: int) -> None:
+    def __init__(self, lag: int, rollouts_per_update: int) -> None:
         self.lag = lag
         self.version = 0
-        self.consumed: list[list[int]] = []
-        """Versions of the rollouts of each update."""
-        driver: Any = object.__new__(Driver)
-        driver.config = tiny_config(
-            schedule={"mode": "overlap", "max_policy_lag": lag, "rollouts_per_update": 2},
-            run={"total_timesteps": 10**9},
+        self.updates: list[list[Rollout]] = []
+        """Rollouts of each update that was started."""
+        self.admission: Admission[int, Rollout, Rollout] = Admission(
+            max_lag=lag, timesteps_per_rollout=PLIES, is_one_of_each_actor=False
         )
-        driver.progress = SimpleNamespace(timestep=0)
-        driver._watch = SimpleNamespace(sizes=None)
-        driver._fleet = SimpleNamespace(take_idle=self.take_idle)
-        driver._learner = SimpleNamespace(update=self.update, published=None)
-        driver.pool = SimpleNamespace(next_mix=lambda *_: (None, ()))
-        driver._in_play, driver._arrived, driver._updating = {}, [], {}
-        driver._clock, driver._idle_since, driver._waited = (lambda: 0.0), 0.0, 0.0
-        self.driver = driver
         self.numbers = itertools.count()
-        self.publish()
+        self.resize(rollouts_per_update)
+        self.turn()
 
-    def take_idle(self, excluded: object) -> Any:
-        """There is always another actor: only the bound holds back."""
-        return SimpleNamespace(
-            actor_id=next(self.numbers), incarnation=0, handle=SimpleNamespace(collect=Remote())
+    def resize(self, rollouts_per_update: int) -> None:
+        self.sizes = Sizes(
+            1, 1, 1, rollouts_per_update, num_unconsumed=rollouts_per_update * (self.lag + 1)
         )
 
-    def update(self, timestep: int, rollouts: list[int]) -> tuple[object, object]:
-        self.consumed.append(rollouts)
-        return object(), object()
+    def num_unconsumed(self) -> int:
+        return len(self.admission.in_play) + len(self.admission.unconsumed())
 
-    def publish(self) -> None:
-        self.driver._learner.published = SimpleNamespace(version=self.version, weights=None)
+    def turn(self) -> None:
+        """Asks and updates as far as the rules allow, as one turn of the driver's loop does.
 
-    def resize(self, rollouts: int) -> None:
-        self.driver._watch.sizes = Sizes(1, 1, 1, rollouts, rollouts * (self.lag + 1))
+        The oldest of the delivered rollouts are consumed first.
+        """
+        while self.admission.may_ask(self.sizes, ENDLESS):
+            number = next(self.numbers)
+            self.admission.asked(number, Rollout(number, self.version))
+            assert self.num_unconsumed() <= self.sizes.num_unconsumed
+        started = self.admission.start_update(self.sizes, self.version)
+        if started:
+            self.updates.append(list(started))
+            newest = max(rollout.weights_version for rollout in started)
+            assert all(rollout.weights_version >= newest for rollout in self.admission.delivered)
 
     def arrive(self, which: int) -> None:
-        """One of the rollouts in play is delivered; its "reference" is its version."""
-        in_play = list(self.driver._in_play)
-        if not in_play:
-            return
-        flight = self.driver._in_play.pop(in_play[which % len(in_play)])
-        header = SimpleNamespace(actor_id=flight.member.actor_id, weights_version=flight.version)
-        self.driver._arrived.append(
-            Arrived(SimpleNamespace(header=header), flight.version)  # type: ignore[arg-type]
-        )
+        """One of the rollouts in play is delivered."""
+        keys = list(self.admission.in_play)
+        if keys:
+            self.admission.deliver(self.admission.take(keys[which % len(keys)]))
+
+    def lose(self, which: int) -> None:
+        """The actor of one of the rollouts in play dies."""
+        keys = list(self.admission.in_play)
+        if keys:
+            self.admission.take(keys[which % len(keys)])
 
     def finish(self) -> None:
         """The update under way is done."""
-        if self.driver._updating:
-            self.driver._updating.clear()
+        if self.admission.finish_update():
             self.version += 1
-            self.publish()
 
-    def turn(self) -> None:
-        self.driver._ask_for_rollouts()
-        self.driver._start_update()
+    def fail(self, num_rejected: int) -> None:
+        """The update under way fails: its learner died, or some of its rollouts are damaged."""
+        self.admission.put_back(self.admission.finish_update()[num_rejected:])
 
 
 @settings(max_examples=300, deadline=None)
@@ -96,50 +89,122 @@ class World:
     st.lists(
         st.one_of(
             st.tuples(st.just("arrive"), st.integers(0, 50)),
+            st.tuples(st.just("lose"), st.integers(0, 50)),
             st.tuples(st.just("resize"), st.integers(1, 9)),
             st.tuples(st.just("finish"), st.just(0)),
+            st.tuples(st.just("fail"), st.integers(0, 2)),
         ),
         max_size=120,
     ),
 )
 @example(0, 1, [("arrive", 0), ("resize", 2), ("arrive", 0), ("finish", 0), ("arrive", 0)])
+@example(1, 4, [("arrive", 0)] * 8 + [("resize", 1)] + [("finish", 0)] * 2)
 def test_the_lag_stays_within_its_bound_however_the_updates_grow_and_shrink(
     lag: int, first: int, happenings: list[tuple[str, int]]
 ) -> None:
-    world = World(lag)
-    world.resize(first)
-    world.turn()
+    world = World(lag, first)
     for what, number in happenings:
-        before = len(world.consumed)
+        before = len(world.updates)
         if what == "arrive":
             world.arrive(number)
+        elif what == "lose":
+            world.lose(number)
         elif what == "resize":
             world.resize(number)
-        else:
+        elif what == "finish":
             world.finish()
+        else:
+            world.fail(number)
         world.turn()
-        for versions in world.consumed[before:]:
-            assert world.version - min(versions) <= lag
-            assert len(versions) >= world.driver._watch.sizes.rollouts_per_update
-    # Nothing is stuck: when everybody delivers, updates go on.
-    updates = len(world.consumed)
+        for rollouts in world.updates[before:]:
+            assert world.version - min(r.weights_version for r in rollouts) <= lag
+            assert len(rollouts) >= world.sizes.rollouts_per_update
+    # Nothing is stuck: when every actor delivers, updates go on.
+    updates = len(world.updates)
     for _ in range(200):
         world.arrive(0)
         world.finish()
         world.turn()
-    assert len(world.consumed) > updates
+    assert len(world.updates) > updates
+
+
+@settings(deadline=None)
+@given(st.integers(0, 3), st.integers(1, 9), st.lists(st.integers(0, 50), max_size=60))
+def test_every_rollout_that_is_asked_for_is_consumed_once(
+    lag: int, rollouts_per_update: int, arrivals: list[int]
+) -> None:
+    world = World(lag, rollouts_per_update)
+    for which in arrivals:
+        world.arrive(which)
+        world.turn()
+        world.finish()
+        world.turn()
+    consumed = [rollout for update in world.updates for rollout in update]
+    kept = [*world.admission.delivered, *world.admission.in_play.values()]
+    assert sorted(r.actor_id for r in [*consumed, *kept]) == list(range(len(consumed) + len(kept)))
 
 
 def test_an_update_that_shrank_takes_all_that_would_be_too_old_after_it() -> None:
-    world = World(lag=1)
-    world.resize(4)
-    world.turn()
+    world = World(1, rollouts_per_update=4)
     for _ in range(8):
         world.arrive(0)
         world.turn()
-    assert world.consumed == [[0, 0, 0, 0]]
+    assert [[r.weights_version for r in update] for update in world.updates] == [[0] * 4]
     world.finish()
     world.resize(1)
     world.turn()
     # The four that are left were played with version 0, the update makes version 2.
-    assert world.consumed[1:] == [[0, 0, 0, 0]]
+    assert [r.weights_version for r in world.updates[1]] == [0] * 4
+
+
+def test_an_update_is_in_the_order_of_the_actors_whatever_the_order_of_delivery() -> None:
+    world = World(0, rollouts_per_update=4)
+    for which in (2, 0, 1, 0):
+        world.arrive(which)
+    world.turn()
+    assert [[r.actor_id for r in update] for update in world.updates] == [[0, 1, 2, 3]]
+
+
+def test_a_failed_update_is_tried_again_with_the_same_rollouts() -> None:
+    world = World(1, rollouts_per_update=2)
+    for _ in range(4):
+        world.arrive(0)
+    world.turn()
+    assert [r.actor_id for r in world.admission.unconsumed()] == [0, 1, 2, 3]
+    world.fail(0)
+    assert [r.actor_id for r in world.admission.unconsumed()] == [0, 1, 2, 3]
+    world.turn()
+    assert world.updates[1] == world.updates[0]
+
+
+def test_in_lockstep_an_actor_gives_one_rollout_to_each_update() -> None:
+    admission: Admission[int, Rollout, Rollout] = Admission(
+        max_lag=0, timesteps_per_rollout=PLIES, is_one_of_each_actor=True
+    )
+    sizes = Sizes(1, 2, 2, 2, num_unconsumed=2)
+    admission.asked(0, Rollout(0, 0))
+    admission.deliver(admission.take(0))
+    assert admission.may_ask(sizes, ENDLESS)
+    assert admission.actors_not_to_ask() == {0}
+    admission.asked(1, Rollout(1, 0))
+    admission.deliver(admission.take(1))
+    assert len(admission.start_update(sizes, 0)) == 2
+    # The update under way makes the weights too old that a rollout would be played with now.
+    assert not admission.may_ask(sizes, ENDLESS)
+    admission.finish_update()
+    assert admission.may_ask(sizes, ENDLESS)
+    assert admission.actors_not_to_ask() == set()
+
+
+def test_no_more_is_asked_for_than_the_last_update_needs() -> None:
+    admission: Admission[int, Rollout, Rollout] = Admission(
+        max_lag=3, timesteps_per_rollout=PLIES, is_one_of_each_actor=False
+    )
+    sizes = Sizes(1, 9, 9, 2, num_unconsumed=8)
+    num_asked = 0
+    # One timestep more than an update has: the run needs a second one.
+    while admission.may_ask(sizes, 2 * PLIES + 1):
+        admission.asked(num_asked, Rollout(num_asked, 0))
+        num_asked += 1
+    assert num_asked == 4
+    assert not admission.may_ask(sizes, 0)
