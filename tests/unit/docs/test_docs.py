@@ -1,5 +1,6 @@
 """The documentation: its links lead somewhere, and what it says of the code is the code's."""
 
+import ast
 import functools
 import importlib.util
 import re
@@ -9,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from keisei_ray import errors
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 
@@ -123,3 +125,34 @@ def test_every_file_of_the_code_that_a_page_names_exists() -> None:
     places = (ROOT, ROOT / "keisei_ray")
     lost = [name for name in named if not any((place / name[1]).is_file() for place in places)]
     assert sorted(lost) == []
+
+
+def spoken() -> set[str]:
+    """Every text of the code, `...` where a value is put in."""
+    texts = set()
+    for path in (ROOT / "keisei_ray").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.JoinedStr(values=parts):
+                    words = [p.value if isinstance(p, ast.Constant) else "..." for p in parts]
+                    texts.add("".join(str(word) for word in words))
+                case ast.Constant(value=str(text)):
+                    texts.add(text)
+    return texts
+
+
+def test_every_message_that_is_explained_is_one_that_the_code_gives() -> None:
+    """Its fixed parts stand in one text of the code, in their order."""
+    page = re.sub(r"\s+", " ", text_of(DOCS / "troubleshooting.md"))
+    shown = [message for message in re.findall(r"`([^`]+)`", page) if "..." in message]
+    assert len(shown) > 100
+    texts = "\n".join(re.sub(r"\s+", " ", text) for text in spoken())
+    patterns = {m: ".*?".join(re.escape(p) for p in m.split("...") if p) for m in shown}
+    assert [m for m, pattern in patterns.items() if not re.search(pattern, texts)] == []
+
+
+def test_every_error_is_explained() -> None:
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    names = [name for name in vars(errors) if name.endswith("Error")]
+    assert len(names) > 15
+    assert [name for name in names if name not in page] == []
