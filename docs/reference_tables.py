@@ -20,8 +20,8 @@ from keisei_ray.arguments import argument_parser
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.schema import Config
 from keisei_ray.telemetry import events
-from keisei_ray.telemetry.diagnostics import Diagnostics
-from keisei_ray.telemetry.metrics import METRICS
+from keisei_ray.telemetry.diagnostics import DIAGNOSTICS
+from keisei_ray.telemetry.metrics import METRICS, Metric
 from keisei_ray.tracking import prometheus
 
 ROOT = Path(__file__).parents[1]
@@ -69,15 +69,12 @@ def settings() -> str:
 
 def metrics() -> str:
     """Every key of `metrics.jsonl`."""
-    return table(
-        ("Metric", "Type", "Unit", "Meaning"),
-        [(f"`{m.name}`", m.type, m.unit, escape(m.meaning)) for m in METRICS],
-    )
+    return metrics_table(METRICS)
 
 
 def diagnostics() -> str:
     """Every key of `diagnostics.jsonl`."""
-    return table(("Key", "Meaning"), documented_fields(Diagnostics))
+    return metrics_table(DIAGNOSTICS)
 
 
 def event_kinds() -> str:
@@ -118,6 +115,14 @@ GENERATED: dict[str, Callable[[], str]] = {
     "changelog": changelog,
 }
 """Name in a marker -> what makes the Markdown."""
+
+
+def metrics_table(metrics: Iterable[Metric]) -> str:
+    """Names, types, units and meanings."""
+    return table(
+        ("Name", "Type", "Unit", "Meaning"),
+        [(f"`{m.name}`", m.type, m.unit, escape(m.meaning)) for m in metrics],
+    )
 
 
 def documented_fields(record: type) -> list[tuple[str, str]]:

@@ -156,3 +156,26 @@ def test_every_error_is_explained() -> None:
     names = [name for name in vars(errors) if name.endswith("Error")]
     assert len(names) > 15
     assert [name for name in names if name not in page] == []
+
+
+def defined() -> set[str]:
+    """Every function, class and method of the code; methods with their class too."""
+    names = set()
+    for path in (ROOT / "keisei_ray").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                inner = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+                names.update(f"{node.name}.{name}" for name in inner)
+    return names
+
+
+def test_every_function_and_class_that_a_page_names_exists() -> None:
+    """Functions are written with `()`, classes in capitals."""
+    text = text_of(DOCS / "reading-the-code.md")
+    functions = re.findall(r"`([\w.]+)\(\)`", text)
+    classes = re.findall(r"`([A-Z]\w*[a-z]\w*)(?:\.\w+)?`", text)
+    assert len(functions) > 25
+    assert len(classes) > 5
+    assert sorted({*functions, *classes} - defined() - {"Choose"}) == []
