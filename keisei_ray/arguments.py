@@ -1,14 +1,52 @@
-"""The command line's sub-commands and flags: what may be typed, and what it means."""
+"""Commands and flags of the command line: what may be typed, and what it means.
+
+Flags are accepted as they are documented only: an abbreviation is refused like any other unknown
+flag, in one line with the nearest known one.
+"""
 
 import argparse
 import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+from keisei_ray.config.describe import SETTINGS
+from keisei_ray.config.nearest import likeness, nearest
 from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.storage.run_layout import REPORT_FILE
 
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
+ALL_SETTINGS = "All settings and their meaning: run.py config --describe [SECTION|KEY]."
+SURELY_MEANT = 0.8
+"""Likeness from which a known flag is taken for the one that was meant, even where a setting has
+just the name that was typed: `--num_actors` is `--num-actors`, but `--learning-rate` is a setting.
+"""
+Number = TypeVar("Number", int, float)
+_FLAG = re.compile(r"--?[A-Za-z][^\s=]*")
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line; `train` is the command if none is named.
+
+    Returns:
+        The name of the command as `command`, and every flag of it, given or not.
+
+    Raises:
+        ConfigError: one line: an unknown command or flag with the nearest known one, or a value
+            that is missing or cannot be read.
+        SystemExit: after the help that was asked for.
+    """
+    given = list(arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "train")
+    if not given[0].startswith("-") and given[0] not in COMMANDS:
+        raise ConfigError(
+            f"unknown command {given[0]!r}. Did you mean {nearest(given[0], COMMANDS)!r}? "
+            f"The commands are {', '.join(COMMANDS)}."
+        )
+    return argument_parser().parse_args(given)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -18,11 +56,255 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}. See {self.prog} --help.")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+class _CommandParser(_Parser):
+    """Flags of one command; an unknown or abbreviated one is refused before argparse sees it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for argument in args:
+            if argument == "--":
+                break
+            flag = argument.partition("=")[0]
+            if _FLAG.fullmatch(flag) and flag not in self._option_string_actions:
+                remedy = self._remedy(flag)
+                raise ConfigError(f"unknown flag {flag!r}. {remedy} See {self.prog} --help.")
+        found, unread = super().parse_known_args(args, namespace)
+        if unread:
+            self.error(f"unexpected argument {unread[0]!r}")
+        return found, unread
+
+    def _remedy(self, flag: str) -> str:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        found = nearest(flag, known)
+        name = flag.strip("-").replace("-", "_")
+        keys = [key for key in SETTINGS if name in (key, key.partition(".")[2])]
+        if keys and "--set" in known and likeness(flag, found) < SURELY_MEANT:
+            return f"It is a setting: {' or '.join(f'--set {key}=VALUE' for key in keys)}."
+        return f"Did you mean {found!r}?"
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Makes the parser of every command with its flags; a mistake raises `ConfigError`."""
+    parser = _Parser(
+        prog="run.py",
+        description="Trains a Shogi player by self-play on Ray, and measures and shows it.",
+        epilog=f"`train` is the command if none is named. {ALL_SETTINGS}",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, parser_class=_CommandParser, metavar="COMMAND"
+    )
+    for name, (summary, add_flags) in COMMANDS.items():
+        add_flags(commands.add_parser(name, help=summary, description=f"{summary}."))
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    _add_settings(train)
+    train.add_argument(
+        "--num-actors",
+        type=_num_actors,
+        metavar="N|auto",
+        help="number of self-play actors; auto: as many as there are CPUs for",
+    )
+    train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
+    train.add_argument(
+        "--run-dir", metavar="DIR", help="run directory, or its URI; default: runs/<UTC time>"
+    )
+    train.add_argument("--seed", type=int, metavar="S", help="root of every random stream")
+    train.add_argument(
+        "--resume",
+        metavar="latest|PATH",
+        help="continue from a checkpoint; latest: the newest intact one of the run directory",
+    )
+    _add_address(train)
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    player = evaluate.add_mutually_exclusive_group(required=True)
+    player.add_argument("--checkpoint", metavar="PATH|URI", help="the network to measure")
+    player.add_argument("--player", metavar=MATCH_SYNTAX, help="the player to measure, of any kind")
+    evaluate.add_argument(
+        "--opponent",
+        required=True,
+        metavar=MATCH_SYNTAX,
+        help="the player to measure it against. checkpoint:PATH+mate1 plays every mate in one; "
+        "usi:COMMAND is a USI engine, e.g. "
+        "'usi:fairy-stockfish?nodes=1000&Skill Level=-20': the keys nodes, byoyomi-ms, timeout-s "
+        "and processes are read here, other keys are the engine's options",
+    )
+    _add_match(evaluate, temperature=0.0)
+    evaluate.add_argument(
+        "--finish-mates",
+        nargs="?",
+        const="yes",
+        default="no",
+        choices=["no", "yes", "both"],
+        help="whether the measured network plays every mate in one; both: a match without and "
+        "one with",
+    )
+    evaluate.add_argument(
+        "--sprt",
+        metavar="ELO0,ELO1",
+        help="stop as soon as a sequential test decides between these two Elo differences "
+        "(5%% error each way)",
+    )
+    evaluate.add_argument(
+        "--records", metavar="DIR", help="save each finished game as KIF, CSA and USI"
+    )
+    _add_json(evaluate, "write the result to this file as well")
+
+
+def _add_ladder(ladder: argparse.ArgumentParser) -> None:
+    ladder.add_argument(
+        "--players",
+        nargs="+",
+        default=["random", "greedy"],
+        metavar=MATCH_SYNTAX,
+        help="the players; default: random and greedy",
+    )
+    ladder.add_argument(
+        "--run-dir", metavar="DIR", help="all intact checkpoints of this run play as well"
+    )
+    # By their likeliest moves two networks mostly repeat each other into a draw.
+    _add_match(ladder, temperature=0.3)
+    ladder.add_argument(
+        "--finish-mates",
+        action="store_true",
+        help="each checkpoint of --run-dir plays twice: as it is, and with every mate in one played",
+    )
+    _add_json(ladder, "results, saved after every match; matches already in it are not repeated")
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("run_dir", metavar="RUN_DIR", help="run directory, or its URI")
+    report.add_argument("--out", metavar="FILE", help=f"the page; default: RUN_DIR/{REPORT_FILE}")
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
+    _add_json(status, "write it to this file as well; -: print JSON instead")
+    _add_watch(status)
+
+
+def _add_watch(watch: argparse.ArgumentParser) -> None:
+    run = watch.add_mutually_exclusive_group()
+    run.add_argument(
+        "named", nargs="?", metavar="RUN_DIR", help="run directory; default: the newest in runs/"
+    )
+    run.add_argument("--run-dir", metavar="DIR", help="the same as a flag")
+    watch.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="find the run on the Ray cluster at this address (auto: the one that this machine "
+        "is a node of), wherever its files are; RUN_DIR is then the end of its path, and any run "
+        "will do without it",
+    )
+
+
+def _add_tune(tune: argparse.ArgumentParser) -> None:
+    tune.add_argument("--config", metavar="FILE", help="the sweep file, see configs/tune/")
+    _add_set(tune, "one setting of the base configuration; may be repeated")
+    tune.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="directory of the whole sweep; default: runs/tune-<UTC time>",
+    )
+    tune.add_argument(
+        "--resume", action="store_true", help="continue the sweep in --run-dir, or the newest"
+    )
+    _add_address(tune)
+    _add_json(tune, "write the results to this file as well")
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    _add_settings(bench)
+    names = [*BENCHES, "learning"]
+    bench.add_argument(
+        "benches",
+        nargs="*",
+        type=_benchmark,
+        metavar="|".join(names),
+        help="benchmarks to run; default: all but learning, which takes hours",
+    )
+    _add_json(bench, "write the results to this file as well")
+
+    learning = bench.add_argument_group("learning", "runs from zero, and matches of their networks")
+    learning.add_argument(
+        "--seeds", type=_seed, nargs="+", default=[1, 2, 3], metavar="S", help="one run for each"
+    )
+    learning.add_argument(
+        "--minutes", type=_minutes, default=20.0, metavar="M", help="length of each run"
+    )
+    learning.add_argument(
+        "--games", type=_positive, default=200, metavar="N", help="games of each match, even"
+    )
+    learning.add_argument(
+        "--out-dir",
+        default="runs/bench-learning",
+        metavar="DIR",
+        help="directory of runs and matches; those already there are not repeated",
+    )
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    _add_settings(config)
+    config.add_argument(
+        "--describe",
+        nargs="?",
+        const="",
+        metavar="SECTION|KEY",
+        help="print what settings mean instead, with default, limits and environment variable: "
+        "all of them, or those of a section, e.g. learner, or one, e.g. learner.gamma",
+    )
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    """Adds the routes by which settings are given: a file, single ones, a sweep's choice."""
+    command.epilog = ALL_SETTINGS
+    command.add_argument("--config", metavar="FILE", help="YAML file with any of the settings")
+    _add_set(command, "one setting; may be repeated")
+    command.add_argument(
+        "--sweep", metavar="FILE", help="settings chosen by a sweep, as JSON; --set overrides them"
+    )
+
+
+def _add_set(command: argparse.ArgumentParser, meaning: str) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=meaning
+    )
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--address", metavar="HOST:PORT", help="join the Ray cluster at this address"
+    )
+
+
+def _add_json(command: argparse.ArgumentParser, meaning: str) -> None:
+    command.add_argument("--json", metavar="FILE", help=meaning)
+
+
+def _add_match(command: argparse.ArgumentParser, *, temperature: float) -> None:
+    """Adds the flags of a command that plays matches."""
+    command.add_argument(
+        "--games", type=_positive, default=100, metavar="N", help="games of each match, even"
+    )
+    command.add_argument(
+        "--seed", type=_seed, default=1, metavar="S", help="seed of openings and random choices"
+    )
+    command.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=temperature,
+        metavar="T",
+        help="how networks choose. 0: the likeliest move; above: sampled from "
+        "softmax(logits / T). Default: %(default)s",
+    )
+    command.add_argument(
+        "--openings",
+        type=Path,
+        metavar="FILE",
+        help="opening book to start games from, instead of random plies: one opening a line, "
+        "'startpos moves 7g7f 3c3d' or 'sfen SFEN [moves ...]'",
+    )
 
 
 def _num_actors(text: str) -> int | str:
@@ -34,181 +316,58 @@ def _num_actors(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
 
 
+def _positive(text: str) -> int:
+    return _number(text, int, lambda value: value >= 1, "a positive whole number")
+
+
 def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
+    return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
 
 
 def _minutes(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number of minutes")
-    return value
+    return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of minutes")
 
 
 def _temperature(text: str) -> float:
-    value = float(text)
-    if value != 0.0 and not 0.01 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{value} is not 0, nor between 0.01 and 100")
-    return value
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Every sub-command with its flags; a mistake raises `ConfigError`."""
-    parser = _Parser(prog="run.py", description="Train a Shogi player by self-play on Ray.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-
-    settings = _Parser(add_help=False)
-    settings.add_argument(
-        "--config", metavar="FILE", help="YAML file with any part of the settings"
-    )
-    settings.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="one setting; may be given several times",
-    )
-    settings.add_argument(
-        "--sweep", metavar="FILE", help="what a sweep chose: JSON of settings; --set overrides it"
+    return _number(
+        text, float, lambda value: value == 0.0 or 0.01 <= value <= 100.0, "0, or from 0.01 to 100"
     )
 
-    train = commands.add_parser("train", parents=[settings], help="train (the default)")
-    train.add_argument(
-        "--num-actors", type=_num_actors, metavar="N|auto", help="self-play actors; auto: by CPUs"
-    )
-    train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
-    train.add_argument("--run-dir", metavar="DIR", help="directory or URI; runs/<time> if absent")
-    train.add_argument("--seed", type=int, metavar="S")
-    train.add_argument("--resume", metavar="latest|PATH", help="go on from a checkpoint")
-    train.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
 
-    evaluate = commands.add_parser(
-        "evaluate", parents=[_playing(temperature=0.0)], help="measure a checkpoint's strength"
-    )
-    player = evaluate.add_mutually_exclusive_group(required=True)
-    player.add_argument("--checkpoint", metavar="PATH|URI", help="the network to measure")
-    player.add_argument("--player", metavar=MATCH_SYNTAX, help="or anybody else")
-    evaluate.add_argument(
-        "--opponent",
-        required=True,
-        metavar=MATCH_SYNTAX,
-        help="checkpoint:PATH+mate1 plays every mate in one; usi:COMMAND is a USI engine, e.g. "
-        "'usi:fairy-stockfish?nodes=1000&Skill Level=-20'; of nodes, byoyomi-ms, timeout-s and "
-        "processes any may be given, other keys are the engine's options",
-    )
-    evaluate.add_argument(
-        "--finish-mates",
-        nargs="?",
-        const="yes",
-        default="no",
-        choices=["no", "yes", "both"],
-        help="the network plays every mate in one; both: a match without and one with",
-    )
-    evaluate.add_argument(
-        "--sprt",
-        metavar="ELO0,ELO1",
-        help="stop when the match tells these Elo differences apart (5%% error each way)",
-    )
-    evaluate.add_argument(
-        "--records", metavar="DIR", help="save each finished game as KIF, CSA and USI"
-    )
-    evaluate.add_argument("--json", metavar="FILE", help="write the result here as well")
+def _number(
+    text: str,
+    convert: Callable[[str], Number],
+    is_allowed: Callable[[Number], bool],
+    expected: str,
+) -> Number:
+    """Reads a number within limits, or raises with what was expected."""
+    try:
+        if is_allowed(value := convert(text)):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
 
-    # By their likeliest moves two networks mostly repeat each other into a draw.
-    ladder = commands.add_parser(
-        "ladder", parents=[_playing(temperature=0.3)], help="everybody against everybody"
-    )
-    ladder.add_argument(
-        "--players",
-        nargs="+",
-        default=["random", "greedy"],
-        metavar=MATCH_SYNTAX,
-        help="random and greedy if absent",
-    )
-    ladder.add_argument("--run-dir", metavar="DIR", help="all checkpoints of this run play too")
-    ladder.add_argument(
-        "--finish-mates",
-        action="store_true",
-        help="each of those once more, playing every mate in one",
-    )
-    ladder.add_argument(
-        "--json", metavar="FILE", help="results, saved after every match; those in it are kept"
-    )
 
-    report = commands.add_parser("report", help="show a run as one page of HTML")
-    report.add_argument("run_dir", metavar="RUN_DIR")
-    report.add_argument("--out", metavar="FILE", help=f"the page; RUN_DIR/{REPORT_FILE} if absent")
-
-    status = commands.add_parser("status", help="how far a run is and how it does")
-    status.add_argument("--json", metavar="FILE", help="write it here as well; -: print only that")
-    watch = commands.add_parser("watch", help="the view of a run that was started elsewhere")
-    for seen in (status, watch):
-        run = seen.add_mutually_exclusive_group()
-        run.add_argument(
-            "named", nargs="?", metavar="RUN_DIR", help="the newest in runs/ if absent"
-        )
-        run.add_argument("--run-dir", metavar="DIR", help="the same")
-        seen.add_argument(
-            "--address",
-            metavar="HOST:PORT",
-            help="of a Ray cluster that this machine is a node of, or auto: a run there, wherever "
-            "its files lie; RUN_DIR is then the end of its path, any run if absent",
-        )
-
-    tune = commands.add_parser("tune", help="search settings by Ray Tune")
-    tune.add_argument("--config", metavar="FILE", help="the sweep file, see configs/tune/")
-    tune.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="one setting of the base configuration; may be given several times",
-    )
-    tune.add_argument(
-        "--run-dir", metavar="DIR", help="of the whole sweep; runs/tune-<time> if absent"
-    )
-    tune.add_argument("--resume", action="store_true", help="go on with the sweep in --run-dir")
-    tune.add_argument("--address", metavar="HOST:PORT", help="of a running Ray cluster to join")
-    tune.add_argument("--json", metavar="FILE", help="write the results here as well")
-
-    bench = commands.add_parser("bench", parents=[settings], help="measure speed, as ratios")
+def _benchmark(text: str) -> str:
     names = [*BENCHES, "learning"]
-    bench.add_argument("benches", nargs="*", choices=[*names, []], metavar="|".join(names))
-    bench.add_argument("--json", metavar="FILE", help="write the results here as well")
-
-    learning = bench.add_argument_group("learning", "runs from zero, and matches of what they save")
-    learning.add_argument("--seeds", type=_seed, nargs="+", default=[1, 2, 3], metavar="S")
-    learning.add_argument("--minutes", type=_minutes, default=20.0, metavar="M", help="of each run")
-    learning.add_argument("--games", type=_positive, default=200, metavar="N", help="of each match")
-    learning.add_argument(
-        "--out-dir", default="runs/bench-learning", metavar="DIR", help="goes on where it stopped"
-    )
-
-    commands.add_parser("config", parents=[settings], help="print the effective configuration")
-    return parser
+    if text not in names:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a benchmark, did you mean {nearest(text, names)!r}? "
+            f"Expected any of {', '.join(names)}"
+        )
+    return text
 
 
-def _playing(*, temperature: float) -> _Parser:
-    """The flags of a command that plays matches."""
-    playing = _Parser(add_help=False)
-    playing.add_argument("--games", type=_positive, default=100, metavar="N", help="of a match")
-    playing.add_argument("--seed", type=_seed, default=1, metavar="S")
-    playing.add_argument(
-        "--temperature",
-        type=_temperature,
-        default=temperature,
-        metavar="T",
-        help="of networks. 0: the likeliest move; above: sample from softmax(logits / T). "
-        "%(default)s if absent",
-    )
-    playing.add_argument(
-        "--openings",
-        type=Path,
-        metavar="FILE",
-        help="start from these and not from random plies: one a line, 'startpos moves 7g7f 3c3d' "
-        "or 'sfen SFEN [moves ...]'",
-    )
-    return playing
+COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("Train a network by self-play", _add_train),
+    "evaluate": ("Measure a player's strength by a match", _add_evaluate),
+    "ladder": ("Play every player against every other, and rate them all", _add_ladder),
+    "report": ("Show a run as one page of HTML", _add_report),
+    "status": ("Say how far a run is and how it does", _add_status),
+    "watch": ("Show the view of a run that was started elsewhere", _add_watch),
+    "tune": ("Search settings by Ray Tune", _add_tune),
+    "bench": ("Measure speed, as ratios", _add_bench),
+    "config": ("Print the effective configuration, or what settings mean", _add_config),
+}
+"""Name of each command -> what it does, and the function that adds its flags."""

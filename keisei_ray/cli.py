@@ -1,16 +1,21 @@
-"""The command line: sub-commands, files and flags into one Config, errors into exit codes."""
+"""The command line: reads what was typed, calls the package that does it, returns an exit code.
+
+Each command is one function here. A package is imported by the command that needs it, so that
+`config` and `status` do not wait for Ray or torch.
+"""
 
 import argparse
+import contextlib
 import json
-import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from keisei_ray.arguments import BENCHES, argument_parser
+from keisei_ray.arguments import BENCHES, parse_arguments
+from keisei_ray.config.describe import describe
 from keisei_ray.config.player_spec import checkpoint_text
 from keisei_ray.config.resolver import load_sweep, resolve_config
 from keisei_ray.config.schema import Config
@@ -21,15 +26,13 @@ from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.run_layout import CONFIG_FILE
 
-logger = logging.getLogger(__name__)
-
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("train", "evaluate", "ladder", "report", "status", "watch", "tune", "bench", "config")
 RAYLET_NOISE = "worker processes have been started on node"
+"""Start of a warning of Ray about many processes on few cores, which is how actors are meant."""
 
 
 def entry_point() -> None:
-    """Console script."""
+    """Runs the console script `keisei-ray`, `run.py` and `python -m keisei_ray`."""
     sys.exit(main(sys.argv[1:]))
 
 
@@ -37,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code: 0, 1, 2 or 130 (see the README)."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
-        return _dispatch(list(arguments))
+        options = parse_arguments(arguments)
+        return _COMMANDS[options.command](options)
     except UserError as error:
         errors.print(f"{type(error).__name__}: {error}", style="red")
         return EXIT_USAGE
@@ -48,40 +52,13 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our output has left; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except Exception:  # noqa: BLE001  the process border: whatever comes here nobody foresaw
+    except Exception:  # noqa: BLE001  the process border: nothing else handles these
         errors.print_exception(max_frames=20)
         return EXIT_FAILED
 
 
-def _dispatch(arguments: list[str]) -> int:
-    parser = argument_parser()
-    # `train` is the default command.
-    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in ("-h", "--help")):
-        if arguments and not arguments[0].startswith("-"):
-            raise ConfigError(
-                f"unknown command {arguments[0]!r}, expected one of {', '.join(COMMANDS)}."
-            )
-        arguments = ["train", *arguments]
-    options = parser.parse_args(arguments)
-    command = {
-        "train": _train,
-        "evaluate": _evaluate,
-        "ladder": _ladder,
-        "report": _report,
-        "status": _status,
-        "watch": _watch,
-        "tune": _tune,
-        "bench": _bench,
-        "config": _config,
-    }
-    return command[options.command](options)
-
-
 def _quieten_raylet() -> None:
-    """Before Ray is imported, which reads the setting then.
-
-    Many actors on few cores are meant: Ray prints this into the view for each two of them.
-    """
+    """Keeps `RAYLET_NOISE` out of the view; called before Ray is imported, which reads it then."""
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
 
 
@@ -89,8 +66,7 @@ def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
     from keisei_ray.training.session import train
 
-    console = Console()
-    outcome = train(_resolve_training(options), console)
+    outcome = train(_resolve_training(options), Console())
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
 
 
@@ -209,7 +185,7 @@ def _bench(options: argparse.Namespace) -> int:
     from keisei_ray.bench.command import run_benchmarks
 
     check_json(options.json)
-    config = _resolve(options, {})
+    config = _resolve(options)
     console = Console()
     if "learning" in options.benches:
         result = _bench_learning(options, config, console)
@@ -240,13 +216,22 @@ def _bench_learning(
 
 
 def _config(options: argparse.Namespace) -> int:
-    sys.stdout.write(_resolve(options, {}).model_dump_json(indent=2) + "\n")
+    if options.describe is None:
+        sys.stdout.write(_resolve(options).model_dump_json(indent=2) + "\n")
+    elif options.config or options.set or options.sweep:
+        raise ConfigError("--describe takes no values: leave --config, --set and --sweep out.")
+    else:
+        sys.stdout.write(describe(options.describe))
     return EXIT_DONE
 
 
-def _resolve(options: argparse.Namespace, flags: dict[str, object]) -> Config:
+def _resolve(options: argparse.Namespace) -> Config:
+    return _merge(options, options.config, {})
+
+
+def _merge(options: argparse.Namespace, file: str | None, flags: dict[str, object]) -> Config:
     sweep = load_sweep(options.sweep) if options.sweep else {}
-    return resolve_config(options.config, os.environ, options.set, flags, sweep)
+    return resolve_config(file, os.environ, options.set, flags, sweep)
 
 
 def _resolve_training(options: argparse.Namespace) -> Config:
@@ -259,22 +244,41 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.resume": options.resume,
         "cluster.address": options.address,
     }
+    with _starting_file(options) as file:
+        return _merge(options, file, flags)
+
+
+@contextlib.contextmanager
+def _starting_file(options: argparse.Namespace) -> Iterator[str | None]:
+    """The file that settings start from: `--config`, else what the resumed run has saved."""
     if options.config is not None or options.resume is None:
-        return _resolve(options, flags)
-    if is_uri(options.run_dir or "" if options.resume == "latest" else options.resume):
+        yield options.config
+    elif is_uri(options.run_dir or "" if options.resume == "latest" else options.resume):
         with saved_config(options.run_dir, options.resume) as path:
-            options.config = str(path) if path else None
-            return _resolve(options, flags)
-    options.config = _saved_config(options)
-    return _resolve(options, flags)
+            yield str(path) if path else None
+    else:
+        path = _resumed_from(options) / CONFIG_FILE
+        yield str(path) if path.is_file() else None
 
 
-def _saved_config(options: argparse.Namespace) -> str | None:
-    """The `config.json` that goes with `--resume`, if it is where it should be."""
+def _resumed_from(options: argparse.Namespace) -> Path:
+    """The directory that the resumed run's settings are saved in: a checkpoint's or a run's."""
     from keisei_ray.training.session import newest_run_dir
 
     if options.resume != "latest":
-        path = Path(options.resume) / CONFIG_FILE
-    else:
-        path = (Path(options.run_dir) if options.run_dir else newest_run_dir()) / CONFIG_FILE
-    return str(path) if path.is_file() else None
+        return Path(options.resume)
+    return Path(options.run_dir) if options.run_dir else newest_run_dir()
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "ladder": _ladder,
+    "report": _report,
+    "status": _status,
+    "watch": _watch,
+    "tune": _tune,
+    "bench": _bench,
+    "config": _config,
+}
+"""Name of each command, as in `arguments.COMMANDS` -> the function that runs it."""

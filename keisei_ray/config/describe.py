@@ -1,19 +1,30 @@
-"""The list of every setting: key, environment variable, type and limits in words, description.
+"""List of all settings: key, environment variable, type and limits in words, default, meaning.
 
-Read off the models of `keisei_ray.config.schema`, for documentation, help texts and error
-messages, so that none of them repeats a default.
+Read from the models in `keisei_ray.config.sections`, for `run.py config --describe`, the
+documentation and error messages, so that none of them repeats a default.
 """
 
+import json
+import textwrap
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
+from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import Section
+from keisei_ray.errors import ConfigError
 
 ENV_PREFIX = "KEISEI_"
-"""Environment variables that begin so are settings: KEISEI_<SECTION>__<KEY>."""
+"""Start of the environment variables that are settings: KEISEI_<SECTION>__<KEY>."""
+COLUMNS = 80
+"""Width of the printed descriptions, whatever the width of the terminal."""
+HOW_TO_GIVE = (
+    "A setting is given in a file (--config FILE), by its environment variable, in a sweep's file "
+    "(--sweep FILE), or as --set SECTION.KEY=VALUE. If it is given more than once, the later of "
+    "these wins."
+)
 
 
 @dataclass(frozen=True)
@@ -23,19 +34,34 @@ class Setting:
     key: str
     """Dotted path, e.g. `learner.gamma`."""
     env: str
-    """Its environment variable, e.g. `KEISEI_LEARNER__GAMMA`."""
+    """Name of the environment variable, e.g. `KEISEI_LEARNER__GAMMA`."""
     expected: str
     """Type and limits in words, e.g. `float >= 0 and <= 1`."""
     default: Any
     """Value when no route gives one."""
     description: str
-    """What it means, with its unit; one line."""
+    """Meaning, with the unit; one line."""
     is_text: bool
     """Whether any text is a value of it, so that text which looks like a number stays text."""
 
+    @property
+    def section(self) -> str:
+        """First part of the key, e.g. `learner`."""
+        return self.key.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """Second part of the key, e.g. `gamma`."""
+        return self.key.partition(".")[2]
+
+    @property
+    def default_text(self) -> str:
+        """Default as it would be typed, e.g. `null` or `[random, greedy]`."""
+        return _as_typed(self.default)
+
 
 def list_settings() -> tuple[Setting, ...]:
-    """Every setting of the tree, in the order of the tree."""
+    """Reads every setting off the tree, in its order."""
     settings = []
     for section, section_field in Config.model_fields.items():
         section_type = section_field.annotation
@@ -47,28 +73,95 @@ def list_settings() -> tuple[Setting, ...]:
                 Setting(
                     key=f"{section}.{name}",
                     env=f"{ENV_PREFIX}{section}__{name}".upper(),
-                    expected=_describe(field.annotation) + limits,
+                    expected=_describe_type(field.annotation) + limits,
                     default=field.default,
-                    description=" ".join((field.description or "").split()),
+                    description=_one_line(field.description),
                     is_text=field.annotation in (str, str | None),
                 )
             )
     return tuple(settings)
 
 
-def _describe(annotation: Any) -> str:
+def describe(wanted: str = "") -> str:
+    """Describes settings for a terminal: plain text, at most `COLUMNS` wide.
+
+    Args:
+        wanted: a section, a dotted key, or a key without its section; empty: all settings.
+
+    Raises:
+        ConfigError: there is no such section or setting; the message names the nearest.
+    """
+    if not wanted:
+        blocks = [_wrap(HOW_TO_GIVE)]
+        blocks += [block for section in Config.model_fields for block in _section_blocks(section)]
+    elif wanted in Config.model_fields:
+        blocks = _section_blocks(wanted)
+    else:
+        blocks = [_block(s) for s in SETTINGS.values() if wanted in (s.key, s.name)]
+    if not blocks:
+        meant = nearest_key(wanted, [*Config.model_fields, *SETTINGS])
+        raise ConfigError(
+            f"--describe: unknown section or setting {wanted!r}. Did you mean {meant!r}?"
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section_blocks(section: str) -> list[str]:
+    heading = f"[{section}] {_one_line(Config.model_fields[section].description)}"
+    settings = [setting for setting in SETTINGS.values() if setting.section == section]
+    return [_wrap(heading), *map(_block, settings)]
+
+
+def _block(setting: Setting) -> str:
+    """One setting: its key, then indented its meaning and one property a line."""
+    return "\n".join(
+        [
+            setting.key,
+            _wrap(setting.description, indent="    "),
+            _wrap(setting.default_text, indent="    Default      "),
+            _wrap(setting.expected, indent="    Expected     "),
+            _wrap(setting.env, indent="    Environment  "),
+        ]
+    )
+
+
+def _wrap(text: str, *, indent: str = "") -> str:
+    return textwrap.fill(
+        text,
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _as_typed(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_as_typed(item) for item in value)}]"
+    if isinstance(value, int) and value >= 100_000:
+        return f"{value:_}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _describe_type(annotation: Any) -> str:
     """A type in words, e.g. `int > 0`, `float > 0 or null`, `one of relu, silu`."""
     if annotation is type(None):
         return "null"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return "one of " + ", ".join(str(value) for value in arguments)
+        names = ", ".join(str(value) for value in arguments)
+        return f"one of {names}" if len(arguments) > 1 else names
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(argument) for argument in arguments)
+        return " or ".join(_describe_type(argument) for argument in arguments)
     if origin is tuple:
-        return f"a list of {_describe(arguments[0])}"
+        return f"a list of {_describe_type(arguments[0])}"
     if metadata := getattr(annotation, "__metadata__", ()):
-        return _describe(annotation.__origin__) + _join(metadata)
+        return _describe_type(annotation.__origin__) + _join(metadata)
     return str(annotation.__name__)
 
 
@@ -94,4 +187,4 @@ def _limits(metadata: Sequence[Any]) -> Iterator[str]:
 
 
 SETTINGS = {setting.key: setting for setting in list_settings()}
-"""Every setting by its dotted key, in the order of the tree."""
+"""All settings by their dotted keys, in the order of the tree."""

@@ -9,7 +9,6 @@ Values given as text are read by `keisei_ray.config.yaml12`, as in a file; but t
 setting stands for itself, so that a path needs no quotes.
 """
 
-import difflib
 import json
 import re
 import reprlib
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from keisei_ray.config.describe import ENV_PREFIX, SETTINGS
+from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
@@ -155,7 +155,7 @@ def _from_tree(tree: object, source: str) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
     for key, value in _leaves(tree, source):
         if key not in SETTINGS:
-            raise _unknown(source, key, sorted(SETTINGS))
+            raise _unknown(source, key)
         if key in given:
             raise ConfigError(f"{source}: {key} is given twice. Leave one out.")
         given[key] = _Given(value, source)
@@ -186,8 +186,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
             if name not in _KEY_OF_ENV:
                 section, separator, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
                 path = f"{section}.{key}" if separator else section
-                nearest = SETTINGS[_nearest(path, sorted(SETTINGS))].env
-                raise ConfigError(f"{source}: unknown key {path!r}. Did you mean '{nearest}'?")
+                meant = SETTINGS[nearest_key(path, sorted(SETTINGS))].env
+                raise ConfigError(f"{source}: unknown key {path!r}. Did you mean '{meant}'?")
             given[_KEY_OF_ENV[name]] = _from_text(_KEY_OF_ENV[name], environ[name], source)
     return given
 
@@ -203,7 +203,7 @@ def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
         if key in _SECTIONS:
             raise ConfigError(f"{source}: {key} is a section, expected --set {key}.<key>=value.")
         if key not in SETTINGS:
-            raise _unknown(source, key, sorted(SETTINGS))
+            raise _unknown(source, key)
         given[key] = _from_text(key, value, source)
     return given
 
@@ -255,18 +255,9 @@ def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:
     return text + (f" ({'; '.join(sources)})" if sources else "")
 
 
-def _unknown(source: str, key: str, known: Sequence[str]) -> ConfigError:
-    return ConfigError(f"{source}: unknown key {key!r}. Did you mean '{_nearest(key, known)}'?")
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    """The known key most like `key`; one given without its section is compared without it."""
-
-    def likeness(candidate: str) -> float:
-        compared = candidate if "." in key else candidate.partition(".")[2]
-        return difflib.SequenceMatcher(None, key, compared).ratio()
-
-    return max(known, key=likeness)
+def _unknown(source: str, key: str) -> ConfigError:
+    meant = nearest_key(key, sorted(SETTINGS))
+    return ConfigError(f"{source}: unknown key {key!r}. Did you mean '{meant}'?")
 
 
 def _shown(value: object) -> str:

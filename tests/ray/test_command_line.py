@@ -208,7 +208,7 @@ def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -
 BAD_INPUT: list[tuple[str, list[str], str]] = [
     ("unknown setting", ["--set", "self_play.num_game=3"], "self_play.num_game"),
     ("mistyped setting", ["--set", "learner.gamma=high"], "learner.gamma"),
-    ("unknown option", ["--num-actor", "x"], "--num-actor"),
+    ("unknown option", ["--num-actor", "3"], "--num-actors"),
     ("unknown command", ["tarin"], "tarin"),
     ("missing file", ["--config", "nowhere.yaml"], "nowhere.yaml"),
     ("empty file", ["--config", "empty.yaml"], "empty.yaml"),

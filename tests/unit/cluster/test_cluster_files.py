@@ -23,7 +23,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
 from keisei_ray import cli
-from keisei_ray.arguments import argument_parser
+from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
@@ -189,14 +189,11 @@ def test_a_command_that_can_be_copied_is_one_that_run_py_takes(
     monkeypatch.chdir(tmp_path)
     # Of a run in a bucket, which nobody asks here.
     monkeypatch.setattr(cli, "saved_config", lambda *_: contextlib.nullcontext(None))
-    arguments = COMMANDS[shown]
-    if not arguments or arguments[0] not in cli.COMMANDS:
-        arguments = ["train", *arguments]
-    options = argument_parser().parse_args(arguments)
+    options = parse_arguments(COMMANDS[shown])
     if options.command == "train":
         cli._resolve_training(options)
     elif options.command in ("bench", "config"):
-        cli._resolve(options, {})
+        cli._resolve(options)
 
 
 @pytest.mark.parametrize("shown", RAY_COMMANDS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from keisei_ray.arguments import argument_parser
+from keisei_ray.arguments import parse_arguments
 from keisei_ray.cli import main
 from keisei_ray.errors import CheckpointError, ConfigError, PlayerError
 from keisei_ray.evaluation import ladder as module
@@ -238,8 +238,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) ->
 
 def test_networks_are_sampled_a_little_in_a_ladder_and_not_at_all_in_a_measured_match() -> None:
     """By their likeliest moves two networks mostly repeat each other into a draw."""
-    parser = argument_parser()
     match = ["evaluate", "--player", "random", "--opponent", "greedy"]
-    assert parser.parse_args(["ladder"]).temperature == 0.3
-    assert parser.parse_args(match).temperature == 0
-    assert parser.parse_args([*match, "--temperature", "0.7"]).temperature == 0.7
+    assert parse_arguments(["ladder"]).temperature == 0.3
+    assert parse_arguments(match).temperature == 0
+    assert parse_arguments([*match, "--temperature", "0.7"]).temperature == 0.7

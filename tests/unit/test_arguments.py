@@ -1,0 +1,130 @@
+"""What the command line takes and refuses, as it is typed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.arguments import COMMANDS
+from keisei_ray.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command line is refused."""
+    assert main(arguments) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    (line,) = errors.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["--num-actor", "3"], "--num-actors"),
+        (["--num_actors=3"], "--num-actors"),
+        (["--totaltimesteps", "5000"], "--total-timesteps"),
+        (["--sett", "run.seed=3"], "--set"),
+        (["-seed", "3"], "--seed"),
+        (["--hlep"], "--help"),
+        (["train", "--resum"], "--resume"),
+        (["evaluate", "--chekpoint", "x", "--oponent", "random"], "--checkpoint"),
+        (["ladder", "--player", "random"], "--players"),
+        (["report", "runs/x", "--output", "x.html"], "--out"),
+        (["status", "--adress", "auto"], "--address"),
+        (["watch", "--rundir", "runs/x"], "--run-dir"),
+        (["tune", "--conf", "x.yaml"], "--config"),
+        (["bench", "learning", "--seed", "3"], "--seeds"),
+        (["config", "--st", "run.seed=3"], "--set"),
+    ],
+)
+def test_a_mistyped_flag_is_answered_with_the_nearest(
+    arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = next(word for word in arguments if word.startswith("-")).partition("=")[0]
+    command = arguments[0] if arguments[0] in COMMANDS else "train"
+    assert refusal(arguments, capsys) == (
+        f"ConfigError: unknown flag '{typed}'. Did you mean '{nearest}'? "
+        f"See run.py {command} --help."
+    )
+
+
+def test_flags_of_every_command_are_checked() -> None:
+    """The table above has a row for each."""
+    (rows,) = test_a_mistyped_flag_is_answered_with_the_nearest.pytestmark  # type: ignore[attr-defined]
+    typed = {arguments[0] for arguments, _ in rows.args[1]}
+    assert set(COMMANDS) - typed == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["--learning-rate", "0.001"], "--set learner.learning_rate=VALUE"),
+        (["--learner.gamma=0.9"], "--set learner.gamma=VALUE"),
+        (["bench", "--num-actors", "3"], "--set self_play.num_actors=VALUE"),
+        (
+            ["--num-cpus", "3"],
+            "--set evaluation.num_cpus=VALUE or --set cluster.num_cpus=VALUE",
+        ),
+    ],
+)
+def test_a_setting_typed_as_a_flag_is_answered_with_how_to_give_it(
+    arguments: list[str], given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"It is a setting: {given}." in refusal(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"), [("tarin", "train"), ("eval", "evaluate"), ("settings", "status")]
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(
+    typed: str, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal([typed, "--json", "x"], capsys)
+    assert f"unknown command '{typed}'. Did you mean '{nearest}'?" in line
+    assert line.endswith(f"The commands are {', '.join(COMMANDS)}.")
+
+
+def test_a_process_refuses_a_mistyped_flag_in_one_line_and_exit_2() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--num-actor", "3"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "Did you mean '--num-actors'?" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["configs/debug.yaml", "--seed", "3"], "unknown command 'configs/debug.yaml'"),
+        (["train", "configs/debug.yaml"], "unexpected argument 'configs/debug.yaml'"),
+        (["train", "--seed"], "--seed: expected one argument"),
+        (["evaluate", "--player", "random"], "--opponent"),
+        (["ladder", "--games", "0"], "--games: '0' is not a positive whole number"),
+        (["ladder", "--games", "many"], "--games: 'many' is not a positive whole number"),
+        (["ladder", "--seed", "-1"], "--seed: '-1' is not a whole number, 0 or more"),
+        (["ladder", "--temperature", "1000"], "'1000' is not 0, or from 0.01 to 100"),
+        (["ladder", "--temperature", "nan"], "'nan' is not 0, or from 0.01 to 100"),
+        (["bench", "learning", "--minutes", "inf"], "not a positive number of minutes"),
+        (["bench", "lerner"], "'lerner' is not a benchmark, did you mean 'learner'?"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_refused_in_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refusal(arguments, capsys)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bench", "-h"]])
+def test_help_points_to_the_description_of_all_settings(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 0
+    assert "run.py config --describe" in " ".join(capsys.readouterr().out.split())
