@@ -169,7 +169,7 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
     ladder.add_argument(
         "--finish-mates",
         action="store_true",
-        help="each checkpoint of --run-dir plays twice: as it is, and with every mate in one played",
+        help="each checkpoint of --run-dir also plays as one that finds every mate in one",
     )
     _add_json(ladder, "results, saved after every match; matches already in it are not repeated")
 
