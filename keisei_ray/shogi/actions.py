@@ -1,17 +1,17 @@
-"""Move <-> policy label, as tables.
+"""Tables between moves and policy labels.
 
-A label names a move from the mover's side: how it goes (20 kinds of board move, 7 kinds of
-drop) and where it ends. Of the 27 x 81 = 2,187 pairs ("planes x squares", what a spatial
-policy head puts out) 1,496 can occur on a board; a label is the pair's rank among those.
-This is the numbering of rsshogi's `compact_move_label`, and a test holds it to that.
+A label names a move from the mover's side by its kind (20 kinds of board move, 7 kinds of drop)
+and its destination. The spatial policy head has one logit for each of the 27 x 81 = 2,187 pairs of
+a kind (a "plane") and a square. 1,496 of these pairs can occur on a board; a label is the pair's
+rank among them. This is the numbering of rsshogi's `compact_move_label`; a test compares them.
 
-Kinds, in order: 0-9 are UP, UP_LEFT, UP_RIGHT, LEFT, RIGHT, DOWN, DOWN_LEFT, DOWN_RIGHT and
-the two knight jumps, seen from the mover, who plays up the board; 10-19 are the same with
-promotion; 20-26 are drops of P L N S B R G.
+Kinds: 0-9 are UP, UP_LEFT, UP_RIGHT, LEFT, RIGHT, DOWN, DOWN_LEFT, DOWN_RIGHT and the two knight
+jumps (left, right), seen from the mover, who plays up the board; 10-19 are the same with promotion;
+20-26 are drops of P L N S B R G.
 
-A 16-bit move is rsshogi's: bits 0-6 the destination, bits 7-13 the origin, or the dropped
-piece's type (1..7 = P L N S B R G), bit 14 for a drop, bit 15 for a promotion. Its squares
-are absolute, so the label also depends on who moves.
+16-bit moves are rsshogi's: bits 0-6 hold the destination, bits 7-13 the origin or, for a drop, the
+piece type (1..7 = P L N S B R G), bit 14 marks a drop, bit 15 a promotion. Their squares are
+absolute, so a move's label also depends on the side to move.
 
 The tables are built when the module is imported (about 10 ms) and are read-only.
 """
@@ -25,23 +25,25 @@ from keisei_ray.rollouts.rollout import NUM_ACTIONS
 
 NUM_SQUARES = 81
 NUM_PLANES = 27
-"""Kinds of move; the spatial policy head has one plane for each."""
+"""Kinds of move. The spatial policy head has one plane for each."""
 
 _NUM_DIRECTIONS = 10
 _FIRST_DROP = 2 * _NUM_DIRECTIONS
+"""Plane of the first kind of drop."""
 _PROMOTION_ZONE = 3
-"""Ranks 0, 1, 2: the far side's camp, seen from the mover."""
+"""Ranks 0, 1 and 2, seen from the mover: the opponent's camp."""
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _PAWN, _LANCE, _KNIGHT = 1, 2, 3
 _NUM_DROP_TYPES = 7
-_DROP_BIT = 1 << 14
+DROP_BIT = 1 << 14
+"""Set in 16-bit moves that are drops."""
 _PROMOTION_BIT = 1 << 15
 
 
 def _directions() -> npt.NDArray[np.int64]:
-    """[81, 81] (from, to) -> 0..9 for the mover at the bottom, -1 where no piece goes."""
+    """[81, 81] (origin, destination) -> direction 0..9 for the mover, -1 if no piece moves so."""
     squares = np.arange(NUM_SQUARES)
     # Files grow to the mover's left, ranks grow towards the mover.
     left = squares[None, :] // 9 - squares[:, None] // 9
@@ -55,7 +57,7 @@ def _directions() -> npt.NDArray[np.int64]:
 
 
 def _pairs() -> npt.NDArray[np.int64]:
-    """[65536] 16-bit move by the side at the bottom -> plane * 81 + square, -1 where none."""
+    """[65536] 16-bit move of Black -> plane * 81 + destination, -1 where there is no such move."""
     pairs = np.full(1 << 16, -1, dtype=np.int64)
     origin, target = (a.ravel() for a in np.meshgrid(range(81), range(81), indexing="ij"))
     direction = _directions()[origin, target]
@@ -72,22 +74,27 @@ def _pairs() -> npt.NDArray[np.int64]:
         first_rank = {_PAWN: 1, _LANCE: 1, _KNIGHT: 2}.get(piece_type, 0)
         to = squares[squares % 9 >= first_rank]
         plane = _FIRST_DROP + piece_type - 1
-        pairs[_DROP_BIT | (piece_type << 7) | to] = plane * NUM_SQUARES + to
+        pairs[DROP_BIT | (piece_type << 7) | to] = plane * NUM_SQUARES + to
     return pairs
 
 
 def _label_of_move(
     pairs: npt.NDArray[np.int64], planes: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int16]:
-    """[2, 65536] (0 black, 1 white; 16-bit move) -> label, -1 where none."""
+    """[2, 65536] (0 black, 1 white; 16-bit move) -> label, -1 where there is no such move.
+
+    Args:
+        pairs: the table of `_pairs`.
+        planes: [1496] plane * 81 + destination of each label.
+    """
     label_of_pair = np.full(NUM_PLANES * NUM_SQUARES + 1, -1, dtype=np.int16)  # [-1] stays -1
     label_of_pair[planes] = np.arange(len(planes), dtype=np.int16)
     values = np.arange(1 << 16)
     target, origin = values & 127, (values >> 7) & 127
-    is_drop = (values & _DROP_BIT) != 0
+    is_drop = (values & DROP_BIT) != 0
     inside = (target < NUM_SQUARES) & (is_drop | (origin < NUM_SQUARES))
     turned = (
-        (values & (_DROP_BIT | _PROMOTION_BIT))
+        (values & (DROP_BIT | _PROMOTION_BIT))
         | (np.where(is_drop, origin, NUM_SQUARES - 1 - origin) << 7)
         | (NUM_SQUARES - 1 - target)
     )
@@ -103,26 +110,10 @@ def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
 _PAIRS = _pairs()
 
 LABEL_TO_PLANE: npt.NDArray[np.int32] = _read_only(np.unique(_PAIRS[_PAIRS >= 0]).astype(np.int32))
-"""[1496] plane * 81 + square of each label, ascending: where the spatial head's logit lies."""
+"""[1496] plane * 81 + destination of each label, ascending: index of its logit in the head."""
 
 LABEL_OF_MOVE: npt.NDArray[np.int16] = _read_only(_label_of_move(_PAIRS, LABEL_TO_PLANE))
-"""[2, 65536] label of a 16-bit move played by black (row 0) or white (row 1), -1 where none."""
-
-TO_SQUARE: npt.NDArray[np.uint8] = _read_only((LABEL_TO_PLANE % NUM_SQUARES).astype(np.uint8))
-"""[1496] destination of each label, from the mover's side."""
-
-IS_DROP: npt.NDArray[np.bool_] = _read_only(LABEL_TO_PLANE // NUM_SQUARES >= _FIRST_DROP)
-"""[1496] the label is a drop."""
-
-IS_PROMOTION: npt.NDArray[np.bool_] = _read_only(
-    ~IS_DROP & (LABEL_TO_PLANE // NUM_SQUARES >= _NUM_DIRECTIONS)
-)
-"""[1496] the label is a promotion."""
-
-DROPPED_PIECE: npt.NDArray[np.uint8] = _read_only(
-    np.where(IS_DROP, LABEL_TO_PLANE // NUM_SQUARES - _FIRST_DROP + 1, 0).astype(np.uint8)
-)
-"""[1496] type of the dropped piece, 1..7 = P L N S B R G; 0 where the label is no drop."""
+"""[2, 65536] label of a 16-bit move of Black (row 0) or White (row 1), -1 where there is none."""
 
 if len(LABEL_TO_PLANE) != NUM_ACTIONS:  # pragma: no cover - only a bug can get here
     raise AssertionError(f"{len(LABEL_TO_PLANE)} labels were built, expected {NUM_ACTIONS}")

@@ -1,22 +1,23 @@
-"""One game in play: what the rules must remember from ply to ply.
+"""One game in play, and how a game starts.
 
-A `Game` knows its legal moves, how often each position occurred, and who has been giving
-check for how long; `play` applies one move and says whether, and how, that ended the game.
-It keeps no boards in arrays: `vector_games.py` does that part, for N games at once.
+A `Game` holds what the rules must remember from ply to ply: the legal moves, how often each
+position has occurred, and how long each side has been giving check. `Game.play` plays one move and
+tells whether, and by which rule, the game has ended. Positions in arrays are not kept here:
+`vector_games.py` keeps them for N games at once.
 
-Moves are 16-bit integers here (`actions`), packed as soon as the library has made them. Its
-move objects would be cold memory by the time all lanes' moves are gathered, and again when
-they are freed: keeping them made the whole of `VectorGames` a third slower.
+Moves are 16-bit integers (`actions.py`), packed as soon as the rules library has made them. By the
+time that all lanes' moves are gathered its move objects would no longer be in the cache; keeping
+them made `VectorGames` a third slower.
 """
 
 import struct
 from array import array
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from rsshogi.core import Board, Move
 
+from keisei_ray.shogi.actions import DROP_BIT
 from keisei_ray.shogi.observation import MAX_COUNT, Observation, observe
 from keisei_ray.shogi.rules import (
     CAMPS,
@@ -31,40 +32,38 @@ from keisei_ray.shogi.rules import (
 )
 
 STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
-"""The usual start of a game."""
-
+"""Standard start position."""
 
 _MAX_LEGAL_MOVES = 593
-"""The most legal moves that a position of shogi has."""
-_DROP_BIT = 1 << 14
+"""Largest number of legal moves that any position has."""
 _PACK = tuple(struct.Struct(f"{n}H").pack for n in range(_MAX_LEGAL_MOVES + 1))
-"""n 16-bit integers to bytes, by n; three times faster than numpy reads a list of them."""
+"""[n] packs n 16-bit integers into bytes, three times faster than numpy reads a list of them."""
 
 
 class Opening(NamedTuple):
-    """How a game starts, before anybody is asked for a move."""
+    """A start position and the plies played from it before any player is asked for a move."""
 
     sfen: str
-    """A position that `check_start` accepts."""
+    """Start position; one that `check_start` accepts."""
     moves: str = ""
-    """Plies from there as USI, space separated."""
+    """Plies from there in USI notation, space separated."""
 
 
 class Game:
     """One game in play.
 
     Attributes:
-        index: which game of its `VectorGames` this is, in order of starting.
-        sfen: the start position.
-        board: the position now. To be read; moves go through `play`.
-        legal: the side to move's legal 16-bit moves as bytes, in native byte order and in the
-            order of `board.legal_moves()`. Empty only after mate.
+        index: number of the game, in order of starting.
+        sfen: the start position, before the opening.
+        board: the present position; read only, moves are played by `play`.
+        legal: the legal 16-bit moves of the side to move as bytes, in native byte order and in
+            the order of `board.legal_moves()`. Empty only after mate.
         moves: every ply from the start, opening included, as 16-bit moves.
-        opening_plies: plies at the start that nobody chose.
+        opening_plies: plies at the start that no player chose.
         turn: the side to move, 0 black, 1 white.
-        earlier: how often the present position occurred before in this game, 0..3.
-        own_checks: latest consecutive moves of the side to move that gave check.
-        opponent_checks: the same for the other side; > 0 exactly if the mover is in check.
+        earlier: earlier occurrences of the present position in this game, 0..3.
+        own_checks: how many of the latest moves of the side to move gave check, without a break.
+        opponent_checks: the same for the other side; > 0 exactly if the side to move is in check.
     """
 
     __slots__ = (
@@ -84,12 +83,12 @@ class Game:
     )
 
     def __init__(self, sfen: str, *, max_plies: int, index: int = 0) -> None:
-        """A game before its first ply.
+        """Sets up a game before its first ply.
 
         Args:
             sfen: start position; one that `check_start` accepts.
-            max_plies: plies after which the game is cut.
-            index: the game's number.
+            max_plies: plies after which the game is truncated, opening included.
+            index: number of the game.
         """
         self.board = Board(sfen)
         self.sfen = sfen
@@ -102,21 +101,21 @@ class Game:
         self.own_checks = 0
         self.opponent_checks = 1 if self.board.is_in_check() else 0
         self._max_plies = max_plies
-        # Squares of the black and the white king, as the moves tell.
+        # Squares of the black and the white king, followed through the moves.
         self._kings = [self.board.king_square(color).value for color in COLORS]
-        # Position key (board, hands, side to move) -> ply of its first occurrence * 4 + how
-        # often it recurred: one lookup a ply tells all that the repetition rule asks.
+        # Position key (board, hands, side to move) -> ply of its first occurrence * 4 + number of
+        # recurrences. One lookup a ply answers all that the repetition rule asks.
         self._seen = {self.board.zobrist_hash(): 0}
 
     def play(self, value: int) -> Verdict | None:
-        """Plays a 16-bit move.
+        """Plays a 16-bit move and looks whether it ended the game.
 
         Returns:
-            How the ply ended the game, or None if the game goes on. After an end the
+            How the ply ended the game, or None if the game continues. After an end the
             attributes describe the final position.
 
         Raises:
-            ValueError: the move is not legal. Nothing was played.
+            ValueError: the move is not legal. Nothing has changed.
         """
         board = self.board
         board.apply_move(Move(value))
@@ -130,7 +129,7 @@ class Game:
         mover = self.turn
         turn = self.turn = 1 - mover
         kings = self._kings
-        if (value >> 7) & 127 == kings[mover] and not value & _DROP_BIT:
+        if (value >> 7) & 127 == kings[mover] and not value & DROP_BIT:
             kings[mover] = value & 127
         key = board.zobrist_hash()
         seen = self._seen.get(key)
@@ -156,7 +155,7 @@ class Game:
         return None
 
     def observe(self) -> Observation:
-        """The present position from the mover's side."""
+        """Returns the present position from the side to move."""
         return observe(
             self.board,
             earlier=self.earlier,
@@ -165,14 +164,14 @@ class Game:
         )
 
     def scalars(self) -> bytes:
-        """What `Observation.scalars` holds, three bytes."""
+        """Returns the three bytes of `Observation.scalars`."""
         own, opponent = self.own_checks, self.opponent_checks
         if own > MAX_COUNT or opponent > MAX_COUNT:
             own, opponent = min(own, MAX_COUNT), min(opponent, MAX_COUNT)
         return bytes((self.earlier, own, opponent))
 
     def moves_usi(self) -> str:
-        """Every ply from the start as USI, space separated."""
+        """Returns every ply from the start in USI notation, space separated."""
         return " ".join([Move(value).to_usi() for value in self.moves])
 
 
@@ -184,9 +183,17 @@ def open_game(
     max_plies: int,
     index: int = 0,
 ) -> Game:
-    """A game after 0..`random_opening_plies` uniformly random plies.
+    """Starts a game and plays a random opening.
 
-    An opening that would end the game is drawn again; one of no plies never does.
+    The number of plies is uniform over 0..`random_opening_plies`, and each ply is uniform over the
+    legal moves. An opening that ends the game is drawn again.
+
+    Args:
+        sfen: start position; one that `check_start` accepts.
+        rng: the only source of chance; advanced.
+        random_opening_plies: longest opening; less than `max_plies`.
+        max_plies: plies after which the game is truncated, opening included.
+        index: number of the game.
     """
     while True:
         game = Game(sfen, max_plies=max_plies, index=index)
@@ -199,43 +206,25 @@ def open_game(
 
 
 def _play_random(game: Game, rng: np.random.Generator) -> Verdict | None:
-    """One ply, uniform over the legal moves."""
+    """Plays one ply, uniform over the legal moves."""
     values = array("H", game.legal)
     return game.play(values[int(rng.integers(len(values)))])
 
 
 def play_opening(opening: Opening, *, max_plies: int, index: int = 0) -> Game:
-    """A game after an opening.
+    """Starts a game and plays a given opening.
+
+    Args:
+        opening: start position and plies.
+        max_plies: plies after which the game is truncated, opening included.
+        index: number of the game.
 
     Raises:
-        ValueError: a move is illegal, or there is no game left to play.
+        ValueError: a move is illegal, or the opening ends the game.
     """
     game = Game(opening.sfen, max_plies=max_plies, index=index)
-    verdict = _play_all(game, opening.moves.split())
-    if verdict is not None:
-        raise ValueError(
-            f"the opening ends the game: {verdict.reason} at ply {len(game.moves)}. Expected a "
-            "game still to be played."
-        )
-    game.opening_plies = len(game.moves)
-    return game
-
-
-def replay_game(sfen: str, usi_moves: Iterable[str], *, max_plies: int, index: int = 0) -> Game:
-    """A game after these moves.
-
-    Raises:
-        ValueError: a move is illegal, or a move before the last ended the game.
-    """
-    game = Game(sfen, max_plies=max_plies, index=index)
-    _play_all(game, usi_moves)
-    return game
-
-
-def _play_all(game: Game, usi_moves: Iterable[str]) -> Verdict | None:
-    """Plays these moves; returns how the last one ended the game, if it did."""
     verdict = None
-    for usi in usi_moves:
+    for usi in opening.moves.split():
         if verdict is not None:
             raise ValueError(
                 f"move {usi!r} (ply {len(game.moves) + 1}) comes after the end of the game: "
@@ -248,15 +237,21 @@ def _play_all(game: Game, usi_moves: Iterable[str]) -> Verdict | None:
                 f"'{game.board.to_sfen()}'. Expected a legal move."
             )
         verdict = game.play(legal[usi])
-    return verdict
+    if verdict is not None:
+        raise ValueError(
+            f"the opening ends the game: {verdict.reason} at ply {len(game.moves)}. Expected a "
+            "game still to be played."
+        )
+    game.opening_plies = len(game.moves)
+    return game
 
 
 def check_start(sfen: str) -> None:
     """Refuses a start position from which no game can be played.
 
     Raises:
-        ValueError: not an SFEN, an impossible position (a king or pieces missing or too many,
-            the side to move could take the king), or a game that is already over.
+        ValueError: the text is not an SFEN, the position is impossible (a king or pieces missing
+            or too many, the side to move could take the king), or the game is already over.
     """
     try:
         board = Board(sfen)

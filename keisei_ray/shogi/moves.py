@@ -1,7 +1,8 @@
-"""16-bit moves on arrays of positions: many lanes, one ply each, no rules library.
+"""Plays 16-bit moves on arrays of positions: one ply in each of N lanes, without the rules library.
 
-Boards and hands are seen from the mover's side (`observation.Observation`); 16-bit moves are
-absolute (`actions`), so every function also takes who moves. Moves are trusted to be legal.
+Boards and hands are seen from the side to move (`observation.py`); 16-bit moves are absolute
+(`actions.py`), so every function also takes the side to move. Moves are not checked: they must be
+legal.
 
 M: moves. N: lanes.
 """
@@ -18,40 +19,40 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 _PROMOTED = 8
-"""A promoted piece's type is its type + 8."""
+"""Added to a piece type when the piece promotes."""
 
 
 def _hand_slots() -> Ints:
-    """[29] board code of a captured piece -> its place in the captor's hand."""
+    """[29] board code of a captured piece -> its index in the captor's hand."""
     piece_types = (np.arange(1 + 2 * NUM_PIECE_TYPES) - 1) % NUM_PIECE_TYPES + 1
     return np.where(piece_types > _PROMOTED, piece_types - _PROMOTED, piece_types) - 1
 
 
 _HAND_SLOTS = _hand_slots()
-_CODE_VALUES = np.array(PIECE_VALUES + PIECE_VALUES[1:], dtype=np.int32)
+_MATERIAL_BY_CODE = np.array(PIECE_VALUES + PIECE_VALUES[1:], dtype=np.int32)
 _PROMOTION_GAINS = np.zeros(1 + 2 * NUM_PIECE_TYPES, dtype=np.int32)
 _PROMOTION_GAINS[1:7] = np.subtract(PIECE_VALUES[9:15], PIECE_VALUES[1:7])
 
 
 class Moves(NamedTuple):
-    """What 16-bit moves say, from the mover's side."""
+    """The parts of 16-bit moves, from the side to move."""
 
     origin: Ints
-    """[M] square that the piece leaves; a drop's piece type, 1..7."""
+    """[M] square that the piece leaves; for a drop its piece type, 1..7."""
     target: Ints
-    """[M] square where it ends."""
+    """[M] destination square."""
     is_drop: npt.NDArray[np.bool_]
-    """[M]."""
+    """[M] whether the move is a drop."""
     promotes: Ints
     """[M] 1 where the piece promotes, else 0."""
 
 
 def decode_moves(values: Ints, turns: Bytes) -> Moves:
-    """Takes 16-bit moves apart.
+    """Decodes 16-bit moves.
 
     Args:
         values: [M] 16-bit moves.
-        turns: [M] who plays each, 0 black, 1 white.
+        turns: [M] the side that plays each, 0 black, 1 white.
     """
     target, origin = values & 127, (values >> 7) & 127
     is_drop = (values & (1 << 14)) != 0
@@ -64,15 +65,15 @@ def decode_moves(values: Ints, turns: Bytes) -> Moves:
 def play_moves(
     boards: Bytes, hands: Bytes, values: Ints, turns: Bytes, *, out_boards: Bytes, out_hands: Bytes
 ) -> None:
-    """Plays one move in each lane and turns the view to the other side.
+    """Plays one move in each lane and shows the result from the other side.
 
     Args:
         boards: [N, 81] codes before the move, C-contiguous; overwritten.
         hands: [N, 14] counts before the move, C-contiguous; overwritten.
         values: [N] 16-bit moves, legal.
-        turns: [N] who plays them.
-        out_boards: [N, 81], receives the boards as the other side sees them.
-        out_hands: [N, 14], likewise.
+        turns: [N] the side that plays each, 0 black, 1 white.
+        out_boards: [N, 81], receives the boards from the side that is to move next.
+        out_hands: [N, 14], receives the hands, seen likewise.
     """
     origin, target, is_drop, promotes = decode_moves(values, turns)
     lanes = np.arange(len(values))
@@ -94,15 +95,16 @@ def play_moves(
 
 
 def material_gains(boards: Bytes, values: Ints, turns: Bytes, lanes: Ints) -> npt.NDArray[np.int32]:
-    """Material that each of several moves a lane would win at once, in pawns.
+    """Material that each move would win at once, in pawns.
 
-    The value of the captured piece as it stood, plus what the moving piece gains by
-    promoting (`rules.PIECE_VALUES`).
+        gain = value(captured piece) + value(promoted piece) - value(piece before promoting)
+
+    with the values of `rules.PIECE_VALUES`; parts that do not apply are 0.
 
     Args:
         boards: [N, 81] codes.
-        values: [M] 16-bit moves.
-        turns: [N] the side to move.
+        values: [M] 16-bit moves, several for each lane.
+        turns: [N] the side to move, 0 black, 1 white.
         lanes: [M] the lane of each move.
 
     Returns:
@@ -112,6 +114,6 @@ def material_gains(boards: Bytes, values: Ints, turns: Bytes, lanes: Ints) -> np
     captured = boards[lanes, moves.target]
     moving = boards[lanes, np.where(moves.is_drop, 0, moves.origin)]
     gains: npt.NDArray[np.int32] = (
-        _CODE_VALUES[captured] + moves.promotes.astype(np.int32) * (_PROMOTION_GAINS[moving])
+        _MATERIAL_BY_CODE[captured] + moves.promotes.astype(np.int32) * (_PROMOTION_GAINS[moving])
     )
     return gains

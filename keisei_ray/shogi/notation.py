@@ -1,6 +1,6 @@
-"""A finished game as a record that other shogi programs read: KIF, CSA or USI.
+"""A finished game in the notations that other shogi programs read: KIF, CSA and USI.
 
-Text in, text out; no files are written here.
+Returns text; no files are written here.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from rsshogi.record import (
     SpecialMoveEntry,
 )
 
-from keisei_ray.rollouts.finished_game import FinishedGame, GameEndReason
+from keisei_ray.rollouts.finished_game import GameEndReason
 from keisei_ray.rollouts.finished_game import GameResult as Winner
 from keisei_ray.shogi.game import STANDARD_SFEN
 
@@ -22,7 +22,7 @@ _RESULTS = {
     ("black_win", "mate"): GameResult.BLACK_WIN,
     ("white_win", "mate"): GameResult.WHITE_WIN,
     ("draw", "repetition"): GameResult.DRAW_BY_REPETITION,
-    # Perpetual check is an illegal way to play on, and recorded as such.
+    # The formats record a perpetual check as an illegal move of the checking side.
     ("black_win", "perpetual_check"): GameResult.BLACK_WIN_BY_ILLEGAL_MOVE,
     ("white_win", "perpetual_check"): GameResult.WHITE_WIN_BY_ILLEGAL_MOVE,
     ("black_win", "declaration"): GameResult.BLACK_WIN_BY_DECLARATION,
@@ -30,7 +30,7 @@ _RESULTS = {
     ("truncated", "max_plies"): GameResult.DRAW_BY_MAX_PLIES,
     ("black_win", "resign"): GameResult.BLACK_WIN,
     ("white_win", "resign"): GameResult.WHITE_WIN,
-    # A dead engine's time runs out like that of one that thinks for ever.
+    # An engine that died makes no move in time, as one that thinks for too long.
     ("black_win", "engine_died"): GameResult.BLACK_WIN_BY_TIMEOUT,
     ("white_win", "engine_died"): GameResult.WHITE_WIN_BY_TIMEOUT,
     ("black_win", "engine_timeout"): GameResult.BLACK_WIN_BY_TIMEOUT,
@@ -42,11 +42,13 @@ _RESULTS = {
     ("black_win", "engine_false_win"): GameResult.BLACK_WIN_BY_ILLEGAL_MOVE,
     ("white_win", "engine_false_win"): GameResult.WHITE_WIN_BY_ILLEGAL_MOVE,
 }
-"""What the formats have for each end; the exact reason stands in a comment where there is one."""
+"""(result, reason) -> the end of the game in the formats' own terms.
+
+Where they have no exact term the caller puts the reason into `Heading.comment`."""
 
 
 class RecordedGame(Protocol):
-    """What a record is made of: a `FinishedGame` of self-play, a `PlayedGame` of a match."""
+    """A game that can be written: a `FinishedGame` of self-play or a `PlayedGame` of a match."""
 
     @property
     def result(self) -> Winner: ...
@@ -62,44 +64,38 @@ class RecordedGame(Protocol):
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above the moves."""
+    """The lines above the moves of a record; empty ones are left out."""
 
     event: str = ""
-    """Which game of what it is."""
+    """Name of the game and of the event that it belongs to."""
     black: str = ""
-    """Who played Black."""
+    """Name of the player of Black."""
     white: str = ""
-    """Who played White."""
+    """Name of the player of White."""
     comment: str = ""
-    """Anything else, in lines."""
-
-
-def self_play_heading(game: FinishedGame) -> Heading:
-    """The heading of a game that a network played against itself."""
-    player = f"keisei_ray weights {game.weights_version}"
-    return Heading(f"self-play game {game.game_id}", player, player)
+    """Any other text, of one or more lines."""
 
 
 _NO_HEADING = Heading()
 
 
 def to_kif(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
-    """The game as KIF, moves in Japanese notation.
+    """Returns the game as KIF, with its moves in Japanese notation.
 
     Raises:
-        ValueError: the moves were not saved or are not legal, or the result cannot come
-            from the reason.
+        ValueError: the moves were not saved or are not legal, or the result cannot come from the
+            reason.
     """
     return _record(game, heading).to_kif()
 
 
 def to_csa(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
-    """The game as CSA 2.2. Errors as for `to_kif`."""
+    """Returns the game as CSA 2.2; raises as `to_kif` does."""
     return _record(game, heading).to_csa()
 
 
 def to_usi(game: RecordedGame) -> str:
-    """The game as a USI `position` command. Errors as for `to_kif`."""
+    """Returns the game as a USI `position` command; raises as `to_kif` does."""
     return _record(game, _NO_HEADING).to_usi_position()
 
 

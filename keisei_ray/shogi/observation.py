@@ -1,9 +1,9 @@
-"""A position as compact arrays, always from the mover's side.
+"""One position as compact arrays, always from the side to move.
 
-97 bytes say all that the network sees: 81 board codes, 14 hand counts, 3 scalars. `observe`
-reads them off a rules-library board one piece at a time; it is slow and obvious, sets up new
-games, and is what the incremental arrays of `vector_games.py` are tested against. Planes are made
-from these arrays by the model, on its own device.
+98 bytes hold everything that the network is given: 81 board codes, 14 hand counts, 3 scalars.
+`observe` reads them off a board of the rules library, one piece at a time. It is slow and simple:
+it sets up new games, and the incremental arrays of `vector_games.py` are tested against it. The
+model makes planes from these arrays on its own device (`network/model.py`).
 """
 
 from typing import NamedTuple
@@ -19,12 +19,12 @@ NUM_PIECE_TYPES = 14
 NUM_CODES = 1 + 2 * NUM_PIECE_TYPES
 """Board codes: 0 empty, 1..14 the mover's piece of that type, 15..28 the opponent's."""
 NUM_HAND_TYPES = 7
-"""Types that can be in hand: 1..7 = P L N S B R G."""
+"""Piece types that can be in hand: 1..7 = P L N S B R G."""
 MAX_COUNT = 255
-"""Checks in a row are counted up to here; a uint8 holds no more."""
+"""Largest count of checks in a row; a uint8 holds no more."""
 
 _WHITE_BIT = 16
-"""rsshogi's piece values: 1..14 black, 17..30 white."""
+"""Set in rsshogi's codes of White's pieces: 1..14 are Black's, 17..30 White's."""
 
 
 def _swap_codes() -> Bytes:
@@ -37,33 +37,34 @@ def _swap_codes() -> Bytes:
 
 SWAP_CODES = _swap_codes()
 """[29] uint8, code -> code of the same piece seen by the other side.
-`SWAP_CODES[boards[..., ::-1]]` turns boards to the other side's view."""
+
+`SWAP_CODES[boards[..., ::-1]]` are the boards seen by the other side."""
 
 
 class Observation(NamedTuple):
-    """One position from the side of the player to move."""
+    """One position, from the side to move."""
 
     board: Bytes
-    """[81] uint8 codes; square = file * 9 + rank, the mover plays towards rank 0."""
+    """[81] uint8 codes; square = file * 9 + rank; the side to move plays towards rank 0."""
     hand: Bytes
     """[14] uint8 counts: the mover's P L N S B R G, then the opponent's."""
     scalars: Bytes
-    """[3] uint8: earlier occurrences of this position in the game (0..3); checks in a row
-    given by the mover; checks in a row given by the opponent (> 0: the mover is in check)."""
+    """[3] uint8: earlier occurrences of this position in the game (0..3); checks in a row given
+    by the mover; checks in a row given by the opponent (> 0: the mover is in check)."""
 
 
 def observe(
     board: Board, *, earlier: int = 0, own_checks: int = 0, opponent_checks: int = 0
 ) -> Observation:
-    """Reads a position off a board.
+    """Reads a position off a board of the rules library.
 
-    The board does not know the history that the scalars tell, so the caller gives it.
+    The board does not know the game's history, so the caller gives what the scalars hold.
 
     Args:
         board: the position; not changed.
-        earlier: how often it occurred in this game before, 0..3.
-        own_checks: latest consecutive moves of the side to move that gave check.
-        opponent_checks: the same for the other side; > 0 exactly if the mover is in check.
+        earlier: earlier occurrences of the position in this game, 0..3.
+        own_checks: how many of the latest moves of the side to move gave check, without a break.
+        opponent_checks: the same for the other side; > 0 exactly if the side to move is in check.
     """
     mover = board.turn
     codes = np.zeros(81, dtype=np.uint8)

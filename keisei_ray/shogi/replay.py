@@ -1,7 +1,7 @@
-"""A finished game ply by ply: its positions, and its moves as people write them.
+"""A finished game ply by ply: every position, and every move in written notation.
 
-For whoever draws a game. Absolute, unlike the rest of this package: black is at the bottom. The
-rules by which a game ends are not asked again; every move must be legal, that is all.
+Made for drawing a game. Absolute, unlike the rest of this package: Black is at the bottom. Every
+move must be legal; the rules by which a game ends are not applied again.
 """
 
 from collections.abc import Iterable
@@ -15,29 +15,29 @@ from keisei_ray.shogi.game import STANDARD_SFEN
 
 @dataclass(frozen=True)
 class Replay:
-    """A game as a sequence of positions, with what was played between them."""
+    """A game as a sequence of positions and the moves between them."""
 
     sfens: tuple[str, ...]
-    """Every position, the first and the last included: one more than there are moves."""
+    """Every position, the first and the last included: one more than the moves."""
     moves: tuple[str, ...]
-    """The moves as USI."""
+    """Moves in USI notation."""
     western: tuple[str, ...]
-    """The moves as "P-7f", "Bx2b+", "N*5d", "S7i-6h": see `western_notation`."""
+    """Moves such as "P-7f", "Bx2b+", "N*5d" and "S7i-6h"; see `western_notation`."""
     japanese: tuple[str, ...]
-    """The moves as KI2 without the mark of the side that moves."""
+    """Moves in KI2 notation, without the mark of the side that moves."""
     checks: tuple[int, ...]
-    """Indices into `sfens` of the positions in which the side to move is in check."""
+    """Indices into `sfens` of positions in which the side to move is in check."""
 
 
 def replay(moves: Iterable[str], start_sfen: str = "") -> Replay:
-    """Plays a game over again.
+    """Replays a game.
 
     Args:
-        moves: the plies as USI.
-        start_sfen: where it began; empty for the standard position.
+        moves: every ply in USI notation.
+        start_sfen: position before the first ply; empty for the standard position.
 
     Raises:
-        ValueError: the start is not an SFEN, or a move is not a legal one.
+        ValueError: the start is not an SFEN, or a move is not legal.
     """
     board = Board(start_sfen or STANDARD_SFEN)
     sfens, checks = [board.to_sfen()], list[int]()
@@ -60,16 +60,16 @@ def replay(moves: Iterable[str], start_sfen: str = "") -> Replay:
 
 
 def western_notation(board: Board, usi: str, legal: dict[str, Move]) -> str:
-    """A move as western books write it, with the squares of USI.
+    """Returns a move in western notation, with the squares of USI.
 
-    Piece ("+R" promoted), the square it came from where another of its kind could have gone
-    there, "-" or "x" (captures) or "*" (drops), the square it goes to, then "+" (promotes) or
-    "=" (could have).
+    The notation is: the piece ("+R" if promoted); its origin, if another piece of its kind could
+    move to the same square; "-", "x" (captures) or "*" (drops); the destination; then "+" if the
+    piece promotes, "=" if it could and does not.
 
     Args:
-        board: the position before the move.
-        usi: the move.
-        legal: every legal move of the position by its USI.
+        board: the position before the move; not changed.
+        usi: the move in USI notation.
+        legal: every legal move of the position by its USI notation.
 
     Source: G. F. Hodges' notation (Shogi magazine, 1976), files and ranks as in USI.
     """
@@ -89,5 +89,5 @@ def western_notation(board: Board, usi: str, legal: dict[str, Move]) -> str:
 
 
 def _piece(board: Board, square: str) -> str:
-    """The letter of the piece on a square whoever owns it, e.g. "P" or "+P"; "" where none is."""
+    """Letter of the piece on a square, of either side, for example "P" or "+P"; "" if empty."""
     return str(board.piece_on(Square.from_usi(square))).upper()

@@ -1,10 +1,10 @@
-"""By which rule a game ends, and who then wins. Pure functions on one position.
+"""By which rule a game ends, and who has won. Pure functions on one position.
 
-Legal moves, check and mate come from rsshogi, which has no declaration rule set and whose
-repetition verdict names no cycle; both are decided here.
+Legal moves, check and mate come from rsshogi. Declarations and repetitions are decided here:
+rsshogi has no declaration rule, and its verdict on a repetition does not say how long the cycle is.
 
-In order of precedence, after each ply: mate, fourfold repetition (a draw, or lost by the side
-that did nothing but give check), declaration, ply cap.
+After each ply the rules apply in this order: mate, fourfold repetition (a draw, or lost by the side
+that gave check all the time), declaration, ply cap. `Game.play` calls them.
 
 Source: the Japan Shogi Association's rules of play, with the 27-point declaration of its
 amateur rules (28 points for Black, 27 for White).
@@ -18,13 +18,13 @@ from rsshogi.types import Color
 from keisei_ray.rollouts.finished_game import ForfeitReason, GameEndReason
 
 PIECE_VALUES = (0, 1, 3, 4, 5, 8, 10, 6, 0, 7, 6, 6, 6, 10, 12)
-"""Material by piece type (1-8 P L N S B R G K, 9-14 promoted), in pawns: a beginner's table."""
+"""[15] material in pawns by piece type (1-8 P L N S B R G K, 9-14 promoted). A simple table."""
 
 FOURFOLD = 3
-"""Earlier occurrences that make this the fourth."""
+"""Earlier occurrences of a position that make the present one the fourth."""
 
 DECLARATION_POINTS = (28, 27)
-"""Points that Black and White need."""
+"""Points that Black and White need to declare."""
 DECLARATION_PIECES = 10
 """Pieces other than the king that must stand in the camp."""
 
@@ -33,62 +33,63 @@ COLORS = (Color.BLACK, Color.WHITE)
 
 _CAMP_RANKS = (range(3), range(6, 9))
 CAMPS = tuple(frozenset(s for s in range(81) if s % 9 in ranks) for ranks in _CAMP_RANKS)
-"""Absolute squares of the far three ranks, where Black and White may promote."""
+"""[2] the camp that Black and White attack: absolute squares of the three ranks furthest away."""
 _CAMP_BITS = tuple(sum(1 << s for s in camp) for camp in CAMPS)
 _BIG_PIECES_IN_HAND = ("B", "R")
 _BIG_PIECE_BONUS = 4
-"""A bishop, rook, horse or dragon counts five points, anything else one."""
-
+"""Points above one: a bishop, rook, horse or dragon counts five, any other piece one."""
 
 FORFEITS: Final[tuple[ForfeitReason, ...]] = get_args(ForfeitReason)
-"""Every reason to lose without a ply."""
+"""Every reason for which the side to move can lose without playing a ply."""
 _FIRST_FORFEIT = -100
-"""Its code. Far from -1, which says "no such move" elsewhere and must not lose a game."""
+"""Code of the first of `FORFEITS`. Far from -1, which elsewhere means that there is no such move
+and must not lose a game."""
 
 
 class Verdict(NamedTuple):
     """How a ply, or a forfeit in its place, ended the game."""
 
     reason: GameEndReason
-    """The rule."""
+    """The rule that ended it."""
     reward: float
-    """To the side whose ply it was: 1 won, -1 lost, 0 drawn or cut by the cap."""
+    """Reward to the side whose ply it was: 1 won, -1 lost, 0 drawn or truncated."""
 
 
 MATE = Verdict("mate", 1.0)
-"""The side to move has no legal move, in check or not: it has lost."""
+"""The side to move has no legal move, whether in check or not: it has lost."""
 REPETITION = Verdict("repetition", 0.0)
-"""The position occurs for the fourth time."""
+"""The position occurs for the fourth time: a draw."""
 CHECKER_LOSES = Verdict("perpetual_check", -1.0)
-"""... and the side that played the ply gave check all the while."""
+"""Fourth occurrence, and the side that played the ply gave check throughout: it has lost."""
 CHECKED_WINS = Verdict("perpetual_check", 1.0)
-"""... and the side to move gave check all the while."""
+"""Fourth occurrence, and the side to move gave check throughout: it has lost."""
 DECLARATION = Verdict("declaration", -1.0)
-"""The side to move declares: it has won."""
+"""The side to move fulfils the 27-point rule: it has won."""
 PLY_CAP = Verdict("max_plies", 0.0)
-"""The game is cut, not decided."""
+"""The game has reached its last ply undecided: it is truncated."""
 
 
 def forfeit(reason: ForfeitReason) -> int:
-    """Code that a side which forfeits gives `VectorGames.step` in place of a move; negative."""
+    """Code of a forfeit, given to `VectorGames.step` in place of a move; negative."""
     return _FIRST_FORFEIT - FORFEITS.index(reason)
 
 
 def forfeit_verdict(choice: int) -> Verdict | None:
-    """How a `forfeit` ends the game, or None if the choice is not one."""
+    """Verdict of a `forfeit`, or None if the choice is not one."""
     number = _FIRST_FORFEIT - choice
     return Verdict(FORFEITS[number], -1.0) if 0 <= number < len(FORFEITS) else None
 
 
 def repetition_verdict(cycle_plies: int, *, mover_checks: int, opponent_checks: int) -> Verdict:
-    """The result of a fourfold repetition.
+    """Result of a fourfold repetition.
 
-    The side loses whose every ply since the position first occurred gave check. Should both
-    have done nothing else, neither is at fault alone: a draw.
+    A side whose every ply since the first occurrence gave check loses. If that holds for both
+    sides, or for neither, the game is drawn.
 
     Args:
         cycle_plies: plies since the first occurrence; even, each side played half of them.
-        mover_checks: latest consecutive checks by the side that just played.
+        mover_checks: how many of the latest moves of the side that just played gave check, without
+            a break.
         opponent_checks: the same for the side to move.
     """
     plies_each = cycle_plies // 2
@@ -102,9 +103,9 @@ def repetition_verdict(cycle_plies: int, *, mover_checks: int, opponent_checks: 
 def can_declare(board: Board, turn: int) -> bool:
     """Whether the side to move fulfils the 27-point rule.
 
-    Its king stands in the far three ranks and is not in check; at least ten of its other
-    pieces stand there; those and its hand are worth 28 points (Black) or 27 (White), where
-    a bishop, rook, horse or dragon counts five and the others one.
+    Its king stands in the three ranks furthest away and is not in check; at least ten of its other
+    pieces stand there; these and its hand are worth at least 28 points (Black) or 27 (White), where
+    a bishop, rook, horse or dragon counts five and any other piece one.
 
     Args:
         board: the position; not changed.

@@ -1,19 +1,19 @@
-"""N games in lockstep, their positions in arrays, with auto-reset.
+"""N games side by side: one ply in each per step, positions and legal moves in arrays.
 
-Each lane holds one game; `step` plays one ply in every lane and puts a fresh game into each
-lane whose game ended. What a policy needs (boards, hands, scalars, legal labels) is kept in
-arrays from the mover's side. Boards and hands are updated from the 16-bit moves for all lanes
-at once (`moves.py`), never read back from the rules library; rules and endings are
-`game.Game`'s.
+Each of N lanes holds one game. `VectorGames.step` plays one ply in every lane and starts a new game
+in each lane whose game ended. What a policy needs (boards, hands, scalars, legal labels) is kept in
+arrays, from the side to move. Boards and hands are updated from the 16-bit moves, for all lanes at
+once (`moves.py`), and not read back from the rules library. Which moves are legal and how a game
+ends is decided by `game.Game`, one for each lane.
 
-N: lanes. L: legal moves of all lanes together. A lane's game depends on its index and its
-random generator only, never on N or on the other lanes.
+A game depends on its index and its random generator only, never on N or on the other lanes.
+
+N: lanes. L: legal moves of all lanes together. K: lanes truncated in a step.
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,74 +22,74 @@ from rsshogi.core import Move
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
-from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
+from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game
 from keisei_ray.shogi.moves import material_gains, play_moves
 from keisei_ray.shogi.rules import FORFEITS, Verdict, forfeit_verdict
 
 Bytes = npt.NDArray[np.uint8]
 
 _LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
-"""[2 * 65536] label of turn * 65536 + 16-bit move."""
+"""[2 * 65536] label of a 16-bit move, at index turn * 65536 + move."""
 _BYTES_PER_MOVE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class GameEnd:
-    """A game that ended in a step; absolute, not from a mover's side."""
+    """A game that ended in a step. Absolute, not from the side to move."""
 
     lane: int
-    """Where it was played."""
+    """The lane in which it was played."""
     index: int
-    """Which game it was, in order of starting."""
+    """Number of the game, in order of starting."""
     sfen: str
-    """Its start position."""
+    """Start position, before the opening."""
     result: GameResult
-    """Who won."""
+    """Who won; absolute."""
     reason: GameEndReason
-    """By which rule it ended."""
+    """The rule by which it ended."""
     plies: int
-    """Length, the opening included."""
+    """Length in plies, the opening included."""
     opening_plies: int
-    """Plies at the start that nobody chose."""
+    """Plies at the start that no player chose."""
     moves: str
-    """All plies as USI, space separated, opening included; empty if not saved."""
+    """All plies in USI notation, space separated, opening included; empty if not saved."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one ply in every lane brought. The arrays belong to the caller."""
+    """Rewards and ends of one ply in every lane. The arrays belong to the caller."""
 
     rewards: npt.NDArray[np.float32]
-    """[N] to the side whose ply it was: 1 won, -1 lost, 0 otherwise."""
+    """[N] reward to the side whose ply it was: 1 won, -1 lost, 0 otherwise."""
     terminated: npt.NDArray[np.bool_]
-    """[N] the rules ended the game."""
+    """[N] whether the rules ended the game."""
     truncated: npt.NDArray[np.bool_]
-    """[N] the ply cap ended the game; never where `terminated`."""
+    """[N] whether the ply cap ended the game; never where `terminated`."""
     finished: tuple[GameEnd, ...]
-    """The games that ended, in order of lanes."""
+    """Games that ended, in order of lanes."""
     final_lanes: npt.NDArray[np.int64]
-    """[K] the truncated lanes, ascending."""
+    """[K] lanes whose game was truncated, ascending."""
     final_boards: Bytes
-    """[K, 81] their last positions, before the reset, for the side then to move."""
+    """[K, 81] last boards of these games, before the new games, for the side then to move."""
     final_hands: Bytes
-    """[K, 14]."""
+    """[K, 14] last hands of these games."""
     final_scalars: Bytes
-    """[K, 3]."""
+    """[K, 3] last scalars of these games."""
 
 
 class VectorGames:
-    """N games in lockstep.
+    """N games in play, one in each lane.
 
-    Attributes, all from the mover's side and valid until the next `step`; to be read only:
+    Attributes, all from the side to move, read only, and valid until the next `step`:
         boards: [N, 81] uint8 codes, see `observation.Observation`.
         hands: [N, 14] uint8.
         scalars: [N, 3] uint8.
-        legal_labels: [L] int16, the lanes' legal labels one after the other.
+        legal_labels: [L] int16, the legal labels of lane 0, then those of lane 1, and so on.
         legal_offsets: [N + 1] int64; lane i owns
             legal_labels[legal_offsets[i]:legal_offsets[i + 1]], never empty.
         turns: [N] uint8, the side to move, 0 black, 1 white.
         plies: [N] int64, plies played so far, opening included.
-        game_index: [N] int64, the game in each lane.
+        game_index: [N] int64, index of the game in each lane.
     """
 
     def __init__(
@@ -100,7 +100,6 @@ class VectorGames:
         rng_for_game: Callable[[int], np.random.Generator] | None = None,
         start_game: Callable[[int], Game] | None = None,
         random_opening_plies: int = 0,
-        first_index: int = 0,
         sfens: Sequence[str] = (STANDARD_SFEN,),
         save_moves: bool = True,
     ) -> None:
@@ -109,14 +108,13 @@ class VectorGames:
         Args:
             num_games: N, at least 1.
             max_plies: plies after which a game is truncated, opening included.
-            rng_for_game: a fresh generator for the game with this index. It draws the start
-                position and the opening; equal generators give equal openings.
-            start_game: or makes the game with this index, its opening played; nothing is drawn.
-            random_opening_plies: each game starts after 0..this many random plies, fewer
-                than max_plies.
-            first_index: index of the first game.
+            rng_for_game: makes the generator of the game with this index, which draws the start
+                position and the opening. Equal generators give equal openings.
+            start_game: makes the game with this index, its opening played; then nothing is drawn.
+                Exactly one of `rng_for_game` and `start_game` is given.
+            random_opening_plies: longest random opening, less than `max_plies`; see `open_game`.
             sfens: start positions; a game draws one if there are several.
-            save_moves: whether a finished game's moves are written out.
+            save_moves: whether `GameEnd.moves` is filled.
 
         Raises:
             ValueError: a size is out of range, or no game can be played from a start position.
@@ -141,13 +139,13 @@ class VectorGames:
         self._random_opening_plies = random_opening_plies
         self._sfens = tuple(sfens)
         self._save_moves = save_moves
-        self._next_index = first_index
+        self._next_index = 0
         self._allocate()
         self._games = [self._next_game() for _ in range(num_games)]
         self._read_all()
 
     def _allocate(self) -> None:
-        """Every array, once."""
+        """Allocates every array, once."""
         n = self.num_games
         self.boards: Bytes = np.zeros((n, 81), dtype=np.uint8)
         self.hands: Bytes = np.zeros((n, 14), dtype=np.uint8)
@@ -166,14 +164,14 @@ class VectorGames:
         self._legal_lanes = np.zeros(0, dtype=np.int64)
 
     def step(self, choices: npt.ArrayLike) -> StepResult:
-        """Plays one ply in every lane, then puts a fresh game where one ended.
+        """Plays one ply in every lane, then starts a new game where one ended.
 
         Args:
             choices: [N] integers, each an index into its lane's legal moves, or a
                 `rules.forfeit`: the side to move loses and no ply is played.
 
         Raises:
-            ValueError: a choice is neither. Nothing was played.
+            ValueError: a choice is neither. Nothing has changed.
         """
         picks, forfeits = self._checked(choices)
         chosen = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
@@ -197,7 +195,7 @@ class VectorGames:
         return result
 
     def legal_bits(self) -> Bytes:
-        """[N, 187] uint8, the legal mask over all labels, `np.packbits` along the labels."""
+        """[N, 187] uint8: the legal mask over all labels, packed by `np.packbits`."""
         mask = self._legal_mask
         mask[:] = False
         mask.ravel()[self._legal_lanes * NUM_ACTIONS + self.legal_labels] = True
@@ -205,12 +203,12 @@ class VectorGames:
         return np.packbits(mask.ravel()).reshape(self.num_games, -1)
 
     def gains(self) -> npt.NDArray[np.int32]:
-        """[L] material that each legal move wins at once, in pawns; see `material_gains`."""
+        """[L] int32: material that each legal move wins at once, in pawns; see `material_gains`."""
         lanes = self._legal_lanes
         return material_gains(self.boards, self._values.astype(np.int64), self.turns, lanes)
 
     def mate_in_one(self) -> npt.NDArray[np.int64]:
-        """[N] index of a legal move that mates at once, -1 where rsshogi's solver sees none."""
+        """[N] index of a legal move that mates at once, -1 where rsshogi's solver finds none."""
         found = np.full(self.num_games, -1, dtype=np.int64)
         for lane, game in enumerate(self._games):
             mate = game.board.solve_mate_in_one()
@@ -219,71 +217,36 @@ class VectorGames:
         return found
 
     def find_move(self, lane: int, usi: str) -> int | None:
-        """Index among a lane's legal moves of the one so written, None if it is not legal.
+        """Index of a move among a lane's legal moves, None if it is not legal.
+
+        Args:
+            lane: the lane.
+            usi: the move in USI notation.
 
         Raises:
-            ValueError: not a move in USI notation.
+            ValueError: the text is not a move in USI notation.
         """
         value = Move.from_usi(usi).value
         legal = array("H", self._games[lane].legal)
         return legal.index(value) if value in legal else None
 
     def usi_position(self, lane: int) -> str:
-        """The game in a lane as a USI `position` command: where it began and every ply."""
+        """The game in a lane as a USI `position` command: its start and every ply."""
         game = self._games[lane]
         moves = f" moves {game.moves_usi()}" if game.moves else ""
         return f"position sfen {game.sfen}{moves}"
 
     def current_sfen(self, lane: int) -> str:
-        """The position in a lane."""
+        """The position in a lane as SFEN."""
         return self._games[lane].board.to_sfen()
 
     def last_move_usi(self, lane: int) -> str:
-        """The last ply in a lane as USI, empty at the start of a game."""
+        """The last ply in a lane in USI notation, empty at the start of a game."""
         moves = self._games[lane].moves
         return Move(moves[-1]).to_usi() if moves else ""
 
-    def state(self) -> dict[str, Any]:
-        """The games in play, as JSON-serializable values; `restore` reads it."""
-        return {
-            "next_index": self._next_index,
-            "games": [
-                {
-                    "index": game.index,
-                    "sfen": game.sfen,
-                    "opening_plies": game.opening_plies,
-                    "moves": game.moves_usi(),
-                }
-                for game in self._games
-            ],
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on with the games of a `state()`, from another process or run.
-
-        Raises:
-            ValueError: another number of games, or moves that cannot be replayed.
-        """
-        if len(state["games"]) != self.num_games:
-            raise ValueError(
-                f"state holds {len(state['games'])} games, expected num_games = {self.num_games}."
-            )
-        games = []
-        for saved in state["games"]:
-            game = replay_game(
-                saved["sfen"],
-                saved["moves"].split(),
-                max_plies=self._max_plies,
-                index=saved["index"],
-            )
-            game.opening_plies = saved["opening_plies"]
-            games.append(game)
-        self._games = games
-        self._next_index = state["next_index"]
-        self._read_all()
-
     def _next_game(self) -> Game:
-        """A fresh game with the next index, its opening played."""
+        """Starts the game with the next index and plays its opening."""
         index = self._next_index
         self._next_index += 1
         if self._start_game is not None:
@@ -300,7 +263,7 @@ class VectorGames:
         )
 
     def _checked(self, choices: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], dict[int, Verdict]]:
-        """[N] picks, and how each lane ends that forfeits; its pick is then any legal move."""
+        """[N] indices of legal moves, and the verdicts of lanes that forfeit; their index is 0."""
         picks = np.asarray(choices)
         if picks.shape != (self.num_games,) or picks.dtype.kind not in "iu":
             raise ValueError(
@@ -322,7 +285,7 @@ class VectorGames:
         return picks, forfeits
 
     def _result(self, ends: Sequence[tuple[int, Verdict, Game]]) -> StepResult:
-        """What the step brought; boards and hands still show the final positions."""
+        """Builds the result of a step. Boards and hands must still show the final positions."""
         rewards = np.zeros(self.num_games, dtype=np.float32)
         terminated = np.zeros(self.num_games, dtype=np.bool_)
         truncated = np.zeros(self.num_games, dtype=np.bool_)
@@ -347,6 +310,7 @@ class VectorGames:
         )
 
     def _game_end(self, lane: int, verdict: Verdict, game: Game) -> GameEnd:
+        """Translates a verdict, which is relative to the last ply, into an absolute result."""
         result: GameResult
         if verdict.reason == "max_plies":
             result = "truncated"
@@ -355,7 +319,7 @@ class VectorGames:
         elif verdict.reason in FORFEITS:
             result = "white_win" if game.turn == 0 else "black_win"
         else:
-            # game.turn is the side to move, so the other one played the last ply.
+            # game.turn is the side to move: the other side played the last ply.
             result = "white_win" if (game.turn == 0) == (verdict.reward > 0) else "black_win"
         return GameEnd(
             lane=lane,
@@ -369,13 +333,13 @@ class VectorGames:
         )
 
     def _read_all(self) -> None:
-        """Sets every array from the games in play."""
+        """Fills every array from the games in play."""
         for lane in range(self.num_games):
             self._read_lane(lane)
         self._read_moves()
 
     def _read_lane(self, lane: int) -> None:
-        """Sets a lane's board, hands, turn and counts from its game."""
+        """Fills a lane's board, hands, turn and counts from its game."""
         game = self._games[lane]
         self.boards[lane], self.hands[lane], _ = game.observe()
         self.turns[lane] = game.turn
@@ -383,7 +347,7 @@ class VectorGames:
         self.game_index[lane] = game.index
 
     def _read_moves(self) -> None:
-        """Sets scalars and legal labels of every lane from its game."""
+        """Fills scalars and legal labels of every lane from its game."""
         games = self._games
         scalars = bytearray()
         for game in games:

@@ -15,8 +15,9 @@ from keisei_ray.players.policies import evaluate, sample_legal
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay.self_play import SelfPlay
-from keisei_ray.shogi.game import STANDARD_SFEN, replay_game
+from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.observation import observe
+from tests.helpers.games import replay_game
 from tests.helpers.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"

@@ -7,14 +7,7 @@ from rsshogi.core import Board, Move
 from rsshogi.types import Color
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
-from keisei_ray.shogi.actions import (
-    DROPPED_PIECE,
-    IS_DROP,
-    IS_PROMOTION,
-    LABEL_OF_MOVE,
-    LABEL_TO_PLANE,
-    TO_SQUARE,
-)
+from keisei_ray.shogi.actions import LABEL_OF_MOVE, LABEL_TO_PLANE
 
 COLORS = (Color.BLACK, Color.WHITE)
 
@@ -71,19 +64,6 @@ def test_a_rotated_position_with_swapped_colours_has_the_same_labels() -> None:
         ]
         assert twin.turn != board.turn
         assert labels[0] == labels[1]
-
-
-def test_a_label_tells_destination_drop_and_promotion() -> None:
-    for turn, _ in enumerate(COLORS):
-        for value in np.flatnonzero(LABEL_OF_MOVE[turn] >= 0).tolist():
-            move, label = Move(value), LABEL_OF_MOVE[turn, value]
-            to = move.to_sq.value
-            assert TO_SQUARE[label] == (80 - to if turn else to)
-            assert IS_DROP[label] == move.is_drop()
-            assert IS_PROMOTION[label] == move.is_promotion()
-            dropped = move.dropped_piece_type
-            assert (dropped is not None) == move.is_drop()
-            assert DROPPED_PIECE[label] == (dropped.value if dropped else 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ import pytest
 from rsshogi.core import Board, Move
 from rsshogi.types import RepetitionState
 
-from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replay_game
+from keisei_ray.shogi.game import (
+    STANDARD_SFEN,
+    Game,
+    Opening,
+    check_start,
+    open_game,
+    play_opening,
+)
 from keisei_ray.shogi.rules import (
     CHECKED_WINS,
     CHECKER_LOSES,
@@ -18,6 +25,7 @@ from keisei_ray.shogi.rules import (
     can_declare,
     repetition_verdict,
 )
+from tests.helpers.games import replay_game
 
 
 def play(sfen: str, moves: str, *, max_plies: int = 1000) -> list[Verdict | None]:
@@ -446,8 +454,10 @@ def test_openings_have_every_length_and_never_end_the_game() -> None:
     assert set(lengths) == {0, 1, 2, 3}
 
 
-def test_replaying_refuses_what_was_never_played() -> None:
+def test_an_opening_with_an_illegal_move_or_without_a_game_left_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'7g7e' \(ply 1\)"):
-        replay_game(STANDARD_SFEN, ["7g7e"], max_plies=10)
-    with pytest.raises(ValueError, match=r"ply 2"):
-        replay_game(STANDARD_SFEN, ["7g7f", "3c3d"], max_plies=1)
+        play_opening(Opening(STANDARD_SFEN, "7g7e"), max_plies=10)
+    with pytest.raises(ValueError, match=r"ends the game: max_plies at ply 1"):
+        play_opening(Opening(STANDARD_SFEN, "7g7f"), max_plies=1)
+    with pytest.raises(ValueError, match=r"'3c3d' \(ply 2\) comes after the end"):
+        play_opening(Opening(STANDARD_SFEN, "7g7f 3c3d"), max_plies=1)

@@ -1,6 +1,5 @@
-"""N games in lockstep: arrays against the slow oracle, auto-reset, independence, saved games."""
+"""N games side by side: arrays against the slow oracle, new games in place of ended ones, seeds."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -162,7 +161,7 @@ def test_every_start_position_is_drawn() -> None:
 
 
 def test_a_mate_pays_the_mover_and_starts_a_fresh_game_in_that_lane_only() -> None:
-    games = make_games(2, sfens=[MATE_SFEN], first_index=10)
+    games = make_games(2, sfens=[MATE_SFEN])
     fresh = games.boards[0].copy()
     result = play_usi(games, "G*5b", "5i5h")
     assert result.rewards.tolist() == [1.0, 0.0]
@@ -171,7 +170,7 @@ def test_a_mate_pays_the_mover_and_starts_a_fresh_game_in_that_lane_only() -> No
     assert result.finished == (
         GameEnd(
             lane=0,
-            index=10,
+            index=0,
             sfen=MATE_SFEN,
             result="black_win",
             reason="mate",
@@ -181,7 +180,7 @@ def test_a_mate_pays_the_mover_and_starts_a_fresh_game_in_that_lane_only() -> No
         ),
     )
     assert result.final_boards.shape == (0, 81)
-    assert games.game_index.tolist() == [12, 11]
+    assert games.game_index.tolist() == [2, 1]
     assert games.plies.tolist() == [0, 1]
     assert games.turns.tolist() == [0, 1]
     assert games.current_sfen(0) == MATE_SFEN
@@ -279,27 +278,32 @@ def test_mate_on_the_cap_ply_is_mate() -> None:
 # Seeds and independence --------------------------------------------------------------------
 
 
-def played(num_games: int, indices: range, **settings: object) -> dict[int, GameEnd]:
-    """Every game with one of these indices, its moves chosen by a stream of its own."""
-    games = make_games(num_games, first_index=indices.start, max_plies=80, **settings)
+def played(num_games: int, first: int, last: int) -> dict[int, GameEnd]:
+    """Games first..last, each opening and each move drawn from streams of the game's own."""
+    games = make_games(
+        num_games,
+        max_plies=80,
+        random_opening_plies=6,
+        rng_for_game=lambda index: rng_for_game(first + index),
+    )
     ends: dict[int, GameEnd] = {}
-    streams = {index: np.random.default_rng([3, index]) for index in range(1000)}
-    while not set(indices) <= set(ends):
+    streams = [np.random.default_rng([3, first + index]) for index in range(1000)]
+    while not set(range(last - first + 1)) <= set(ends):
         counts = np.diff(games.legal_offsets)
         choices = [
             streams[index].integers(count)
             for index, count in zip(games.game_index.tolist(), counts, strict=True)
         ]
         ends |= {end.index: end for end in games.step(choices).finished}
-    return {index: ends[index] for index in indices}
+    return {first + index: ends[index] for index in range(last - first + 1)}
 
 
 def test_games_side_by_side_are_the_games_played_one_at_a_time() -> None:
-    together = played(5, range(12), random_opening_plies=6)
-    again = played(5, range(12), random_opening_plies=6)
+    together = played(5, 0, 11)
+    again = played(5, 0, 11)
     assert together == again
     for index in range(12):
-        alone = played(1, range(index, index + 1), random_opening_plies=6)[index]
+        alone = played(1, index, index)[index]
         together_end = together[index]
         assert alone.moves == together_end.moves
         assert alone.result == together_end.result
@@ -319,25 +323,6 @@ def test_equal_generators_give_equal_openings_and_others_do_not() -> None:
     assert sfens[::2] == sfens[1::2]
     assert len(set(sfens)) == 4
     assert games.plies.max() <= 20
-
-
-def test_games_in_play_go_on_from_their_saved_state() -> None:
-    settings = {"random_opening_plies": 4, "max_plies": 60}
-    games = make_games(4, **settings)
-    rng = np.random.default_rng(9)
-    for _ in range(77):
-        games.step(random_choices(games, rng))
-    state = json.loads(json.dumps(games.state()))
-    other = make_games(4, first_index=50, **settings)
-    other.restore(state)
-    for _ in range(100):
-        for name in ("boards", "hands", "scalars", "turns", "plies", "game_index"):
-            np.testing.assert_array_equal(getattr(games, name), getattr(other, name), name)
-        np.testing.assert_array_equal(games.legal_labels, other.legal_labels)
-        choices = random_choices(games, rng)
-        assert games.step(choices).finished == other.step(choices).finished
-    with pytest.raises(ValueError, match="num_games = 3"):
-        make_games(3).restore(state)
 
 
 # What the opponents ask --------------------------------------------------------------------
