@@ -20,10 +20,10 @@ from keisei_ray.config.player_spec import checkpoint_text
 from keisei_ray.config.resolver import load_sweep, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
-from keisei_ray.storage.json_file import check_json, write_json
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
+from keisei_ray.storage.result_file import check_result_file, write_result_file
 from keisei_ray.storage.run_layout import CONFIG_FILE
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -74,7 +74,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.command import EvaluateOptions, evaluate
     from keisei_ray.evaluation.sprt import Hypotheses
 
-    check_json(options.json)
+    check_result_file(options.json)
     result = evaluate(
         EvaluateOptions(
             player=options.player or checkpoint_text(options.checkpoint),
@@ -89,7 +89,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         ),
         Console(),
     )
-    write_json(options.json, result)
+    write_result_file(options.json, result)
     if result["error"]:
         raise UserError(result["error"])
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
@@ -99,7 +99,7 @@ def _ladder(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.ladder import ladder
 
     refuse_uri("ladder --run-dir", options.run_dir)
-    check_json(options.json)
+    check_result_file(options.json)
     _, interrupted = ladder(
         players=options.players,
         run_dir=Path(options.run_dir) if options.run_dir else None,
@@ -135,7 +135,7 @@ def _status(options: argparse.Namespace) -> int:
 
     refuse_uri("status", options.named or options.run_dir)
     is_piped = options.json == "-"
-    check_json(None if is_piped else options.json)
+    check_result_file(None if is_piped else options.json)
     named = options.named or options.run_dir
     console = Console(highlight=False, quiet=is_piped)
     if options.address is not None:
@@ -147,7 +147,7 @@ def _status(options: argparse.Namespace) -> int:
     if is_piped:
         sys.stdout.write(json.dumps(seen, indent=2) + "\n")
     else:
-        write_json(options.json, seen)
+        write_result_file(options.json, seen)
     return EXIT_DONE
 
 
@@ -184,14 +184,14 @@ def _tune(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from keisei_ray.bench.command import run_benchmarks
 
-    check_json(options.json)
+    check_result_file(options.json)
     config = _resolve(options)
     console = Console()
     if "learning" in options.benches:
         result = _bench_learning(options, config, console)
     else:
         result = run_benchmarks(options.benches or list(BENCHES), config, console)
-    write_json(options.json, result)
+    write_result_file(options.json, result)
     return EXIT_DONE
 
 

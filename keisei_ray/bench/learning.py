@@ -26,8 +26,8 @@ from keisei_ray.evaluation.rating import score_interval
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.players.saved_model import load_model
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint, load
-from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
 STOP_TIMEOUT_S = 120.0

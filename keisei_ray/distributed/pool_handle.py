@@ -19,8 +19,8 @@ from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.selfplay.opponent_mix import OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.pool_table import PoolMember, read_table
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
 from keisei_ray.telemetry.events import EventBus, Notice

@@ -9,7 +9,7 @@ from pathlib import Path
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame
 from keisei_ray.shogi.notation import Heading, to_csa, to_kif, to_usi
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 
 FORMATS = ("kif", "csa", "usi")
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.ratings import ANCHOR, Result, expected_score, fit_ratings
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.telemetry.reports import MatchScore, Rating
 

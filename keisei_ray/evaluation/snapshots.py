@@ -16,7 +16,7 @@ from pathlib import Path
 
 from keisei_ray.errors import WireError
 from keisei_ray.rollouts import packed_buffer
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import EVALUATED_DIR, EVALUATED_SUFFIX, evaluated_weights_name
 
 logger = logging.getLogger(__name__)

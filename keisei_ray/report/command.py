@@ -6,7 +6,7 @@ from pathlib import Path
 from keisei_ray.errors import ConfigError
 from keisei_ray.report.page import DOCTYPE, render
 from keisei_ray.report.run_files import read_run
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import REPORT_FILE
 
 

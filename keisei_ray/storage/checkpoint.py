@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keisei_ray.errors import CheckpointError, RunDirError
-from keisei_ray.storage.files import sync_directory, write_synced
+from keisei_ray.storage.atomic_files import sync_directory, write_synced
 from keisei_ray.storage.manifest import (
     Scalar,
     make_manifest,

@@ -19,21 +19,21 @@ RAY_WORKING_DIRS: Final = "working_dir_files"
 
 def runs_dir() -> Path:
     """Where runs lie when nobody says where: `runs/`, of the home where this place is fleeting."""
-    return Path.home() / RUNS_DIR if is_fleeting(Path(RUNS_DIR)) else Path(RUNS_DIR)
+    return Path.home() / RUNS_DIR if is_in_job_directory(Path(RUNS_DIR)) else Path(RUNS_DIR)
 
 
-def is_fleeting(path: Path, environ: Mapping[str, str] = os.environ) -> bool:
+def is_in_job_directory(path: Path, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether Ray may delete what lies there: in the working directory that came with a job."""
     return RAY_JOB in environ and RAY_WORKING_DIRS in path.resolve().parts
 
 
-def refuse_fleeting(run_dir: str) -> None:
+def refuse_job_directory(run_dir: str) -> None:
     """Refuses a directory for a run, or for a sweep, where Ray may delete it.
 
     Raises:
         RunDirError: it lies in the working directory that came with a job.
     """
-    if is_fleeting(Path(run_dir)):
+    if is_in_job_directory(Path(run_dir)):
         raise RunDirError(
             f"run.run_dir = {run_dir} lies in the job's working directory, which Ray may delete "
             "when the job is over, expected a place that stays. Give an absolute path, or leave it "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import PROFILE_DIR, TIMELINE_FILE
 from keisei_ray.telemetry import events as ev
 

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import KeiseiError, StorageError
-from keisei_ray.storage.remote.remote_run import Home
-from keisei_ray.storage.remote.uploads import OvertakenError, Uploads, local_checkpoints
+from keisei_ray.storage.remote.remote_run import RemoteRun
+from keisei_ray.storage.remote.uploader import OvertakenError, Uploader, local_checkpoints
 from keisei_ray.telemetry import events as ev
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Mirror:
 
     def __init__(
         self,
-        home: Home,
+        remote: RemoteRun,
         publish: Callable[[ev.Event], object],
         keep: CheckpointConfig,
         *,
@@ -47,7 +47,7 @@ class Mirror:
         """Starts a thread, which ends with `finish` or with the process.
 
         Args:
-            home: where the run lies.
+            remote: where the run lies.
             publish: puts an event on the bus that this subscriber is on.
             keep: which checkpoints stay.
             resumed_timestep: of the checkpoint that the run goes on from; None for a fresh run.
@@ -58,9 +58,9 @@ class Mirror:
         self.ended: ev.RunEnded | None = None
         self.failures = 0
         """Rounds of uploads that were given up."""
-        self._uploads = Uploads(home, keep, resumed_timestep, on_saved=self._say_safe)
-        self._uri = home.storage.uri
-        self._run_dir = home.run_dir
+        self._uploads = Uploader(remote, keep, resumed_timestep, on_saved=self._say_safe)
+        self._uri = remote.storage.uri
+        self._run_dir = remote.run_dir
         self._publish = publish
         self._back_off = back_off
         self._cause: KeiseiError | OSError | None = None
@@ -96,7 +96,7 @@ class Mirror:
 
     def verdict(self) -> tuple[bool, str]:
         """Whether the newest checkpoint is at the URI, and what a person is to know of that."""
-        uri, safe_names = self._uri, self._uploads.safe.copy()
+        uri, safe_names = self._uri, self._uploads.uploaded.copy()
         paths = local_checkpoints(self._run_dir)
         name = paths[-1].name if paths else None
         safe = max(safe_names, default="none")
@@ -191,7 +191,7 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirrored(
-    home: Home | None,
+    remote: RemoteRun | None,
     bus: ev.EventBus,
     keep: CheckpointConfig,
     resumed_timestep: int | None,
@@ -203,17 +203,17 @@ def mirrored(
     after a second Ctrl-C), and whether the newest checkpoint is safe is said.
 
     Args:
-        home: None: the run lies here alone, and nothing is done.
+        remote: None: the run lies here alone, and nothing is done.
         bus, keep, resumed_timestep: see `Mirror`.
         console: for the last words.
 
     Raises:
         StorageError: the run was done, and its last checkpoint is not at the URI.
     """
-    if home is None:
+    if remote is None:
         yield
         return
-    mirror = Mirror(home, bus.publish, keep, resumed_timestep=resumed_timestep)
+    mirror = Mirror(remote, bus.publish, keep, resumed_timestep=resumed_timestep)
     bus.subscribe("storage", mirror.handle)
     try:
         yield

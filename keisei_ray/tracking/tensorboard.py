@@ -15,7 +15,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import TENSORBOARD_DIR
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.scalars import scalars

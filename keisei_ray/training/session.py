@@ -24,10 +24,10 @@ from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_watch import cluster_changed, fit_to_cluster
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.files import write_atomically
-from keisei_ray.storage.remote.remote_resume import bring_home
-from keisei_ray.storage.run_dirs import holds_run, new_run_dir, refuse_fleeting, runs_dir
+from keisei_ray.storage.remote.remote_resume import use_local_copy
+from keisei_ray.storage.run_dirs import holds_run, new_run_dir, refuse_job_directory, runs_dir
 from keisei_ray.storage.run_dirs import newest_run_dir as newest_of
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, WRITABLE_FILE
 from keisei_ray.storage.superseded import set_newer_aside
@@ -93,7 +93,7 @@ def train(
     check_trackers(config.tracking)
     taken: list[str] = []
     skipped: list[str] = []
-    config, home = bring_home(config, taken.append, skipped.append)
+    config, remote = use_local_copy(config, taken.append, skipped.append)
     resume = find_resume(config, skipped)
     run_dir = choose_run_dir(config, resume)
     stop = StopRequest()
@@ -108,7 +108,7 @@ def train(
         ),
         contextlib.nullcontext(cluster) if cluster else connect(config, run_dir=run_dir) as joined,
         _signals(stop),  # After Ray, which sets handlers of its own.
-        mirrored(home, bus, config.checkpoint, resume.timestep if resume else None, console),
+        mirrored(remote, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
         config, cluster = fit_to_cluster(
             config,
@@ -117,7 +117,7 @@ def train(
             should_stop=lambda: stop.is_set,
         )
         config = config.model_copy(
-            update={"run": config.run.model_copy(update={"run_dir": str(home or run_dir)})}
+            update={"run": config.run.model_copy(update={"run_dir": str(remote or run_dir)})}
         )
         driver = Driver(
             config,
@@ -264,7 +264,7 @@ def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
         RunDirError: it lies where Ray may delete it.
     """
     if config.run.run_dir:
-        refuse_fleeting(config.run.run_dir)
+        refuse_job_directory(config.run.run_dir)
         return Path(config.run.run_dir)
     if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
         return resume.path.parent.parent

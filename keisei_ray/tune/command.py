@@ -21,13 +21,13 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.errors import ConfigError, RunDirError
-from keisei_ray.storage.files import write_atomically
-from keisei_ray.storage.json_file import check_json, write_json
+from keisei_ray.storage.atomic_files import write_atomically
+from keisei_ray.storage.result_file import check_result_file, write_result_file
 from keisei_ray.storage.run_dirs import (
     RUNS_DIR,
     new_run_dir,
     newest_run_dir,
-    refuse_fleeting,
+    refuse_job_directory,
 )
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.tracking import logs
@@ -65,7 +65,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
             started or overwritten.
         KeiseiError: no trial has a result.
     """
-    check_json(options.json)
+    check_result_file(options.json)
     sweep, sweep_dir = _resumed(options, environ) if options.is_resumed else _new(options, environ)
     check_sweep(sweep)
     stop = StopRequest()
@@ -85,7 +85,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
             is_resumed=options.is_resumed,
         )
     results_file.save(sweep, sweep_dir, results)
-    write_json(options.json, results_file.as_json(sweep, results))
+    write_result_file(options.json, results_file.as_json(sweep, results))
     results_file.show(sweep, results, console)
     if stop.is_set:
         _say(console, f"interrupted; go on by run.py tune --resume --run-dir {sweep_dir}")
@@ -107,7 +107,7 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
     flags = {"cluster.address": options.address}
     sweep = load_sweep_file(options.config, environ, options.overrides, flags)
     if options.run_dir is not None:
-        refuse_fleeting(options.run_dir)
+        refuse_job_directory(options.run_dir)
         return sweep, Path(options.run_dir)
     return sweep, new_run_dir(prefix="tune-")
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, LOG_FILE, SWEEP_RESULTS_FILE
 from keisei_ray.tune.callback import cause_of, shown, state_of
 from keisei_ray.tune.space import settings_of, trial_config

@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from keisei_ray.config.schema import Config
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
-from keisei_ray.storage.remote.remote_run import Home, local_copy
+from keisei_ray.storage.remote.remote_run import RemoteRun, local_copy
 
 
 class Troublesome(MemoryFileSystem):  # type: ignore[misc]
@@ -37,13 +37,13 @@ def new_uri() -> str:
     return f"memory://bucket-{secrets.token_hex(4)}/runs/first"
 
 
-def home_at(uri: str, fs: Any = None) -> Home:
+def remote_run_at(uri: str, fs: Any = None) -> RemoteRun:
     """A local copy with a configuration, and no checkpoint yet."""
-    home = Home(Storage(uri, fs or Troublesome()), local_copy(uri))
-    home.run_dir.mkdir(parents=True, exist_ok=True)
+    remote = RemoteRun(Storage(uri, fs or Troublesome()), local_copy(uri))
+    remote.run_dir.mkdir(parents=True, exist_ok=True)
     config = Config().model_dump_json()
-    (home.run_dir / "config.json").write_text(config)
-    return home
+    (remote.run_dir / "config.json").write_text(config)
+    return remote
 
 
 def save(run_dir: Path, *timesteps: int, content: bytes = b"weights") -> None:

@@ -17,13 +17,13 @@ from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.remote.remote_run import (
-    Home,
+    RemoteRun,
+    checkpoints_at,
     fetch_checkpoint,
-    is_of_run,
+    is_run_file,
     local_copy,
-    reached,
+    open_readable,
     split_uri,
-    steps_at,
 )
 from keisei_ray.storage.run_dirs import holds_run
 from keisei_ray.storage.run_layout import (
@@ -37,9 +37,9 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.storage.superseded import set_directory_aside
 
 
-def bring_home(
+def use_local_copy(
     config: Config, say: Callable[[str], object], warn: Callable[[str], object]
-) -> tuple[Config, Home | None]:
+) -> tuple[Config, RemoteRun | None]:
     """Checks the URIs of a run, and brings here what it goes on from.
 
     Args:
@@ -66,19 +66,19 @@ def bring_home(
     if resume is not None and is_uri(resume):
         source, step = split_uri(resume)
         run_dir = run_dir or source
-        resume = str(fetch_run(reached(source), step, say, warn))
-    home = None
+        resume = str(fetch_run(open_readable(source), step, say, warn))
+    remote = None
     if run_dir is not None and is_uri(run_dir):
-        storage = reached(run_dir)
+        storage = open_readable(run_dir)
         storage.check_writable(secrets.token_hex(4))
-        home = Home(storage, local_copy(storage.uri))
+        remote = RemoteRun(storage, local_copy(storage.uri))
         if resume == "latest":
             resume = str(fetch_run(storage, None, say, warn))
-        elif not _goes_on_with(home, resume):
-            _check_empty(home)
-        run_dir = str(home.run_dir)
+        elif not _goes_on_with(remote, resume):
+            _check_empty(remote)
+        run_dir = str(remote.run_dir)
     run = config.run.model_copy(update={"run_dir": run_dir, "resume": resume})
-    return config.model_copy(update={"run": run}), home
+    return config.model_copy(update={"run": run}), remote
 
 
 @contextlib.contextmanager
@@ -89,11 +89,11 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
         StorageError: the URI cannot be reached or read.
     """
     uri, step = split_uri(resume if is_uri(resume) else str(run_dir))
-    storage = reached(uri)
+    storage = open_readable(uri)
     here = local_copy(uri)
     name = f"{CHECKPOINTS_DIR}/{step}/{CONFIG_FILE}" if step else CONFIG_FILE
     newest = checkpoint.newest(here / CHECKPOINTS_DIR)
-    there = steps_at(storage)
+    there = checkpoints_at(storage)
     newest_here = -1 if newest is None else timestep_of(newest.name)
     is_ahead = newest_here >= 0 and all(timestep_of(name) <= newest_here for name in there)
     if step is None and is_ahead and _is_same_run(storage, here):
@@ -120,7 +120,9 @@ def holds_checkpoint(uri: str) -> bool:
     """
     storage = Storage.open(uri)
     storage.check_readable()
-    return bool(steps_at(storage) or checkpoint.newest(local_copy(storage.uri) / CHECKPOINTS_DIR))
+    return bool(
+        checkpoints_at(storage) or checkpoint.newest(local_copy(storage.uri) / CHECKPOINTS_DIR)
+    )
 
 
 def fetch_run(
@@ -139,17 +141,17 @@ def fetch_run(
     Args:
         storage: where the run lies.
         step: a checkpoint's name; None: the newest that verifies.
-        say, warn: as for `bring_home`.
+        say, warn: as for `use_local_copy`.
 
     Raises:
-        StorageError, RunDirError, CheckpointError: see `bring_home`.
+        StorageError, RunDirError, CheckpointError: see `use_local_copy`.
     """
     here = local_copy(storage.uri)
     local = checkpoint.find_latest(here / CHECKPOINTS_DIR, on_skip=lambda *_: None)
     if local is not None and not _is_same_run(storage, here):
         warn(f"{here} is the local copy of another run than the one at {storage.uri}")
         local = None
-    there = steps_at(storage)
+    there = checkpoints_at(storage)
     newest_here = -1 if local is None else local.timestep
     if step is not None:
         is_ahead = all(timestep_of(name) <= newest_here for name in there)
@@ -191,24 +193,24 @@ def uri_of_copy(run_dir: str | None) -> str | None:
     return uri if is_copy and Path(str(run_dir)).name == local_copy(uri).name else None
 
 
-def _goes_on_with(home: Home, resume: str | None) -> bool:
+def _goes_on_with(remote: RemoteRun, resume: str | None) -> bool:
     """Whether a checkpoint's path lies in the local copy of the run at the URI."""
     return (
         resume is not None
-        and Path(resume).resolve().is_relative_to(home.run_dir.resolve())
-        and _is_same_run(home.storage, home.run_dir)
+        and Path(resume).resolve().is_relative_to(remote.run_dir.resolve())
+        and _is_same_run(remote.storage, remote.run_dir)
     )
 
 
-def _check_empty(home: Home) -> None:
+def _check_empty(remote: RemoteRun) -> None:
     """Refuses a URI, or a local copy, that holds a run which is not the one to go on with."""
-    uri, here = home.storage.uri, home.run_dir
-    if steps_at(home.storage):
+    uri, here = remote.storage.uri, remote.run_dir
+    if checkpoints_at(remote.storage):
         raise RunDirError(
             f"{uri} already holds a run. Go on with it by --resume latest, or choose another "
             "--run-dir."
         )
-    if home.storage.read(CONFIG_FILE) is not None:
+    if remote.storage.read(CONFIG_FILE) is not None:
         raise RunDirError(
             f"{uri} already holds a run, which has no checkpoint: it is still at its beginning, or "
             "was stopped there. Remove what lies there, or choose another --run-dir."
@@ -224,7 +226,7 @@ def _is_same_run(storage: Storage, here: Path) -> bool:
     """Whether the local copy is of the run at the URI, or there is none yet."""
     there = storage.read(RUN_ID_FILE)
     if there is None:
-        return not steps_at(storage)
+        return not checkpoints_at(storage)
     path = here / RUN_ID_FILE
     return path.is_file() and path.read_bytes().strip() == there.strip()
 
@@ -245,7 +247,7 @@ def _fetch(storage: Storage, name: str, here: Path, say: Callable[[str], object]
     try:
         fetch_checkpoint(storage, name, fresh / CHECKPOINTS_DIR)
         for file in storage.names():
-            if is_of_run(file):
+            if is_run_file(file):
                 download(storage, file, fresh / file)
         told = f"{storage.uri}/{CHECKPOINTS_DIR}/{name} is taken"
         if here.exists():

@@ -6,7 +6,7 @@ in its directory; `tracking/remote_mirror.py` brings it to the URI,
 the rule: a checkpoint exists only when its manifest verifies. Two files go with it:
 
     run-id    in both; tells the local copy of this run from that of another at the same URI
-    .writer   at the URI only; the session that may write there, see `storage/remote/uploads.py`
+    .writer   at the URI only; the session that may write there, see `storage/remote/uploader.py`
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from typing import Final
 
 from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.files import write_atomically
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.run_dirs import runs_dir
 from keisei_ray.storage.run_layout import (
@@ -38,12 +38,12 @@ from keisei_ray.storage.run_layout import (
     timestep_of,
 )
 
-FOLDERS: Final = (POOL_DIR, EVALUATED_DIR, TENSORBOARD_DIR)
+RUN_FILE_DIRS: Final = (POOL_DIR, EVALUATED_DIR, TENSORBOARD_DIR)
 """Whose files belong to a run besides those of the run directory itself."""
 
 
 @dataclass(frozen=True)
-class Home:
+class RemoteRun:
     """Where a run lies that was given a URI."""
 
     storage: Storage
@@ -73,13 +73,13 @@ def split_uri(uri: str) -> tuple[str, str | None]:
     return uri, None
 
 
-def is_of_run(name: str) -> bool:
+def is_run_file(name: str) -> bool:
     """Whether a file, by its name within the run, is kept in both places beside checkpoints."""
     folder, _, file = name.rpartition("/")
-    return folder in ("", *FOLDERS) and not file.startswith(".")
+    return folder in ("", *RUN_FILE_DIRS) and not file.startswith(".")
 
 
-def steps_at(storage: Storage) -> list[str]:
+def checkpoints_at(storage: Storage) -> list[str]:
     """Names of the checkpoints that have a manifest there, oldest first.
 
     Raises:
@@ -122,8 +122,8 @@ def load_checkpoint(uri: str, warn: Callable[[str], object]) -> tuple[str, Check
         CheckpointError, StorageError, RunDirError: see `fetch_checkpoint`.
     """
     uri, step = split_uri(uri)
-    storage = reached(uri)
-    names = [step] if step else [*reversed(steps_at(storage))]
+    storage = open_readable(uri)
+    names = [step] if step else [*reversed(checkpoints_at(storage))]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             where = f"{uri}/{CHECKPOINTS_DIR}/{name}"
@@ -144,13 +144,13 @@ def fetched_records(uri: str) -> Iterator[Path]:
         StorageError: the URI cannot be read.
         RunDirError: the files cannot be written.
     """
-    storage = reached(check_uri(uri))
+    storage = open_readable(check_uri(uri))
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / storage.uri.rsplit("/", 1)[-1]
         try:
             run_dir.mkdir()
             for name in storage.names():
-                if is_of_run(name) and "/" not in name:
+                if is_run_file(name) and "/" not in name:
                     download(storage, name, run_dir / name)
         except OSError as error:
             raise RunDirError(f"{run_dir} cannot be written: {error.strerror}.") from error
@@ -183,7 +183,7 @@ def run_id(run_dir: Path) -> str:
     return path.read_text(encoding="ascii", errors="replace").strip()
 
 
-def reached(uri: str) -> Storage:
+def open_readable(uri: str) -> Storage:
     """The files below a URI that answers.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import TrackerError
-from keisei_ray.storage.files import write_atomically
+from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
 from keisei_ray.tracking.wandb.records import Record, Table

@@ -22,11 +22,11 @@ from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
-from keisei_ray.storage.remote.remote_run import Home, fetch_checkpoint, steps_at
-from keisei_ray.storage.remote.uploads import OvertakenError, Uploads
+from keisei_ray.storage.remote.remote_run import RemoteRun, checkpoints_at, fetch_checkpoint
+from keisei_ray.storage.remote.uploader import OvertakenError, Uploader
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.remote_mirror import Mirror, mirrored
-from tests.helpers.remote_runs import Troublesome, home_at, new_uri, save, step
+from tests.helpers.remote_runs import Troublesome, new_uri, remote_run_at, save, step
 from tests.helpers.tracking_fakes import run_started
 
 KEEP = CheckpointConfig(keep_last=2)
@@ -38,17 +38,19 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def uploads(home: Home, resumed: int | None = None, keep: CheckpointConfig = KEEP) -> Uploads:
-    return Uploads(home, keep, resumed, on_saved=lambda name: None)
+def uploads(
+    remote: RemoteRun, resumed: int | None = None, keep: CheckpointConfig = KEEP
+) -> Uploader:
+    return Uploader(remote, keep, resumed, on_saved=lambda name: None)
 
 
 class Watched:
     """A mirror with everything that it said."""
 
-    def __init__(self, home: Home, back_off_s: float = 0.0) -> None:
+    def __init__(self, remote: RemoteRun, back_off_s: float = 0.0) -> None:
         self.notices: list[ev.Notice] = []
         self.mirror = Mirror(
-            home,
+            remote,
             self.notices.append,  # type: ignore[arg-type]
             KEEP,
             resumed_timestep=None,
@@ -56,9 +58,9 @@ class Watched:
         )
         self.mirror.handle(run_started())
 
-    def save(self, home: Home, timestep: int) -> None:
-        save(home.run_dir, timestep)
-        path = home.run_dir / "checkpoints" / step(timestep)
+    def save(self, remote: RemoteRun, timestep: int) -> None:
+        save(remote.run_dir, timestep)
+        path = remote.run_dir / "checkpoints" / step(timestep)
         self.mirror.handle(ev.CheckpointSaved(str(path), timestep))
 
     def wait_for(self, is_so: Callable[[], bool]) -> None:
@@ -73,12 +75,12 @@ class Watched:
 
 def test_a_manifest_is_written_after_its_files_the_records_and_the_pools_weights() -> None:
     fs = Troublesome()
-    home = home_at(new_uri(), fs)
-    save(home.run_dir, 10)
-    (home.run_dir / "pool").mkdir()
-    (home.run_dir / "pool" / "v1-abc.bin").write_bytes(b"weights")
-    (home.run_dir / ".tmp-1-config.json").write_bytes(b"half")
-    uploads(home).run()
+    remote = remote_run_at(new_uri(), fs)
+    save(remote.run_dir, 10)
+    (remote.run_dir / "pool").mkdir()
+    (remote.run_dir / "pool" / "v1-abc.bin").write_bytes(b"weights")
+    (remote.run_dir / ".tmp-1-config.json").write_bytes(b"half")
+    uploads(remote).run()
     order = [path.split("/runs/first/")[1] for path in fs.written]
     assert order[-1] == f"checkpoints/{step(10)}/manifest.json"
     assert set(order[:-1]) == {
@@ -90,14 +92,14 @@ def test_a_manifest_is_written_after_its_files_the_records_and_the_pools_weights
 
 def test_what_has_not_changed_is_not_sent_again() -> None:
     fs = Troublesome()
-    home = home_at(new_uri(), fs)
-    save(home.run_dir, 10)
-    session = uploads(home)
+    remote = remote_run_at(new_uri(), fs)
+    save(remote.run_dir, 10)
+    session = uploads(remote)
     session.run()
     fs.written.clear()
     session.run()
     assert fs.written == []
-    save(home.run_dir, 20)
+    save(remote.run_dir, 20)
     session.run()
     assert {path.rsplit("/", 1)[-1] for path in fs.written} == {
         "metrics.jsonl", "model.safetensors", "progress.json", "manifest.json",
@@ -105,26 +107,26 @@ def test_what_has_not_changed_is_not_sent_again() -> None:
 
 
 def test_old_checkpoints_go_there_by_the_rule_that_holds_here() -> None:
-    home = home_at(new_uri())
+    remote = remote_run_at(new_uri())
     keep = CheckpointConfig(interval_timesteps=10, keep_last=2, keep_every_timesteps=40)
-    session = uploads(home, keep=keep)
+    session = uploads(remote, keep=keep)
     for timestep in range(10, 100, 10):
-        save(home.run_dir, timestep)
-        checkpoint.prune(home.run_dir / "checkpoints", 2, 40)
+        save(remote.run_dir, timestep)
+        checkpoint.prune(remote.run_dir / "checkpoints", 2, 40)
         session.run()
-    here = [path.name for path in checkpoint.whole(home.run_dir / "checkpoints")]
-    assert steps_at(home.storage) == here == [step(40), step(80), step(90)]
+    here = [path.name for path in checkpoint.whole(remote.run_dir / "checkpoints")]
+    assert checkpoints_at(remote.storage) == here == [step(40), step(80), step(90)]
 
 
 def test_a_checkpoint_that_only_lies_there_is_pruned_too() -> None:
     """After a resume on another machine only the newest lies here."""
-    home = home_at(new_uri())
-    save(home.run_dir, 10, 20)
-    uploads(home).run()
-    shutil.rmtree(home.run_dir / "checkpoints" / step(10))
-    save(home.run_dir, 30)
-    uploads(home, resumed=20).run()
-    assert steps_at(home.storage) == [step(20), step(30)]
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10, 20)
+    uploads(remote).run()
+    shutil.rmtree(remote.run_dir / "checkpoints" / step(10))
+    save(remote.run_dir, 30)
+    uploads(remote, resumed=20).run()
+    assert checkpoints_at(remote.storage) == [step(20), step(30)]
 
 
 def test_weights_stay_there_as_long_as_a_checkpoint_there_names_them() -> None:
@@ -132,74 +134,74 @@ def test_weights_stay_there_as_long_as_a_checkpoint_there_names_them() -> None:
     for version in (1, 2):
         pool.add_snapshot(version, f"{version}" * 64)
     first, second = pool.snapshots
-    home = home_at(new_uri())
-    (home.run_dir / "pool").mkdir()
+    remote = remote_run_at(new_uri())
+    (remote.run_dir / "pool").mkdir()
     for member in (first, second):
-        (home.run_dir / "pool" / member.weights_name).write_bytes(b"weights")
+        (remote.run_dir / "pool" / member.weights_name).write_bytes(b"weights")
 
     def save_with_pool(timestep: int) -> None:
         files = {"pool.json": pool.to_json().encode()}
-        checkpoint.save(home.run_dir / "checkpoints", timestep, files, {})
+        checkpoint.save(remote.run_dir / "checkpoints", timestep, files, {})
 
-    session = uploads(home)
+    session = uploads(remote)
     save_with_pool(10)
     session.run()
     pool.remove(first.name)
-    (home.run_dir / "pool" / first.weights_name).unlink()
+    (remote.run_dir / "pool" / first.weights_name).unlink()
     save_with_pool(20)
     session.run()
-    assert len(home.storage.names("pool")) == 2
+    assert len(remote.storage.names("pool")) == 2
     save_with_pool(30)
     session.run()
-    assert list(home.storage.names("pool")) == [f"pool/{second.weights_name}"]
+    assert list(remote.storage.names("pool")) == [f"pool/{second.weights_name}"]
 
 
 def test_checkpoints_beyond_the_one_resumed_from_are_set_aside_there() -> None:
-    home = home_at(new_uri())
-    save(home.run_dir, 10, 20)
-    uploads(home).run()
-    manifest = home.storage.read(f"checkpoints/{step(20)}/manifest.json")
-    shutil.rmtree(home.run_dir / "checkpoints" / step(20))
-    save(home.run_dir, 20, content=b"other weights")
-    uploads(home, resumed=10).run()
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10, 20)
+    uploads(remote).run()
+    manifest = remote.storage.read(f"checkpoints/{step(20)}/manifest.json")
+    shutil.rmtree(remote.run_dir / "checkpoints" / step(20))
+    save(remote.run_dir, 20, content=b"other weights")
+    uploads(remote, resumed=10).run()
     aside = f"checkpoints/superseded-0-{step(20)}"
-    assert home.storage.read(f"{aside}/manifest.json") == manifest
-    assert home.storage.read(f"{aside}/model.safetensors") == b"weights20"
-    assert home.storage.read(f"checkpoints/{step(20)}/model.safetensors") == b"other weights20"
+    assert remote.storage.read(f"{aside}/manifest.json") == manifest
+    assert remote.storage.read(f"{aside}/model.safetensors") == b"weights20"
+    assert remote.storage.read(f"checkpoints/{step(20)}/model.safetensors") == b"other weights20"
 
 
 def test_a_session_that_was_overtaken_writes_nothing_any_more() -> None:
-    home = home_at(new_uri())
-    save(home.run_dir, 10)
-    old = uploads(home)
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10)
+    old = uploads(remote)
     old.run()
-    uploads(home, resumed=10).run()
-    before = home.storage.names()
-    save(home.run_dir, 20)
+    uploads(remote, resumed=10).run()
+    before = remote.storage.names()
+    save(remote.run_dir, 20)
     with pytest.raises(OvertakenError, match="another session"):
         old.run()
-    assert home.storage.names() == before
+    assert remote.storage.names() == before
 
 
 def test_two_fresh_runs_at_one_uri_do_not_mix(tmp_path: Path) -> None:
-    home = home_at(new_uri())
-    uploads(home).run()
-    other = Home(home.storage, tmp_path / "other")
+    remote = remote_run_at(new_uri())
+    uploads(remote).run()
+    other = RemoteRun(remote.storage, tmp_path / "other")
     other.run_dir.mkdir()
     save(other.run_dir, 10)
-    before = home.storage.names()
+    before = remote.storage.names()
     with pytest.raises(OvertakenError, match="another run"):
         uploads(other).run()
-    assert home.storage.names() == before
+    assert remote.storage.names() == before
 
 
 def test_a_checkpoint_that_is_damaged_here_is_not_uploaded() -> None:
-    home = home_at(new_uri())
-    save(home.run_dir, 10)
-    (home.run_dir / "checkpoints" / step(10) / "model.safetensors").write_bytes(b"WEIGHTS10")
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10)
+    (remote.run_dir / "checkpoints" / step(10) / "model.safetensors").write_bytes(b"WEIGHTS10")
     with pytest.raises(CheckpointError, match="SHA-256"):
-        uploads(home).run()
-    assert steps_at(home.storage) == []
+        uploads(remote).run()
+    assert checkpoints_at(remote.storage) == []
 
 
 def test_storage_that_fails_a_few_times_is_tried_again_and_nobody_is_bothered() -> None:
@@ -210,12 +212,12 @@ def test_storage_that_fails_a_few_times_is_tried_again_and_nobody_is_bothered() 
             for failure in failures:
                 raise failure
 
-    home = home_at(new_uri(), Troublesome(trouble))
-    run = Watched(home)
-    run.save(home, 10)
-    run.wait_for(lambda: steps_at(home.storage) == [step(10)])
+    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    run = Watched(remote)
+    run.save(remote, 10)
+    run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
     run.mirror.finish(PATIENCE_S)
-    assert run.mirror.verdict() == (True, f"checkpoint {step(10)} is at {home.storage.uri}")
+    assert run.mirror.verdict() == (True, f"checkpoint {step(10)} is at {remote.storage.uri}")
     assert run.warnings() == []
 
 
@@ -226,16 +228,16 @@ def test_storage_that_fails_for_good_is_reported_and_the_next_checkpoint_mends_i
         if is_broken[0]:
             raise PermissionError("Access Denied")
 
-    home = home_at(new_uri(), Troublesome(trouble))
-    run = Watched(home)
-    run.save(home, 10)
+    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    run = Watched(remote)
+    run.save(remote, 10)
     run.wait_for(lambda: bool(run.warnings()))
     assert "Access Denied" in run.warnings()[0]
     assert run.mirror.failures >= 1
     is_broken[0] = False
-    run.save(home, 20)
+    run.save(remote, 20)
     run.mirror.finish(PATIENCE_S)
-    assert steps_at(home.storage) == [step(10), step(20)]
+    assert checkpoints_at(remote.storage) == [step(10), step(20)]
     assert run.mirror.verdict()[0]
 
 
@@ -244,28 +246,28 @@ def test_a_checkpoint_that_is_not_there_at_the_end_is_not_said_to_be() -> None:
         if step(20) in path:
             raise PermissionError("Access Denied")
 
-    home = home_at(new_uri(), Troublesome(trouble))
-    run = Watched(home)
-    run.save(home, 10)
-    run.wait_for(lambda: steps_at(home.storage) == [step(10)])
-    run.save(home, 20)
+    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    run = Watched(remote)
+    run.save(remote, 10)
+    run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
+    run.save(remote, 20)
     run.mirror.finish(PATIENCE_S)
     is_safe, words = run.mirror.verdict()
     assert not is_safe
     assert f"{step(20)} is NOT at" in words
     assert f"newest there: {step(10)}" in words
     assert "Access Denied" in words
-    assert (home.run_dir / "checkpoints" / step(20)).is_dir()
+    assert (remote.run_dir / "checkpoints" / step(20)).is_dir()
 
 
 def test_storage_that_hangs_holds_up_neither_training_nor_the_end(
     hang: Callable[[], object],
 ) -> None:
-    home = home_at(new_uri(), Troublesome(lambda what, path: hang()))
-    run = Watched(home)
+    remote = remote_run_at(new_uri(), Troublesome(lambda what, path: hang()))
+    run = Watched(remote)
     began_s = time.monotonic()
     for timestep in (10, 20, 30):
-        run.save(home, timestep)
+        run.save(remote, timestep)
     run.mirror.finish(0.2)
     assert time.monotonic() - began_s < 5
     is_safe, words = run.mirror.verdict()
@@ -283,13 +285,13 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
             assert go_on.wait(PATIENCE_S)
 
     fs = Troublesome(trouble)
-    home = home_at(new_uri(), fs)
-    run = Watched(home)
-    run.save(home, 10)
+    remote = remote_run_at(new_uri(), fs)
+    run = Watched(remote)
+    run.save(remote, 10)
     assert is_slow.wait(PATIENCE_S)
     for timestep in range(20, 100, 10):
-        run.save(home, timestep)
-        checkpoint.prune(home.run_dir / "checkpoints", 2)
+        run.save(remote, timestep)
+        checkpoint.prune(remote.run_dir / "checkpoints", 2)
     go_on.set()
     run.mirror.finish(PATIENCE_S)
     sent = [path.split("/")[-2] for path in fs.written if path.endswith("manifest.json")]
@@ -297,15 +299,15 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
     assert run.warnings() == []
 
 
-def leave(home: Home, reason: Any, error: BaseException | None = None) -> str:
+def leave(remote: RemoteRun, reason: Any, error: BaseException | None = None) -> str:
     """What is said when the `with` block of a run is left; raises what it raises."""
     console = Console(file=io.StringIO(), width=500)
     bus = ev.EventBus()
     keep = CheckpointConfig(keep_last=2, upload_timeout_s=0.2)
     try:
-        with mirrored(home, bus, keep, None, console):
+        with mirrored(remote, bus, keep, None, console):
             bus.publish(run_started())
-            save(home.run_dir, 10)
+            save(remote.run_dir, 10)
             bus.publish(ev.RunEnded(reason, 10, None, 1.0))
             bus.close(1)
             if error is not None:
@@ -320,36 +322,36 @@ def test_a_run_that_is_done_is_not_done_while_its_checkpoint_is_not_there(
     hang: Callable[[], object],
 ) -> None:
     with pytest.raises(StorageError, match="is NOT at"):
-        leave(home_at(new_uri(), Troublesome(lambda what, path: hang())), "done")
+        leave(remote_run_at(new_uri(), Troublesome(lambda what, path: hang())), "done")
 
 
 def test_an_interrupted_run_says_that_its_checkpoint_is_not_there(
     hang: Callable[[], object],
 ) -> None:
-    said = leave(home_at(new_uri(), Troublesome(lambda what, path: hang())), "interrupted")
+    said = leave(remote_run_at(new_uri(), Troublesome(lambda what, path: hang())), "interrupted")
     assert "is NOT at" in said
 
 
 def test_a_failed_run_uploads_its_last_checkpoint_and_fails_as_it_failed() -> None:
-    home = home_at(new_uri())
+    remote = remote_run_at(new_uri())
     with pytest.raises(RuntimeError, match="boom"):
-        leave(home, "failed", RuntimeError("boom"))
-    assert steps_at(home.storage) == [step(10)]
+        leave(remote, "failed", RuntimeError("boom"))
+    assert checkpoints_at(remote.storage) == [step(10)]
 
 
 def test_who_asks_twice_does_not_wait_for_an_upload(hang: Callable[[], object]) -> None:
-    home = home_at(new_uri(), Troublesome(lambda what, path: hang()))
+    remote = remote_run_at(new_uri(), Troublesome(lambda what, path: hang()))
     began_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        leave(home, "interrupted", KeyboardInterrupt())
+        leave(remote, "interrupted", KeyboardInterrupt())
     assert time.monotonic() - began_s < 0.2
 
 
 def test_a_run_that_never_began_leaves_the_uri_alone() -> None:
-    home = home_at(new_uri())
-    with mirrored(home, ev.EventBus(), KEEP, None, Console(quiet=True)):
+    remote = remote_run_at(new_uri())
+    with mirrored(remote, ev.EventBus(), KEEP, None, Console(quiet=True)):
         pass
-    assert home.storage.names() == {}
+    assert remote.storage.names() == {}
 
 
 class Killing(LocalFileSystem):  # type: ignore[misc]
@@ -371,7 +373,9 @@ class Killing(LocalFileSystem):  # type: ignore[misc]
 
 
 def _upload_and_die(uri: str, run_dir: Path, left: int) -> None:
-    Uploads(Home(Storage(uri, Killing(left)), run_dir), KEEP, 10, on_saved=lambda name: None).run()
+    Uploader(
+        RemoteRun(Storage(uri, Killing(left)), run_dir), KEEP, 10, on_saved=lambda name: None
+    ).run()
 
 
 def test_whenever_an_upload_is_killed_what_verifies_there_is_what_was_saved(
@@ -379,10 +383,10 @@ def test_whenever_an_upload_is_killed_what_verifies_there_is_what_was_saved(
 ) -> None:
     """With every file cut in the middle, as an object store would never do."""
     there, here = tmp_path / "there", tmp_path / "here"
-    home = Home(Storage(f"file://{there}", LocalFileSystem(auto_mkdir=True)), here)
+    remote = RemoteRun(Storage(f"file://{there}", LocalFileSystem(auto_mkdir=True)), here)
     here.mkdir()
     save(here, 10)
-    uploads(home).run()
+    uploads(remote).run()
     save(here, 20)
     spawn = multiprocessing.get_context("spawn")
     seen: list[list[int]] = []
@@ -398,7 +402,7 @@ def test_whenever_an_upload_is_killed_what_verifies_there_is_what_was_saved(
         assert child.exitcode == -signal.SIGKILL
         storage = Storage(f"file://{place}", LocalFileSystem(auto_mkdir=True))
         verified = []
-        for name in steps_at(storage):
+        for name in checkpoints_at(storage):
             try:
                 found = fetch_checkpoint(storage, name, tmp_path / f"back-{place.name}")
             except CheckpointError:
@@ -407,6 +411,6 @@ def test_whenever_an_upload_is_killed_what_verifies_there_is_what_was_saved(
             verified.append(found.timestep)
         seen.append(verified)
         # The next session mends it.
-        uploads(Home(storage, here), resumed=20).run()
-        assert steps_at(storage) == [step(10), step(20)]
+        uploads(RemoteRun(storage, here), resumed=20).run()
+        assert checkpoints_at(storage) == [step(10), step(20)]
     assert seen == [[10]] * 5

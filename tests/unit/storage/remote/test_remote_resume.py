@@ -10,16 +10,16 @@ from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
-from keisei_ray.storage.remote.remote_resume import bring_home, holds_checkpoint, saved_config
+from keisei_ray.storage.remote.remote_resume import holds_checkpoint, saved_config, use_local_copy
 from keisei_ray.storage.remote.remote_run import (
-    Home,
+    RemoteRun,
+    checkpoints_at,
     load_checkpoint,
     local_copy,
     split_uri,
-    steps_at,
 )
-from keisei_ray.storage.remote.uploads import Uploads
-from tests.helpers.remote_runs import home_at, save, step
+from keisei_ray.storage.remote.uploader import Uploader
+from tests.helpers.remote_runs import remote_run_at, save, step
 
 KEEP = CheckpointConfig(keep_last=3)
 
@@ -28,12 +28,12 @@ KEEP = CheckpointConfig(keep_last=3)
 def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A run with checkpoints 10 and 20 at a URI, and its local copy in the working directory."""
     move_to(tmp_path / "first machine", monkeypatch)
-    home = home_at(f"file://{tmp_path}/bucket/runs/first", Storage.open("file:///x")._fs)
-    save(home.run_dir, 10, 20)
-    (home.run_dir / "pool").mkdir()
-    (home.run_dir / "pool" / "v1-abc.bin").write_bytes(b"a snapshot")
-    upload(home)
-    return home.storage.uri
+    remote = remote_run_at(f"file://{tmp_path}/bucket/runs/first", Storage.open("file:///x")._fs)
+    save(remote.run_dir, 10, 20)
+    (remote.run_dir / "pool").mkdir()
+    (remote.run_dir / "pool" / "v1-abc.bin").write_bytes(b"a snapshot")
+    upload(remote)
+    return remote.storage.uri
 
 
 def move_to(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,22 +41,22 @@ def move_to(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(machine)
 
 
-def home_of(uri: str) -> Home:
-    return Home(Storage.open(uri), local_copy(uri))
+def home_of(uri: str) -> RemoteRun:
+    return RemoteRun(Storage.open(uri), local_copy(uri))
 
 
-def upload(home: Home, resumed: int | None = None) -> None:
-    Uploads(home, KEEP, resumed, on_saved=lambda name: None).run()
+def upload(remote: RemoteRun, resumed: int | None = None) -> None:
+    Uploader(remote, KEEP, resumed, on_saved=lambda name: None).run()
 
 
 def go_on(
     uri: str | None, resume: str | None = "latest"
-) -> tuple[Config, Home | None, list[str], list[str]]:
+) -> tuple[Config, RemoteRun | None, list[str], list[str]]:
     run = {"run_dir": uri, "resume": resume}
     said: list[str] = []
     warned: list[str] = []
-    config, home = bring_home(Config.model_validate({"run": run}), said.append, warned.append)
-    return config, home, said, warned
+    config, remote = use_local_copy(Config.model_validate({"run": run}), said.append, warned.append)
+    return config, remote, said, warned
 
 
 def lines(uri: str) -> list[str]:
@@ -67,10 +67,10 @@ def test_another_machine_gets_checkpoint_records_and_pool(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move_to(tmp_path / "second machine", monkeypatch)
-    config, home, said, warned = go_on(uri)
+    config, remote, said, warned = go_on(uri)
     here = local_copy(uri)
-    assert home is not None
-    assert (home.storage.uri, home.run_dir) == (uri, here)
+    assert remote is not None
+    assert (remote.storage.uri, remote.run_dir) == (uri, here)
     assert config.run.run_dir == str(here)
     assert config.run.resume == str(here / "checkpoints" / step(20))
     found = checkpoint.load(Path(config.run.resume))
@@ -148,22 +148,22 @@ def test_a_checkpoint_is_resumed_by_its_uri(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move_to(tmp_path / "second machine", monkeypatch)
-    config, home, _, _ = go_on(None, f"{uri}/checkpoints/{step(10)}")
-    assert home is not None
-    assert home.storage.uri == uri
+    config, remote, _, _ = go_on(None, f"{uri}/checkpoints/{step(10)}")
+    assert remote is not None
+    assert remote.storage.uri == uri
     assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(10))
     save(local_copy(uri), 15)
-    upload(home, resumed=10)
-    assert steps_at(home.storage) == [step(10), step(15)]
-    assert home.storage.read(f"checkpoints/superseded-0-{step(20)}/manifest.json") is not None
+    upload(remote, resumed=10)
+    assert checkpoints_at(remote.storage) == [step(10), step(15)]
+    assert remote.storage.read(f"checkpoints/superseded-0-{step(20)}/manifest.json") is not None
 
 
 def test_a_checkpoint_at_a_uri_may_begin_a_run_elsewhere(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move_to(tmp_path / "second machine", monkeypatch)
-    config, home, _, _ = go_on("runs/mine", f"{uri}/checkpoints/{step(10)}")
-    assert (home, config.run.run_dir) == (None, "runs/mine")
+    config, remote, _, _ = go_on("runs/mine", f"{uri}/checkpoints/{step(10)}")
+    assert (remote, config.run.run_dir) == (None, "runs/mine")
     assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(10))
     with pytest.raises(RunDirError, match="already holds a run"):
         go_on(uri, "runs/mine/checkpoints/x")
@@ -179,8 +179,8 @@ def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
     with pytest.raises(RunDirError, match="its local copy"):
         go_on(uri, None)
     shutil.rmtree(local_copy(uri))
-    config, home, _, _ = go_on(uri, None)
-    assert home is not None
+    config, remote, _, _ = go_on(uri, None)
+    assert remote is not None
     assert config.run.resume is None
 
 
@@ -188,16 +188,16 @@ def test_a_run_that_is_named_by_its_local_copy_goes_on_at_the_uri(uri: str) -> N
     """The screen at the end of a run names that directory."""
     config = Config.model_validate({"run": {"run_dir": uri}})
     (local_copy(uri) / "config.json").write_text(config.model_dump_json())
-    _, home, _, _ = go_on(str(local_copy(uri)))
-    assert home is not None
-    assert home.storage.uri == uri
+    _, remote, _, _ = go_on(str(local_copy(uri)))
+    assert remote is not None
+    assert remote.storage.uri == uri
 
 
 def test_local_runs_are_left_alone(tmp_path: Path) -> None:
     for resume in (None, "latest", "runs/x/checkpoints/y"):
-        config, home, said, warned = go_on(str(tmp_path), resume)
+        config, remote, said, warned = go_on(str(tmp_path), resume)
         assert (config.run.run_dir, config.run.resume) == (str(tmp_path), resume)
-        assert (home, said, warned) == (None, [], [])
+        assert (remote, said, warned) == (None, [], [])
 
 
 def test_the_settings_of_a_resume_come_from_where_the_run_lies(

@@ -21,7 +21,13 @@ from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.pool_table import read_table
-from keisei_ray.storage.remote.remote_run import FOLDERS, Home, is_of_run, run_id, steps_at
+from keisei_ray.storage.remote.remote_run import (
+    RUN_FILE_DIRS,
+    RemoteRun,
+    checkpoints_at,
+    is_run_file,
+    run_id,
+)
 from keisei_ray.storage.run_layout import (
     CHECKPOINT_GLOB,
     CHECKPOINTS_DIR,
@@ -48,26 +54,26 @@ def local_checkpoints(run_dir: Path) -> list[Path]:
     return [path for path in checkpoint.whole(run_dir / CHECKPOINTS_DIR) if not path.suffix]
 
 
-class Uploads:
+class Uploader:
     """What one session of a run has brought to its URI. For one thread."""
 
     def __init__(
         self,
-        home: Home,
+        remote: RemoteRun,
         keep: CheckpointConfig,
         resumed_timestep: int | None,
         on_saved: Callable[[str], object],
     ) -> None:
         """Args:
-        home: where the run lies.
+        remote: where the run lies.
         keep: which checkpoints stay.
         resumed_timestep: of the checkpoint that the run goes on from; None for a fresh run.
         on_saved: told the name of each checkpoint that is there.
         """
-        self.safe: set[str] = set()
+        self.uploaded: set[str] = set()
         """Checkpoints that are there as they are here."""
-        self._storage = home.storage
-        self._run_dir = home.run_dir
+        self._storage = remote.storage
+        self._run_dir = remote.run_dir
         self._keep = keep
         self._resumed_timestep = resumed_timestep
         self._on_saved = on_saved
@@ -91,7 +97,7 @@ class Uploads:
         for name in self._local_files():
             self._upload_file(name)
         for path in reversed(paths):
-            if path.name not in self.safe:
+            if path.name not in self.uploaded:
                 self._upload_checkpoint(path)
         self._prune({path.name for path in paths})
 
@@ -119,7 +125,7 @@ class Uploads:
 
     def _set_newer_aside(self) -> None:
         """Renames checkpoints at the URI as `set_newer_aside` renames those of a directory."""
-        for name in newer_checkpoints(steps_at(self._storage), self._resumed_timestep):
+        for name in newer_checkpoints(checkpoints_at(self._storage), self._resumed_timestep):
             taken = {file.split("/")[1] for file in self._storage.names(CHECKPOINTS_DIR)}
             self._move(name, superseded_name(name, taken))
 
@@ -134,9 +140,9 @@ class Uploads:
     def _local_files(self) -> list[str]:
         """Names of the records and weights, `config.json` behind the weights."""
         found = [p.name for p in self._run_dir.iterdir() if p.is_file() and p.name != RUN_ID_FILE]
-        for folder in FOLDERS:
+        for folder in RUN_FILE_DIRS:
             found += [f"{folder}/{p.name}" for p in self._run_dir.glob(f"{folder}/*")]
-        return sorted(filter(is_of_run, found), key=lambda name: name == CONFIG_FILE)
+        return sorted(filter(is_run_file, found), key=lambda name: name == CONFIG_FILE)
 
     def _upload_file(self, name: str) -> None:
         path = self._run_dir / name
@@ -176,7 +182,7 @@ class Uploads:
                     )
             self._claim()
             self._storage.write(f"{where}/{MANIFEST_FILE}", manifest)
-        self.safe.add(path.name)
+        self.uploaded.add(path.name)
         self._on_saved(path.name)
 
     def _prune(self, here: set[str]) -> None:
@@ -185,7 +191,7 @@ class Uploads:
         Args:
             here: names of the local checkpoints, none of which is a leftover.
         """
-        names = steps_at(self._storage)
+        names = checkpoints_at(self._storage)
         places = checkpoint.surplus(
             [timestep_of(name) for name in names],
             self._keep.keep_last,
@@ -227,4 +233,4 @@ class Uploads:
     def _remove_checkpoint(self, name: str) -> None:
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}")
-        self.safe.discard(name)
+        self.uploaded.discard(name)

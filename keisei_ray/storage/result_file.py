@@ -7,7 +7,7 @@ from pathlib import Path
 from keisei_ray.errors import ConfigError
 
 
-def check_json(path: str | None) -> None:
+def check_result_file(path: str | None) -> None:
     """Refuses a result file that could not be written, before the work and not after it.
 
     Raises:
@@ -20,7 +20,7 @@ def check_json(path: str | None) -> None:
         raise ConfigError(f"--json {path}: not a file in a directory that can be written.")
 
 
-def write_json(path: str | None, result: object) -> None:
+def write_result_file(path: str | None, result: object) -> None:
     """Writes a result to the file that `--json` named, if any.
 
     Raises:
