@@ -1,7 +1,14 @@
-"""Ray Tune: sweeps over any setting, each trial a whole training run with its own directory.
+"""Sweeps by Ray Tune: `python run.py tune`. Each trial is a whole training run.
 
-`trainable` is for people who write their own `ray.tune.Tuner`; `storage` here is a directory that
-all nodes share:
+    command        the `tune` command: a sweep from its file to its results, or its resume
+    sweep_file     the YAML file; space: its search space; trial_metrics: the metrics it can name
+    sweep          searcher, scheduler and trials as Ray Tune runs them
+    trial          one trial: its resources, its start, its training run
+    reporter       reports of a trial to Tune; callback: lines on the console about all trials
+    results        table, `results.json`, `best.yaml`
+
+`trainable` is for a `ray.tune.Tuner` in your own program; `storage` here is a directory that all
+nodes share:
 
     from ray import tune
     from keisei_ray.config.resolver import resolve_config
@@ -19,7 +26,14 @@ all nodes share:
 Ray Tune is an extra: importing this package without it is a `ConfigError`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from keisei_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keisei_ray.tune.trial import trainable
+
+__all__ = ["trainable"]
 
 try:
     import ray.tune  # noqa: F401
@@ -29,6 +43,11 @@ except ImportError as error:
         f"{' '.join(str(error).split())[:200]} Install it with `pip install 'keisei-ray[tune]'`."
     ) from error
 
-from keisei_ray.tune.trial import trainable
 
-__all__ = ["trainable"]
+def __getattr__(name: str) -> Any:
+    """Imports `trainable` when it is first used: the trainer behind it loads torch."""
+    if name == "trainable":
+        from keisei_ray.tune.trial import trainable
+
+        return trainable
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,11 +1,11 @@
-"""`run.py tune`: a sweep from its file to its results, or the rest of one that was stopped.
+"""The `tune` command: a sweep from its file to its results, or the rest of one that was stopped.
 
-SWEEP_DIR/sweep.json           the sweep file and its base configuration, as begun
-SWEEP_DIR/TRIAL/               a trial's run directory, with all files of any run
-SWEEP_DIR/run.log              what Ray Tune logs
+SWEEP_DIR/sweep.json           the sweep file and its base configuration, as the sweep began
+SWEEP_DIR/TRIAL/               a trial's run directory, with all files of a run
+SWEEP_DIR/run.log              the log of Ray Tune
 SWEEP_DIR/results.json         all trials, best first
 SWEEP_DIR/best.yaml            the best trial's configuration, for `run.py --config`
-the rest                       Ray Tune's own state, from which --resume goes on
+other files                    Ray Tune's own state, from which --resume continues
 """
 
 import signal
@@ -39,26 +39,27 @@ from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What was typed."""
+    """Options of the command line."""
 
     config: str | None
-    """The sweep file."""
+    """Path of the sweep file; None for a resume."""
     overrides: Sequence[str]
-    """`--set` of the base."""
+    """`--set` texts that change the base configuration."""
     run_dir: str | None
-    """The sweep's directory."""
+    """Directory of the sweep; None: a new one, or the newest one for a resume."""
     is_resumed: bool
+    """Whether a sweep that was stopped is continued."""
     address: str | None
-    """Of a Ray cluster to join."""
+    """Address of a Ray cluster to join."""
     json: str | None
-    """A further file for the results."""
+    """Another file that the results are written to."""
 
 
 def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> bool:
-    """Runs a sweep, or goes on with one, and shows its results. Blocks.
+    """Runs or resumes a sweep and shows its results. Blocks.
 
     Returns:
-        Whether it came to its end; False: it was interrupted and can be resumed.
+        True if the sweep reached its end, False if it was interrupted and can be resumed.
 
     Raises:
         UserError: the sweep file, the directory or the cluster cannot be used; nothing has been
@@ -73,7 +74,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
         _prepared(sweep_dir, sweep, is_resumed=options.is_resumed),
         logs.configure(sweep_dir, sweep.base.tracking.log_level, Console(quiet=True)),
         connect(_connection(sweep.base, options), environ) as cluster,
-        _signals(stop),  # After Ray, which sets handlers of its own.
+        _signals(stop),  # After Ray, which sets its own handlers.
     ):
         console.print(f"sweep in {sweep_dir}", soft_wrap=True, highlight=False, markup=False)
         results = run_sweep(
@@ -88,7 +89,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
     write_result_file(options.json, results_file.as_json(sweep, results))
     results_file.show(sweep, results, console)
     if stop.is_set:
-        _say(console, f"interrupted; go on by run.py tune --resume --run-dir {sweep_dir}")
+        _say(console, f"interrupted; continue by run.py tune --resume --run-dir {sweep_dir}")
         return False
     results_file.check_any_score(sweep, results, sweep_dir)
     _say(console, f"best: run.py --config {sweep_dir / BEST_CONFIG_FILE}")
@@ -113,7 +114,7 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
 
 
 def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:
-    """The sweep as it was begun; a file given besides must say the same."""
+    """Returns the saved sweep; a sweep file that is also given must say the same."""
     found = Path(options.run_dir) if options.run_dir else newest_run_dir([SWEEP_FILE])
     if found is None:
         raise ConfigError(f"there is no sweep under {RUNS_DIR}/ to resume. Give --run-dir DIR.")
@@ -127,14 +128,14 @@ def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, P
         ) from error
     if options.config is None and options.overrides:
         raise ConfigError(
-            "--resume goes on with the sweep as it was begun; leave --set out, or begin a new one."
+            "--resume continues a sweep with its own settings; leave --set out, or begin a new one."
         )
     if options.config is not None:
         given = load_sweep_file(options.config, environ, options.overrides, {})
         if (given.file, given.base) != (sweep.file, sweep.base):
             raise ConfigError(
-                f"{options.config} is not the sweep in {found} (see {path}), which can only go on "
-                "as it was begun. Resume without --config and --set, or begin a new one in "
+                f"{options.config} is not the sweep in {found} (see {path}), which can only be "
+                "continued unchanged. Resume without --config and --set, or begin a new one in "
                 "another --run-dir."
             )
     if not tune.Tuner.can_restore(str(found.resolve())):
@@ -146,7 +147,7 @@ def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, P
 
 
 def _connection(base: Config, options: TuneOptions) -> Config:
-    """The base; a sweep may be resumed on another cluster than it was begun on."""
+    """Returns the configuration for the connection: a sweep may be resumed on another cluster."""
     if options.address is None or not options.is_resumed:
         return base
     values: dict[str, Any] = base.model_dump()
@@ -161,14 +162,14 @@ def _connection(base: Config, options: TuneOptions) -> Config:
 
 @contextmanager
 def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[None]:
-    """Makes the sweep's directory, or refuses it before anything is started.
+    """Makes the sweep's directory before anything is started.
 
     Raises:
-        RunDirError: it holds something already, or cannot be written.
+        RunDirError: the directory is not empty, or cannot be written.
     """
     if not is_resumed and sweep_dir.exists() and any(sweep_dir.iterdir()):
         raise RunDirError(
-            f"{sweep_dir} is not empty. Go on with the sweep in it by --resume, or choose another "
+            f"{sweep_dir} is not empty. Continue the sweep in it by --resume, or choose another "
             "--run-dir."
         )
     try:
@@ -184,7 +185,7 @@ def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[No
 
 @contextmanager
 def _signals(stop: StopRequest) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for a stop; the former handlers come back afterwards."""
+    """Makes SIGINT and SIGTERM request a stop, and restores the former handlers afterwards."""
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,13 +1,13 @@
-"""What a trial tells Tune: a subscriber that gathers, and a call that delivers.
+"""Reports of a trial to Ray Tune: a subscriber gathers them, a call from the driver sends them.
 
-Events are gathered as they are published. They are delivered when the driver asks whether to stop:
-in its own thread, between two things that it does, when a checkpoint that was due with an update
-has been saved. So a report carries the checkpoint of its own update, and what Tune raises to end a
-trial passes through the driver and not into the event bus. What comes with the run's last update
-waits until the run has ended: a scheduler that stops the trial then costs no checkpoint.
+Events are gathered as they are published. The reports are sent when the driver asks whether to
+stop: in the driver's thread, between two of its steps, after a checkpoint that was due with an
+update has been saved. So a report carries the checkpoint of its own update, and the exception by
+which Tune ends a trial passes through the driver and not into the event bus. Reports of the run's
+last update wait until the run has ended: a scheduler that stops the trial then costs no checkpoint.
 
-A report is due with each new value of the metric that is optimised, and carries the newest value
-of every other. So every report has it, as searchers demand.
+A report is due with each new value of the metric that is optimized, and carries the newest value
+of every other metric. So every report has that metric, as Tune's searchers require.
 """
 
 import json
@@ -27,10 +27,11 @@ from keisei_ray.tracking.scalars import scalars
 from keisei_ray.tune.trial_metrics import ENDED, TIME
 
 Report = dict[str, float]
+"""Metric -> value, with TIME and, in the last report of a trial, ENDED."""
 
 
-class Reports:
-    """One trial's reports."""
+class TrialReporter:
+    """Reporter of one trial."""
 
     def __init__(
         self,
@@ -40,12 +41,14 @@ class Reports:
         total_timesteps: int,
         send: Callable[[Report, Path | None], object],
     ) -> None:
-        """Args:
-        metric: whose new values make a report due.
-        run_dir: the trial's.
-        trial_id: noted in its checkpoints.
-        total_timesteps: the run's; what comes with the update that reaches it waits.
-        send: takes a report and the directory of a Tune checkpoint, and may block or raise.
+        """Sends nothing yet.
+
+        Args:
+            metric: metric whose new values make a report due.
+            run_dir: the trial's run directory.
+            trial_id: written into the trial's Tune checkpoints.
+            total_timesteps: the run's; reports of the update that reaches it wait.
+            send: takes a report and the directory of a Tune checkpoint; it may block or raise.
         """
         self._metric = metric
         self._run_dir = run_dir
@@ -54,14 +57,14 @@ class Reports:
         self._send = send
         self._newest: dict[str, float] = {}
         self._timestep = 0
-        """Of the newest update."""
+        """Timestep of the newest update."""
         self._due: list[Report] = []
         self._last: Report | None = None
         self._checkpoint: Path | None = None
-        """Saved since the last report."""
+        """Newest checkpoint that was saved since the last report."""
 
     def handle(self, event: ev.Event) -> None:
-        """Subscriber: gathers numbers and checkpoints."""
+        """Gathers numbers and checkpoints; a subscriber of the event bus."""
         if isinstance(event, ev.CheckpointSaved):
             self._checkpoint = Path(event.path)
         found = scalars(event)
@@ -76,23 +79,30 @@ class Reports:
         elif self._due and self._due[-1][TIME] == found.timestep:
             self._due[-1] |= values
 
-    def recall(self, event: ev.Event) -> None:
-        """Gathers what was reported before the trial went on from its checkpoint.
+    def handle_past(self, event: ev.Event) -> None:
+        """Gathers an event that was reported before the trial went on from its checkpoint.
 
-        It is reported again only if nothing else comes: the trial may have been at its end.
+        It is reported again only if no new event comes: the trial may have been at its end.
         """
         self.handle(event)
         if self._due:
             self._last = self._due.pop()
 
-    def deliver(self) -> bool:
-        """Reports what is due; blocks until Tune has decided. False: nobody stops the run so."""
+    def report_due(self) -> bool:
+        """Sends the reports that are due; blocks until Tune has decided whether to go on.
+
+        Returns:
+            False, for the driver: Tune ends a trial by an exception, not by this answer.
+        """
         if self._timestep < self._total_timesteps:
             self._send_due()
         return False
 
-    def deliver_rest(self) -> None:
-        """Reports what is left once the run has ended, or the last value again, as the last one."""
+    def report_rest(self) -> None:
+        """Sends the remaining reports once the run has ended, the last one marked with ENDED.
+
+        If none remains, the last report is sent again.
+        """
         if not self._due and self._last is not None:
             self._due.append(self._last)
         if self._due:
@@ -114,7 +124,7 @@ class Reports:
                     shutil.rmtree(staged, ignore_errors=True)
 
     def _stage(self, path: Path) -> Path:
-        """A directory with a checkpoint, the opponent pool's weights, and whose they are."""
+        """Makes a directory with a checkpoint, the opponent pool's weights and the trial's id."""
         staged = self._run_dir / TUNE_CHECKPOINT_DIR
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(path, staged / CHECKPOINTS_DIR / path.name)

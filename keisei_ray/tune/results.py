@@ -1,7 +1,7 @@
-"""What a sweep came to: a table, `results.json`, and the best configuration as YAML.
+"""Results of a sweep: a table, `results.json`, and the best configuration as YAML.
 
-A trial's score is the last value of the metric that it reported, not its best: of noisy matches
-the best is mostly luck.
+A trial's score is the last value of the metric that it reported, not the best one: the best of
+several noisy matches is mostly luck.
 """
 
 import json
@@ -18,56 +18,56 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, LOG_FILE, SWEEP_RESULTS_FILE
-from keisei_ray.tune.callback import cause_of, shown, state_of
-from keisei_ray.tune.space import settings_of, trial_config
+from keisei_ray.tune.callback import end_state, failure_cause, value_text
+from keisei_ray.tune.space import dotted_settings, trial_config
 from keisei_ray.tune.sweep_file import Sweep
 from keisei_ray.tune.trial_metrics import TIME
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial, as far as it came."""
+    """Result of one trial, finished or not."""
 
     trial: str
-    """Its id, and the name of its run directory."""
+    """Id of the trial, and name of its run directory."""
     state: str
-    """done, stopped (by the scheduler), failed or unfinished."""
+    """End of the trial: done, stopped (by the scheduler), failed or unfinished."""
     score: float | None
-    """Last value of the metric; None: it never reported one."""
+    """Last value of the metric; None where the trial has reported none."""
     timestep: int | None
-    """Of the weights that the score is of."""
+    """Timestep of the weights that have this score."""
     settings: dict[str, Any]
-    """What was chosen, by dotted names; of PBT the settings that it ended with."""
+    """Settings that were chosen, by dotted names; with PBT those at the end of the trial."""
     failures: int
-    """How often it was tried again."""
+    """Number of times that the trial was tried again."""
     cause: str | None
-    """Of a failure."""
+    """Cause of a failure; else None."""
 
 
 def results_of(
     sweep: Sweep, trials: Sequence[Any], unfinished: Collection[str]
 ) -> list[TrialResult]:
-    """Tune's trials as results, best first, those without a score last.
+    """Returns the results of Tune's trials, best first, those without a score last.
 
     Args:
-        sweep: says which metric is optimised.
-        trials: Tune's.
-        unfinished: ids of those that were not over when the sweep was asked to stop.
+        sweep: the sweep, which names the metric.
+        trials: Tune's trial objects.
+        unfinished: ids of the trials that had not ended when the sweep was asked to stop.
     """
     metric = sweep.file.metric
     results = [_result(t, metric.name, t.trial_id in unfinished) for t in trials]
     sign = -1.0 if metric.mode == "max" else 1.0
 
-    def place(result: TrialResult) -> float:
+    def order(result: TrialResult) -> float:
         return math.inf if result.score is None else sign * result.score
 
-    return sorted(results, key=place)
+    return sorted(results, key=order)
 
 
 def _result(trial: Any, metric: str, is_unfinished: bool) -> TrialResult:
     value, timestep = (trial.last_result.get(name) for name in (metric, TIME))
     has_score = value is not None and math.isfinite(value)
-    state = "unfinished" if is_unfinished else state_of(trial)
+    state = "unfinished" if is_unfinished else end_state(trial)
     return TrialResult(
         trial=trial.trial_id,
         state=state,
@@ -75,12 +75,12 @@ def _result(trial: Any, metric: str, is_unfinished: bool) -> TrialResult:
         timestep=int(timestep) if timestep is not None else None,
         settings=dict(trial.config),
         failures=trial.num_failures,
-        cause=cause_of(trial) if state == "failed" else None,
+        cause=failure_cause(trial) if state == "failed" else None,
     )
 
 
 def as_json(sweep: Sweep, results: Sequence[TrialResult]) -> dict[str, object]:
-    """For `results.json`."""
+    """Returns the content of `results.json`."""
     return {
         "metric": sweep.file.metric.name,
         "mode": sweep.file.metric.mode,
@@ -102,7 +102,7 @@ def save(sweep: Sweep, sweep_dir: Path, results: Sequence[TrialResult]) -> None:
             f"{sweep.file.metric.name} = {best.score:.6g} at timestep {best.timestep}.\n"
         )
         files[BEST_CONFIG_FILE] = title + config_yaml(
-            trial_config(settings_of(sweep.base), best.settings)
+            trial_config(dotted_settings(sweep.base), best.settings)
         )
     for name, text in files.items():
         try:
@@ -114,7 +114,10 @@ def save(sweep: Sweep, sweep_dir: Path, results: Sequence[TrialResult]) -> None:
 
 
 def config_yaml(config: Config) -> str:
-    """A whole configuration as YAML for `--config`; values are written as JSON, which YAML is."""
+    """Returns a whole configuration as YAML for `--config`.
+
+    Values are written as JSON, which is valid YAML and cannot be misread.
+    """
     lines = []
     for section, keys in config.model_dump(mode="json").items():
         lines.append(f"{section}:")
@@ -123,7 +126,7 @@ def config_yaml(config: Config) -> str:
 
 
 def show(sweep: Sweep, results: Sequence[TrialResult], console: Console) -> None:
-    """The table, best first."""
+    """Prints the table of results, best first."""
     metric = sweep.file.metric
     title = f"score: {metric.name}, {metric.mode}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -139,13 +142,13 @@ def show(sweep: Sweep, results: Sequence[TrialResult], console: Console) -> None
             "-" if result.score is None else f"{result.score:.4g}",
             "-" if result.timestep is None else f"{result.timestep:,}",
             result.state,
-            *(shown(result.settings.get(key, "-")) for key in keys),
+            *(value_text(result.settings.get(key, "-")) for key in keys),
         )
     console.print(table)
 
 
 def check_any_score(sweep: Sweep, results: Sequence[TrialResult], sweep_dir: Path) -> None:
-    """Refuses to call a sweep done of which nothing is known.
+    """Checks that a sweep has a result.
 
     Raises:
         KeiseiError: no trial has reported the metric.

@@ -1,4 +1,4 @@
-"""The search space: settings by their dotted names, each with a distribution.
+"""Search space of a sweep: settings by their dotted names, each with a distribution.
 
     choice: [a, b, ...]          one of them
     grid: [a, b, ...]            each of them, in every combination with the other grids
@@ -7,8 +7,8 @@
     randint: [low, high]         an integer, `high` excluded; lograndint likewise
     qrandint: [low, high, q]     a multiple of q, `high` included
 
-Names and limits are those of `ray.tune`. Everything is validated before anything starts: whatever
-a trial can draw must be a valid configuration.
+Names and limits are those of `ray.tune`. The space is validated before anything starts: every
+combination that a trial can draw must be a valid configuration.
 """
 
 import itertools
@@ -36,19 +36,22 @@ RANGES: dict[str, Callable[..., Any]] = {
     "qrandint": tune.qrandint,
 }
 NOT_SEARCHED = ("run.run_dir", "run.resume", "tracking.view")
-"""Each trial's own; so is the section `cluster`, which all trials share."""
-MOST_COMBINATIONS = 256
-"""Of extreme values, that are all validated; of more, so many random ones are."""
+"""Settings that the sweep itself sets, like the whole section `cluster`."""
+MAX_COMBINATIONS = 256
+"""Maximum number of combinations of extreme values that are all validated; of a larger space this
+many random combinations are."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting and how it is drawn."""
+    """One setting and its distribution."""
 
     key: str
+    """Dotted name of the setting."""
     kind: str
+    """Name of the distribution."""
     values: tuple[Any, ...]
-    """Of a choice or grid those; of a range its numbers."""
+    """Values of a choice or a grid; numbers of a range."""
 
     @property
     def is_list(self) -> bool:
@@ -56,7 +59,7 @@ class Dimension:
         return self.kind in LISTS
 
     def domain(self) -> Any:
-        """For `param_space` of a Tuner."""
+        """Returns the distribution for `param_space` of a Tuner."""
         if self.kind == "grid":
             return tune.grid_search(list(self.values))
         if self.kind == "choice":
@@ -64,18 +67,18 @@ class Dimension:
         return RANGES[self.kind](*self.values)
 
     def mutation(self) -> Any:
-        """For PBT, which moves along a list from neighbour to neighbour."""
+        """Returns the distribution for PBT, which moves along a list from neighbor to neighbor."""
         return list(self.values) if self.is_list else self.domain()
 
     def extremes(self) -> tuple[Any, ...]:
-        """Values whose validity is that of all: everything of a list, the ends of a range."""
+        """Returns the values that are validated: all of a list, the ends of a range."""
         if self.is_list:
             return self.values
         low, high = self.values[:2]
         return (low, high - 1 if self.kind in ("randint", "lograndint") else high)
 
     def clamp(self, value: Any) -> Any:
-        """The nearest value that can be drawn: PBT multiplies beyond the ends of a range."""
+        """Returns the nearest value that can be drawn; PBT may multiply beyond a range's ends."""
         if self.is_list:
             return value
         low, high = self.extremes()
@@ -86,11 +89,11 @@ class Dimension:
 
 
 def dimensions(sweep: Sweep) -> list[Dimension]:
-    """The search space.
+    """Returns the search space of a sweep.
 
     Raises:
-        ConfigError: a distribution is unknown or its numbers are none of its own. Whether keys
-            and values are a setting's is for `check_space`.
+        ConfigError: a distribution is unknown or its numbers do not fit it. Whether keys and
+            values fit the settings is checked by `check_space`.
     """
     if not sweep.file.space:
         raise ConfigError(f"{sweep.source}: space is empty, expected at least one setting.")
@@ -109,9 +112,9 @@ def dimensions(sweep: Sweep) -> list[Dimension]:
             )
         is_pbt = sweep.file.scheduler.kind == "pbt"
         if d.kind == "grid" and (method == "optuna" or is_pbt):
-            who = "scheduler.kind = pbt" if is_pbt else "search.method = optuna"
+            drawer = "scheduler.kind = pbt" if is_pbt else "search.method = optuna"
             raise ConfigError(
-                f"{sweep.source}: {d.key} is a grid, which {who} cannot draw from. Use choice."
+                f"{sweep.source}: {d.key} is a grid, which {drawer} cannot draw from. Use choice."
             )
     return found
 
@@ -132,7 +135,7 @@ def _dimension(source: str, key: str, what: Mapping[str, Any]) -> Dimension:
 
 
 def _check_range(where: str, kind: str, values: Sequence[Any]) -> None:
-    """Refuses numbers from which the range cannot be made."""
+    """Raises ConfigError where these numbers do not make a range."""
     names = ["low", "high", "q"] if kind.startswith("q") else ["low", "high"]
     is_int = kind.endswith("randint")
     allowed = int if is_int else (int, float)
@@ -152,8 +155,8 @@ def _check_range(where: str, kind: str, values: Sequence[Any]) -> None:
             raise ConfigError(f"{where}: q must be above 0, and low and high multiples of it.")
 
 
-def settings_of(config: Config) -> dict[str, Any]:
-    """A whole configuration by dotted keys."""
+def dotted_settings(config: Config) -> dict[str, Any]:
+    """Returns a whole configuration by dotted names of settings."""
     tree = config.model_dump(mode="json")
     return {f"{section}.{key}": v for section, keys in tree.items() for key, v in keys.items()}
 
@@ -161,41 +164,44 @@ def settings_of(config: Config) -> dict[str, Any]:
 def trial_config(
     base: Mapping[str, Any], chosen: Mapping[str, Any], source: str = "sweep"
 ) -> Config:
-    """The configuration of a trial: the resolver's sweep route, what was chosen over the base.
+    """Returns the configuration of a trial: the base with the settings that were chosen.
 
     Args:
-        base: of `settings_of`.
-        chosen: dotted keys -> values.
-        source: where `chosen` came from, for messages.
+        base: result of `dotted_settings`.
+        chosen: dotted name -> value.
+        source: name of the sweep file, for messages.
 
     Raises:
-        ConfigError: as `resolve_config`.
+        ConfigError: as for `resolve_config`.
     """
     return resolve_config(None, {}, [], {}, {**base, **chosen}, sweep_source=source)
 
 
 def samples(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Combinations of extreme values: all of them, or each value once and random ones besides."""
+    """Yields combinations of extreme values.
+
+    These are all of them, or, in a large space, each value once and random combinations.
+    """
     keys = [d.key for d in space]
     choices = [d.extremes() for d in space]
-    if math.prod(len(c) for c in choices) <= MOST_COMBINATIONS:
+    if math.prod(len(c) for c in choices) <= MAX_COMBINATIONS:
         yield from (dict(zip(keys, values, strict=True)) for values in itertools.product(*choices))
         return
     first = {d.key: c[0] for d, c in zip(space, choices, strict=True)}
     for dimension, values in zip(space, choices, strict=True):
         yield from (first | {dimension.key: value} for value in values)
     draw = random.Random(0)
-    for _ in range(MOST_COMBINATIONS):
+    for _ in range(MAX_COMBINATIONS):
         yield {key: draw.choice(c) for key, c in zip(keys, choices, strict=True)}
 
 
 def check_space(sweep: Sweep, space: Sequence[Dimension]) -> Iterator[Config]:
-    """The configurations of `samples`, each validated.
+    """Yields the configurations of `samples`, each validated.
 
     Raises:
-        ConfigError: a key is unknown, a value out of its limits, or values do not fit together:
+        ConfigError: a key is unknown, a value is out of its limits, or values do not fit together;
             the resolver's message, with the sweep file as source.
     """
-    base = settings_of(sweep.base)
+    base = dotted_settings(sweep.base)
     for chosen in samples(space):
         yield trial_config(base, chosen, sweep.source)

@@ -1,7 +1,7 @@
-"""A sweep as Ray Tune runs it: searcher, scheduler, trials, and what is kept for a resume.
+"""A sweep as Ray Tune runs it: searcher, scheduler, trials, and the state for a resume.
 
-Tune keeps its state, pickled, in the sweep's directory beside the trials' run directories. Resuming
-unpickles it: go on only with sweeps that you trust.
+Tune keeps its state, pickled, in the sweep's directory beside the trials' run directories. A resume
+unpickles it: resume only sweeps that you trust.
 """
 
 import contextlib
@@ -27,43 +27,46 @@ from rich.console import Console
 
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import ClusterError, ConfigError
-from keisei_ray.tune.callback import Watch
+from keisei_ray.tune.callback import SweepCallback
 from keisei_ray.tune.results import TrialResult, results_of
-from keisei_ray.tune.space import Dimension, check_space, dimensions, settings_of, trial_config
+from keisei_ray.tune.space import Dimension, check_space, dimensions, dotted_settings, trial_config
 from keisei_ray.tune.sweep_file import Sweep
 from keisei_ray.tune.trial import bundles, check_trial_fits, trainable
-from keisei_ray.tune.trial_metrics import TIME, check_objective
+from keisei_ray.tune.trial_metrics import TIME, check_metric
 
-KEPT = 2
-KEPT_PBT = 10
-"""Checkpoints of a trial that Tune keeps; of PBT more, since another trial needs a moment to start
-from one."""
+NUM_CHECKPOINTS = 2
+"""Number of a trial's checkpoints that Tune keeps."""
+NUM_CHECKPOINTS_PBT = 10
+"""The same for PBT, where another trial needs some time to start from one of them."""
 ENVIRONMENT = {
-    # Our run directories have it all; Tune would write the same once more, as CSV and JSON.
+    # The run directories have all results; Tune would write them again, as CSV and JSON.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Silence: what happens is said by `Watch`.
+    # No output by Tune: `SweepCallback` prints the lines.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # SIGINT and SIGTERM are the command's, see `Watch`.
+    # The command handles SIGINT and SIGTERM, see `SweepCallback`.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Relative paths in settings are from where the command was given.
+    # Relative paths in settings start from the directory in which the command was given.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Seconds between saves of the sweep's state.
     "TUNE_GLOBAL_CHECKPOINT_S": "5",
-    # A snapshot follows whenever a trial has saved `num_to_keep` times: meant.
+    # Tune saves its state whenever a trial has saved `num_to_keep` times. That is intended.
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
 def check_sweep(sweep: Sweep) -> list[Dimension]:
-    """Validates all that can be without Ray, before anything is started.
+    """Validates everything that can be validated without Ray, before anything is started.
+
+    Returns:
+        The search space.
 
     Raises:
-        UserError: one line; what is wrong with the space, the metric, the scheduler or a trial.
+        UserError: one line about the space, the metric, the scheduler or a trial.
     """
     space = dimensions(sweep)
     file, source = sweep.file, sweep.source
     for config in check_space(sweep, space):
-        check_objective(file.metric.name, config, source)
+        check_metric(file.metric.name, config, source)
         check_trial_fits(config, file.trial.num_cpus)
         total = config.run.total_timesteps
         if file.scheduler.kind == "asha" and file.scheduler.grace_timesteps >= total:
@@ -125,28 +128,29 @@ def run_sweep(
 ) -> list[TrialResult]:
     """Runs a sweep to its end or until asked to stop. Blocks. Call it in the main thread.
 
-    Trials that fail are tried again; one that fails too often does not end the others.
+    A trial that fails is tried again; one that fails too often does not end the others.
 
     Args:
-        sweep: checked by `check_sweep`.
-        sweep_dir: exists; if resumed, with the state of the sweep that it goes on with.
-        cluster: where Ray is up.
-        console: for a line on what happens to each trial.
-        should_stop: True ends the sweep such that it can be resumed.
-        is_resumed: finished trials stay, the others go on from their newest checkpoints.
+        sweep: a sweep that `check_sweep` has accepted.
+        sweep_dir: existing directory; for a resume with the state of the sweep.
+        cluster: the cluster on which Ray is up.
+        console: gets a line for each thing that happens to a trial.
+        should_stop: True ends the sweep in such a way that it can be resumed.
+        is_resumed: whether finished trials stay and the others go on from their newest
+            checkpoints.
 
     Returns:
         All trials, best first.
 
     Raises:
-        ClusterError: a trial has no room in the cluster.
+        ClusterError: the cluster has too few CPUs or GPUs for a trial.
     """
     space = dimensions(sweep)
-    _check_room(sweep, cluster)
+    _check_cluster_has_room(sweep, cluster)
     metric = sweep.file.metric
     train = trainable(sweep.base, metric=metric.name, num_cpus=sweep.file.trial.num_cpus)
-    watch = Watch(metric.name, console, should_stop, sweep.base.run.total_timesteps)
-    # The schedulers draw from the global streams.
+    callback = SweepCallback(metric.name, console, should_stop, sweep.base.run.total_timesteps)
+    # The schedulers draw from the global random generators.
     random.seed(sweep.file.search.seed)
     np.random.seed(sweep.file.search.seed)
     with _environment():
@@ -154,17 +158,21 @@ def run_sweep(
             tuner = tune.Tuner.restore(
                 str(sweep_dir.resolve()), train, resume_errored=True, param_space=_domains(space)
             )
-            # The saved callback has neither console nor stop request.
+            # The callback that Tune saved has neither console nor stop request.
             assert tuner._local_tuner is not None
-            tuner._local_tuner.get_run_config().callbacks = [watch]
+            tuner._local_tuner.get_run_config().callbacks = [callback]
         else:
-            tuner = _new_tuner(sweep, sweep_dir, train, space, watch)
+            tuner = _new_tuner(sweep, sweep_dir, train, space, callback)
         tuner.fit()
-    return results_of(sweep, watch.trials, watch.unfinished)
+    return results_of(sweep, callback.trials, callback.unfinished)
 
 
 def _new_tuner(
-    sweep: Sweep, sweep_dir: Path, train: Callable[..., None], space: list[Dimension], watch: Watch
+    sweep: Sweep,
+    sweep_dir: Path,
+    train: Callable[..., None],
+    space: list[Dimension],
+    callback: SweepCallback,
 ) -> Any:
     file = sweep.file
     return tune.Tuner(
@@ -182,11 +190,11 @@ def _new_tuner(
         run_config=tune.RunConfig(
             name=sweep_dir.resolve().name,
             storage_path=str(sweep_dir.resolve().parent),
-            callbacks=[watch],
+            callbacks=[callback],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=file.trial.max_failures),
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=KEPT_PBT if file.scheduler.kind == "pbt" else KEPT
+                num_to_keep=NUM_CHECKPOINTS_PBT if file.scheduler.kind == "pbt" else NUM_CHECKPOINTS
             ),
         ),
     )
@@ -225,7 +233,7 @@ def _scheduler(sweep: Sweep, space: Sequence[Dimension]) -> TrialScheduler:
             max_t=sweep.base.run.total_timesteps,
             grace_period=s.grace_timesteps,
             reduction_factor=s.reduction_factor,
-            # A trial that has come to its end is to end by itself, its last checkpoint saved.
+            # A trial at its end must end by itself, after it has saved its last checkpoint.
             stop_last_trials=False,
         )
     if s.kind == "pbt":
@@ -247,9 +255,9 @@ def _clamped(space: dict[str, Dimension]) -> Callable[[dict[str, Any]], dict[str
     return clamp
 
 
-def _check_room(sweep: Sweep, cluster: Cluster) -> None:
-    """Tune would wait for ever for room that the cluster does not have."""
-    base = settings_of(sweep.base)
+def _check_cluster_has_room(sweep: Sweep, cluster: Cluster) -> None:
+    """Raises ClusterError if the cluster is too small for a trial: Tune would wait forever."""
+    base = dotted_settings(sweep.base)
     first = {d.key: d.extremes()[0] for d in dimensions(sweep)}
     has_gpu = cluster.num_gpus > 0
     needed = bundles(trial_config(base, first), sweep.file.trial.num_cpus, has_gpu=has_gpu)
@@ -266,14 +274,14 @@ def _check_room(sweep: Sweep, cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """Tune is told some things only by environment variables; what the person set stands."""
-    # It misses its CSV files once for each trial.
+    """Sets the environment variables of Tune that the user has not set, and removes them again."""
+    # Tune warns about its missing CSV files, once for each trial.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(added)
     try:
         with warnings.catch_warnings():
-            # A trial starts in seconds; what it would save is not worth a second way to start one.
+            # It proposes to reuse actors; a trial starts in seconds, so that would gain little.
             warnings.filterwarnings("ignore", "Consider boosting PBT performance", UserWarning)
             yield
     finally:

@@ -1,8 +1,8 @@
-"""The sweep file: what is searched, how, and over which base configuration.
+"""Sweep file: what is searched, how, and over which base configuration.
 
     metric: {name: evaluation/bare/greedy, mode: max}
     config: ../quickstart.yaml          # relative to the sweep file
-    settings:                           # over it, like any configuration file
+    settings:                           # override it, like any configuration file
       run: {total_timesteps: 300_000}
     space:                              # dotted name -> distribution, see `space.py`
       learner.learning_rate: {loguniform: [1.0e-4, 5.0e-3]}
@@ -31,79 +31,80 @@ from keisei_ray.errors import ConfigError
 
 
 class MetricConfig(Section):
-    """What is optimised."""
+    """Metric that is optimized."""
 
     name: str
-    """A name of metrics.jsonl, `diagnostics/...`, `evaluation/bare/greedy`, `elo/bare`: those of
-    TensorBoard and W&B."""
+    """Name of the metric as in TensorBoard and W&B: a name of metrics.jsonl without its group,
+    `diagnostics/...`, `evaluation/bare/greedy`, `elo/bare`."""
     mode: Literal["max", "min"] = "max"
-    """Whether more is better."""
+    """max: more is better; min: less is better."""
 
 
 class SearchConfig(Section):
-    """Where the settings of the next trial come from."""
+    """Source of the next trial's settings."""
 
     method: Literal["random", "grid", "optuna"] = "random"
     """random: independent draws. grid: every combination, once. optuna: its TPE sampler, from
     the results so far."""
     num_samples: PositiveInt = 1
-    """Trials; of `random`, for each combination of the `grid` entries, if there are any."""
+    """Number of trials; with random, for each combination of the `grid` entries, if any."""
     seed: NonNegativeInt = 1
-    """Of the draws. Every trial has the base's run.seed."""
+    """Seed of the draws. Every trial has the base's run.seed."""
     max_concurrent: PositiveInt | None = None
-    """Trials at a time; null: as many as fit."""
+    """Maximum number of trials at a time; null: as many as fit."""
 
 
 class SchedulerConfig(Section):
-    """Which trials are stopped early, or go on from another's weights."""
+    """Scheduler: which trials are stopped early, or go on from another trial's weights."""
 
     kind: Literal["none", "asha", "pbt"] = "none"
-    """asha: the worse are stopped at each rung. pbt: the worst go on from a good one's checkpoint
-    with its settings, mutated."""
+    """asha: the worse trials are stopped at each rung. pbt: the worst trials go on from a good
+    trial's checkpoint, with its settings mutated."""
     grace_timesteps: PositiveInt = 50_000
-    """asha: the first rung; nothing is stopped before."""
+    """asha: the first rung; no trial is stopped before it."""
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
-    """asha: one in so many goes beyond a rung; rungs are this factor apart."""
+    """asha: one in this many trials goes beyond a rung; rungs are this factor apart."""
     interval_timesteps: PositiveInt = 50_000
-    """pbt: how often a trial is compared with the others."""
+    """pbt: timesteps between two comparisons of a trial with the others."""
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """pbt: share of trials that are replaced, and that are good enough to go on from."""
+    """pbt: fraction of trials that are replaced, and of those that are good enough to copy."""
     resample_probability: Fraction = 0.25
-    """pbt: how often a setting is drawn anew instead of changed by a fifth or to a neighbour."""
+    """pbt: probability that a setting is drawn again, not changed by a fifth or to a neighbor."""
 
 
 class TrialConfig(Section):
-    """What each trial gets."""
+    """Resources of each trial."""
 
     num_cpus: PositiveFloat = 1.0
-    """CPUs of Ray for learner, actors and evaluator together; may be a fraction. A GPU comes on
-    top, learner.num_gpus of it, where the learner's device is cuda, or auto and there is one."""
+    """Ray CPUs for learner, actors and evaluator together; may be a fraction. In addition the
+    trial gets learner.num_gpus of a GPU where the learner's device is cuda, or auto and there is
+    one."""
     max_failures: NonNegativeInt = 2
-    """How often a trial that fails goes on from its newest checkpoint."""
+    """Number of times that a failed trial is continued from its newest checkpoint."""
 
 
 class SweepFile(Section):
     """A sweep file, validated."""
 
     metric: MetricConfig
-    """What is optimised."""
+    """Metric that is optimized."""
     config: str | None = None
     """Base configuration file, relative to the sweep file; null: the defaults."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings over it, nested or dotted."""
+    """Settings that override it, nested or dotted."""
     space: dict[str, dict[str, Any]]
     """Dotted name of a setting -> its distribution."""
     search: SearchConfig = SearchConfig()
-    """Where the settings of the next trial come from."""
+    """Source of the next trial's settings."""
     scheduler: SchedulerConfig = SchedulerConfig()
     """Which trials end early."""
     trial: TrialConfig = TrialConfig()
-    """What each trial gets."""
+    """Resources of each trial."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file with the base configuration that it is over."""
+    """A sweep file with its base configuration."""
 
     source: str
     """Name of the file, for messages."""
@@ -111,7 +112,7 @@ class Sweep:
     base: Config
 
     def to_json(self) -> str:
-        """For `from_json`."""
+        """Returns the sweep as text for `from_json`."""
         tree = {
             "source": self.source,
             "sweep": self.file.model_dump(mode="json"),
@@ -121,10 +122,10 @@ class Sweep:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "Sweep":
-        """What `to_json` wrote.
+        """Returns the sweep of a text that `to_json` wrote.
 
         Raises:
-            ConfigError: `text`, of the file `source`, is something else.
+            ConfigError: `text`, from the file `source`, is something else.
         """
         try:
             tree = json.loads(text)
@@ -132,7 +133,7 @@ class Sweep:
             return cls(tree["source"], file, load_config_json(json.dumps(tree["base"]), source))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{source}: not what a sweep of this version saved. Begin a new sweep."
+                f"{source}: not written by a sweep of this version. Begin a new sweep."
             ) from error
 
 
@@ -145,14 +146,14 @@ def load_sweep_file(
     """Reads a sweep file and resolves its base.
 
     Args:
-        path: YAML.
-        environ: environment variables, as for `resolve_config`; so `overrides` and `flags`.
-        overrides: `section.key=value` texts over the file's `settings`.
-        flags: dotted key -> value over those.
+        path: a YAML file.
+        environ: environment variables, as for `resolve_config`.
+        overrides: `section.key=value` texts that override the file's `settings`.
+        flags: dotted key -> value; overrides both.
 
     Raises:
-        ConfigError: one line: the file cannot be read, a key is unknown or mistyped, the base is
-            not valid, or sets what is searched or what is the sweep's to set.
+        ConfigError: the file cannot be read, a key is unknown or mistyped, the base is not valid,
+            or it sets a key that is searched or that the sweep itself sets.
     """
     file = _parse(path)
     config = str(Path(path).parent / file.config) if file.config else None
@@ -203,7 +204,7 @@ def _parse(path: str) -> SweepFile:
 
 
 def _keys_beside(where: Sequence[str]) -> list[str]:
-    """What could stand in place of the last part of a path into the sweep file."""
+    """Returns the valid keys at the place of the last part of a path into the sweep file."""
     model: Any = SweepFile
     for part in where[:-1]:
         model = model.model_fields[part].annotation

@@ -5,12 +5,13 @@
     actors     a bundle each
     evaluator  a bundle, if it reserves CPUs
 
-The group captures its children, so learner, actors and evaluator are the ones of any run and find
-their place there. They are owned by the trial's actor and end with it.
+The placement group captures child actors, so learner, actors and evaluator are started as in any
+run and are placed in it. The trial's actor owns them, and they end with it.
 
-What a trial goes on from is decided here: from its own newest checkpoint if Tune gives it one of
-its own (it failed, was paused, or the sweep was resumed), from the given one if that is another
-trial's (PBT). Weights, optimizer, progress and opponent pool come along; the settings are its own.
+This module also decides where a trial starts. If Tune gives it one of its own checkpoints (the
+trial failed, was paused, or the sweep was resumed), it goes on from its own newest one. If Tune
+gives it another trial's checkpoint (PBT), it goes on from that one: with the other trial's weights,
+optimizer, progress and opponent pool, but with its own settings.
 """
 
 import json
@@ -42,29 +43,30 @@ from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.evaluations_file import from_record
 from keisei_ray.training.session import train
-from keisei_ray.tune.reporter import Report, Reports
-from keisei_ray.tune.space import settings_of, trial_config
+from keisei_ray.tune.reporter import Report, TrialReporter
+from keisei_ray.tune.space import dotted_settings, trial_config
 
 
 def trainable(
     config: Config, *, metric: str, num_cpus: float = 1.0
 ) -> Callable[[dict[str, Any]], None]:
-    """A function trainable for `ray.tune.Tuner` that trains with what Tune chose over `config`.
+    """Returns a function for `ray.tune.Tuner` that trains with the settings that Tune chooses.
 
-    Its `param_space` has settings by their dotted names. It asks for the resources of a trial by
-    itself: do not wrap it in `tune.with_resources`. A report comes with each new value of `metric`
-    and has all names of metrics.jsonl, `diagnostics/...`, `evaluation/...` and `elo/...`, and
-    `timestep` as time for schedulers; it carries the checkpoint, if one was saved. The run
-    directory is the trial's directory in Tune's storage, which must be a file system that all
-    nodes share.
+    The `param_space` of the Tuner has settings by their dotted names; they override `config`. The
+    function asks for the resources of a trial by itself: do not wrap it in `tune.with_resources`.
+    A report is sent with each new value of `metric`. It has all names of metrics.jsonl,
+    `diagnostics/...`, `evaluation/...` and `elo/...`, and `timestep` as time for schedulers; it
+    carries a checkpoint, if one was saved. The run directory is the trial's directory in Tune's
+    storage, which must be a file system that all nodes share.
 
     Args:
-        config: the base.
-        metric: what is optimised, e.g. evaluation/bare/greedy.
-        num_cpus: CPUs of Ray for learner, actors and evaluator together. A GPU comes on top,
-            `learner.num_gpus` of it, where the learner's device is cuda, or auto and there is one.
+        config: the base configuration.
+        metric: the metric that is optimized, e.g. evaluation/bare/greedy.
+        num_cpus: Ray CPUs for learner, actors and evaluator together. In addition the trial gets
+            `learner.num_gpus` of a GPU where the learner's device is cuda, or auto and there is
+            one.
     """
-    base = settings_of(config)
+    base = dotted_settings(config)
 
     def keisei_trial(chosen: dict[str, Any]) -> None:
         _run(base, chosen, metric, num_cpus)
@@ -78,10 +80,10 @@ def trainable(
 
 
 def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
-    """The placement group of a trial, as a `PlacementGroupFactory`.
+    """Returns the placement group of a trial, as a `PlacementGroupFactory`.
 
     Args:
-        config: the trial's, with devices as given.
+        config: the trial's configuration, before `auto` devices are resolved.
         num_cpus: CPUs of the whole trial.
         has_gpu: whether the cluster has a GPU at all.
     """
@@ -89,7 +91,7 @@ def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
 
 
 def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str, float]]:
-    """What learner, actors and evaluator reserve; see `placement`."""
+    """Returns the resources that learner, actors and evaluator reserve; see `placement`."""
     device = config.learner.device
     is_on_gpu = device == "cuda" or (device == "auto" and has_gpu)
     learner = {"CPU": learner_cpus(num_cpus)}
@@ -104,17 +106,20 @@ def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str,
 
 
 def check_trial_fits(config: Config, num_cpus: float) -> None:
-    """Refuses a trial whose parts have no room in its placement group.
+    """Checks that the parts of a trial fit into its placement group.
 
     Raises:
-        ClusterError: as `check_fits`.
+        ClusterError: they do not; see `check_fits`.
     """
     trial = Cluster("this sweep", 1, num_cpus, 1, 0, "", is_fixed=True)
     check_fits(resolve_auto(config, num_cpus, 1), trial)
 
 
 def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cpus: float) -> None:
-    """The trial's body: blocks until the run has ended; Tune ends it by SystemExit in `report`."""
+    """Runs a trial. Blocks until the run has ended, or until Tune ends it.
+
+    Tune ends a trial by raising SystemExit in `tune.report`.
+    """
     context = tune.get_context()
     trial_id = context.get_trial_id()
     run_dir = _run_dir(context.get_storage())
@@ -128,18 +133,18 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
         run={"run_dir": str(run_dir), "resume": str(resume.path) if resume else None},
         tracking={"view": "none"},
     )
-    reports = Reports(metric, run_dir, trial_id, config.run.total_timesteps, _send)
+    reports = TrialReporter(metric, run_dir, trial_id, config.run.total_timesteps, _send)
     if resume is not None and is_own:
         for event in _reported_before(run_dir, resume.timestep):
-            reports.recall(event)
+            reports.handle_past(event)
     train(
         config,
         Console(quiet=True),
         cluster=placement_group_cluster(num_cpus),
         subscribers=(ev.Subscriber("tune", reports.handle),),
-        should_stop=reports.deliver,
+        should_stop=reports.report_due,
     )
-    reports.deliver_rest()
+    reports.report_rest()
 
 
 def _send(report: Report, staged: Path | None) -> None:
@@ -147,7 +152,7 @@ def _send(report: Report, staged: Path | None) -> None:
 
 
 def _with(config: Config, **sections: dict[str, Any]) -> Config:
-    """A copy with some settings changed."""
+    """Returns a copy with some settings changed."""
     changed = {
         name: getattr(config, name).model_copy(update=values) for name, values in sections.items()
     }
@@ -155,15 +160,15 @@ def _with(config: Config, **sections: dict[str, Any]) -> Config:
 
 
 def _run_dir(storage: Any) -> Path:
-    """The trial's directory in Tune's storage.
+    """Returns the trial's directory in Tune's storage.
 
     Raises:
-        ConfigError: that is no file system.
+        ConfigError: the storage is not a file system.
     """
     if storage.storage_filesystem.type_name != "local":
         raise ConfigError(
             f"Tune's storage is {storage.storage_filesystem.type_name}, expected a file system "
-            "that all nodes share: run directories lie there. Use a path as storage_path."
+            "that all nodes share, for the run directories. Use a path as storage_path."
         )
     return Path(storage.trial_fs_path)
 
@@ -171,17 +176,18 @@ def _run_dir(storage: Any) -> Path:
 def find_start(
     run_dir: Path, trial_id: str, given: tune.Checkpoint | None
 ) -> tuple[Checkpoint | None, bool]:
-    """The checkpoint in `run_dir` that the trial goes on from, and whether it is its own.
+    """Returns the checkpoint that a trial goes on from, and whether it is the trial's own.
 
-    Tune's may be older than what lies in the directory, or another trial's, which is copied there.
+    The checkpoint is in `run_dir`. Tune's checkpoint may be older than those in the directory, or
+    it may be another trial's, which is copied there.
 
     Args:
-        run_dir: the trial's.
-        trial_id: whose checkpoints are its own.
-        given: what Tune restores the trial from.
+        run_dir: the trial's run directory.
+        trial_id: the trial's id, which its own checkpoints carry.
+        given: the checkpoint from which Tune restores the trial; None for a new trial.
 
     Raises:
-        CheckpointError: the given one is damaged or none of a trial.
+        CheckpointError: the given checkpoint is damaged or was not made by a trial.
     """
     own = checkpoint.find_latest(run_dir / CHECKPOINTS_DIR, on_skip=lambda path, cause: None)
     if given is None:
@@ -201,7 +207,7 @@ def find_start(
 
 
 def _opened(directory: Path) -> tuple[str, Checkpoint]:
-    """Whose a Tune checkpoint is, and what is in it."""
+    """Returns the id of the trial that made a Tune checkpoint, and its content."""
     try:
         origin = json.loads((directory / ORIGIN_FILE).read_text(encoding="utf-8"))["trial"]
         [path] = (directory / CHECKPOINTS_DIR).iterdir()
@@ -214,7 +220,7 @@ def _opened(directory: Path) -> tuple[str, Checkpoint]:
 
 
 def _reported_before(run_dir: Path, timestep: int) -> Iterator[ev.Event]:
-    """Updates and matches up to `timestep`, from the files of the run directory.
+    """Yields the updates and matches up to `timestep` from the files of the run directory.
 
     Raises:
         RunDirError: a file cannot be read.

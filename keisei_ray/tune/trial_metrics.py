@@ -1,6 +1,6 @@
-"""Which metrics a trial reports, and whether it will report the one to be optimised.
+"""Names of the metrics that a trial reports, and a check of the one to be optimized.
 
-The names are those of `tracking.scalars`, those of metrics.jsonl without their group.
+The names are those of `tracking.scalars`; those of metrics.jsonl are without their group.
 """
 
 import difflib
@@ -9,43 +9,44 @@ from dataclasses import fields
 from keisei_ray.config.player_spec import SNAPSHOTS
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
+from keisei_ray.evaluation.ratings import ANCHOR
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.tracking.scalars import EARLIER
 
 TIME = "timestep"
-"""The report's time, for schedulers: that of the weights that the metric is of."""
+"""Key of a report's time, for schedulers: the timestep of the weights that were measured."""
 ENDED = "ended"
-"""In the last report of a trial that came to its end."""
+"""Key that only the last report of a trial that reached its end has."""
 BOUNDS = ("", "_low", "_high")
-RANDOM = "random"
-"""Elo is over this player."""
+"""Suffixes of the value and of the ends of its interval."""
 
 
 def metric_names(config: Config) -> list[str]:
-    """Every name that a run with this configuration reports a number under."""
+    """Returns the name of every number that a run with this configuration reports."""
     names = [metric.name for metric in METRICS if metric.type != "str" and metric.name != TIME]
     counted = (f.name for f in fields(Diagnostics) if f.name not in (TIME, "update"))
     names += [f"diagnostics/{name}" for name in counted]
-    if _is_measured(config):
+    if _has_matches(config):
         names += _match_names(config)
     return names
 
 
-def check_objective(name: str, config: Config, source: str) -> None:
-    """Refuses a metric that a run with this configuration never reports.
+def check_metric(name: str, config: Config, source: str) -> None:
+    """Checks that a run with this configuration reports a metric.
 
     Raises:
-        ConfigError: says which setting is missing, or the nearest name that there is.
+        ConfigError: it does not. Names the setting that is missing, or the nearest metric.
     """
     if name in metric_names(config):
         return
     evaluation = config.evaluation
+    interval = evaluation.interval_timesteps
     is_match = name.split("/")[0] in ("evaluation", "elo")
-    if is_match and not _is_measured(config):
+    if is_match and not _has_matches(config):
         raise ConfigError(
-            f"{source}: metric.name = {name!r}, but no trial is ever measured: "
-            f"evaluation.interval_timesteps = {_shown(evaluation.interval_timesteps)} of "
+            f"{source}: metric.name = {name!r}, but no trial plays matches: "
+            f"evaluation.interval_timesteps = {'null' if interval is None else interval} of "
             f"run.total_timesteps = {config.run.total_timesteps}. Set a smaller interval in "
             "`settings`."
         )
@@ -62,7 +63,7 @@ def check_objective(name: str, config: Config, source: str) -> None:
     )
 
 
-def _is_measured(config: Config) -> bool:
+def _has_matches(config: Config) -> bool:
     interval = config.evaluation.interval_timesteps
     return interval is not None and interval <= config.run.total_timesteps
 
@@ -71,10 +72,6 @@ def _match_names(config: Config) -> list[str]:
     kinds = ("bare", "finishing") if config.evaluation.finishing else ("bare",)
     opponents = [EARLIER if o == SNAPSHOTS else o for o in config.evaluation.opponents]
     matches = [f"evaluation/{kind}/{who}" for kind in kinds for who in opponents]
-    if RANDOM in opponents:
+    if ANCHOR in opponents:
         matches += [f"elo/{kind}" for kind in kinds]
     return [f"{name}{bound}" for name in matches for bound in BOUNDS]
-
-
-def _shown(interval: int | None) -> str:
-    return "null" if interval is None else str(interval)

@@ -29,7 +29,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.results import TrialResult
-from keisei_ray.tune.space import settings_of, trial_config
+from keisei_ray.tune.space import dotted_settings, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from tests.helpers.tiny import tiny_config
@@ -192,7 +192,7 @@ def test_each_trial_is_a_whole_run_with_its_own_settings_and_log(eight: Eight) -
 def test_the_best_configuration_trains_as_the_best_trial_did(eight: Eight) -> None:
     best = eight.results[0]
     config = resolve_config(str(eight.dir / "best.yaml"), {}, [], {})
-    assert config == trial_config(settings_of(eight.sweep.base), best.settings)
+    assert config == trial_config(dotted_settings(eight.sweep.base), best.settings)
     trained = Config.model_validate_json((eight.dir / best.trial / "config.json").read_text())
     started = resolve_auto(config, num_cpus=0.5, num_gpus=0)
     assert trained.model_copy(update={"run": config.run, "tracking": config.tracking}) == started

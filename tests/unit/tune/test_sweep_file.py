@@ -14,7 +14,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.tune.command import TuneOptions, run
 from keisei_ray.tune.results import config_yaml
-from keisei_ray.tune.space import Dimension, dimensions, samples, settings_of, trial_config
+from keisei_ray.tune.space import Dimension, dimensions, dotted_settings, samples, trial_config
 from keisei_ray.tune.sweep import check_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from keisei_ray.tune.trial import bundles
@@ -225,7 +225,7 @@ def test_the_best_configuration_is_a_file_that_gives_it_back(changed: bool, tmp_
 
 
 def test_a_trial_is_the_base_with_what_was_chosen() -> None:
-    base = settings_of(Config.model_validate({"learner": {"gamma": 0.5}}))
+    base = dotted_settings(Config.model_validate({"learner": {"gamma": 0.5}}))
     config = trial_config(base, {"learner.learning_rate": 0.125})
     assert (config.learner.gamma, config.learner.learning_rate) == (0.5, 0.125)
 

@@ -12,7 +12,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tune.reporter import Reports
+from keisei_ray.tune.reporter import TrialReporter
 from keisei_ray.tune.trial import find_start
 from tests.helpers.tracking_fakes import evaluated, updated
 
@@ -26,7 +26,7 @@ class Sent:
         self.reports: list[dict[str, Any]] = []
         self.checkpoints: list[str | None] = []
         self.kept = run_dir.parent / "tune"
-        self.source = Reports(metric, run_dir, trial, total, self)
+        self.source = TrialReporter(metric, run_dir, trial, total, self)
 
     def __call__(self, report: dict[str, float], staged: Path | None) -> None:
         self.reports.append(dict(report))
@@ -58,10 +58,10 @@ def run_dir(tmp_path: Path) -> Path:
 def test_each_update_is_reported_once_with_the_checkpoint_saved_after_it(run_dir: Path) -> None:
     sent = Sent("policy_loss", run_dir)
     sent.saw(updated(1))
-    assert not sent.source.deliver()
+    assert not sent.source.report_due()
     sent.saw(updated(2), saved(run_dir, 2000))
-    assert not sent.source.deliver()
-    assert not sent.source.deliver()
+    assert not sent.source.report_due()
+    assert not sent.source.report_due()
     assert [report["timestep"] for report in sent.reports] == [1000, 2000]
     assert sent.checkpoints == [None, "step-000000002000"]
     assert "entropy" in sent.reports[0]
@@ -70,10 +70,10 @@ def test_each_update_is_reported_once_with_the_checkpoint_saved_after_it(run_dir
 def test_a_score_is_reported_when_it_comes_at_the_time_of_its_weights(run_dir: Path) -> None:
     sent = Sent("evaluation/bare/greedy", run_dir)
     sent.saw(updated(3), saved(run_dir, 3000))
-    sent.source.deliver()
+    sent.source.report_due()
     assert sent.reports == []
     sent.saw(updated(5), evaluated(4, "random", wins=3), evaluated(4, "greedy", wins=16))
-    sent.source.deliver()
+    sent.source.report_due()
     [report] = sent.reports
     assert (report["timestep"], report["evaluation/bare/greedy"]) == (4000, 0.5)
     assert report["evaluation/bare/random"] > 0
@@ -83,12 +83,12 @@ def test_a_score_is_reported_when_it_comes_at_the_time_of_its_weights(run_dir: P
 def test_what_comes_with_the_last_update_waits_for_the_last_checkpoint(run_dir: Path) -> None:
     sent = Sent("policy_loss", run_dir, total=2000)
     sent.saw(updated(1))
-    sent.source.deliver()
+    sent.source.report_due()
     sent.saw(updated(2))
-    sent.source.deliver()
+    sent.source.report_due()
     assert [report["timestep"] for report in sent.reports] == [1000]
     sent.saw(saved(run_dir, 2000))
-    sent.source.deliver_rest()
+    sent.source.report_rest()
     assert sent.reports[-1]["timestep"] == 2000
     assert ("ended" in sent.reports[0], sent.reports[1]["ended"]) == (False, 1.0)
     assert sent.checkpoints == [None, "step-000000002000"]
@@ -97,18 +97,18 @@ def test_what_comes_with_the_last_update_waits_for_the_last_checkpoint(run_dir: 
 def test_a_trial_resumed_at_its_end_reports_its_last_value_again(run_dir: Path) -> None:
     sent = Sent("policy_loss", run_dir, total=2000)
     for event in (updated(1), updated(2)):
-        sent.source.recall(event)
-    sent.source.deliver()
+        sent.source.handle_past(event)
+    sent.source.report_due()
     assert sent.reports == []
-    sent.source.deliver_rest()
+    sent.source.report_rest()
     assert [report["timestep"] for report in sent.reports] == [2000]
 
 
 def test_a_trial_that_never_had_the_metric_reports_nothing(run_dir: Path) -> None:
     sent = Sent("evaluation/bare/greedy", run_dir)
     sent.saw(updated(1))
-    sent.source.deliver()
-    sent.source.deliver_rest()
+    sent.source.report_due()
+    sent.source.report_rest()
     assert sent.reports == []
 
 
@@ -119,7 +119,7 @@ def given_by(run_dir: Path, trial: str, timestep: int, content: bytes) -> tune.C
     (donor / "pool" / "v1.bin").write_bytes(b"snapshot")
     sent = Sent("policy_loss", donor, trial=trial)
     sent.saw(updated(1), saved(donor, timestep, content))
-    sent.source.deliver()
+    sent.source.report_due()
     return tune.Checkpoint(str(sent.kept))
 
 
