@@ -36,7 +36,7 @@ from keisei_ray.distributed import fleet, learner_handle
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport, UpdateStages
-from keisei_ray.tracking import build_subscribers
+from keisei_ray.tracking.subscribers import build_subscribers
 from keisei_ray.training.driver import Driver
 
 CASES = (

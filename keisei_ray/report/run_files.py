@@ -27,7 +27,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import EvaluationResult
-from keisei_ray.tracking.evaluations_file import RatedPlayer, from_record, read_ratings
+from keisei_ray.tracking.evaluation_recorder import RatedPlayer, from_record, read_ratings
 
 DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_score")
 """Names of `diagnostics.jsonl` that are drawn."""

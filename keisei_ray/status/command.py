@@ -14,7 +14,7 @@ from keisei_ray.status.screen import status_lines
 from keisei_ray.storage.run_dirs import RUNS_DIR, newest_run_dir, runs_dir
 from keisei_ray.storage.run_layout import CONFIG_FILE, EVENTS_FILE, LOG_FILE, METRICS_FILE
 from keisei_ray.telemetry.events import Notice
-from keisei_ray.tracking import choose_view
+from keisei_ray.tracking.subscribers import choose_view
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import TerminalView
 from keisei_ray.tracking.terminal.text import duration, glyphs_for

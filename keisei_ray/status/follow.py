@@ -27,7 +27,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import UpdateMetrics
-from keisei_ray.tracking.evaluations_file import RatedPlayer, from_record, read_ratings
+from keisei_ray.tracking.evaluation_recorder import RatedPlayer, from_record, read_ratings
 
 
 @dataclass(frozen=True)

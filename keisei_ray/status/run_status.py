@@ -16,7 +16,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, timestep_of
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
-from keisei_ray.tracking.evaluations_file import as_record
+from keisei_ray.tracking.evaluation_recorder import evaluation_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
 from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
@@ -165,7 +165,8 @@ def with_cluster(status: Status, cluster: ClusterState) -> Status:
 
 def as_json(status: Status) -> dict[str, object]:
     """Returns the status as JSON types; matches have the form of `evaluations.jsonl`."""
-    return asdict(status) | {"evaluations": [as_record(match) for match in status.evaluations]}
+    matches = [evaluation_record(match) for match in status.evaluations]
+    return asdict(status) | {"evaluations": matches}
 
 
 def _state(view_state: ViewState, may_be_dead: bool) -> RunState:

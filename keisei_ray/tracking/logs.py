@@ -11,7 +11,7 @@ Every message is prefixed with whom it is about: `[actor 3]` for records with
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -82,6 +82,19 @@ def log_event(event: ev.Event) -> None:
             message += f"\n{cause}"
     number = logging.getLevelNamesMapping()[level]
     logging.getLogger(EVENT_LOGGER).log(number, "%s", message, extra={"actor_id": actor_id})
+
+
+def publish_or_log(
+    publish: Callable[[ev.Event], object], notice: ev.Notice, logger: logging.Logger
+) -> None:
+    """Publishes a notice, or logs it if the bus is closed already.
+
+    For threads of subscribers, which may have something to report after the run's last event.
+    """
+    try:
+        publish(notice)
+    except RuntimeError:  # The bus is closed.
+        logger.log(logging.getLevelNamesMapping()[notice.level], "%s", notice.message)
 
 
 @contextmanager

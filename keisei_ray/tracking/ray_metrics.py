@@ -13,7 +13,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRICS, UpdateMetrics
 from keisei_ray.tracking import prometheus as names
-from keisei_ray.tracking.scalars import newest_ratings, opponent_name, player_kind
+from keisei_ray.tracking.curves import newest_ratings, opponent_name, player_kind
 
 REFRESH_S: Final = 1.0
 """Ray reports a gauge once for each time it is set and its agent drops it two reports (20 s unless

@@ -1,12 +1,13 @@
-"""TensorBoard event files in RUN_DIR/tensorboard. The only module that imports `tensorboard`.
+"""Event files for TensorBoard in RUN_DIR/tensorboard. The only module that imports `tensorboard`.
 
-Written with TensorBoard's own writer; neither torch nor TensorFlow is needed. The x-axis is the
-timestep, the wall time that of the event.
+They are written with TensorBoard's own writer; neither torch nor TensorFlow is needed. The x-axis
+is the timestep; the wall time is the time of the event.
 """
 
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -18,19 +19,23 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import TENSORBOARD_DIR
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.scalars import scalars
+from keisei_ray.tracking.curves import curve_points
+
+METRICS_PREFIX: Final = "metrics/"
+"""Prefix of the metrics' curves: TensorBoard groups curves by the part before the slash, which all
+other curves have in their names."""
 
 
-class EventFiles:
-    """Subscriber: every number that `scalars` finds in an event."""
+class TensorBoardWriter:
+    """Subscriber that writes the curve points of each event."""
 
     def __init__(
         self, run_dir: Path, resumed_timestep: int | None, clock: Callable[[], float]
     ) -> None:
-        """Opens a file of its own for this session of the run.
+        """Opens a new file for this session of the run.
 
-        On a resume the points beyond the resumed timestep leave the earlier files: their plies
-        will be played again. (They still stand in `metrics.jsonl.superseded`.)
+        On a resume, the points beyond the resumed timestep are removed from the earlier files:
+        their plies will be played again. (`metrics.jsonl.superseded` keeps them.)
 
         Args:
             run_dir: existing directory of the run.
@@ -48,8 +53,8 @@ class EventFiles:
                     _cut(path, resumed_timestep)
             self._writer = EventFileWriter(str(directory))
             if resumed_timestep is not None:
-                # For a viewer that has read the earlier files already. A start at step k takes
-                # back k and all beyond; the resumed timestep is kept.
+                # For a viewer that has read the earlier files already: a session that starts at
+                # step k makes it drop its points from k on. The resumed timestep is kept.
                 self._add(
                     Event(
                         step=resumed_timestep + 1,
@@ -60,18 +65,20 @@ class EventFiles:
             raise RunDirError(f"{directory} cannot be written: {error}. Check the disk.") from error
 
     def handle(self, event: ev.Event) -> None:
-        """Adds an event's numbers. Blocks until the system has them.
+        """Adds an event's curve points. Blocks until the operating system has them.
 
         Raises:
-            OSError: they could not be written.
+            OSError: the points could not be written.
         """
-        found = scalars(event)
-        if found is None or not found.values:
+        points = curve_points(event)
+        if points is None:
             return
+        prefix = METRICS_PREFIX if isinstance(event, ev.UpdateFinished) else ""
         values = [
-            Summary.Value(tag=name, simple_value=value) for name, value in found.values.items()
+            Summary.Value(tag=prefix + name, simple_value=value)
+            for name, value in points.values.items()
         ]
-        self._add(Event(step=found.timestep, summary=Summary(value=values)))
+        self._add(Event(step=points.timestep, summary=Summary(value=values)))
 
     def close(self) -> None:
         """Closes the file."""
@@ -80,12 +87,12 @@ class EventFiles:
     def _add(self, record: Event) -> None:
         record.wall_time = self._clock()
         self._writer.add_event(record)
-        # The writer has a thread of its own: without this, an error would show one event late.
+        # The writer writes in a thread: without this, an error would show one event late.
         self._writer.flush()
 
 
 def _cut(path: Path, timestep: int) -> None:
-    """Takes the records beyond `timestep`, and one cut short by a crash, out of a file."""
+    """Removes records beyond `timestep`, and one cut short by a crash, from a file."""
     kept = io.BytesIO()
     records = RecordWriter(kept)
     for data in RawEventFileLoader(str(path)).Load():

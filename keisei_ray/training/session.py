@@ -32,10 +32,11 @@ from keisei_ray.storage.run_dirs import newest_run_dir as newest_of
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, WRITABLE_FILE
 from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
-from keisei_ray.tracking import build_subscribers, check_trackers, logs
+from keisei_ray.tracking import logs
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
 from keisei_ray.tracking.remote_mirror import mirrored
+from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
 from keisei_ray.training.driver import Driver
 
 

@@ -23,7 +23,7 @@ from keisei_ray.storage.run_layout import (
     TUNE_CHECKPOINT_DIR,
 )
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.scalars import scalars
+from keisei_ray.tracking.curves import curve_points
 from keisei_ray.tune.trial_metrics import ENDED, TIME
 
 Report = dict[str, float]
@@ -67,17 +67,16 @@ class TrialReporter:
         """Gathers numbers and checkpoints; a subscriber of the event bus."""
         if isinstance(event, ev.CheckpointSaved):
             self._checkpoint = Path(event.path)
-        found = scalars(event)
-        if found is None:
+        points = curve_points(event)
+        if points is None:
             return
-        values = {name.removeprefix("metrics/"): v for name, v in found.values.items()}
         if isinstance(event, ev.UpdateFinished):
-            self._timestep = found.timestep
-        self._newest |= values
-        if self._metric in values:
-            self._due.append({**self._newest, TIME: found.timestep})
-        elif self._due and self._due[-1][TIME] == found.timestep:
-            self._due[-1] |= values
+            self._timestep = points.timestep
+        self._newest |= points.values
+        if self._metric in points.values:
+            self._due.append({**self._newest, TIME: points.timestep})
+        elif self._due and self._due[-1][TIME] == points.timestep:
+            self._due[-1] |= points.values
 
     def handle_past(self, event: ev.Event) -> None:
         """Gathers an event that was reported before the trial went on from its checkpoint.

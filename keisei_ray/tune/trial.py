@@ -41,7 +41,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.evaluations_file import from_record
+from keisei_ray.tracking.evaluation_recorder import from_record
 from keisei_ray.training.session import train
 from keisei_ray.tune.reporter import Report, TrialReporter
 from keisei_ray.tune.space import dotted_settings, trial_config

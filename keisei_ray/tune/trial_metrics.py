@@ -1,6 +1,6 @@
 """Names of the metrics that a trial reports, and a check of the one to be optimized.
 
-The names are those of `tracking.scalars`; those of metrics.jsonl are without their group.
+The names are those of `tracking.curves`.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.ratings import ANCHOR
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import METRICS
-from keisei_ray.tracking.scalars import EARLIER
+from keisei_ray.tracking.curves import EARLIER
 
 TIME = "timestep"
 """Key of a report's time, for schedulers: the timestep of the weights that were measured."""

@@ -14,7 +14,7 @@ from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted
-from keisei_ray.tracking import build_subscribers
+from keisei_ray.tracking.subscribers import build_subscribers
 from keisei_ray.training.driver import Driver
 from tests.helpers.tiny import tiny_config
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from keisei_ray.tracking.wandb.records import Record, Table
+from keisei_ray.tracking.wandb.client import Record, Table
 
 
 class FakeClient:

@@ -7,11 +7,9 @@ import pytest
 
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.telemetry.events import Event, UpdateFinished
+from keisei_ray.tracking.wandb.tracker import WandbTracker
 from tests.helpers.harness import overlap_config, train
 from tests.helpers.wandb_fakes import FakeClient
-
-pytest.importorskip("tenacity", reason="of the extra wandb")
-from keisei_ray.tracking.wandb.tracker import WandbTracker
 
 pytestmark = pytest.mark.ray
 

@@ -1,1 +1,1 @@
-"""Weights & Biases: the subscriber, its client and its records."""
+"""Weights & Biases: the subscriber, its queue of calls, and the client that uses wandb."""

@@ -1,14 +1,14 @@
-"""The only room that knows the wandb library; it is imported in one function.
+"""The only module that knows the wandb library; one function imports it.
 
-`WandbClient` says what the tracker needs of Weights & Biases, `connect` gives the real one. The
-API key is wandb's business alone (WANDB_API_KEY, or `wandb login`): it is neither read nor
-written here.
+`WandbClient` defines what the tracker needs of Weights & Biases, `RealClient` does it. Only wandb
+deals with the API key (WANDB_API_KEY, or `wandb login`): it is neither read nor written here.
 """
 
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,21 +17,30 @@ from keisei_ray.errors import TrackerError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
-from keisei_ray.tracking.wandb.records import Record, Table
+
+Record = Mapping[str, object]
 
 INIT_TIMEOUT_S: Final = 60.0
 UPLOAD_TIMEOUT_S: Final = 900
-"""After so long without the server's word, the upload of a checkpoint counts as failed."""
+"""Time without an answer of the server after which the upload of a checkpoint counts as failed."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to be shown as a table."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
 class WandbClient(Protocol):
-    """One W&B run. Every method may block or raise whatever it likes."""
+    """One W&B run. Every method may block and may raise any exception."""
 
     def start(self, settings: Mapping[str, object]) -> str | None:
-        """Begins the run, or goes on with it; returns the address of its page, if it has one."""
+        """Begins or resumes the run; returns the address of its page, if it has one."""
 
     def log(self, record: Record) -> None:
-        """Adds a record, `timestep` among its values."""
+        """Adds a record of numbers; `timestep` is one of them, the x-axis of all charts."""
 
     def log_table(self, name: str, table: Table, timestep: int) -> None:
         """Shows a table."""
@@ -40,21 +49,21 @@ class WandbClient(Protocol):
         """Uploads a checkpoint's files. Blocks until the server has them.
 
         Raises:
-            CheckpointError, OSError: it is not there, or not any more.
+            CheckpointError, OSError: the checkpoint does not exist, or no longer.
         """
 
     def finish(self, exit_code: int) -> None:
         """Ends the run. Blocks until everything is uploaded."""
 
     def abandon(self) -> None:
-        """After a `finish` that did not return: nothing of wandb's may outlive the run."""
+        """Ends wandb's processes after a `finish` that did not return; none may outlive the run."""
 
 
 def load_wandb(tracking: TrackingConfig) -> Any:
-    """The wandb module, once it is clear that a run can begin. Asks nobody on the network.
+    """Returns the wandb module if a run can begin with it. Does not use the network.
 
     Raises:
-        TrackerError: it is not installed, or has no usable API key in online mode.
+        TrackerError: wandb is not installed, or has no usable API key in online mode.
     """
     try:
         import wandb
@@ -81,14 +90,16 @@ def load_wandb(tracking: TrackingConfig) -> Any:
 
 
 class RealClient:
-    """`WandbClient` by the wandb library."""
+    """`WandbClient` that uses the wandb library."""
 
     def __init__(self, wandb: Any, tracking: TrackingConfig, run_dir: Path, timeout_s: float):
-        """Args:
-        wandb: the module.
-        tracking: mode, project and names of the run.
-        run_dir: keeps the run's id, and wandb's files in `wandb/`.
-        timeout_s: the longest that `finish` may wait for uploads.
+        """Keeps the arguments; the W&B run begins with `start`.
+
+        Args:
+            wandb: the module.
+            tracking: mode, project and names of the run.
+            run_dir: keeps the run's id, and wandb's files in `wandb/`.
+            timeout_s: the longest that `finish` may wait for uploads.
         """
         self._wandb = wandb
         self._tracking = tracking
@@ -97,7 +108,7 @@ class RealClient:
         self._run: Any = None
 
     def start(self, settings: Mapping[str, object]) -> str | None:
-        """See `WandbClient`. A run that was resumed has the id of before."""
+        """See `WandbClient`. A resumed run keeps its id."""
         tracking = self._tracking
         is_resumed = (self._run_dir / WANDB_RUN_ID_FILE).exists()
         self._run = self._wandb.init(
@@ -105,7 +116,7 @@ class RealClient:
             project=tracking.wandb_project,
             entity=tracking.wandb_entity,
             group=tracking.wandb_group,
-            # Who has renamed a run on its page keeps that name when it is resumed.
+            # A run that was renamed on its page keeps that name when it is resumed.
             name=tracking.wandb_name or (None if is_resumed else self._run_dir.name),
             tags=list(tracking.wandb_tags),
             config=dict(settings),
@@ -137,7 +148,7 @@ class RealClient:
         self._run.log({name: rows, "timestep": timestep})
 
     def upload(self, checkpoint: Path, timestep: int) -> None:
-        """See `WandbClient`. Offline, the files are kept aside for `wandb sync`."""
+        """See `WandbClient`. Offline, the files are copied for a later `wandb sync`."""
         names = [MANIFEST_FILE, *read_manifest(checkpoint)["files"]]
         artifact = self._wandb.Artifact(
             f"checkpoint-{self._run.id}", type="checkpoint", metadata={"timestep": timestep}
@@ -156,7 +167,7 @@ class RealClient:
     def abandon(self) -> None:
         """See `WandbClient`. Kills wandb's service: its exit hook waits for it, without a limit.
 
-        What it has written stays in the run directory, for `wandb sync`.
+        Files that it has written stay in the run directory, for `wandb sync`.
         """
         import psutil
 
@@ -166,12 +177,12 @@ class RealClient:
 
 
 def run_id(run_dir: Path) -> str:
-    """The id of the directory's W&B run, made and written there the first time.
+    """Returns the id of the directory's W&B run; chooses and writes it the first time.
 
-    A sweep's agent has chosen it already (WANDB_RUN_ID).
+    The agent of a W&B sweep has chosen it already (WANDB_RUN_ID).
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the id cannot be written.
     """
     path = run_dir / WANDB_RUN_ID_FILE
     if path.exists() and re.fullmatch(r"[\w-]{1,64}", text := path.read_text().strip(), re.ASCII):

@@ -1,30 +1,34 @@
-"""Subscriber: a run on Weights & Biases, such that W&B can never harm the run.
+"""Subscriber that shows a run on Weights & Biases; nothing W&B does can harm the run.
 
-`handle` only hands over: records to one thread, checkpoints to another, so that a slow upload
-holds up no metrics. Both queues are bounded; what finds them full is dropped, counted and
-reported. What hangs is left behind in bounded time, without signals.
+`handle` only queues calls: those for records in one thread, uploads of checkpoints in another, so
+that a slow upload holds up no metrics. Both queues are bounded; calls that find them full are
+dropped, counted and reported. Calls that hang are left behind in bounded time, without signals.
 
-Games go to a table of the newest GAMES_KEPT since the last one, sent with each checkpoint and at
-the end; all of them are in `games.jsonl`.
+W&B gets the curves of `tracking.curves` over the timestep, and tables of games and ratings with
+each checkpoint and at the end. The table of games holds the newest GAMES_KEPT since the last one;
+`games.jsonl` has all of them.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import tenacity
 
+from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import Rating
-from keisei_ray.tracking.wandb import records as records
-from keisei_ray.tracking.wandb.client import WandbClient
-from keisei_ray.tracking.wandb.handover import Handover
+from keisei_ray.tracking.curves import curve_points
+from keisei_ray.tracking.logs import publish_or_log
+from keisei_ray.tracking.wandb.call_queue import CallQueue
+from keisei_ray.tracking.wandb.client import Table, WandbClient
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +38,18 @@ RECORDS_WAITING: Final = 1000
 UPLOADS_WAITING: Final = 8
 GAMES_KEPT: Final = 200
 ATTEMPTS: Final = 5
-"""How often beginning the run, or an upload, is tried."""
+"""Attempts to begin the run, and to make each upload."""
 BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=2, max=120)
 """Seconds between the attempts."""
+GAME_COLUMNS: Final = (
+    "timestep", "game_id", "weights_version", "opponent", "learner_color", "result", "reason",
+    "plies", "opening_plies", "start_sfen", "moves",
+)  # fmt: skip
+RATING_COLUMNS: Final = ("name", "elo", "low", "high", "games")
 
 
 class WandbTracker:
-    """Subscriber: hands every event's record over to a `WandbClient`."""
+    """Subscriber that passes each event's record to a `WandbClient`."""
 
     def __init__(
         self,
@@ -54,7 +63,7 @@ class WandbTracker:
         """Starts two threads, which end with `close` or with the process.
 
         Args:
-            client: the run; only ever used in threads of the tracker's own.
+            client: the W&B run; used only in threads of the tracker's own.
             publish: puts an event on the bus that this subscriber is on.
             close_timeout_s: the longest that `close` takes.
             records_waiting: records that may wait for W&B.
@@ -64,41 +73,43 @@ class WandbTracker:
         self._publish = publish
         self._close_timeout_s = close_timeout_s
         self._back_off = back_off
-        self._records = Handover("wandb records", records_waiting, self._report_first)
-        self._uploads = Handover("wandb uploads", UPLOADS_WAITING)
+        self._records = CallQueue("wandb records", records_waiting, self._report_first)
+        self._uploads = CallQueue("wandb uploads", UPLOADS_WAITING)
         self._games: deque[tuple[int, FinishedGame]] = deque(maxlen=GAMES_KEPT)
         self._ratings: tuple[Rating, ...] = ()
         self._exit_code = 0
-        self._is_up = False
+        self._has_begun = False
+        """Whether the W&B run has begun."""
         self._is_decided = threading.Event()
-        """Whether the run has begun is known; uploads wait for it."""
+        """Set once `_has_begun` is final; uploads wait for it."""
         self._is_closing = threading.Event()
         """Ends all waiting for a next attempt."""
         self._uploads_failed = 0
 
     def handle(self, event: ev.Event) -> None:
-        """Hand over what W&B is to know of the event. Never blocks."""
+        """Queues what W&B is to get of the event. Never blocks."""
         match event:
             case ev.RunStarted():
-                self._put(partial(self._start, records.settings_record(event.config)))
-            case ev.UpdateFinished() | ev.UpdateDiagnosed() | ev.EvaluationFinished():
-                self._log(event)
+                self._put(partial(self._start, settings_by_key(event.config)))
             case ev.RatingsFitted():
                 self._ratings = event.ratings
-                self._log(event)
             case ev.GameFinished():
                 self._games.append((event.timestep, event.game))
             case ev.CheckpointSaved():
-                self._log_tables(event.timestep)
+                self._put_tables(event.timestep)
                 self._put_upload(Path(event.path), event.timestep)
             case ev.RunEnded():
                 self._exit_code = {"done": 0, "interrupted": 130, "failed": 1}[event.reason]
-                self._log_tables(event.timestep)
+                self._put_tables(event.timestep)
             case _:
                 pass
+        points = curve_points(event)
+        if points is not None:
+            record = {"timestep": points.timestep, **points.values}
+            self._put(partial(self._if_begun, partial(self._client.log, record)))
 
     def close(self) -> None:
-        """End the W&B run; takes `close_timeout_s` at most, and says what is missing there.
+        """Ends the W&B run, and reports what is missing there. Takes `close_timeout_s` at most.
 
         Uploads that wait for a next attempt make it now, and no further one.
         """
@@ -110,31 +121,25 @@ class WandbTracker:
         is_complete = self._uploads.close(halt - time.monotonic()) and is_complete
         self._is_decided.set()
         is_finished = False
-        if self._is_up:
-            last = Handover("wandb finish", 1)
+        if self._has_begun:
+            last = CallQueue("wandb finish", 1)
             last.put(partial(self._client.finish, self._exit_code))
             is_finished = last.close(end - time.monotonic()) and not last.failed
         if not is_finished:
             self._client.abandon()
-        self._say_what_is_missing(is_complete and is_finished)
+        self._report_what_is_missing(is_complete and is_finished)
 
-    # ---- in the driver's thread ----
-
-    def _log(self, event: ev.Event) -> None:
-        record = records.record_of(event)
-        if record is not None:
-            self._put(partial(self._if_up, partial(self._client.log, record)))
-
-    def _log_tables(self, timestep: int) -> None:
+    def _put_tables(self, timestep: int) -> None:
         if self._games:
-            self._put_table("games", records.games_table(self._games), timestep)
+            self._put_table("games", games_table(self._games), timestep)
             self._games.clear()
         if self._ratings:
-            self._put_table("ratings", records.ratings_table(self._ratings), timestep)
+            self._put_table("ratings", ratings_table(self._ratings), timestep)
             self._ratings = ()
 
-    def _put_table(self, name: str, table: records.Table, timestep: int) -> None:
-        self._put(partial(self._if_up, partial(self._client.log_table, name, table, timestep)))
+    def _put_table(self, name: str, table: Table, timestep: int) -> None:
+        call = partial(self._client.log_table, name, table, timestep)
+        self._put(partial(self._if_begun, call))
 
     def _put(self, call: Callable[[], object]) -> None:
         if not self._records.put(call) and self._records.refused == 1:
@@ -150,31 +155,32 @@ class WandbTracker:
                 "it stays in the run directory"
             )
 
-    # ---- in threads of the tracker's own ----
-
     def _start(self, settings: dict[str, object]) -> None:
+        """Begins the W&B run. Called in the thread for records."""
         try:
-            url = self._persist(partial(self._client.start, settings))
-            self._is_up = True
-        except Exception as error:  # noqa: BLE001  the border to wandb: it raises what it likes
+            url = self._retry(partial(self._client.start, settings))
+            self._has_begun = True
+        except Exception as error:  # noqa: BLE001  the border to wandb: it may raise anything
             self._report(f"the run is not on W&B, which could not be reached: {_brief(error)}")
         else:
-            self._publish_safely(ev.Notice(f"W&B: {url}" if url else "W&B: recording offline"))
+            notice = ev.Notice(f"W&B: {url}" if url else "W&B: recording offline")
+            publish_or_log(self._publish, notice, logger)
         finally:
             self._is_decided.set()
 
-    def _if_up(self, call: Callable[[], object]) -> None:
-        if self._is_up:
+    def _if_begun(self, call: Callable[[], object]) -> None:
+        """Makes a call unless the W&B run could not begin. Called in the thread for records."""
+        if self._has_begun:
             call()
 
     def _upload(self, path: Path, timestep: int) -> None:
-        """Uploads a checkpoint, unless it has been pruned before its turn came."""
+        """Uploads a checkpoint unless it has been pruned. Called in the thread for uploads."""
         self._is_decided.wait()
-        if not self._is_up:
+        if not self._has_begun:
             return
         try:
-            self._persist(partial(self._upload_if_kept, path, timestep))
-        except Exception as error:  # noqa: BLE001  the border to wandb: it raises what it likes
+            self._retry(partial(self._upload_if_kept, path, timestep))
+        except Exception as error:  # noqa: BLE001  the border to wandb: it may raise anything
             self._uploads_failed += 1
             self._report(
                 f"checkpoint {path.name} could not be uploaded to W&B: {_brief(error)}; it stays "
@@ -187,7 +193,7 @@ class WandbTracker:
         else:
             logger.info("checkpoint %s was pruned before it could be uploaded", path.name)
 
-    def _persist(self, call: Callable[[], T]) -> T:
+    def _retry(self, call: Callable[[], T]) -> T:
         """Calls until it works, at most ATTEMPTS times; once when the run is closing."""
         retrying = tenacity.Retrying(
             stop=tenacity.stop_any(
@@ -201,22 +207,14 @@ class WandbTracker:
         )
         return retrying(call)
 
-    # ---- what a person is told ----
-
     def _report_first(self, error: Exception) -> None:
         if self._records.failed == 1:
             self._report(f"W&B refuses records: {_brief(error)}; the run directory has them all")
 
     def _report(self, message: str) -> None:
-        self._publish_safely(ev.Notice(message, "WARNING"))
+        publish_or_log(self._publish, ev.Notice(message, "WARNING"), logger)
 
-    def _publish_safely(self, notice: ev.Notice) -> None:
-        try:
-            self._publish(notice)
-        except RuntimeError:  # The bus has closed; the log has not.
-            logger.log(logging.getLevelNamesMapping()[notice.level], "%s", notice.message)
-
-    def _say_what_is_missing(self, is_complete: bool) -> None:
+    def _report_what_is_missing(self, is_complete: bool) -> None:
         missing = {
             "records dropped": self._records.refused,
             "records refused": self._records.failed,
@@ -225,7 +223,7 @@ class WandbTracker:
             "checkpoints left": self._uploads.waiting,
         }
         parts = [f"{count} {what}" for what, count in missing.items() if count]
-        if not self._is_up:
+        if not self._has_begun:
             parts = ["the whole run", *parts]
         elif not is_complete:
             parts = [f"not finished within {self._close_timeout_s:g} s", *parts]
@@ -233,6 +231,28 @@ class WandbTracker:
             logger.warning("W&B: %s; the run directory has everything", ", ".join(parts))
 
 
+def settings_by_key(config: Config) -> dict[str, object]:
+    """Returns the effective configuration by dotted keys, the names that a sweep uses."""
+    tree = config.model_dump(mode="json")
+    return {f"{section}.{key}": v for section, keys in tree.items() for key, v in keys.items()}
+
+
+def ratings_table(ratings: Iterable[Rating]) -> Table:
+    """Returns the Elo table, strongest player first."""
+    rows = [[r.name, r.elo, r.low, r.high, r.games] for r in ratings]
+    return Table(RATING_COLUMNS, rows)
+
+
+def games_table(games: Iterable[tuple[int, FinishedGame]]) -> Table:
+    """Returns finished games as rows of GAME_COLUMNS.
+
+    Args:
+        games: each with the timestep it counted at.
+    """
+    records = [{"timestep": timestep, **asdict(game)} for timestep, game in games]
+    return Table(GAME_COLUMNS, [[record[column] for column in GAME_COLUMNS] for record in records])
+
+
 def _brief(error: Exception) -> str:
-    """The first line of what an error says."""
+    """Returns the first line of an error's message."""
     return f"{type(error).__name__}: {error}".split("\n", 1)[0][:300]

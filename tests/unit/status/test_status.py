@@ -25,7 +25,7 @@ from keisei_ray.status.screen import status_lines
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricValue
-from keisei_ray.tracking.jsonl import EventsFile, MetricsFile
+from keisei_ray.tracking.recorders import events_recorder, metrics_recorder
 from keisei_ray.tracking.terminal.text import UNICODE
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.report_runs import evaluation, rating, write_lines, write_run
@@ -269,8 +269,8 @@ def test_the_state_from_files_is_the_live_views(
     run_dir = tmp_path_factory.mktemp("run")
     config = Config()
     (run_dir / "config.json").write_text(config.model_dump_json())
-    metrics = MetricsFile(run_dir, None)
-    events = EventsFile(run_dir, None, lambda: BEGAN_S)
+    metrics = metrics_recorder(run_dir, None)
+    events = events_recorder(run_dir, None, lambda: BEGAN_S)
     follower = RunFollower(run_dir)
     live, rebuilt = ViewState(), ViewState()
     published: list[ev.Event] = [ev.RunStarted(config, str(run_dir), None, {"num_cpus": 2})]
@@ -315,7 +315,7 @@ def test_a_run_resumed_while_it_is_followed_starts_anew_from_its_checkpoint(run_
     """As the resumed run's own view: what was set aside is not shown, nor any former session."""
     follower = RunFollower(run_dir)
     assert followed(follower, 30, ViewState()).timestep == 20_000
-    metrics = MetricsFile(run_dir, 12_000)  # Sets eight updates aside.
+    metrics = metrics_recorder(run_dir, 12_000)  # Sets eight updates aside.
     between = followed(follower, 40, ViewState())
     assert between.timestep == 12_000
     begin = told(50, "run_started", run_dir="x", resumed_from="c", cluster={}, timestep=12_000)
@@ -338,7 +338,7 @@ def test_a_resume_between_two_looks_that_has_grown_past_the_old_end_is_noticed(
     before = followed(follower, 30, ViewState())
     begin = told(50, "run_started", run_dir="x", resumed_from="c", cluster={}, timestep=12_000)
     append(run_dir / "events.jsonl", begin)
-    metrics = MetricsFile(run_dir, 12_000)
+    metrics = metrics_recorder(run_dir, 12_000)
     for update in range(13, 30):
         metrics.handle(updated(update, wall_time_s=float(update)))
     metrics.close()

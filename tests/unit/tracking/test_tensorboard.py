@@ -16,8 +16,8 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.telemetry.reports import Rating
-from keisei_ray.tracking import build_subscribers
-from keisei_ray.tracking.tensorboard import EventFiles
+from keisei_ray.tracking.subscribers import build_subscribers
+from keisei_ray.tracking.tensorboard import TensorBoardWriter
 from tests.helpers.tracking_fakes import evaluated, fake_metrics, run_started, updated
 
 START = 1_700_000_000.0
@@ -36,7 +36,7 @@ class Clock:
 
 def write(run_dir: Path, events: Sequence[ev.Event], resumed_timestep: int | None = None) -> None:
     """One session of a run."""
-    files = EventFiles(run_dir, resumed_timestep, Clock())
+    files = TensorBoardWriter(run_dir, resumed_timestep, Clock())
     for event in events:
         files.handle(event)
     files.close()
@@ -164,7 +164,7 @@ def test_a_record_cut_short_by_a_crash_hides_nothing_of_the_resumed_run(tmp_path
 
 
 def test_points_are_on_disk_when_the_handler_returns(tmp_path: Path) -> None:
-    files = EventFiles(tmp_path, None, Clock())
+    files = TensorBoardWriter(tmp_path, None, Clock())
     for update in (1, 2):
         files.handle(updated(update))
         assert len(read(tmp_path)["metrics/sps"]) == update
@@ -174,7 +174,7 @@ def test_points_are_on_disk_when_the_handler_returns(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     with pytest.raises(RunDirError, match="tensorboard cannot be written"):
-        EventFiles(tmp_path, None, Clock())
+        TensorBoardWriter(tmp_path, None, Clock())
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -12,6 +12,7 @@ from ray import tune
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.tracking.curves import curve_points
 from keisei_ray.tune.command import TuneOptions, run
 from keisei_ray.tune.results import config_yaml
 from keisei_ray.tune.space import Dimension, dimensions, dotted_settings, samples, trial_config
@@ -204,13 +205,11 @@ def test_a_combination_of_many_values_is_sampled_with_each_value_in_it() -> None
 
 def test_the_reported_names_are_those_of_tensorboard_and_wandb() -> None:
     """All of them: whatever an event of a run charts can be optimised."""
-    from keisei_ray.tracking.wandb.records import record_of
-
     names = metric_names(Config.model_validate({"evaluation": {"interval_timesteps": 100}}))
     for event in (updated(1), evaluated(5, "greedy", wins=3), evaluated(5, "v3", wins=3)):
-        record = record_of(event)
-        assert record is not None
-        assert {name for name in record if name != "timestep"} <= set(names)
+        points = curve_points(event)
+        assert points is not None
+        assert {name for name in points.values if name != "timestep"} <= set(names)
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -17,9 +17,9 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import WANDB_RUN_ID_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
-from keisei_ray.tracking import build_subscribers, check_trackers
+from keisei_ray.tracking.curves import curve_points
+from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
 from keisei_ray.tracking.wandb.client import load_wandb, run_id
-from keisei_ray.tracking.wandb.records import record_of
 from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
@@ -304,7 +304,7 @@ def test_the_example_sweep_is_one_that_run_py_takes(
     assert config["learner"]["ent_coef"] == choice["learner.ent_coef"]
     assert config["tracking"]["wandb"] == "online"
     # The goal is a value that a run really sends.
-    goal = record_of(evaluated(1, "greedy", wins=1))
+    goal = curve_points(evaluated(1, "greedy", wins=1))
     assert goal is not None
-    assert sweep["metric"]["name"] in goal
+    assert sweep["metric"]["name"] in goal.values
     assert "greedy" in config["evaluation"]["opponents"]

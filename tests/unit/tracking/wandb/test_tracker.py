@@ -3,23 +3,24 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
-from keisei_ray.telemetry.reports import Rating
-from keisei_ray.tracking.wandb.handover import Handover
-from keisei_ray.tracking.wandb.records import record_of, settings_record
-from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
+from keisei_ray.tracking.wandb.tracker import (
+    ATTEMPTS,
+    GAMES_KEPT,
+    WandbTracker,
+    settings_by_key,
+)
+from tests.helpers.tracking_fakes import game, record, run_started, updated
 from tests.helpers.wandb_fakes import FakeClient, Refusals
-
-tenacity = pytest.importorskip("tenacity", reason="of the extra wandb")
-from keisei_ray.tracking.wandb.tracker import ATTEMPTS, GAMES_KEPT, WandbTracker  # noqa: E402
 
 PATIENCE_S = 10.0
 
@@ -91,47 +92,9 @@ def test_a_run_is_told_in_order_with_its_effective_configuration() -> None:
 
 
 def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
-    settings = settings_record(run_started().config)
+    settings = settings_by_key(run_started().config)
     assert settings["learner.gamma"] == run_started().config.learner.gamma
     json.dumps(settings)
-
-
-def test_a_match_is_charted_by_opponent_and_kind() -> None:
-    found = record_of(evaluated(5, "greedy", wins=16))
-    assert found is not None
-    bare: Mapping[str, Any] = found
-    assert bare["timestep"] == 5000
-    assert bare["evaluation/bare/greedy"] == 0.5
-    assert bare["evaluation/bare/greedy_low"] < 0.5 < bare["evaluation/bare/greedy_high"]
-    finishing = record_of(evaluated(5, "greedy", wins=32, finishing=True))
-    assert finishing is not None
-    assert finishing["evaluation/finishing/greedy"] == 1.0
-
-
-def test_earlier_versions_share_one_chart() -> None:
-    records = [record_of(evaluated(*what, wins=16)) for what in ((5, "v3"), (9, "v8"))]
-    for sent, timestep in zip(records, (5000, 9000), strict=True):
-        assert sent is not None
-        assert sent["timestep"] == timestep
-        assert sent["evaluation/bare/earlier"] == 0.5
-
-
-def test_the_elo_curve_is_of_the_newest_version() -> None:
-    ratings = (
-        Rating("v9", 380.0, 250.0, 450.0, 32),
-        Rating("v10", 300.0, 250.0, 350.0, 32),
-        Rating("v10+mate1", 500.0, None, 600.0, 32),
-        Rating("random", 0.0, 0.0, 0.0, 64),
-    )
-    assert record_of(ev.RatingsFitted(ratings, 11_000)) == {
-        "timestep": 11_000,
-        "elo/bare": 300.0,
-        "elo/bare_low": 250.0,
-        "elo/bare_high": 350.0,
-        "elo/finishing": 500.0,
-        "elo/finishing_high": 600.0,
-    }
-    assert record_of(ev.RatingsFitted((Rating("v11", None, None, None, 0),), 12_000)) is None
 
 
 def test_games_are_a_table_of_the_newest_at_each_checkpoint(tmp_path: Path) -> None:
@@ -251,15 +214,3 @@ def test_a_finish_that_raises_is_the_end_of_it() -> None:
     assert told.close() < PATIENCE_S / 2
     assert told.bus.failures == {}
     assert client.is_abandoned
-
-
-def test_calls_are_made_in_order_and_a_full_queue_refuses() -> None:
-    go, made = threading.Event(), list[int]()
-    handover = Handover("test", 3)
-    handover.put(lambda: go.wait(PATIENCE_S))
-    wait_until(lambda: handover.waiting == 0)
-    taken = [handover.put(lambda n=n: made.append(n)) for n in range(5)]  # type: ignore[misc]
-    go.set()
-    assert handover.close(PATIENCE_S)
-    assert taken == [True, True, True, False, False]
-    assert (made, handover.refused) == ([0, 1, 2], 2)

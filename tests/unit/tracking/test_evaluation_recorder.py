@@ -10,7 +10,7 @@ import pytest
 from keisei_ray.evaluation.rating import elo_difference
 from keisei_ray.evaluation.ratings import fit_ratings
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.evaluations_file import EvaluationsFile, results_of
+from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder, results_of
 from tests.helpers.tracking_fakes import evaluated, run_started
 
 KEYS = (
@@ -27,7 +27,7 @@ class Recorder:
     def __init__(self, run_dir: Path, resumed_timestep: int | None = None) -> None:
         self.published: list[ev.RatingsFitted] = []
         self.run_dir = run_dir
-        self.file = EvaluationsFile(run_dir, resumed_timestep, self.published.append)  # type: ignore[arg-type]
+        self.file = EvaluationRecorder(run_dir, resumed_timestep, self.published.append)  # type: ignore[arg-type]
 
     def lines(self) -> list[dict[str, Any]]:
         text = (self.run_dir / "evaluations.jsonl").read_text()

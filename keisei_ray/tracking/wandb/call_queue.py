@@ -1,8 +1,9 @@
-"""A thread of a subscriber's own: calls are handed over to it and never waited for.
+"""A bounded queue of calls with a thread that makes them.
 
-The bus calls subscribers in the driver's thread. Whoever talks to a network puts its calls here
-instead: they run in order, one at a time, in a daemon thread. The queue is bounded; a call that
-finds it full is refused and counted, so that a slow network costs records and not training.
+The bus calls subscribers in the driver's thread, which must not wait for a network. A subscriber
+that talks to one puts its calls here instead: they run in order, one at a time, in a daemon thread.
+A call that finds the queue full is refused and counted, so that a slow network costs records and
+not training.
 """
 
 import logging
@@ -13,8 +14,8 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
-class Handover:
-    """Runs calls in order in a daemon thread."""
+class CallQueue:
+    """Makes calls in order in a daemon thread."""
 
     def __init__(
         self, name: str, capacity: int, on_error: Callable[[Exception], object] | None = None
@@ -22,9 +23,9 @@ class Handover:
         """Starts the thread, which ends with `close` or with the process.
 
         Args:
-            name: of the thread.
+            name: name of the thread.
             capacity: calls that may wait besides the one that runs, >= 1.
-            on_error: told, in the thread, of what a call raised; None: only the log is.
+            on_error: called in the thread with each exception of a call; None: only logged.
         """
         self.refused = 0
         """Calls that found the queue full."""
@@ -32,7 +33,7 @@ class Handover:
         """Calls that raised."""
         self._capacity = capacity
         self._on_error = on_error
-        # Not bounded itself: the end must fit in however full it is.
+        # The queue itself is not bounded: the sign to end must fit in however full it is.
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -44,10 +45,10 @@ class Handover:
         return self._queue.qsize()
 
     def put(self, call: Callable[[], object]) -> bool:
-        """Hands a call over. Never blocks.
+        """Queues a call. Never blocks.
 
         Returns:
-            Whether it will be made; False if the queue is full, which is counted.
+            Whether the call was queued; False if the queue is full, which is counted.
         """
         if self._queue.qsize() >= self._capacity:
             self.refused += 1
@@ -56,12 +57,12 @@ class Handover:
         return True
 
     def close(self, timeout_s: float) -> bool:
-        """Lets the calls that wait be made, for at most `timeout_s` seconds.
+        """Waits until all queued calls are made, at most `timeout_s` seconds.
 
-        A call that hangs is left behind in its daemon thread; those behind it are never made.
+        A call that hangs is left behind in its daemon thread; the calls after it are never made.
 
         Returns:
-            Whether all were made in time.
+            Whether all calls were made in time.
         """
         self._queue.put(None)
         self._thread.join(max(0.0, timeout_s))
@@ -72,7 +73,7 @@ class Handover:
         while (call := self._queue.get()) is not None and not self._is_abandoned.is_set():
             try:
                 call()
-            except Exception as error:  # the border to a guest's library: it raises what it likes
+            except Exception as error:  # the border to another library: it may raise anything
                 self.failed += 1
                 logger.info("%s: a call failed", self._thread.name, exc_info=True)
                 if self._on_error is not None:

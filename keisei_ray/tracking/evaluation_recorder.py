@@ -1,9 +1,9 @@
-"""The run directory's record of strength: matches in `evaluations.jsonl`, Elo in `ratings.json`.
+"""Records the run's strength: matches in `evaluations.jsonl`, the Elo table in `ratings.json`.
 
-The table is a function of the matches in the file and of nothing else: after each one it is
-fitted anew from all of them, those of earlier sessions included, and published as
-`RatingsFitted` for whoever shows it. Results beyond the timestep of a resume are set aside with
-the metrics (see `jsonl`), so neither counts weights that are going to be trained anew.
+The table depends on the matches in the file and on nothing else: after each match it is fitted anew
+from all of them, those of earlier sessions included, and published as `RatingsFitted`. On a resume,
+matches beyond the resumed timestep are moved aside as metrics are (see `json_lines`), so the table
+leaves out weights that are going to be trained again.
 """
 
 import json
@@ -24,7 +24,7 @@ from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import EVALUATIONS_FILE, RATINGS_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
-from keisei_ray.tracking.jsonl import JsonLines
+from keisei_ray.tracking.json_lines import JsonLinesWriter
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class RatedPlayer:
     """Timestep of the weights; None for a player that is not a version of this run."""
 
 
-class EvaluationsFile:
-    """Subscriber: both files, and the publisher of `RatingsFitted`."""
+class EvaluationRecorder:
+    """Subscriber that writes both files and publishes `RatingsFitted`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class EvaluationsFile:
         resumed_timestep: int | None,
         publish: Callable[[ev.Event], object],
     ) -> None:
-        """Open them; see `JsonLines` for errors.
+        """Opens the files; see `JsonLinesWriter` for errors.
 
         Args:
             run_dir: existing directory of the run.
@@ -55,20 +55,20 @@ class EvaluationsFile:
             publish: puts an event on the bus that this subscriber is on.
         """
         path = run_dir / EVALUATIONS_FILE
-        self._lines = JsonLines(path, resumed_timestep=resumed_timestep)
+        self._lines = JsonLinesWriter(path, resumed_timestep=resumed_timestep)
         self.close = self._lines.close
         self._ratings_path = run_dir / RATINGS_FILE
         self._publish = publish
         self._records = read_records(path)
 
     def handle(self, event: ev.Event) -> None:
-        """Append a match and fit the table; at the start of a resumed run, only fit it.
+        """Appends a match and fits the table; at the start of a resumed run, only fits it.
 
         Raises:
             OSError: a file could not be written.
         """
         if isinstance(event, ev.EvaluationFinished):
-            record = as_record(event.result)
+            record = evaluation_record(event.result)
             self._lines.append(record)
             self._records.append(record)
         elif not isinstance(event, ev.RunStarted) or not self._records:
@@ -79,8 +79,8 @@ class EvaluationsFile:
         self._publish(ev.RatingsFitted(tuple(ratings), table["timestep"]))
 
 
-def as_record(result: EvaluationResult) -> dict[str, Any]:
-    """A line of `evaluations.jsonl`."""
+def evaluation_record(result: EvaluationResult) -> dict[str, Any]:
+    """Returns a match as a line of `evaluations.jsonl`."""
     record = asdict(result)
     match, run_time_s = record.pop("match"), record.pop("run_time_s")
     return {**record, **match, "run_time_s": run_time_s}
@@ -94,7 +94,7 @@ def from_record(record: Mapping[str, Any]) -> EvaluationResult | None:
         )
     except ValidationError:
         return None
-    numbers = [v for v in as_record(result).values() if isinstance(v, float)]
+    numbers = [v for v in evaluation_record(result).values() if isinstance(v, float)]
     return result if all(map(math.isfinite, numbers)) else None
 
 
@@ -142,7 +142,7 @@ def _reader_of(kind: Any) -> TypeAdapter[Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All matches of an `evaluations.jsonl`; a line that is none is left out with a warning."""
+    """Reads an `evaluations.jsonl`; warns of lines that hold no match and leaves them out."""
     records = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -155,7 +155,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def results_of(records: Iterable[Mapping[str, Any]]) -> Iterable[Result]:
-    """What the rating table is fitted from."""
+    """Yields the results that the Elo table is fitted from."""
     for r in records:
         points = r["wins"] + (r["draws"] + r["truncated"]) / 2
         yield Result(r["player"], r["opponent"], r["games"], points)
@@ -164,7 +164,7 @@ def results_of(records: Iterable[Mapping[str, Any]]) -> Iterable[Result]:
 def ratings_record(
     ratings: Sequence[Rating], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The content of `ratings.json`."""
+    """Returns the content of `ratings.json`."""
     timesteps = {record["player"]: record["timestep"] for record in records}
     players = [{**asdict(r), "timestep": timesteps.get(r.name)} for r in ratings]
     return {

@@ -1,0 +1,162 @@
+"""Builds the subscribers that a configuration asks for: records, views, trackers, users' own."""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from rich.console import Console
+
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import TrackingConfig
+from keisei_ray.errors import ConfigError
+from keisei_ray.storage.run_layout import (
+    DIAGNOSTICS_FILE,
+    EVALUATIONS_FILE,
+    EVENTS_FILE,
+    GAMES_FILE,
+    METRICS_FILE,
+    TENSORBOARD_DIR,
+)
+from keisei_ray.telemetry.events import Event, EventBus, Subscriber
+from keisei_ray.tracking import recorders
+from keisei_ray.tracking.collapse_alarm import CollapseAlarm
+from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
+from keisei_ray.tracking.logs import log_event
+from keisei_ray.tracking.terminal.lines import LinesView
+from keisei_ray.tracking.terminal.live import TerminalView
+from keisei_ray.tracking.wandb.client import RealClient, load_wandb
+from keisei_ray.tracking.wandb.tracker import WandbTracker
+
+if TYPE_CHECKING:
+    from keisei_ray.tracking.tensorboard import TensorBoardWriter
+
+WANDB_CLOSE_FRACTION: Final = 0.8
+"""Fraction of `tracking.close_timeout_s` that W&B gets to close. The rest is left for the report on
+what is missing there."""
+
+ViewName = Literal["rich", "lines", "none"]
+
+
+def choose_view(view: Literal["auto", "rich", "lines", "none"], console: Console) -> ViewName:
+    """Decides what `tracking.view = auto` means: rich on a terminal that can move its cursor."""
+    if view != "auto":
+        return view
+    return "rich" if console.is_terminal and not console.is_dumb_terminal else "lines"
+
+
+def check_trackers(tracking: TrackingConfig) -> None:
+    """Refuses a tracker that could not work, before anything is started.
+
+    Raises:
+        TrackerError: the tracker is not installed, or not logged in.
+    """
+    if tracking.wandb != "off":
+        load_wandb(tracking)
+
+
+def build_subscribers(
+    config: Config,
+    run_dir: Path,
+    bus: EventBus,
+    *,
+    resumed_timestep: int | None,
+    console: Console,
+) -> tuple[Subscriber, ...]:
+    """Builds the subscribers of a run. They are to be put on the bus in this order.
+
+    Args:
+        config: effective configuration.
+        run_dir: existing directory of the run.
+        bus: the bus they will be on, for those that publish in turn.
+        resumed_timestep: the resumed checkpoint's timestep; None for a fresh run.
+        console: where the view draws; the console that was given to `logs.configure`.
+
+    Raises:
+        ConfigError: a user's subscriber (`tracking.subscribers`) or TensorBoard cannot be loaded.
+        RunDirError: a file cannot be written, or belongs to another run.
+        TrackerError: a tracker is not installed, or not logged in.
+    """
+    # What can be refused comes first: a resumed run's files must not have been touched by then.
+    tensorboard_writer = _tensorboard_writer_class() if config.tracking.tensorboard else None
+    users_own = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
+
+    built = [Subscriber("log", log_event), *_recorders(run_dir, bus, resumed_timestep)]
+    if tensorboard_writer is not None:
+        writer = tensorboard_writer(run_dir, resumed_timestep, time.time)
+        built.append(Subscriber(TENSORBOARD_DIR, writer.handle, writer.close))
+    view = choose_view(config.tracking.view, console)
+    if view != "none":
+        shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)
+        built.append(Subscriber("view", shown.handle, shown.close))
+    built += [Subscriber(path, call, getattr(call, "close", None)) for path, call in users_own]
+    if config.tracking.wandb != "off":
+        built.append(_wandb_subscriber(config.tracking, run_dir, bus))
+    return tuple(built)
+
+
+def _recorders(run_dir: Path, bus: EventBus, resumed_timestep: int | None) -> list[Subscriber]:
+    """Builds the writers of the run directory's records, and the alarm that reads them."""
+    metrics = recorders.metrics_recorder(run_dir, resumed_timestep)
+    games = recorders.games_recorder(run_dir, resumed_timestep)
+    diagnostics = recorders.diagnostics_recorder(run_dir, resumed_timestep)
+    evaluations = EvaluationRecorder(run_dir, resumed_timestep, bus.publish)
+    events = recorders.events_recorder(run_dir, resumed_timestep, time.time)
+    return [
+        Subscriber(METRICS_FILE, metrics.handle, metrics.close),
+        Subscriber(GAMES_FILE, games.handle, games.close),
+        Subscriber("collapse alarm", CollapseAlarm(bus.publish).handle),
+        Subscriber(DIAGNOSTICS_FILE, diagnostics.handle, diagnostics.close),
+        Subscriber(EVALUATIONS_FILE, evaluations.handle, evaluations.close),
+        Subscriber(EVENTS_FILE, events.handle, events.close),
+    ]
+
+
+def _tensorboard_writer_class() -> "type[TensorBoardWriter]":
+    """Imports the optional package `tensorboard`, only where the configuration asks for it."""
+    try:
+        from keisei_ray.tracking.tensorboard import TensorBoardWriter
+    except ImportError as error:
+        raise ConfigError(
+            "tracking.tensorboard = true, but the package tensorboard cannot be imported: "
+            f"{error}. Install it with `pip install tensorboard`, or leave the setting out."
+        ) from error
+    return TensorBoardWriter
+
+
+def _wandb_subscriber(tracking: TrackingConfig, run_dir: Path, bus: EventBus) -> Subscriber:
+    timeout_s = tracking.close_timeout_s * WANDB_CLOSE_FRACTION
+    client = RealClient(load_wandb(tracking), tracking, run_dir, timeout_s)
+    tracker = WandbTracker(client, bus.publish, close_timeout_s=timeout_s)
+    return Subscriber("wandb", tracker.handle, tracker.close)
+
+
+def load_subscriber(path: str) -> Callable[[Event], object]:
+    """Imports a user's subscriber.
+
+    Args:
+        path: "package.module:name". The name is a callable that takes an event, or a class
+            that makes one when called with nothing. If the callable has a `close` attribute,
+            that is called at the end of the run.
+
+    Raises:
+        ConfigError: the form is wrong, the module or name does not exist, or it is not
+            callable. Other errors of importing or making it pass through.
+    """
+    where = f"tracking.subscribers entry {path!r}"
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{where} has no module and name, expected 'package.module:callable'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{where} cannot be imported: {error}. Is it installed?") from error
+    try:
+        found = getattr(module, name)
+    except AttributeError as error:
+        raise ConfigError(f"{where}: {module_name} has no {name!r}. Check the name.") from error
+    subscriber = found() if isinstance(found, type) else found
+    if not callable(subscriber):
+        raise ConfigError(f"{where} is a {type(subscriber).__name__}, expected something callable.")
+    return cast("Callable[[Event], object]", subscriber)

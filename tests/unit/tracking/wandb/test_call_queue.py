@@ -1,0 +1,28 @@
+"""A bounded queue of calls with a thread of its own."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from keisei_ray.tracking.wandb.call_queue import CallQueue
+
+PATIENCE_S = 10.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def test_calls_are_made_in_order_and_a_full_queue_refuses() -> None:
+    go, made = threading.Event(), list[int]()
+    calls = CallQueue("test", 3)
+    calls.put(lambda: go.wait(PATIENCE_S))
+    wait_until(lambda: calls.waiting == 0)
+    taken = [calls.put(lambda n=n: made.append(n)) for n in range(5)]  # type: ignore[misc]
+    go.set()
+    assert calls.close(PATIENCE_S)
+    assert taken == [True, True, True, False, False]
+    assert (made, calls.refused) == ([0, 1, 2], 2)
