@@ -60,28 +60,6 @@ class Setting:
         return _as_typed(self.default)
 
 
-def list_settings() -> tuple[Setting, ...]:
-    """Reads every setting off the tree, in its order."""
-    settings = []
-    for section, section_field in Config.model_fields.items():
-        section_type = section_field.annotation
-        assert isinstance(section_type, type)
-        assert issubclass(section_type, Section)
-        for name, field in section_type.model_fields.items():
-            limits = _join(field.metadata)
-            settings.append(
-                Setting(
-                    key=f"{section}.{name}",
-                    env=f"{ENV_PREFIX}{section}__{name}".upper(),
-                    expected=_describe_type(field.annotation) + limits,
-                    default=field.default,
-                    description=_one_line(field.description),
-                    is_text=field.annotation in (str, str | None),
-                )
-            )
-    return tuple(settings)
-
-
 def describe(wanted: str = "") -> str:
     """Describes settings for a terminal: plain text, at most `COLUMNS` wide.
 
@@ -93,21 +71,43 @@ def describe(wanted: str = "") -> str:
     """
     if not wanted:
         blocks = [_wrap(HOW_TO_GIVE)]
-        blocks += [block for section in Config.model_fields for block in _section_blocks(section)]
-    elif wanted in Config.model_fields:
+        blocks += [block for section in SECTIONS for block in _section_blocks(section)]
+    elif wanted in SECTIONS:
         blocks = _section_blocks(wanted)
     else:
         blocks = [_block(s) for s in SETTINGS.values() if wanted in (s.key, s.name)]
     if not blocks:
-        meant = nearest_key(wanted, [*Config.model_fields, *SETTINGS])
+        meant = nearest_key(wanted, [*SECTIONS, *SETTINGS])
         raise ConfigError(
             f"--describe: unknown section or setting {wanted!r}. Did you mean {meant!r}?"
         )
     return "\n\n".join(blocks) + "\n"
 
 
+def _section_models() -> dict[str, type[Section]]:
+    models = {}
+    for name, field in Config.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        models[name] = field.annotation
+    return models
+
+
+def _read_settings() -> Iterator[Setting]:
+    for section, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            yield Setting(
+                key=f"{section}.{name}",
+                env=f"{ENV_PREFIX}{section}__{name}".upper(),
+                expected=_describe_type(field.annotation) + _join(field.metadata),
+                default=field.default,
+                description=_one_line(field.description),
+                is_text=field.annotation in (str, str | None),
+            )
+
+
 def _section_blocks(section: str) -> list[str]:
-    heading = f"[{section}] {_one_line(Config.model_fields[section].description)}"
+    heading = f"[{section}] {_one_line(SECTIONS[section].__doc__)}"
     settings = [setting for setting in SETTINGS.values() if setting.section == section]
     return [_wrap(heading), *map(_block, settings)]
 
@@ -186,5 +186,7 @@ def _limits(metadata: Sequence[Any]) -> Iterator[str]:
                 yield f"{sign} {bound}"
 
 
-SETTINGS = {setting.key: setting for setting in list_settings()}
+SECTIONS = _section_models()
+"""Models of the sections by their names, in the order of the tree."""
+SETTINGS = {setting.key: setting for setting in _read_settings()}
 """All settings by their dotted keys, in the order of the tree."""

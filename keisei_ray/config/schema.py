@@ -1,7 +1,9 @@
-"""The one configuration tree: its sections, the sizes that follow from them, the checks.
+"""The one configuration tree: its sections, and the sizes that follow from them.
+
+T: plies of each game in a rollout. N: games of an actor. R: rollouts in one update.
 
 Neither torch nor Ray is imported, so a configuration can be checked on a machine that has neither.
-`keisei_ray.config.resolver` merges the routes by which settings are given into one `Config`.
+`keisei_ray.config.resolver` makes a `Config` of what the user gave.
 """
 
 from typing import Self
@@ -31,40 +33,31 @@ class Config(Section):
     """All settings of a run. `Config()` is a valid small run."""
 
     run: RunConfig = RunConfig()
-    """One training run as a whole."""
     self_play: SelfPlayConfig = SelfPlayConfig()
-    """How games are played and cut into rollouts."""
     pool: PoolConfig = PoolConfig()
-    """Who else than itself the learner plays."""
     model: ModelConfig = ModelConfig()
-    """The network."""
     learner: LearnerConfig = LearnerConfig()
-    """The PPO update and its optimizer."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """Who waits for whom."""
     wire: WireConfig = WireConfig()
-    """How rollouts and weights are packed."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """When the run is saved and what is kept."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Matches that measure the newest weights while training goes on."""
     cluster: ClusterConfig = ClusterConfig()
-    """The Ray cluster to start or to join."""
     tracking: TrackingConfig = TrackingConfig()
-    """What the run shows and records."""
     profile: ProfileConfig = ProfileConfig()
-    """Traces of where the time goes, in `profile/` of the run directory."""
 
     @property
     def timesteps_per_rollout(self) -> int:
-        """T * N: rows of one rollout."""
+        """Rows of one rollout: T * N."""
         return self.self_play.rollout_length * self.self_play.games_per_actor
 
     @property
     def effective_rollouts_per_update(self) -> int | None:
-        """R, or None where it waits for `autosize.resolve_auto` or follows the cluster."""
+        """Rollouts in one update (R); None while that is left to the hardware.
+
+        `autosize.resolve_auto` decides it, except where it follows the size of the cluster.
+        """
         if self.schedule.mode == "lockstep":
-            assert self.self_play.num_actors != "auto", "refused by the tree's own check"
+            assert self.self_play.num_actors != "auto", "refused by checks.check_lockstep"
             return self.self_play.num_actors
         return self.schedule.rollouts_per_update
 
@@ -75,10 +68,10 @@ class Config(Section):
 
     @property
     def timesteps_per_update(self) -> int:
-        """R * T * N: rows of one update.
+        """Rows of one update: R * T * N.
 
         Raises:
-            ConfigError: R is still open.
+            ConfigError: R is still left to the hardware.
         """
         rollouts = self.effective_rollouts_per_update
         if rollouts is None:

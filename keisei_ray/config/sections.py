@@ -1,9 +1,9 @@
-"""The sections of the configuration: every setting, its default, its meaning and its limits.
+"""Sections of the configuration: every setting with its default, meaning and limits.
 
-Models are frozen, refuse unknown keys, and never read a file, an environment variable or a clock.
-What concerns several sections is checked in `keisei_ray.config.checks`.
-
-T: `self_play.rollout_length`. N: `self_play.games_per_actor`. R: rollouts in one update.
+The docstring of a setting is what `run.py config --describe` and the documentation show: meaning
+and unit, without default and limits, which they read from the field. The models are frozen, refuse
+unknown keys, and never read a file, an environment variable or a clock. Settings of several
+sections are checked against each other in `keisei_ray.config.checks`.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, finite numbers, described fields."""
+    """Base of all sections: frozen, no unknown keys, finite numbers, described fields."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -37,7 +37,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool_elsewhere(cls, value: object, info: ValidationInfo) -> object:
-        """Lax conversion would otherwise read true as 1."""
+        """Refuses true and false for numbers; pydantic would read true as 1."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and annotation is not bool:
             raise ValueError("a bool where none is expected")
@@ -48,59 +48,63 @@ class RunConfig(Section):
     """One training run as a whole."""
 
     run_dir: str | None = None
-    """Directory, or URI (s3://bucket/runs/first), of everything the run writes; null: runs/<UTC
-    time>."""
+    """Directory of everything that the run writes, or its URI, e.g. s3://bucket/runs/first. null:
+    runs/<UTC time>."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
     """Root of every random stream: weights, games, openings, minibatch order."""
     total_timesteps: PositiveInt = 10_000_000
-    """Plies to train on; the run ends at the first update that reaches it."""
+    """Plies to train on. The run ends at the first update that reaches this number."""
     resume: str | None = None
-    """`latest` (newest good checkpoint of run_dir), a checkpoint's path or URI; null: fresh run."""
+    """Checkpoint to continue from: `latest` for the newest intact one in run_dir, or a path or URI.
+    null: a fresh run."""
 
 
 class SelfPlayConfig(Section):
-    """How games are played and cut into rollouts."""
+    """Self-play: how games are played and cut into rollouts."""
 
     num_actors: PositiveInt | Literal["auto"] = 2
-    """Self-play actors, one process each; auto: one for each CPU that learner and evaluator leave,
-    also of nodes that come later."""
+    """Number of self-play actors, one process each. auto: one for each CPU that learner and
+    evaluator leave free, also on nodes that join later."""
     games_per_actor: PositiveInt = 32
-    """N: games an actor plays side by side; the rows of one forward pass."""
+    """Games that an actor plays side by side (N), which are the rows of one forward pass."""
     rollout_length: PositiveInt = 64
-    """T: plies of each game in one rollout."""
+    """Plies of each game in one rollout (T)."""
     max_plies: Annotated[int, Field(ge=2, le=4096)] = 320
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: NonNegativeInt = 24
-    """Each new game starts after 0 to this many uniformly random legal plies, not trained on."""
+    """Largest number of random plies that open a game. Each new game draws a number from 0 to this
+    and as many uniformly random legal plies, which are not trained on."""
     finish_mates: bool = True
-    """Whether a mate in one that rsshogi's solver sees is played at once, whatever the policy
-    would do; the policy is trained on that ply as if it had chosen it."""
+    """Whether a mate in one that rsshogi's solver finds is played at once, whatever the policy
+    prefers. The policy is trained on that ply as if it had chosen it."""
     start_positions: tuple[str, ...] = ()
-    """SFENs of which each game draws its start; empty: the standard position."""
+    """Start positions as SFEN, of which each game draws one. Empty: the standard position."""
 
 
 class PoolConfig(Section):
-    """The opponent pool: who else than itself the learner plays in self-play."""
+    """Opponent pool: the players other than itself that the learner meets in self-play."""
 
     share: Fraction = 0.0
-    """Share of new games that the learner plays against a member of the pool; 0: pure self-play."""
+    """Share of new games in which the learner plays a member of the pool. 0: pure self-play."""
     members: tuple[str, ...] = ()
-    """Members that are there from the start and stay: `greedy`, `random` or `usi:COMMAND`."""
+    """Members that are in the pool from the start and stay: `greedy`, `random` or `usi:COMMAND`."""
     snapshot_interval_timesteps: PositiveInt | None = 200_000
-    """The newest weights join whenever the timestep crosses a multiple of this; null: never."""
+    """Timesteps between two snapshots: the newest weights join the pool whenever the timestep
+    crosses a multiple of this. null: never."""
     max_snapshots: PositiveInt = 8
-    """Snapshots in the pool; a further one takes the place of the one that the learner beats most
-    surely."""
+    """Largest number of snapshots in the pool. A further one replaces the one against which the
+    learner scores highest."""
     networks_per_actor: PositiveInt = 2
-    """Snapshots that an actor plays against at a time, and the most it holds."""
+    """Largest number of snapshots that an actor holds and plays against at a time."""
     pfsp: Literal["hard", "even"] = "hard"
-    """What draws an opponent, x being the learner's score against it. hard: 1 - x, those that beat
-    the learner. even: x (1 - x), those of its own strength."""
+    """Weight by which opponents are drawn (prioritized fictitious self-play), with x the learner's
+    score against one. hard: 1 - x, which prefers opponents that beat the learner. even: x (1 - x),
+    which prefers opponents of its own strength."""
     pfsp_power: NonNegativeFloat = 2.0
-    """Exponent of that weight; 0: all alike."""
+    """Exponent of the weight by which opponents are drawn. 0: all are drawn alike."""
     scripted_share: Fraction | None = None
-    """Share of the pool's games that `members` take, once there are snapshots; null: no fixed
-    share, all are weighted together."""
+    """Share of the pool's games that go to `members` as soon as there are snapshots. null: no fixed
+    share; members and snapshots are weighted together."""
 
     @field_validator("members")
     @classmethod
@@ -112,135 +116,148 @@ class PoolConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network: a residual tower with a spatial policy head and a value head."""
+    """Network: a residual tower with a spatial policy head and a value head."""
 
     depth: PositiveInt = 4
-    """Residual blocks."""
+    """Number of residual blocks."""
     width: PositiveInt = 64
-    """Channels of the tower."""
+    """Channels of the residual tower."""
     activation: Literal["relu", "silu"] = "relu"
-    """Non-linearity of tower and heads."""
+    """Activation function of the tower and the heads."""
     squeeze_excitation: bool = False
     """Whether each block scales its channels by a gate computed from the whole board."""
     value_hidden: PositiveInt = 64
     """Units of the value head's hidden layer."""
     value_head: Literal["wdl", "scalar"] = "wdl"
-    """wdl: win, draw and loss probabilities, value = P(win) - P(loss). scalar: one number."""
+    """Output of the value head. wdl: probabilities of win, draw and loss; the value is P(win) -
+    P(loss). scalar: one number."""
     attackers: bool = False
-    """Whether the stem also sees which pieces attack each square along which line."""
+    """Whether the first layer also sees which pieces attack each square, and along which line."""
     material_prior: NonNegativeFloat = 0.2
-    """First value of the learned factor on the material count that the value head starts from: at
-    0.2 a pawn ahead is worth tanh(0.2) = 0.2. 0: no such count."""
+    """Initial value of a learned factor: that many times the material count is added to the output
+    of the value head. At 0.2 a pawn ahead is worth tanh(0.2) = 0.2. 0: the material count is not
+    used."""
 
 
 class LearnerConfig(Section):
-    """The PPO update and its optimizer (AdamW)."""
+    """PPO update and its optimizer (AdamW)."""
 
     learning_rate: PositiveFloat = 5e-4
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls over run.total_timesteps."""
+    """Shape of the learning rate's decay over run.total_timesteps."""
     lr_final_fraction: Fraction = 0.1
-    """Learning rate at the end, as a share of learning_rate; ignored by `constant`."""
+    """Learning rate at the end of the run, as a share of learning_rate. Ignored where lr_schedule
+    is constant."""
     gamma: Fraction = 0.997
     """Discount per ply."""
     gae_lambda: Fraction = 0.8
-    """Decay of the advantage's carry; 0 is one-step TD, 1 the full return."""
+    """Lambda of generalized advantage estimation: 0 is one-step TD, 1 the full return."""
     clip_coef: PositiveFloat = 0.2
-    """The policy ratio is clipped to 1 +- this."""
+    """Clipping range of the policy ratio: it is clipped to 1 - clip_coef and 1 + clip_coef."""
     ent_coef: NonNegativeFloat = 0.01
     """Weight of the entropy bonus at timestep 0."""
     ent_final_fraction: NonNegativeFloat = 1.0
-    """That weight at the end, as a share of ent_coef; it changes evenly over
-    run.total_timesteps."""
+    """Weight of the entropy bonus at the end of the run, as a share of ent_coef. It changes
+    linearly over run.total_timesteps."""
     vf_coef: NonNegativeFloat = 0.5
     """Weight of the value loss."""
     max_grad_norm: PositiveFloat = 1.0
-    """The gradient's global norm is clipped to this."""
+    """Global norm that gradients are clipped to."""
     num_epochs: PositiveInt = 4
-    """Passes over an update's rows."""
+    """Passes over the rows of an update."""
     num_minibatches: PositiveInt = 8
-    """Optimizer steps per epoch; must divide the rows of an update."""
+    """Optimizer steps per epoch. It must divide the rows of an update."""
     target_kl: PositiveFloat | None = 0.1
-    """An update stops when it has moved approx_kl by 1.5 times this; null: never."""
+    """Policy change at which an update stops early: when approx_kl has grown by 1.5 times this
+    since the update's first minibatch. null: never."""
     normalize_advantages: bool = True
-    """Whether advantages get mean 0 and deviation 1 over each update."""
+    """Whether advantages are normalized to mean 0 and standard deviation 1 over each update."""
     micro_batch: PositiveInt | None = 256
-    """Rows a CPU replica works on at once, so that activations stay in cache; null: all. On CUDA a
-    minibatch is never split."""
+    """Rows that a CPU replica works on at once, so that activations stay in the cache. null: all
+    rows of its minibatch. On CUDA a minibatch is never split."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decoupled weight decay."""
+    """Decoupled weight decay of AdamW."""
     adam_eps: PositiveFloat = 1e-5
-    """Adam's epsilon."""
+    """Epsilon of AdamW."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    """Mixed precision of the update; auto: bf16 on CUDA, off on CPU."""
+    """Mixed precision of the update. auto: bf16 on CUDA, off on CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the update runs; auto: cuda when the cluster has a GPU."""
+    """Device of the update. auto: cuda if the cluster has a GPU, else cpu."""
     num_gpus: PositiveFloat = 1.0
-    """Ray's reservation when the device is cuda; a fraction shares one GPU with other runs."""
+    """GPUs that Ray reserves for the learner if the device is cuda. A fraction shares one GPU with
+    other runs."""
     num_threads: PositiveInt | None = None
-    """Single-threaded replicas that share each minibatch on a CPU; null: from the cluster's CPUs
-    (1 on CUDA)."""
+    """Single-threaded replicas that share each minibatch on a CPU. null: chosen from the cluster's
+    CPUs; 1 on CUDA."""
 
 
 class ScheduleConfig(Section):
-    """Who waits for whom."""
+    """Order of self-play and learning: who waits for whom."""
 
     mode: Literal["overlap", "lockstep"] = "overlap"
-    """overlap: actors play on while the learner learns. lockstep: they take turns; strictly
-    on-policy and reproducible."""
+    """Order of self-play and learning. overlap: actors play on while the learner learns. lockstep:
+    they take turns, which is strictly on-policy and reproducible."""
     rollouts_per_update: PositiveInt | None = None
-    """R: rollouts in one update; null: num_actors in lockstep, else chosen from the CPUs, anew
-    whenever their number changes if num_actors is auto."""
+    """Rollouts in one update (R). null: num_actors in lockstep; else chosen from the CPUs, and
+    again whenever their number changes if num_actors is auto."""
     max_policy_lag: NonNegativeInt = 1
-    """Updates by which the weights that played may trail the learner's; 0 in lockstep."""
+    """Largest number of updates by which the weights that played a rollout may trail the learner's
+    when it is consumed. In lockstep there is no lag."""
     actor_threads: PositiveInt = 1
-    """Torch threads of each actor."""
+    """Torch threads of each self-play actor."""
 
 
 class WireConfig(Section):
-    """How rollouts and weights are packed for the object store."""
+    """Packing of rollouts and weights for the object store."""
 
     zstd_level: Annotated[int, Field(ge=1, le=19)] = 1
-    """Compression level: 1 is fastest."""
+    """Zstandard compression level; 1 is the fastest."""
     weights_format: Literal["lossless", "half"] = "lossless"
-    """half: actors play with weights rounded to 16 bits, half the bytes."""
+    """Precision of the weights that actors play with. lossless: as the learner has them. half:
+    rounded to 16 bits, in half the bytes."""
 
 
 class CheckpointConfig(Section):
-    """When the run is saved and what is kept."""
+    """Checkpoints: when the run is saved, and what is kept."""
 
     interval_timesteps: PositiveInt = 200_000
-    """A checkpoint whenever the timestep crosses a multiple of this; the end always saves."""
+    """Timesteps between two checkpoints: one is saved whenever the timestep crosses a multiple of
+    this, and one at the end of the run."""
     keep_last: PositiveInt = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints to keep."""
     keep_every_timesteps: PositiveInt | None = None
-    """Besides, the first checkpoint after each multiple of this is kept for good; null: none."""
+    """Timesteps between two checkpoints that are kept for good, besides the newest: the first one
+    after each multiple of this. null: none."""
     upload_timeout_s: PositiveFloat = 120.0
-    """Seconds that the end of a run waits for the last upload, where run.run_dir is a URI."""
+    """Seconds that the end of a run waits for its last upload, if run.run_dir is a URI."""
 
 
 class EvaluationConfig(Section):
-    """Matches that measure the newest weights while training goes on."""
+    """Background evaluation: matches that measure the newest weights while training goes on."""
 
     interval_timesteps: PositiveInt | None = None
-    """Matches are played whenever the timestep crosses a multiple of this; null: none."""
+    """Timesteps between two evaluations: matches are played whenever the timestep crosses a
+    multiple of this. null: no evaluation."""
     num_games: Annotated[int, Field(ge=2, multiple_of=2)] = 32
-    """Games of each match; even, since every opening is played from both colours."""
+    """Games of each match. The number is even because every opening is played from both colours."""
     opponents: tuple[str, ...] = ("random", "greedy", "snapshots")
-    """Each `snapshots` (own earlier versions) or as for `run.py evaluate --opponent`. Elo is
-    over `random`: without it, or a chain of games to it, there is none."""
+    """Opponents of the newest weights: `snapshots` for earlier weights of the run, or any player
+    that `run.py evaluate --opponent` takes. Elo is relative to `random`: there is none unless
+    matches connect the network with it."""
     finishing: bool = True
-    """Whether each match is also played with every mate in one found by the rules library."""
+    """Whether each match is also played with the network playing every mate in one that the rules
+    library finds."""
     max_plies: Annotated[int, Field(ge=16, le=4096)] = 320
     """Plies, opening included, after which a game is truncated and counts half."""
     temperature: NonNegativeFloat = 0.3
-    """0: the likeliest move, by which two networks mostly repeat each other into a draw; above:
-    sampled from softmax(logits / temperature)."""
+    """Temperature of the networks' moves. 0: the likeliest move, by which two networks mostly
+    repeat each other into a draw. Above: sampled from softmax(logits / temperature)."""
     num_cpus: NonNegativeFloat = 0.0
-    """Ray's reservation for the evaluator; 0: it takes what others leave, at lowest priority."""
+    """CPUs that Ray reserves for the evaluator. 0: none; it runs at the lowest priority on what the
+    others leave."""
     finish_timeout_s: NonNegativeFloat = 60.0
-    """Seconds that matches under way get at the end of a run before they are abandoned."""
+    """Seconds that matches in progress at the end of a run get before they are abandoned."""
 
     @field_validator("opponents")
     @classmethod
@@ -252,71 +269,75 @@ class EvaluationConfig(Section):
 
 
 class ClusterConfig(Section):
-    """The Ray cluster to start or to join."""
+    """Ray cluster to start or to join."""
 
     address: str | None = None
-    """Address of a running cluster, `auto` to find one, `local` to start one; null: RAY_ADDRESS
-    if set, else start one."""
+    """Address of the Ray cluster: HOST:PORT to join one, `auto` to find a running one, `local` to
+    start one. null: RAY_ADDRESS if it is set, else `local`."""
     num_cpus: PositiveInt | None = None
-    """CPUs offered by a cluster started here; null: all."""
+    """CPUs of a cluster started here. null: all of this machine."""
     num_gpus: NonNegativeInt | None = None
-    """GPUs offered by a cluster started here; null: all."""
+    """GPUs of a cluster started here. null: all of this machine."""
     object_store_bytes: Annotated[int, Field(ge=75 * 2**20)] | None = None
-    """Object store of a cluster started here; null: Ray's choice. Ray needs at least 75 MiB."""
+    """Bytes of the object store of a cluster started here; Ray needs at least 75 MiB. null: chosen
+    by Ray."""
     dashboard: bool = False
-    """Whether a cluster started here serves Ray's dashboard, on loopback."""
+    """Whether a cluster started here serves Ray's dashboard, for this machine only."""
     dashboard_port: Annotated[int, Field(ge=1, le=65535)] = 8265
-    """Port of the dashboard."""
+    """Port of Ray's dashboard."""
     wait_for_nodes_s: NonNegativeFloat = 0.0
-    """Seconds that a run which does not fit the cluster waits for it to grow; 0: it is refused."""
+    """Seconds to wait for the cluster to grow if the run does not fit it. 0: the run is refused at
+    once."""
     start_timeout_s: PositiveFloat = 120.0
-    """Seconds in which actors must answer before the run gives up."""
+    """Seconds that a starting process has to answer. An actor that does not counts as dead and is
+    replaced; a learner that does not ends the run."""
     max_actor_deaths: NonNegativeInt = 3
-    """Deaths of one actor within death_window_s that are put right; one more ends the run."""
+    """Deaths of one actor, of the learner or of the evaluator within death_window_s after which it
+    is replaced. One more ends the run."""
     death_window_s: PositiveFloat = 60.0
-    """Seconds over which deaths of an actor are counted."""
+    """Seconds over which the deaths for max_actor_deaths are counted."""
 
 
 class TrackingConfig(Section):
-    """What the run shows and records."""
+    """Tracking: what the run shows and records."""
 
     view: Literal["auto", "rich", "lines", "none"] = "auto"
-    """Terminal output; auto: rich on a terminal, else lines."""
+    """Terminal output. auto: rich on a terminal, else lines."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severe record written to run.log."""
+    """Least severe level of the records written to run.log."""
     subscribers: tuple[str, ...] = ()
-    """Extra event subscribers, each `package.module:callable`."""
+    """Additional subscribers to the run's events, each as `package.module:callable`."""
     save_moves: bool = True
-    """Whether games.jsonl holds each game's moves."""
+    """Whether games.jsonl holds the moves of each game."""
     tensorboard: bool = False
-    """Whether RUN_DIR/tensorboard gets event files; needs the extra `tensorboard`."""
+    """Whether event files are written to RUN_DIR/tensorboard. Needs the extra `tensorboard`."""
     ray_metrics: bool = True
-    """Whether Ray's Prometheus port exports the run's metrics, e.g. for cluster/grafana."""
+    """Whether the run's metrics are exported on Ray's Prometheus port, e.g. for cluster/grafana."""
     wandb: Literal["off", "offline", "online"] = "off"
-    """Weights & Biases; offline: into the run directory, for `wandb sync`."""
+    """Weights & Biases tracking. offline: into the run directory, for `wandb sync`."""
     wandb_project: str = "keisei-ray"
     """Project of the W&B run."""
     wandb_entity: str | None = None
-    """User or team that owns it; null: the account's default."""
+    """User or team that owns the W&B run. null: the account's own choice."""
     wandb_group: str | None = None
-    """Group of the W&B run; null: none."""
+    """Group of the W&B run. null: none."""
     wandb_name: str | None = None
-    """Name of the W&B run; null: that of the run directory."""
+    """Name of the W&B run. null: the name of the run directory."""
     wandb_tags: tuple[str, ...] = ()
     """Tags of the W&B run."""
     close_timeout_s: PositiveFloat = 20.0
-    """Seconds that all subscribers together get at the end, e.g. for uploads under way."""
+    """Seconds that all subscribers together have to finish at the end, e.g. uploads in progress."""
 
 
 class ProfileConfig(Section):
-    """Traces of where the time goes, in `profile/` of the run directory."""
+    """Profiles of where the time goes, in `profile/` of the run directory."""
 
     updates: NonNegativeInt = 0
-    """Updates, and rollouts of actor 0, to trace by torch.profiler, which slows them down; with
-    them Ray's timeline is saved at the end. 0: none of it."""
+    """Number of updates, and of rollouts of actor 0, to profile by torch.profiler, which slows them
+    down. Ray's timeline is saved at the end as well. 0: nothing is profiled."""
     first_update: PositiveInt = 3
-    """The first of them, counted from 1 in the learner's process, and in the actor's; before it
-    things warm up."""
+    """First update to profile, counted from 1 in the learner's process, and first rollout, counted
+    in the actor's. The calls before it warm up."""
 
 
 def _check_players(texts: Sequence[str], kinds: Sequence[PlayerKind]) -> None:

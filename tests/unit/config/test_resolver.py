@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keisei_ray import cli
 from keisei_ray.arguments import parse_arguments
-from keisei_ray.config.describe import list_settings
+from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.resolver import load_config_json, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
@@ -171,7 +171,7 @@ def file_error(path: str) -> str:
 
 
 def test_the_values_tried_are_every_setting_and_none_is_its_default() -> None:
-    defaults = {setting.key: setting.default for setting in list_settings()}
+    defaults = {setting.key: setting.default for setting in SETTINGS.values()}
     assert defaults.keys() == NOT_DEFAULT.keys()
     assert [key for key in defaults if defaults[key] == NOT_DEFAULT[key]] == []
 
@@ -496,7 +496,7 @@ def test_a_damaged_dump_is_refused_by_name() -> None:
 
 
 @settings(deadline=None)
-@given(st.text(max_size=40), st.sampled_from([setting.key for setting in list_settings()]))
+@given(st.text(max_size=40), st.sampled_from(list(SETTINGS)))
 def test_any_text_is_a_value_or_a_config_error(text: str, key: str) -> None:
     routes: list[tuple[dict[str, str], list[str]]] = [
         ({as_env(key): text}, []),

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from keisei_ray.config.autosize import resolve_auto
-from keisei_ray.config.describe import list_settings
+from keisei_ray.config.describe import SECTIONS, SETTINGS
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
@@ -23,11 +23,12 @@ def make(**sections: Mapping[str, object]) -> Config:
     return Config.model_validate(sections)
 
 
-def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
-    for name, field in model.model_fields.items():
-        yield prefix + name, field.description
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from leaves(field.annotation, f"{prefix}{name}.")
+def descriptions() -> Iterator[tuple[str, str | None]]:
+    """Section or setting -> its meaning."""
+    for section, model in SECTIONS.items():
+        yield section, model.__doc__
+        for name, field in model.model_fields.items():
+            yield f"{section}.{name}", field.description
 
 
 def test_importing_the_configuration_brings_in_neither_torch_nor_ray() -> None:
@@ -40,19 +41,20 @@ def test_importing_the_configuration_brings_in_neither_torch_nor_ray() -> None:
 
 
 def test_every_field_is_described() -> None:
-    undescribed = [key for key, text in leaves(Config) if not (text and text.endswith("."))]
+    undescribed = [key for key, text in descriptions() if not (text and text.endswith("."))]
     assert undescribed == []
+    assert len(list(descriptions())) == len(SECTIONS) + len(SETTINGS)
 
 
 def test_the_list_of_settings_is_every_leaf_of_the_tree_with_its_default() -> None:
     dump = Config().model_dump()
     expected = {f"{section}.{key}": v for section, keys in dump.items() for key, v in keys.items()}
-    assert {setting.key: setting.default for setting in list_settings()} == expected
-    assert len({setting.env for setting in list_settings()}) == len(expected)
+    assert {setting.key: setting.default for setting in SETTINGS.values()} == expected
+    assert len({setting.env for setting in SETTINGS.values()}) == len(expected)
 
 
 def test_settings_name_type_and_limits() -> None:
-    expected = {setting.key: setting.expected for setting in list_settings()}
+    expected = {setting.key: setting.expected for setting in SETTINGS.values()}
     assert expected["learner.gamma"] == "float >= 0 and <= 1"
     assert expected["learner.target_kl"] == "float > 0 or null"
     assert expected["model.activation"] == "one of relu, silu"
