@@ -1,8 +1,7 @@
-"""Speed, as ratios against a bare loop in the same run, so that a noisy machine matters less.
+"""The `bench` command for speed: runs benchmarks and prints a table of each.
 
-Each benchmark alternates between the real thing and the least that any program would have to
-do, and reports the median of the ratios. The budgets are the project's own; a figure that
-misses one is shown as such.
+A figure that misses its budget, a limit that this project sets itself, is shown as missed.
+`bench learning` is in `learning`.
 """
 
 import os
@@ -10,7 +9,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from keisei_ray.bench import components, end_to_end
 from keisei_ray.bench.measure import Figure
 from keisei_ray.config.schema import Config
 
-BENCHMARKS: dict[str, Callable[[Config], list[Figure]]] = {
+BENCHMARKS: Final[dict[str, Callable[[Config], list[Figure]]]] = {
     "env": components.env,
     "actor": components.actor,
     "learner": components.learner,
@@ -27,18 +26,19 @@ BENCHMARKS: dict[str, Callable[[Config], list[Figure]]] = {
     "broadcast": components.broadcast,
     "train": end_to_end.train,
 }
+"""Name on the command line -> benchmark."""
 
 
 def run_benchmarks(names: Sequence[str], config: Config, console: Console) -> dict[str, Any]:
-    """Runs the named benchmarks one after the other and prints a table as each is done.
+    """Runs the named benchmarks one after the other and prints a table after each.
 
     Args:
         names: keys of `BENCHMARKS`.
-        config: what is measured; its model, rollout and learner sections count.
-        console: for the tables.
+        config: settings to measure, above all those of model, self_play and learner.
+        console: where the tables are printed.
 
     Returns:
-        Machine, versions, settings and every figure, ready for JSON.
+        Machine, versions, settings and every figure as JSON types.
     """
     figures: list[Figure] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Benchmarks of the parts, each on one core and without Ray (but for the object store)."""
+"""Benchmarks of the components, each on one core; only `broadcast` uses Ray."""
 
 import random
 import time
@@ -23,7 +23,9 @@ from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
 
 SECONDS = 2.0
+"""Duration of one measurement."""
 ROUNDS = 7
+"""Number of measurements, of which the median counts."""
 ENV_BUDGET = 40_000
 ACTOR_BUDGET = 0.90
 LEARNER_BUDGET = 0.92
@@ -33,7 +35,7 @@ WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
 
 
 def env(config: Config) -> list[Figure]:
-    """The vector env with random legal moves, all arrays made; bare: the rules in a loop."""
+    """Measures random legal play in vectorized games; bare: the rules library in a loop."""
     torch.set_num_threads(1)
     num_games, max_plies = 64, config.self_play.max_plies
     games = VectorGames(
@@ -59,7 +61,7 @@ def env(config: Config) -> list[Figure]:
 
 
 def actor(config: Config) -> list[Figure]:
-    """Self-play; bare: forward passes of the same network on the same batch size."""
+    """Measures self-play; bare: forward passes of the same network and batch size."""
     self_play, model = _self_play(config)
     report, packed = self_play.collect()
     rollout = unpack_rollout(packed)
@@ -79,7 +81,7 @@ def actor(config: Config) -> list[Figure]:
 
 
 def learner(config: Config) -> list[Figure]:
-    """PPO updates; bare: forward and backward on the same tensors, in two sizes of batch."""
+    """Measures PPO updates; bare: forward and backward passes, in batches of two sizes."""
     values = single_thread(config).model_dump()
     values["schedule"].update(mode="overlap", rollouts_per_update=1)
     values["learner"].update(num_epochs=1)
@@ -89,7 +91,7 @@ def learner(config: Config) -> list[Figure]:
     subject = Learner(config)
 
     def real() -> int:
-        subject.weights_version = 0  # The same rollout again, of lag 0.
+        subject.weights_version = 0  # So that the same rollout has a lag of 0 again.
         subject.update([packed], 0)
         return config.timesteps_per_update
 
@@ -104,7 +106,7 @@ def learner(config: Config) -> list[Figure]:
 
 
 def wire(config: Config) -> list[Figure]:
-    """Packed rollouts of self-play at T = N = 64: bytes and time."""
+    """Measures packed rollouts of self-play at T = N = 64: bytes and time."""
     config = config.model_copy(
         update={
             "self_play": config.self_play.model_copy(
@@ -114,7 +116,7 @@ def wire(config: Config) -> list[Figure]:
     )
     self_play, _ = _self_play(config)
     report, packed = self_play.collect()
-    for _ in range(3):  # Past the openings, into positions of all phases.
+    for _ in range(3):  # Beyond the openings, to positions of all phases.
         report, packed = self_play.collect()
     rollout: Rollout = unpack_rollout(packed)
     plies = report.header.timesteps
@@ -137,7 +139,7 @@ def wire(config: Config) -> list[Figure]:
 
 
 def broadcast(config: Config) -> list[Figure]:
-    """Weights as published: bytes and time by size and format, and through the object store."""
+    """Measures published weights: bytes, packing time, and the way through the object store."""
     figures = []
     with connect(config):
         for depth, width in WEIGHT_SHAPES:
@@ -174,14 +176,20 @@ def _published(
 
 
 def single_thread(config: Config) -> Config:
-    """The config on one core of a CPU, every epoch run, checked as a whole."""
+    """Returns a configuration for one CPU core, with every epoch run, validated as a whole."""
     values = config.model_dump()
     values["learner"].update(device="cpu", amp="off", num_threads=1, target_kl=None)
     return resolve_auto(Config.model_validate(values), num_cpus=1, num_gpus=0)
 
 
 def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], int]:
-    """Forward, a plain loss and backward on `size` rows of a rollout: no PPO, no optimizer."""
+    """Returns a loop of forward pass, plain loss and backward pass: no PPO, no optimizer.
+
+    Args:
+        config: settings of the network.
+        rollout: source of the rows.
+        size: rows in a batch.
+    """
     torch.set_num_threads(1)
     model = build_model(config.model, seed=0)
     rows = np.arange(size) % rollout.header.timesteps
@@ -200,7 +208,7 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
 
 
 def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
-    """Self-play on one core with fresh weights, and a network of its own for the bare loop."""
+    """Returns self-play on one core with initial weights, and a network for the bare loop."""
     config = single_thread(config)
     model = build_model(config.model, seed=config.run.seed)
     self_play = SelfPlay(config, actor_id=0, incarnation=0)
@@ -209,7 +217,7 @@ def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
 
 
 def _bare_games(max_plies: int) -> Callable[[], int]:
-    """Random games with the rules library alone: moves generated and played, nothing else."""
+    """Returns a loop of random games with the rules library alone: it only makes legal moves."""
     rng = random.Random(0)
 
     def loop() -> int:
@@ -225,7 +233,7 @@ def _bare_games(max_plies: int) -> Callable[[], int]:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Least wall time of several calls."""
+    """Returns the least wall time of several calls."""
     times = []
     for _ in range(7):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The whole trainer against what its two bare loops would allow on all cores."""
+"""Benchmark of a whole training run against the ideal of its bare loops on all cores."""
 
 import json
 import os
@@ -28,10 +28,13 @@ BARE_SECONDS = 4.0
 
 
 def train(config: Config) -> list[Figure]:
-    """Timesteps a second of a real run over 1 / (1/env + 1/forward + epochs/backward) x cores.
+    """Measures timesteps a second of a real run; bare: the ideal that follows from three loops.
 
-    The bare figures are taken alone on one core just before and just after the run, and their
-    mean counts. All cores at once do a little less than each alone: that counts against us.
+        ideal = cores / (1 / env + 1 / forward + epochs / backward)
+
+    with the rates of random legal play, forward passes and backward passes on one core. They are
+    measured just before and just after the run, and their mean counts. All cores together do a
+    little less than each of them alone, so the ratio is a little too low.
     """
     model = config.model
     before = _ideal(config)
@@ -49,7 +52,7 @@ def train(config: Config) -> list[Figure]:
 
 
 def _ideal(config: Config) -> float:
-    """Timesteps a second that the bare loops would give on all cores."""
+    """Returns the timesteps a second that the bare loops would give on all cores."""
     single = single_thread(config)
     network = build_model(single.model, seed=1)
     self_play = SelfPlay(single, actor_id=0, incarnation=0)
@@ -76,7 +79,11 @@ def _ideal(config: Config) -> float:
 
 
 def _real(config: Config, expected: float) -> tuple[float, float]:
-    """Timesteps a second of a run after its warm-up, and the driver's CPU share meanwhile."""
+    """Trains for a while.
+
+    Returns:
+        Timesteps a second after the warm-up, and the driver's CPU time as a share of one core.
+    """
     values = config.model_dump()
     values["learner"]["target_kl"] = None
     values["tracking"]["view"] = "none"

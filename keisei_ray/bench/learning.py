@@ -1,9 +1,9 @@
-"""How fast it learns: real runs from random weights, and what their checkpoints score.
+"""Benchmark of learning: training runs from random weights, and the scores of their checkpoints.
 
-For each seed the trainer runs as a person would start it, in a process of its own, until its time
-is over; then its checkpoints are matched against fixed opponents, the bare policy and the one that
-finishes mates apart. Matches are played after the training, so they cost it nothing. What is
-reported is the wall time and the plies after which a checkpoint first reached each target.
+For each seed the trainer runs in a process of its own, as a user would start it, until its time is
+over. Then its checkpoints play matches against fixed opponents, with and without the rule that
+finishes mates. The matches are played after the training, so they do not slow it down. The result
+is the wall time and the plies after which a checkpoint first reached each target.
 """
 
 import json
@@ -31,23 +31,24 @@ from keisei_ray.storage.checkpoint import Checkpoint, load
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
 STOP_TIMEOUT_S = 120.0
-"""The longest a run may take to save after its time is over."""
+"""Time limit for a run to save and end after its time is over."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A score to be reached against an opponent."""
+    """A score that a player has to reach against an opponent."""
 
     opponent: str
-    """As `open_player` understands it."""
+    """Specification of the opponent, e.g. `random`."""
     score: float
     is_finishing: bool
-    """Whether the player plays mate in one where it is there."""
+    """Whether the player plays every mate in one, found by the rules library."""
     within_s: float | None
-    """Wall time that is allowed; None where there is no limit, the sooner the better."""
+    """Wall time that is allowed; None without a limit."""
 
     @property
     def text(self) -> str:
+        """Description for a table."""
         player = "finishing" if self.is_finishing else "bare"
         return f"{player} {self.score:g} against {self.opponent}"
 
@@ -62,12 +63,12 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Point:
-    """What one checkpoint scored against one opponent."""
+    """Score of one checkpoint against one opponent."""
 
     seed: int
     timestep: int
     wall_time_s: float
-    """From the start of the run's process to the checkpoint on disk, Ray's own start included."""
+    """Time from the start of the run's process, before Ray starts, to the checkpoint on disk."""
     opponent: str
     is_finishing: bool
     games: int
@@ -91,18 +92,22 @@ def run_learning(
     console: Console,
     targets: Sequence[Target] = TARGETS,
 ) -> dict[str, Any]:
-    """Trains from zero with each seed, matches the checkpoints, and says when targets were met.
+    """Trains with each seed from random weights and finds out when each target was reached.
 
-    A directory that already holds a seed's run is not trained again, and matches already played
-    are not played again: an interrupted benchmark goes on where it stopped.
+    A run that `out_dir` already holds is not trained again, and a match that was played is not
+    played again: an interrupted benchmark continues where it stopped.
 
     Args:
-        config: of the runs; its seed and directory are replaced.
-        seeds: one run each.
+        config: configuration of the runs; seed and directory are replaced.
+        seeds: seeds of the runs, one each.
         minutes: wall time of each run, from the start of its process.
-        num_games: of each match, even.
-        out_dir: gets `seed-S/` for each run and `points.json`.
-        console: for progress and tables.
+        num_games: games of each match; an even number.
+        out_dir: gets `seed-S/` for each run, and `points.json`.
+        console: where progress and tables are printed.
+        targets: scores to be reached.
+
+    Returns:
+        Settings, scores and targets as JSON types.
 
     Raises:
         BenchmarkError: a run failed.
@@ -120,7 +125,7 @@ def run_learning(
                 points.append(point)
                 _write_points(out_dir / "points.json", points)
         console.print(curve_table(seed, [p for p in points if p.seed == seed]))
-    outcomes = [reached(target, seeds, points) for target in targets]
+    outcomes = [target_outcome(target, seeds, points) for target in targets]
     console.print(_target_table(outcomes))
     return {
         "seeds": list(seeds),
@@ -132,15 +137,15 @@ def run_learning(
 
 
 def train_for(config: Config, seed: int, run_dir: Path, seconds: float) -> None:
-    """Runs the trainer in a process of its own; asks it to stop and save when time is over.
+    """Runs the trainer in a process of its own; asks it to stop and save when its time is over.
 
     Raises:
-        BenchmarkError: it ended with an error, or did not stop when asked.
+        BenchmarkError: the run ended with an error, or did not stop when it was asked to.
     """
     file = run_dir.parent / f"seed-{seed}.json"
     values = config.model_dump(mode="json")
     values["run"].update(seed=seed, run_dir=str(run_dir), resume=None)
-    # Every checkpoint is matched afterwards; until then the cores belong to the training.
+    # Every checkpoint plays its matches afterwards; until then all cores are for the training.
     values["evaluation"]["interval_timesteps"] = None
     write_atomically(file, json.dumps(values, indent=2).encode())
     log = run_dir.parent / f"seed-{seed}.log"
@@ -175,7 +180,15 @@ def match_checkpoints(
     num_games: int,
     done: set[tuple[int, str, bool]],
 ) -> Iterable[Point]:
-    """What each of a run's checkpoints scores against the targets' opponents."""
+    """Yields the score of each checkpoint of a run against each target's opponent.
+
+    Args:
+        run_dir: the run.
+        seed: the run's seed, used for the matches too.
+        targets: the targets, for their opponents and kinds of player.
+        num_games: games of each match.
+        done: (timestep, opponent, is finishing) of matches that were played before.
+    """
     wanted = sorted({(target.opponent, target.is_finishing) for target in targets})
     for path in sorted((run_dir / CHECKPOINTS_DIR).glob(CHECKPOINT_GLOB)):
         saved = load(path)
@@ -187,7 +200,7 @@ def match_checkpoints(
 def match_checkpoint(
     saved: Checkpoint, seed: int, opponent: str, is_finishing: bool, num_games: int
 ) -> Point:
-    """One match of a checkpoint's likeliest moves."""
+    """Plays one match, in which the checkpoint plays its most likely moves."""
     choose = network_policy(load_model(saved))
     player = Player(saved.path.name, finishing(choose) if is_finishing else choose)
     settings = MatchSettings(num_games=num_games, seed=seed)
@@ -216,8 +229,8 @@ def _count(games: Sequence[PlayedGame], outcome: str) -> int:
     return sum(game.outcome == outcome for game in games)
 
 
-def reached(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> dict[str, Any]:
-    """When each seed first met a target; None where it never did."""
+def target_outcome(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> dict[str, Any]:
+    """Returns when each seed first reached a target, as JSON types; None where it never did."""
     first: dict[int, Point | None] = {}
     for seed in seeds:
         met = [
@@ -240,7 +253,7 @@ def reached(target: Target, seeds: Sequence[int], points: Sequence[Point]) -> di
 
 
 def curve_table(seed: int, points: Sequence[Point]) -> Table:
-    """Scores by checkpoint, one column an opponent and player."""
+    """Returns a table of scores by checkpoint, with a column for each opponent and player."""
     kinds = sorted({(point.opponent, point.is_finishing) for point in points})
     table = Table(title=f"seed {seed}", title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("plies", justify="right")
@@ -265,7 +278,7 @@ def _score_text(point: Point) -> str:
 
 
 def _target_table(outcomes: Sequence[dict[str, Any]]) -> Table:
-    """When the targets were met, seed by seed."""
+    """Returns a table of when each seed reached the targets."""
     table = Table(title="targets", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("target", "allowed", "minutes, seed by seed", "plies, seed by seed", ""):
         table.add_column(column)
@@ -283,10 +296,10 @@ def _target_table(outcomes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _read_points(path: Path) -> list[Point]:
-    """The matches that an earlier, interrupted benchmark has played.
+    """Returns the scores of an earlier, interrupted benchmark.
 
     Raises:
-        BenchmarkError: the file is not one of ours.
+        BenchmarkError: the file was not written by this benchmark.
     """
     if not path.exists():
         return []

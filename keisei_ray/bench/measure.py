@@ -1,4 +1,4 @@
-"""A figure, and how a rate is measured against a bare loop."""
+"""One measured figure, and how a rate is measured against a bare loop."""
 
 import statistics
 import time
@@ -12,19 +12,20 @@ class Figure:
     """One measured number."""
 
     what: str
+    """Description of the figure."""
     value: float
     unit: str
     bare: float | None = None
-    """The same unit, by the bare loop of the same run."""
+    """Value of the bare loop in the same run, in the same unit."""
     ratio: float | None = None
-    """Median of the rounds' value / bare."""
+    """Median over the rounds of value / bare."""
     budget: float | None = None
-    """Limit on `ratio` where there is one, else on `value`."""
+    """Limit on `ratio`, or on `value` where there is no ratio."""
     budget_is: Literal["at least", "at most"] = "at least"
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the budget holds; None without one."""
+        """Whether the budget is met; None without a budget."""
         if self.budget is None:
             return None
         judged = self.value if self.ratio is None else self.ratio
@@ -32,16 +33,17 @@ class Figure:
 
     @property
     def budget_text(self) -> str:
-        """The budget for a table."""
+        """Text of the budget for a table."""
         sign = ">=" if self.budget_is == "at least" else "<="
         return "" if self.budget is None else f"{sign} {self.budget:,g}"
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
-    """Units of work a second, over at least `seconds`.
+    """Returns units of work a second, measured over at least `seconds`.
 
     Args:
-        work: does some and returns how many units.
+        work: does some work and returns the number of units done.
+        seconds: duration of the measurement.
     """
     done = 0
     started = time.perf_counter()
@@ -55,10 +57,16 @@ def rate(work: Callable[[], int], seconds: float) -> float:
 def against_bare(
     real: Callable[[], int], bare: Callable[[], int], *, seconds: float, rounds: int
 ) -> tuple[float, float, float]:
-    """Rates of two loops in alternation, after one unmeasured turn of each.
+    """Measures the rates of two loops in alternation, after one unmeasured call of each.
+
+    Args:
+        real: the code to measure; returns the number of units done.
+        bare: the least work that gives as many units; returns their number.
+        seconds: duration of each measurement.
+        rounds: number of measurements of each loop.
 
     Returns:
-        Median rate of the real one, of the bare one, and the median of the rounds' ratios.
+        Median rate of the real loop, median rate of the bare loop, median ratio of the rounds.
     """
     real()
     bare()

@@ -45,7 +45,7 @@ except ImportError as error:
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `trainable` when it is first used: the trainer behind it loads torch."""
+    """Imports `trainable`, and with it the trainer, when it is first used."""
     if name == "trainable":
         from keisei_ray.tune.trial import trainable
 

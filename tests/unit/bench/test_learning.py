@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from keisei_ray.bench.learning import Point, Target, reached, run_learning, train_for
+from keisei_ray.bench.learning import Point, Target, run_learning, target_outcome, train_for
 from keisei_ray.cli import main
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
@@ -37,7 +37,7 @@ def point(seed: int, timestep: int, score: float, **changes: object) -> Point:
 
 def test_a_target_is_reached_at_the_first_checkpoint_that_scores_it() -> None:
     points = [point(1, 3000, 0.97), point(1, 1000, 0.9), point(1, 2000, 0.95), point(2, 500, 1.0)]
-    outcome = reached(RANDOM_FINISHING, [1, 2], points)
+    outcome = target_outcome(RANDOM_FINISHING, [1, 2], points)
     assert outcome["timestep"] == {"1": 2000, "2": 500}
     assert outcome["wall_time_s"] == {"1": 20.0, "2": 5.0}
     assert outcome["is_met"]
@@ -49,15 +49,17 @@ def test_a_target_is_reached_at_the_first_checkpoint_that_scores_it() -> None:
     ids=["another opponent", "the bare policy"],
 )
 def test_only_matches_of_the_targets_own_kind_count(foreign: dict[str, object]) -> None:
-    outcome = reached(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, **foreign)])
+    outcome = target_outcome(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, **foreign)])
     assert outcome["timestep"] == {"1": None}
     assert not outcome["is_met"]
 
 
 def test_a_target_is_missed_if_one_seed_never_gets_there_or_takes_too_long() -> None:
-    assert not reached(RANDOM_FINISHING, [1, 2], [point(1, 1000, 1.0)])["is_met"]
-    assert not reached(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, wall_time_s=301.0)])["is_met"]
-    assert reached(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, wall_time_s=300.0)])["is_met"]
+    assert not target_outcome(RANDOM_FINISHING, [1, 2], [point(1, 1000, 1.0)])["is_met"]
+    assert not target_outcome(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, wall_time_s=301.0)])[
+        "is_met"
+    ]
+    assert target_outcome(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, wall_time_s=300.0)])["is_met"]
 
 
 def test_a_run_that_fails_is_an_error_that_names_its_log(tmp_path: Path) -> None:
