@@ -11,7 +11,7 @@ from typing import Literal
 Color = Literal["black", "white"]
 """One of the two sides; black moves first from the standard position."""
 GameResult = Literal["black_win", "white_win", "draw", "truncated"]
-"""Who won; `truncated` where the ply cap ended an undecided game."""
+"""The winner; `truncated` where the ply cap ended an undecided game."""
 ForfeitReason = Literal[
     "resign",
     "engine_died",
@@ -45,7 +45,7 @@ class FinishedGame:
     weights_version: int
     """Updates behind the weights that played the last ply."""
     result: GameResult
-    """Who won, absolutely (not from the mover's side)."""
+    """The winner; absolute, not from the side to move."""
     reason: GameEndReason
     """The rule by which it ended."""
     plies: int

@@ -1,9 +1,9 @@
-"""A header and named numpy arrays as one packed, checked, compressed buffer, and back.
+"""Packed buffers: a header and named numpy arrays as one compressed, checksummed block of bytes.
 
-Rollouts and weights travel and are stored in this one format. This module knows arrays and
-bytes, not what they mean: `packed_rollout.py` and `network/weights.py` do. Nothing is ever
-unpickled, and a buffer that is damaged, truncated, foreign or newer is refused by name before
-anything of the size that it claims is allocated.
+Rollouts and weights are sent and stored in this one format. This module knows arrays and bytes, not
+their meaning; `packed_rollout.py` and `network/weights.py` know it. Nothing is ever unpickled. A
+buffer that is damaged, truncated, foreign or of a newer schema raises an error of its own before
+memory of the size that it claims is allocated.
 
     offset  bytes  content
     0       4      MAGIC
@@ -13,10 +13,9 @@ anything of the size that it claims is allocated.
                    checksum (digest of the payload), fields, meta}
     24 + H  ...    payload: one zstd frame of all fields, laid out by payload.py
 
-Digests are BLAKE2b, 16 bytes: they find damage and are no signature. The header has its
-own, so `peek` trusts it without touching the payload.
-
-Measured figures for rollouts are in packed_rollout.py.
+Digests are 16 bytes of BLAKE2b. They detect damage; they are not a signature. The header has a
+digest of its own, so that `peek` can trust it without reading the payload. Sizes and times measured
+on rollouts are in packed_rollout.py.
 """
 
 import hashlib
@@ -29,20 +28,25 @@ import numpy as np
 import numpy.typing as npt
 
 from keisei_ray.errors import DamagedBufferError, ForeignBufferError, NewerSchemaError
-from keisei_ray.rollouts.payload import Array, Field, compress, decompress, plan
+from keisei_ray.rollouts.payload import Array, FieldLayout, compress, decompress, plan_layout
 
 MAGIC: Final = b"KSR1"
+"""First bytes of every packed buffer."""
 SCHEMA: Final = 1
 """The header schema that this program writes, and the newest that it reads."""
 CODEC: Final = "zstd"
+"""Name of the compression in the header."""
 DIGEST_BYTES: Final = 16
+"""Length of a digest."""
 MAX_HEADER_BYTES: Final = 4 << 20
+"""Longest header that is written or read."""
 
 PackedBuffer: TypeAlias = npt.NDArray[np.uint8]
 """[bytes] uint8, read-only: what `pack` returns. Ray sends such an array without copying it."""
 BufferLike: TypeAlias = bytes | bytearray | memoryview | PackedBuffer
 """A packed buffer, or its bytes in any other form: what `unpack` and `peek` accept."""
 Scalar: TypeAlias = int | float | str | bool | None
+"""Type of the values in a header."""
 
 _PREFIX = struct.Struct("<4sI")
 _HEADER_START = _PREFIX.size + DIGEST_BYTES
@@ -51,7 +55,7 @@ _HEADER_START = _PREFIX.size + DIGEST_BYTES
 class _Frame(NamedTuple):
     """A buffer whose header has been verified and whose payload has not."""
 
-    fields: list[Field]
+    fields: list[FieldLayout]
     raw_bytes: int
     checksum: bytes
     meta: dict[str, Scalar]
@@ -66,12 +70,12 @@ def pack(
     zstd_level: int,
     shuffle: Collection[str] = (),
 ) -> PackedBuffer:
-    """Pack a header and named arrays into one buffer. Copies; the arrays stay the caller's.
+    """Packs a header and named arrays into one buffer. Copies the arrays and does not change them.
 
     Args:
-        kind: what the buffer is, e.g. "rollout"; `unpack` must ask for the same.
-        header: names to int, float, str, bool or None.
-        arrays: names to arrays of any shape and layout, of a dtype in `payload.DTYPES`.
+        kind: kind of buffer, for example "rollout"; `unpack` must ask for the same.
+        header: name -> int, float, str, bool or None.
+        arrays: name -> array of any shape and memory layout, of a dtype in `payload.DTYPES`.
         zstd_level: 1 (fast) to 22 (small).
         shuffle: names of arrays to store byte-shuffled (see payload.py).
 
@@ -79,14 +83,14 @@ def pack(
         [bytes] uint8, read-only. The same input gives the same bytes.
 
     Raises:
-        ValueError: a dtype outside `payload.DTYPES`, a header value that is no scalar, an unknown
-            name in `shuffle`, or sizes above the limits of packed_buffer.py and payload.py.
+        ValueError: a dtype is not in `payload.DTYPES`, a header value is not a scalar, `shuffle`
+            names an unknown array, or a size is beyond the limits here and in payload.py.
     """
     if unknown := sorted(set(shuffle) - set(arrays)):
         raise ValueError(f"shuffle names {unknown[0]!r}, which is not among the arrays.")
     _check_meta(header)
     rows = [[n, a.dtype.str, list(a.shape), n in shuffle] for n, a in arrays.items()]
-    fields, raw_bytes = plan(rows)
+    fields, raw_bytes = plan_layout(rows)
     payload = compress(fields, raw_bytes, arrays, zstd_level)
     head = msgpack.packb(
         {
@@ -107,20 +111,20 @@ def pack(
 
 
 def unpack(buffer: BufferLike, kind: str) -> tuple[dict[str, Scalar], dict[str, Array]]:
-    """The header and the arrays of a packed buffer, all of it verified.
+    """Verifies a packed buffer and returns its header and arrays.
 
     Args:
         buffer: what `pack` returned, or a copy of its bytes.
-        kind: what the buffer has to be.
+        kind: kind that the buffer must be of.
 
     Returns:
         The header and the arrays by name, C-contiguous, aligned, writable and independent
         of `buffer`. Arrays may share one allocation with each other.
 
     Raises:
-        DamagedBufferError: truncated, changed, or contradicting itself.
-        ForeignBufferError: not a packed buffer, or of another kind.
-        NewerSchemaError: written by a newer program.
+        DamagedBufferError: the buffer is truncated, changed, or contradicts itself.
+        ForeignBufferError: the bytes are not a packed buffer, or one of another kind.
+        NewerSchemaError: the buffer was written by a newer program.
     """
     frame = _open(buffer, kind)
     if _digest(frame.payload) != frame.checksum:
@@ -129,16 +133,17 @@ def unpack(buffer: BufferLike, kind: str) -> tuple[dict[str, Scalar], dict[str, 
 
 
 def peek(buffer: BufferLike, kind: str) -> dict[str, Scalar]:
-    """The header alone, verified by its own digest; the payload is measured, not read.
+    """Verifies the header by its own digest and returns it. Does not read the payload.
 
     Raises:
-        DamagedBufferError, ForeignBufferError, NewerSchemaError: as `unpack`, except that
-            changed bytes in the payload go unseen.
+        DamagedBufferError, ForeignBufferError, NewerSchemaError: as `unpack` does, except that
+            changed bytes in the payload are not noticed.
     """
     return _open(buffer, kind).meta
 
 
 def _digest(*parts: bytes | memoryview) -> bytes:
+    """BLAKE2b digest of all parts, one after the other."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         digest.update(part)
@@ -146,7 +151,7 @@ def _digest(*parts: bytes | memoryview) -> bytes:
 
 
 def _check_meta(meta: Mapping[str, Scalar]) -> None:
-    """Names are strings and values scalars that msgpack can hold."""
+    """Checks that names are strings and values are scalars that msgpack can hold."""
     for name, value in meta.items():
         if not isinstance(name, str) or not isinstance(value, Scalar):
             raise ValueError(f"header: {name!r} = {value!r} is not a named scalar.")
@@ -155,7 +160,7 @@ def _check_meta(meta: Mapping[str, Scalar]) -> None:
 
 
 def _view(buffer: BufferLike) -> memoryview:
-    """The buffer's bytes as one flat view."""
+    """Returns the buffer's bytes as one flat view."""
     if isinstance(buffer, np.ndarray) and buffer.dtype == np.uint8:
         buffer = buffer.data
     if not isinstance(buffer, bytes | bytearray | memoryview):
@@ -165,7 +170,7 @@ def _view(buffer: BufferLike) -> memoryview:
 
 
 def _open(buffer: BufferLike, kind: str) -> _Frame:
-    """Verify everything but the payload's content."""
+    """Verifies everything except the content of the payload."""
     view = _view(buffer)
     if not MAGIC.startswith(view[: len(MAGIC)]):
         raise ForeignBufferError(
@@ -186,7 +191,7 @@ def _open(buffer: BufferLike, kind: str) -> _Frame:
 
 
 def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
-    """Parse a header whose digest matches; it may still come from a newer or odd writer."""
+    """Parses a header whose digest matches; its content may still be newer, foreign or false."""
     try:
         header = msgpack.unpackb(head)
     except (ValueError, msgpack.UnpackException) as error:
@@ -207,7 +212,7 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
     if not (isinstance(rows, list) and isinstance(meta, dict) and isinstance(checksum, bytes)):
         raise DamagedBufferError(f"{kind} buffer: the header lacks fields, meta or checksum.")
     try:
-        fields, raw_bytes = plan(rows)
+        fields, raw_bytes = plan_layout(rows)
         _check_meta(meta)
     except ValueError as error:
         raise DamagedBufferError(f"{kind} buffer: {error}") from error

@@ -1,19 +1,20 @@
-"""Rollouts as packed buffers: what crosses processes, and what can lie in a file.
+"""Packs a rollout into a buffer and unpacks it: the form in which rollouts are sent and stored.
 
-The one place that knows both the record (rollout.py) and the format (packed_buffer.py). Both
-doors validate: no invalid rollout is packed, none is handed out.
+The only module that knows both the record (rollout.py) and the format (packed_buffer.py). Both
+directions validate: an invalid rollout is neither packed nor returned.
 
-Measured on the first network's self-play, T = N = 64, games in all phases (mean 48 legal
-moves), one core, zstd level 1, validation included: 310 bytes a ply become 34.7; packing 0.7
-to 1.5 us a ply, unpacking 0.6, peeking under 0.1 ms a buffer. By field, bytes a ply:
-legal_bits 16.0, boards 6.4, values 3.5, behavior_log_probs 3.1, actions 1.5, hands 1.3,
-draw_probs 1.2, the rest 0.3 together.
+Measured on self-play of an untrained network, T = N = 64, games in all phases (48 legal moves on
+average), one core, zstd level 1, validation included: 310 bytes per ply become 34.7; packing takes
+0.7 to 1.5 us per ply, unpacking 0.6 us. Bytes per ply by field: legal_bits 16.0, boards 6.4, values
+3.5, behavior_log_probs 3.1, actions 1.5, hands 1.3, draw_probs 1.2, all others 0.3.
 
-Tried on random play (33.4 bytes a ply without draw_probs), bytes a ply: fields stored game by
-game ([N, T]) instead of ply by ply, 32.6 for a second copy of the arrays in each direction,
-not kept. XOR with the row two plies before (same mover): boards 8.1, legal_bits 19.0, worse.
-Shuffling the floats saves 0.5 and is kept. zstd level 3 gives 36.9 and level 5 35.2: the long
-matches of level 1 suit rows that repeat; level 9 gives 32.3 at ten times the time.
+Alternatives, measured on random play (33.4 bytes per ply, without draw_probs):
+    - fields stored game by game ([N, T]): 32.6, at the price of a second copy of all arrays in each
+      direction; not used
+    - XOR with the row two plies before (same side to move): boards 8.1, legal_bits 19.0; worse
+    - floats not shuffled: 0.5 more; shuffling is used
+    - zstd level 3: 36.9, level 5: 35.2, since the long matches of level 1 suit rows that repeat;
+      level 9: 32.3 in ten times the time
 """
 
 from dataclasses import asdict, fields
@@ -24,7 +25,8 @@ from keisei_ray.rollouts import packed_buffer
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 
 KIND: Final = "rollout"
-SHUFFLED: Final = (
+"""Kind of these buffers in their header."""
+FLOAT_FIELDS: Final = (
     "behavior_log_probs",
     "values",
     "draw_probs",
@@ -32,14 +34,14 @@ SHUFFLED: Final = (
     "bootstrap_values",
     "bootstrap_draw_probs",
 )
-"""Float fields, stored byte-shuffled."""
+"""Fields that hold floats; these are stored byte-shuffled."""
 
 
 def pack_rollout(rollout: Rollout, zstd_level: int) -> packed_buffer.PackedBuffer:
-    """Validate and pack a rollout. The rollout's storage may be reused afterwards.
+    """Validates and packs a rollout. The rollout's storage may be reused afterwards.
 
     Args:
-        rollout: filled in full.
+        rollout: completely filled; not changed.
         zstd_level: 1 (fast) to 22 (small).
 
     Returns:
@@ -49,16 +51,19 @@ def pack_rollout(rollout: Rollout, zstd_level: int) -> packed_buffer.PackedBuffe
         RolloutFormatError: the rollout is not valid.
     """
     rollout.validate()
-    meta = asdict(rollout.header)
-    return packed_buffer.pack(KIND, meta, rollout.arrays(), zstd_level=zstd_level, shuffle=SHUFFLED)
+    meta, arrays = asdict(rollout.header), rollout.arrays()
+    return packed_buffer.pack(KIND, meta, arrays, zstd_level=zstd_level, shuffle=FLOAT_FIELDS)
 
 
 def unpack_rollout(buffer: packed_buffer.BufferLike) -> Rollout:
-    """A rollout out of a packed buffer, verified and validated; arrays are writable copies.
+    """Unpacks a rollout, verifies the buffer and validates the content.
+
+    Returns:
+        The rollout; its arrays are writable copies.
 
     Raises:
         DamagedBufferError, ForeignBufferError, NewerSchemaError: see `packed_buffer.unpack`.
-        RolloutFormatError: a sound buffer whose content is not a valid rollout.
+        RolloutFormatError: the buffer is sound, its content is not a valid rollout.
     """
     meta, arrays = packed_buffer.unpack(buffer, KIND)
     rollout = Rollout.from_arrays(_header(meta), arrays)
@@ -67,7 +72,7 @@ def unpack_rollout(buffer: packed_buffer.BufferLike) -> Rollout:
 
 
 def _header(meta: dict[str, packed_buffer.Scalar]) -> RolloutHeader:
-    """The typed header; names and types are checked, it comes from outside."""
+    """Makes the typed header; checks names and types, since the header comes from outside."""
     names = [field.name for field in fields(RolloutHeader)]
     if sorted(meta) != sorted(names):
         raise RolloutFormatError(f"rollout header has {sorted(meta)}, expected {names}.")

@@ -1,12 +1,13 @@
-"""The payload of a packed buffer: named arrays laid end to end and compressed, and back.
+"""The payload of a packed buffer: named arrays laid out one after the other and compressed.
 
-Every field starts at a multiple of ALIGNMENT, so that arrays read back are aligned views
-of one allocation. A field may be stored shuffled: all first bytes of its items, then all
-second bytes, and so on, which puts the alike exponents of floats side by side.
+Every field starts at a multiple of ALIGNMENT, so that arrays read back are aligned views of one
+allocation. A field may be stored shuffled: first the first byte of every item, then the second byte
+of every item, and so on. This puts the exponents of floats, which are alike, side by side, and they
+compress better.
 
-The sizes come from a header that may lie. `plan` bounds them without allocating, and
-`decompress` allocates only what the compressed bytes can fill. Checksums and names of
-buffers are packed_buffer.py's.
+When a payload is read, the sizes come from a header that may be false. `plan_layout` limits them
+without allocating anything, and `decompress` allocates only what the compressed bytes can fill.
+Checksums and the kinds of buffers belong to `packed_buffer.py`.
 """
 
 import math
@@ -20,38 +21,51 @@ import zstandard
 from keisei_ray.errors import DamagedBufferError
 
 ALIGNMENT: Final = 16
-"""Bytes; every field starts on a multiple of it, so unpacked views are aligned."""
+"""Every field starts at a multiple of this many bytes."""
 MAX_RAW_BYTES: Final = 8 << 30
-"""No buffer claims more than this uncompressed; a 20 x 256 network is about 0.1 GB."""
+"""Largest uncompressed payload. A network of 20 blocks and 256 channels is about 0.1 GB."""
 TRUSTED_RATIO: Final = 64
-"""A payload that claims to grow by more is first decompressed only to be counted."""
+"""A payload that claims to grow by a larger factor is decompressed once just to count its bytes."""
 TRUSTED_BYTES: Final = 8 << 20
-"""Claims up to this size are allocated without counting first."""
+"""Claims up to this size are allocated without counting."""
 DTYPES: Final = frozenset(
     ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
 )
+"""Dtypes of arrays that can be packed, as numpy writes them."""
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
-class Field(NamedTuple):
-    """One array's place in the uncompressed payload."""
+class FieldLayout(NamedTuple):
+    """Type, shape and place of one array in the uncompressed payload."""
 
     name: str
+    """Name of the field."""
     dtype: np.dtype[Any]
+    """Dtype of the array."""
     shape: tuple[int, ...]
+    """Shape of the array."""
     shuffled: bool
+    """Whether its bytes are stored shuffled."""
     offset: int
+    """First byte in the payload."""
     nbytes: int
+    """Size in bytes, without the padding that follows."""
 
 
-def plan(rows: Sequence[Any]) -> tuple[list[Field], int]:
-    """Where each field lies in the payload, and the payload's size, from the header's rows.
+def plan_layout(rows: Sequence[Any]) -> tuple[list[FieldLayout], int]:
+    """Computes where each field lies in the payload. Allocates nothing.
 
-    Allocates nothing. Raises ValueError for anything that is not a list of distinct
-    [name, dtype, shape, shuffled] within the limits.
+    Args:
+        rows: what a header says of its fields: a list of [name, dtype, shape, shuffled].
+
+    Returns:
+        The fields, in order, and the size of the uncompressed payload in bytes.
+
+    Raises:
+        ValueError: a row is something else, a name occurs twice, or a size is beyond the limits.
     """
-    fields: dict[str, Field] = {}
+    fields: dict[str, FieldLayout] = {}
     end = 0
     for row in rows:
         if not isinstance(row, list) or len(row) != 4:
@@ -72,14 +86,21 @@ def plan(rows: Sequence[Any]) -> tuple[list[Field], int]:
         extent = math.prod(max(size, 1) for size in shape) * dtype.itemsize
         if max(end, extent) > MAX_RAW_BYTES:
             raise ValueError(f"field {name!r} with shape {shape!r} passes {MAX_RAW_BYTES} bytes.")
-        fields[name] = Field(name, dtype, tuple(shape), shuffled, offset, end - offset)
+        fields[name] = FieldLayout(name, dtype, tuple(shape), shuffled, offset, end - offset)
     return list(fields.values()), end
 
 
 def compress(
-    fields: Sequence[Field], raw_bytes: int, arrays: Mapping[str, Array], zstd_level: int
+    fields: Sequence[FieldLayout], raw_bytes: int, arrays: Mapping[str, Array], zstd_level: int
 ) -> bytes:
-    """The arrays as one zstd frame, laid out by `plan`. Copies; any memory layout will do."""
+    """Copies the arrays into the planned layout and compresses it to one zstd frame.
+
+    Args:
+        fields: the layout, from `plan_layout`.
+        raw_bytes: size of the uncompressed payload.
+        arrays: field name -> array, of any memory layout.
+        zstd_level: 1 (fast) to 22 (small).
+    """
     raw = np.zeros(raw_bytes, np.uint8)
     for field in fields:
         _store(raw, field, arrays[field.name])
@@ -87,14 +108,24 @@ def compress(
     return packed
 
 
-def decompress(fields: Sequence[Field], raw_bytes: int, payload: memoryview) -> dict[str, Array]:
-    """The arrays of a payload: writable, C-contiguous, aligned; they share one allocation.
+def decompress(
+    fields: Sequence[FieldLayout], raw_bytes: int, payload: memoryview
+) -> dict[str, Array]:
+    """Decompresses a payload.
 
-    A claim far above what payloads grow by is first decompressed only to be counted, so
-    memory is allocated once and only if the payload can fill it.
+    If `raw_bytes` is far larger than the payload, the payload is first decompressed once just to
+    count its bytes, so that memory is allocated only if the payload can fill it.
+
+    Args:
+        fields: the layout, from `plan_layout`.
+        raw_bytes: size of the uncompressed payload.
+        payload: the compressed bytes; not changed.
+
+    Returns:
+        The arrays by name: writable, C-contiguous, aligned. They may share one allocation.
 
     Raises:
-        DamagedBufferError: no zstd frame, not exactly `raw_bytes` long, or a bool that is
+        DamagedBufferError: the payload is not a zstd frame of exactly `raw_bytes`, or a bool is
             neither 0 nor 1.
     """
     if raw_bytes > max(TRUSTED_BYTES, TRUSTED_RATIO * len(payload)):
@@ -104,8 +135,8 @@ def decompress(fields: Sequence[Field], raw_bytes: int, payload: memoryview) -> 
     return {field.name: _load(raw, field) for field in fields}
 
 
-def _store(raw: npt.NDArray[np.uint8], field: Field, array: Array) -> None:
-    """Copy one array of any layout to its place, shuffled if its field says so."""
+def _store(raw: npt.NDArray[np.uint8], field: FieldLayout, array: Array) -> None:
+    """Copies one array of any memory layout to its place, shuffled if its field is."""
     place = raw[field.offset : field.offset + field.nbytes]
     if field.shuffled:
         items = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -115,8 +146,8 @@ def _store(raw: npt.NDArray[np.uint8], field: Field, array: Array) -> None:
         place.view(field.dtype).reshape(field.shape)[...] = array
 
 
-def _load(raw: npt.NDArray[np.uint8], field: Field) -> Array:
-    """One array out of the payload: a view, or a copy if it was shuffled."""
+def _load(raw: npt.NDArray[np.uint8], field: FieldLayout) -> Array:
+    """Returns one array of the payload: a view, or a copy if it was shuffled."""
     place = raw[field.offset : field.offset + field.nbytes]
     if field.dtype == np.bool_ and place.max(initial=0) > 1:
         raise DamagedBufferError(f"field {field.name!r} holds a bool that is neither 0 nor 1.")
@@ -129,7 +160,7 @@ def _load(raw: npt.NDArray[np.uint8], field: Field) -> Array:
 
 
 def _read_exactly(payload: memoryview, size: int, into: npt.NDArray[np.uint8] | None) -> None:
-    """Decompress into `into`, or only count if None; raises unless it is exactly `size` bytes."""
+    """Decompresses into `into`, or only counts if None; raises unless there are `size` bytes."""
     scratch = None if into is not None else np.empty(1 << 20, np.uint8)
     filled = 0
     try:

@@ -44,7 +44,7 @@ class GameEnd:
     sfen: str
     """Start position, before the opening."""
     result: GameResult
-    """Who won; absolute."""
+    """The winner; absolute."""
     reason: GameEndReason
     """The rule by which it ended."""
     plies: int

@@ -32,11 +32,11 @@ def random_rollout(
     rollout.terminated[...] = end < 0.1
     rollout.truncated[...] = (end >= 0.1) & (end < 0.15)
     rollout.rewards[...] = np.where(rollout.terminated, rng.choice([-1, 0, 1], (T, N)), 0)
-    rollout.bootstrap_values[...] = np.where(rollout.cut, rng.uniform(-1, 1, (T, N)), 0)
+    rollout.bootstrap_values[...] = np.where(rollout.is_cut, rng.uniform(-1, 1, (T, N)), 0)
     chances = rng.random((T, N)) * (1 - np.abs(rollout.values))
     rollout.draw_probs[...] = chances
     chances = rng.random((T, N)) * (1 - np.abs(rollout.bootstrap_values))
-    rollout.bootstrap_draw_probs[...] = np.where(rollout.cut, chances, 0)
+    rollout.bootstrap_draw_probs[...] = np.where(rollout.is_cut, chances, 0)
     rollout.is_trained[...] = rng.random((T, N)) >= opponents_share
     for name in ("values", "draw_probs", "behavior_log_probs"):
         getattr(rollout, name)[~rollout.is_trained] = 0

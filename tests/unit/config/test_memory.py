@@ -7,11 +7,13 @@ from keisei_ray.config.memory import RAW_BYTES_PER_TIMESTEP, estimate_memory_byt
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import build_model
-from keisei_ray.rollouts.rollout import FIELDS
+from keisei_ray.rollouts.rollout import ROLLOUT_FIELDS
 
 
 def test_the_raw_size_of_a_timestep_is_that_of_the_rollout_record() -> None:
-    size = sum(np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in FIELDS.values())
+    size = sum(
+        np.dtype(dtype).itemsize * int(np.prod(tail)) for dtype, tail in ROLLOUT_FIELDS.values()
+    )
     assert size == RAW_BYTES_PER_TIMESTEP
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keisei_ray.errors import RolloutFormatError
-from keisei_ray.rollouts.rollout import FIELDS, NUM_ACTIONS, Rollout, RolloutHeader
+from keisei_ray.rollouts.rollout import NUM_ACTIONS, ROLLOUT_FIELDS, Rollout, RolloutHeader
 from tests.helpers.rollouts import random_rollout
 
 T, N = 6, 5
@@ -34,8 +34,8 @@ def test_valid_rollouts_pass() -> None:
 
 
 def test_every_field_of_the_record_is_in_the_table_and_in_its_order() -> None:
-    assert [f.name for f in fields(Rollout)] == ["header", *FIELDS]
-    assert list(random_rollout(2, 2).arrays()) == list(FIELDS)
+    assert [f.name for f in fields(Rollout)] == ["header", *ROLLOUT_FIELDS]
+    assert list(random_rollout(2, 2).arrays()) == list(ROLLOUT_FIELDS)
 
 
 def test_allocated_storage_has_the_documented_shapes() -> None:
@@ -143,7 +143,7 @@ def test_cut_is_the_truncated_plies_and_the_last_row_where_not_terminated() -> N
     for t in range(40):
         for n in range(30):
             last = t == 39 and not rollout.terminated[t, n]
-            assert rollout.cut[t, n] == (bool(rollout.truncated[t, n]) or last)
+            assert rollout.is_cut[t, n] == (bool(rollout.truncated[t, n]) or last)
 
 
 def test_each_illegal_action_is_refused_and_each_legal_one_accepted() -> None:
@@ -165,7 +165,7 @@ def test_each_illegal_action_is_refused_and_each_legal_one_accepted() -> None:
                     one.validate()
 
 
-@pytest.mark.parametrize("name", list(FIELDS))
+@pytest.mark.parametrize("name", list(ROLLOUT_FIELDS))
 def test_a_wrong_dtype_shape_or_layout_is_refused_by_name(name: str) -> None:
     good = random_rollout(T, N)
     array = getattr(good, name)

@@ -90,7 +90,7 @@ def test_games_go_on_from_one_rollout_to_the_next() -> None:
     for name in ("boards", "hands", "scalars", "legal_bits", "actions", "rewards", "terminated"):
         both = np.concatenate([getattr(first, name), getattr(second, name)])
         np.testing.assert_array_equal(both, getattr(long, name))
-    alive = first.cut[-1] & ~first.truncated[-1]
+    alive = first.is_cut[-1] & ~first.truncated[-1]
     assert alive.any()
     np.testing.assert_allclose(
         first.bootstrap_values[-1, alive], second.values[0, alive], atol=1e-6
@@ -151,8 +151,8 @@ def test_where_nothing_is_cut_the_bootstrap_is_zero() -> None:
     for _ in range(3):
         rollout = collect(self_play)
         for values in (rollout.bootstrap_values, rollout.bootstrap_draw_probs):
-            assert (values[~rollout.cut] == 0).all()
-            assert (values[rollout.cut] != 0).all()
+            assert (values[~rollout.is_cut] == 0).all()
+            assert (values[rollout.is_cut] != 0).all()
 
 
 def test_the_winners_last_move_is_rewarded_and_nothing_else() -> None:
