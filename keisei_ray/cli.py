@@ -96,20 +96,22 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _ladder(options: argparse.Namespace) -> int:
-    from keisei_ray.evaluation.ladder import ladder
+    from keisei_ray.evaluation.ladder import LadderOptions, ladder
 
     refuse_uri("ladder --run-dir", options.run_dir)
     check_result_file(options.json)
     _, interrupted = ladder(
-        players=options.players,
-        run_dir=Path(options.run_dir) if options.run_dir else None,
-        finish_mates=options.finish_mates,
-        num_games=options.games,
-        seed=options.seed,
-        temperature=options.temperature,
-        file=Path(options.json) if options.json else None,
-        console=Console(),
-        openings=options.openings,
+        LadderOptions(
+            players=options.players,
+            run_dir=Path(options.run_dir) if options.run_dir else None,
+            finish_mates=options.finish_mates,
+            num_games=options.games,
+            seed=options.seed,
+            temperature=options.temperature,
+            file=Path(options.json) if options.json else None,
+            openings=options.openings,
+        ),
+        Console(),
     )
     return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 

@@ -16,7 +16,7 @@ from keisei_ray.distributed.cluster import connect
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
-from keisei_ray.players.policies import evaluate
+from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import pack_rollout, unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay.self_play import SelfPlay
@@ -72,7 +72,7 @@ def actor(config: Config) -> list[Figure]:
 
     def bare() -> int:
         for position in positions:
-            evaluate(model, *position)
+            network_outputs(model, *position)
         return len(positions) * report.header.N
 
     value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)

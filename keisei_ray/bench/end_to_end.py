@@ -14,7 +14,7 @@ from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
-from keisei_ray.players.policies import evaluate
+from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
@@ -67,7 +67,7 @@ def _ideal(config: Config) -> float:
         return num_games
 
     def forward() -> int:
-        evaluate(network, *position)
+        network_outputs(network, *position)
         return num_games
 
     minibatch = single.timesteps_per_update // single.learner.num_minibatches

@@ -22,7 +22,7 @@ from rich.table import Table
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
-from keisei_ray.evaluation.rating import score_interval
+from keisei_ray.evaluation.score_intervals import score_interval
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.players.saved_model import load_model

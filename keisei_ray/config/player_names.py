@@ -1,18 +1,24 @@
-"""Names of a run's own weights as players: `v12`, and `v12+mate1` where mates are finished."""
+"""Names of the run's own weights as players: `v12`, and `v12+mate1` if it finishes mates."""
 
 import re
+from typing import Final
 
-FINISHING_SUFFIX = "+mate1"
-"""Ends the name, and may end the path, of a network that plays every mate in one it has."""
-_PLAYER_NAME = re.compile(rf"v(\d+)(?:{re.escape(FINISHING_SUFFIX)})?")
+FINISHING_SUFFIX: Final = "+mate1"
+"""End of the name, and of the text, of a network that also plays every mate in one."""
+_PLAYER_NAME: Final = re.compile(rf"v(\d+)(?:{re.escape(FINISHING_SUFFIX)})?")
 
 
 def player_name(version: int, *, finishing: bool) -> str:
-    """What a version of the run is called in results and ratings."""
+    """Returns the name of a weights version in results and ratings."""
     return f"v{version}{FINISHING_SUFFIX if finishing else ''}"
 
 
 def version_of(name: str) -> int | None:
-    """The version that `player_name` called so; None for anybody else's name."""
+    """Returns the weights version that `player_name` gave this name; None for other players."""
     found = _PLAYER_NAME.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def finishes_mates(name: str) -> bool:
+    """Returns whether a player's name says that it plays every mate in one."""
+    return name.endswith(FINISHING_SUFFIX)

@@ -158,7 +158,7 @@ class EvaluationShell:
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"evaluator.{incarnation}", config)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        from keisei_ray.evaluation.background import Evaluator
+        from keisei_ray.evaluation.evaluator import Evaluator
 
         self._evaluator = Evaluator(config)
 

@@ -22,8 +22,13 @@ from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor
 from keisei_ray.distributed.fleet import DeathBudget
 from keisei_ray.distributed.learner_handle import DEATHS, POLL_S, Published
 from keisei_ray.errors import ActorLostError, UserError
+from keisei_ray.evaluation.earlier_versions import (
+    load_versions,
+    next_opponents,
+    numbers_to_keep,
+    save_version,
+)
 from keisei_ray.evaluation.plan import PlannedMatch, plan_matches
-from keisei_ray.evaluation.snapshots import kept, load_snapshots, opponents_of_next, save_snapshot
 from keisei_ray.telemetry.events import EvaluationFinished, EventBus, Level, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
@@ -186,7 +191,7 @@ class EvaluationHandle:
         """Plans the matches of these weights, and keeps them as an opponent of later ones."""
         if self._earlier is None:
             self._earlier = self._read_earlier()
-        opponents = [self._earlier[number] for number in opponents_of_next(self._earlier)]
+        opponents = [self._earlier[number] for number in next_opponents(self._earlier)]
         self._opponents = {earlier.version: earlier.weights for earlier in opponents}
         plan = plan_matches(
             self._config.evaluation,
@@ -199,17 +204,17 @@ class EvaluationHandle:
         self._queue.extend(match for match in plan if match.opponent not in self._left_out)
         number = max(self._earlier, default=0) + 1
         self._earlier[number] = _Earlier(due.version, due.weights)
-        keep = kept(self._earlier)
+        keep = numbers_to_keep(self._earlier)
         self._earlier = {n: earlier for n, earlier in self._earlier.items() if n in keep}
         try:
-            save_snapshot(self._run_dir, number, memoryview(ray.get(due.weights)), keep)
+            save_version(self._run_dir, number, memoryview(ray.get(due.weights)), keep)
         except (OSError, RayError) as error:
             self._say(f"v{due.version} is not kept as an opponent for a resumed run: {error}")
 
     def _read_earlier(self) -> dict[int, _Earlier]:
         """What a resumed run measured before; empty in a fresh one."""
         try:
-            saved = load_snapshots(self._run_dir, self._first_version)
+            saved = load_versions(self._run_dir, self._first_version)
         except OSError as error:
             self._say(f"earlier versions cannot be played, their files cannot be read: {error}")
             return {}

@@ -1,4 +1,4 @@
-"""`evaluate` as a person calls it: two players, a match, a table and a record."""
+"""The command `evaluate`: a match between two players, its result as a table and as JSON."""
 
 import contextlib
 import signal
@@ -14,48 +14,54 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.errors import UserError
 from keisei_ray.evaluation.game_files import GameFiles
-from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, PlayedGame, play_match
+from keisei_ray.evaluation.matches import (
+    MAX_PLIES,
+    MatchSettings,
+    PlayedGame,
+    check_num_games,
+    play_match,
+)
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.summary import result_table, summarize
 from keisei_ray.players.player import Player, open_player
 
 Finishing = Literal["no", "yes", "both"]
-"""Whether the player plays every mate in one it has; both: one match without and one with."""
+"""Whether the player also plays every mate in one; both: one match without and one with."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What `evaluate` is asked for."""
+    """Arguments of the command `evaluate`."""
 
     player: str
-    """Who is measured, see `player.open_player`."""
+    """Player that is measured, as `parse_player` reads it."""
     opponent: str
-    """Against whom; likewise."""
+    """Player on the other side, as `parse_player` reads it."""
     num_games: int = 100
-    """Even, half of them with each colour; the most, if a test may stop the match."""
+    """Games of the match, even, half of them with each colour. If `sprt` may stop it, at most."""
     seed: int = 1
-    """Of openings and random choices; the same seed plays the same match."""
+    """Seed of openings and random choices; the same seed plays the same match."""
     temperature: float = 0.0
-    """See `player.checkpoint_player`; for both players."""
+    """Temperature of both players' networks, see `player.checkpoint_player`."""
     finish_mates: Finishing = "no"
-    """Of the player; the opponent's spec says its own."""
+    """Whether the player finishes mates; the text for the opponent says it for the opponent."""
     sprt: Hypotheses | None = None
-    """Stops the match as soon as it tells these two Elo differences apart."""
+    """Two Elo differences; the match stops as soon as it can tell which is nearer the truth."""
     records: Path | None = None
-    """Where each finished game is saved."""
+    """Directory for the finished games; None: games are not saved."""
     openings: Path | None = None
-    """The book that games start from, see `openings.OpeningBook`; after random plies if None."""
+    """Book of openings that games start from; after random plies if None."""
 
 
 def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
-    """Plays a match, or one bare and one finishing, and shows what it says of the player.
+    """Plays a match, or one bare and one finishing, and shows the result.
 
     SIGINT and SIGTERM, an engine that cannot be kept alive and a full disk end a match; the games
-    that were finished are reported. Among those short games are over-represented, so such a
-    score is a hint only.
+    finished by then are reported. Short games are over-represented among them, so such a score is
+    a hint only.
 
     Args:
         options: what to play.
@@ -63,25 +69,21 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
 
     Returns:
         The result, JSON-serializable, see `summary.summarize`; under "interrupted" whether a
-        signal ended it, under "error" what else did, or None. Of two matches {"bare": ...,
-        "finishing": ..., "interrupted": ..., "error": ...}.
+        signal ended the match, under "error" another cause that ended it, or None. For two matches
+        {"bare": ..., "finishing": ..., "interrupted": ..., "error": ...}.
 
     Raises:
         ConfigError: an odd number of games, a bad book, or a directory that records cannot be
             written to.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
-        PlayerError: a player is unknown or not available.
+        PlayerError: a player is unknown or cannot be started.
     """
-    if options.num_games < 2 or options.num_games % 2:
-        raise ConfigError(
-            f"--games {options.num_games}: expected an even number, since every opening is "
-            f"played from both colours. Use {options.num_games + 1}."
-        )
+    check_num_games(options.num_games)
     book = OpeningBook.read(options.openings, max_plies=MAX_PLIES) if options.openings else None
     settings = MatchSettings(num_games=options.num_games, seed=options.seed, book=book)
     if book and (shortage := book.shortage(options.num_games)):
         console.print(shortage, markup=False)
-    # Games run in lockstep and nets are small: more threads wait for each other.
+    # Games run in lockstep and networks are small: more threads would wait for each other.
     torch.set_num_threads(1)
     if options.finish_mates != "both":
         finishes = options.finish_mates == "yes"
@@ -106,7 +108,7 @@ def _evaluate(
     records: Path | None,
     console: Console,
 ) -> dict[str, Any]:
-    """One match and its result."""
+    """Plays one match and returns its result."""
     test = Sprt(options.sprt) if options.sprt else None
     with (
         open_player(
@@ -129,7 +131,7 @@ def _evaluate(
 
 @dataclass
 class _Played:
-    """The finished games, and what cut the match short."""
+    """Finished games, and the cause that cut the match short."""
 
     games: list[PlayedGame] = field(default_factory=list)
     interrupted: bool = False
@@ -143,7 +145,7 @@ def _play(
     files: GameFiles | None,
     console: Console,
 ) -> _Played:
-    """Plays until the schedule, the test, a signal or an error ends the match."""
+    """Plays until the schedule, the SPRT, a signal or an error ends the match."""
     played = _Played()
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     try:
@@ -166,7 +168,7 @@ def _play(
 
 
 class _Stop:
-    """A signal handler that interrupts the play, and waits while a finished game is dealt with."""
+    """A signal handler that interrupts the play, but not the saving of a finished game."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -178,7 +180,7 @@ class _Stop:
             raise KeyboardInterrupt
 
     def interrupt(self, match: Iterator[PlayedGame]) -> Iterator[PlayedGame]:
-        """The match's games; raises KeyboardInterrupt when a signal has come."""
+        """Yields the games of the match; raises KeyboardInterrupt when a signal has come."""
         while True:
             self._is_playing = True
             if self._is_set:
@@ -192,7 +194,7 @@ class _Stop:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM stop the match; the former handlers come back afterwards."""
+    """Lets SIGINT and SIGTERM stop the match inside the block; restores the handlers after it."""
     stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Only the main thread may set handlers.

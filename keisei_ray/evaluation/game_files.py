@@ -1,6 +1,7 @@
-"""The games of a match as files that other shogi programs read.
+"""Files of a match's games, in formats that other shogi programs read.
 
-`game-000012.kif`, `.csa` and `.usi` in one directory, written whole as each game ends.
+One directory holds `game-000012.kif`, `.csa` and `.usi` for each game, each written in one step
+when the game ends.
 """
 
 import os
@@ -12,6 +13,7 @@ from keisei_ray.shogi.notation import Heading, to_csa, to_kif, to_usi
 from keisei_ray.storage.atomic_files import write_atomically
 
 FORMATS = ("kif", "csa", "usi")
+"""Endings of the file names."""
 
 
 class GameFiles:
@@ -21,10 +23,10 @@ class GameFiles:
         """Makes the directory if it is not there.
 
         Args:
-            directory: with no games of another match in it.
+            directory: must not hold the games of another match.
             first: name of the match's first player.
-            second: name of the other.
-            settings: of the match.
+            second: name of the second player.
+            settings: settings of the match.
 
         Raises:
             ConfigError: not a directory that can be written, or it holds games already.

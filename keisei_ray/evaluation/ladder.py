@@ -1,8 +1,8 @@
-"""`ladder` as a person calls it: everybody against everybody, and one Elo table of them all.
+"""The command `ladder`: every player against every other, and one Elo table of them all.
 
-A round robin: P players are P * (P - 1) / 2 matches, those of neighbors in the list first, so
-that what was played when somebody interrupts hangs together. Each match has openings of its
-own, which depend on the seed and the two names alone.
+P players give P * (P - 1) / 2 matches. Neighbors in the list of players meet first, so that the
+matches played before an interrupt connect all players met so far. The openings of a match depend
+on the seed and on the names of its two players only.
 """
 
 import time
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,155 +20,145 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from keisei_ray.config.player_names import FINISHING_SUFFIX
+from keisei_ray.config.player_names import FINISHING_SUFFIX, finishes_mates
+from keisei_ray.config.player_spec import parse_player
 from keisei_ray.errors import CheckpointError, ConfigError
-from keisei_ray.evaluation.background import match_score
-from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch
-from keisei_ray.evaluation.matches import MAX_PLIES, MatchSettings, play_match
+from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults
+from keisei_ray.evaluation.matches import (
+    MAX_PLIES,
+    MatchSettings,
+    check_num_games,
+    match_score,
+    play_match,
+)
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.players.player import Player, checkpoint_player, open_player
+from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 
-SHOWN_PAIRS = 8
+SHOWN_PAIRS: Final = 8
+"""Matches in the table of those that the ratings explain least."""
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """Somebody who can be asked to play several matches."""
+class LadderOptions:
+    """Arguments of the command `ladder`."""
+
+    players: Sequence[str]
+    """Players, as `parse_player` reads them."""
+    run_dir: Path | None
+    """Run whose intact checkpoints all play too; None: no run."""
+    finish_mates: bool
+    """Whether each of those checkpoints also plays a second time, with every mate in one."""
+    num_games: int
+    """Games of each match; even."""
+    seed: int
+    """Seed of openings and random choices."""
+    temperature: float
+    """Temperature of all networks, see `player.checkpoint_player`."""
+    file: Path | None
+    """File for the results; matches that it holds already are not played again."""
+    max_plies: int = MAX_PLIES
+    """Plies, opening included, after which a game is truncated and counts half."""
+    openings: Path | None = None
+    """Book of openings that games start from; after random plies if None."""
+
+
+@dataclass(frozen=True)
+class LadderPlayer:
+    """A player that takes part in several matches."""
 
     name: str
-    identity: dict[str, Any]
+    """Name in the results."""
+    identity: dict[str, Scalar]
+    """What exactly plays under the name."""
     open: Callable[[], Player]
-    """For one match; the player is closed after it."""
+    """Makes the player ready for one match; it is closed after the match."""
 
 
-def ladder(
-    *,
-    players: Sequence[str],
-    run_dir: Path | None,
-    finish_mates: bool,
-    num_games: int,
-    seed: int,
-    temperature: float,
-    file: Path | None,
-    console: Console,
-    max_plies: int = MAX_PLIES,
-    openings: Path | None = None,
-) -> tuple[dict[str, Any], bool]:
-    """Plays what is missing, writing results after every match, and shows the table.
+def ladder(options: LadderOptions, console: Console) -> tuple[dict[str, Any], bool]:
+    """Plays the matches that are missing, writes the results after each, and shows the tables.
 
     Args:
-        players: as for `player.open_player`.
-        run_dir: all intact checkpoints of this run play too.
-        finish_mates: and each of those once more with every mate in one it has.
-        num_games: of each match; even.
-        seed: of openings and random choices.
-        temperature: of all networks, see `player.checkpoint_player`.
-        file: of results; matches that stand in it are not played again.
+        options: what to play.
         console: where progress and tables are drawn.
-        max_plies: plies, opening included, after which a game is truncated and counts half.
-        openings: a book that games start from, see `openings.OpeningBook`; after random plies
-            if None.
 
     Returns:
-        What stands in the file, and whether an interrupt ended the ladder early. Of the match
-        under way then nothing counts.
+        The content of the results file, and whether an interrupt ended the ladder early. The
+        match in progress then does not count.
 
     Raises:
         ConfigError: fewer than two players, an odd number of games, a bad book of openings, or a
-            file of other matches.
+            file with matches under other conditions.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
-        PlayerError: an opponent is unknown or cannot be had.
+        PlayerError: a player is unknown or cannot be started.
     """
-    if num_games < 2 or num_games % 2:
-        raise ConfigError(
-            f"--games {num_games}: expected an even number, since every opening is played from "
-            f"both colours. Use {num_games + 1}."
-        )
+    check_num_games(options.num_games)
     torch.set_num_threads(1)
-    settings = MatchSettings(
-        num_games,
-        seed,
-        max_plies=max_plies,
-        book=OpeningBook.read(openings, max_plies=max_plies) if openings else None,
-    )
-    conditions = {
-        "games": num_games,
-        "seed": seed,
-        "max_plies": max_plies,
-        **settings.describe_openings(),
-        "temperature": temperature,
-    }
-    book = LadderBook.open(file, conditions)
-    found = find_entrants(players, run_dir, finish_mates=finish_mates, temperature=temperature)
-    by_name: dict[str, Entrant] = {}
-    for entrant in found:
-        book.enter(entrant.name, entrant.identity)
-        by_name.setdefault(entrant.name, entrant)
-    entrants = list(by_name.values())
-    if len(entrants) < 2:
-        raise ConfigError(f"{len(entrants)} players, expected at least two. Name more --players.")
-    if settings.book and (shortage := settings.book.shortage(num_games)):
+    settings = _match_settings(options)
+    results = LadderResults.open(options.file, _conditions(options, settings))
+    players = _enter_players(options, results)
+    if settings.book and (shortage := settings.book.shortage(options.num_games)):
         console.print(shortage, markup=False)
-    interrupted, num_kept = False, len(book.matches)
-    missing = [(a, b) for a, b in schedule(entrants) if not book.has(a.name, b.name)]
+    missing = [(a, b) for a, b in schedule(players) if not results.has(a.name, b.name)]
+    num_left, is_interrupted = len(missing), False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("matches", total=len(missing))
         try:
             for a, b in missing:
                 bar.update(task, description=f"{a.name} against {b.name}")
-                book.matches.append(_play(a, b, settings))
-                book.save(file)
+                results.matches.append(_play(a, b, settings))
+                num_left -= 1
+                results.save(options.file)
                 bar.advance(task)
         except KeyboardInterrupt:
-            interrupted = True
-    content = book.save(file)
+            is_interrupted = True
+    content = results.save(options.file)
     console.print(ratings_table(content), pairs_table(content))
-    if interrupted:
-        left = len(missing) - (len(book.matches) - num_kept)
-        console.print(f"interrupted: {left} matches left; the same command goes on with them")
-    return content, interrupted
+    if is_interrupted:
+        console.print(f"interrupted: {num_left} matches left; the same command goes on with them")
+    return content, is_interrupted
 
 
-def schedule(entrants: Sequence[Entrant]) -> list[tuple[Entrant, Entrant]]:
-    """Every two of them once: neighbors first, then those two places apart, and so on."""
-    count = len(entrants)
+def schedule(players: Sequence[LadderPlayer]) -> list[tuple[LadderPlayer, LadderPlayer]]:
+    """Returns every two players once: neighbors first, then those two places apart, and so on."""
+    count = len(players)
     return [
-        (entrants[i + distance], entrants[i])
+        (players[i + distance], players[i])
         for distance in range(1, count)
         for i in range(count - distance)
     ]
 
 
-def find_entrants(
-    players: Sequence[str], run_dir: Path | None, *, finish_mates: bool, temperature: float
-) -> Iterator[Entrant]:
-    """Those that a person named, each tried once so that a mistake is known before any match.
+def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
+    """Yields the players that were asked for.
 
-    A checkpoint of `run_dir` is called v12, one of another run RUN/v12.
+    Each is made ready once, so that a mistake is found before the first match. A checkpoint of
+    `options.run_dir` is named v12, a checkpoint of another run RUN/v12.
 
     Raises:
         CheckpointError, PlayerError: see `ladder`.
     """
-    for spec in players:
-        with open_player(spec, temperature=temperature) as player:
-            if "checkpoint" in player.identity:
-                yield _network(player, run_dir)
+    for text in options.players:
+        with open_player(text, temperature=options.temperature) as player:
+            if parse_player(text).kind == "checkpoint":
+                yield _network(player, options.run_dir)
             else:
-                yield Entrant(spec, player.identity, _opener(spec, temperature))
-    if run_dir is None:
+                yield LadderPlayer(text, player.identity, _opener(text, options.temperature))
+    if options.run_dir is None:
         return
-    paths = sorted((run_dir / CHECKPOINTS_DIR).glob(CHECKPOINT_GLOB))
+    directory = options.run_dir / CHECKPOINTS_DIR
+    paths = sorted(directory.glob(CHECKPOINT_GLOB))
     if not paths:
-        raise CheckpointError(f"{run_dir / CHECKPOINTS_DIR} holds no checkpoint. Train for longer.")
+        raise CheckpointError(f"{directory} holds no checkpoint. Train for longer.")
     for path in paths:
-        for finishes in (False, True) if finish_mates else (False,):
-            player = checkpoint_player(path, temperature=temperature, finish_mates=finishes)
-            yield _network(player, run_dir)
+        for finishes in (False, True) if options.finish_mates else (False,):
+            player = checkpoint_player(path, temperature=options.temperature, finish_mates=finishes)
+            yield _network(player, options.run_dir)
 
 
 def ratings_table(content: dict[str, Any]) -> Table:
-    """The Elo table of a book's content, for people."""
+    """Returns the Elo table of a results file, for the terminal."""
     table = Table(title="Elo, 95% intervals")
     table.add_column("player", overflow="fold")
     for column in ("Elo", "from", "to", "games"):
@@ -183,7 +173,7 @@ def ratings_table(content: dict[str, Any]) -> Table:
 
 
 def pairs_table(content: dict[str, Any]) -> Table:
-    """Matches that the ratings explain least, for people."""
+    """Returns the matches that the ratings explain least, for the terminal."""
     pairs = content["pairs"]
     outside = sum(not pair["is_explained"] for pair in pairs)
     table = Table(
@@ -201,9 +191,39 @@ def pairs_table(content: dict[str, Any]) -> Table:
     return table
 
 
-def _play(a: Entrant, b: Entrant, settings: MatchSettings) -> LadderMatch:
-    """A match with a seed of its own."""
-    key = [zlib.crc32(entrant.name.encode()) for entrant in (a, b)]
+def _match_settings(options: LadderOptions) -> MatchSettings:
+    """Returns the settings that all matches share."""
+    book = None
+    if options.openings:
+        book = OpeningBook.read(options.openings, max_plies=options.max_plies)
+    return MatchSettings(options.num_games, options.seed, max_plies=options.max_plies, book=book)
+
+
+def _conditions(options: LadderOptions, settings: MatchSettings) -> dict[str, Scalar]:
+    """Returns what must be the same for matches to stand in one file."""
+    return {
+        "games": options.num_games,
+        "seed": options.seed,
+        "max_plies": options.max_plies,
+        **settings.describe_openings(),
+        "temperature": options.temperature,
+    }
+
+
+def _enter_players(options: LadderOptions, results: LadderResults) -> list[LadderPlayer]:
+    """Adds the players to the results; a player that was named twice is returned once."""
+    by_name: dict[str, LadderPlayer] = {}
+    for player in find_players(options):
+        results.add_player(player.name, player.identity)
+        by_name.setdefault(player.name, player)
+    if len(by_name) < 2:
+        raise ConfigError(f"{len(by_name)} players, expected at least two. Name more --players.")
+    return list(by_name.values())
+
+
+def _play(a: LadderPlayer, b: LadderPlayer, settings: MatchSettings) -> LadderMatch:
+    """Plays one match with a seed of its own."""
+    key = [zlib.crc32(player.name.encode()) for player in (a, b)]
     sequence = np.random.SeedSequence(settings.seed, spawn_key=tuple(key))
     settings = replace(settings, seed=int(sequence.generate_state(1)[0]))
     with ExitStack() as stack:
@@ -215,17 +235,17 @@ def _play(a: Entrant, b: Entrant, settings: MatchSettings) -> LadderMatch:
     return LadderMatch(a.name, b.name, score, reasons)
 
 
-def _network(player: Player, run_dir: Path | None) -> Entrant:
-    """A network stays loaded; it has nothing to close."""
+def _network(player: Player, run_dir: Path | None) -> LadderPlayer:
+    """Returns a network under its name in the ladder. It stays loaded and needs no closing."""
     path = Path(str(player.identity["checkpoint"]))
-    home = path.parent.parent if path.parent.name == CHECKPOINTS_DIR else path.parent
+    its_run = path.parent.parent if path.parent.name == CHECKPOINTS_DIR else path.parent
     version = player.identity["weights_version"]
-    name = f"v{version}{FINISHING_SUFFIX if player.name.endswith(FINISHING_SUFFIX) else ''}"
-    if run_dir is None or home.resolve() != run_dir.resolve():
-        name = f"{home.name}/{name}"
+    name = f"v{version}{FINISHING_SUFFIX if finishes_mates(player.name) else ''}"
+    if run_dir is None or its_run.resolve() != run_dir.resolve():
+        name = f"{its_run.name}/{name}"
     identity = {"weights_digest": player.identity["weights_digest"]}
-    return Entrant(name, identity, lambda: player)
+    return LadderPlayer(name, identity, lambda: player)
 
 
-def _opener(spec: str, temperature: float) -> Callable[[], Player]:
-    return lambda: open_player(spec, temperature=temperature)
+def _opener(text: str, temperature: float) -> Callable[[], Player]:
+    return lambda: open_player(text, temperature=temperature)

@@ -1,43 +1,47 @@
 """Matches: many games at once between two players, each opening from both colours.
 
-Games 2k and 2k + 1 are a pair: they start from the same opening, random or out of a book, the
+Games 2k and 2k + 1 are a pair: they start from the same opening, random or from a book, and the
 first player is Black in one and White in the other. Every scheduled game is played to its end
-and counted; a lane whose turn comes when all have been started is retired, so short games weigh
-no more than long ones.
+and counted. A lane that becomes free when all games have been started stays empty, so short games
+do not weigh more than long ones.
 
-A game depends on the seed, its pair, and who sits where; not on the number of lanes, save for
-the last bits of a network's output in another batch. Exchanging the players (with their
-streams) plays the same games, so the score becomes 1 - score exactly.
+A game depends on the seed, its pair and the colours of the players. It does not depend on the
+number of lanes, except for the last bits of a network's output in another batch. Exchanging the
+players (with their streams) plays the same games, so the score becomes 1 - score exactly.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.openings import OpeningBook
+from keisei_ray.evaluation.score_intervals import score_interval
 from keisei_ray.players.player import Player
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, open_game, play_opening
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 from keisei_ray.storage.manifest import Scalar
+from keisei_ray.telemetry.reports import MatchScore
 
 Outcome = Literal["win", "draw", "loss", "truncated"]
 SCORES: dict[Outcome, float] = {"win": 1.0, "draw": 0.5, "truncated": 0.5, "loss": 0.0}
-"""A game cut by the ply cap counts as a draw, and is reported apart."""
+"""Points of each outcome. A game cut by the ply cap counts as a draw and is reported apart."""
 
 MAX_PLIES = 512
 """Plies, opening included, after which an evaluation game is truncated."""
 RANDOM_OPENING_PLIES = 8
-"""Each pair starts after 0 to this many random plies."""
+"""Largest number of random plies before a pair of games, drawn from 0 to this."""
 NUM_LANES = 64
 """Games played side by side."""
 
 _OPENING_STREAM, _MOVE_STREAM = 0, 1
 """Spawn keys that keep openings and players' draws apart."""
 _MAX_REPEATS = 100
-"""Repeated openings drawn in a row before one is accepted: there are hardly others."""
+"""Repeated openings drawn in a row before one is accepted, as there are hardly any others."""
 
 
 @dataclass(frozen=True)
@@ -45,61 +49,61 @@ class PlayedGame:
     """One finished game of a match, seen by the first player."""
 
     index: int
-    """Its place in the schedule."""
+    """Place in the schedule, from 0."""
     is_black: bool
     """Whether the first player was Black."""
     outcome: Outcome
-    """For the first player."""
+    """Outcome for the first player."""
     reason: GameEndReason
-    """By which rule it ended."""
+    """Rule that ended the game."""
     plies: int
-    """Length, the opening included."""
+    """Length in plies, opening included."""
     opening_plies: int
     """Plies at the start that neither player chose."""
     moves: str
-    """All plies as USI, space separated."""
+    """All moves in USI notation, separated by spaces."""
     start_sfen: str = ""
-    """Where it began, before the opening; empty for the standard position."""
+    """Position before the opening; empty for the standard position."""
 
     @property
     def result(self) -> GameResult:
-        """Who won, absolutely."""
+        """Result by colour."""
         if self.outcome in ("draw", "truncated"):
             return "draw" if self.outcome == "draw" else "truncated"
         return "black_win" if self.is_black == (self.outcome == "win") else "white_win"
 
     @property
     def score(self) -> float:
-        """To the first player: 1, 0.5 or 0."""
+        """Points of the first player: 1, 0.5 or 0."""
         return SCORES[self.outcome]
 
     @property
     def pair(self) -> int:
-        """Which opening it was played from."""
+        """Number of the pair, and of the opening."""
         return self.index // 2
 
 
 @dataclass(frozen=True)
 class MatchSettings:
-    """Under which conditions a match is played; a score means nothing without them."""
+    """Conditions of a match; a score means nothing without them."""
 
     num_games: int
-    """Even: every opening is played from both colours."""
+    """Games of the match; even, since every opening is played from both colours."""
     seed: int
-    """Root of openings and players' draws."""
+    """Seed of openings and of the players' random choices."""
     max_plies: int = MAX_PLIES
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: int = RANDOM_OPENING_PLIES
-    """Each pair starts after 0 to this many random plies."""
+    """Largest number of random plies before a pair of games, drawn from 0 to this."""
     book: OpeningBook | None = None
-    """Each pair starts from one of these instead. Read for a `max_plies` no higher than here."""
+    """Book whose openings replace the random plies, read for a `max_plies` no higher than here."""
 
     def __post_init__(self) -> None:
         if self.num_games < 2 or self.num_games % 2:
             raise ValueError(f"num_games = {self.num_games}: expected an even number, 2 or more.")
 
     def describe_openings(self) -> dict[str, Scalar]:
-        """Where games start, as it stands in results."""
+        """Returns where games start, as entries of a results file."""
         if self.book is None:
             return {"random_opening_plies": self.random_opening_plies}
         return {"random_opening_plies": 0, **self.book.describe()}
@@ -112,23 +116,24 @@ def play_match(
     streams: tuple[int, int] = (0, 1),
     num_lanes: int = NUM_LANES,
 ) -> Iterator[PlayedGame]:
-    """Plays a match, yielding each game as it ends; stop iterating and the rest is not played.
+    """Plays a match and yields each game as it ends. A caller that stops iterating ends the match.
 
     Args:
-        players: first and second. Each is asked once a ply for all positions it is to move in.
-        settings: games, openings and cap.
+        players: first and second. Each is asked once per ply, for all positions in which it is
+            to move.
+        settings: games, openings and ply cap.
         streams: number of each player's own random stream. Players exchanged together with
             their streams play the same games.
         num_lanes: games side by side.
 
     Yields:
-        `settings.num_games` games if exhausted, each index once, in order of ending.
+        `settings.num_games` games if exhausted, each index once, in the order in which they end.
     """
     openings = distinct_openings(settings)
     games = VectorGames(
         min(num_lanes, settings.num_games),
         max_plies=settings.max_plies,
-        # Games beyond the schedule fill retired lanes and are not looked at.
+        # Games beyond the schedule fill lanes that would stay empty; they are not looked at.
         start_game=lambda index: play_opening(
             openings[index // 2 % len(openings)], max_plies=settings.max_plies, index=index
         ),
@@ -158,10 +163,10 @@ def play_match(
 
 
 def distinct_openings(settings: MatchSettings) -> list[Opening]:
-    """One opening a pair; no two lead to one position.
+    """Returns one opening per pair; no two lead to the same position.
 
-    Deterministic players would play such games twice, and the interval take them for
-    independent. Where a start or a book has fewer openings than pairs are needed, they repeat.
+    Deterministic players would play such games twice, and the interval would treat them as
+    independent. Openings repeat only if there are fewer than pairs.
     """
     num_pairs = settings.num_games // 2
     if settings.book is not None:
@@ -188,14 +193,57 @@ def distinct_openings(settings: MatchSettings) -> list[Opening]:
 
 
 def pair_scores(games: Sequence[PlayedGame]) -> list[float]:
-    """The first player's mean score in each pair of which both games are there."""
+    """Returns the first player's mean score in each pair of which both games are given."""
     pairs: dict[int, list[float]] = {}
     for game in games:
         pairs.setdefault(game.pair, []).append(game.score)
     return [sum(scores) / 2 for _, scores in sorted(pairs.items()) if len(scores) == 2]
 
 
+def match_score(games: Sequence[PlayedGame], *, wall_time_s: float) -> MatchScore:
+    """Returns the score of a whole match for its first player.
+
+    Args:
+        games: all games of the match, in any order.
+        wall_time_s: seconds that the match took.
+    """
+    outcomes = Counter(game.outcome for game in games)
+    interval = score_interval(pair_scores(games))
+    return MatchScore(
+        games=len(games),
+        wins=outcomes["win"],
+        draws=outcomes["draw"],
+        losses=outcomes["loss"],
+        truncated=outcomes["truncated"],
+        score=_mean([game.score for game in games]),
+        score_low=interval.low,
+        score_high=interval.high,
+        mean_plies=_mean([float(game.plies) for game in games]),
+        as_black_score=_mean([game.score for game in games if game.is_black]),
+        as_white_score=_mean([game.score for game in games if not game.is_black]),
+        wall_time_s=wall_time_s,
+    )
+
+
+def check_num_games(num_games: int) -> None:
+    """Refuses the `--games` of a command if pairs cannot be made of them.
+
+    Raises:
+        ConfigError: odd, or fewer than 2.
+    """
+    if num_games < 2 or num_games % 2:
+        raise ConfigError(
+            f"--games {num_games}: expected an even number, since every opening is played from "
+            f"both colours. Use {num_games + 1}."
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 def _played(end: GameEnd) -> PlayedGame:
+    """Returns the end of a game from the first player's point of view."""
     is_black = end.index % 2 == 0
     outcome: Outcome
     if end.result in ("draw", "truncated"):
@@ -217,7 +265,7 @@ def _played(end: GameEnd) -> PlayedGame:
 def _move_rngs(
     seed: int, index: int, streams: tuple[int, int]
 ) -> tuple[np.random.Generator, np.random.Generator]:
-    """Both players' draws in a game; a player's depend on its stream, the pair and its colour."""
+    """Returns both players' generators; each depends on stream, pair and the player's colour."""
     pair, first_color = index // 2, index % 2
     return (
         _rng(seed, _MOVE_STREAM, streams[0], pair, first_color),

@@ -1,12 +1,12 @@
-"""A book of openings: a text file with one a line, in the words of the USI protocol.
+"""A book of openings: a text file with one opening per line, written as in the USI protocol.
 
     startpos moves 7g7f 3c3d
     sfen lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/7R1/LNSGKGSNL b - 1 moves 2g2f
     position startpos
     lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/7R1/LNSGKGSNL b - 1
 
-Blank lines and those that begin with # are skipped. A book is read whole before the first game,
-and refused for one bad line: a match from half a book would not be the match that was asked for.
+Blank lines and lines that begin with # are skipped. A book is read as a whole before the first
+game and refused for a single bad line: a match from half a book is not the match asked for.
 """
 
 import hashlib
@@ -23,32 +23,32 @@ from keisei_ray.shogi.game import STANDARD_SFEN, Opening, check_start, play_open
 from keisei_ray.storage.manifest import Scalar
 
 _SHOWN_CHARACTERS: Final = 60
-"""Of a line that is no opening."""
+"""Characters of a bad line that an error message shows."""
 _FORMS = "'startpos moves 7g7f 3c3d', 'startpos', or 'sfen SFEN moves ...'"
 
 
 @dataclass(frozen=True)
 class OpeningBook:
-    """Openings of which no two lead to one position."""
+    """Openings of which no two lead to the same position."""
 
     name: str
-    """Of the file, without its directory."""
+    """Name of the file, without its directory."""
     sha256: str
-    """Of the file's bytes, comments included."""
+    """Digest of the file's bytes, comments included."""
     openings: tuple[Opening, ...]
-    """In the order of the file; of those that lead to one position the first."""
+    """Openings in the order of the file; of several that lead to one position only the first."""
 
     @classmethod
     def read(cls, file: Path, *, max_plies: int) -> Self:
-        """The book in a file.
+        """Returns the book in a file.
 
         Args:
-            file: UTF-8.
-            max_plies: the cap of the games that start from it.
+            file: a text file in UTF-8.
+            max_plies: ply cap of the games that start from the book.
 
         Raises:
-            ConfigError: not a readable file or not UTF-8, no opening in it, or a line that is
-                none, has an illegal move, or leaves nothing to play.
+            ConfigError: the file cannot be read, is not UTF-8 or holds no opening; or a line is
+                not an opening, has an illegal move, or leaves nothing to play.
         """
         try:
             content = file.read_bytes()
@@ -67,7 +67,7 @@ class OpeningBook:
                 raise ConfigError(
                     f"--openings {file}, line {number}: {error} Correct or remove the line."
                 ) from error
-            # Without the move number, which nobody plays by.
+            # The move number, at the end, does not distinguish two positions.
             openings.setdefault(board.to_sfen().rpartition(" ")[0], opening)
         if not openings:
             raise ConfigError(
@@ -76,18 +76,18 @@ class OpeningBook:
         return cls(file.name, hashlib.sha256(content).hexdigest(), tuple(openings.values()))
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Opening]:
-        """This many in random order, each once before any comes again."""
+        """Returns `count` openings in random order; each occurs once before any occurs again."""
         order: list[int] = []
         while len(order) < count:
             order += rng.permutation(len(self.openings)).tolist()
         return [self.openings[i] for i in order[:count]]
 
     def describe(self) -> dict[str, Scalar]:
-        """Which book it is, as it stands in results."""
+        """Returns name and digest of the book, as entries of a results file."""
         return {"openings": self.name, "openings_sha256": self.sha256}
 
     def shortage(self, num_games: int) -> str | None:
-        """A line that says that this many games repeat openings; None where they do not."""
+        """Returns a notice that a match of `num_games` repeats openings; None if it does not."""
         num_pairs = num_games // 2
         if num_pairs <= len(self.openings):
             return None
@@ -98,10 +98,10 @@ class OpeningBook:
 
 
 def parse_opening(text: str) -> Opening:
-    """What a line of a book says; whether it can be played is not asked.
+    """Reads a line of a book, without checking that its moves are legal.
 
     Raises:
-        ValueError: none of the formats.
+        ValueError: the line has none of the formats.
     """
     words = text.split()
     if words[:1] == ["position"]:
@@ -122,7 +122,7 @@ def parse_opening(text: str) -> Opening:
 
 
 def _lines(file: Path, content: bytes) -> Iterator[tuple[int, str]]:
-    """The lines that are to be read, with their numbers from 1.
+    """Yields the lines that hold an opening, with their numbers from 1.
 
     Raises:
         ConfigError: not UTF-8.
@@ -130,7 +130,7 @@ def _lines(file: Path, content: bytes) -> Iterator[tuple[int, str]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # Of the bytes that were decoded: a byte order mark is not among them.
+        # `error.object` holds the bytes without the byte order mark.
         number, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise ConfigError(
             f"--openings {file}, line {number}: byte 0x{byte:02x} is not UTF-8. Expected a text "

@@ -1,6 +1,6 @@
-"""What a background evaluation consists of: which matches, under which names and seeds.
+"""The matches of a background evaluation: who plays whom, under which names and seeds.
 
-Neither torch nor Ray: the driver plans, the evaluator plays.
+The driver plans them and the evaluator plays them. Needs neither torch nor Ray.
 """
 
 from collections.abc import Collection
@@ -15,23 +15,26 @@ from keisei_ray.config.sections import EvaluationConfig
 
 @dataclass(frozen=True)
 class PlannedMatch:
-    """One match to be played, and which moment of the run it measures."""
+    """One match to be played, and the moment of the run that it measures."""
 
     timestep: int
+    """Timestep of the run when the evaluation was due."""
     run_time_s: float
+    """Seconds of the run at that moment."""
     weights_version: int
+    """Version of the weights that are measured."""
     opponent: str
-    """As in the configuration, or the name of an own earlier version."""
+    """Opponent as in the configuration, or the name of an earlier version of the run."""
     opponent_version: int | None
-    """Of an own earlier version; None for anybody else."""
+    """Version of the opponent's weights; None unless it is an earlier version of the run."""
     finishing: bool
-    """Whether the player, and an own earlier version as opponent, finish mates."""
+    """Whether the player finishes mates, and so does an earlier version as its opponent."""
     seed: int
-    """Of openings and random choices."""
+    """Seed of openings and random choices."""
 
     @property
     def player(self) -> str:
-        """Name of who is measured."""
+        """Name of the player that is measured."""
         return player_name(self.weights_version, finishing=self.finishing)
 
 
@@ -44,10 +47,18 @@ def plan_matches(
     weights_version: int,
     earlier_versions: Collection[int],
 ) -> list[PlannedMatch]:
-    """The matches of one evaluation, bare policy before finishing, in the order of opponents.
+    """Returns the matches of one evaluation, in the order of opponents, bare before finishing.
 
-    Own earlier versions play as the player does: bare against bare, finishing against finishing.
-    All matches of an evaluation share a seed and so their openings; no two evaluations do.
+    Earlier versions play as the player does: bare against bare, finishing against finishing. All
+    matches of an evaluation share a seed and therefore their openings; two evaluations do not.
+
+    Args:
+        config: the section of the run's configuration.
+        run_seed: seed of the run.
+        timestep: see `PlannedMatch`, as for the next two.
+        run_time_s: see `PlannedMatch`.
+        weights_version: see `PlannedMatch`.
+        earlier_versions: versions that stand for the opponent `snapshots`.
     """
     sequence = np.random.SeedSequence(run_seed, spawn_key=(weights_version,))
     seed = int(sequence.generate_state(1)[0])

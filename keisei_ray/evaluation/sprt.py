@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.evaluation.elo_table import expected_score
 from keisei_ray.evaluation.matches import PlayedGame
-from keisei_ray.evaluation.ratings import expected_score
 
 ALPHA = BETA = 0.05
 """Probability of accepting elo1 where elo0 is true, and the other way round."""

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
-from keisei_ray.evaluation.rating import CONFIDENCE, Interval, elo_interval, score_interval
+from keisei_ray.evaluation.score_intervals import CONFIDENCE, Interval, elo_interval, score_interval
 from keisei_ray.players.player import Player
 
 

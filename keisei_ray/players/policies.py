@@ -29,7 +29,7 @@ _MATE_SCORE = 1e6
 
 
 @torch.inference_mode()
-def evaluate(
+def network_outputs(
     model: PolicyValueNet,
     boards: npt.NDArray[np.uint8],
     hands: npt.NDArray[np.uint8],
@@ -119,7 +119,7 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         labels, offsets = legal_moves(games, lanes)
         positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
-        logits, _, _ = evaluate(model, *positions)
+        logits, _, _ = network_outputs(model, *positions)
         if temperature > 0:
             return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
         rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from keisei_ray.config.player_names import FINISHING_SUFFIX, version_of
+from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.report.columns import Columns, read_columns
 from keisei_ray.report.games import GameTally
@@ -80,7 +80,7 @@ def opponent_label(match: EvaluationResult) -> str:
 
 def is_finishing(player: RatedPlayer) -> bool:
     """Returns whether the player plays every mate in one, found by the rules library."""
-    return player.rating.name.endswith(FINISHING_SUFFIX)
+    return finishes_mates(player.rating.name)
 
 
 def read_run(path: Path) -> Run:

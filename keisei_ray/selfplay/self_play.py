@@ -26,9 +26,9 @@ from keisei_ray.players.policies import (
     FloatN,
     Ints,
     Uniforms,
-    evaluate,
     forced_log_probs,
     legal_moves,
+    network_outputs,
     sample_legal,
 )
 from keisei_ray.rollouts.finished_game import FinishedGame
@@ -217,7 +217,7 @@ class SelfPlay:
         rollout.is_trained[t] = False
         rollout.is_trained[t, lanes] = True
         if len(lanes):
-            logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = evaluate(
+            logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = network_outputs(
                 self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
             )
             self._timer.end_stage("forward_time_s")
@@ -261,7 +261,7 @@ class SelfPlay:
         rollout.bootstrap_draw_probs[:] = 0
         if cuts.rows:
             positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
-            _, values, draw_probs = evaluate(self._model, *positions)
+            _, values, draw_probs = network_outputs(self._model, *positions)
             where = np.concatenate(cuts.rows), np.concatenate(cuts.lanes)
             rollout.bootstrap_values[where] = values
             rollout.bootstrap_draw_probs[where] = draw_probs

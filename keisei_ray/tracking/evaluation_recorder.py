@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.evaluation.rating import CONFIDENCE
-from keisei_ray.evaluation.ratings import ANCHOR, Result, fit_ratings
+from keisei_ray.evaluation.elo_table import ANCHOR, Result, fit_ratings
+from keisei_ray.evaluation.score_intervals import CONFIDENCE
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import EVALUATIONS_FILE, RATINGS_FILE
 from keisei_ray.telemetry import events as ev

@@ -14,8 +14,8 @@ import ray
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import EvaluationShell
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.evaluation.plan import PlannedMatch
-from keisei_ray.evaluation.ratings import fit_ratings
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint

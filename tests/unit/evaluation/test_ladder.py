@@ -1,4 +1,4 @@
-"""A ladder: everybody meets everybody once, results outlive an interrupt, ratings explain them."""
+"""A ladder: every two players meet once, results survive an interrupt, ratings explain them."""
 
 import io
 import json
@@ -12,9 +12,9 @@ from keisei_ray.arguments import parse_arguments
 from keisei_ray.cli import main
 from keisei_ray.errors import CheckpointError, ConfigError, PlayerError
 from keisei_ray.evaluation import ladder as module
-from keisei_ray.evaluation.ladder import Entrant, ladder, schedule
-from keisei_ray.evaluation.ladder_book import LadderBook, LadderMatch, check_pairs
-from keisei_ray.evaluation.ratings import expected_score
+from keisei_ray.evaluation.elo_table import expected_score
+from keisei_ray.evaluation.ladder import LadderOptions, LadderPlayer, ladder, schedule
+from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults, check_pairs
 from keisei_ray.learning.learner import Learner
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.reports import MatchScore, Rating
@@ -30,9 +30,9 @@ def play(
         "seed": 1,
         "max_plies": 20,
         "temperature": 0.0,
-        "console": Console(file=io.StringIO()),
     }
-    return ladder(players=players, run_dir=run_dir, file=file, **settings | changes)
+    options = LadderOptions(players=players, run_dir=run_dir, file=file, **settings | changes)
+    return ladder(options, Console(file=io.StringIO()))
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def met(content: dict[str, Any]) -> list[tuple[str, str]]:
     return [(match["player"], match["opponent"]) for match in content["matches"]]
 
 
-def entrant(name: str) -> Entrant:
-    return Entrant(name, {}, lambda: pytest.fail("not played"))
+def player_named(name: str) -> LadderPlayer:
+    return LadderPlayer(name, {}, lambda: pytest.fail("not played"))
 
 
 def test_every_two_meet_once_and_neighbors_first() -> None:
-    pairs = [(a.name, b.name) for a, b in schedule([entrant(name) for name in "abcd"])]
+    pairs = [(a.name, b.name) for a, b in schedule([player_named(name) for name in "abcd"])]
     assert pairs == [("b", "a"), ("c", "b"), ("d", "c"), ("c", "a"), ("d", "b"), ("d", "a")]
 
 
@@ -100,7 +100,7 @@ def test_an_interrupt_keeps_the_matches_that_were_finished(
     file = tmp_path / "ladder.json"
     inner, asked = module._play, []
 
-    def spy(a: Entrant, b: Entrant, *arguments: Any) -> LadderMatch:
+    def spy(a: LadderPlayer, b: LadderPlayer, *arguments: Any) -> LadderMatch:
         asked.append((a.name, b.name))
         if len(asked) == 3:
             raise KeyboardInterrupt
@@ -138,11 +138,11 @@ def test_results_of_other_conditions_are_not_mixed(
 
 
 def test_other_weights_under_a_known_name_are_refused() -> None:
-    book = LadderBook({})
-    book.enter("v3", {"weights_digest": "a"})
-    book.enter("v3", {"weights_digest": "a"})
+    results = LadderResults({})
+    results.add_player("v3", {"weights_digest": "a"})
+    results.add_player("v3", {"weights_digest": "a"})
     with pytest.raises(ConfigError, match="v3 is"):
-        book.enter("v3", {"weights_digest": "b"})
+        results.add_player("v3", {"weights_digest": "b"})
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"conditions": {}}', '{"matches": [1]}'])
@@ -179,12 +179,12 @@ def test_pairs_that_one_number_a_player_does_not_explain_come_first() -> None:
 
 
 def test_rock_paper_scissors_is_seen() -> None:
-    book = LadderBook({})
+    results = LadderResults({})
     for name in ("random", "b", "c"):
-        book.enter(name, {})
+        results.add_player(name, {})
     for a, b in (("random", "b"), ("b", "c"), ("c", "random")):
-        book.matches.append(match(a, b, 90, 0.85, 0.95))
-    content = book.save(None)
+        results.matches.append(match(a, b, 90, 0.85, 0.95))
+    content = results.save(None)
     assert [r["elo"] for r in content["ratings"]] == pytest.approx([0, 0, 0], abs=1e-6)
     assert [pair["is_explained"] for pair in content["pairs"]] == [False] * 3
 

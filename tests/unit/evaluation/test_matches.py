@@ -21,7 +21,7 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
-from keisei_ray.evaluation.rating import score_interval
+from keisei_ray.evaluation.score_intervals import score_interval
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
 from keisei_ray.players.player import (

@@ -16,7 +16,7 @@ from rsshogi.record import Record
 from keisei_ray.cli import main
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
-from keisei_ray.evaluation.ladder import ladder
+from keisei_ray.evaluation.ladder import LadderOptions, ladder
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
 from keisei_ray.evaluation.openings import OpeningBook, parse_opening
 from keisei_ray.players.player import Player
@@ -315,9 +315,8 @@ def run_ladder(**changes: Any) -> tuple[dict[str, Any], str]:
         "max_plies": 20,
         "temperature": 0.0,
         "file": None,
-        "console": Console(file=screen, width=200),
     }
-    content, _ = ladder(**settings | changes)
+    content, _ = ladder(LadderOptions(**settings | changes), Console(file=screen, width=200))
     return content, screen.getvalue()
 
 

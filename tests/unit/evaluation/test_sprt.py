@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.evaluation.elo_table import expected_score
 from keisei_ray.evaluation.matches import PlayedGame
-from keisei_ray.evaluation.ratings import expected_score
 from keisei_ray.evaluation.sprt import LOWER, UPPER, Hypotheses, Sprt, log_likelihood_ratio
 
 SCORES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -19,7 +19,7 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import DRAW, LOSS, WIN, build_model, outcome_values
-from keisei_ray.players.policies import evaluate
+from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from tests.helpers.rollouts import random_rollout
@@ -132,7 +132,7 @@ def test_probabilities_sum_to_one_and_the_value_is_wins_less_losses(prior: float
     assert outcomes.shape == (64, 3)
     exact = np.exp(outcomes.double().numpy())
     exact /= exact.sum(1, keepdims=True)
-    values, draw_probs = evaluate(model, boards.numpy(), hands.numpy(), scalars.numpy())[1:]
+    values, draw_probs = network_outputs(model, boards.numpy(), hands.numpy(), scalars.numpy())[1:]
     np.testing.assert_allclose(values, exact[:, WIN] - exact[:, LOSS], atol=1e-6)
     np.testing.assert_allclose(draw_probs, exact[:, DRAW], atol=1e-6)
     assert values.std() > 0.05
@@ -165,7 +165,7 @@ def test_where_no_draw_is_possible_both_heads_start_from_the_same_material_value
             model.value_out.weight.zero_()
             if head == "wdl":
                 model.value_out.bias[DRAW] = -1e4
-        values[head] = evaluate(model, boards, *rest)[1]
+        values[head] = network_outputs(model, boards, *rest)[1]
     np.testing.assert_allclose(values["wdl"], values["scalar"], atol=1e-6)
     assert np.abs(values["scalar"]).max() > 0.2
 

@@ -16,7 +16,7 @@ from keisei_ray.network.model import (
     legal_mask,
     masked_log_probs,
 )
-from keisei_ray.players.policies import evaluate, sample_legal
+from keisei_ray.players.policies import network_outputs, sample_legal
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_TO_PLANE
 from keisei_ray.shogi.observation import Observation, observe
@@ -74,13 +74,15 @@ def played_games(num_games: int = 6, plies: int = 40) -> VectorGames:
 
 def forward(model: PolicyValueNet, positions: list[Observation]) -> tuple[np.ndarray, np.ndarray]:
     """Logits and values."""
-    return evaluate(model, *(np.stack(part) for part in zip(*positions, strict=True)))[:2]
+    return network_outputs(model, *(np.stack(part) for part in zip(*positions, strict=True)))[:2]
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_every_variant_gives_a_logit_per_label_and_a_value_in_range(config: ModelConfig) -> None:
     games = played_games()
-    logits, values, draw_probs = evaluate(lively(config), games.boards, games.hands, games.scalars)
+    logits, values, draw_probs = network_outputs(
+        lively(config), games.boards, games.hands, games.scalars
+    )
     assert (logits.shape, logits.dtype.name) == ((6, NUM_ACTIONS), "float32")
     assert (values.shape, values.dtype.name) == ((6,), "float32")
     assert np.isfinite(logits).all()
@@ -146,7 +148,7 @@ def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     maps: dict[str, torch.Tensor] = {}
     model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
     games = played_games(2)
-    logits, _, _ = evaluate(model, games.boards, games.hands, games.scalars)
+    logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
     by_plane = maps["out"].numpy()
     assert by_plane.shape == (2, 27, 9, 9)
     np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE])
@@ -157,7 +159,7 @@ def test_the_planes_are_the_board_at_file_and_rank() -> None:
     seen: dict[str, torch.Tensor] = {}
     model.stem.register_forward_pre_hook(lambda _, inputs: seen.update(planes=inputs[0]))
     games = played_games(2)
-    evaluate(model, games.boards, games.hands, games.scalars)
+    network_outputs(model, games.boards, games.hands, games.scalars)
     planes = seen["planes"]
     assert planes.shape == (2, 29, 9, 9)
     assert planes.is_contiguous(memory_format=torch.channels_last)
@@ -218,7 +220,7 @@ def test_without_the_material_prior_the_first_value_ignores_material() -> None:
 
 def test_the_first_policy_is_close_to_uniform_over_legal_moves() -> None:
     games = played_games()
-    logits, _, _ = evaluate(
+    logits, _, _ = network_outputs(
         build_model(ModelConfig(), seed=0), games.boards, games.hands, games.scalars
     )
     mask = legal_mask(torch.from_numpy(games.legal_bits()))
@@ -245,9 +247,9 @@ def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_ba
     model = lively(config)
     arrays = (games.boards, games.hands, games.scalars)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    training = evaluate(model.train(), *arrays)
-    acting = evaluate(model.eval(), *arrays)
-    alone = evaluate(model, *(array[2:3] for array in arrays))
+    training = network_outputs(model.train(), *arrays)
+    acting = network_outputs(model.eval(), *arrays)
+    alone = network_outputs(model, *(array[2:3] for array in arrays))
     for left, right, single in zip(training, acting, alone, strict=True):
         np.testing.assert_array_equal(left, right)
         np.testing.assert_allclose(left[2:3], single, atol=1e-5)
@@ -260,7 +262,7 @@ def test_the_log_probs_acted_on_are_those_learnt_from(config: ModelConfig) -> No
     """Sampling reads ragged legal labels, the learner a mask over all labels."""
     games = played_games()
     model = lively(config)
-    logits, _, _ = evaluate(model, games.boards, games.hands, games.scalars)
+    logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
     rng = np.random.default_rng(1)
     choices, acted = sample_legal(logits, games.legal_labels, games.legal_offsets, rng.random(6))
     labels = games.legal_labels[games.legal_offsets[:-1] + choices]

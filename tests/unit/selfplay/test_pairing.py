@@ -18,7 +18,7 @@ from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.player import Player
-from keisei_ray.players.policies import Choose, Ints, Uniforms, evaluate, network_policy
+from keisei_ray.players.policies import Choose, Ints, Uniforms, network_outputs, network_policy
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
@@ -157,7 +157,7 @@ def test_values_and_log_probs_of_learner_plies_are_the_networks_own() -> None:
     self_play = new(config)
     _, rollout = collect(self_play, against("greedy"))
     for t in range(T):
-        logits, values, _ = evaluate(
+        logits, values, _ = network_outputs(
             self_play._model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
         )
         own = np.flatnonzero(rollout.is_trained[t])
@@ -195,7 +195,7 @@ def test_a_snapshot_samples_from_its_own_policy() -> None:
     model = build_model(config.model, seed=7)
     with torch.no_grad():
         model.policy_head.weight.mul_(400)
-    logits, _, _ = evaluate(
+    logits, _, _ = network_outputs(
         model, *(a[0, :1] for a in (rollout.boards, rollout.hands, rollout.scalars))
     )
     legal = np.flatnonzero(np.unpackbits(rollout.legal_bits[0, 0]))
@@ -419,9 +419,9 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
     config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
     calls: Counter[str] = Counter()
 
-    def counted_evaluate(*args: Any) -> Any:
+    def counted_outputs(*args: Any) -> Any:
         calls["learner"] += 1
-        return evaluate(*args)
+        return network_outputs(*args)
 
     def counted_policy(model: PolicyValueNet, temperature: float) -> Choose:
         choose = network_policy(model, temperature)
@@ -433,7 +433,7 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
 
         return counted
 
-    monkeypatch.setattr(self_play_module, "evaluate", counted_evaluate)
+    monkeypatch.setattr(self_play_module, "network_outputs", counted_outputs)
     monkeypatch.setattr("keisei_ray.selfplay.pairing.network_policy", counted_policy)
     self_play = new(config)
     mix, buffers = mix_of(config, [1, 2], share=0.7)

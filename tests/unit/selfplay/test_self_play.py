@@ -11,7 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
-from keisei_ray.players.policies import evaluate, sample_legal
+from keisei_ray.players.policies import network_outputs, sample_legal
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay.self_play import SelfPlay
@@ -105,7 +105,7 @@ def test_values_and_log_probs_are_the_networks_own() -> None:
         model.value_out.weight.mul_(20)
         model.policy_head.weight.mul_(20)
     for t in range(T):
-        logits, values, draws = evaluate(
+        logits, values, draws = network_outputs(
             model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
         )
         np.testing.assert_allclose(rollout.values[t], values, atol=1e-6)
@@ -136,7 +136,7 @@ def test_bootstrap_values_are_those_of_the_positions_the_games_were_cut_at() -> 
             position = observe(last.board, earlier=last.earlier)._replace(
                 scalars=np.array(list(last.scalars()), np.uint8)
             )
-            _, value, draw = evaluate(model, *(part[None] for part in position))
+            _, value, draw = network_outputs(model, *(part[None] for part in position))
             assert rollout.bootstrap_values[t, n] == pytest.approx(value[0], abs=1e-6)
             assert rollout.bootstrap_draw_probs[t, n] == pytest.approx(draw[0], rel=1e-3)
             if t + 1 < T:
@@ -236,7 +236,7 @@ def test_the_log_prob_of_a_finished_mate_is_the_policys_own() -> None:
     rollout = collect(new(config))
     mating = rollout.rewards == 1
     positions = (getattr(rollout, name)[mating] for name in ("boards", "hands", "scalars"))
-    logits, _, _ = evaluate(new(config)._model, *positions)
+    logits, _, _ = network_outputs(new(config)._model, *positions)
     mask = np.unpackbits(rollout.legal_bits[mating], axis=1).astype(bool)
     exact = np.where(mask, logits.astype(np.float64), -np.inf)
     exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))

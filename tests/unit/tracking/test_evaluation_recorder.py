@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from keisei_ray.evaluation.rating import elo_difference
-from keisei_ray.evaluation.ratings import fit_ratings
+from keisei_ray.evaluation.elo_table import fit_ratings
+from keisei_ray.evaluation.score_intervals import elo_difference
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder, results_of
 from tests.helpers.tracking_fakes import evaluated, run_started

@@ -1,9 +1,9 @@
-"""What a match says: score, 95% interval, Elo difference. Pure functions on game scores.
+"""Score of a match with its 95% interval, and the Elo differences that go with it.
 
-A game scores 1 won, 0.5 drawn, 0 lost. Both games of a pair start from the same opening, so
-their scores depend on each other and the pair, not the game, is the unit that is drawn
-independently: the interval is made from pair means ("pentanomial": a pair scores 0, 1/4, 1/2,
-3/4 or 1), whatever the correlation within pairs and the share of draws.
+Pure functions. A game scores 1 if won, 0.5 if drawn, 0 if lost. Both games of a pair start from
+the same opening, so their scores depend on each other: the independent unit is the pair, not the
+game. The interval is made from the mean scores of pairs ("pentanomial": 0, 1/4, 1/2, 3/4 or 1),
+whatever the correlation within pairs and the share of draws.
 """
 
 import math
@@ -13,11 +13,11 @@ from typing import NamedTuple
 CONFIDENCE = 0.95
 """Coverage of every interval here."""
 NORMAL_QUANTILE = 1.959963984540054
-"""The normal quantile that goes with it."""
+"""Standard errors on each side of the centre that give this coverage."""
 
 
 class Interval(NamedTuple):
-    """A score and the bounds of its interval, or Elo differences in the same order."""
+    """A score with the bounds of its interval, or Elo differences in the same order."""
 
     low: float
     center: float
@@ -25,16 +25,16 @@ class Interval(NamedTuple):
 
 
 def score_interval(units: Sequence[float]) -> Interval:
-    """Mean score with its 95% interval.
+    """Returns the mean score with its 95% interval.
 
-    The normal interval after one more unit that scored 0 and one more that scored 1:
+    It is the normal interval after adding one unit that scored 0 and one that scored 1:
 
         m = (sum(x) + 1) / (n + 2),   v = (sum(x^2) + 1) / (n + 2) - m^2
         m -+ 1.96 * sqrt(v / (n + 2)), cut to [0, 1]
 
     The two added units do for pairs what Agresti and Coull's two wins and two losses do for
-    single games: the interval neither collapses nor leaves out the truth where few units were
-    played or all scored the same. In simulation it covers the truth in at least 93% of matches
+    single games: with few units, or if all scored the same, the interval neither collapses nor
+    misses the truth. In simulation it covers the truth in at least 93% of matches
     of 2 to 250 pairs at true scores from 0.5 to 0.99, where the plain normal interval falls
     to 3% and Wilson's on single games to 78%. With single games as units: at least 87%.
 
@@ -43,7 +43,7 @@ def score_interval(units: Sequence[float]) -> Interval:
             for a match, game scores where no two games share an opening.
 
     Returns:
-        `center` is the plain mean of the units; it lies within the bounds.
+        The interval; `center` is the plain mean of the units and lies within the bounds.
 
     Raises:
         ValueError: no units, or a score outside [0, 1].
@@ -66,7 +66,7 @@ def score_interval(units: Sequence[float]) -> Interval:
 
 
 def elo_difference(score: float) -> float:
-    """The Elo difference at which a player is expected to score this much.
+    """Returns the Elo difference at which a player is expected to score this much.
 
         elo = -400 * log10(1 / score - 1)
 
@@ -87,5 +87,5 @@ def elo_difference(score: float) -> float:
 
 
 def elo_interval(score: Interval) -> Interval:
-    """The Elo differences that go with a score and its bounds."""
+    """Returns the Elo differences that go with a score and its bounds."""
     return Interval(*(elo_difference(bound) for bound in score))

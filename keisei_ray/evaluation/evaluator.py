@@ -1,27 +1,24 @@
-"""Matches of weights as they were published, played beside the training. No Ray here.
+"""Evaluator: plays the matches of a background evaluation with published weights. No Ray here.
 
-An evaluator unpacks the weights that the actors play with, checks that they are what their
-buffer says, plays the planned match and returns its score under the names of version and
-digest. `actors.EvaluationShell` wraps it; a test calls it.
+It unpacks the same packed weights that the self-play actors get, checks that they are what their
+buffer says, plays the planned match and returns its score with version and digest of the weights.
+`distributed/actors.py` wraps it in a Ray actor.
 """
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 
 import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import DamagedBufferError
-from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
+from keisei_ray.evaluation.matches import MatchSettings, match_score, play_match
 from keisei_ray.evaluation.plan import PlannedMatch
-from keisei_ray.evaluation.rating import score_interval
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import WeightsInfo, digest, load_weights, state_arrays
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.rollouts.packed_buffer import BufferLike
-from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
+from keisei_ray.telemetry.reports import EvaluationResult
 
 
 class Evaluator:
@@ -37,13 +34,13 @@ class Evaluator:
         """Plays a whole match; blocks until its last game is over.
 
         Args:
-            match: who against whom.
-            weights: packed, of `match.weights_version`.
-            opponent_weights: packed, of `match.opponent_version`; None where that is.
+            match: which player against which opponent, and the seed.
+            weights: packed weights of `match.weights_version`.
+            opponent_weights: packed weights of `match.opponent_version`; None if that is None.
 
         Raises:
             WireError, CheckpointError: a buffer is damaged, of another version or architecture.
-            PlayerError: the opponent cannot be had.
+            PlayerError: the opponent cannot be started.
         """
         s = self._config.evaluation
         player, info = self._network_player(match.player, match.weights_version, weights, match)
@@ -72,10 +69,11 @@ class Evaluator:
     def _network_player(
         self, name: str, version: int, buffer: BufferLike, match: PlannedMatch
     ) -> tuple[Player, WeightsInfo]:
+        """Returns packed weights as a player, and what the buffer says about them."""
         model = build_model(self._config.model, seed=0).eval()
         info = load_weights(model, buffer)
         found = digest(state_arrays(model))
-        # Rounded weights are not the learner's to the last bit, and no digest names them.
+        # Rounded weights differ from the learner's in the last bits, so the digest cannot match.
         if info.version != version or (info.format == "lossless" and found != info.digest):
             raise DamagedBufferError(
                 f"weights of {name}: the buffer is of version {info.version}, digest "
@@ -83,27 +81,3 @@ class Evaluator:
             )
         policy = network_policy(model, self._config.evaluation.temperature)
         return Player(name, finishing(policy) if match.finishing else policy), info
-
-
-def match_score(games: Sequence[PlayedGame], *, wall_time_s: float) -> MatchScore:
-    """What the games of a whole match come to, for its first player."""
-    outcomes = Counter(game.outcome for game in games)
-    interval = score_interval(pair_scores(games))
-    return MatchScore(
-        games=len(games),
-        wins=outcomes["win"],
-        draws=outcomes["draw"],
-        losses=outcomes["loss"],
-        truncated=outcomes["truncated"],
-        score=_mean([game.score for game in games]),
-        score_low=interval.low,
-        score_high=interval.high,
-        mean_plies=_mean([float(game.plies) for game in games]),
-        as_black_score=_mean([game.score for game in games if game.is_black]),
-        as_white_score=_mean([game.score for game in games if not game.is_black]),
-        wall_time_s=wall_time_s,
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -1,9 +1,9 @@
-"""The book of a ladder: every match that was played, in a file that is rewritten after each.
+"""The results of a ladder: every match played so far, in a file that is rewritten after each.
 
-A match between two players is played once; who comes back with the same file goes on where it
-stopped, may add players, and keeps what was played by others. What would make results mean
-something else (games a match, seed, cap, openings, temperature; other weights under a known
-name) is refused.
+Two players meet once. A later call with the same file continues where the last one stopped, may
+add players, and keeps the matches of players that it does not name. Anything that would change
+the meaning of the results is refused: another number of games, seed, ply cap, book of openings or
+temperature, or other weights under a known name.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.ratings import ANCHOR, Result, expected_score, fit_ratings
+from keisei_ray.evaluation.elo_table import ANCHOR, Result, expected_score, fit_ratings
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.telemetry.reports import MatchScore, Rating
@@ -26,50 +26,50 @@ class LadderMatch:
     player: str
     opponent: str
     score: MatchScore
-    """Of the player."""
+    """Score from the player's point of view."""
     reasons: dict[str, int]
-    """Games by the rule that ended them; an engine's forfeits are among them."""
+    """Number of games by the rule that ended them, forfeits of engines included."""
 
     @property
     def result(self) -> Result:
-        """What the rating table is fitted from."""
+        """The match as input of the Elo table."""
         s = self.score
         return Result(self.player, self.opponent, s.games, s.wins + (s.draws + s.truncated) / 2)
 
     def record(self) -> dict[str, Any]:
-        """As it stands in the file."""
+        """Returns the match as an entry of the file."""
         record = asdict(self)
         score = record.pop("score")
         return {**record, **score}
 
 
 @dataclass
-class LadderBook:
-    """Conditions, players and matches of a ladder."""
+class LadderResults:
+    """Conditions, players and matches of a ladder. The caller appends to `matches`."""
 
     conditions: Mapping[str, Scalar]
-    """Under which all matches are played."""
+    """Conditions that all matches share."""
     players: dict[str, dict[str, Scalar]] = field(default_factory=dict)
     """Name -> what exactly plays under it."""
     matches: list[LadderMatch] = field(default_factory=list)
 
     @classmethod
     def open(cls, file: Path | None, conditions: Mapping[str, Scalar]) -> Self:
-        """The book in `file`, or an empty one.
+        """Returns the results in `file`, or empty ones if there is no file.
 
         Raises:
-            ConfigError: the file is no book, or one of other conditions.
+            ConfigError: the file holds something else, or matches under other conditions.
         """
         if file is None or not file.exists():
             return cls(conditions)
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             found = content["conditions"]
-            book = cls(conditions, {p.pop("name"): p for p in content["players"]})
+            results = cls(conditions, {p.pop("name"): p for p in content["players"]})
             for match in content["matches"]:
                 player, opponent = match.pop("player"), match.pop("opponent")
                 reasons = match.pop("reasons")
-                book.matches.append(LadderMatch(player, opponent, MatchScore(**match), reasons))
+                results.matches.append(LadderMatch(player, opponent, MatchScore(**match), reasons))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{file} cannot be read as the results of a ladder: {error!r}. Name another --json."
@@ -83,9 +83,9 @@ class LadderBook:
                 f"{', '.join(str(conditions.get(name)) for name in odd)}. Use the same, or another "
                 "--json."
             )
-        return book
+        return results
 
-    def enter(self, name: str, identity: Mapping[str, Scalar]) -> None:
+    def add_player(self, name: str, identity: Mapping[str, Scalar]) -> None:
         """Adds a player.
 
         Raises:
@@ -99,19 +99,19 @@ class LadderBook:
             )
 
     def has(self, player: str, opponent: str) -> bool:
-        """Whether these two have met, whoever was named first."""
+        """Returns whether these two have met, in either order."""
         return any({player, opponent} == {m.player, m.opponent} for m in self.matches)
 
     def ratings(self) -> list[Rating]:
-        """The table over random, or over the first player where random did not play."""
+        """Returns the Elo table over random, or over the first player if random did not play."""
         anchor = ANCHOR if ANCHOR in self.players else next(iter(self.players), ANCHOR)
         return fit_ratings((match.result for match in self.matches), anchor)
 
     def save(self, file: Path | None) -> dict[str, Any]:
-        """Writes everything, ratings and the check of them included, if there is a file.
+        """Writes everything to the file, if any, with the ratings and the check of them.
 
         Returns:
-            What is written.
+            The content of the file.
 
         Raises:
             ConfigError: it cannot be written.
@@ -133,12 +133,12 @@ class LadderBook:
 
 
 def check_pairs(matches: Sequence[LadderMatch], ratings: Sequence[Rating]) -> list[dict[str, Any]]:
-    """Whether one number a player explains every match, the least explained first.
+    """Compares every match with the score that the ratings predict, the worst match first.
 
     Returns:
-        For each match whose players both have a rating: measured score with its interval, the
-        one the ratings predict, and whether that lies within the interval. Ratings are fitted
-        to these very matches, so where they explain them fewer than 1 in 20 lie outside.
+        For each match whose players both have a rating: the measured score with its interval, the
+        predicted score, and whether it lies within the interval. The ratings are fitted to these
+        same matches. If one number per player explains them, fewer than 1 in 20 lie outside.
     """
     elos = {rating.name: rating.elo for rating in ratings}
     pairs = []

@@ -8,9 +8,9 @@ import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import DamagedBufferError, PlayerError, WireError
-from keisei_ray.evaluation import background
-from keisei_ray.evaluation.background import Evaluator, match_score
-from keisei_ray.evaluation.matches import PlayedGame
+from keisei_ray.evaluation import evaluator
+from keisei_ray.evaluation.evaluator import Evaluator
+from keisei_ray.evaluation.matches import PlayedGame, match_score
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
@@ -58,7 +58,7 @@ def test_the_published_weights_choose_the_moves(monkeypatch: pytest.MonkeyPatch)
         seen.append((digest(state_arrays(model)), temperature))
         return inner(model, temperature)
 
-    monkeypatch.setattr(background, "network_policy", spy)
+    monkeypatch.setattr(evaluator, "network_policy", spy)
     match = replace(MATCH, weights_version=7, opponent="v3", opponent_version=3)
     result = Evaluator(config(temperature=0.5)).play(match, weights(1, 7), weights(2, 3))
     expected = [digest(state_arrays(build_model(config().model, seed=s))) for s in (1, 2)]
@@ -76,7 +76,7 @@ def test_finishing_is_used_by_the_finishing_player_alone(
         wrapped.append(inner)
         return inner
 
-    monkeypatch.setattr(background, "finishing", spy)
+    monkeypatch.setattr(evaluator, "finishing", spy)
     match = replace(MATCH, finishing=finishing, opponent="v3", opponent_version=3)
     result = Evaluator(config()).play(match, weights(1, 0), weights(2, 3))
     assert len(wrapped) == (2 if finishing else 0)
@@ -106,7 +106,7 @@ def test_weights_that_are_not_what_was_planned_do_not_play() -> None:
 
 
 def test_weights_of_another_digest_than_named_do_not_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "digest", lambda arrays: "0" * 64)
+    monkeypatch.setattr(evaluator, "digest", lambda arrays: "0" * 64)
     with pytest.raises(DamagedBufferError, match="0000000000000000"):
         Evaluator(config()).play(MATCH, weights(1, 0))
 

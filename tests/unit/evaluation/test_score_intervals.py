@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from keisei_ray.evaluation.rating import Interval, elo_difference, elo_interval, score_interval
+from keisei_ray.evaluation.score_intervals import (
+    Interval,
+    elo_difference,
+    elo_interval,
+    score_interval,
+)
 
 
 def test_interval_by_hand() -> None:

@@ -25,7 +25,7 @@ KIND = "weights"
 
 
 @dataclass(frozen=True)
-class SavedSnapshot:
+class SavedVersion:
     """A file that was read."""
 
     number: int
@@ -33,7 +33,7 @@ class SavedSnapshot:
     buffer: bytes
 
 
-def opponents_of_next(numbers: Collection[int]) -> list[int]:
+def next_opponents(numbers: Collection[int]) -> list[int]:
     """Whom the next evaluation plays: the newest number, then the newest older power of two."""
     if not numbers:
         return []
@@ -42,13 +42,13 @@ def opponents_of_next(numbers: Collection[int]) -> list[int]:
     return [newest, *([max(older)] if older else [])]
 
 
-def kept(numbers: Collection[int]) -> set[int]:
+def numbers_to_keep(numbers: Collection[int]) -> set[int]:
     """Those that a later evaluation may still need."""
     powers = sorted(number for number in numbers if _is_power_of_two(number))
     return {*powers[-2:], *([max(numbers)] if numbers else [])}
 
 
-def save_snapshot(run_dir: Path, number: int, buffer: memoryview, keep: Collection[int]) -> None:
+def save_version(run_dir: Path, number: int, buffer: memoryview, keep: Collection[int]) -> None:
     """Writes one file and removes those that are not to be kept.
 
     Raises:
@@ -62,7 +62,7 @@ def save_snapshot(run_dir: Path, number: int, buffer: memoryview, keep: Collecti
             path.unlink()
 
 
-def load_snapshots(run_dir: Path, newest_version: int) -> list[SavedSnapshot]:
+def load_versions(run_dir: Path, newest_version: int) -> list[SavedVersion]:
     """The files of a run that goes on from `newest_version`, by number.
 
     Removes those of later versions: these will be trained anew, and other weights will bear
@@ -82,7 +82,7 @@ def load_snapshots(run_dir: Path, newest_version: int) -> list[SavedSnapshot]:
         if version > newest_version:
             path.unlink()
         else:
-            snapshots.append(SavedSnapshot(number, version, buffer))
+            snapshots.append(SavedVersion(number, version, buffer))
     return snapshots
 
 

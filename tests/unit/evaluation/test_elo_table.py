@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from keisei_ray.evaluation.rating import NORMAL_QUANTILE
-from keisei_ray.evaluation.ratings import Result, expected_score, fit_ratings
+from keisei_ray.evaluation.elo_table import Result, expected_score, fit_ratings
+from keisei_ray.evaluation.score_intervals import NORMAL_QUANTILE
 from keisei_ray.telemetry.reports import Rating
 
 

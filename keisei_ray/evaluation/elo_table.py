@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keisei_ray.evaluation.rating import NORMAL_QUANTILE
+from keisei_ray.evaluation.score_intervals import NORMAL_QUANTILE
 from keisei_ray.telemetry.reports import Rating
 
 ANCHOR = "random"
