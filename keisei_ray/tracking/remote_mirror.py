@@ -1,6 +1,6 @@
 """Subscriber: keeps a run's URI as its local copy is, such that storage can never harm the run.
 
-`handle` only wakes a daemon thread, which then brings over whatever the URI lacks (`uploads.py`).
+`handle` only wakes a daemon thread, which then brings over whatever the URI lacks (`uploader.py`).
 What that is it finds by looking, not from a queue: nothing piles up behind a slow upload, the
 newest checkpoint goes first, and one that was pruned here meanwhile is not missed.
 """

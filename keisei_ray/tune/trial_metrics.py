@@ -9,7 +9,7 @@ from dataclasses import fields
 from keisei_ray.config.player_spec import SNAPSHOTS
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.ratings import ANCHOR
+from keisei_ray.evaluation.elo_table import ANCHOR
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.tracking.curves import EARLIER
