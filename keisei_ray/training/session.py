@@ -33,9 +33,9 @@ from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS
 from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import logs
+from keisei_ray.tracking.background_upload import uploading
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
-from keisei_ray.tracking.remote_mirror import mirrored
 from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
 from keisei_ray.training.driver import Driver
 
@@ -109,7 +109,7 @@ def train(
         ),
         contextlib.nullcontext(cluster) if cluster else connect(config, run_dir=run_dir) as joined,
         _signals(stop),  # After Ray, which sets handlers of its own.
-        mirrored(remote, bus, config.checkpoint, resume.timestep if resume else None, console),
+        uploading(remote, bus, config.checkpoint, resume.timestep if resume else None, console),
     ):
         config, cluster = fit_to_cluster(
             config,

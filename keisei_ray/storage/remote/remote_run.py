@@ -1,7 +1,7 @@
 """A run whose directory is a URI: what lies there, and how it comes to this machine.
 
 The run works in a local copy, `runs/<last part of the URI>-<hash of the URI>`, as any run works
-in its directory; `tracking/remote_mirror.py` brings it to the URI,
+in its directory; `tracking/background_upload.py` brings it to the URI,
 `storage/remote/remote_resume.py` brings it back. The layout is the same in both places, and so is
 the rule: a checkpoint exists only when its manifest verifies. Two files go with it:
 

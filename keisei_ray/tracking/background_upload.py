@@ -1,8 +1,9 @@
-"""Subscriber: keeps a run's URI as its local copy is, such that storage can never harm the run.
+"""Uploads a run to its URI while it trains; no failure of storage can harm the run.
 
-`handle` only wakes a daemon thread, which then brings over whatever the URI lacks (`uploader.py`).
-What that is it finds by looking, not from a queue: nothing piles up behind a slow upload, the
-newest checkpoint goes first, and one that was pruned here meanwhile is not missed.
+`handle` only wakes a daemon thread, which then uploads everything that the URI lacks
+(`storage/remote/uploader.py`). The thread compares the two sides each time and keeps no queue: no
+work piles up behind a slow upload, the newest checkpoint goes first, and a checkpoint that was
+pruned here meanwhile is not missed.
 """
 
 import contextlib
@@ -21,19 +22,20 @@ from keisei_ray.errors import KeiseiError, StorageError
 from keisei_ray.storage.remote.remote_run import RemoteRun
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader, local_checkpoints
 from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.logs import publish_or_log
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 5
-"""How often a round of uploads is tried before it is reported and waits for the next checkpoint."""
+"""Attempts at a round of uploads before it is reported and waits for the next checkpoint."""
 BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=2, max=60)
 """Seconds between the attempts."""
 STALLED_S: Final = 900.0
-"""A round of uploads under way for so long is told of."""
+"""Duration of a round of uploads from which on a notice reports it."""
 
 
-class Mirror:
-    """Subscriber: uploads at the start, after each checkpoint and at the end."""
+class BackgroundUpload:
+    """Subscriber that uploads at the start, after each checkpoint and at the end."""
 
     def __init__(
         self,
@@ -47,26 +49,26 @@ class Mirror:
         """Starts a thread, which ends with `finish` or with the process.
 
         Args:
-            remote: where the run lies.
+            remote: the run's URI and its local copy.
             publish: puts an event on the bus that this subscriber is on.
             keep: which checkpoints stay.
-            resumed_timestep: of the checkpoint that the run goes on from; None for a fresh run.
+            resumed_timestep: timestep of the checkpoint that the run resumes; None for a fresh run.
             back_off: seconds to the next attempt.
         """
         self.has_begun = False
-        """Whether the run has: before, there is nothing to upload."""
+        """Whether the run has begun; before, there is nothing to upload."""
         self.ended: ev.RunEnded | None = None
         self.failures = 0
         """Rounds of uploads that were given up."""
-        self._uploads = Uploader(remote, keep, resumed_timestep, on_saved=self._say_safe)
+        self._uploader = Uploader(remote, keep, resumed_timestep, on_saved=self._report_uploaded)
         self._uri = remote.storage.uri
         self._run_dir = remote.run_dir
         self._publish = publish
         self._back_off = back_off
         self._cause: KeiseiError | OSError | None = None
-        """Why the newest round of uploads failed; None if it did not."""
+        """Error of the newest round of uploads; None if it had none."""
         self._began_s: float | None = None
-        """When the round under way began."""
+        """Time at which the current round began; None between rounds."""
         self._wake = threading.Event()
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
@@ -79,7 +81,7 @@ class Mirror:
                 self.has_begun = True
                 self._wake.set()
             case ev.CheckpointSaved():
-                self._say_if_stalled()
+                self._report_if_stalled()
                 self._wake.set()
             case ev.RunEnded():
                 self.ended = event
@@ -87,55 +89,54 @@ class Mirror:
                 pass
 
     def finish(self, timeout_s: float) -> None:
-        """One last round of uploads; waits for it, `timeout_s` seconds at most."""
+        """Starts one last round of uploads and waits for it, `timeout_s` seconds at most."""
         self._is_closing.set()
         self._wake.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive() and self._cause is None:
             self._cause = StorageError(f"not finished within {timeout_s:g} s")
 
-    def verdict(self) -> tuple[bool, str]:
-        """Whether the newest checkpoint is at the URI, and what a person is to know of that."""
-        uri, safe_names = self._uri, self._uploads.uploaded.copy()
+    def result(self) -> tuple[bool, str]:
+        """Returns whether the newest checkpoint is at the URI, and a sentence that says so."""
+        uri, uploaded = self._uri, self._uploader.uploaded.copy()
         paths = local_checkpoints(self._run_dir)
         name = paths[-1].name if paths else None
-        safe = max(safe_names, default="none")
-        if name is not None and name not in safe_names:
+        newest_there = max(uploaded, default="none")
+        if name is not None and name not in uploaded:
             cause = self._cause or "not waited for"
             return False, (
-                f"checkpoint {name} is NOT at {uri} (newest there: {safe}): {cause}. It is in "
-                f"{self._run_dir} on this machine; --resume latest goes on from there and uploads "
-                "it."
+                f"checkpoint {name} is NOT at {uri} (newest there: {newest_there}): {cause}. It is "
+                f"in {self._run_dir} on this machine; --resume latest goes on from there and "
+                "uploads it."
             )
         what = f"checkpoint {name} is at {uri}" if name else f"no checkpoint to keep at {uri}"
         if self._cause is not None:
             return True, f"{what}, but not the newest records: {self._cause}"
         return True, what
 
-    # ---- in the thread ----
-
     def _run(self) -> None:
+        """Uploads whenever it is woken, until `finish`. The body of the thread."""
         is_last = False
         while not is_last:
             if not self._is_closing.is_set():
                 self._wake.wait()
-            # Before the round, so that a round begins after the last word, or after a new one.
+            # Read before the round: `finish` during a round makes for one more.
             is_last = self._is_closing.is_set()
             self._wake.clear()
             if not self.has_begun or isinstance(self._cause, OvertakenError):
                 continue
             self._began_s = time.monotonic()
             try:
-                self._persist()
+                self._upload()
                 self._cause = None
             except (KeiseiError, OSError) as error:
                 self._cause = error
                 self.failures += 1
-                self._report(error)
+                self._report_failure(error)
             self._began_s = None
 
-    def _persist(self) -> None:
-        """A round, at most ATTEMPTS times; each looks anew."""
+    def _upload(self) -> None:
+        """Makes a round of uploads, at most ATTEMPTS times; each looks anew at what is missing."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
                 lambda e: isinstance(e, KeiseiError | OSError) and not isinstance(e, OvertakenError)
@@ -146,51 +147,42 @@ class Mirror:
             before_sleep=tenacity.before_sleep_log(logger, logging.INFO),
             reraise=True,
         )
-        retrying(self._uploads.run)
+        retrying(self._uploader.run)
 
     def _pause(self, seconds: float) -> None:
-        """Ends early when there is more to upload, or when the run ends."""
+        """Waits; ends early when there is more to upload, or when the run ends."""
         self._wake.wait(seconds)
         self._wake.clear()
 
-    # ---- what a person is told ----
-
-    def _report(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         again = (
             "" if isinstance(error, OvertakenError) else "; tried again with the next checkpoint"
         )
-        self._publish_safely(
-            ev.Notice(
-                f"upload failed ({self.failures}): {error}. Training goes on, everything is kept "
-                f"in {self._run_dir}{again}",
-                "WARNING",
-            )
+        notice = ev.Notice(
+            f"upload failed ({self.failures}): {error}. Training goes on, everything is kept "
+            f"in {self._run_dir}{again}",
+            "WARNING",
         )
+        publish_or_log(self._publish, notice, logger)
 
-    def _say_safe(self, name: str) -> None:
-        self._publish_safely(ev.Notice(f"checkpoint {name} is at {self._uri}"))
+    def _report_uploaded(self, name: str) -> None:
+        notice = ev.Notice(f"checkpoint {name} is at {self._uri}")
+        publish_or_log(self._publish, notice, logger)
 
-    def _say_if_stalled(self) -> None:
+    def _report_if_stalled(self) -> None:
         began_s = self._began_s
         if began_s is not None and time.monotonic() - began_s > STALLED_S:
             minutes = (time.monotonic() - began_s) / 60
-            self._publish_safely(
-                ev.Notice(
-                    f"the upload to {self._uri} has not finished for {minutes:.0f} min; "
-                    f"everything is kept in {self._run_dir}",
-                    "WARNING",
-                )
+            notice = ev.Notice(
+                f"the upload to {self._uri} has not finished for {minutes:.0f} min; "
+                f"everything is kept in {self._run_dir}",
+                "WARNING",
             )
-
-    def _publish_safely(self, notice: ev.Notice) -> None:
-        try:
-            self._publish(notice)
-        except RuntimeError:  # The bus has closed; the log has not.
-            logger.log(logging.getLevelNamesMapping()[notice.level], "%s", notice.message)
+            publish_or_log(self._publish, notice, logger)
 
 
 @contextlib.contextmanager
-def mirrored(
+def uploading(
     remote: RemoteRun | None,
     bus: ev.EventBus,
     keep: CheckpointConfig,
@@ -199,13 +191,15 @@ def mirrored(
 ) -> Iterator[None]:
     """Uploads a run inside the `with` block, which ends with its bus closed.
 
-    On leaving, the last upload is waited for, `checkpoint.upload_timeout_s` at most (not at all
-    after a second Ctrl-C), and whether the newest checkpoint is safe is said.
+    On leaving, it waits for the last upload, `checkpoint.upload_timeout_s` at most (not at all
+    after a second Ctrl-C), and prints whether the newest checkpoint is at the URI.
 
     Args:
-        remote: None: the run lies here alone, and nothing is done.
-        bus, keep, resumed_timestep: see `Mirror`.
-        console: for the last words.
+        remote: the run's URI and its local copy; None for a run without a URI: nothing is done.
+        bus: the run's bus.
+        keep: which checkpoints stay.
+        resumed_timestep: timestep of the checkpoint that the run resumes; None for a fresh run.
+        console: where the result is printed.
 
     Raises:
         StorageError: the run was done, and its last checkpoint is not at the URI.
@@ -213,27 +207,27 @@ def mirrored(
     if remote is None:
         yield
         return
-    mirror = Mirror(remote, bus.publish, keep, resumed_timestep=resumed_timestep)
-    bus.subscribe("storage", mirror.handle)
+    upload = BackgroundUpload(remote, bus.publish, keep, resumed_timestep=resumed_timestep)
+    bus.subscribe("storage", upload.handle)
     try:
         yield
     except KeyboardInterrupt:
-        _say(mirror, console)
+        _print_result(upload, console)
         raise
     except BaseException:
-        mirror.finish(keep.upload_timeout_s)
-        _say(mirror, console)
+        upload.finish(keep.upload_timeout_s)
+        _print_result(upload, console)
         raise
-    mirror.finish(keep.upload_timeout_s)
-    is_done = mirror.ended is not None and mirror.ended.reason == "done"
-    is_safe, words = mirror.verdict()
-    if is_done and not is_safe:
-        raise StorageError(words)
-    _say(mirror, console)
+    upload.finish(keep.upload_timeout_s)
+    is_done = upload.ended is not None and upload.ended.reason == "done"
+    is_uploaded, sentence = upload.result()
+    if is_done and not is_uploaded:
+        raise StorageError(sentence)
+    _print_result(upload, console)
 
 
-def _say(mirror: Mirror, console: Console) -> None:
-    if mirror.has_begun:
-        is_safe, words = mirror.verdict()
-        logger.info("%s", words)
-        console.print(Text(words, style="" if is_safe else "bold red"), soft_wrap=True)
+def _print_result(upload: BackgroundUpload, console: Console) -> None:
+    if upload.has_begun:
+        is_uploaded, sentence = upload.result()
+        logger.info("%s", sentence)
+        console.print(Text(sentence, style="" if is_uploaded else "bold red"), soft_wrap=True)

@@ -25,7 +25,7 @@ from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import RemoteRun, checkpoints_at, fetch_checkpoint
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.remote_mirror import Mirror, mirrored
+from keisei_ray.tracking.background_upload import BackgroundUpload, uploading
 from tests.helpers.remote_runs import Troublesome, new_uri, remote_run_at, save, step
 from tests.helpers.tracking_fakes import run_started
 
@@ -45,23 +45,23 @@ def uploads(
 
 
 class Watched:
-    """A mirror with everything that it said."""
+    """An upload in the background, and all its notices."""
 
     def __init__(self, remote: RemoteRun, back_off_s: float = 0.0) -> None:
         self.notices: list[ev.Notice] = []
-        self.mirror = Mirror(
+        self.upload = BackgroundUpload(
             remote,
             self.notices.append,  # type: ignore[arg-type]
             KEEP,
             resumed_timestep=None,
             back_off=tenacity.wait_fixed(back_off_s),
         )
-        self.mirror.handle(run_started())
+        self.upload.handle(run_started())
 
     def save(self, remote: RemoteRun, timestep: int) -> None:
         save(remote.run_dir, timestep)
         path = remote.run_dir / "checkpoints" / step(timestep)
-        self.mirror.handle(ev.CheckpointSaved(str(path), timestep))
+        self.upload.handle(ev.CheckpointSaved(str(path), timestep))
 
     def wait_for(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -216,8 +216,8 @@ def test_storage_that_fails_a_few_times_is_tried_again_and_nobody_is_bothered() 
     run = Watched(remote)
     run.save(remote, 10)
     run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
-    run.mirror.finish(PATIENCE_S)
-    assert run.mirror.verdict() == (True, f"checkpoint {step(10)} is at {remote.storage.uri}")
+    run.upload.finish(PATIENCE_S)
+    assert run.upload.result() == (True, f"checkpoint {step(10)} is at {remote.storage.uri}")
     assert run.warnings() == []
 
 
@@ -233,12 +233,12 @@ def test_storage_that_fails_for_good_is_reported_and_the_next_checkpoint_mends_i
     run.save(remote, 10)
     run.wait_for(lambda: bool(run.warnings()))
     assert "Access Denied" in run.warnings()[0]
-    assert run.mirror.failures >= 1
+    assert run.upload.failures >= 1
     is_broken[0] = False
     run.save(remote, 20)
-    run.mirror.finish(PATIENCE_S)
+    run.upload.finish(PATIENCE_S)
     assert checkpoints_at(remote.storage) == [step(10), step(20)]
-    assert run.mirror.verdict()[0]
+    assert run.upload.result()[0]
 
 
 def test_a_checkpoint_that_is_not_there_at_the_end_is_not_said_to_be() -> None:
@@ -251,12 +251,12 @@ def test_a_checkpoint_that_is_not_there_at_the_end_is_not_said_to_be() -> None:
     run.save(remote, 10)
     run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
     run.save(remote, 20)
-    run.mirror.finish(PATIENCE_S)
-    is_safe, words = run.mirror.verdict()
-    assert not is_safe
-    assert f"{step(20)} is NOT at" in words
-    assert f"newest there: {step(10)}" in words
-    assert "Access Denied" in words
+    run.upload.finish(PATIENCE_S)
+    is_uploaded, sentence = run.upload.result()
+    assert not is_uploaded
+    assert f"{step(20)} is NOT at" in sentence
+    assert f"newest there: {step(10)}" in sentence
+    assert "Access Denied" in sentence
     assert (remote.run_dir / "checkpoints" / step(20)).is_dir()
 
 
@@ -268,11 +268,11 @@ def test_storage_that_hangs_holds_up_neither_training_nor_the_end(
     began_s = time.monotonic()
     for timestep in (10, 20, 30):
         run.save(remote, timestep)
-    run.mirror.finish(0.2)
+    run.upload.finish(0.2)
     assert time.monotonic() - began_s < 5
-    is_safe, words = run.mirror.verdict()
-    assert not is_safe
-    assert "not finished within 0.2 s" in words
+    is_uploaded, sentence = run.upload.result()
+    assert not is_uploaded
+    assert "not finished within 0.2 s" in sentence
 
 
 def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() -> None:
@@ -293,7 +293,7 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
         run.save(remote, timestep)
         checkpoint.prune(remote.run_dir / "checkpoints", 2)
     go_on.set()
-    run.mirror.finish(PATIENCE_S)
+    run.upload.finish(PATIENCE_S)
     sent = [path.split("/")[-2] for path in fs.written if path.endswith("manifest.json")]
     assert sent == [step(10), step(90), step(80)]
     assert run.warnings() == []
@@ -305,7 +305,7 @@ def leave(remote: RemoteRun, reason: Any, error: BaseException | None = None) ->
     bus = ev.EventBus()
     keep = CheckpointConfig(keep_last=2, upload_timeout_s=0.2)
     try:
-        with mirrored(remote, bus, keep, None, console):
+        with uploading(remote, bus, keep, None, console):
             bus.publish(run_started())
             save(remote.run_dir, 10)
             bus.publish(ev.RunEnded(reason, 10, None, 1.0))
@@ -349,7 +349,7 @@ def test_who_asks_twice_does_not_wait_for_an_upload(hang: Callable[[], object]) 
 
 def test_a_run_that_never_began_leaves_the_uri_alone() -> None:
     remote = remote_run_at(new_uri())
-    with mirrored(remote, ev.EventBus(), KEEP, None, Console(quiet=True)):
+    with uploading(remote, ev.EventBus(), KEEP, None, Console(quiet=True)):
         pass
     assert remote.storage.names() == {}
 
