@@ -1,11 +1,11 @@
-"""Typed events of a run, and the bus that hands them to subscribers.
+"""Typed events of a run, and the bus that delivers them to subscribers.
 
 The driver publishes; the terminal view, the JSON files, trackers and users' own callables
-subscribe. A subscriber is a guest: whatever it raises is logged and counted, the others still
-get the event, and training goes on. Closing is bounded in time on every thread and system: no
-signals, a hanging `close` is left behind in a daemon thread.
+subscribe. An exception of a subscriber is logged and counted; the other subscribers still get the
+event, and training goes on. Closing is bounded in time on every thread and system: no signals, a
+hanging `close` is left behind in a daemon thread.
 
-Nothing here knows what an event is for.
+The bus does not depend on what an event means.
 """
 
 import logging
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 WARNINGS_PER_SUBSCRIBER = 3
-"""After so many failures of one subscriber, warned of with their tracebacks, the rest are counted
-and get a line of level INFO, so that a broken guest cannot drown the log."""
+"""Failures of one subscriber that are warned of with their tracebacks. Further ones are counted and
+get a line of level INFO, so that a broken subscriber cannot fill the log."""
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,31 @@ class Event:
     """Base of all events."""
 
     kind: ClassVar[str] = "event"
-    """The class name in snake case, e.g. "actor_ready"."""
+    """Class name in snake case, e.g. "actor_ready"."""
 
     def __init_subclass__(cls) -> None:
-        """Name the subclass."""
+        """Sets the kind of the subclass."""
         cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """The configuration is settled and the run directory exists; no actor has been asked yet."""
+    """The configuration is final and the run directory exists; no actor has been started yet."""
 
     config: Config
-    """Effective: nothing that depends on the hardware is left open."""
+    """Effective configuration: everything that depends on the hardware is decided."""
     run_dir: str
     resumed_from: str | None
-    """Path of the checkpoint, None for a fresh run."""
+    """Path of the resumed checkpoint, None for a fresh run."""
     cluster: Mapping[str, int | float | str]
-    """What Ray gave: e.g. num_nodes, num_cpus, num_gpus, gpu (a name), dashboard_url."""
+    """Resources from Ray: e.g. num_nodes, num_cpus, num_gpus, gpu (a name), dashboard_url."""
     timestep: int = 0
-    """Where the run begins: the checkpoint's timestep, 0 for a fresh run."""
+    """Timestep at which this session begins: the checkpoint's, 0 for a fresh run."""
 
 
 @dataclass(frozen=True)
 class ActorReady(Event):
-    """A self-play actor has built its games and its model and answers."""
+    """A self-play actor has built its games and its model, and answers calls."""
 
     actor_id: int
     incarnation: int
@@ -71,29 +71,29 @@ class ActorReady(Event):
 
 @dataclass(frozen=True)
 class ActorLost(Event):
-    """An actor died, hung or failed; if restarts are left it is being replaced."""
+    """An actor died, hung or failed; if restarts are left, it is being replaced."""
 
     actor_id: int | None
-    """None for the learner."""
+    """Id of the self-play actor; None for the learner."""
     incarnation: int
     cause: str
-    """The remote error, traceback included where there is one."""
+    """Remote error, traceback included where there is one."""
     restarts_left: int
 
 
 @dataclass(frozen=True)
 class ClusterChanged(Event):
-    """Nodes or CPUs of the cluster have come or gone, and what the run makes of it."""
+    """Nodes or CPUs have joined or left the cluster; the numbers are those from now on."""
 
     num_nodes: int
     num_cpus: int
     num_gpus: int
     num_actors: int
-    """Self-play actors wanted from now on."""
+    """Self-play actors wanted."""
     num_with_room: int
-    """Of these, how many the CPUs have room for; the others wait."""
+    """Actors of num_actors that the CPUs have room for; the others wait."""
     rollouts_per_update: int
-    """Of the next update."""
+    """Rollouts of the next update."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class RolloutArrived(Event):
     incarnation: int
     weights_version: int
     timesteps: int
-    """T * N, not yet part of `timestep`."""
+    """Plies of the rollout (T * N); the run's `timestep` does not include them yet."""
 
 
 @dataclass(frozen=True)
 class RolloutRejected(Event):
-    """A rollout was refused (damaged, foreign, a duplicate, too old) and never counted."""
+    """A rollout was refused (damaged, of another run, a duplicate, too old) and not counted."""
 
     actor_id: int
     cause: str
@@ -117,11 +117,11 @@ class RolloutRejected(Event):
 
 @dataclass(frozen=True)
 class GameFinished(Event):
-    """A game of a rollout that has just been consumed. Published once a game."""
+    """A game ended in a rollout that has just been consumed. Published once per game."""
 
     game: FinishedGame
     timestep: int
-    """The run's timestep once that rollout was counted."""
+    """Timestep of the run, that rollout included."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,18 @@ class UpdateFinished(Event):
 
     metrics: UpdateMetrics
     sample_board: str | None = None
-    """SFEN of one game in play, or None."""
+    """Position of one game in play, as SFEN."""
     sample_last_move: str | None = None
-    """USI move that led to `sample_board`, or None at the start of a game."""
+    """Move that led to `sample_board`, in USI; None at the start of a game."""
 
 
 @dataclass(frozen=True)
 class UpdateDiagnosed(Event):
-    """What an update's rollouts were like; follows its `UpdateFinished`."""
+    """The diagnostics of an update are known; follows its `UpdateFinished`."""
 
     diagnostics: Diagnostics
     traces: tuple[Trace, ...] = ()
-    """Of the update and its rollouts, those that were profiled."""
+    """Profiles of the update and of its rollouts, if any were taken."""
 
 
 @dataclass(frozen=True)
@@ -161,20 +161,20 @@ class EvaluationFinished(Event):
 
 @dataclass(frozen=True)
 class RatingsFitted(Event):
-    """The Elo table over all results of the run so far, fitted anew after a match or a resume.
+    """The Elo table over all results of the run was fitted anew, after a match or a resume.
 
     Published by the subscriber that records the results, so it follows `EvaluationFinished`.
     """
 
     ratings: tuple[Rating, ...]
-    """Strongest first, those without a rating last."""
+    """Players, strongest first; those without a rating last."""
     timestep: int
-    """Of the newest weights among the results."""
+    """Timestep of the newest weights among the results."""
 
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something a person may want to know that has no event of its own."""
+    """A message to the user about something that has no event of its own."""
 
     message: str
     level: Level = "INFO"
@@ -188,29 +188,29 @@ class RunEnded(Event):
     timestep: int
     checkpoint: str | None
     wall_time_s: float
-    """Of the run, over all resumes."""
+    """Time that the run took, over all resumes."""
     cause: str | None = None
-    """Of a failure."""
+    """Error of a run that failed, in one line."""
 
 
 @dataclass(frozen=True)
 class Subscriber:
-    """Somebody who is told of every event."""
+    """A name and the functions that a bus calls for events and at the end."""
 
     name: str
-    """Unique on a bus; names the subscriber in logs and counts."""
+    """Name for logs and counts of failures; unique on a bus."""
     handle: Callable[[Event], object]
-    """Called for each event in the publisher's thread: it must return soon. Work that can block
-    (a network, an upload) belongs in a thread of the subscriber's own."""
+    """Function called with each event, in the publisher's thread: it must return soon. Work that
+    can block (a network, an upload) belongs in a thread of the subscriber's own."""
     close: Callable[[], object] | None = None
-    """Called once, in a daemon thread, when the bus closes."""
+    """Function called once, in a daemon thread, when the bus closes."""
 
 
 class EventBus:
-    """Hands each event to every subscriber, in the order of subscription.
+    """Delivers each event to every subscriber, in the order of subscription.
 
     `publish` may be called from any thread, and from inside a subscriber: such an event is
-    delivered after the current one has reached everybody, so all see one order.
+    delivered after the current one has reached all subscribers, so that all see one order.
     """
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class EventBus:
 
     @property
     def failures(self) -> dict[str, int]:
-        """Exceptions and missed deadlines by subscriber name; only names that have any."""
+        """Number of exceptions and missed deadlines by subscriber name, where there are any."""
         return dict(self._failures)
 
     def subscribe(
@@ -232,7 +232,7 @@ class EventBus:
         handle: Callable[[Event], object],
         close: Callable[[], object] | None = None,
     ) -> None:
-        """Add a subscriber (see `Subscriber` for the arguments).
+        """Adds a subscriber (see `Subscriber` for the arguments).
 
         Raises:
             ValueError: the name is taken.
@@ -242,7 +242,7 @@ class EventBus:
         self._subscribers[name] = Subscriber(name, handle, close)
 
     def publish(self, event: Event) -> None:
-        """Deliver `event` to every subscriber. Blocks until all have returned.
+        """Delivers `event` to every subscriber. Blocks until all have returned.
 
         A subscriber's exception is logged with its traceback, counted in `failures`, and goes
         no further. KeyboardInterrupt passes through.
@@ -264,7 +264,7 @@ class EventBus:
                 self._is_delivering = False
 
     def close(self, timeout_s: float) -> tuple[str, ...]:
-        """Close every subscriber, all at once, waiting at most `timeout_s` seconds in all.
+        """Closes all subscribers at once, waiting at most `timeout_s` seconds in all.
 
         Each `close` runs in a daemon thread of its own: one that hangs holds up neither the
         others nor the end of the process. An exception is logged and counted; so is a close
@@ -306,10 +306,10 @@ class EventBus:
             self._guard(subscriber.name, subscriber.handle, event)
 
     def _guard(self, name: str, call: Callable[..., object], *args: Event) -> None:
-        """Call a subscriber; log and count what it raises."""
+        """Calls a subscriber; logs and counts an exception."""
         try:
             call(*args)
-        except Exception:  # a guest's error, of any kind, must not stop the run
+        except Exception:  # no error of a subscriber may stop the run
             failures = self._failures.get(name, 0) + 1
             self._failures[name] = failures
             what = args[0].kind if args else "close"

@@ -62,7 +62,7 @@ def train(
     run_dir: Path,
     *,
     resume: Checkpoint | None = None,
-    guests: Sequence[Callable[[Event], object]] = (),
+    subscribers: Sequence[Callable[[Event], object]] = (),
     should_stop: Callable[[], bool] = lambda: False,
     fails_with: tuple[type[BaseException], ...] = (),
 ) -> Run:
@@ -73,7 +73,7 @@ def train(
         cluster: what it runs on; stays up.
         run_dir: created if missing.
         resume: checkpoint to go on from.
-        guests: further subscribers.
+        subscribers: further subscribers.
         should_stop: as for the driver.
         fails_with: what the run is expected to raise; kept in `Run.error`.
     """
@@ -90,8 +90,8 @@ def train(
         console=Console(quiet=True),
     ):
         bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
-    for index, guest in enumerate(guests):
-        bus.subscribe(f"guest {index}", guest)
+    for index, handle in enumerate(subscribers):
+        bus.subscribe(f"subscriber {index}", handle)
     bus.publish(RunStarted(config, str(run_dir), None, cluster.describe()))
     try:
         driver.run()

@@ -234,7 +234,7 @@ def test_the_rating_table_survives_a_kill_and_a_resume(cluster: Cluster, tmp_pat
             raise KeyboardInterrupt
 
     config = evaluated_config(10**6, {}, checkpoint={"interval_timesteps": UPDATE, "keep_last": 2})
-    first = train(config, cluster, tmp_path, guests=[die], fails_with=(KeyboardInterrupt,))
+    first = train(config, cluster, tmp_path, subscribers=[die], fails_with=(KeyboardInterrupt,))
     assert isinstance(first.error, KeyboardInterrupt)
     with (tmp_path / "evaluations.jsonl").open("a") as file:
         file.write('{"timestep": 99, "weights_ver')

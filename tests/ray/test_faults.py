@@ -84,7 +84,11 @@ def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
 
     config = overlap_config(run={"total_timesteps": 10**9})
     run = train(
-        config, cluster, tmp_path / "run", guests=[remember], should_stop=lambda: bool(come_back)
+        config,
+        cluster,
+        tmp_path / "run",
+        subscribers=[remember],
+        should_stop=lambda: bool(come_back),
     )
     lost = run.of(ActorLost)
     assert [(event.actor_id, event.incarnation, event.restarts_left) for event in lost] == [
@@ -217,7 +221,7 @@ def test_a_damaged_and_a_redelivered_rollout_are_rejected_and_counted(
         return sum(isinstance(event, UpdateFinished) for event in after) >= 2
 
     config = overlap_config(run={"total_timesteps": 10**9})
-    run = train(config, cluster, tmp_path / "run", guests=[seen.append], should_stop=is_over)
+    run = train(config, cluster, tmp_path / "run", subscribers=[seen.append], should_stop=is_over)
     causes = [(event.actor_id, event.cause.split(":")[0]) for event in run.of(RolloutRejected)]
     assert sorted(causes) == [(1, "DamagedBufferError"), (1, "delivered before")]
     progress = run.driver.progress

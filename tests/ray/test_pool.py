@@ -65,7 +65,11 @@ def stopped_and_resumed(run_dir: Path, cluster: Cluster) -> Resumed:
 
     config = pool_config()
     first = train(
-        config, cluster, run_dir, guests=[count], should_stop=lambda: len(updates) >= STOP_AFTER
+        config,
+        cluster,
+        run_dir,
+        subscribers=[count],
+        should_stop=lambda: len(updates) >= STOP_AFTER,
     )
     stopped_at = latest(run_dir)
     return Resumed(first, stopped_at, train(config, cluster, run_dir, resume=stopped_at))

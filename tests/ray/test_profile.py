@@ -27,7 +27,7 @@ def test_a_profiled_run_leaves_traces_of_learner_and_actor_and_rays_timeline(
         profile={"updates": 2, "first_update": 2},
     )
     files = ProfileFiles(tmp_path)
-    run = train(config, cluster, tmp_path, guests=[files.handle])
+    run = train(config, cluster, tmp_path, subscribers=[files.handle])
     files.close()
     assert run.bus.failures == {}
     found: dict[str, Any] = {

@@ -43,7 +43,11 @@ def resumed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Resum
             updates.append(event)
 
     first = train(
-        CONFIG, cluster, run_dir, guests=[count], should_stop=lambda: len(updates) >= STOP_AFTER
+        CONFIG,
+        cluster,
+        run_dir,
+        subscribers=[count],
+        should_stop=lambda: len(updates) >= STOP_AFTER,
     )
     stopped_at = latest(run_dir)
     return Resumed(first, stopped_at, train(CONFIG, cluster, run_dir, resume=stopped_at))

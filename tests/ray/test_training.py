@@ -40,7 +40,7 @@ CONTRACT = (
 """Keys of metrics.jsonl that people's scripts rely on, retyped on purpose."""
 
 
-def broken_guest(event: Event) -> None:
+def broken_subscriber(event: Event) -> None:
     raise ZeroDivisionError(event.kind)
 
 
@@ -50,7 +50,7 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = overlap_config(
         run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 1024, "keep_last": 9}
     )
-    return train(config, cluster, tmp_path_factory.mktemp("run"), guests=[broken_guest])
+    return train(config, cluster, tmp_path_factory.mktemp("run"), subscribers=[broken_subscriber])
 
 
 def test_every_actor_is_in_the_consumed_data(run: Run) -> None:
@@ -155,7 +155,7 @@ def test_checkpoints_are_saved_when_due_and_at_the_end(run: Run) -> None:
 
 
 def test_a_raising_subscriber_is_counted_and_the_others_hear_everything(run: Run) -> None:
-    assert run.bus.failures == {"guest 0": len(run.events)}
+    assert run.bus.failures == {"subscriber 0": len(run.events)}
     assert len(run.lines("metrics.jsonl")) == TOTAL // UPDATE
 
 

@@ -118,10 +118,10 @@ class Eight:
     """Eight trials under ASHA, four at a time on two CPUs; one of them dies once."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
-        guests = {"subscribers": ["tests.helpers.tune_subscribers:DieOnce"]}
+        tracking = {"subscribers": ["tests.helpers.tune_subscribers:DieOnce"]}
         self.sweep = sweep_of(
             folder,
-            {"run": {"total_timesteps": 12 * ROWS}, "tracking": guests},
+            {"run": {"total_timesteps": 12 * ROWS}, "tracking": tracking},
             search={"num_samples": 8},
             scheduler={"kind": "asha", "grace_timesteps": 4 * ROWS, "reduction_factor": 2},
         )

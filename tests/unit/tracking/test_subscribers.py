@@ -14,7 +14,7 @@ from keisei_ray.tracking.subscribers import build_subscribers, choose_view, load
 from tests.helpers.consoles import plain_console, written
 from tests.helpers.tracking_fakes import game, run_started, updated
 
-GUESTS = """
+MODULE = """
 import threading
 seen = []
 closed = []
@@ -34,29 +34,29 @@ number = 3
 
 
 @pytest.fixture
-def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An importable module of users' subscribers; its name."""
     package = tmp_path / "plugins"
     package.mkdir()
-    (package / "guests_for_tests.py").write_text(GUESTS)
+    (package / "subscribers_for_tests.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(package))
-    monkeypatch.delitem(sys.modules, "guests_for_tests", raising=False)
-    return "guests_for_tests"
+    monkeypatch.delitem(sys.modules, "subscribers_for_tests", raising=False)
+    return "subscribers_for_tests"
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("guests_for_tests", "package.module:callable"),
+        ("subscribers_for_tests", "package.module:callable"),
         (":handle", "package.module:callable"),
-        ("guests_for_tests:", "package.module:callable"),
+        ("subscribers_for_tests:", "package.module:callable"),
         ("no_such_module_here:handle", "no_such_module_here"),
-        ("guests_for_tests:handel", "handel"),
-        ("guests_for_tests:number", "int"),
-        ("guests_for_tests:Mute", "Mute"),
+        ("subscribers_for_tests:handel", "handel"),
+        ("subscribers_for_tests:number", "int"),
+        ("subscribers_for_tests:Mute", "Mute"),
     ],
 )
-@pytest.mark.usefixtures("guests")
+@pytest.mark.usefixtures("users_module")
 def test_a_subscriber_that_cannot_be_had_is_a_config_error(path: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.subscribers") as error:
         load_subscriber(path)
@@ -64,10 +64,12 @@ def test_a_subscriber_that_cannot_be_had_is_a_config_error(path: str, expected: 
     assert "\n" not in str(error.value)
 
 
-def test_a_whole_run_with_guests_leaves_complete_files(tmp_path: Path, guests: str) -> None:
+def test_a_whole_run_with_users_subscribers_leaves_complete_files(
+    tmp_path: Path, users_module: str
+) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    paths = [f"{guests}:raising", f"{guests}:handle", f"{guests}:Stateful"]
+    paths = [f"{users_module}:raising", f"{users_module}:handle", f"{users_module}:Stateful"]
     config = Config.model_validate({"tracking": {"view": "lines", "subscribers": paths}})
     console, bus = plain_console(), ev.EventBus()
     with logs.configure(run_dir, "INFO", console):
@@ -83,12 +85,12 @@ def test_a_whole_run_with_guests_leaves_complete_files(tmp_path: Path, guests: s
         ):
             bus.publish(event)
         assert bus.close(5.0) == ()
-    module = sys.modules[guests]
+    module = sys.modules[users_module]
     kinds = ["run_started", "update_finished", "game_finished", "update_finished", "run_ended"]
     assert [seen for seen in module.seen if isinstance(seen, str)] == kinds
     assert [seen[1] for seen in module.seen if isinstance(seen, tuple)] == kinds
     assert module.closed == [True]
-    assert bus.failures == {f"{guests}:raising": 5}
+    assert bus.failures == {f"{users_module}:raising": 5}
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 2
     assert len((run_dir / "games.jsonl").read_text().splitlines()) == 1
     assert len((run_dir / "events.jsonl").read_text().splitlines()) == 2
