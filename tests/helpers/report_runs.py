@@ -9,7 +9,7 @@ import numpy as np
 
 from keisei_ray.config.schema import Config
 from keisei_ray.shogi.vector_games import VectorGames
-from tests.helpers.tracking_fakes import record
+from tests.helpers.run_events import record
 
 TIMESTEPS_PER_UPDATE = 1000
 

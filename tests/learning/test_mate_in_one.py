@@ -6,7 +6,7 @@ import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from tests.helpers.harness import overlap_config, train
+from tests.helpers.training_run import overlap_config, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

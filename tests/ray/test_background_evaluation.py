@@ -22,7 +22,7 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.telemetry.events import EvaluationFinished, Event, Notice, UpdateFinished
 from keisei_ray.telemetry.reports import EvaluationResult
 from keisei_ray.tracking.evaluation_recorder import results_of
-from tests.helpers.harness import Run, overlap_config, train
+from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

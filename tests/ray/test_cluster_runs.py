@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,24 +20,13 @@ from keisei_ray.status.cluster_records import ClusterRun
 from keisei_ray.status.command import watch_reader
 from keisei_ray.status.reader import LocalRunReader, RunReader
 from keisei_ray.status.remote import RemoteRunReader, all_runs, draw_runs
+from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, start_program
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
-DEBUG = str(ROOT / "configs" / "debug.yaml")
-PATIENCE_S = 150
-
 
 def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd,
-        env=kept | {"PYTHONUNBUFFERED": "1", "RAY_AUTH_MODE": "token"} | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_program(*arguments, cwd=cwd, RAY_AUTH_MODE="token", **env)
 
 
 class Seen:
@@ -49,7 +37,7 @@ class Seen:
         elsewhere = cwd / "elsewhere"
         elsewhere.mkdir()
         trainer = start(
-            "--config", DEBUG, "--run-dir", "first", "--address", cluster.address,
+            "--config", DEBUG_CONFIG, "--run-dir", "first", "--address", cluster.address,
             "--set", "run.total_timesteps=1000000", cwd=cwd,
             # As `ray job submit` gives it to the program that it starts.
             RAY_JOB_CONFIG_JSON_ENV_VAR=json.dumps(

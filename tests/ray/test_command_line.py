@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +16,19 @@ import pytest
 
 from keisei_ray.cli import main
 from keisei_ray.distributed.cluster import Cluster
+from tests.helpers.program import (
+    DEBUG_CONFIG,
+    PATIENCE_S,
+    ROOT,
+    environment,
+    json_records,
+    one_line,
+    run_program,
+    session_members,
+    start_program,
+)
 
 pytestmark = pytest.mark.ray
-
-ROOT = Path(__file__).parents[2]
-DEBUG = str(ROOT / "configs" / "debug.yaml")
-PATIENCE_S = 150
-
-
-def environment(**changes: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
-    return kept | {"PYTHONUNBUFFERED": "1"} | changes
-
-
-def start(
-    *arguments: str, cwd: Path, before: Sequence[str] = (), **env: str
-) -> "subprocess.Popen[str]":
-    """`run.py`, by the command `before`, in a session of its own: its group gets a Ctrl-C."""
-    return subprocess.Popen(
-        [*before, sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd,
-        env=environment(**env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def session_members(session: int) -> list[str]:
-    """Command lines of the living processes of a session."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue  # It has ended meanwhile.
-        if int(sid) == session and state != "Z":
-            members.append(command)
-    return members
 
 
 def assert_nothing_runs(process: "subprocess.Popen[str]") -> None:
@@ -64,12 +37,6 @@ def assert_nothing_runs(process: "subprocess.Popen[str]") -> None:
     while members := session_members(process.pid):
         assert time.monotonic() < deadline, members
         time.sleep(0.05)
-
-
-def one_line(text: str) -> str:
-    lines = text.splitlines()
-    assert len(lines) == 1, text
-    return lines[0]
 
 
 def wait_for_update(process: "subprocess.Popen[str]", number: int) -> None:
@@ -83,10 +50,7 @@ def wait_for_update(process: "subprocess.Popen[str]", number: int) -> None:
 
 def status_of(run_dir: Path) -> tuple[int, dict[str, Any]]:
     """Exit code and object of `run.py status --json -`."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "status", str(run_dir), "--json", "-"],
-        env=environment(), capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
+    done = run_program("status", str(run_dir), "--json", "-", cwd=ROOT)
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout)
 
@@ -100,8 +64,8 @@ class Session:
     def __init__(self, cwd: Path) -> None:
         self.cwd = cwd
         self.run_dir = cwd / "run"
-        first = start(
-            "--config", DEBUG, "--run-dir", "run", "--total-timesteps", "1000000",
+        first = start_program(
+            "--config", DEBUG_CONFIG, "--run-dir", "run", "--total-timesteps", "1000000",
             "--set", "checkpoint.interval_timesteps=512", "--set", "cluster.num_cpus=2",
             cwd=cwd,
         )  # fmt: skip
@@ -110,7 +74,7 @@ class Session:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         self.starting = status_of(self.run_dir)
-        watcher = start("watch", "--run-dir", "run", cwd=cwd)
+        watcher = start_program("watch", "--run-dir", "run", cwd=cwd)
         wait_for_update(watcher, 1)
         wait_for_update(first, 3)
         self.running = status_of(self.run_dir)
@@ -135,15 +99,15 @@ def test_the_first_interrupt_saves_and_exits_130(session: Session) -> None:
     assert session.first.returncode == 130
     assert session.first_errors == ""
     timestep = int(session.checkpoints[-1].name.removeprefix("step-"))
-    records = (session.run_dir / "metrics.jsonl").read_text().splitlines()
-    assert timestep == json.loads(records[-1])["timestep"] >= 3 * 256
-    ended = json.loads((session.run_dir / "events.jsonl").read_text().splitlines()[-1])
+    last = json_records(session.run_dir / "metrics.jsonl")[-1]
+    assert timestep == last["timestep"] >= 3 * 256
+    ended = json_records(session.run_dir / "events.jsonl")[-1]
     assert (ended["kind"], ended["reason"]) == ("run_ended", "interrupted")
 
 
 def test_an_interrupted_run_leaves_no_process_of_ray_behind(session: Session) -> None:
-    assert any("raylet" in command for command in session.members_before)
-    assert any("ray::" in command for command in session.members_before)
+    assert any("raylet" in command for command in session.members_before.values())
+    assert any("ray::" in command for command in session.members_before.values())
     assert_nothing_runs(session.first)
 
 
@@ -161,7 +125,7 @@ def test_status_says_from_beside_a_run_what_it_does_and_afterwards_how_it_ended(
     assert running["remaining_s"] > 0
     code, ended = session.interrupted
     assert (code, ended["state"], ended["pid"]) == (0, "interrupted", None)
-    records = [json.loads(x) for x in (session.intact / "metrics.jsonl").read_text().splitlines()]
+    records = json_records(session.intact / "metrics.jsonl")
     for name in ("timestep", "update", "games_total", "draws", "sps", "sps_total"):
         assert ended[name] == records[-1][name], name
     assert ended["checkpoint"]["timestep"] == ended["timestep"]
@@ -194,11 +158,11 @@ def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -
         timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    events = [json.loads(x) for x in (session.run_dir / "events.jsonl").read_text().splitlines()]
+    events = json_records(session.run_dir / "events.jsonl")
     second = events[[e["kind"] for e in events].index("run_started", 1) :]
     assert second[0]["resumed_from"] == str(Path("run", "checkpoints", before.name))
     assert any(str(damaged.name) in e.get("message", "") for e in second)
-    records = [json.loads(x) for x in (session.run_dir / "metrics.jsonl").read_text().splitlines()]
+    records = json_records(session.run_dir / "metrics.jsonl")
     assert [r["timestep"] for r in records] == [256 * (i + 1) for i in range(len(records))]
     assert records[-1]["timestep"] == total
     games = (session.run_dir / "games.jsonl").read_text().splitlines()
@@ -271,7 +235,9 @@ def test_bad_input_is_one_line_and_exit_2(
 
 def refused(*arguments: str, cwd: Path, **env: str) -> str:
     """The one line of a run that was refused; nothing of it is left, neither process nor file."""
-    process = start("--config", DEBUG, "--run-dir", "run", *arguments, cwd=cwd, **env)
+    process = start_program(
+        "--config", DEBUG_CONFIG, "--run-dir", "run", *arguments, cwd=cwd, **env
+    )
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2, errors
     assert_nothing_runs(process)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.test_nodes import Training, finish
+from tests.helpers.watched_training import WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
 
@@ -109,8 +109,8 @@ def ray_nodes(network: None) -> Iterator[Nodes]:
 def test_a_node_that_is_cut_off_costs_its_work_in_flight_and_is_used_again_when_it_returns(
     ray_nodes: Nodes, tmp_path: Path
 ) -> None:
-    with finish(
-        Training(
+    with ended_after(
+        WatchedTraining(
             f"{ADDRESS[HEAD]}:6379", tmp_path / "run", "--num-actors", "auto",
             before=("ip", "netns", "exec", HEAD),
         )

@@ -26,7 +26,7 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
-from tests.helpers.harness import Run, learner_actors, overlap_config, self_play_actors, train
+from tests.helpers.training_run import Run, learner_actors, overlap_config, self_play_actors, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -11,13 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers.program import ROOT, json_records, session_members
+
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
 PATIENCE_S = 200
 DEBUG = ["exec", PYTHON, "run.py", "--config", "configs/debug.yaml"]
@@ -26,19 +26,6 @@ DEBUG = ["exec", PYTHON, "run.py", "--config", "configs/debug.yaml"]
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def in_session(session: int) -> list[int]:
-    """Living processes of a session: whatever a head starts, but not its jobs' drivers."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue  # It has ended meanwhile.
-        if int(sid) == session and state != "Z":
-            members.append(int(entry.name))
-    return members
 
 
 class Head:
@@ -91,11 +78,11 @@ class Head:
         file = self.temp_dir / "session_latest" / "logs" / f"job-driver-{submission_id}.log"
         return file.read_text()
 
-    def end(self) -> list[int]:
-        """Ends what the head has started; returns what is still there after its patience."""
+    def end(self) -> dict[int, str]:
+        """Ends what the head has started; returns the processes that did not end in time."""
         self.process.terminate()  # It ends what it started.
         deadline = time.monotonic() + 30
-        while (left := in_session(self.process.pid)) and time.monotonic() < deadline:
+        while (left := session_members(self.process.pid)) and time.monotonic() < deadline:
             self.process.poll()
             time.sleep(0.1)
         for pid in left:
@@ -103,10 +90,6 @@ class Head:
         self.process.wait()
         shutil.rmtree(self.temp_dir)
         return left
-
-
-def lines_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def one_error(output: str, kind: str) -> str:
@@ -126,7 +109,7 @@ class Session:
             "--num-actors", "1", "--run-dir", str(self.run_dir), "--total-timesteps", "10000000",
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
-        while not lines_of(self.run_dir / "metrics.jsonl"):
+        while not json_records(self.run_dir / "metrics.jsonl"):
             assert time.monotonic() < deadline, head.log("first")
             time.sleep(0.1)
         self.status = json.loads(
@@ -139,8 +122,8 @@ class Session:
         self.stopped = head.job("stop", "first")
         self.stop_s = time.monotonic() - started
         self.log = head.log("first")
-        self.events = lines_of(self.run_dir / "events.jsonl")
-        self.timestep = lines_of(self.run_dir / "metrics.jsonl")[-1]["timestep"]
+        self.events = json_records(self.run_dir / "events.jsonl")
+        self.timestep = json_records(self.run_dir / "metrics.jsonl")[-1]["timestep"]
         self.checkpoint = self.run_dir / "checkpoints" / f"step-{self.timestep:012d}"
         self.total = self.timestep + 128
         self.second = head.job(
@@ -157,7 +140,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         yield head
     finally:
         left = head.end()
-    assert left == []
+    assert left == {}
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +175,10 @@ def test_a_second_job_goes_on_with_the_run_to_its_end(session: Session) -> None:
     output = session.second.stdout + session.second.stderr
     assert session.second.returncode == 0, output
     assert "succeeded" in output
-    events = lines_of(session.run_dir / "events.jsonl")
+    events = json_records(session.run_dir / "events.jsonl")
     (resumed,) = (e for e in events if e["kind"] == "run_started" and e["resumed_from"])
     assert Path(resumed["resumed_from"]).name == session.checkpoint.name
-    assert lines_of(session.run_dir / "metrics.jsonl")[-1]["timestep"] >= session.total
+    assert json_records(session.run_dir / "metrics.jsonl")[-1]["timestep"] >= session.total
     assert events[-1]["reason"] == "done"
 
 

@@ -17,7 +17,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo
-from tests.helpers.harness import overlap_config, self_play_actors, train
+from tests.helpers.training_run import overlap_config, self_play_actors, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

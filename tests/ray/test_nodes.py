@@ -1,90 +1,20 @@
 """A cluster whose nodes come and go, with the program on it as a person starts it."""
 
-import contextlib
-import json
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.ray.test_command_line import DEBUG, ROOT, start
+from tests.helpers.program import PATIENCE_S, ROOT
+from tests.helpers.watched_training import WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
 
-PATIENCE_S = 180
 STORE = 100 * 2**20
-
-
-class Training:
-    """`run.py` on a cluster, watched through the files of its run."""
-
-    def __init__(
-        self, address: str, run_dir: Path, *arguments: str, before: Sequence[str] = ()
-    ) -> None:
-        self.run_dir = run_dir
-        self.process = start(
-            "--config", DEBUG, "--address", address, "--run-dir", str(run_dir),
-            "--total-timesteps", "100000000", "--set", "tracking.view=none",
-            "--set", "evaluation.interval_timesteps=null", *arguments,
-            cwd=run_dir.parent, before=before, RAY_AUTH_MODE="disabled",
-        )  # fmt: skip
-
-    def records(self, name: str) -> list[dict[str, Any]]:
-        file = self.run_dir / name
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        return [record for record in self.records("events.jsonl") if record["kind"] == kind]
-
-    def sizes(self) -> list[tuple[int, int]]:
-        """CPUs and wanted actors, at the start and after each change."""
-        return [(e["num_cpus"], e["num_actors"]) for e in self.events("cluster_changed")]
-
-    def wait_until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first record of metrics.jsonl from now on of which it is so."""
-        seen = len(self.records("metrics.jsonl"))
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            for record in self.records("metrics.jsonl")[seen:]:
-                if is_so(record):
-                    return record
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, self.records("events.jsonl")[-9:]
-            time.sleep(0.1)
-
-    def end(self) -> None:
-        """Asks it to stop, and checks that what it counted is one story."""
-        self.process.send_signal(signal.SIGINT)
-        output, errors = self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 130, (output, errors)
-        assert "Traceback" not in errors
-        records, games = self.records("metrics.jsonl"), self.records("games.jsonl")
-        progress = json.loads(
-            (sorted(self.run_dir.glob("checkpoints/step-*"))[-1] / "progress.json").read_text()
-        )
-        assert sum(r["batch_timesteps"] for r in records) == progress["timestep"]
-        assert [r["weights_version"] for r in records] == list(range(1, len(records) + 1))
-        assert len({game["game_id"] for game in games}) == len(games) == progress["games_total"]
-        assert max(r["policy_lag_max"] for r in records) <= 1
-        assert not [e for e in self.events("notice") if e["level"] == "ERROR"]
-
-
-@contextlib.contextmanager
-def finish(run: Training) -> Iterator[Training]:
-    """Ends the run after the block: in order if all went well, else at once."""
-    try:
-        yield run
-        run.end()
-    finally:
-        run.process.kill()
-        run.process.communicate()
 
 
 @pytest.fixture
@@ -106,7 +36,9 @@ def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
     nodes: Cluster, tmp_path: Path
 ) -> None:
     add_node(nodes, 2)
-    with finish(Training(nodes.address, tmp_path / "run", "--num-actors", "auto")) as run:
+    with ended_after(
+        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto")
+    ) as run:
         small = run.wait_until(lambda r: r["update"] >= 2)
         assert small["actors_alive"] == 1
         second = add_node(nodes, 2)
@@ -125,7 +57,9 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
 ) -> None:
     """Even where actors hold all the CPUs that are left."""
     first = add_node(nodes, 2)
-    with finish(Training(nodes.address, tmp_path / "run", "--num-actors", "auto")) as run:
+    with ended_after(
+        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto")
+    ) as run:
         run.wait_until(lambda r: r["update"] >= 2)
         add_node(nodes, 2)
         before = run.wait_until(lambda r: r["actors_alive"] == 3)

@@ -17,7 +17,7 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.pool_table import PoolMember
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE
 from keisei_ray.telemetry.events import Event, EventBus, Notice, UpdateFinished
-from tests.helpers.harness import Run, overlap_config, train
+from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -11,7 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import PlayerError
 from tests.helpers.engines import fake_spec, rule_spec
-from tests.helpers.harness import overlap_config, train
+from tests.helpers.training_run import overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -12,7 +12,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.telemetry.events import EventBus
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.training.session import configured_subscribers
-from tests.helpers.harness import overlap_config, train
+from tests.helpers.training_run import overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -18,7 +18,7 @@ from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking import prometheus as names
 from keisei_ray.training.session import configured_subscribers
 from tests.helpers.grafana import RAYS_OWN
-from tests.helpers.tracking_fakes import evaluated, fake_metrics, game, run_started
+from tests.helpers.run_events import evaluated, fake_metrics, game, run_started
 
 pytestmark = pytest.mark.ray
 

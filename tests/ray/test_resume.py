@@ -15,7 +15,7 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import LEARNER_FILE
 from keisei_ray.telemetry.events import ActorReady, Event, UpdateFinished
 from keisei_ray.training.session import find_resume
-from tests.helpers.harness import Run, overlap_config, train
+from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 

@@ -1,10 +1,8 @@
 """A real run whose directory is a bucket: the machine is lost, another one goes on."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,30 +15,20 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import local_copy
-from tests.helpers.harness import train
+from tests.helpers.program import DEBUG_CONFIG, json_records, run_program
 from tests.helpers.s3 import SECRET, TOKEN, s3_server
+from tests.helpers.training_run import train
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 150
 UPDATE = 256
 LOCKSTEP = (
-    "--config", str(ROOT / "configs" / "debug.yaml"), "--set", "schedule.mode=lockstep",
+    "--config", DEBUG_CONFIG, "--set", "schedule.mode=lockstep",
     "--set", "evaluation.interval_timesteps=null", "--set", "tracking.log_level=DEBUG",
     "--set", "checkpoint.interval_timesteps=256", "--set", "cluster.num_cpus=2",
     "--set", "checkpoint.keep_last=2", "--set", "self_play.max_plies=32",
     "--set", "self_play.random_opening_plies=8",
 )  # fmt: skip
-
-
-def run(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "KEISEI_"))}
-    cwd.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
 
 
 @dataclass
@@ -64,13 +52,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with s3_server() as s3:
         uri = f"s3://{s3.bucket()}/runs/first"
         total = ("--total-timesteps", str(3 * UPDATE))
-        lost = run(folder / "lost", *LOCKSTEP, "--run-dir", uri, *total)
+        (folder / "lost").mkdir()
+        (folder / "second").mkdir()
+        lost = run_program(*LOCKSTEP, "--run-dir", uri, *total, cwd=folder / "lost")
         kept = folder / "kept"
         shutil.copytree(folder / "lost" / local_copy(uri), kept)
         shutil.rmtree(folder / "lost")
         names = set(Storage.open(uri).names())
         more = ("--resume", "latest", "--total-timesteps", str(5 * UPDATE))
-        second = run(folder / "second", "--run-dir", uri, *more)
+        second = run_program("--run-dir", uri, *more, cwd=folder / "second")
         yield Story(uri, lost, kept, second, folder / "second" / local_copy(uri), names, folder)
 
 
@@ -80,10 +70,6 @@ def newest(run_dir: Path) -> checkpoint.Checkpoint:
     )
     assert found is not None
     return found
-
-
-def records(run_dir: Path, name: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
 
 
 def test_the_bucket_has_what_the_lost_machine_had_and_the_last_line_says_so(story: Story) -> None:
@@ -111,11 +97,13 @@ def test_another_machine_goes_on_bit_for_bit(
 
 
 def test_curves_and_game_counts_go_on(story: Story) -> None:
-    metrics = records(story.second_dir, "metrics.jsonl")
+    metrics = json_records(story.second_dir / "metrics.jsonl")
     assert [m["timestep"] for m in metrics] == [UPDATE * (i + 1) for i in range(5)]
-    games = records(story.second_dir, "games.jsonl")
+    games = json_records(story.second_dir / "games.jsonl")
     assert metrics[-1]["games_total"] == len(games) > 0
-    started = [e for e in records(story.second_dir, "events.jsonl") if e["kind"] == "run_started"]
+    started = [
+        e for e in json_records(story.second_dir / "events.jsonl") if e["kind"] == "run_started"
+    ]
     assert len(started) == 2
 
 

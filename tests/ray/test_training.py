@@ -22,7 +22,7 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
-from tests.helpers.harness import Run, overlap_config, train
+from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -155,7 +155,7 @@ def test_checkpoints_are_saved_when_due_and_at_the_end(run: Run) -> None:
 
 
 def test_a_raising_subscriber_is_counted_and_the_others_hear_everything(run: Run) -> None:
-    assert run.bus.failures == {"subscriber 0": len(run.events)}
+    assert run.bus.failures == {"extra 0": len(run.events)}
     assert len(run.lines("metrics.jsonl")) == TOTAL // UPDATE
 
 

@@ -4,8 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -32,12 +30,11 @@ from keisei_ray.tune.results import TrialResult
 from keisei_ray.tune.space import dotted_settings, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
+from tests.helpers.program import ROOT, json_records, session_members, start_program
 from tests.helpers.tiny import tiny_config
-from tests.ray.test_command_line import session_members
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_S = 280.0
 ROWS = 32
 """Of an update: 8 plies of 4 games."""
@@ -91,20 +88,14 @@ def swept(
     return results, said.getvalue()
 
 
-def lines(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    return [json.loads(x) for x in file.read_text().splitlines(keepends=True) if x[-1] == "\n"]
-
-
 def starts(run_dir: Path) -> list[dict[str, Any]]:
     """A run's `run_started` records: one for each time that it began or went on."""
-    return [e for e in lines(run_dir / "events.jsonl") if e["kind"] == "run_started"]
+    return [e for e in json_records(run_dir / "events.jsonl") if e["kind"] == "run_started"]
 
 
 def pids(run_dir: Path) -> list[int]:
     """Of all self-play actors that a run ever had."""
-    return [e["pid"] for e in lines(run_dir / "events.jsonl") if e["kind"] == "actor_ready"]
+    return [e["pid"] for e in json_records(run_dir / "events.jsonl") if e["kind"] == "actor_ready"]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -169,7 +160,7 @@ def test_a_trial_that_dies_goes_on_from_its_newest_checkpoint(eight: Eight) -> N
     assert saved.parent.parent == run_dir.resolve()
     first, second = starts(run_dir)
     assert (first["resumed_from"], second["resumed_from"]) == (None, str(saved))
-    timesteps = [record["timestep"] for record in lines(run_dir / "metrics.jsonl")]
+    timesteps = [record["timestep"] for record in json_records(run_dir / "metrics.jsonl")]
     assert timesteps == [ROWS * (i + 1) for i in range(len(timesteps))]
     assert f"trial {failed.trial} failed, is tried again" in eight.said
 
@@ -180,7 +171,7 @@ def test_each_trial_is_a_whole_run_with_its_own_settings_and_log(eight: Eight) -
         config = Config.model_validate_json((run_dir / "config.json").read_text())
         assert config.learner.learning_rate == result.settings["learner.learning_rate"]
         assert (config.learner.device, config.tracking.view) == ("cpu", "none")
-        assert lines(run_dir / "metrics.jsonl")
+        assert json_records(run_dir / "metrics.jsonl")
         assert (run_dir / "games.jsonl").exists()
         assert checkpoint.find_latest(run_dir / "checkpoints", lambda path, cause: None)
         log = (run_dir / "run.log").read_text()
@@ -215,7 +206,7 @@ def test_an_exploit_carries_the_donors_weights_and_optimizer_under_mutated_setti
             path
             for path in sweep_dir.glob("*_000??")
             if len(started := starts(path)) > 1
-            and lines(path / "metrics.jsonl")[-1]["timestep"] > started[-1]["timestep"]
+            and json_records(path / "metrics.jsonl")[-1]["timestep"] > started[-1]["timestep"]
         ]
 
     results, said = swept(sweep, sweep_dir, cluster, should_stop=lambda: bool(exploited()))
@@ -233,11 +224,13 @@ def test_an_exploit_carries_the_donors_weights_and_optimizer_under_mutated_setti
     assert {"model.safetensors", "optimizer.safetensors"} & set(taken["files"])
     # The learner was found to have those weights, or the driver would have refused them.
     after = [
-        r for r in lines(taker / "metrics.jsonl") if r["timestep"] > starts(taker)[1]["timestep"]
+        r
+        for r in json_records(taker / "metrics.jsonl")
+        if r["timestep"] > starts(taker)[1]["timestep"]
     ]
     assert after[0]["timestep"] == taken["timestep"] + ROWS
     assert after[0]["weights_version"] == taken["info"]["weights_version"] + 1
-    donors_rate = lines(donor / "metrics.jsonl")[0]["learning_rate"]
+    donors_rate = json_records(donor / "metrics.jsonl")[0]["learning_rate"]
     assert after[0]["learning_rate"] != donors_rate
     config = Config.model_validate_json((taker / "config.json").read_text())
     assert after[0]["learning_rate"] == config.learner.learning_rate
@@ -260,20 +253,6 @@ def test_the_example_for_a_tuner_of_ones_own_runs(
     assert isinstance(scope["tuner"].get_results(), ResultGrid)
 
 
-def tuning(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    """`run.py tune` in a session of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("KEISEI_", "RAY_"))}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), "tune", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def test_a_sweep_that_was_killed_is_resumed(tmp_path: Path) -> None:
     """By kill -9 of the command; the finished trial is not run again, the other goes on."""
     sweep = sweep_of(
@@ -288,19 +267,21 @@ def test_a_sweep_that_was_killed_is_resumed(tmp_path: Path) -> None:
         return sorted(sweep_dir.glob("*_000??"))
 
     def is_second_under_way() -> bool:
-        return len(trials()) == 2 and len(lines(trials()[1] / "metrics.jsonl")) >= 4
+        return len(trials()) == 2 and len(json_records(trials()[1] / "metrics.jsonl")) >= 4
 
-    first = tuning("--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
+    first = start_program("tune", "--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
     wait_for(lambda: is_second_under_way() or first.poll() is not None, "no second trial")
     os.kill(first.pid, signal.SIGKILL)
     first.wait(timeout=PATIENCE_S)  # Its Ray holds the pipes open until it has noticed.
 
-    second = tuning("--resume", "--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path)
+    second = start_program(
+        "tune", "--resume", "--config", sweep.source, "--run-dir", "sweep", cwd=tmp_path
+    )
     said, errors = second.communicate(timeout=PATIENCE_S)
     assert (second.returncode, errors) == (0, ""), said
     assert [len(starts(path)) for path in trials()] == [1, 2]
     for path in trials():
-        timesteps = [record["timestep"] for record in lines(path / "metrics.jsonl")]
+        timesteps = [record["timestep"] for record in json_records(path / "metrics.jsonl")]
         assert timesteps == [ROWS * (i + 1) for i in range(16)]
     assert starts(trials()[1])[1]["timestep"] >= 2 * ROWS
     saved = json.loads((sweep_dir / "results.json").read_text())
@@ -309,5 +290,5 @@ def test_a_sweep_that_was_killed_is_resumed(tmp_path: Path) -> None:
     assert main(["config", "--config", str(sweep_dir / "best.yaml")]) == 0
     workers = ("ImplicitFunc", "SelfPlayShell", "LearnerShell")
     for process in (first, second):
-        left = [m for m in session_members(process.pid) if any(w in m for w in workers)]
+        left = [m for m in session_members(process.pid).values() if any(w in m for w in workers)]
         assert left == []

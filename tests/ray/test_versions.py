@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,10 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
 from keisei_ray.telemetry.reports import ProcessInfo
-from tests.helpers.harness import overlap_config, train
+from tests.helpers.program import run_program
+from tests.helpers.training_run import overlap_config, train
 
 pytestmark = pytest.mark.ray
-
-ROOT = Path(__file__).parents[2]
 
 
 class OtherProgram(SelfPlayShell):
@@ -114,10 +111,7 @@ def older_cluster(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def test_a_cluster_of_an_older_ray_is_refused(older_cluster: Cluster, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "--address", older_cluster.address],
-        cwd=tmp_path, capture_output=True, text=True, timeout=150,
-    )  # fmt: skip
+    done = run_program("--address", older_cluster.address, cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"ClusterError: the cluster at {older_cluster.address} runs Ray 2.1.0 ")

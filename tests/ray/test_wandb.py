@@ -8,7 +8,7 @@ import pytest
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.telemetry.events import Event, UpdateFinished
 from keisei_ray.tracking.wandb.tracker import WandbTracker
-from tests.helpers.harness import overlap_config, train
+from tests.helpers.training_run import overlap_config, train
 from tests.helpers.wandb_fakes import FakeClient
 
 pytestmark = pytest.mark.ray

@@ -27,7 +27,7 @@ from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
-from tests.helpers.cluster_commands import (
+from tests.helpers.copied_commands import (
     CLUSTER,
     CLUSTERS_PAGE,
     PAGES,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.cluster_commands import CLUSTER
+from tests.helpers.copied_commands import CLUSTER
 
 RUN = """
 echo "run $*" >> "$LOG"

@@ -15,7 +15,7 @@ from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits
-from tests.helpers.cluster_commands import CLUSTER, CLUSTERS_PAGE, ROOT, run_arguments
+from tests.helpers.copied_commands import CLUSTER, CLUSTERS_PAGE, ROOT, run_arguments
 
 GOLDEN = ROOT / "tests" / "golden" / "kuberay"
 MANIFESTS = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob"}

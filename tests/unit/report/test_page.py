@@ -17,7 +17,7 @@ from keisei_ray.cli import main
 from keisei_ray.report.command import write_report
 from keisei_ray.telemetry.metrics import METRICS
 from tests.helpers.report_runs import evaluation, played_games, rating, write_lines, write_run
-from tests.helpers.tracking_fakes import record
+from tests.helpers.run_events import record
 
 ROOT = Path(__file__).parents[3]
 VOID = {"meta", "link", "br", "input"}

@@ -29,7 +29,7 @@ from keisei_ray.tracking.recorders import events_recorder, metrics_recorder
 from keisei_ray.tracking.terminal.text import UNICODE
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.report_runs import evaluation, rating, write_lines, write_run
-from tests.helpers.tracking_fakes import fake_metrics, record, updated
+from tests.helpers.run_events import fake_metrics, record, updated
 
 BEGAN_S = 1_767_225_600.0
 """When the runs made here begin: 2026-01-01 00:00 UTC."""

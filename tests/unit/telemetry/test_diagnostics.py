@@ -13,7 +13,7 @@ from keisei_ray.telemetry.reports import (
     UpdateReport,
     UpdateStages,
 )
-from tests.helpers.tracking_fakes import game
+from tests.helpers.run_events import game
 
 REPORT = UpdateReport(
     weights_version=3,

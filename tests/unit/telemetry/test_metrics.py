@@ -13,7 +13,7 @@ from keisei_ray.telemetry.diagnostics import DIAGNOSTICS
 from keisei_ray.telemetry.metrics import Metric, UpdateMetrics
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, UpdateReport
-from tests.helpers.tracking_fakes import fake_metrics, game, record
+from tests.helpers.run_events import fake_metrics, game, record
 
 KEYS = (
     "timestep, update, weights_version, wall_time_s, sps, sps_total, games_total, black_wins, "

@@ -27,7 +27,7 @@ from keisei_ray.storage.remote.uploader import OvertakenError, Uploader
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.background_upload import BackgroundUpload, uploading
 from tests.helpers.remote_runs import Troublesome, new_uri, remote_run_at, save, step
-from tests.helpers.tracking_fakes import run_started
+from tests.helpers.run_events import run_started
 
 KEEP = CheckpointConfig(keep_last=2)
 PATIENCE_S = 30

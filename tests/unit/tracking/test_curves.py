@@ -4,7 +4,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.curves import CurvePoints, curve_points
-from tests.helpers.tracking_fakes import evaluated, updated
+from tests.helpers.run_events import evaluated, updated
 
 
 def test_an_updates_numbers_have_the_names_of_metrics_jsonl() -> None:

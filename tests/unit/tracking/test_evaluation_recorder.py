@@ -11,7 +11,7 @@ from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.evaluation.score_intervals import elo_difference
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder, results_of
-from tests.helpers.tracking_fakes import evaluated, run_started
+from tests.helpers.run_events import evaluated, run_started
 
 KEYS = (
     "timestep, weights_version, weights_digest, player, opponent, finishing, games, wins, draws, "

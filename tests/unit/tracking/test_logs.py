@@ -13,7 +13,7 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking import logs
 from tests.helpers.consoles import plain_console, written
-from tests.helpers.tracking_fakes import run_started, updated
+from tests.helpers.run_events import run_started, updated
 
 
 def not_pytests(handlers: list[logging.Handler]) -> list[logging.Handler]:

@@ -10,7 +10,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.tracking import recorders
 from tests.helpers.consoles import Clock
-from tests.helpers.tracking_fakes import game, record, run_started, updated
+from tests.helpers.run_events import game, record, run_started, updated
 
 
 def test_metrics_are_one_object_an_update_in_the_tables_order(tmp_path: Path) -> None:

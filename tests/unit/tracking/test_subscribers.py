@@ -12,7 +12,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.subscribers import build_subscribers, choose_view, load_subscriber
 from tests.helpers.consoles import plain_console, written
-from tests.helpers.tracking_fakes import game, run_started, updated
+from tests.helpers.run_events import game, run_started, updated
 
 MODULE = """
 import threading

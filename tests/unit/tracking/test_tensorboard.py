@@ -18,7 +18,7 @@ from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.subscribers import build_subscribers
 from keisei_ray.tracking.tensorboard import TensorBoardWriter
-from tests.helpers.tracking_fakes import evaluated, fake_metrics, run_started, updated
+from tests.helpers.run_events import evaluated, fake_metrics, run_started, updated
 
 START = 1_700_000_000.0
 

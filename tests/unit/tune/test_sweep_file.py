@@ -20,8 +20,8 @@ from keisei_ray.tune.sweep import check_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from keisei_ray.tune.trial import bundles
 from keisei_ray.tune.trial_metrics import metric_names
-from tests.helpers.tracking_fakes import evaluated, updated
-from tests.unit.config.test_resolver import NOT_DEFAULT, nested
+from tests.helpers.run_events import evaluated, updated
+from tests.helpers.setting_values import NOT_DEFAULT, nested
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted(p for p in (ROOT / "configs/tune").glob("*.yaml") if p.stem != "wandb-sweep")

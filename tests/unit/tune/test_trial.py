@@ -14,7 +14,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tune.reporter import TrialReporter
 from keisei_ray.tune.trial import find_start
-from tests.helpers.tracking_fakes import evaluated, updated
+from tests.helpers.run_events import evaluated, updated
 
 INFO = {"weights_digest": "d"}
 

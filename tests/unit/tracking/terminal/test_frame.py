@@ -19,7 +19,7 @@ from keisei_ray.tracking.terminal import board, text
 from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.panels import elo_text, sample_game
 from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, ViewState, at, fold
-from tests.helpers.tracking_fakes import (
+from tests.helpers.run_events import (
     HIRATE,
     evaluated,
     fake_metrics,

@@ -7,7 +7,7 @@ from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.terminal.lines import LinesView
 from tests.helpers.consoles import Clock, plain_console, written
-from tests.helpers.tracking_fakes import evaluated, game, run_started, updated
+from tests.helpers.run_events import evaluated, game, run_started, updated
 
 
 def lines_of(*events: ev.Event) -> list[str]:

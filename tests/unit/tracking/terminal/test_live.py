@@ -10,7 +10,7 @@ from keisei_ray.tracking import logs
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import TerminalView
 from tests.helpers.consoles import Clock, plain_console, written
-from tests.helpers.tracking_fakes import run_started, updated
+from tests.helpers.run_events import run_started, updated
 
 
 def test_the_terminal_is_given_back_and_the_summary_stays() -> None:

@@ -5,7 +5,7 @@ import pytest
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.terminal.summary import summary
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
-from tests.helpers.tracking_fakes import run_started, updated
+from tests.helpers.run_events import run_started, updated
 
 
 def ended(reason: str, checkpoint: str | None, cause: str | None = None) -> ViewState:

@@ -20,7 +20,7 @@ from keisei_ray.telemetry.events import EventBus
 from keisei_ray.tracking.curves import curve_points
 from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
 from keisei_ray.tracking.wandb.client import load_wandb, run_id
-from tests.helpers.tracking_fakes import evaluated, game, record, run_started, updated
+from tests.helpers.run_events import evaluated, game, record, run_started, updated
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
 PATIENCE_S = 20.0
@@ -209,7 +209,7 @@ from pathlib import Path
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.tracking.wandb.client import RealClient, load_wandb
 from keisei_ray.tracking.wandb.tracker import WandbTracker
-from tests.helpers.tracking_fakes import run_started, updated
+from tests.helpers.run_events import run_started, updated
 
 tracking, told = TrackingConfig(wandb="offline"), []
 client = RealClient(load_wandb(tracking), tracking, Path(sys.argv[1]), 1.0)

@@ -19,7 +19,7 @@ from keisei_ray.tracking.wandb.tracker import (
     WandbTracker,
     settings_by_key,
 )
-from tests.helpers.tracking_fakes import game, record, run_started, updated
+from tests.helpers.run_events import game, record, run_started, updated
 from tests.helpers.wandb_fakes import FakeClient, Refusals
 
 PATIENCE_S = 10.0

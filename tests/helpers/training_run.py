@@ -35,7 +35,7 @@ def overlap_config(**sections: dict[str, Any]) -> Config:
 
 @dataclass
 class Run:
-    """A run that has ended, and everything it said."""
+    """A run that has ended, and everything that it published."""
 
     driver: Driver
     bus: EventBus
@@ -44,15 +44,15 @@ class Run:
     error: BaseException | None = None
 
     def of(self, kind: type[AnyEvent]) -> list[AnyEvent]:
-        """Its events of one kind, in order."""
+        """Returns its events of one kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The records of a JSON lines file."""
+        """Returns the records of a JSON lines file."""
         return [json.loads(line) for line in (self.run_dir / name).read_text().splitlines()]
 
     def json(self, name: str) -> Any:
-        """The content of a JSON file."""
+        """Returns the content of a JSON file."""
         return json.loads((self.run_dir / name).read_text())
 
 
@@ -69,12 +69,12 @@ def train(
     """Runs a driver to its end, with the files of a real run in `run_dir`.
 
     Args:
-        config: with every choice made.
+        config: with no setting left at "auto".
         cluster: what it runs on; stays up.
         run_dir: created if missing.
-        resume: checkpoint to go on from.
-        subscribers: further subscribers.
-        should_stop: as for the driver.
+        resume: checkpoint to continue from.
+        subscribers: further subscribers, called "extra 0" and so on.
+        should_stop: asks the driver to stop, as Ctrl-C does.
         fails_with: what the run is expected to raise; kept in `Run.error`.
     """
     run_dir.mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def train(
     ):
         bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
     for index, handle in enumerate(subscribers):
-        bus.subscribe(f"subscriber {index}", handle)
+        bus.subscribe(f"extra {index}", handle)
     bus.publish(RunStarted(config, str(run_dir), None, cluster.describe()))
     try:
         driver.run()
