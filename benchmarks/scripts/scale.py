@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from keisei_ray.config.autosize import rollouts_for
+from keisei_ray.config.autosize import choose_rollouts_per_update
 from keisei_ray.config.schema import Config
 
 MEASURED = {
@@ -279,7 +279,7 @@ def setting(
         samples_per_s = MEASURED["learner samples/s on one core, 4x64"][0] / size
     return Setting(
         num_actors=num_actors,
-        rollouts_per_update=rollouts_for(Config(), num_actors),
+        rollouts_per_update=choose_rollouts_per_update(Config(), num_actors),
         max_policy_lag=Config().schedule.max_policy_lag,
         play_s=PLIES_PER_ROLLOUT / plies_per_s,
         update_s=PLIES_PER_ROLLOUT * epochs / samples_per_s,

@@ -29,7 +29,7 @@ def check_opening(play: SelfPlayConfig) -> None:
 
 
 def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
-    """Refuses what does not go with lockstep: one rollout of each actor, no policy lag."""
+    """Refuses settings that contradict lockstep: one rollout of each actor, no policy lag."""
     if schedule.mode != "lockstep":
         return
     if play.num_actors == "auto":
@@ -49,12 +49,12 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
 
 
 def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: int | None) -> None:
-    """Refuses minibatches that do not divide an update's rows, or have less rows than threads.
+    """Refuses minibatches that do not divide an update's rows, or have fewer rows than threads.
 
     Args:
         play: T and N.
         learner: the number of minibatches and threads.
-        rollouts: R; None while it is open: then each rollout must divide.
+        rollouts: R; None while it is open, when they must divide each single rollout.
     """
     rows = play.rollout_length * play.games_per_actor * (rollouts or 1)
     shape = f"{play.rollout_length} plies x {play.games_per_actor} games"

@@ -1,34 +1,43 @@
-"""How much memory a run needs, from its configuration alone, before anything is started."""
+"""Estimate of the memory that a run needs, from its configuration alone, before it starts."""
 
-from keisei_ray.config.autosize import MAX_LEARNER_THREADS, rollouts_for
+from keisei_ray.config.autosize import MAX_LEARNER_THREADS, choose_rollouts_per_update
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 
 ACTOR_PROCESS_BYTES = 190 * 2**20
-"""Resident memory of an actor process that has imported torch, before its rollout."""
+"""Resident memory of an actor process that has imported torch, without its rollout."""
 RAW_BYTES_PER_TIMESTEP = 310
-"""Bytes of one row of a rollout, unpacked: all fields of `rollout.FIELDS` together."""
+"""Bytes of one unpacked row of a rollout: all fields of `rollouts.rollout.FIELDS`."""
 FLOATS_PER_PARAMETER = 4
-"""Weight, gradient and two Adam moments."""
+"""Floats that the learner holds for each parameter: weight, gradient and two Adam moments."""
 
 
 def max_parameters(model: ModelConfig) -> int:
-    """No fewer parameters than the network has; close to it for large networks."""
+    """Returns an upper bound of the network's parameters, close to it for large networks."""
     return 20 * model.depth * model.width**2 + 650 * model.width + 400 * model.value_hidden
 
 
 def estimate_memory_bytes(config: Config, num_actors: int) -> int:
-    """Memory of the run's own processes and rollouts with so many actors, over all nodes, in bytes.
+    """Estimates the memory of a run's processes and rollouts, in bytes, over all nodes.
 
-    The sum of: `ACTOR_PROCESS_BYTES`, one unpacked rollout and its networks for each actor; that
-    base and two networks for the evaluator; the same base, weights, gradients, optimizer state, a
-    gradient for each further thread, one unpacked update, and the activations (4 per block and 4
-    more, float32) of the rows worked on at once for the learner; the rollouts that wait or are in
-    flight, taken as not compressed. Ray's own processes and the driver are not in it. An open R
-    is taken as if every actor had a CPU.
+    The sum of:
+
+    - each actor: `ACTOR_PROCESS_BYTES`, one unpacked rollout, and its networks;
+    - the evaluator, if there is one: `ACTOR_PROCESS_BYTES` and two networks;
+    - the learner: `ACTOR_PROCESS_BYTES`, weights, gradients, optimizer state, a gradient for each
+      further thread, one unpacked update, and the activations (4 per block and 4 more, float32) of
+      the rows that it works on at once;
+    - rollouts that wait or are in flight, as if they were not compressed.
+
+    Ray's own processes and the driver are not included.
+
+    Args:
+        config: as given, or with hardware-dependent choices made. An R that is still open is
+            chosen as if every actor had a CPU.
+        num_actors: self-play actors.
     """
     model, learner = config.model, config.learner
-    rollouts = config.effective_rollouts_per_update or rollouts_for(config, num_actors)
+    rollouts = choose_rollouts_per_update(config, num_actors)
     rollout_bytes = config.timesteps_per_rollout * RAW_BYTES_PER_TIMESTEP
     network_bytes = 4 * max_parameters(model)
 

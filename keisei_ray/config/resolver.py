@@ -1,12 +1,12 @@
 """The one resolver: defaults, file, environment, sweep and command line become one `Config`.
 
-Each route is first flattened to dotted keys with the place they came from, then all are merged,
-later routes over earlier ones, then the result is validated once. An unknown key is refused
-whatever its route, with its source and the nearest known key. Nothing here reads `os.environ` or
-writes a file: the caller passes what it wants resolved.
+The settings of each route are first flattened to dotted keys, with their source for messages. Then
+all are merged, later routes over earlier ones, and the result is validated once. An unknown key is
+refused whatever its route; the message names its source and the nearest known key. Nothing here
+reads `os.environ` or writes a file: the caller passes what is to be resolved.
 
-Values given as text are read by `keisei_ray.config.yaml12`, as in a file; but text meant for a text
-setting stands for itself, so that a path needs no quotes.
+A value given as text is read as it would be in a file (`keisei_ray.config.yaml12`). Only for a
+setting whose value is text it is taken as it is, so that a path needs no quotes.
 """
 
 import json
@@ -29,7 +29,7 @@ from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
 
 NULL_TEXTS = ("", "~", "null")
-"""What stands for null where any other text stands for itself."""
+"""Texts that mean null for a setting whose value is text."""
 
 _KEY_OF_ENV = {setting.env: setting.key for setting in SETTINGS.values()}
 _SECTIONS = tuple(Config.model_fields)
@@ -37,7 +37,7 @@ _SECTIONS = tuple(Config.model_fields)
 
 @dataclass(frozen=True)
 class _Given:
-    """A value somebody gave, and where."""
+    """One value as it was given, and by which route."""
 
     value: Any
     source: str
@@ -51,17 +51,17 @@ def resolve_config(
     sweep: Mapping[str, Any] = types.MappingProxyType({}),
     sweep_source: str = "sweep",
 ) -> Config:
-    """Merges every route into one validated config.
+    """Merges the settings of all routes into one validated config.
 
     Precedence, weakest first: defaults, `file`, `environ`, `sweep`, `overrides`, `flags`.
 
     Args:
-        file: path of a YAML file (JSON if so named) with any part of the tree, or None.
+        file: path of a YAML file (of a JSON file if it ends in .json) with any of the settings.
         environ: environment variables; those named KEISEI_... are settings.
         overrides: `section.key=value` texts; of two for one key the later wins.
-        flags: dotted key -> value; None means the flag was not given.
-        sweep: dotted keys or nested sections -> value; None is a value.
-        sweep_source: where `sweep` came from, for messages.
+        flags: dotted key -> value; None means that the flag was not given.
+        sweep: dotted keys or nested sections -> value; here None is a value.
+        sweep_source: source of `sweep` for messages.
 
     Raises:
         ConfigError: one line: the file cannot be read, a key is unknown, a value has the wrong
@@ -80,14 +80,14 @@ def resolve_config(
 
 
 def load_sweep(path: str) -> Mapping[str, Any]:
-    """The settings that a sweep chose for this run, for `resolve_config`.
+    """Reads the settings that a sweep chose for this run, for `resolve_config`.
 
     Args:
-        path: of a JSON or YAML file with dotted keys or nested sections, e.g. what an agent of
+        path: JSON or YAML file with dotted keys or nested sections, e.g. the one that an agent of
             Weights & Biases puts in place of ${args_json_file}.
 
     Raises:
-        ConfigError: the file cannot be read, or is no mapping.
+        ConfigError: the file cannot be read, or is not a mapping.
     """
     tree = _read_file(path)
     if not isinstance(tree, Mapping):
@@ -98,11 +98,11 @@ def load_sweep(path: str) -> Mapping[str, Any]:
 
 
 def load_config_json(text: str, source: str) -> Config:
-    """Reads what `Config.model_dump_json` wrote: the identity on a config.
+    """Reads the text that `Config.model_dump_json` wrote; the result equals that config.
 
     Args:
         text: the JSON text.
-        source: name of the file in messages.
+        source: name of the file for messages.
 
     Raises:
         ConfigError: not a JSON object, or not a valid configuration.
@@ -146,7 +146,7 @@ def _parse_yaml(text: str, source: str) -> object:
 
 
 def _from_tree(tree: object, source: str) -> dict[str, _Given]:
-    """Flattens sections, nested or dotted; a section that is null gives nothing."""
+    """Flattens sections, nested or dotted, to keys; a section that is null has none."""
     if not isinstance(tree, Mapping):
         raise ConfigError(
             f"{source}: a {type(tree).__name__}, expected a mapping of sections "
@@ -209,7 +209,7 @@ def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
 
 
 def _from_text(key: str, text: str, source: str) -> _Given:
-    """A value from text alone: a YAML scalar or flow sequence; for a text setting, itself."""
+    """Reads a value from text: as it is if the setting's value is text, else as YAML."""
     if SETTINGS[key].is_text:
         return _Given(None if text in NULL_TEXTS else text, source)
     try:
@@ -239,13 +239,13 @@ def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:
     if key in SETTINGS:
         item = given[key]
         if detail["type"] == "value_error" and not isinstance(item.value, bool):
-            # A check of the setting's own, which says more than its type does.
+            # A check of this setting alone; its message says more than the expected type.
             return f"{item.source}: {key} = {_shown(item.value)}: {detail['ctx']['error']}."
         return (
             f"{item.source}: {key} = {_shown(item.value)} ({type(item.value).__name__}), "
             f"expected {SETTINGS[key].expected}."
         )
-    # A check across settings: its text names the keys; say where those that were given came from.
+    # A check across settings: its text names the keys; add the sources of those that were given.
     text = str(detail.get("ctx", {}).get("error", detail["msg"]))
     sources = [
         f"{key} from {item.source}"
@@ -261,7 +261,7 @@ def _unknown(source: str, key: str) -> ConfigError:
 
 
 def _shown(value: object) -> str:
-    """The value as Python writes it, shortened where it is long or deep."""
+    """Returns the value as Python writes it, shortened if it is long or deep."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 80
     return shortener.repr(value)

@@ -1,7 +1,7 @@
 """Safe YAML with the scalars of YAML 1.2's core schema.
 
-PyYAML speaks YAML 1.1, where `off` is False, `3e-4` is text, `1:30` is 90 and `010` is 8. Here a
-setting reads as it looks: only true and false are bools, any decimal number is a number (with
+PyYAML reads YAML 1.1, where `off` is False, `3e-4` is text, `1:30` is 90 and `010` is 8. Here a
+value is what it looks like: only true and false are bools, any decimal number is a number (with
 `10_000` allowed besides), and dates are text. A key given twice in one mapping is an error.
 """
 
@@ -12,11 +12,11 @@ import yaml
 
 
 def load_yaml(text: str) -> Any:
-    """The value a YAML document stands for: dicts, lists, str, int, float, bool, None.
+    """Reads a YAML document into dict, list, str, int, float, bool and None.
 
     Raises:
-        yaml.YAMLError: not a YAML document, nested too deeply, a tag that is not plain data or
-            does not fit its value, or a repeated key.
+        yaml.YAMLError: not a YAML document, or nested too deeply; a tag that is not plain data or
+            does not fit its value; a repeated key.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -28,12 +28,12 @@ def load_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2's core schema, and no key given twice."""
+    """SafeLoader with the scalars of YAML 1.2's core schema and without repeated keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As in SafeLoader, but a repeated key is an error."""
+        """Builds a dict as SafeLoader does, but refuses a repeated key."""
         seen = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_decimal(self, node: yaml.ScalarNode) -> int:
-        """A decimal integer; a leading zero does not make it octal."""
+        """Reads a decimal integer; a leading zero does not make it octal."""
         return int(str(self.construct_scalar(node)).replace("_", ""))
 
 

@@ -17,7 +17,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
 
-from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_to_play, learner_cpus, learner_gpus
+from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_for_actors, learner_cpus, learner_gpus
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.address import (
@@ -234,7 +234,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"{WAIT_FOR_NODES} Or join another."
         )
     asked = config.self_play.num_actors
-    free = cpus_to_play(config, cluster.num_cpus)
+    free = cpus_for_actors(config, cluster.num_cpus)
     room = int(free / MIN_ACTOR_CPUS)
     if room < 1:
         raise ClusterError(

@@ -8,7 +8,7 @@ them, so that an autoscaler sees what is missing; here is said how many have roo
 import time
 from collections.abc import Callable
 
-from keisei_ray.config.autosize import Sizes, actor_cpus, resolve_auto, sizes_for
+from keisei_ray.config.autosize import RunSizes, actor_cpus, resolve_auto, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, ask_for_nodes, check_fits, look_again
 from keisei_ray.errors import UserError
@@ -93,7 +93,7 @@ class ClusterWatch:
         self._looked_at = clock()
         self.cluster = cluster
         self.cpus_per_actor = actor_cpus(config, cluster.num_cpus)
-        self.sizes = sizes_for(config, cluster.num_cpus, self.cpus_per_actor)
+        self.sizes = run_sizes(config, cluster.num_cpus, self.cpus_per_actor)
 
     def poll(self) -> bool:
         """Looks, at most every `LOOK_S`; whether it has looked."""
@@ -105,18 +105,18 @@ class ClusterWatch:
         found = self.cluster
         if (found.num_nodes, found.num_cpus) == (before.num_nodes, before.num_cpus):
             return True
-        self.sizes = sizes_for(self._config, found.num_cpus, self.cpus_per_actor)
+        self.sizes = run_sizes(self._config, found.num_cpus, self.cpus_per_actor)
         self._bus.publish(cluster_changed(found, self.sizes))
         return True
 
 
-def cluster_changed(cluster: Cluster, sizes: Sizes) -> ClusterChanged:
+def cluster_changed(cluster: Cluster, sizes: RunSizes) -> ClusterChanged:
     """The event that tells of a cluster and of what the run makes of it."""
     return ClusterChanged(
         num_nodes=cluster.num_nodes,
         num_cpus=int(cluster.num_cpus),
         num_gpus=cluster.num_gpus,
         num_actors=sizes.num_actors,
-        num_with_room=min(sizes.num_actors, sizes.room),
+        num_with_room=min(sizes.num_actors, sizes.num_placeable),
         rollouts_per_update=sizes.rollouts_per_update,
     )

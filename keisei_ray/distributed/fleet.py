@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import ray
 
-from keisei_ray.config.autosize import Sizes
+from keisei_ray.config.autosize import RunSizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ActorHandle, Ref, new_self_play_actor, remote_cause
 from keisei_ray.errors import ActorLostError
@@ -101,7 +101,7 @@ class Fleet:
         self._num_cpus = num_cpus_per_actor
         self._next_incarnation = next_incarnation
         self._clock = clock
-        self._sizes = Sizes(0, 0, 0, 0, 0)
+        self._sizes = RunSizes(0, 0, 0, 0, 0)
         self._is_trimming = False
         self._waiting: deque[int] = deque()
         self._members: dict[int, Member] = {}
@@ -120,7 +120,7 @@ class Fleet:
         """References that become ready when an actor has started or failed to."""
         return list(self._starting)
 
-    def resize(self, sizes: Sizes) -> None:
+    def resize(self, sizes: RunSizes) -> None:
         """Says how many actors there are to be from now on; to be called every few seconds.
 
         More: the others are started next. Fewer: those that do not play yet leave at once; the
@@ -149,7 +149,7 @@ class Fleet:
         Once there are as many as can play at once, the others start one by one, so that they
         take little from those that play.
         """
-        is_short = self.num_alive < self._sizes.num_unconsumed
+        is_short = self.num_alive < self._sizes.max_unconsumed
         at_once = max(1, int(self._sizes.num_cpus)) if is_short else 1
         while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
@@ -177,7 +177,7 @@ class Fleet:
         While there are more than the cluster has room for, the time does not run: Ray does not
         say which of them it has started.
         """
-        if len(self._members) > self._sizes.room:
+        if len(self._members) > self._sizes.num_placeable:
             for member in self._starting.values():
                 member.started_at = self._clock()
             return []

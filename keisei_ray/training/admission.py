@@ -29,7 +29,7 @@ nothing has changed. A rollout's lag when it is consumed, v - version, is theref
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from keisei_ray.config.autosize import Sizes
+from keisei_ray.config.autosize import RunSizes
 
 
 class InPlay(Protocol):
@@ -79,7 +79,7 @@ class Admission(Generic[KeyT, InPlayT, DeliveredT]):
         self.updating: list[DeliveredT] = []
         """Rollouts of the update under way; empty between updates."""
 
-    def may_ask(self, sizes: Sizes, timesteps_left: int) -> bool:
+    def may_ask(self, sizes: RunSizes, timesteps_left: int) -> bool:
         """Whether another rollout may be asked for.
 
         Args:
@@ -90,7 +90,7 @@ class Admission(Generic[KeyT, InPlayT, DeliveredT]):
             return False
         per_update = sizes.rollouts_per_update
         updates_left = -(-timesteps_left // (per_update * self._timesteps_per_rollout))
-        limit = min(sizes.num_unconsumed, per_update * updates_left)
+        limit = min(sizes.max_unconsumed, per_update * updates_left)
         return len(self.in_play) + len(self.delivered) + len(self.updating) < limit
 
     def actors_not_to_ask(self) -> set[int]:
@@ -115,7 +115,7 @@ class Admission(Generic[KeyT, InPlayT, DeliveredT]):
         """A rollout waits for the learner from now on."""
         self.delivered.append(rollout)
 
-    def start_update(self, sizes: Sizes, newest_version: int) -> list[DeliveredT]:
+    def start_update(self, sizes: RunSizes, newest_version: int) -> list[DeliveredT]:
         """Chooses the rollouts of the next update, which is then under way.
 
         Args:

@@ -17,7 +17,7 @@ from types import FrameType
 from pydantic import ValidationError
 from rich.console import Console
 
-from keisei_ray.config.autosize import actor_cpus, sizes_for
+from keisei_ray.config.autosize import actor_cpus, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.distributed.cluster import Cluster, connect
@@ -314,13 +314,13 @@ def _write(path: Path, text: str) -> None:
 
 def _say_who_plays(config: Config, cluster: Cluster, bus: EventBus) -> None:
     """How many actors there are where that is left to the cluster, or if only some play at once."""
-    sizes = sizes_for(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
+    sizes = run_sizes(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
     if config.self_play.num_actors == "auto":
         bus.publish(cluster_changed(cluster, sizes))
-    elif sizes.num_actors > sizes.num_unconsumed:
+    elif sizes.num_actors > sizes.max_unconsumed:
         bus.publish(
             Notice(
-                f"{sizes.num_unconsumed} of {sizes.num_actors} actors play at a time, in turns "
+                f"{sizes.max_unconsumed} of {sizes.num_actors} actors play at a time, in turns "
                 f"(rollouts_per_update {sizes.rollouts_per_update} x (max_policy_lag "
                 f"{config.effective_max_lag} + 1))"
             )

@@ -24,7 +24,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, sizes_for
+from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
 from keisei_ray.errors import CheckpointError, ConfigError
@@ -98,7 +98,7 @@ def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str,
     if is_on_gpu:
         learner["GPU"] = config.learner.num_gpus
     each = actor_cpus(config, num_cpus)
-    found = [learner, *[{"CPU": each}] * sizes_for(config, num_cpus, each).num_actors]
+    found = [learner, *[{"CPU": each}] * run_sizes(config, num_cpus, each).num_actors]
     evaluation = config.evaluation
     if evaluation.interval_timesteps is not None and evaluation.num_cpus > 0:
         found.append({"CPU": evaluation.num_cpus})

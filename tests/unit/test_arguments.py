@@ -1,4 +1,4 @@
-"""What the command line takes and refuses, as it is typed."""
+"""Command lines as they are typed: which are accepted, and how the others are refused."""
 
 import subprocess
 import sys

@@ -28,12 +28,12 @@ def keys_in(text: str) -> list[str]:
 def test_one_setting_shows_meaning_default_limits_and_environment_variable(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert described(capsys, "learner.gae_lambda") == (
-        "learner.gae_lambda\n"
-        f"    {SETTINGS['learner.gae_lambda'].description}\n"
-        "    Default      0.8\n"
+    assert described(capsys, "learner.gamma") == (
+        "learner.gamma\n"
+        f"    {SETTINGS['learner.gamma'].description}\n"
+        "    Default      0.997\n"
         "    Expected     float >= 0 and <= 1\n"
-        "    Environment  KEISEI_LEARNER__GAE_LAMBDA\n"
+        "    Environment  KEISEI_LEARNER__GAMMA\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run needs, against the real records and networks."""
+"""Memory estimates, compared with the real records and networks."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_the_memory_estimate_grows_by_each_actor() -> None:
     assert 32 * 190e6 < growth < 32 * 220e6
 
 
-def test_the_memory_estimate_has_room_for_an_evaluator_where_there_is_one() -> None:
+def test_the_memory_estimate_includes_an_evaluator_if_there_is_one() -> None:
     on = Config.model_validate({"evaluation": {"interval_timesteps": 1000}})
     off = Config()
     growth = estimate_memory_bytes(on, 2) - estimate_memory_bytes(off, 2)

@@ -1,4 +1,4 @@
-"""Every route to a setting ends in the same config; what does not fit is refused by name."""
+"""Every route gives a setting the same value; a wrong key or value is refused by name."""
 
 import json
 from collections.abc import Mapping

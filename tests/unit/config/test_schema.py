@@ -1,4 +1,4 @@
-"""The configuration tree: limits, cross checks, what is left to the hardware, the presets."""
+"""The configuration tree: limits, checks across settings, choices left to the hardware, presets."""
 
 import subprocess
 import sys

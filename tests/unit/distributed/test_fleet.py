@@ -2,7 +2,7 @@
 
 import pytest
 
-from keisei_ray.config.autosize import Sizes
+from keisei_ray.config.autosize import RunSizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.fleet import Fleet, Member
 from keisei_ray.errors import ActorLostError
@@ -36,8 +36,10 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return ended
 
 
-def sizes(num_actors: int, *, room: int | None = None, num_cpus: int = 99) -> Sizes:
-    return Sizes(num_cpus, num_actors, num_actors if room is None else room, 99, 99)
+def sizes(num_actors: int, *, num_placeable: int | None = None, num_cpus: int = 99) -> RunSizes:
+    return RunSizes(
+        num_cpus, num_actors, num_actors if num_placeable is None else num_placeable, 99, 99
+    )
 
 
 def new_fleet(clock: Clock | None = None, config: Config | None = None) -> Fleet:
@@ -158,7 +160,7 @@ def test_who_has_no_room_is_not_overdue_and_waits_for_nodes(killed: list[object]
     fleet.resize(sizes(3))
     members = start_all(fleet)
     dead = collecting(fleet, 1)[0]
-    fleet.resize(sizes(3, room=2))
+    fleet.resize(sizes(3, num_placeable=2))
     fleet.replace(dead, RuntimeError("its node has died"))
     fleet.start_waiting()
     assert len(fleet.starting) == 1

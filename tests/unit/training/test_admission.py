@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.config.autosize import Sizes
+from keisei_ray.config.autosize import RunSizes
 from keisei_ray.training.admission import Admission
 
 PLIES = 10
@@ -38,8 +38,8 @@ class World:
         self.turn()
 
     def resize(self, rollouts_per_update: int) -> None:
-        self.sizes = Sizes(
-            1, 1, 1, rollouts_per_update, num_unconsumed=rollouts_per_update * (self.lag + 1)
+        self.sizes = RunSizes(
+            1, 1, 1, rollouts_per_update, max_unconsumed=rollouts_per_update * (self.lag + 1)
         )
 
     def num_unconsumed(self) -> int:
@@ -53,7 +53,7 @@ class World:
         while self.admission.may_ask(self.sizes, ENDLESS):
             number = next(self.numbers)
             self.admission.asked(number, Rollout(number, self.version))
-            assert self.num_unconsumed() <= self.sizes.num_unconsumed
+            assert self.num_unconsumed() <= self.sizes.max_unconsumed
         started = self.admission.start_update(self.sizes, self.version)
         if started:
             self.updates.append(list(started))
@@ -181,7 +181,7 @@ def test_in_lockstep_an_actor_gives_one_rollout_to_each_update() -> None:
     admission: Admission[int, Rollout, Rollout] = Admission(
         max_lag=0, timesteps_per_rollout=PLIES, is_one_of_each_actor=True
     )
-    sizes = Sizes(1, 2, 2, 2, num_unconsumed=2)
+    sizes = RunSizes(1, 2, 2, 2, max_unconsumed=2)
     admission.asked(0, Rollout(0, 0))
     admission.deliver(admission.take(0))
     assert admission.may_ask(sizes, ENDLESS)
@@ -200,7 +200,7 @@ def test_no_more_is_asked_for_than_the_last_update_needs() -> None:
     admission: Admission[int, Rollout, Rollout] = Admission(
         max_lag=3, timesteps_per_rollout=PLIES, is_one_of_each_actor=False
     )
-    sizes = Sizes(1, 9, 9, 2, num_unconsumed=8)
+    sizes = RunSizes(1, 9, 9, 2, max_unconsumed=8)
     num_asked = 0
     # One timestep more than an update has: the run needs a second one.
     while admission.may_ask(sizes, 2 * PLIES + 1):
