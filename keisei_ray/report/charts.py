@@ -13,7 +13,7 @@ from keisei_ray.report.games import REASONS
 from keisei_ray.report.run_files import Run, is_finishing, opponent_label
 from keisei_ray.report.svg import Frame, Line
 from keisei_ray.telemetry.reports import EvaluationResult
-from keisei_ray.tracking.evaluation_recorder import RatedPlayer
+from keisei_ray.tracking.evaluation_records import RatedPlayer
 
 MAX_COLUMNS: Final = 48
 """Maximum number of columns in a chart of shares; never more than there are updates."""

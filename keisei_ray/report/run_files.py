@@ -27,7 +27,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import EvaluationResult
-from keisei_ray.tracking.evaluation_recorder import RatedPlayer, from_record, read_ratings
+from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from, read_ratings
 
 DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_score")
 """Names of `diagnostics.jsonl` that are drawn."""
@@ -136,7 +136,7 @@ def read_config(path: Path) -> Record:
 def _read_evaluations(reader: JsonLinesReader) -> tuple[EvaluationResult, ...]:
     matches = []
     for record in reader:
-        match = from_record(record)
+        match = evaluation_from(record)
         if match is None:
             reader.damaged += 1
         else:

@@ -27,7 +27,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import UpdateMetrics
-from keisei_ray.tracking.evaluation_recorder import RatedPlayer, from_record, read_ratings
+from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from, read_ratings
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class RunFollower:
 
         Matches of former sessions are included: they show how strong the run's player is.
         """
-        results = [result for record in self._evaluations if (result := from_record(record))]
+        results = [result for record in self._evaluations if (result := evaluation_from(record))]
         ratings = _ratings_fitted(read_ratings(self.run_dir / RATINGS_FILE) or ())
         base_s = self.before.wall_time_s if self.before else 0.0
         found = []

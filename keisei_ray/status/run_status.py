@@ -16,7 +16,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, timestep_of
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
-from keisei_ray.tracking.evaluation_recorder import evaluation_record
+from keisei_ray.tracking.evaluation_records import evaluation_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
 from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 

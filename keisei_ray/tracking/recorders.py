@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from keisei_ray.storage.json_lines_writer import JsonLinesWriter
 from keisei_ray.storage.run_layout import (
     DIAGNOSTICS_FILE,
     EVENTS_FILE,
@@ -18,7 +19,6 @@ from keisei_ray.storage.run_layout import (
     METRICS_FILE,
 )
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.json_lines import JsonLinesWriter
 
 Record = Mapping[str, object]
 

@@ -41,7 +41,7 @@ from keisei_ray.storage.run_layout import (
 )
 from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.evaluation_recorder import from_record
+from keisei_ray.tracking.evaluation_records import evaluation_from
 from keisei_ray.training.session import train
 from keisei_ray.tune.reporter import Report, TrialReporter
 from keisei_ray.tune.space import dotted_settings, trial_config
@@ -230,6 +230,6 @@ def _reported_before(run_dir: Path, timestep: int) -> Iterator[ev.Event]:
         if metrics is not None and metrics.timestep <= timestep:
             yield ev.UpdateFinished(metrics)
     for record in JsonLinesReader(run_dir / EVALUATIONS_FILE):
-        result = from_record(record)
+        result = evaluation_from(record)
         if result is not None and result.timestep <= timestep:
             yield ev.EvaluationFinished(result)

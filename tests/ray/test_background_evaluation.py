@@ -21,7 +21,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.telemetry.events import EvaluationFinished, Event, Notice, UpdateFinished
 from keisei_ray.telemetry.reports import EvaluationResult
-from keisei_ray.tracking.evaluation_recorder import results_of
+from keisei_ray.tracking.evaluation_records import results_of
 from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray

@@ -10,7 +10,8 @@ import pytest
 from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.evaluation.score_intervals import elo_difference
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder, results_of
+from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
+from keisei_ray.tracking.evaluation_records import results_of
 from tests.helpers.run_events import evaluated, run_started
 
 KEYS = (

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keisei_ray.tracking import json_lines
+from keisei_ray.storage import json_lines_writer
 
 
 def test_a_line_cut_by_a_crash_is_removed_and_the_next_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "games.jsonl"
-    line = json_lines.encode({"timestep": 2, "game_id": "b"})
+    line = json_lines_writer.encode({"timestep": 2, "game_id": "b"})
     for cut in range(len(line)):
-        path.write_bytes(json_lines.encode({"timestep": 1}) + line[:cut])
-        file = json_lines.JsonLinesWriter(path, resumed_timestep=5)
+        path.write_bytes(json_lines_writer.encode({"timestep": 1}) + line[:cut])
+        file = json_lines_writer.JsonLinesWriter(path, resumed_timestep=5)
         file.append({"timestep": 3})
         file.close()
         records = [json.loads(text) for text in path.read_text().splitlines()]
@@ -38,11 +38,11 @@ def test_setting_aside_equals_reading_the_whole_file(
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "games.jsonl"
     timesteps = [sum(steps[: i + 1]) for i in range(len(steps))]
-    lines = [json_lines.encode({"timestep": t, "pad": "x" * (t % 30)}) for t in timesteps]
+    lines = [json_lines_writer.encode({"timestep": t, "pad": "x" * (t % 30)}) for t in timesteps]
     path.write_bytes(b"".join(lines) + (b'{"timestep": 1' if half else b""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_lines, "_BLOCK", block)
-        json_lines.JsonLinesWriter(path, resumed_timestep=resumed).close()
+        patch.setattr(json_lines_writer, "_BLOCK", block)
+        json_lines_writer.JsonLinesWriter(path, resumed_timestep=resumed).close()
     kept = b"".join(x for x, t in zip(lines, timesteps, strict=True) if t <= resumed)
     assert path.read_bytes() == kept
     aside = path.with_name("games.jsonl.superseded")
@@ -51,7 +51,7 @@ def test_setting_aside_equals_reading_the_whole_file(
 
 
 def test_a_full_disk_leaves_whole_lines_and_writing_goes_on_afterwards(tmp_path: Path) -> None:
-    file = json_lines.JsonLinesWriter(tmp_path / "a.jsonl", resumed_timestep=None)
+    file = json_lines_writer.JsonLinesWriter(tmp_path / "a.jsonl", resumed_timestep=None)
     file.append({"n": 1, "pad": "x" * 50})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

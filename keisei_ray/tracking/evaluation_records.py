@@ -1,0 +1,124 @@
+"""Form of `evaluations.jsonl` and `ratings.json`, for writing and for reading them."""
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from keisei_ray.errors import RunDirError
+from keisei_ray.evaluation.elo_table import ANCHOR, Result
+from keisei_ray.evaluation.score_intervals import CONFIDENCE
+from keisei_ray.telemetry.reports import EvaluationResult, Rating
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RatedPlayer:
+    """A player's line of `ratings.json`."""
+
+    rating: Rating
+    timestep: int | None
+    """Timestep of the weights; None for a player that is not a version of this run."""
+
+
+def evaluation_record(result: EvaluationResult) -> dict[str, Any]:
+    """Returns a match as a line of `evaluations.jsonl`."""
+    record = asdict(result)
+    match, run_time_s = record.pop("match"), record.pop("run_time_s")
+    return {**record, **match, "run_time_s": run_time_s}
+
+
+def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:
+    """Returns the match of a line of `evaluations.jsonl`; None where it is not one."""
+    try:
+        result: EvaluationResult = _reader_of(EvaluationResult).validate_python(
+            {**record, "match": record}
+        )
+    except ValidationError:
+        return None
+    numbers = [v for v in evaluation_record(result).values() if isinstance(v, float)]
+    return result if all(map(math.isfinite, numbers)) else None
+
+
+def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
+    """Reads the Elo table.
+
+    Returns:
+        No players where the file is missing; None where it is not such a table.
+
+    Raises:
+        RunDirError: the file exists and cannot be read.
+    """
+    try:
+        players = json.loads(file.read_bytes())["players"]
+        return tuple(
+            RatedPlayer(_rating(player), _reader_of(int | None).validate_python(player["timestep"]))
+            for player in players
+        )
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise RunDirError(f"{file} cannot be read: {error.strerror}.") from error
+    except (KeyError, TypeError, ValueError):  # A ValidationError is a ValueError.
+        return None
+
+
+def _rating(player: Any) -> Rating:
+    rating: Rating = _reader_of(Rating).validate_python(player)
+    return replace(
+        rating,
+        elo=_finite_or_none(rating.elo),
+        low=_finite_or_none(rating.low),
+        high=_finite_or_none(rating.high),
+    )
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@cache
+def _reader_of(kind: Any) -> TypeAdapter[Any]:
+    """Returns what makes a value of a type of parsed JSON."""
+    return TypeAdapter(kind)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Reads an `evaluations.jsonl`; warns of lines that hold no match and leaves them out."""
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            list(results_of([record]))
+            records.append(record)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s line %d is no match: %r", path, number, error)
+    return records
+
+
+def results_of(records: Iterable[Mapping[str, Any]]) -> Iterable[Result]:
+    """Yields the results that the Elo table is fitted from."""
+    for r in records:
+        points = r["wins"] + (r["draws"] + r["truncated"]) / 2
+        yield Result(r["player"], r["opponent"], r["games"], points)
+
+
+def ratings_record(
+    ratings: Sequence[Rating], records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns the content of `ratings.json`."""
+    timesteps = {record["player"]: record["timestep"] for record in records}
+    players = [{**asdict(r), "timestep": timesteps.get(r.name)} for r in ratings]
+    return {
+        "anchor": ANCHOR,
+        "confidence": CONFIDENCE,
+        "timestep": max(timesteps.values()),
+        "players": players,
+    }
