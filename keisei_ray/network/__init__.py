@@ -1,1 +1,11 @@
-"""The policy and value network, its weights as buffers. No Ray."""
+"""The network: compact positions in, move logits and the expected result out. No Ray.
+
+    model.py      `PolicyValueNet`: input planes, residual tower, policy head, value head; and the
+                  functions that read its outputs (legal mask, log-probabilities, values)
+    attackers.py  which pieces attack each square, an optional input of the model
+    weights.py    a model's weights as a packed buffer (to publish) or a safetensors file (to keep),
+                  with version and digest
+
+Self-play and the learner build the same module (`build_model`) and call the same `forward`, so the
+policy that acts is the policy that is updated.
+"""

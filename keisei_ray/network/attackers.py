@@ -1,14 +1,14 @@
-"""Which pieces attack each square, and from where: planes the stem adds to the board.
+"""Which pieces attack each square, and from which direction: an extra input of the network.
 
-A convolution needs as many layers as squares to follow a rook across the board; here every line
-is followed at once, on the device, from the same compact boards. For each square and each of the
-eight directions the nearest piece is found, and kept if it attacks along that line; knights have
-slots of their own. What comes out are indices into a table of learned vectors, one for each
-(direction, piece); a square's vectors are added up. Attack planes are common in Shogi networks
-(dlshogi feeds them too).
+To follow a rook across the board, a stack of 3x3 convolutions needs as many layers as the rook
+passes squares. Here all lines are followed at once, on the device, from the same compact boards.
+For each square and each of the eight directions the nearest piece is found, and kept if it attacks
+the square along that line; knights have slots of their own. The result is a set of indices into a
+table of learned vectors, one for each (direction, piece); the model adds up the vectors of a
+square. Shogi networks commonly have such inputs, for example that of dlshogi.
 
-B: rows. Squares are file * 9 + rank from the mover's side, own side at the bottom: own pieces
-advance towards rank 0. Codes: 0 empty, 1..14 own, 15..28 the opponent's.
+B: rows (positions). Squares are numbered file * 9 + rank from the side to move; own pieces advance
+towards rank 0. Piece codes: 0 empty, 1..14 own pieces by type, 15..28 the opponent's.
 """
 
 from typing import Final
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NUM_CODES: Final = 29
+from keisei_ray.rollouts.rollout import NUM_PIECE_CODES
+
 OPPONENT: Final = 14
-"""Added to a piece type's code for the opponent's pieces."""
+"""Added to a piece type in the code of an opponent's piece."""
 
 MOTIONS: Final = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
 """(files, ranks) of one step in each of the eight directions; (0, -1) is forward for own pieces."""
@@ -46,30 +47,34 @@ STEPS: Final = {
     13: _STRAIGHT + _DIAGONAL,
     14: _STRAIGHT + _DIAGONAL,
 }
-"""Piece type -> directions in which an own piece of it attacks the next square."""
+"""Piece type -> directions (indices of MOTIONS) in which an own piece attacks the next square."""
 SLIDES: Final = {2: _FORWARD, 5: _DIAGONAL, 6: _STRAIGHT, 13: _DIAGONAL, 14: _STRAIGHT}
-"""Piece type -> directions in which it attacks as far as the line is empty."""
+"""Piece type -> directions in which an own piece attacks up to the next piece on the line."""
 KNIGHT: Final = 3
+"""Piece type of the knight."""
 KNIGHT_MOTIONS: Final = ((1, -2), (-1, -2))
-"""(files, ranks) of an own knight's jumps; the opponent's go the other way."""
+"""(files, ranks) of an own knight's jumps; the opponent's have the opposite rank."""
 
 NUM_SLOTS: Final = 12
-"""Eight directions, two jumps of own knights, two of the opponent's."""
+"""Slots of a square: eight directions, two jumps of own knights, two of the opponent's."""
 NO_ATTACKER: Final = 0
-"""Index of the vector of zeros."""
-NUM_VECTORS: Final = 8 * NUM_CODES + 4
+"""Index in an empty slot. No vector is added for it."""
+NUM_VECTORS: Final = 8 * NUM_PIECE_CODES + 4
+"""Size of the table: direction * 29 + code of the attacker, then the four knight slots."""
 _OUTSIDE: Final = 81
-"""A square beyond the board, empty for ever."""
+"""Number of an extra square that stands for everything beyond the board; always empty."""
 _CODE_MASK: Final = 31
 _STEP_SHIFT, _SLIDE_SHIFT = 5, 13
 _OWN_KNIGHT, _THEIR_KNIGHT = 1 << 21, 1 << 22
-"""How a piece is packed into 23 bits: code, directions of steps, of slides, knights."""
+"""Layout of a packed piece, 23 bits: its code, eight bits for its steps, eight for its slides, two
+for knights."""
 
 
 class Attackers(torch.nn.Module):
-    """Boards -> for each square, its attackers, as indices into a table of vectors. No weights."""
+    """Finds the attackers of each square, as indices into a table of vectors. Has no weights."""
 
     def __init__(self) -> None:
+        """Builds the constant tables, which move with the module."""
         super().__init__()
         self.packed: Tensor
         self.near: Tensor
@@ -84,39 +89,42 @@ class Attackers(torch.nn.Module):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
     def forward(self, boards: Tensor) -> Tensor:
-        """Args:
-            boards: [B, 81] uint8 codes.
+        """Finds the attackers of each square.
+
+        Args:
+            boards: [B, 81] uint8 piece codes.
 
         Returns:
-            [B, 81, 12] int32, indices of vectors; `NO_ATTACKER` where a slot has none.
+            [B, 81, 12] int32 indices of vectors; `NO_ATTACKER` in a slot without an attacker.
         """
-        # Squares first while lines are followed: a gather then copies whole rows, 18 times faster.
+        # While lines are followed squares come first: a gather then copies whole rows, which is 18
+        # times faster.
         pieces = self.packed[functional.pad(boards, (0, 1)).t().int()]
         adjacent = pieces.index_select(0, self.near)
         nearest = adjacent
         for jump in self.further:
-            # After this every empty entry has looked twice as far.
+            # Each round doubles the distance at which the nearest piece is found.
             beyond = functional.pad(nearest, (0, 0, 0, 1)).index_select(0, jump)
             nearest = nearest + beyond * (nearest == 0)
-        # At one step any attacker along the line; from further away only a slider.
+        # An adjacent piece attacks if it steps or slides this way, any other only if it slides.
         attacks = ((adjacent & self.step_bit) | (nearest & self.slide_bit)) != 0
         lines = ((nearest & _CODE_MASK) + self.slot_base) * attacks
         jumpers = pieces.index_select(0, self.knight_from)
         knights = ((jumpers & self.knight_bit) != 0) * self.knight_vector
-        slots = torch.cat([lines.view(81, 8, -1), knights.view(81, 4, -1)], 1)
+        slots = torch.cat([lines.view(81, 8, -1), knights.view(81, NUM_SLOTS - 8, -1)], 1)
         return slots.permute(2, 0, 1)
 
 
 def _tables() -> dict[str, npt.NDArray[np.int32]]:
-    """Every constant table, squares first, then the slots of a square."""
+    """Builds every constant table; squares come first, then the slots of a square."""
     squares = [(square // 9, square % 9) for square in range(81)]
 
     def source(square: tuple[int, int], motion: tuple[int, int], steps: int) -> int:
-        """Where a piece stands that reaches `square` by `steps` motions; `_OUTSIDE` if nowhere."""
+        """Square from which a piece reaches `square` by `steps` motions, or `_OUTSIDE`."""
         file, rank = square[0] - steps * motion[0], square[1] - steps * motion[1]
         return file * 9 + rank if 0 <= file < 9 and 0 <= rank < 9 else _OUTSIDE
 
-    # The same slot at a square 1, 2, 4 steps back along the line: each doubles the reach.
+    # For each slot, the same slot 1, 2 and 4 steps back along its line.
     further = [
         [
             81 * 8 if (back := source(square, motion, steps)) == _OUTSIDE else back * 8 + slot
@@ -133,10 +141,10 @@ def _tables() -> dict[str, npt.NDArray[np.int32]]:
         "further": further,
         "step_bit": np.tile(1 << (_STEP_SHIFT + slots), 81),
         "slide_bit": np.tile(1 << (_SLIDE_SHIFT + slots), 81),
-        "slot_base": np.tile(slots * NUM_CODES, 81),
+        "slot_base": np.tile(slots * NUM_PIECE_CODES, 81),
         "knight_from": [source(square, jump, 1) for square in squares for jump in jumps],
         "knight_bit": np.tile([_OWN_KNIGHT, _OWN_KNIGHT, _THEIR_KNIGHT, _THEIR_KNIGHT], 81),
-        "knight_vector": np.tile(8 * NUM_CODES + np.arange(4), 81),
+        "knight_vector": np.tile(8 * NUM_PIECE_CODES + np.arange(4), 81),
     }
     arrays = {name: np.array(table, np.int32) for name, table in tables.items()}
     for name in ("step_bit", "slide_bit", "slot_base", "knight_bit", "knight_vector"):
@@ -145,13 +153,13 @@ def _tables() -> dict[str, npt.NDArray[np.int32]]:
 
 
 def _packed_codes() -> list[int]:
-    """[29] a code with a bit for each direction in which it steps, and in which it slides."""
-    packed = list(range(NUM_CODES))
+    """[29] each piece code, packed with the directions in which it steps and slides."""
+    packed = list(range(NUM_PIECE_CODES))
     for shift, reaches in ((_STEP_SHIFT, STEPS), (_SLIDE_SHIFT, SLIDES)):
         for piece, slots in reaches.items():
             for slot in slots:
                 packed[piece] |= 1 << (shift + slot)
-                # The opponent's pieces advance the other way.
+                # The opponent's pieces advance in the opposite direction.
                 packed[piece + OPPONENT] |= 1 << (shift + (4 - slot) % 8)
     packed[KNIGHT] |= _OWN_KNIGHT
     packed[KNIGHT + OPPONENT] |= _THEIR_KNIGHT

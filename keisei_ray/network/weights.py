@@ -1,9 +1,9 @@
-"""A model's weights as one versioned, digested buffer, and back.
+"""A model's weights as a packed buffer, to be published, and as a safetensors file, to be kept.
 
-The buffer carries what is needed to trust it: the weights version, the digest of the exact
-float32 weights, and the digest of the architecture. Lossless buffers give back the same bits;
-half-precision ones are half the size and give back weights that are only close, so the policy
-that acts is then not quite the policy that is updated.
+Both carry the weights version, the digest of the exact float32 weights, and the digest of the
+architecture. A lossless buffer returns the same bits. A half-precision buffer has half the size and
+returns rounded weights, so the policy that acts then differs slightly from the policy that is
+updated.
 """
 
 import hashlib
@@ -23,28 +23,33 @@ from keisei_ray.rollouts import packed_buffer
 from keisei_ray.storage.run_layout import MODEL_FILE
 
 WeightsFormat = Literal["lossless", "half"]
+"""Precision of published weights: float32, or float16."""
 KIND = "weights"
+"""Kind of these buffers in their header."""
 
 _METADATA_KEY = "keisei_ray"
-"""One entry for all metadata: safetensors writes several in an order that changes from call to
-call, and the same weights shall give the same bytes."""
+"""Name of the one metadata entry that holds all metadata of a model file.
+
+safetensors writes several entries in an order that changes from call to call; with one entry the
+same weights give the same bytes."""
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What a weights buffer says of itself."""
+    """The header of a weights buffer."""
 
     version: int
     """Updates behind these weights; 0 = initial."""
     digest: str
-    """SHA-256 of the float32 weights the learner holds, names and shapes included."""
+    """SHA-256 of the learner's float32 weights, names and shapes included."""
     architecture: str
-    """`model.architecture_digest` of the config they were built with."""
+    """`model.architecture_digest` of the model section they were built with."""
     format: WeightsFormat
+    """Precision of the buffer."""
 
 
 def state_arrays(model: PolicyValueNet) -> dict[str, npt.NDArray[np.float32]]:
-    """The weights by name, float32 on the CPU, in the order of the state dict."""
+    """Returns the weights by name, float32 on the CPU, in the order of the state dict."""
     return {
         name: tensor.detach().to("cpu", torch.float32).contiguous().numpy()
         for name, tensor in model.state_dict().items()
@@ -52,7 +57,7 @@ def state_arrays(model: PolicyValueNet) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
-    """SHA-256 over every name, shape and value: equal exactly when the weights are."""
+    """Returns the SHA-256 over every name, shape and value: equal exactly if the weights are."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -64,7 +69,17 @@ def digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
 def pack_weights(
     model: PolicyValueNet, version: int, *, weights_format: WeightsFormat, zstd_level: int
 ) -> packed_buffer.PackedBuffer:
-    """One buffer with the model's weights, to be published under `version`."""
+    """Packs a model's weights into one buffer.
+
+    Args:
+        model: the model, on any device; not changed.
+        version: updates behind the weights.
+        weights_format: precision of the buffer.
+        zstd_level: 1 (fast) to 22 (small).
+
+    Returns:
+        [bytes] uint8, read-only.
+    """
     arrays = state_arrays(model)
     header: dict[str, packed_buffer.Scalar] = {
         "version": version,
@@ -75,22 +90,22 @@ def pack_weights(
     stored: dict[str, npt.NDArray[np.generic]] = dict(arrays)
     if weights_format == "half":
         stored = {name: array.astype(np.float16) for name, array in arrays.items()}
-    # Bytes of equal significance side by side: exponents compress, mantissas do not.
+    # Shuffled, since the exponents of floats compress and their mantissas do not.
     shuffle = frozenset(stored)
     return packed_buffer.pack(KIND, header, stored, zstd_level=zstd_level, shuffle=shuffle)
 
 
 def peek_weights(buffer: packed_buffer.BufferLike) -> WeightsInfo:
-    """Version and digests without unpacking the weights."""
+    """Returns version and digests without unpacking the weights; raises as `packed_buffer.peek`."""
     return _info(packed_buffer.peek(buffer, KIND))
 
 
 def load_weights(model: PolicyValueNet, buffer: packed_buffer.BufferLike) -> WeightsInfo:
-    """Overwrites the model's weights in place.
+    """Overwrites a model's weights in place by those of a buffer.
 
     Raises:
-        WireError: the buffer is damaged, foreign or newer.
-        CheckpointError: the weights belong to another architecture.
+        WireError: the buffer is damaged, foreign, or of a newer schema.
+        CheckpointError: the weights belong to another architecture. Nothing has changed.
     """
     header, arrays = packed_buffer.unpack(buffer, KIND)
     info = _info(header)
@@ -100,7 +115,10 @@ def load_weights(model: PolicyValueNet, buffer: packed_buffer.BufferLike) -> Wei
 
 
 def check_architecture(model: PolicyValueNet, architecture: str) -> None:
-    """Names and shapes alone do not tell: ReLU and SiLU networks have the same ones.
+    """Refuses weights of another architecture.
+
+    The digest is compared because names and shapes do not suffice: a ReLU and a SiLU network have
+    the same ones.
 
     Raises:
         CheckpointError: `architecture` is not the digest of the model's config.
@@ -114,10 +132,10 @@ def check_architecture(model: PolicyValueNet, architecture: str) -> None:
 
 
 def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Overwrites the model's weights in place from named arrays.
+    """Overwrites a model's weights in place by named arrays.
 
     Raises:
-        CheckpointError: a name or a shape is not this architecture's; nothing has changed.
+        CheckpointError: a name or a shape is not of this architecture. Nothing has changed.
     """
     own = model.state_dict()
     if own.keys() != arrays.keys():
@@ -137,7 +155,7 @@ def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float
 
 
 def write_model_file(model: PolicyValueNet, version: int) -> bytes:
-    """The content of `model.safetensors`; equal weights and versions give equal bytes."""
+    """Returns the content of `model.safetensors`; equal weights and versions give equal bytes."""
     arrays = state_arrays(model)
     metadata = {
         "weights_version": str(version),
@@ -150,10 +168,11 @@ def write_model_file(model: PolicyValueNet, version: int) -> bytes:
 
 
 def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights by name from `model.safetensors`.
+    """Returns the weights by name from the content of `model.safetensors`.
 
     Raises:
-        CheckpointError: not a safetensors file, or not the weights its digest names.
+        CheckpointError: the content is not a safetensors file, or its weights do not match the
+            digest in its metadata.
     """
     try:
         tensors = safetensors.torch.load(content)
@@ -169,10 +188,11 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def read_model_metadata(content: bytes) -> dict[str, str]:
-    """What `write_model_file` says of the weights in a sound `model.safetensors`.
+    """Returns the metadata of a sound `model.safetensors`.
 
-    weights_version, weights_digest, architecture, and model: its section as JSON. Empty for a
-    file of another writer.
+    Returns:
+        `weights_version`, `weights_digest`, `architecture`, and `model`: the model section as JSON.
+        Empty if `write_model_file` did not write the file.
     """
     size = int.from_bytes(content[:8], "little")
     entries = json.loads(content[8 : 8 + size]).get("__metadata__", {})
@@ -181,6 +201,7 @@ def read_model_metadata(content: bytes) -> dict[str, str]:
 
 
 def _info(header: Mapping[str, object]) -> WeightsInfo:
+    """Makes the typed header."""
     return WeightsInfo(
         version=int(str(header["version"])),
         digest=str(header["digest"]),

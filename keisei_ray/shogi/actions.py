@@ -109,11 +109,13 @@ def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
 
 _PAIRS = _pairs()
 
-LABEL_TO_PLANE: npt.NDArray[np.int32] = _read_only(np.unique(_PAIRS[_PAIRS >= 0]).astype(np.int32))
+LABEL_TO_PLANE_SQUARE: npt.NDArray[np.int32] = _read_only(
+    np.unique(_PAIRS[_PAIRS >= 0]).astype(np.int32)
+)
 """[1496] plane * 81 + destination of each label, ascending: index of its logit in the head."""
 
-LABEL_OF_MOVE: npt.NDArray[np.int16] = _read_only(_label_of_move(_PAIRS, LABEL_TO_PLANE))
+LABEL_OF_MOVE: npt.NDArray[np.int16] = _read_only(_label_of_move(_PAIRS, LABEL_TO_PLANE_SQUARE))
 """[2, 65536] label of a 16-bit move of Black (row 0) or White (row 1), -1 where there is none."""
 
-if len(LABEL_TO_PLANE) != NUM_ACTIONS:  # pragma: no cover - only a bug can get here
-    raise AssertionError(f"{len(LABEL_TO_PLANE)} labels were built, expected {NUM_ACTIONS}")
+if len(LABEL_TO_PLANE_SQUARE) != NUM_ACTIONS:  # pragma: no cover - only a bug can get here
+    raise AssertionError(f"{len(LABEL_TO_PLANE_SQUARE)} labels were built, expected {NUM_ACTIONS}")

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from rsshogi.core import Board
 
+from keisei_ray.rollouts.rollout import NUM_PIECE_CODES
+
 Bytes = npt.NDArray[np.uint8]
 
 NUM_PIECE_TYPES = 14
 """Piece types, as rsshogi numbers them: 1-8 P L N S B R G K, 9-14 +P +L +N +S +B +R."""
-NUM_CODES = 1 + 2 * NUM_PIECE_TYPES
-"""Board codes: 0 empty, 1..14 the mover's piece of that type, 15..28 the opponent's."""
 NUM_HAND_TYPES = 7
 """Piece types that can be in hand: 1..7 = P L N S B R G."""
 MAX_COUNT = 255
@@ -29,7 +29,7 @@ _WHITE_BIT = 16
 
 def _swap_codes() -> Bytes:
     """[29] code -> code of the same piece seen by the other side."""
-    codes = np.arange(NUM_CODES, dtype=np.uint8)
+    codes = np.arange(NUM_PIECE_CODES, dtype=np.uint8)
     codes[1:] = np.roll(codes[1:], NUM_PIECE_TYPES)
     codes.flags.writeable = False
     return codes

@@ -13,12 +13,12 @@ from keisei_ray.network.attackers import (
     KNIGHT_MOTIONS,
     MOTIONS,
     NO_ATTACKER,
-    NUM_CODES,
     NUM_SLOTS,
     NUM_VECTORS,
     Attackers,
 )
 from keisei_ray.network.model import build_model
+from keisei_ray.rollouts.rollout import NUM_PIECE_CODES
 from keisei_ray.shogi.observation import observe
 from keisei_ray.shogi.vector_games import VectorGames
 
@@ -68,14 +68,14 @@ def attacks_of(board: np.ndarray, indices: np.ndarray) -> set[Attack]:
         index = int(indices[square, slot])
         assert index < NUM_VECTORS
         file, rank = divmod(square, 9)
-        if index >= 8 * NUM_CODES:
-            which = index - 8 * NUM_CODES
+        if index >= 8 * NUM_PIECE_CODES:
+            which = index - 8 * NUM_PIECE_CODES
             motion = KNIGHT_MOTIONS[which % 2]
             code = 3 if which < 2 else 3 + OPPONENTS
             step = motion if which < 2 else (motion[0], -motion[1])
             file, rank = file - step[0], rank - step[1]
         else:
-            direction, code = divmod(index, NUM_CODES)
+            direction, code = divmod(index, NUM_PIECE_CODES)
             step = MOTIONS[direction]
             file, rank = file - step[0], rank - step[1]
             while board[file * 9 + rank] == 0:
@@ -111,7 +111,7 @@ def by_hand(board: np.ndarray) -> set[Attack]:
 def random_boards(count: int, seed: int = 0) -> np.ndarray:
     """[count, 81] any pieces anywhere, from almost empty to full boards."""
     rng = np.random.default_rng(seed)
-    pieces = rng.integers(1, NUM_CODES, (count, 81))
+    pieces = rng.integers(1, NUM_PIECE_CODES, (count, 81))
     density = np.linspace(0.01, 1, count)[:, None]
     return np.where(rng.random((count, 81)) < density, pieces, 0).astype(np.uint8)
 
@@ -224,10 +224,10 @@ def test_the_stem_adds_up_the_vectors_of_the_attackers(rows: int) -> None:
             if code % OPPONENTS == 3:
                 own = code == 3
                 which = KNIGHT_MOTIONS.index((files, ranks if own else -ranks))
-                index = 8 * NUM_CODES + which + (0 if own else 2)
+                index = 8 * NUM_PIECE_CODES + which + (0 if own else 2)
             else:
                 motion = (int(np.sign(files)), int(np.sign(ranks)))
-                index = MOTIONS.index(motion) * NUM_CODES + code
+                index = MOTIONS.index(motion) * NUM_PIECE_CODES + code
             expected[row, square] += vectors[index]
     added = (stems[0] - stems[1]).reshape(rows, 16, 81).permute(0, 2, 1)
     np.testing.assert_allclose(added.numpy(), expected, atol=1e-5)

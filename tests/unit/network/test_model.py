@@ -18,7 +18,7 @@ from keisei_ray.network.model import (
 )
 from keisei_ray.players.policies import network_outputs, sample_legal
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
-from keisei_ray.shogi.actions import LABEL_TO_PLANE
+from keisei_ray.shogi.actions import LABEL_TO_PLANE_SQUARE
 from keisei_ray.shogi.observation import Observation, observe
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.tiny import tiny_config
@@ -143,7 +143,7 @@ def test_many_checks_in_a_row_count_like_a_few() -> None:
 
 
 def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
-    """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE[k]."""
+    """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE_SQUARE[k]."""
     model = build_model(ModelConfig(**SMALL), seed=0)
     maps: dict[str, torch.Tensor] = {}
     model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
@@ -151,7 +151,7 @@ def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
     by_plane = maps["out"].numpy()
     assert by_plane.shape == (2, 27, 9, 9)
-    np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE])
+    np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE_SQUARE])
 
 
 def test_the_planes_are_the_board_at_file_and_rank() -> None:

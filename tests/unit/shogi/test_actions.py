@@ -7,7 +7,7 @@ from rsshogi.core import Board, Move
 from rsshogi.types import Color
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
-from keisei_ray.shogi.actions import LABEL_OF_MOVE, LABEL_TO_PLANE
+from keisei_ray.shogi.actions import LABEL_OF_MOVE, LABEL_TO_PLANE_SQUARE
 
 COLORS = (Color.BLACK, Color.WHITE)
 
@@ -37,8 +37,8 @@ def test_every_16_bit_move_has_the_label_that_rsshogi_gives_it() -> None:
 
 
 def test_planes_are_the_27_x_81_indices_of_rsshogi() -> None:
-    assert LABEL_TO_PLANE.shape == (NUM_ACTIONS,)
-    assert tuple(LABEL_TO_PLANE.tolist()) == policy.COMPACT_TO_MOVE_LABEL
+    assert LABEL_TO_PLANE_SQUARE.shape == (NUM_ACTIONS,)
+    assert tuple(LABEL_TO_PLANE_SQUARE.tolist()) == policy.COMPACT_TO_MOVE_LABEL
 
 
 def test_labels_of_legal_moves_are_distinct_and_rsshogis_on_thousands_of_positions() -> None:

@@ -3,8 +3,9 @@
 import numpy as np
 from rsshogi.core import Board
 
+from keisei_ray.rollouts.rollout import NUM_PIECE_CODES
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.observation import NUM_CODES, SWAP_CODES, observe
+from keisei_ray.shogi.observation import SWAP_CODES, observe
 
 # Black's promoted rook on 1a, pawn on 9i, king on 5i; White's king on 5a, promoted pawn on 2b.
 SMALL_SFEN = "4k3+R/7+p1/9/9/9/9/9/9/P3K4 {turn} 2PGsb 1"
@@ -71,7 +72,7 @@ def test_a_rotated_position_with_swapped_colours_is_the_same_arrays() -> None:
 
 
 def test_swapping_codes_twice_changes_nothing_and_empty_stays_empty() -> None:
-    codes = np.arange(NUM_CODES)
+    codes = np.arange(NUM_PIECE_CODES)
     np.testing.assert_array_equal(SWAP_CODES[SWAP_CODES], codes)
     assert SWAP_CODES[0] == 0
     assert SWAP_CODES[KING] == KING + THEIRS
