@@ -1,108 +1,147 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
     KeiseiError
-    |-- UserError                 exit code 2: one line, no traceback, nothing lost
-    |   |-- ConfigError           a setting: unknown key, wrong type, sizes that do not fit
-    |   |-- RunDirError           the run directory: taken, read-only, full
-    |   |-- StorageError          a URI: unreachable, no rights, no bucket, an upload that failed
-    |   |-- CheckpointError       a checkpoint: missing, damaged, of another architecture
-    |   |-- ClusterError          Ray refused: port, address, token, resources
-    |   |-- PlayerError           a player: unknown, or an engine that cannot be started
-    |   |   |-- EngineDiedError   an engine ended; in a game it forfeits that game
-    |   |   `-- EngineTimeoutError  ... or did not answer in time
-    |   |-- TrackerError          a tracker that is not installed or not logged in
-    |   `-- BenchmarkError        a benchmark's run or file that cannot be used
-    |-- WireError                 a packed buffer that must not reach its consumer
-    |   |-- DamagedBufferError    truncated, or its checksum does not match
-    |   |-- ForeignBufferError    not one of ours, or of another kind
-    |   |-- NewerSchemaError      written by a newer schema than this program reads
-    |   |-- RolloutFormatError    fields, shapes, dtypes or values that are not a rollout's
-    |   `-- RejectedRolloutsError some of an update's buffers are not rollouts
-    |-- PolicyLagError            a rollout older than max_policy_lag reached the learner
-    |-- EmptyUpdateError          an update with no timesteps
-    |-- NumericalError            the loss or a gradient is not finite
-    `-- ActorLostError            an actor died too often; its last cause is chained
+    |-- UserError                   exit code 2
+    |   |-- ConfigError             a setting or an option of the command line
+    |   |-- RunDirError             a directory on this machine: the run's, or one of results
+    |   |-- StorageError            a URI and what is stored there
+    |   |-- CheckpointError         a checkpoint, or weights of another architecture
+    |   |-- ClusterError            Ray: starting it, joining it, its resources
+    |   |-- PlayerError             a player that matches or the pool need
+    |   |   |-- EngineDiedError     a USI engine that ended
+    |   |   `-- EngineTimeoutError  a USI engine that did not answer in time
+    |   |-- TrackerError            a tracker that is not installed or not logged in
+    |   `-- BenchmarkError          a benchmark's run, or the directory it was given
+    |-- WireError                   a packed buffer that must not be used
+    |   |-- DamagedBufferError      truncated or changed
+    |   |-- ForeignBufferError      something else, or of another kind
+    |   |-- NewerSchemaError        written by a newer version of this program
+    |   |-- RolloutFormatError      its content is not a valid rollout
+    |   `-- RejectedRolloutsError   some buffers of an update are one of the above
+    |-- PolicyLagError              exit code 1, as all below: a rollout that is too old
+    |-- EmptyUpdateError            an update without a ply to learn from
+    |-- NumericalError              a loss or a gradient that is not finite
+    `-- ActorLostError              an actor that died too often
 
-Messages say what is wrong (with the value and its name), what was expected, what to do.
+Exit codes of the command line (`cli.main`): 0 done; 2 for a UserError, which is printed as one line
+without a traceback, and which the user can put right; 130 interrupted; 1 for every other exception,
+with its traceback: a failure that the user cannot be expected to foresee. WireErrors normally end
+no run: the driver counts rejected rollouts and continues.
+
+Messages say what is wrong (the value and its name), what was expected, and what to do.
 """
 
 
 class KeiseiError(Exception):
-    """Base of everything raised on purpose."""
+    """Base class of everything that is raised on purpose."""
 
 
 class UserError(KeiseiError):
-    """Something the person at the keyboard can put right. Exit code 2."""
+    """A problem that the user can solve; the message says how. Exit code 2."""
 
 
 class ConfigError(UserError):
-    """A setting is unknown, mistyped, or does not fit the others."""
+    """A setting or option is unknown, malformed, out of its limits, or does not fit the others.
+
+    Raised before anything starts, by the configuration, the command line and every command. The
+    message names the setting; correct it.
+    """
 
 
 class RunDirError(UserError):
-    """The run directory is taken, cannot be written, or is full."""
+    """A directory is taken by another run, cannot be read or written, or its disk is full.
+
+    Raised by everything that keeps files. Choose another directory, or make space.
+    """
 
 
 class StorageError(UserError):
-    """A URI cannot be reached, read or written, or an upload to it has failed."""
+    """A URI cannot be reached, read or written, or an upload to it has failed.
+
+    Raised by `storage/remote` and the upload of a run. Check the URI, the credentials and the
+    network; the local copy of the run is complete.
+    """
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, damaged, or of another architecture."""
+    """A checkpoint is missing or damaged, or weights are of another architecture.
+
+    Raised when checkpoints, weights, the pool's table or a run's progress are read. Choose another
+    checkpoint, or use the `model` section that the weights were trained with.
+    """
 
 
 class ClusterError(UserError):
-    """Ray could not be started or joined, or lacks the resources."""
+    """Ray cannot be started or joined, or its nodes lack the resources or the right versions.
+
+    Raised by `distributed`, `status` and `tune`. The message names the address or the resource.
+    """
 
 
 class PlayerError(UserError):
-    """A player is unknown, or an engine cannot be started or kept alive."""
+    """A player is unknown, or an engine cannot be started.
+
+    Raised where a player is built from its name. Correct the name or the command.
+    """
 
 
 class EngineDiedError(PlayerError):
-    """An engine ended by itself; in a game it forfeits that game."""
+    """A USI engine ended by itself. In a game it forfeits that game."""
 
 
 class EngineTimeoutError(PlayerError):
-    """An engine did not read or answer in time; in a game it forfeits that game."""
+    """A USI engine did not read or answer in time. In a game it forfeits that game."""
 
 
 class TrackerError(UserError):
-    """A tracker that was asked for is not installed, or not logged in."""
+    """A tracker that was asked for is not installed or not logged in.
+
+    Raised when trackers are started. Install the extra, log in, or turn the tracker off.
+    """
 
 
 class BenchmarkError(UserError):
-    """A run that a benchmark started has failed, or its directory holds something else."""
+    """A training run of a benchmark has failed, or its directory holds something else.
+
+    Raised by `bench learning`. The message names the run's log or the directory.
+    """
 
 
 class WireError(KeiseiError):
-    """A packed buffer failed validation."""
+    """A packed buffer failed its validation. Nothing of it is used."""
 
 
 class DamagedBufferError(WireError):
-    """A packed buffer is truncated or fails its checksum."""
+    """A packed buffer is truncated, changed, or contradicts itself."""
 
 
 class ForeignBufferError(WireError):
-    """Bytes that are not a packed buffer, or one of another kind."""
+    """Some bytes are not a packed buffer, or they are one of another kind."""
 
 
 class NewerSchemaError(WireError):
-    """A packed buffer was written by a newer schema than this program reads."""
+    """A packed buffer was written by a newer schema than this program reads. Upgrade it."""
 
 
 class RolloutFormatError(WireError):
-    """A rollout's fields, shapes, dtypes or values are not what the record says."""
+    """Fields, shapes, dtypes or values are not those of a valid rollout.
+
+    Raised by `Rollout.validate` and by the learner. The message names actor, version and field.
+    """
 
 
 class RejectedRolloutsError(WireError):
-    """Some of the buffers given to an update are not rollouts; nothing was learnt from any.
+    """Some of the buffers given to an update are not valid rollouts. No weight has changed.
+
+    Raised by `Learner.update`. The driver counts these rollouts as rejected, publishes an event,
+    and makes the update with others.
 
     Attributes:
-        causes: index of the buffer in the call -> what is wrong with it.
+        causes: index of a buffer in the call -> what is wrong with it.
     """
 
     def __init__(self, causes: dict[int, str]) -> None:
+        """Makes the error of the buffers in `causes`."""
         super().__init__(causes)
         self.causes = causes
 
@@ -112,16 +151,28 @@ class RejectedRolloutsError(WireError):
 
 
 class PolicyLagError(KeiseiError):
-    """A rollout older than the configured lag reached the learner."""
+    """A rollout that is older than `schedule.max_policy_lag` allows reached the learner.
+
+    Raised by `Learner.update`. The driver's admission rules this out, so it is a bug: report it.
+    """
 
 
 class EmptyUpdateError(KeiseiError):
-    """An update was asked for without a single timestep."""
+    """An update was asked for without a single ply that the learner chose.
+
+    Raised by `UpdateBatch.fill`. Happens at most with tiny rollouts and a `pool.share` close to 1.
+    """
 
 
 class NumericalError(KeiseiError):
-    """A loss or gradient is not finite."""
+    """A loss or a gradient is not finite.
+
+    Raised by `Learner.update`. Resume from a checkpoint with a lower learning rate or without AMP.
+    """
 
 
 class ActorLostError(KeiseiError):
-    """An actor died more often than the configured limit."""
+    """An actor died more often than the configured limit; its last cause is chained.
+
+    Raised by `distributed`. Read the cause's traceback; continue with `--resume latest`.
+    """

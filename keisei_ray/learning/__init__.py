@@ -1,1 +1,13 @@
-"""The learning rule: advantages, PPO, gradients, and the learner. No Ray."""
+"""The learning rule: rollouts in, the next version of the weights out. No Ray.
+
+    learner.py       `Learner.update`: one PPO update, from packed rollouts to new weights
+    update_batch.py  the plies of rollouts become the rows of an update, with their targets
+    advantages.py    generalized advantage estimation for two players who move in turn
+    gradients.py     the rows of a minibatch become a gradient, computed by several threads
+    ppo.py           the loss of a minibatch and its diagnostics
+    schedules.py     learning rate and entropy coefficient over the length of a run
+
+A ply becomes a row of a rollout in `selfplay/self_play.py` (`_play_ply`), a row of the update in
+`UpdateBatch.fill`, and part of a gradient in `ParallelGradients.compute`, which
+`Learner._optimizer_step` turns into a step.
+"""

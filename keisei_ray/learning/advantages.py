@@ -1,9 +1,12 @@
-"""Advantages for two alternating players with a zero-sum result.
+"""Generalized advantage estimation for two players who move in turn, with a zero-sum result.
 
-Pure numpy functions on time-major arrays. Every reward and value is from the point of view
-of the side to move at its own ply, so whatever crosses from one ply to the next changes sign.
+Pure numpy functions on time-major arrays. Every reward and value is from the point of view of the
+side to move at its own ply, so everything that is carried from one ply to the next changes sign.
 
 T: plies of a rollout. N: games side by side.
+
+Source: Schulman et al. 2016, arXiv:1506.02438; the sign change for alternating players is derived
+in tests/unit/learning/test_advantages.py.
 """
 
 import numpy as np
@@ -12,24 +15,29 @@ import numpy.typing as npt
 from keisei_ray.errors import RolloutFormatError
 
 FloatTN = npt.NDArray[np.float32]
+"""[T, N] float32."""
 BoolTN = npt.NDArray[np.bool_]
+"""[T, N] bool."""
 
 
 def next_values(values: FloatTN, bootstrap_values: FloatTN, truncated: BoolTN) -> FloatTN:
-    """The value of the position after each ply, for the side then to move.
+    """Collects the value of the position after each ply, for the side then to move.
 
-    Within a game that is the next row's value. Where the trajectory is cut (the game was
-    truncated, or the rollout ends) it is the value of the position that was reached, which
-    the actor evaluated before any reset; never the first position of the next game.
+        v'_t = bootstrap_t     where truncated_t, and for t = T - 1
+        v'_t = v_{t+1}         elsewhere
+
+    Where the trajectory is cut (the game was truncated, or the rollout ends), the position after
+    the ply is in no row. The actor evaluated it before it started a new game. The first position
+    of the next game is never used for it.
 
     Args:
         values: [T, N] float32, value of the position before ply t.
-        bootstrap_values: [T, N] float32, read only in the last row and where `truncated`.
-        truncated: [T, N] bool, the ply cap ended the game after ply t.
+        bootstrap_values: [T, N] float32, read only where `truncated` and in the last row.
+        truncated: [T, N] bool, the ply cap ended the game at ply t.
 
     Returns:
-        [T, N] float32. Where the game terminated at ply t the entry is the next game's first
-        value, which `generalized_advantages` ignores.
+        [T, N] float32. Where the game terminated at ply t, the entry is the first value of the next
+        game; `generalized_advantages` ignores it.
     """
     following = np.empty_like(values)
     following[:-1] = np.where(truncated[:-1], bootstrap_values[:-1], values[1:])
@@ -48,22 +56,26 @@ def fill_untrained(
     gamma: float,
     sign: int,
 ) -> FloatTN:
-    """Values for the plies that an opponent chose: what the ply led to, one step back.
+    """Fills in values for plies that an opponent chose: the discounted value of the next position.
 
         v_t = r_t + sign * gamma * (1 - terminated_t) * v'_t     where not is_trained_t
 
-    With it the opponent's ply has no error of its own (delta_t = 0), so a result or a value that
-    comes after it reaches the learner's ply before it with the right sign.
+    with v'_t as in `next_values`, computed backwards from t = T - 1. The opponent's ply then has no
+    error of its own (delta_t = 0), so a result or a value that follows it reaches the learner's ply
+    before it, with the right sign.
 
     Args:
         values: [T, N] float32; entries where not `is_trained` are not read.
-        rewards, bootstrap_values: [T, N] float32 of the same quantity.
-        terminated, truncated, is_trained: [T, N] bool.
-        gamma: discount per ply.
-        sign: -1 for what changes its sign with the side to move, 1 for what does not.
+        rewards: [T, N] float32, reward to the player who moved at ply t.
+        bootstrap_values: [T, N] float32, see `next_values`.
+        terminated: [T, N] bool, the rules ended the game at ply t.
+        truncated: [T, N] bool, the ply cap ended the game at ply t.
+        is_trained: [T, N] bool, the learner chose ply t.
+        gamma: discount per ply, in [0, 1].
+        sign: see `generalized_advantages`.
 
     Returns:
-        [T, N] float32; `values` itself where everything is trained.
+        [T, N] float32; `values` itself, not a copy, if every ply is trained.
     """
     if is_trained.all():
         return values
@@ -91,14 +103,17 @@ def generalized_advantages(
 ) -> FloatTN:
     """Generalized advantage estimation for two alternating players.
 
-    Rewards and values are from the point of view of the side to move, so the
-    next ply's value and advantage change sign:
+    Rewards and values are from the point of view of the side to move, so the next ply's value and
+    advantage change sign (sign = -1):
 
-        delta_t = r_t - gamma * (1 - terminated_t) * v'_t - v_t
-        A_t     = delta_t - gamma * gae_lambda * (1 - done_t) * A_{t+1},   A_T = 0
+        delta_t = r_t + sign * gamma * (1 - terminated_t) * v'_t - v_t
+        A_t     = delta_t + sign * gamma * gae_lambda * (1 - done_t) * A_{t+1},   A_T = 0
 
-    Two masks on purpose: `terminated` stops bootstrapping, `done` (terminated or
-    truncated) stops the carry, so nothing leaks into the next game of the column.
+    The two masks differ: `terminated` stops the bootstrap; `done` (terminated or truncated) stops
+    the carry, so that nothing leaks into the next game of the column.
+
+    Example: a game won at its third ply, with v = 0 and gamma = gae_lambda = 1, has r = [0, 0, 1]
+    and A = [1, -1, 1].
 
     Args:
         rewards: [T, N] float32, reward to the player who moved at ply t, in [-1, 1].
@@ -109,8 +124,9 @@ def generalized_advantages(
         done: [T, N] bool, the game ended at ply t for any reason.
         gamma: discount per ply, in [0, 1].
         gae_lambda: in [0, 1]; 0 is one-step TD, 1 is the full return.
-        sign: what the next ply's value and advantage are multiplied by: -1 between two sides;
-            1 for a quantity that is the same for both, as the chance that there is a winner.
+        sign: factor on the next ply's value and advantage: -1 for a quantity that changes its sign
+            with the side to move; 1 for one that is the same for both sides, such as the
+            probability that the game has a winner.
 
     Returns:
         [T, N] float32 advantages, not normalized.
@@ -118,8 +134,7 @@ def generalized_advantages(
     Raises:
         RolloutFormatError: shapes differ, or `terminated` where not `done`.
 
-    Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16; sign change for
-        alternating players derived in tests/unit/learning/test_advantages.py.
+    Source: Schulman et al. 2016, arXiv:1506.02438, eq. 16.
     """
     arrays = {
         "rewards": rewards,
@@ -147,10 +162,17 @@ def generalized_advantages(
 
 
 def explained_variance(values: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
-    """1 - Var(targets - values) / Var(targets): 1 is perfect, 0 no better than a constant.
+    """Share of the targets' variance that the values explain.
+
+        1 - Var(targets - values) / Var(targets)
+
+    Args:
+        values: [B] float32, predictions.
+        targets: [B] float32.
 
     Returns:
-        The share, or 0.0 where the targets do not vary, since nothing can be explained then.
+        1 if the values are perfect, 0 if they are no better than a constant; may be negative. 0.0
+        if the targets do not vary.
     """
     variance = float(np.var(targets, dtype=np.float64))
     if variance < 1e-12:

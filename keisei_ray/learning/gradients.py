@@ -1,18 +1,21 @@
-"""The gradient of one minibatch, computed by several single-thread replicas at once.
+"""The gradient of one minibatch, computed by several single-threaded replicas in parallel.
 
-On a CPU, two intra-op threads do less than two single-thread workers, and far less when
-somebody else uses one of the cores. So a minibatch is split into one contiguous piece a
-thread; each piece is worked through in micro-batches small enough for the core's cache; the
-replicas share the weights, own a flat gradient each, and the gradients are added in a fixed
-order. The same rows give the same bits, whatever the timing.
+On a CPU, two intra-op threads of torch do less than two single-threaded replicas, and much less
+when another program uses one of the cores. So each minibatch is split into contiguous pieces, one
+for each thread. A piece is processed in micro-batches that fit into the core's cache. The replicas
+share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
+rows give the same bits, whatever the timing.
 
 On CUDA there is one replica and one piece.
+
+B: rows of the update. M: rows of the minibatch. P: trained parameters.
 """
 
 import copy
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +25,7 @@ from keisei_ray.network.model import PolicyValueNet, legal_mask, masked_log_prob
 
 
 class ParallelGradients:
-    """Replicas of one model, and the threads that work on them."""
+    """Replicas of one model, one for each thread, and their gradients."""
 
     def __init__(
         self,
@@ -32,11 +35,14 @@ class ParallelGradients:
         micro_batch: int | None,
         autocast_dtype: torch.dtype | None,
     ) -> None:
-        """Args:
-        model: the weights; replica 0. Its `.grad` become views of one flat tensor.
-        num_threads: replicas; 1 on CUDA.
-        micro_batch: rows worked on at once, None for a whole piece.
-        autocast_dtype: mixed precision for forward and loss, None for float32.
+        """Makes the replicas and starts the threads.
+
+        Args:
+            model: replica 0; owns the weights. The `.grad` of its parameters become views of one
+                flat tensor.
+            num_threads: number of replicas; 1 on CUDA.
+            micro_batch: rows processed at once; None: all rows of a piece.
+            autocast_dtype: precision of forward pass and loss under autocast; None: float32.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
@@ -48,7 +54,7 @@ class ParallelGradients:
 
     @property
     def flat(self) -> Tensor:
-        """[P] the gradient of every trained parameter, one after the other; a live view."""
+        """[P] gradients of all trained parameters, in their order; `compute` overwrites them."""
         return self._replicas[0][1]
 
     def compute(
@@ -61,71 +67,108 @@ class ParallelGradients:
         vf_coef: float,
         ent_coef: float,
     ) -> PPOSums:
-        """Leaves the gradient of the mean loss over `rows` in `flat`.
+        """Computes the gradient of the mean loss over `rows` and leaves it in `flat`.
 
         Args:
-            fields: [B, ...] the update's rows, on the model's device.
-            rows: [M] int64, the minibatch's rows.
-            loss_scale: a factor on the loss before the backward pass (fp16), or None.
+            fields: [B, ...] rows of the update on the model's device, see `BATCH_FIELDS`.
+            rows: [M] int64, indices of the minibatch's rows.
+            loss_scale: factor on the loss before the backward pass (fp16), or None.
+            clip_coef: see `ppo_sums`.
+            vf_coef: see `ppo_sums`.
+            ent_coef: see `ppo_sums`.
 
         Returns:
-            Sums over the minibatch, unscaled.
+            Sums over the minibatch, without the loss scale.
         """
-
-        def work(index: int, piece: Tensor) -> PPOSums:
-            replica, gradient = self._replicas[index]
-            gradient.zero_()
-            sums: PPOSums | None = None
-            for micro in torch.split(piece, self._micro_batch or len(piece)):
-                with self._autocast(micro.device):
-                    logits, outcomes = replica(
-                        *(fields[name][micro] for name in ("boards", "hands", "scalars"))
-                    )
-                    part = ppo_sums(
-                        masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
-                        outcomes,
-                        fields["actions"][micro].long(),
-                        fields["behavior_log_probs"][micro],
-                        fields["advantages"][micro],
-                        fields["value_targets"][micro],
-                        fields["draw_targets"][micro],
-                        clip_coef=clip_coef,
-                        vf_coef=vf_coef,
-                        ent_coef=ent_coef,
-                    )
-                    loss = part.loss / len(rows)
-                if loss_scale is not None:
-                    loss = loss * loss_scale
-                torch.autograd.backward(loss)
-                part = part._replace(loss=part.loss.detach())
-                sums = part if sums is None else _add(sums, part)
-            assert sums is not None, "a piece of a minibatch has no rows"
-            return sums
-
+        process = partial(
+            self._process_piece,
+            fields,
+            num_rows=len(rows),
+            loss_scale=loss_scale,
+            clip_coef=clip_coef,
+            vf_coef=vf_coef,
+            ent_coef=ent_coef,
+        )
         pieces = rows.tensor_split(min(len(rows), len(self._replicas)))
         if len(pieces) == 1:
-            return work(0, pieces[0])
-        results = list(self._threads.map(work, range(len(pieces)), pieces))
+            return process(0, pieces[0])
+        results = list(self._threads.map(process, range(len(pieces)), pieces))
         total = results[0]
         for (_, gradient), sums in zip(self._replicas[1:], results[1:], strict=False):
             self.flat.add_(gradient)
             total = _add(total, sums)
         return total
 
+    def _process_piece(
+        self,
+        fields: Mapping[str, Tensor],
+        index: int,
+        piece: Tensor,
+        *,
+        num_rows: int,
+        loss_scale: Tensor | None,
+        clip_coef: float,
+        vf_coef: float,
+        ent_coef: float,
+    ) -> PPOSums:
+        """Leaves one replica's part of the gradient in its flat tensor; runs in its thread.
+
+        Args:
+            fields: as in `compute`.
+            index: the replica.
+            piece: indices of the rows that it processes, at least one.
+            num_rows: M, rows of the whole minibatch, by which the loss is divided.
+            loss_scale: as in `compute`.
+            clip_coef: as in `compute`.
+            vf_coef: as in `compute`.
+            ent_coef: as in `compute`.
+
+        Returns:
+            Sums over the piece, without the loss scale.
+        """
+        replica, gradient = self._replicas[index]
+        gradient.zero_()
+        parts: list[PPOSums] = []
+        for micro in torch.split(piece, self._micro_batch or len(piece)):
+            with self._autocast(micro.device):
+                logits, outcomes = replica(
+                    *(fields[name][micro] for name in ("boards", "hands", "scalars"))
+                )
+                sums = ppo_sums(
+                    masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
+                    outcomes,
+                    fields["actions"][micro].long(),
+                    fields["behavior_log_probs"][micro],
+                    fields["advantages"][micro],
+                    fields["value_targets"][micro],
+                    fields["draw_targets"][micro],
+                    clip_coef=clip_coef,
+                    vf_coef=vf_coef,
+                    ent_coef=ent_coef,
+                )
+                loss = sums.loss / num_rows
+            if loss_scale is not None:
+                loss = loss * loss_scale
+            torch.autograd.backward(loss)
+            parts.append(sums._replace(loss=sums.loss.detach()))
+        return reduce(_add, parts)
+
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Makes the context of the forward pass and the loss."""
         if self._autocast_dtype is None:
             return nullcontext()
-        # The cache would keep half-precision copies of weights that an optimizer step changes
-        # under another thread; a micro-batch uses each weight once, so nothing is lost.
+        # Autocast's cache would keep half-precision copies of weights that an optimizer step then
+        # changes in another thread. A micro-batch uses each weight once, so nothing is lost.
         return torch.autocast(device.type, dtype=self._autocast_dtype, cache_enabled=False)
 
 
 def _add(left: PPOSums, right: PPOSums) -> PPOSums:
+    """Adds two sums field by field."""
     return PPOSums(*(a + b for a, b in zip(left, right, strict=True)))
 
 
 def _sharing_weights(model: PolicyValueNet) -> PolicyValueNet:
-    """A copy whose parameters are the same memory and whose gradients are its own."""
+    """Copies a model; the copy shares the memory of the weights and has gradients of its own."""
     replica = copy.deepcopy(model)
     for own, shared in zip(replica.parameters(), model.parameters(), strict=True):
         own.data = shared.data
@@ -133,13 +176,13 @@ def _sharing_weights(model: PolicyValueNet) -> PolicyValueNet:
 
 
 def _flatten_gradients(model: nn.Module) -> Tensor:
-    """Makes every trained parameter's `.grad` a view of one new flat tensor."""
+    """Makes the `.grad` of every trained parameter a view of one new flat tensor; returns it."""
     trained = [p for p in model.parameters() if p.requires_grad]
     flat = torch.zeros(sum(p.numel() for p in trained), device=trained[0].device)
     start = 0
     for parameter in trained:
         view = flat[start : start + parameter.numel()]
-        # The parameter's own strides (channels-last), so that backward adds without a copy.
+        # With the strides of the parameter (channels-last), so that backward adds without a copy.
         parameter.grad = view.as_strided(parameter.shape, parameter.stride(), start)
         start += parameter.numel()
     return flat

@@ -1,4 +1,4 @@
-"""What changes over the length of a run: pure functions of settings and of the share done."""
+"""Schedules over the length of a run: pure functions of the settings and of the run's progress."""
 
 import math
 
@@ -6,13 +6,15 @@ from keisei_ray.config.sections import LearnerConfig
 
 
 def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
-    """The learning rate at a share of the run.
+    """Learning rate at a point of the run.
+
+        learning_rate * (f + (1 - f) * remaining),     f = lr_final_fraction
+        remaining = 1 - progress                       lr_schedule = linear
+        remaining = (1 + cos(pi * progress)) / 2       lr_schedule = cosine
 
     Args:
+        config: the learner section. With `lr_schedule` constant the rate does not change.
         progress: timestep / total_timesteps; clamped to [0, 1].
-
-    Returns:
-        From `learning_rate` at 0 to `learning_rate * lr_final_fraction` at 1.
     """
     progress = min(1.0, max(0.0, progress))
     if config.lr_schedule == "constant":
@@ -26,13 +28,13 @@ def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
 
 
 def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:
-    """The weight of the entropy bonus at a share of the run.
+    """Weight of the entropy bonus at a point of the run.
+
+        ent_coef * (1 + (ent_final_fraction - 1) * progress)
 
     Args:
+        config: the learner section.
         progress: timestep / total_timesteps; clamped to [0, 1].
-
-    Returns:
-        From `ent_coef` at 0 to `ent_coef * ent_final_fraction` at 1.
     """
     progress = min(1.0, max(0.0, progress))
     return config.ent_coef * (1.0 + (config.ent_final_fraction - 1.0) * progress)

@@ -54,7 +54,7 @@ COPIED_FIELDS: Final = (
 
 
 class TrainingTargets(NamedTuple):
-    """What the policy and the value head are moved towards at each ply of a rollout."""
+    """Targets of the policy and the value head at each ply of a rollout."""
 
     advantages: FloatTN
     """[T, N] float32: how much better the ply was than the position's value; not normalized."""
@@ -75,11 +75,13 @@ class UpdateBatch:
     def __init__(
         self, timesteps: int, device: torch.device, *, takes_multiples: bool = False
     ) -> None:
-        """Args:
-        timesteps: plies that every update is made from.
-        device: where the network is.
-        takes_multiples: whether an update may also be made from a multiple of `timesteps`; the
-            storage then grows to the largest.
+        """Allocates the storage for one update.
+
+        Args:
+            timesteps: plies that every update is made from.
+            device: where the network is.
+            takes_multiples: whether an update may also be made from a multiple of `timesteps`; the
+                storage then grows to the largest.
         """
         self.timesteps = self.rows = 0
         self._unit = timesteps

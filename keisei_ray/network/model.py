@@ -47,9 +47,7 @@ class SqueezeExcitation(nn.Module):
     """
 
     def __init__(self, width: int) -> None:
-        """Args:
-        width: C.
-        """
+        """Makes the two layers of the gate for `width` channels."""
         super().__init__()
         self.squeeze = nn.Linear(width, max(8, width // 4))
         self.excite = nn.Linear(max(8, width // 4), width)
@@ -67,9 +65,7 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        """Args:
-        config: width, activation and whether there is squeeze-excitation.
-        """
+        """Makes the layers for `config.width` channels."""
         super().__init__()
         self.first = nn.Conv2d(config.width, config.width, 3, padding=1)
         self.second = nn.Conv2d(config.width, config.width, 3, padding=1)

@@ -59,9 +59,11 @@ class SnapshotRotation:
     """
 
     def __init__(self, config: Config, pool: Pool) -> None:
-        """Args:
-        config: with every choice made.
-        pool: the driver's table of members; read whenever a mix is made.
+        """Starts without any actor; slots are drawn when an actor's first mix is made.
+
+        Args:
+            config: with every choice made.
+            pool: the driver's table of members; read whenever a mix is made.
         """
         self._config = config
         self._pool = pool

@@ -39,10 +39,13 @@ class Pairing:
     def __init__(
         self, config: Config, num_games: int, rng_for_game: Callable[[int], np.random.Generator]
     ) -> None:
-        """Args:
-        config: names the scripted members; they are started here if games can go to them.
-        num_games: N. Every game is self-play until `start_game`.
-        rng_for_game: makes the generator of the game with this index, used for its pairing only.
+        """Starts the scripted members; every game is self-play until `start_game`.
+
+        Args:
+            config: names the scripted members, which are started only if games can go to them.
+            num_games: N.
+            rng_for_game: makes the generator of the game with this index, used for its pairing
+                only.
 
         Raises:
             PlayerError: a scripted member cannot be started.
