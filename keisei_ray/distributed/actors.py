@@ -21,9 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from keisei_ray.config.autosize import learner_gpus
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ProfileConfig
-from keisei_ray.distributed.connection_errors import unexpected_token
-from keisei_ray.distributed.versions import Versions, check_versions, missing_package, own_versions
-from keisei_ray.errors import UserError
+from keisei_ray.distributed.versions import Versions, check_versions, own_versions
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
@@ -254,16 +252,3 @@ def _name_log_lines(name: str, config: Config) -> None:
         format=f"%(asctime)s %(levelname)-7s [{name}] %(name)s: %(message)s",
         force=True,
     )
-
-
-def remote_cause(error: BaseException) -> BaseException:
-    """The exception an actor raised, out of Ray's wrapping; the wrapping itself if it has none.
-
-    A `ClusterError` where the actor's node lacks what it needs, or the cluster does not take the
-    driver's token: starting it anew cannot help.
-    """
-    cause: Any = getattr(error, "cause", None)
-    if isinstance(cause, UserError):
-        return cause
-    explained = missing_package(error) or unexpected_token(error)
-    return explained or (cause if isinstance(cause, BaseException) else error)

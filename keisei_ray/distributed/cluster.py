@@ -26,7 +26,7 @@ from keisei_ray.distributed.address import (
     choose_address,
     recorded_address,
 )
-from keisei_ray.distributed.connection_errors import explain_refusal
+from keisei_ray.distributed.ray_errors import explain_refusal
 from keisei_ray.errors import ClusterError
 
 logger = logging.getLogger(__name__)

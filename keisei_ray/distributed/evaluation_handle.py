@@ -1,10 +1,10 @@
-"""The driver's end of the background evaluation: matches of the newest weights, beside training.
+"""The driver's handle on the evaluator: matches of the newest weights, beside training.
 
 Nothing here waits, except `finish` at the end of a run, and that for a bounded time. One match
 is under way at a time; it ends when the evaluator answers or Ray reports its death. Weights that
 fall due while an evaluation is under way wait for its end, and newer ones take their place.
-Weights are what the learner published, as references; only to be kept for a resume are they
-looked at, and written to disk.
+The weights are references to what the learner published. The driver opens them only to write them
+to disk, so that a resumed run can play against them.
 """
 
 import logging
@@ -18,9 +18,10 @@ import ray
 from ray.exceptions import RayError
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor, remote_cause
-from keisei_ray.distributed.fleet import DeathBudget
-from keisei_ray.distributed.learner_handle import DEATHS, POLL_S, Published
+from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor
+from keisei_ray.distributed.learner_handle import Published
+from keisei_ray.distributed.ray_errors import remote_cause
+from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
 from keisei_ray.errors import ActorLostError, UserError
 from keisei_ray.evaluation.earlier_versions import (
     load_versions,
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Due:
-    """Weights to be measured, and the moment of the run they stand for."""
+    """Weights to be measured, and when in the run they were published."""
 
     timestep: int
     run_time_s: float
@@ -48,14 +49,14 @@ class _Due:
 
 @dataclass(frozen=True)
 class _Earlier:
-    """A version that was measured, to play against."""
+    """A version that was measured before, to play against."""
 
     version: int
     weights: Ref
 
 
 class EvaluationHandle:
-    """The run's evaluator, whichever process it is at the moment; nothing if not configured."""
+    """The run's evaluator, over all its incarnations. Does nothing if evaluation is off."""
 
     def __init__(
         self,
@@ -68,9 +69,9 @@ class EvaluationHandle:
     ) -> None:
         """Args:
         config: with every hardware-dependent choice made.
-        bus: told of finished matches and of what goes wrong.
-        run_dir: where versions to play against are kept.
-        progress: where the run begins.
+        bus: gets an event for each finished match and a notice of each failure.
+        run_dir: directory of the run, which keeps the versions to play against.
+        progress: counts at the start of the run.
         clock: monotonic seconds.
         """
         every = config.evaluation.interval_timesteps
@@ -78,42 +79,41 @@ class EvaluationHandle:
         self._bus = bus
         self._run_dir = run_dir
         self._clock = clock
-        self._interval = PeriodicTrigger(every, last=progress.timestep) if every else None
+        self._trigger = PeriodicTrigger(every, last=progress.timestep) if every else None
         self._first_version = progress.weights_version
         self._waiting: _Due | None = None
         self._measured: _Due | None = None
         self._queue: deque[PlannedMatch] = deque()
         self._under_way: tuple[PlannedMatch, Ref] | None = None
-        """The match, and what becomes ready with its result."""
+        """The match, and the reference that becomes ready with its result."""
         self._earlier: dict[int, _Earlier] | None = None
-        """By number of the evaluation; None until a resumed run's files have been read."""
+        """Versions by number of their evaluation; None until the run's files have been read."""
         self._opponents: dict[int, Ref] = {}
         """Packed weights of the earlier versions that the plan names."""
         self._left_out: set[str] = set()
-        """Opponents that cannot be had."""
+        """Opponents that cannot be played, such as a missing checkpoint."""
         self._has_said_late = False
         self._actor: ActorHandle = None
         self._incarnation = 0
-        limits = config.cluster
-        self._budget = DeathBudget(
-            "the evaluator", limits.max_actor_deaths, limits.death_window_s, clock
-        )
+        self._budget = DeathBudget("the evaluator", config.cluster, clock)
 
     def poll(self, progress: Progress, published: Published) -> None:
-        """Takes what the evaluator has answered and gives it what is next. Returns at once.
+        """Takes the evaluator's answer, if there is one, and gives it the next match.
+
+        Returns at once.
 
         Args:
-            progress: of the run, now.
-            published: the weights that go with it.
+            progress: the run's counts, now.
+            published: the newest finished version.
         """
-        if self._interval is None:
+        if self._trigger is None:
             return
-        if self._interval.is_due(progress.timestep):
+        if self._trigger.is_due(progress.timestep):
             if self._waiting is not None and not self._has_said_late:
                 self._has_said_late = True
                 self._say(
                     "evaluations take longer than evaluation.interval_timesteps = "
-                    f"{self._interval.every}: only the newest weights wait for their turn",
+                    f"{self._trigger.every}: only the newest weights wait for their turn",
                     "INFO",
                 )
             self._waiting = _Due(
@@ -122,10 +122,10 @@ class EvaluationHandle:
         self._advance()
 
     def finish(self, should_stop: Callable[[], bool]) -> None:
-        """At the end of a run: waits for what is under way or due, then gives it up.
+        """Ends the evaluation at the end of a run, after waiting for what is under way or due.
 
         Waits at most `evaluation.finish_timeout_s`, for answers or the evaluator's death; a stop
-        request ends it at once.
+        request ends the wait at once.
         """
         deadline = self._clock() + self._config.evaluation.finish_timeout_s
         while self._under_way is not None and not should_stop():
@@ -144,8 +144,8 @@ class EvaluationHandle:
         self.dismiss()
 
     def dismiss(self) -> None:
-        """Ends the evaluator's process, whatever it is doing, and all plans."""
-        self._interval = self._waiting = self._under_way = None
+        """Ends the evaluator's process, whatever it is doing, and drops all planned matches."""
+        self._trigger = self._waiting = self._under_way = None
         self._queue.clear()
         if self._actor is not None:
             ray.kill(self._actor)
@@ -165,12 +165,12 @@ class EvaluationHandle:
             self._start(self._queue.popleft())
 
     def _take(self, match: PlannedMatch, answer: Ref) -> None:
-        """What became of a match."""
+        """Takes the result of a match, or its failure."""
         try:
             result = ray.get(answer)
         except DEATHS as error:
             self._queue.appendleft(match)
-            self._bury(error)
+            self._replace_actor(error)
         except RayError as error:
             cause = remote_cause(error)
             logger.warning("%s against %s", match.player, match.opponent, exc_info=error)
@@ -188,7 +188,7 @@ class EvaluationHandle:
             self._bus.publish(EvaluationFinished(result))
 
     def _begin(self, due: _Due) -> None:
-        """Plans the matches of these weights, and keeps them as an opponent of later ones."""
+        """Plans the matches of these weights, and keeps them to be played by later ones."""
         if self._earlier is None:
             self._earlier = self._read_earlier()
         opponents = [self._earlier[number] for number in next_opponents(self._earlier)]
@@ -212,7 +212,7 @@ class EvaluationHandle:
             self._say(f"v{due.version} is not kept as an opponent for a resumed run: {error}")
 
     def _read_earlier(self) -> dict[int, _Earlier]:
-        """What a resumed run measured before; empty in a fresh one."""
+        """Reads the versions that a resumed run measured before; none in a fresh run."""
         try:
             saved = load_versions(self._run_dir, self._first_version)
         except OSError as error:
@@ -233,12 +233,11 @@ class EvaluationHandle:
         answer = self._actor.play.remote(match, self._measured.weights, opponent)
         self._under_way = match, answer
 
-    def _bury(self, error: RayError) -> None:
-        """A dead evaluator: its match is played anew by another, or evaluation is given up."""
-        ray.kill(self._actor)
-        self._actor = None
+    def _replace_actor(self, error: RayError) -> None:
+        """Makes room for the next evaluator after a death, or gives the evaluation up."""
+        actor, self._actor = self._actor, None
         try:
-            left = self._budget.spend(error)
+            left = end_dead_actor(actor, error, self._budget, is_user_error_final=False)
         except ActorLostError as lost:
             self.dismiss()
             self._say(f"no more evaluations, training goes on: {lost}")

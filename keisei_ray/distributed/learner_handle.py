@@ -1,9 +1,9 @@
-"""The driver's end of the learner actor: starts it, hands it rollouts, brings it back.
+"""The driver's handle on the learner actor: starts it, hands it rollouts, restarts it.
 
-Holds what the learner published last: packed weights and state as objects that the driver owns,
-so that nothing of a finished update dies with the learner's process; copies of them are pulled to
-the driver's node (`to_keep`), so that nothing dies with the learner's node either. References only,
-no data.
+It holds what the learner published last: packed weights and state, as objects that the driver owns,
+so that nothing of a finished update is lost with the learner's process. The driver's node pulls
+copies of them (`refs_to_pull`), so that nothing is lost with the learner's node either. References
+only, no data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,36 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import ObjectLostError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from keisei_ray.config.autosize import learner_gpus
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import ActorHandle, Ref, new_learner_actor, remote_cause
-from keisei_ray.distributed.fleet import DeathBudget
-from keisei_ray.errors import ClusterError, RejectedRolloutsError, UserError
+from keisei_ray.distributed.actors import ActorHandle, Ref, new_learner_actor
+from keisei_ray.distributed.ray_errors import remote_cause
+from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
+from keisei_ray.errors import ClusterError, RejectedRolloutsError
 from keisei_ray.telemetry.events import ActorLost, EventBus
 from keisei_ray.telemetry.reports import ProcessInfo
 
-POLL_S = 0.5
-"""The longest that anything waits before it looks at the stop request again."""
-DEATHS = (RayActorError, OutOfMemoryError)
-"""What Ray reports of a call whose process is gone, or out of reach."""
+PLACEMENT_WAIT_S = 5.0
+"""Seconds within which Ray places a learner if there is room for it."""
 
 
-PLACE_WAIT_S = 5.0
-"""In which Ray places a learner, if there is room."""
-
-
-class PlaceLost(Exception):
-    """The learner's place is gone with its node."""
+class PlacementLost(Exception):
+    """The node that held the learner's placement group is gone."""
 
 
 class StopRequested(Exception):
@@ -53,18 +42,18 @@ class Published:
 
     version: int
     weights: Ref
-    """Packed, for the actors."""
+    """Packed weights, for the actors."""
     state: Ref
-    """Files by name: all that a learner needs to go on from here."""
+    """Files by name: everything that a learner needs to go on from here."""
 
 
 class LearnerHandle:
-    """The run's learner, whichever process it is at the moment."""
+    """The run's learner, over all its incarnations."""
 
     published: Published
-    """The newest finished version; there is one from the first `launch` on."""
+    """The newest finished version; set by the first `launch`."""
     digest: str
-    """Of its weights."""
+    """Digest of the published weights."""
 
     def __init__(
         self,
@@ -78,31 +67,31 @@ class LearnerHandle:
     ) -> None:
         """Args:
         config: with every hardware-dependent choice made.
-        bus: told of deaths.
-        num_cpus: Ray's reservation.
-        reserve: makes the learner's place; None: it has one already, or needs none.
-        should_stop: asked while the learner starts.
+        bus: gets an event for each death.
+        num_cpus: CPUs that Ray reserves for the learner.
+        reserve: makes the learner's placement group; None where it needs none of its own.
+        should_stop: called while the learner starts.
         clock: monotonic seconds.
         """
         self._config = config
         self._bus = bus
         self._num_cpus = num_cpus
         self._reserve = reserve
-        self._place: PlacementGroup | None = None
-        self._far: list[Ref] = []
+        self._group: PlacementGroup | None = None
+        self.refs_to_pull: list[Ref] = []
+        """Objects of which the driver's node has no copy yet; waiting for them with Ray, and
+        having it fetch them, makes one."""
         self._should_stop = should_stop
         self._clock = clock
         self._actor: ActorHandle = None
         self._incarnation = 0
-        limits = config.cluster
-        self._budget = DeathBudget(
-            "the learner", limits.max_actor_deaths, limits.death_window_s, clock
-        )
+        self._budget = DeathBudget("the learner", config.cluster, clock)
 
     def launch(self, version: int, state: Mapping[str, bytes] | Ref | None) -> ProcessInfo:
-        """Starts a learner, which publishes where it stands.
+        """Starts a learner, which publishes its weights and state.
 
-        Blocks until it has answered. It is tried again when its process dies, within its budget.
+        Blocks until the learner has answered. If its process dies it is restarted, within its
+        budget.
 
         Args:
             version: weights version that it starts from.
@@ -116,25 +105,15 @@ class LearnerHandle:
         """
         can_move = self._incarnation > 0
         if not can_move:
-            self._place = self._reserve()
+            self._group = self._reserve()
         while True:
-            where = PlacementGroupSchedulingStrategy(self._place) if self._place else None
-            self._actor = new_learner_actor(
-                self._config, num_cpus=self._num_cpus, scheduling_strategy=where
-            )
             try:
-                info: ProcessInfo = self._await(self._actor.start.remote(), can_move)
-                if state is not None:
-                    self._await(self._actor.restore.remote(state))
-                digest, weights, files = self._actor.publish.options(num_returns=3).remote()
-                self.digest = self._await(digest)
-            except PlaceLost:
+                return self._launch_once(version, state, can_move)
+            except PlacementLost:
                 self._move()
                 can_move = False
-                continue
             except DEATHS as error:
-                self._bury(error)
-                continue
+                self._count_death(error)
             except ObjectLostError as error:
                 raise ClusterError(
                     "the newest state was lost with the learner's node before another had a copy. "
@@ -142,85 +121,96 @@ class LearnerHandle:
                 ) from error
             except RayTaskError as error:
                 raise remote_cause(error) from error
-            self.published = Published(version, weights, files)
-            self._far = [weights, files]
-            self._budget.answered()
-            return info
 
     def relaunch(self, error: RayError) -> None:
-        """After a death: a new learner that goes on from the newest finished version.
+        """Replaces a learner that has died by one that goes on from the newest finished version.
+
+        Args:
+            error: error of the dead learner's call.
 
         Raises:
-            As `launch`.
+            Exception: the same as `launch`.
         """
-        self._bury(error)
+        self._count_death(error)
         self.launch(self.published.version, self.published.state)
 
     def update(self, timestep: int, rollouts: Sequence[Ref]) -> tuple[Ref, Published]:
         """Asks for an update; returns at once.
 
         Returns:
-            The reference that answers with an `UpdateReport`, and what will be published then:
-            pass it to `adopt`.
+            The reference that answers with an `UpdateReport`, and the version that is finished
+            then: pass it to `publish`.
         """
         report, weights, state = self._actor.update.options(num_returns=3).remote(
             timestep, *rollouts
         )
         return report, Published(self.published.version + 1, weights, state)
 
-    def adopt(self, published: Published, digest: str) -> None:
-        """The update behind `published` has finished."""
+    def publish(self, published: Published, digest: str) -> None:
+        """Makes the version of an update that has finished the newest one.
+
+        Args:
+            published: as `update` returned it.
+            digest: digest of its weights.
+        """
         self.published, self.digest = published, digest
-        self._far = [published.weights, published.state]
+        self.refs_to_pull = [published.weights, published.state]
 
-    def to_keep(self) -> list[Ref]:
-        """What the driver's node has no copy of yet; waiting for it with Ray makes one."""
-        return self._far
-
-    def keep(self, ref: Ref) -> bool:
-        """Whether `ref`, which is ready, is one of them; it is here now."""
-        is_one = ref in self._far
-        self._far = [other for other in self._far if other != ref]
-        return is_one
+    def pulled(self, ref: Ref) -> None:
+        """Notes that the driver's node has a copy of one of `refs_to_pull` now."""
+        self.refs_to_pull = [other for other in self.refs_to_pull if other != ref]
 
     def dismiss(self) -> None:
-        """Ends the learner's process, whatever it is doing. What it published stays."""
+        """Ends the learner's process, whatever it is doing. Published objects stay."""
         if self._actor is not None:
             ray.kill(self._actor)
-        self._leave_place()
+        self._remove_group()
 
-    def _leave_place(self) -> None:
-        if self._place is not None:
-            remove_placement_group(self._place)
-        self._place = None
+    def _launch_once(
+        self, version: int, state: Mapping[str, bytes] | Ref | None, can_move: bool
+    ) -> ProcessInfo:
+        strategy = PlacementGroupSchedulingStrategy(self._group) if self._group else None
+        self._actor = new_learner_actor(
+            self._config, num_cpus=self._num_cpus, scheduling_strategy=strategy
+        )
+        info: ProcessInfo = self._await(self._actor.start.remote(), can_move)
+        if state is not None:
+            self._await(self._actor.restore.remote(state))
+        digest, weights, files = self._actor.publish.options(num_returns=3).remote()
+        self.publish(Published(version, weights, files), self._await(digest))
+        self._budget.answered()
+        return info
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            remove_placement_group(self._group)
+        self._group = None
 
     def _move(self) -> None:
-        """To another node, after its own is gone; the place goes too, which Ray would never stop
-        trying to put elsewhere, with a whole core of its control service."""
+        """Gives up the placement group of a lost node and reserves another one.
+
+        The lost group is removed: otherwise Ray retries it forever and burns a core.
+        """
         ray.kill(self._actor)
-        self._leave_place()
-        self._place = self._reserve()
+        self._remove_group()
+        self._group = self._reserve()
         needs_gpu = learner_gpus(self._config) > 0
-        if self._place and not needs_gpu and not self._place.wait(PLACE_WAIT_S):
-            # Actors hold all CPUs that are left; among them the system lets the learner go first.
-            self._leave_place()
+        if self._group and not needs_gpu and not self._group.wait(PLACEMENT_WAIT_S):
+            # Actors hold all CPUs that are left. The learner joins them without a reservation:
+            # the operating system lets it go first.
+            self._remove_group()
             self._num_cpus = 0.0
 
-    def _bury(self, error: RayError) -> None:
-        """Counts a death. The process may only be out of reach: it must not keep its GPU."""
-        ray.kill(self._actor)
-        cause = remote_cause(error)
-        if isinstance(cause, UserError):
-            raise cause from error
-        left = self._budget.spend(error)
+    def _count_death(self, error: RayError) -> None:
+        left = end_dead_actor(self._actor, error, self._budget)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1
 
     def _await(self, ref: Ref, can_move: bool = False) -> Any:
-        """What the learner answers while it starts; looks at the stop request meanwhile.
+        """Waits for an answer of the starting learner; looks at the stop request meanwhile.
 
         Raises:
-            PlaceLost: its place is nowhere, and it `can_move`.
+            PlacementLost: its placement group is on no node, and it `can_move`.
         """
         limit_s = self._config.cluster.start_timeout_s
         began = self._clock()
@@ -228,8 +218,9 @@ class LearnerHandle:
             if self._should_stop():
                 raise StopRequested
             waited_s = self._clock() - began
-            if can_move and self._place and waited_s > PLACE_WAIT_S and not self._place.wait(1):
-                raise PlaceLost
+            is_late = waited_s > PLACEMENT_WAIT_S
+            if can_move and self._group and is_late and not self._group.wait(1):
+                raise PlacementLost
             if waited_s > limit_s:
                 what = "GPU" if self._config.learner.device == "cuda" else "CPU"
                 raise ClusterError(
@@ -240,10 +231,14 @@ class LearnerHandle:
 
 
 def rejected_rollouts(error: RayError, rollouts: Sequence[Ref]) -> dict[int, str]:
-    """Which of an update's rollouts cannot be used: index -> cause.
+    """Returns which rollouts of a failed update cannot be used: index -> cause.
+
+    Args:
+        error: error of the update's call.
+        rollouts: references of the update's rollouts.
 
     Raises:
-        Exception: what the learner raised, if it was about something else.
+        Exception: the learner's own exception, if it is not about rollouts.
     """
     cause = remote_cause(error)
     if isinstance(cause, RejectedRolloutsError):

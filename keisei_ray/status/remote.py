@@ -24,9 +24,9 @@ from keisei_ray.distributed.actors import (
     LearnerShell,
     SelfPlayShell,
     new_pinned_actor,
-    remote_cause,
 )
 from keisei_ray.distributed.cluster import RUN_DIR_KEY, Cluster, connect
+from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.errors import ClusterError, ConfigError, UserError
 from keisei_ray.status.cluster_records import (
     ClusterRun,

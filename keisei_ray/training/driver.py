@@ -34,21 +34,20 @@ from ray.exceptions import RayError
 
 from keisei_ray.config.autosize import learner_cpus
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import Ref, remote_cause
+from keisei_ray.distributed.actors import Ref
 from keisei_ray.distributed.cluster import Cluster, learner_placement_group
 from keisei_ray.distributed.cluster_watch import ClusterWatch
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
 from keisei_ray.distributed.fleet import Fleet, Member
 from keisei_ray.distributed.learner_handle import (
-    DEATHS,
-    POLL_S,
     LearnerHandle,
     Published,
     StopRequested,
     rejected_rollouts,
 )
 from keisei_ray.distributed.pool_handle import PoolHandle
-from keisei_ray.errors import KeiseiError, UserError
+from keisei_ray.distributed.supervision import DEATHS, POLL_S
+from keisei_ray.errors import KeiseiError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
@@ -259,7 +258,7 @@ class Driver:
                 return
             newest = self._learner.published
             mix, snapshots = self.pool.next_mix(member.actor_id, member.incarnation)
-            report, packed = member.handle.collect.options(num_returns=2).remote(
+            report, packed = member.actor.collect.options(num_returns=2).remote(
                 newest.weights, mix, *snapshots
             )
             self._rollouts.asked(report, RolloutInPlay(member, newest.version, packed))
@@ -279,7 +278,7 @@ class Driver:
             *([self._update[0]] if self._update else []),
             *self._rollouts.in_play,
             *self._fleet.starting,
-            *self._learner.to_keep(),
+            *self._learner.refs_to_pull,
         ]
         if not refs:
             time.sleep(POLL_S)
@@ -297,7 +296,9 @@ class Driver:
             self._take_rollout(ref)
         elif self._update and ref == self._update[0]:
             self._take_update(ref, self._update[1])
-        elif not self._learner.keep(ref):
+        elif ref in self._learner.refs_to_pull:
+            self._learner.pulled(ref)
+        else:
             self._take_start(ref)
 
     def _take_start(self, ref: Ref) -> None:
@@ -348,7 +349,7 @@ class Driver:
                 self._reject(batch[index].report, cause)
             self._rollouts.put_back([r for index, r in enumerate(batch) if index not in causes])
             return
-        self._learner.adopt(published, report.weights_digest)
+        self._learner.publish(published, report.weights_digest)
         self._record(report, [rollout.report for rollout in batch])
         self.pool.add_if_due(self.progress.timestep, published.version, published.weights)
         if self._checkpoint_due.is_due(self.progress.timestep):
@@ -383,9 +384,6 @@ class Driver:
 
     def _replace(self, member: Member, error: BaseException) -> None:
         """Replaces a self-play actor that died or failed; its unfinished rollout is not counted."""
-        cause = remote_cause(error)
-        if isinstance(cause, UserError):
-            raise cause from error
         left = self._fleet.replace(member, error)
         self.progress.restart_actor()
         self.bus.publish(ActorLost(member.actor_id, member.incarnation, str(error), left))

@@ -162,7 +162,7 @@ def test_nothing_is_unpickled() -> None:
         ("storage.checkpoint telemetry.reports shogi.vector_games", "torch ray wandb tensorboard"),
         ("tracking.subscribers report.command status.command cli", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),
-        ("distributed.address distributed.connection_errors", "torch ray wandb tensorboard"),
+        ("distributed.address distributed.ray_errors", "torch ray wandb tensorboard"),
         ("training.session distributed.actors status.remote", "torch wandb tensorboard"),
     ],
 )

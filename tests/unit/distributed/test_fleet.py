@@ -102,7 +102,7 @@ def test_those_that_do_not_play_yet_leave_at_once(killed: list[object]) -> None:
     fleet.resize(sizes(1))
     assert fleet.starting == []
     assert len(killed) == 2
-    assert kept.handle not in killed
+    assert kept.actor not in killed
     fleet.start_waiting()
     assert (fleet.num_alive, fleet.starting) == (1, [])
 
@@ -121,8 +121,8 @@ def test_actors_that_died_with_their_node_cost_no_other_actor(killed: list[objec
     fleet.start_waiting()
     assert fleet.starting == []
     assert fleet.num_alive == 2
-    assert {id(h) for h in killed} == {id(m.handle) for m in playing[1:]}
-    assert members[3].handle not in killed
+    assert {id(h) for h in killed} == {id(m.actor) for m in playing[1:]}
+    assert members[3].actor not in killed
 
 
 def test_living_actors_that_are_too_many_leave_at_the_next_look(killed: list[object]) -> None:

@@ -1,9 +1,10 @@
-"""Ray's refusals to start or join a cluster: one line each, with what to do about it."""
+"""Errors that Ray raises, turned into errors of this program that say what to do. No Ray here."""
 
 import re
+from typing import Any
 
-from keisei_ray.distributed.versions import own_versions
-from keisei_ray.errors import ClusterError
+from keisei_ray.distributed.versions import missing_package, own_versions
+from keisei_ray.errors import ClusterError, UserError
 
 _RECORDED = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
@@ -49,7 +50,24 @@ def explain_refusal(address: str, error: BaseException, stderr: str) -> str:
     return f"Ray did not {where}: {what[:400]} {todo}"
 
 
-def unexpected_token(error: BaseException) -> ClusterError | None:
+def remote_cause(error: BaseException) -> BaseException:
+    """Returns the exception that an actor raised, taken out of Ray's wrapping.
+
+    Args:
+        error: as Ray raises it for a call of an actor.
+
+    Returns:
+        A `ClusterError` where the actor's node lacks a package, or the cluster does not accept the
+        driver's token: a restart cannot help then. `error` itself if it wraps no exception.
+    """
+    cause: Any = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return cause
+    explained = missing_package(error) or _unexpected_token(error)
+    return explained or (cause if isinstance(cause, BaseException) else error)
+
+
+def _unexpected_token(error: BaseException) -> ClusterError | None:
     """Recognises a token that is used against a cluster without token authentication.
 
     Ray lets such a driver join, but cannot ask it which actors it still uses, and so ends them.

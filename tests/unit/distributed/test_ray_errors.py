@@ -1,10 +1,9 @@
-"""Ray's refusals as one line with advice; no cluster is started."""
+"""Ray's errors in the words of this program; no cluster is started."""
 
 import pytest
 from ray._private.utils import check_version_info
 
-from keisei_ray.distributed.actors import remote_cause
-from keisei_ray.distributed.connection_errors import explain_refusal
+from keisei_ray.distributed.ray_errors import explain_refusal, remote_cause
 from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
 
