@@ -22,7 +22,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from keisei_ray.config.describe import ENV_PREFIX, SETTINGS
+from keisei_ray.config.describe import ENV_PREFIX, SECTIONS, SETTINGS
 from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.yaml12 import load_yaml
@@ -32,7 +32,6 @@ NULL_TEXTS = ("", "~", "null")
 """Texts that mean null for a setting whose value is text."""
 
 _KEY_OF_ENV = {setting.env: setting.key for setting in SETTINGS.values()}
-_SECTIONS = tuple(Config.model_fields)
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _parse_yaml(text: str, source: str) -> object:
         raise ConfigError(f"{source}: not valid YAML: {_one_line(error)}.") from error
     if tree is None:
         raise ConfigError(
-            f"{source}: empty, expected at least one section ({', '.join(_SECTIONS)})."
+            f"{source}: empty, expected at least one section ({', '.join(SECTIONS)})."
         )
     return tree
 
@@ -150,7 +149,7 @@ def _from_tree(tree: object, source: str) -> dict[str, _Given]:
     if not isinstance(tree, Mapping):
         raise ConfigError(
             f"{source}: a {type(tree).__name__}, expected a mapping of sections "
-            f"({', '.join(_SECTIONS)})."
+            f"({', '.join(SECTIONS)})."
         )
     given: dict[str, _Given] = {}
     for key, value in _leaves(tree, source):
@@ -164,13 +163,12 @@ def _from_tree(tree: object, source: str) -> dict[str, _Given]:
 
 def _leaves(tree: Mapping[Any, Any], source: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
-        if name not in _SECTIONS:
-            if isinstance(value, Mapping) and value and "." not in str(name):
-                yield from ((f"{name}.{key}", inner) for key, inner in value.items())
-            else:
-                yield str(name), value
-        elif isinstance(value, Mapping):
+        is_section = name in SECTIONS
+        # A name that holds keys is taken for a section, if mistyped, so that its keys are named.
+        if isinstance(value, Mapping) and (is_section or (value and "." not in str(name))):
             yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        elif not is_section:
+            yield str(name), value
         elif value is not None:
             raise ConfigError(
                 f"{source}: {name} = {_shown(value)}, expected a mapping: {name} is a section. "
@@ -200,7 +198,7 @@ def _from_overrides(overrides: Sequence[str]) -> dict[str, _Given]:
         key = key.strip()
         if not separator:
             raise ConfigError(f"--set {_shown(text)}: no '=', expected --set section.key=value.")
-        if key in _SECTIONS:
+        if key in SECTIONS:
             raise ConfigError(f"{source}: {key} is a section, expected --set {key}.<key>=value.")
         if key not in SETTINGS:
             raise _unknown(source, key)
