@@ -3,15 +3,15 @@
     python benchmarks/scripts/experiments.py benchmarks/plans/screen.yaml \
         --reference RUN --out screen.jsonl
 
-The YAML file has `timesteps`, `seeds`, maybe `base`, and one or both of
+The YAML file has `timesteps`, `seeds`, optionally `base`, and one or both of
 
     factors:  name -> [settings at -, settings at +]: a folded Plackett-Burman screen. Every run
               sets every factor to one of its two levels, half of the runs each, so that each
               effect is a difference of two halves of all runs, clear of interactions of two.
     changes:  name -> settings: each is run with every seed; an empty list is the base.
 
-where settings are a list of `section.key=value`, on top of `base` and `trial.BASE`. Finished trials
-stand in the output and are not run again; the table of all of them is printed at the end.
+where settings are a list of `section.key=value` that override `base` and `trial.BASE`. Finished
+trials are in the output file and are not run again; tables of all trials are printed at the end.
 
 Source of the design: Plackett and Burman 1946, 24 runs for up to 23 factors; folding it (a second
 half with every level exchanged) as in Box, Hunter and Hunter, "Statistics for Experimenters".
@@ -31,23 +31,23 @@ import trial
 import yaml
 
 PLACKETT_BURMAN_24 = "+++++-+-++--++--+-+----"
-"""First row for 24 runs; each further row is it, rotated by one, and the last is all minus."""
+"""First row of 24 runs. Each further row is the one before, rotated by one; the last is minus."""
 NUM_GAMES = 100
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of one set of settings."""
+    """One run with one set of settings."""
 
     name: str
     seed: int
     settings: tuple[str, ...]
     levels: dict[str, int] | None = None
-    """Factor -> -1 or +1, of a screen."""
+    """Factor -> -1 or +1, in a screen; else None."""
 
 
 def screen(factors: dict[str, list[list[str]]]) -> Iterator[Trial]:
-    """48 trials, each with a seed of its own.
+    """Yields 48 trials, each with a seed of its own.
 
     Raises:
         ValueError: more factors than the design has columns.
@@ -63,29 +63,29 @@ def screen(factors: dict[str, list[list[str]]]) -> Iterator[Trial]:
 
 
 def one_at_a_time(changes: dict[str, list[str]], seeds: Sequence[int]) -> Iterator[Trial]:
-    """Seeds outside, so that an interrupted series has all changes equally often."""
+    """Yields the trials seed by seed: an interrupted series then has all changes equally often."""
     for seed in seeds:
         for name, settings in changes.items():
             yield Trial(name, seed, tuple(settings))
 
 
 def run_trial(one: Trial, timesteps: int, references: Sequence[str]) -> dict[str, Any]:
-    """In a process of its own: plays it and returns its last record."""
+    """Runs a trial and returns its last record; called in a process of its own."""
     config = trial.trial_config(timesteps, [f"run.seed={one.seed}", *one.settings])
     *_, last = trial.run(config, timesteps, NUM_GAMES, references)
     return {"name": one.name, "seed": one.seed, "set": one.settings, "levels": one.levels} | last
 
 
 def measures(records: Sequence[dict[str, Any]]) -> list[str]:
-    """What the trials were scored by."""
+    """Returns the names of the trials' scores."""
     return list(records[0]["scores"])
 
 
 def effects_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Markdown: the mean score at + less the mean at -, factor by factor, and its deviation.
+    """Yields a Markdown table: for each factor the mean score at + less the mean score at -.
 
-    The deviation is that of a difference of two halves: what the factors' effects together leave
-    unexplained, over the degrees of freedom left.
+    The standard deviation of such a difference of two halves comes from what all effects together
+    leave unexplained, over the remaining degrees of freedom.
     """
     names = measures(records)
     yield "| factor, at + | " + " | ".join(names) + " | CPU s |"
@@ -127,7 +127,7 @@ def effects_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def changes_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Markdown: the mean over seeds of each score, with the least and the most."""
+    """Yields a Markdown table: the mean over seeds of each score, with the least and the most."""
     names = measures(records)
     yield "| trial | seeds | " + " | ".join(names) + " | entropy | CPU s |"
     yield "|---|---|" + "---|" * (len(names) + 2)
@@ -143,7 +143,7 @@ def changes_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Runs what is missing and prints the tables."""
+    """Runs the trials that are missing and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path)
     parser.add_argument("--reference", nargs="*", default=[], metavar="CHECKPOINT")
@@ -160,7 +160,7 @@ def main() -> None:
     trials = [replace(one, settings=base + one.settings) for one in trials]
     records = [json.loads(line) for line in options.out.open()] if options.out.exists() else []
     done = {(r["name"], r["seed"]) for r in records}
-    for one in trials:  # A mistake in a setting shows now, not after an hour.
+    for one in trials:  # Raises now if a setting is wrong, not after an hour.
         trial.trial_config(plan["timesteps"], one.settings)
     # Spawned: torch's threads do not survive a fork.
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:

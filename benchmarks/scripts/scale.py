@@ -1,14 +1,15 @@
-"""What a run does with 10 to 10,000 self-play actors, by simulation from measured figures.
+"""Simulation of a run with 10 to 10,000 self-play actors, from measured figures.
 
     python benchmarks/scripts/scale.py [--json FILE]
 
 A discrete-event simulation of the driver's loop (`keisei_ray/training/driver.py`): actors play
-rollouts and send them over the learner node's link, the driver handles them one by one, the learner
-updates, and each node pulls the new weights once. The lag bound and the size of updates are the
-real ones (`config/autosize.py`). No Ray, no network; the same seed gives the same numbers.
+rollouts and send them over the network link of the learner's node, the driver handles them one by
+one, the learner updates, and each node pulls the new weights once. The bound on the policy lag and
+the size of updates are the real ones (`config/autosize.py`). There is no Ray and no network in it;
+the same seed gives the same numbers.
 
-MEASURED says where each figure comes from. What no machine here could show, the speed of a GPU, is
-computed and marked so.
+MEASURED says where each figure comes from. The speed of a GPU has not been measured: it is in
+COMPUTED.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from keisei_ray.config.autosize import choose_rollouts_per_update
 from keisei_ray.config.schema import Config
 
 MEASURED = {
-    # What: (figure, where it comes from)
+    # Name: (figure, source)
     "plies/s of an actor on one core, 4x64": (2402.0, "benchmarks/results/speed-2cpu-intel.json"),
     "learner samples/s on one core, 4x64": (1008.0, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a ply, packed": (33.9, "benchmarks/results/speed-2cpu-intel.json"),
@@ -42,66 +43,66 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Network:
-    """A residual network by depth and width."""
+    """Size of a residual network."""
 
     depth: int
     width: int
 
     @property
     def forward_flop(self) -> float:
-        """Floating-point operations of one position's forward pass: its 3x3 convolutions."""
+        """Floating-point operations in one position's forward pass, by its 3x3 convolutions."""
         return 2.0 * self.depth * 2 * 9 * self.width**2 * 81
 
     @property
     def num_parameters(self) -> int:
-        """As `memory.max_parameters` counts them."""
+        """Number of parameters, by the formula of `memory.max_parameters`."""
         return 20 * self.depth * self.width**2 + 650 * self.width + 400 * 64
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One cluster and one run on it; times in seconds, sizes in bytes."""
+    """A cluster and a run on it."""
 
     num_actors: int
     rollouts_per_update: int
     max_policy_lag: int
     play_s: float
-    """Of an actor for a rollout."""
+    """Time of an actor to play a rollout."""
     update_s: float
-    """Of the learner for one rollout of an update, all epochs."""
+    """Time of the learner for each rollout of an update, over all epochs."""
     driver_s: float
-    """Of the driver for a rollout."""
+    """Time of the driver to handle a rollout."""
     rollout_bytes: float
     weights_bytes: float
     bytes_per_s: float
-    """Of the learner node's link, each way."""
+    """Bandwidth of the link of the learner's node, in each direction."""
     jitter: float = 0.1
-    """Standard deviation of a play time, as a share of it."""
+    """Standard deviation of `play_s`, as a share of it."""
     losses_per_actor_hour: float = 0.0
-    """How often an actor is lost with its rollout; another is there after `restart_s`."""
+    """Rate at which an actor is lost with its rollout; it is replaced after `restart_s`."""
     restart_s: float = 60.0
     num_updates: int = 12
-    """Simulated; the first third is not counted."""
+    """Number of updates to simulate; the first third is not counted."""
     seed: int = 1
 
 
 @dataclass
 class Outcome:
-    """What came out of the counted part."""
+    """Result of the counted part of a simulation."""
 
     timesteps_per_s: float
     learner_busy: float
-    """Share of the time; likewise the next two."""
+    """Share of the time in which the learner is busy; likewise the next two."""
     actors_busy: float
     driver_busy: float
     bytes_in_per_s: float
-    """Rollouts into the learner's node."""
+    """Rollouts that arrive at the learner's node."""
     bytes_out_per_s: float
-    """Weights out of it, if every node pulls from it alone."""
+    """Weights that leave it, if every node pulls them from it alone."""
     lag_mean: float
     lag_max: int
     produced: int = 0
-    """Rollouts delivered in the whole simulation; likewise the next three."""
+    """Number of rollouts delivered in the whole simulation; likewise the next three."""
     consumed: int = 0
     waiting: int = 0
     lost: int = 0
@@ -109,13 +110,13 @@ class Outcome:
 
 @dataclass
 class Queue:
-    """Something that does one thing at a time, first come first served."""
+    """A resource that serves one request at a time, first come first served."""
 
     free_at: float = 0.0
     busy_s: float = 0.0
 
     def serve(self, now: float, takes_s: float) -> float:
-        """When what comes now is done."""
+        """Returns when a request that comes now is done."""
         self.free_at = max(now, self.free_at) + takes_s
         self.busy_s += takes_s
         return self.free_at
@@ -123,7 +124,7 @@ class Queue:
 
 @dataclass
 class World:
-    """The state of the simulation."""
+    """State of the simulation."""
 
     s: Setting
     now: float = 0.0
@@ -132,9 +133,9 @@ class World:
     order: "itertools.count[int]" = field(default_factory=itertools.count)
     idle: deque[int] = field(default_factory=deque)
     in_play: dict[int, int] = field(default_factory=dict)
-    """Actor -> version it plays with."""
+    """Actor -> version of the weights with which it plays."""
     arrived: list[int] = field(default_factory=list)
-    """Versions."""
+    """Versions of the weights that played the rollouts that have arrived."""
     updating: list[int] = field(default_factory=list)
     link_in: Queue = field(default_factory=Queue)
     link_out: Queue = field(default_factory=Queue)
@@ -146,18 +147,19 @@ class World:
     lost: int = 0
     lags: list[int] = field(default_factory=list)
     weights_at: float = 0.0
-    """When the newest weights have reached the last node."""
+    """Time at which the newest weights have reached the last node."""
 
     def at(self, when: float, what: str, who: int = 0) -> None:
+        """Schedules an event; `who` is its actor."""
         heapq.heappush(self.events, (when, next(self.order), what, who))
 
 
 def simulate(s: Setting) -> Outcome:
-    """Runs until `num_updates` are done."""
+    """Simulates until `num_updates` are done."""
     rng = random.Random(s.seed)
     world = World(s, idle=deque(range(s.num_actors)))
     marks: list[tuple[float, ...]] = []
-    _turn(world, rng)
+    _start_what_can_start(world, rng)
     while world.version < s.num_updates:
         world.now, _, what, who = heapq.heappop(world.events)
         if what == "played":
@@ -180,17 +182,17 @@ def simulate(s: Setting) -> Outcome:
             world.updating = []
             nodes = math.ceil(s.num_actors / ACTORS_PER_NODE)
             world.link_out.busy_s += nodes * s.weights_bytes / s.bytes_per_s
-            # Ray's nodes pull from whoever has a copy: the number of copies doubles.
+            # Ray's nodes pull from any node that has a copy: the number of copies doubles.
             hops = math.ceil(math.log2(nodes + 1))
             world.weights_at = world.now + hops * s.weights_bytes / s.bytes_per_s
             if world.version >= s.num_updates // 3:
-                marks.append(_mark(world))
-        _turn(world, rng)
+                marks.append(_counters(world))
+        _start_what_can_start(world, rng)
     return _outcome(world, marks[0], marks[-1])
 
 
-def _turn(world: World, rng: random.Random) -> None:
-    """What the driver starts: rollouts within the lag bound, and an update when its R are here."""
+def _start_what_can_start(world: World, rng: random.Random) -> None:
+    """Starts rollouts within the bound on the lag, and an update if its R rollouts are there."""
     s = world.s
     limit = s.rollouts_per_update * (s.max_policy_lag + 1)
     unconsumed = len(world.in_play) + len(world.arrived) + len(world.updating)
@@ -224,7 +226,7 @@ def _turn(world: World, rng: random.Random) -> None:
     world.at(world.now + takes_s, "updated")
 
 
-def _mark(w: World) -> tuple[float, ...]:
+def _counters(w: World) -> tuple[float, ...]:
     return (
         w.now, w.consumed, w.learner_s, w.played_s, w.driver.busy_s,
         w.link_in.busy_s, w.link_out.busy_s, len(w.lags),
@@ -253,7 +255,7 @@ def _outcome(w: World, first: tuple[float, ...], last: tuple[float, ...]) -> Out
 
 
 def bound(s: Setting) -> float:
-    """Timesteps a second by the tightest of four bottlenecks, if nothing ever waits."""
+    """Returns timesteps a second by the tightest of four bottlenecks, if nothing else waits."""
     rollouts_per_s = min(
         s.num_actors / s.play_s,
         1 / s.update_s,
@@ -266,9 +268,9 @@ def bound(s: Setting) -> float:
 def setting(
     num_actors: int, network: Network, *, epochs: int, gbit_per_s: float, on_gpu: bool = True
 ) -> Setting:
-    """A run of one learner: R by the real rule, speeds from MEASURED and COMPUTED.
+    """Returns a run with one learner: R by the real rule, speeds from MEASURED and COMPUTED.
 
-    Rates of other networks than 4x64 are those of 4x64 over their number of operations.
+    Other networks than 4x64 are taken to be slower in proportion to their operations.
     """
     size = network.forward_flop / Network(4, 64).forward_flop
     plies_per_s = MEASURED["plies/s of an actor on one core, 4x64"][0] / size
@@ -294,9 +296,9 @@ def main() -> None:
     """Prints a line for each network and number of actors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 1])
-    parser.add_argument("--gbit-per-s", type=float, default=10.0, help="of the learner's node")
-    parser.add_argument("--losses", type=float, default=0.05, help="of an actor in an hour")
-    parser.add_argument("--json", type=Path, help="write the table here as well")
+    parser.add_argument("--gbit-per-s", type=float, default=10.0, help="link of the learner's node")
+    parser.add_argument("--losses", type=float, default=0.05, help="losses of an actor per hour")
+    parser.add_argument("--json", type=Path, help="file to which the table is also written")
     options = parser.parse_args()
     rows = []
     print(

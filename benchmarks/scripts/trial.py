@@ -3,12 +3,13 @@
     python benchmarks/scripts/trial.py --timesteps 76000 --out trial.jsonl \
         --set learner.learning_rate=2e-3 --set pool.share=0.5 --set 'pool.members=[greedy]'
 
-The parts are the trainer's own; what is left out is Ray and the overlap, so two trials run side by
-side on two cores and compare at equal plies and equal CPU time, whatever else the machine does.
-Each line of the output: plies, CPU seconds of training, how games ended, the learner's diagnostics,
-and scores: of the bare policy's likeliest moves and of the player that finishes mates against
-random and greedy, and against each `--reference` checkpoint with both finishing mates and sampling
-at temperature 0.3, since two deterministic players mostly repeat each other into a draw.
+The components are the trainer's own; only Ray and the overlap are left out. So two trials can run
+side by side on two cores, and trials compare at equal plies and equal CPU time, whatever else the
+machine does. Each line of the output has: plies, CPU seconds of training, how games ended, the
+learner's diagnostics, and scores. Against random and greedy the bare policy plays its most likely
+moves, with and without the rule that finishes mates. Against each `--reference` checkpoint both
+players finish mates and sample at temperature 0.3, since two deterministic players mostly repeat
+each other into a draw.
 `experiments.py` beside it runs many of these.
 """
 
@@ -61,11 +62,11 @@ BASE = (
     "pool.snapshot_interval_timesteps=null",
     "tracking.save_moves=false",
 )
-"""Settings of every trial; `--set` changes them."""
+"""Settings of every trial; `--set` overrides them."""
 MAX_PLIES = 400
 TEMPERATURE = 0.3
-"""Of both players in a match between two networks."""
-MEANS = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "optimizer_steps")
+"""Temperature of both players in a match between two networks."""
+REPORTED_MEANS = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "optimizer_steps")
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
 
 
 def trial_config(timesteps: int, settings: Sequence[str]) -> Config:
-    """`BASE`, changed by `settings`, for a run of so many plies."""
+    """Returns `BASE` with other settings, for a run of `timesteps` plies."""
     total = f"run.total_timesteps={timesteps}"
     config = resolve_config(None, os.environ, [*BASE, total, *settings], {})
     return resolve_auto(config, 1, 0)
@@ -96,7 +97,7 @@ def trial_config(timesteps: int, settings: Sequence[str]) -> Config:
 def run(
     config: Config, every: int, num_games: int, references: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yields a record whenever `every` plies have been learnt from, and at the end."""
+    """Yields a record after every `every` plies that were learnt from, and at the end."""
     self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
     rotation, snapshots = SnapshotRotation(config, pool), {}
     snapshot_due = PeriodicTrigger(
@@ -130,7 +131,10 @@ def run(
                 "mean_plies": float(np.mean([game.plies for game in games])) if games else None,
                 "pool": {member.name: round(member.score, 3) for member in pool.members},
                 "material_weight": float(learner.model.material_weight.detach()),
-                **{name: float(np.mean([getattr(r, name) for r in reports])) for name in MEANS},
+                **{
+                    name: float(np.mean([getattr(r, name) for r in reports]))
+                    for name in REPORTED_MEANS
+                },
                 "scores": scores(learner.model, num_games, references),
             }
             games, reports = [], []
@@ -140,7 +144,7 @@ def run(
 def scores(
     model: PolicyValueNet, num_games: int, references: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Player against opponent -> score and how the games ended."""
+    """Returns "player v opponent" -> score and how the games ended."""
     choose = network_policy(model)
     players = [Player("bare", choose), Player("finishing", finishing(choose))]
     sampled = Player("sampled", finishing(network_policy(model, TEMPERATURE)))
