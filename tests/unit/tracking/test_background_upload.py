@@ -344,7 +344,7 @@ def test_who_asks_twice_does_not_wait_for_an_upload(hang: Callable[[], object]) 
     began_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         leave(remote, "interrupted", KeyboardInterrupt())
-    assert time.monotonic() - began_s < 0.2
+    assert time.monotonic() - began_s < 5  # The upload never ends.
 
 
 def test_a_run_that_never_began_leaves_the_uri_alone() -> None:
