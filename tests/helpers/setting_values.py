@@ -1,7 +1,9 @@
-"""Every setting with a valid value that is not its default, for tests of how settings travel."""
+"""Values of settings for tests: one for every setting, and configurations made of a few."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from keisei_ray.config.schema import Config
 
 NOT_DEFAULT: dict[str, Any] = {
     "run.run_dir": "runs/2026",
@@ -105,3 +107,12 @@ def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         section, _, name = key.partition(".")
         tree.setdefault(section, {})[name] = value
     return tree
+
+
+def make_config(**sections: Mapping[str, object]) -> Config:
+    """Returns a valid configuration with these settings, e.g. `learner={"gamma": 1.0}`.
+
+    Raises:
+        ValidationError: they are not valid.
+    """
+    return Config.model_validate(sections)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.arguments import COMMANDS
+from keisei_ray import cli
+from keisei_ray.arguments import COMMANDS, parse_arguments
 from keisei_ray.cli import main
+from keisei_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,3 +130,21 @@ def test_help_points_to_the_description_of_all_settings(
         main(arguments)
     assert exited.value.code == 0
     assert "run.py config --describe" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_flag_of_train_is_a_setting() -> None:
+    given = [
+        *("--num-actors", "3", "--total-timesteps", "5000", "--run-dir", "runs/x"),
+        *("--seed", "7", "--resume", "latest", "--address", "10.0.0.1:6379"),
+    ]
+    config = cli._resolve_training(parse_arguments(["train", *given]))
+    assert (config.self_play.num_actors, config.run.total_timesteps) == (3, 5000)
+    assert (config.run.run_dir, config.run.seed, config.run.resume) == ("runs/x", 7, "latest")
+    assert config.cluster.address == "10.0.0.1:6379"
+
+
+@pytest.mark.parametrize("given", ["many", "Auto", "1.5", ""])
+def test_a_number_of_actors_is_a_number_or_auto(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{given}' is neither a number nor auto"):
+        parse_arguments(["train", f"--num-actors={given}"])
+    assert parse_arguments(["train", "--num-actors=auto"]).num_actors == "auto"

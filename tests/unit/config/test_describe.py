@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from keisei_ray.cli import main
-from keisei_ray.config.describe import SETTINGS
+from keisei_ray.config.describe import SECTIONS, SETTINGS
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 
@@ -111,3 +112,33 @@ def test_a_default_reads_as_it_would_be_typed() -> None:
     assert resolve_config(None, {}, typed, {}) == Config()
     assert SETTINGS["checkpoint.interval_timesteps"].default_text == "200_000"
     assert SETTINGS["evaluation.opponents"].default_text == "[random, greedy, snapshots]"
+
+
+def descriptions() -> Iterator[tuple[str, str | None]]:
+    """Section or setting -> its meaning."""
+    for section, model in SECTIONS.items():
+        yield section, model.__doc__
+        for name, field in model.model_fields.items():
+            yield f"{section}.{name}", field.description
+
+
+def test_every_field_is_described() -> None:
+    undescribed = [key for key, text in descriptions() if not (text and text.endswith("."))]
+    assert undescribed == []
+    assert len(list(descriptions())) == len(SECTIONS) + len(SETTINGS)
+
+
+def test_the_list_of_settings_is_every_leaf_of_the_tree_with_its_default() -> None:
+    dump = Config().model_dump()
+    expected = {f"{section}.{key}": v for section, keys in dump.items() for key, v in keys.items()}
+    assert {setting.key: setting.default for setting in SETTINGS.values()} == expected
+    assert len({setting.env for setting in SETTINGS.values()}) == len(expected)
+
+
+def test_settings_name_type_and_limits() -> None:
+    expected = {setting.key: setting.expected for setting in SETTINGS.values()}
+    assert expected["learner.gamma"] == "float >= 0 and <= 1"
+    assert expected["learner.target_kl"] == "float > 0 or null"
+    assert expected["model.activation"] == "one of relu, silu"
+    assert expected["tracking.subscribers"] == "a list of str"
+    assert expected["cluster.object_store_bytes"] == "int >= 78643200 or null"

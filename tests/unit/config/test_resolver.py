@@ -10,8 +10,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray import cli
-from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.resolver import load_config_json, resolve_config
 from keisei_ray.config.schema import Config
@@ -433,21 +431,3 @@ def test_a_value_that_a_setting_refuses_is_named_with_what_it_should_be(
     message = error_of({key: value}, "overrides", tmp_path)
     assert key in message
     assert says in message
-
-
-def test_every_flag_of_train_is_a_setting() -> None:
-    given = [
-        *("--num-actors", "3", "--total-timesteps", "5000", "--run-dir", "runs/x"),
-        *("--seed", "7", "--resume", "latest", "--address", "10.0.0.1:6379"),
-    ]
-    config = cli._resolve_training(parse_arguments(["train", *given]))
-    assert (config.self_play.num_actors, config.run.total_timesteps) == (3, 5000)
-    assert (config.run.run_dir, config.run.seed, config.run.resume) == ("runs/x", 7, "latest")
-    assert config.cluster.address == "10.0.0.1:6379"
-
-
-@pytest.mark.parametrize("given", ["many", "Auto", "1.5", ""])
-def test_a_number_of_actors_is_a_number_or_auto(given: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{given}' is neither a number nor auto"):
-        parse_arguments(["train", f"--num-actors={given}"])
-    assert parse_arguments(["train", "--num-actors=auto"]).num_actors == "auto"

@@ -1,0 +1,78 @@
+"""Settings that do not fit each other, or have no effect, are refused by name."""
+
+import pytest
+from pydantic import ValidationError
+
+from tests.helpers.setting_values import make_config
+
+LEAVE_OUT = "Leave out one of the two."
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (
+            {"learner": {"num_minibatches": 7}},
+            ["learner.num_minibatches = 7", "2048 rows", "64 plies x 32 games", "e.g. 8"],
+        ),
+        (
+            {
+                "self_play": {"games_per_actor": 3, "rollout_length": 5},
+                "schedule": {"rollouts_per_update": 2},
+                "learner": {"num_minibatches": 4},
+            },
+            ["update's 30 rows", "2 rollouts x 5 plies x 3 games", "e.g. 3"],
+        ),
+        (
+            {"schedule": {"mode": "lockstep", "rollouts_per_update": 3}},
+            ["schedule.rollouts_per_update = 3", "self_play.num_actors = 2"],
+        ),
+        (
+            {"schedule": {"mode": "lockstep", "max_policy_lag": 2}},
+            ["schedule.max_policy_lag = 2 has no effect: schedule.mode = lockstep", LEAVE_OUT],
+        ),
+        (
+            {"self_play": {"max_plies": 24}},
+            ["self_play.random_opening_plies = 24", "self_play.max_plies = 24"],
+        ),
+        (
+            {"checkpoint": {"interval_timesteps": 100, "keep_every_timesteps": 99}},
+            ["checkpoint.keep_every_timesteps = 99", "checkpoint.interval_timesteps = 100"],
+        ),
+        (
+            {"cluster": {"address": "10.0.0.1:6379", "num_cpus": 4}},
+            [
+                "cluster.num_cpus = 4 has no effect: cluster.address = 10.0.0.1:6379 joins",
+                LEAVE_OUT,
+            ],
+        ),
+        (
+            {
+                "schedule": {"rollouts_per_update": 1},
+                "learner": {"num_minibatches": 1024, "num_threads": 3},
+            },
+            ["learner.num_threads = 3", "2 rows of a minibatch"],
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_by_name(
+    sections: dict[str, dict[str, object]], words: list[str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_config(**sections)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_rows_that_only_divide_with_all_rollouts_are_accepted_once_their_number_is_known() -> None:
+    play = {"games_per_actor": 3, "rollout_length": 5}
+    with pytest.raises(ValidationError):
+        make_config(self_play=play, learner={"num_minibatches": 4})
+    known = make_config(
+        self_play=play, learner={"num_minibatches": 4}, schedule={"rollouts_per_update": 4}
+    )
+    assert known.timesteps_per_update == 60
+
+
+def test_limits_that_join_a_cluster_are_allowed_for_one_started_here() -> None:
+    assert make_config(cluster={"address": "local", "num_cpus": 4}).cluster.num_cpus == 4
