@@ -51,7 +51,7 @@ MAX_POLICY_LAG = 1
 JITTER = 0.1
 """Standard deviation of an actor's time for a rollout, as a share of that time."""
 WARM_UP_UPDATES = 3
-INFO = ProcessInfo(pid=0, node="", num_visible_gpus=0, device="none", num_parameters=0)
+INFO = ProcessInfo(pid=0, node="", device="none", num_parameters=0)
 Collected = tuple[CollectReport, np.ndarray[Any, np.dtype[np.uint8]]]
 """Report and packed rollout of a `collect` call."""
 

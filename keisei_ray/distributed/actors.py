@@ -239,7 +239,6 @@ def _process_info(device: str, num_parameters: int) -> ProcessInfo:
     return ProcessInfo(
         pid=os.getpid(),
         node=ray.util.get_node_ip_address(),
-        num_visible_gpus=torch.cuda.device_count(),
         device=name,
         num_parameters=num_parameters,
     )

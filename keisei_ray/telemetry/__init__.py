@@ -1,1 +1,1 @@
-"""What a run counts and says: progress, reports, events, metrics, timers. Nothing here shows it."""
+"""Counts, reports, events, metrics and timers of a run. Subscribers in `tracking` show them."""

@@ -79,11 +79,12 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     entropy: Annotated[float | None, "nats"]
     """Entropy of the policy over legal moves, mean over this update's rows."""
     approx_kl: Annotated[float | None, "nats"]
-    """Estimate (k3) of the KL divergence between the acting and the updated policy."""
+    """Estimate (k3) of the KL divergence between the acting and the updated policy, mean over the
+    last epoch that ran."""
     clip_fraction: Annotated[float | None, "fraction"]
-    """Rows whose probability ratio left [1 - clip_coef, 1 + clip_coef]."""
+    """Fraction of rows whose probability ratio left [1 - clip_coef, 1 + clip_coef]."""
     explained_variance: Annotated[float | None, ""]
-    """Variance of the value targets that the values explain; 1 is perfect."""
+    """Fraction of the variance of the value targets that the values explain; 1 is perfect."""
     learning_rate: Annotated[float, ""]
     """Learning rate of this update's optimizer steps."""
     grad_norm: Annotated[float | None, ""]

@@ -1,32 +1,28 @@
 """The run's counts: one object, written by the driver alone, saved with every checkpoint.
 
-A timestep is counted when its rollout is consumed, a game when the rollout that carries its end
-is; so what is delivered twice or lost on the way can neither be counted twice nor be invented.
-Nothing here knows a clock, a file or Ray.
+A timestep is counted when its rollout is consumed, and a game when the rollout in which it ended
+is consumed. So nothing that is delivered twice counts twice, and nothing that is lost counts.
+Nothing here reads a clock or a file, or uses Ray.
 
 T: plies of a rollout. N: its games side by side.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from keisei_ray.errors import CheckpointError
-from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.finished_game import FinishedGame, GameResult
 from keisei_ray.rollouts.rollout import RolloutHeader
 
-_RESULT_COUNTERS = {
-    "black_win": "black_wins",
-    "white_win": "white_wins",
-    "draw": "draws",
-    "truncated": "truncated",
-}
+_RESULTS = get_args(GameResult)
 
 
 @dataclass
 class Progress:
-    """What the run has done so far. Read anywhere; changed only through its methods, by the driver.
+    """Counts of the run so far. Only the driver changes them, through the methods.
 
     Always: black_wins + white_wins + draws + truncated = games_total.
     """
@@ -42,13 +38,13 @@ class Progress:
     games_total: int = 0
     """Finished games, each once."""
     black_wins: int = 0
-    """Of these, won by black."""
+    """Games that black won."""
     white_wins: int = 0
-    """Of these, won by white."""
+    """Games that white won."""
     draws: int = 0
-    """Of these, drawn."""
+    """Games that were drawn."""
     truncated: int = 0
-    """Of these, ended by the ply cap."""
+    """Games stopped by the ply cap."""
     game_plies_total: int = 0
     """Plies of all finished games, random openings included."""
     wall_time_s: float = 0.0
@@ -56,14 +52,14 @@ class Progress:
     rollouts_rejected: int = 0
     """Rollouts delivered that could not be used: damaged, duplicate, or of a lost actor."""
     actor_restarts: int = 0
-    """Actors replaced."""
+    """Self-play actors replaced."""
     incarnations: dict[int, int] = field(default_factory=dict)
-    """Actor id -> newest incarnation handed out."""
+    """Actor id -> newest incarnation given to it."""
     last_sequence: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Actor id -> (incarnation, sequence) of its newest rollout consumed."""
 
     def next_incarnation(self, actor_id: int) -> int:
-        """Hands out the number under which an actor is started: 0, 1, ... over all resumes."""
+        """Returns the next number to start an actor under: 0, 1, ... over all resumes."""
         incarnation = self.incarnations.get(actor_id, -1) + 1
         self.incarnations[actor_id] = incarnation
         return incarnation
@@ -71,23 +67,23 @@ class Progress:
     def is_duplicate(self, header: RolloutHeader) -> bool:
         """Whether this rollout, or a later one of its actor, was consumed already.
 
-        Each actor's rollouts are consumed in the order in which it produced them, so one
-        (incarnation, sequence) per actor remembers them all.
+        Each actor's rollouts are consumed in the order in which it produced them, so the newest
+        (incarnation, sequence) of each actor is enough to tell.
         """
         last = self.last_sequence.get(header.actor_id)
         return last is not None and (header.incarnation, header.sequence) <= last
 
     def collect(self, header: RolloutHeader) -> None:
-        """Counts a rollout that an actor delivered, whatever becomes of it."""
+        """Counts a rollout that an actor delivered, whether it will be consumed or rejected."""
         self.timesteps_collected += header.T * header.N
 
     def consume(self, headers: Sequence[RolloutHeader], games: Sequence[FinishedGame]) -> None:
         """Counts the rollouts of one update and the games that ended in them.
 
-        All or nothing: after an error no count has changed.
+        After an error no count has changed.
 
         Args:
-            headers: of the rollouts given to the learner, in any order.
+            headers: headers of the rollouts given to the learner, in any order.
             games: all games that these rollouts report as finished.
 
         Raises:
@@ -101,20 +97,22 @@ class Progress:
                 raise ValueError(
                     f"rollout {header.sequence} of actor {header.actor_id}, incarnation "
                     f"{header.incarnation}, was delivered before: {last[header.actor_id]} was the "
-                    "newest consumed. Drop what is_duplicate() says is one."
+                    "newest consumed. Drop rollouts of which is_duplicate() is true."
                 )
             last[header.actor_id] = position
         _check_games(headers, games)
         self.last_sequence = last
         self.timestep += sum(header.T * header.N for header in headers)
-        for game in games:
-            counter = _RESULT_COUNTERS[game.result]
-            setattr(self, counter, getattr(self, counter) + 1)
-            self.games_total += 1
-            self.game_plies_total += game.plies
+        results = Counter(game.result for game in games)
+        self.black_wins += results["black_win"]
+        self.white_wins += results["white_win"]
+        self.draws += results["draw"]
+        self.truncated += results["truncated"]
+        self.games_total += len(games)
+        self.game_plies_total += sum(game.plies for game in games)
 
     def finish_update(self, weights_version: int) -> None:
-        """Counts an update. It moves no timestep: `consume` did.
+        """Counts an update. Its timesteps are counted by `consume`.
 
         Raises:
             ValueError: the version is not newer than the last: a version names one set of weights.
@@ -136,25 +134,26 @@ class Progress:
         self.actor_restarts += 1
 
     def add_wall_time(self, seconds: float) -> None:
-        """Adds time spent.
+        """Adds to the time spent in the run.
 
         Raises:
-            ValueError: negative or not finite.
+            ValueError: `seconds` is negative or not finite.
         """
         if not 0.0 <= seconds < float("inf"):
             raise ValueError(f"seconds = {seconds}, expected a finite number >= 0.")
         self.wall_time_s += seconds
 
     def to_json(self) -> str:
-        """All counts as JSON; `from_json` is the inverse."""
+        """Returns all counts as JSON; `from_json` is the inverse."""
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
-        """Reads what `to_json` wrote.
+        """Reads the JSON that `to_json` writes.
 
         Raises:
-            CheckpointError: not JSON, not these counts, or counts that contradict each other.
+            CheckpointError: the text is not JSON or has other keys, or counts contradict each
+                other.
         """
         try:
             values = json.loads(text)
@@ -196,15 +195,15 @@ def _check_games(headers: Sequence[RolloutHeader], games: Sequence[FinishedGame]
         seen.add(game.game_id)
         if (game.actor_id, game.incarnation) not in players:
             raise ValueError(f"game {game.game_id} belongs to none of the rollouts consumed.")
-        if game.result not in _RESULT_COUNTERS:
+        if game.result not in _RESULTS:
             raise ValueError(
                 f"game {game.game_id}: result = {game.result!r}, expected one of "
-                f"{', '.join(_RESULT_COUNTERS)}."
+                f"{', '.join(_RESULTS)}."
             )
 
 
 def _read_map(values: Mapping[str, Any], name: str, length: int) -> dict[int, Any]:
-    """A map by actor id, whose keys JSON turned into text and whose pairs into lists."""
+    """Reads a map by actor id, whose keys are text in JSON and whose pairs are lists."""
     entries = values[name]
     result: dict[int, Any] = {}
     for key, value in entries.items() if isinstance(entries, dict) else [("", None)]:

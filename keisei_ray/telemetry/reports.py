@@ -1,4 +1,4 @@
-"""What actors tell the driver: small, plain records that import neither torch nor Ray."""
+"""Reports of actors to the driver: small, plain records that import neither torch nor Ray."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,23 @@ from keisei_ray.rollouts.rollout import RolloutHeader
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """Where an actor runs and what it sees."""
+    """An actor's process: where it runs and with which network."""
 
     pid: int
     node: str
-    num_visible_gpus: int
+    """IP address of the node."""
     device: str
-    """Name of the device its network runs on."""
+    """Name of the device that its network runs on."""
     num_parameters: int
+    """Parameters of the network."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What torch.profiler recorded of one call in an actor."""
+    """The profile that torch.profiler took of one call in an actor."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     content: bytes
     """Chrome trace, JSON, gzipped."""
 
@@ -60,7 +61,7 @@ class UpdateStages:
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What the driver reads of a rollout; the rollout itself it only forwards."""
+    """Report on one rollout. The driver reads it, and forwards the rollout itself unread."""
 
     header: RolloutHeader
     games: tuple[FinishedGame, ...]
@@ -70,26 +71,31 @@ class CollectReport:
     distinct_positions: float
     """Distinct positions over rows, see `Rollout.distinct_positions`."""
     raw_bytes: int
+    """Size of the rollout, unpacked."""
     wire_bytes: int
+    """Size of the rollout, packed."""
     collect_time_s: float
     """Wall time of the whole call in the actor."""
     sample_sfen: str
     """Position of the actor's first game after the last ply."""
     sample_last_move: str
-    """The ply that led there in USI, empty at the start of a game."""
+    """Ply that led to `sample_sfen`, in USI; empty at the start of a game."""
     stages: CollectStages = CollectStages()
     """Parts of collect_time_s."""
     trace: Trace | None = None
-    """Of this call, if it was profiled."""
+    """Profile of this call, if one was taken."""
 
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What one update did; the learner's part of a metrics record."""
+    """Report on one update: the learner's part of the metrics.
+
+    Fields that have the name of a metric have its unit and meaning, see `UpdateMetrics`.
+    """
 
     weights_version: int
-    """Version of the weights that came out."""
     weights_digest: str
+    """Digest of the weights after the update, see `network/weights.py`."""
     batch_timesteps: int
     rollout_bytes_raw: int
     rollout_bytes_wire: int
@@ -97,19 +103,17 @@ class UpdateReport:
     policy_loss: float
     value_loss: float
     entropy: float
-    """Mean over rows and minibatches, nats, over legal moves."""
     approx_kl: float
-    """Mean over the last epoch that ran."""
+    """KL divergence between the acting and the updated policy, mean over the last epoch that
+    ran."""
     clip_fraction: float
     explained_variance: float
     learning_rate: float
     ent_coef: float
     """Weight of the entropy bonus in this update."""
     grad_norm: float
-    """Mean L2 norm before clipping."""
     amp_dtype: str
     amp_scale: float | None
-    """Loss scale, None where nothing is scaled."""
     amp_skipped: int
     """Optimizer steps skipped in this update because a scaled gradient overflowed."""
     policy_lag_mean: float
@@ -117,49 +121,57 @@ class UpdateReport:
     first_log_ratio: float
     """Root mean square log ratio of the first minibatch; 0 within float error when lag is 0."""
     optimizer_steps: int
+    """Optimizer steps made in this update."""
     update_time_s: float
     publish_time_s: float
     stages: UpdateStages = UpdateStages()
     """Parts of update_time_s."""
     trace: Trace | None = None
-    """Of this update, if it was profiled."""
+    """Profile of this update, if one was taken."""
 
 
 @dataclass(frozen=True)
 class MatchScore:
-    """What a finished match came to, for its first player."""
+    """Result of a finished match, for its first player."""
 
     games: int
     wins: int
     draws: int
     losses: int
     truncated: int
-    """Games cut by the ply cap."""
+    """Games stopped by the ply cap."""
     score: float
-    """Mean over games: a win 1, a draw or a truncated game 1/2."""
+    """Mean points over the games: a win is 1, a draw or a truncated game 1/2."""
     score_low: float
-    """Of the 95% interval, made from pairs."""
+    """Lower bound of the score's 95% confidence interval, made from pairs of games."""
     score_high: float
+    """Upper bound of that interval."""
     mean_plies: float
+    """Mean length of the games."""
     as_black_score: float
+    """Score in the games that the first player had black."""
     as_white_score: float
+    """Score in the games that the first player had white."""
     wall_time_s: float
-    """Of the match."""
+    """Time that the match took."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A finished match of the background evaluation: whose weights, against whom, how it went."""
+    """A finished match of the background evaluation: the weights, the opponent, the result."""
 
     timestep: int
-    """Of the run when the weights were published."""
+    """Timestep of the run when the weights were published."""
     weights_version: int
     weights_digest: str
-    """As published with the weights."""
+    """Digest that was published with the weights."""
     player: str
-    """v{weights_version}, and +mate1 behind it where mates in one are found by the rules."""
+    """Name of the player: `v{weights_version}`, with `+mate1` after it where mates in one are found
+    by the rules."""
     opponent: str
+    """Name of the opponent."""
     finishing: bool
+    """Whether the player found mates in one by the rules."""
     match: MatchScore
     run_time_s: float
     """Wall time of the run when the weights were published, over all resumes."""
@@ -167,12 +179,14 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Rating:
-    """A player's line in the Elo table; 95% interval."""
+    """A player's line in the Elo table."""
 
     name: str
     elo: float | None
-    """Over the anchor; None where no chain of games gives one."""
+    """Elo over the anchor; None where no chain of games leads to the anchor."""
     low: float | None
-    """None where nothing that was observed bounds it."""
+    """Lower bound of the 95% confidence interval; None where no result bounds it."""
     high: float | None
+    """Upper bound of that interval; None where no result bounds it."""
     games: int
+    """Games that the player played."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 from keisei_ray.distributed.actors import SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
@@ -179,13 +180,16 @@ class ProbedShell(SelfPlayShell):
     def mask(self) -> str | None:
         return os.environ.get("CUDA_VISIBLE_DEVICES")
 
+    def num_visible_gpus(self) -> int:
+        return torch.cuda.device_count()
+
 
 def test_a_self_play_actor_sees_no_gpu(cluster: Cluster) -> None:
     new_actor: Any = ray.remote(ProbedShell)
     actor = new_actor.options(num_cpus=0.1).remote(overlap_config(), 0, 0)
     info = ray.get(actor.start.remote())
-    assert info.num_visible_gpus == 0
     assert info.device == "cpu"
     assert ray.get(actor.mask.remote()) == ""
+    assert ray.get(actor.num_visible_gpus.remote()) == 0
     assert info.pid != os.getpid()
     ray.kill(actor)

@@ -59,7 +59,7 @@ def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
 ) -> None:
     """Time stands still but for one part, which takes a second each time."""
     parts = {
-        "evaluate": ("forward_time_s", T + 1),
+        "network_outputs": ("forward_time_s", T + 1),
         "sample_legal": ("sample_time_s", T),
         "pack_rollout": ("pack_time_s", 1),
     }
