@@ -120,7 +120,7 @@ def test_the_recursion_equals_a_double_loop_over_games(
 def test_at_lambda_one_advantage_plus_value_is_the_discounted_outcome_for_each_mover(
     gamma: float,
 ) -> None:
-    """Whatever the values: the sum telescopes and only the result remains, seen by its side."""
+    """For any values: the sum telescopes and only the result remains, seen by its side."""
     T, result = 7, -1.0  # The last mover walks into a perpetual check, say.
     values = np.random.default_rng(0).uniform(-1, 1, (T, 1)).astype(np.float32)
     data = Data(
@@ -185,7 +185,7 @@ def test_games_side_by_side_do_not_touch() -> None:
 
 
 def test_the_mated_sides_last_move_has_a_negative_advantage() -> None:
-    """The loser does not move at the end of the game, so only the carry tells it."""
+    """The loser does not play the last ply, so the result reaches it only by the carry."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         T = 6

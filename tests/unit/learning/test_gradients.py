@@ -29,7 +29,7 @@ def fields() -> dict[str, torch.Tensor]:
 
 
 def model(config: ModelConfig = MODEL) -> PolicyValueNet:
-    """Weights big enough that every parameter gets a gradient to speak of."""
+    """Weights large enough that every parameter gets a gradient far from zero."""
     network = build_model(config, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

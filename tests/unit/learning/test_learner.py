@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.config.sections import LearnerConfig
 from keisei_ray.errors import (
     CheckpointError,
     ConfigError,
@@ -23,7 +22,6 @@ from keisei_ray.errors import (
 )
 from keisei_ray.learning.learner import KL_STOP_FACTOR, Learner
 from keisei_ray.learning.ppo import ppo_sums
-from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.network.weights import (
@@ -88,7 +86,7 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
 
 
 def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
-    """The rollout as if opponents had played all but `count` plies, here and there."""
+    """The rollout as if opponents had played all but `count` plies, spread over it."""
     rollout = unpack_rollout(buffer)
     foreign = np.random.default_rng(0).permutation(T * N)[count:]
     rollout.is_trained.reshape(-1)[foreign] = False
@@ -161,7 +159,7 @@ def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
 
 
 def test_nothing_is_learnt_from_how_an_opponent_played() -> None:
-    """The moves, legal moves and positions of its plies change; the same weights come out."""
+    """Other moves, legal moves and positions in the opponent's plies give the same weights."""
     config = tiny_config()
     digests = set()
     for change in (False, True):
@@ -269,7 +267,7 @@ def test_mixed_precision_updates_stay_finite_and_close_to_float32(
 
 
 def recorded(target: Any, names: tuple[str, ...], note: Callable[[str], None]) -> None:
-    """Notes each call of these methods of an object and lets it through."""
+    """Records each call of these methods of an object and passes it on."""
     for name in names:
         method = getattr(target, name)
 
@@ -462,7 +460,7 @@ def stamped(version: int, seed: int = 0, **header: int) -> np.ndarray:
 
 
 def untouched(learner: Learner) -> tuple[object, ...]:
-    """All that an update changes."""
+    """Everything that an update changes."""
     state = learner.state_files()
     return state[MODEL_FILE], learner._generator.get_state().tolist(), learner.weights_version
 
@@ -509,7 +507,7 @@ def test_lag_within_the_limit_is_measured() -> None:
     assert report.weights_version == learner.weights_version == 6
 
 
-def test_lockstep_takes_no_lag_at_all() -> None:
+def test_lockstep_accepts_no_lag() -> None:
     learner = Learner(tiny_config())
     learner.weights_version = 1
     with pytest.raises(PolicyLagError):
@@ -583,7 +581,7 @@ def test_the_report_counts_rows_bytes_and_versions() -> None:
 
 
 def test_on_a_cpu_the_rows_learnt_from_are_the_storage_itself() -> None:
-    """No copy of a field: on CUDA there is one, into storage that stays as well."""
+    """No field is copied; on CUDA each is copied once, into storage that is also reused."""
     config = tiny_config()
     learner = Learner(config)
     places = {name: array.ctypes.data for name, array in learner._batch._arrays.items()}
@@ -620,21 +618,6 @@ def test_every_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-@pytest.mark.parametrize(
-    ("schedule", "at_quarter"),
-    [
-        ("constant", 1.0),
-        ("linear", 0.1 + 0.9 * 0.75),
-        ("cosine", 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
-    ],
-)
-def test_the_learning_rate_follows_its_closed_form(schedule: Any, at_quarter: float) -> None:
-    config = LearnerConfig(learning_rate=2e-3, lr_schedule=schedule, lr_final_fraction=0.1)
-    end = 1.0 if schedule == "constant" else 0.1
-    for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):
-        assert scheduled_learning_rate(config, progress) == pytest.approx(2e-3 * share)
-
-
 def test_an_update_uses_the_learning_rate_of_its_timestep() -> None:
     config = learner_config(learning_rate=1e-3, lr_schedule="linear", lr_final_fraction=0.0)
     learner = Learner(config)
@@ -645,14 +628,6 @@ def test_an_update_uses_the_learning_rate_of_its_timestep() -> None:
     report = learner.update([played(config, learner)], config.run.total_timesteps)
     assert report.learning_rate == 0
     assert report.weights_digest == before
-
-
-def test_the_entropy_bonus_changes_evenly_over_the_run() -> None:
-    config = LearnerConfig(ent_coef=0.02, ent_final_fraction=0.25)
-    for progress, share in ((0, 1), (0.5, 0.625), (1, 0.25), (1.7, 0.25), (-0.1, 1)):
-        assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
-    rising = LearnerConfig(ent_coef=0.02, ent_final_fraction=2)
-    assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
 
 
 def test_an_update_uses_the_entropy_bonus_of_its_timestep() -> None:
@@ -678,7 +653,7 @@ def test_a_missing_cuda_device_is_a_named_error() -> None:
         Learner(config.model_copy(update={"learner": on_cuda}))
 
 
-def test_the_caller_owns_what_it_gets() -> None:
+def test_published_weights_and_state_do_not_change_with_the_next_update() -> None:
     """State and weights of one version do not change with the next update."""
     config = tiny_config()
     learner = Learner(config)

@@ -1,6 +1,6 @@
 """Plies that an opponent chose: what comes after them reaches the learner, and they are no rows.
 
-The truth is written for the learner's decisions alone. Let j be a ply of the learner's and m its
+The oracle is written for the learner's decisions alone. Let j be a ply of the learner's and m its
 next one in the same game. What the learner's side gets between them is the reward of j's own ply
 and, if an opponent's ply ended the game, that ply's reward, each with the sign of its mover; then
 comes the value of the position at m, or of the one where the game was cut:
@@ -129,7 +129,7 @@ def game(length: int, opponents: list[int]) -> Rollout:
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.9, 1.0])
 def test_a_loss_on_the_opponents_move_reaches_the_learners_last_ply(gae_lambda: float) -> None:
-    """Even at lambda = 0: the answer is part of what the learner's move led to."""
+    """Even at lambda = 0: the opponent's answer is part of the position that the move led to."""
     rollout = game(4, opponents=[1, 3])
     rollout.terminated[3] = True
     rollout.rewards[3] = 1
@@ -173,7 +173,7 @@ def test_a_rollout_may_begin_and_end_with_the_opponent() -> None:
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated"])
 def test_nothing_leaks_between_games_over_an_opponents_ply(ending: str) -> None:
-    """Whoever moves at the border, before it and after it."""
+    """For either side moving before and after the border of a rollout."""
     for opponents in ([3], [4], [3, 4], [2, 3, 4, 5]):
         rollout = game(8, opponents=opponents)
         getattr(rollout, ending)[3] = True

@@ -1,6 +1,6 @@
 """Win, draw and loss: the head's probabilities, their lambda-returns, and that they are learned.
 
-The truth follows three probabilities, seen by the side to move, back through one game. At the end
+The oracle follows three probabilities, seen by the side to move, back through one game. At the end
 they are one-hot. One ply earlier win and loss change places, and gamma moves what it takes from
 both to the draw. With two values of the position after a ply, what the network said of it (p) and
 what came of it (G):
@@ -42,7 +42,7 @@ def triple(value: float, draw: float) -> np.ndarray:
 def lambda_returns(rollout: Rollout, gamma: float, gae_lambda: float) -> np.ndarray:
     """[T, N, 3] float64, one ply of one game at a time.
 
-    What an opponent's ply is said to be worth is what it led to, one step back.
+    The value of an opponent's ply is that of the position it led to, one step back.
     """
     T, games = rollout.rewards.shape
     said, came = np.zeros((2, T, games, 3))
@@ -105,7 +105,7 @@ def test_targets_are_the_lambda_returns_of_three_probabilities(
 def test_at_lambda_one_targets_are_the_discounted_result_of_each_mover(
     gamma: float, result: int
 ) -> None:
-    """Whatever was said on the way: gamma^k for the result's side, the rest is drawn."""
+    """For any values on the way: gamma^k for the side of the result, the rest is a draw."""
     T = 6
     rollout = random_rollout(T, 1, seed=2)
     rollout.terminated[:] = np.arange(T)[:, None] == T - 1
@@ -147,7 +147,7 @@ def test_outcomes_stand_in_the_order_of_their_names() -> None:
         assert float(draw_probs[outcome]) == pytest.approx(draw, abs=1e-6)
 
 
-def test_a_scalar_head_knows_no_draw() -> None:
+def test_a_scalar_head_has_no_draw_probability() -> None:
     values, draw_probs = outcome_values(torch.tensor([[0.5], [-3.0]]))
     np.testing.assert_allclose(values, np.tanh([0.5, -3.0]), atol=1e-6)
     assert draw_probs.tolist() == [0, 0]

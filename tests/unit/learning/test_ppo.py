@@ -133,7 +133,7 @@ def test_the_value_gradient_is_that_of_the_definition(head: str) -> None:
 
 
 def test_a_value_target_beyond_the_chance_of_a_decision_by_rounding_stays_finite() -> None:
-    """draw_targets travels as float16: 1 - P(draw) may fall a little below |value|."""
+    """draw_targets was packed as float16: 1 - P(draw) may fall a little below |value|."""
     rows = Rows()
     rows.value_targets[:] = 0.7
     rows.draw_targets[:] = 0.3001
@@ -207,7 +207,7 @@ def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior(
 
 
 def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one() -> None:
-    """It also measures the first minibatch's ratio, where 1e-4 is already a fault."""
+    """approx_kl also measures the first minibatch's ratio, where 1e-4 is already a fault."""
     log_ratio = 1e-4
     zero = torch.zeros(1)
     label = torch.zeros(1, dtype=torch.int64)

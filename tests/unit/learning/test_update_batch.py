@@ -1,4 +1,4 @@
-"""The rows of an update: every field in its place, once, in storage allocated before."""
+"""The rows of an update: every field in its row, in storage that is allocated once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Attackers of every square: against the rules library, a slow walk and the twin colour."""
+"""Attackers of every square: against the rules library, a slow walk and swapped colours."""
 
 import itertools
 
@@ -51,7 +51,7 @@ Attack = tuple[int, int, int]
 
 
 def indices_of(boards: np.ndarray) -> np.ndarray:
-    """[B, 81, 12]."""
+    """[B, 81, 12] indices of vectors."""
     indices = Attackers()(torch.from_numpy(np.ascontiguousarray(boards)))
     assert indices.shape == (len(boards), 81, NUM_SLOTS)
     found: np.ndarray = indices.numpy()
@@ -59,7 +59,7 @@ def indices_of(boards: np.ndarray) -> np.ndarray:
 
 
 def attacks_of(board: np.ndarray, indices: np.ndarray) -> set[Attack]:
-    """What the indices of one board say, with the attacker found by walking back from the square.
+    """Attacks that the indices of one board stand for; attackers are found by walking back.
 
     Each index names a direction (or a knight's jump) and a piece, each at most once a square.
     """
@@ -150,7 +150,7 @@ def test_each_piece_alone_on_each_square_attacks_what_the_rules_say() -> None:
 
 
 def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions() -> None:
-    """Its bitboards of attackers, for either colour, from the side of whoever moves."""
+    """The library's bitboards of attackers, for either colour, from the side to move."""
     sfens = positions_of_random_games(num_games=25, every=3, plies=300)
     boards = [Board(sfen) for sfen in sfens]
     seen = np.stack([observe(board).board for board in boards])

@@ -67,7 +67,7 @@ def test_loading_overwrites_in_place() -> None:
     assert [(p.data_ptr(), p.stride()) for p in receiver.parameters()] == places
 
 
-def test_loaded_weights_do_not_hang_on_the_buffer() -> None:
+def test_loaded_weights_do_not_share_memory_with_the_buffer() -> None:
     receiver = model(2)
     buffer = pack_weights(model(1), 0, weights_format="lossless", zstd_level=1).copy()
     load_weights(receiver, buffer)
@@ -90,7 +90,7 @@ def test_loaded_weights_do_not_hang_on_the_buffer() -> None:
 def test_weights_of_another_architecture_are_refused_and_nothing_changes(
     changes: dict[str, Any],
 ) -> None:
-    """Also where every name and shape fits, as for another activation."""
+    """Weights are refused even where every name and shape fits, as for another activation."""
     receiver = model(2)
     before = bits(receiver)
     buffer = pack_weights(model(1, **changes), 0, weights_format="lossless", zstd_level=1)
@@ -129,7 +129,7 @@ def test_the_digest_changes_with_one_bit_one_name_or_one_shape() -> None:
     assert digest(arrays) in seen
 
 
-def test_the_digest_knows_no_order_and_no_memory_layout() -> None:
+def test_the_digest_ignores_order_and_memory_layout() -> None:
     arrays = state_arrays(model(1))
     turned = {name: np.asfortranarray(arrays[name]) for name in reversed(arrays)}
     assert digest(turned) == digest(arrays)

@@ -138,7 +138,7 @@ def test_a_terminated_last_row_has_no_bootstrap_value() -> None:
     rollout.validate()
 
 
-def test_cut_is_the_truncated_plies_and_the_last_row_where_not_terminated() -> None:
+def test_is_cut_marks_truncated_plies_and_the_last_row_where_not_terminated() -> None:
     rollout = random_rollout(40, 30, seed=1)
     for t in range(40):
         for n in range(30):

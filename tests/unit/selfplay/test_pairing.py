@@ -1,6 +1,6 @@
 """Games against the pool: who plays which game and side, until it ends; signs of advantages.
 
-Everything here goes through the real `SelfPlay`, and `UpdateBatch` where advantages are looked at.
+Every test goes through the real `SelfPlay`, and `UpdateBatch` where advantages are compared.
 """
 
 from collections import Counter
@@ -152,7 +152,7 @@ def test_the_opponent_plays_its_own_moves_and_the_rest_of_its_row_is_empty() -> 
 
 
 def test_values_and_log_probs_of_learner_plies_are_the_networks_own() -> None:
-    """Also where only some lanes go through the network."""
+    """This holds also where only some lanes go through the network."""
     config = pool_config()
     self_play = new(config)
     _, rollout = collect(self_play, against("greedy"))
@@ -171,7 +171,7 @@ def test_values_and_log_probs_of_learner_plies_are_the_networks_own() -> None:
 
 
 def test_a_snapshot_samples_from_its_own_policy() -> None:
-    """From one position, over many games: frequencies of the moves it answers with."""
+    """Frequencies of the moves that it plays in one position, over many games."""
     config = tiny_config(
         pool={"share": 1.0, "networks_per_actor": 1},
         self_play={
@@ -227,7 +227,7 @@ def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
 
 
 def test_an_engine_may_be_a_member() -> None:
-    """Its moves are those of the same rule without a process."""
+    """The engine's moves are those of the same rule called without a process."""
     engine = rule_spec()
     self_play = new(pool_config(pool={"members": (engine,)}))
     expected: list[Ints] = []
@@ -259,7 +259,7 @@ def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path)
     assert (filled(rollout).on_device()["advantages"] > 0).any()
 
 
-def test_a_member_that_cannot_be_had_is_refused_before_any_game() -> None:
+def test_a_member_that_cannot_be_started_is_refused_before_any_game() -> None:
     config = pool_config(pool={"members": ("usi:/does/not/exist",)})
     with pytest.raises(PlayerError, match="/does/not/exist"):
         SelfPlay(config, 0, 0)
@@ -303,7 +303,7 @@ GAMES = 20_000
 
 
 def assert_share(count: int, of: int, expected: float) -> None:
-    """Within four deviations."""
+    """The observed share lies within four deviations."""
     sigma = (expected * (1 - expected) / of) ** 0.5
     assert count / of == pytest.approx(expected, abs=4 * sigma)
 
@@ -529,7 +529,7 @@ def test_advantages_of_played_games_equal_a_double_loop_and_only_learner_plies_a
 
 
 @pytest.mark.parametrize("color", ["black", "white"])
-def test_a_mate_by_the_opponent_is_bad_news_for_the_learners_last_ply_and_its_own_is_good(
+def test_the_learners_last_ply_gets_the_sign_of_the_mate_that_ends_the_game(
     color: str,
 ) -> None:
     """Values are next to zero here, so the sign is the result's."""

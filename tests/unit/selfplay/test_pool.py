@@ -31,7 +31,7 @@ def game(opponent: str, result: GameResult, color: Color = "black") -> FinishedG
         ({"scripted_share": 1}, (1, 0, 0)),
     ],
 )
-def test_opponents_are_drawn_by_how_the_learner_fares(
+def test_probabilities_follow_the_learners_scores(
     settings: dict[str, Any], expected: tuple[float, float, float]
 ) -> None:
     pool = pool_with({"greedy": BEATEN, "v3": FEARED, "v7": EVEN}, **settings)
@@ -40,7 +40,7 @@ def test_opponents_are_drawn_by_how_the_learner_fares(
     assert list(probabilities.values()) == pytest.approx(expected)
 
 
-def test_a_fixed_share_says_nothing_where_one_kind_is_missing() -> None:
+def test_a_scripted_share_has_no_effect_where_one_kind_of_member_is_missing() -> None:
     alone = pool_with({"greedy": BEATEN, "random": FEARED}, scripted_share=0.0)
     assert list(alone.probabilities().values()) == pytest.approx([0.1, 0.9])
     assert pool_with({"v1": EVEN}, scripted_share=1.0).probabilities() == {"v1": 1.0}
@@ -66,7 +66,7 @@ def test_a_result_counts_for_the_learner(result: GameResult, color: Color, point
     assert (other.games, other.points, other.games_total) == (0, 0, 0)
 
 
-def test_old_results_fade_whoever_plays() -> None:
+def test_old_results_fade_with_every_game_against_the_pool() -> None:
     pool = Pool(pool_config(members=("greedy", "random")))
     pool.count([game("greedy", "black_win")])
     pool.count([game("random", "draw")] * HALF_LIFE_GAMES + [GAME] * 50)
@@ -80,13 +80,13 @@ def test_old_results_fade_whoever_plays() -> None:
     assert pool.members[0].score == pytest.approx(0.5, abs=1e-5)
 
 
-def test_a_result_against_one_who_has_left_adds_nobody() -> None:
+def test_a_result_against_a_removed_member_adds_no_member() -> None:
     pool = pool_with({"v1": EVEN})
     pool.count([game("v0", "black_win")])
     assert [(m.name, m.games_total) for m in pool.members] == [("v1", 6)]
 
 
-def test_a_full_pool_loses_the_snapshot_that_the_learner_beats_most_surely() -> None:
+def test_a_full_pool_loses_the_snapshot_with_the_highest_score() -> None:
     pool = pool_with({"v1": FEARED, "v2": BEATEN, "v3": EVEN, "greedy": (90, 90)}, max_snapshots=3)
     gone = pool.add_snapshot(9, "d" * 64)
     assert gone is not None
@@ -98,7 +98,7 @@ def test_a_full_pool_loses_the_snapshot_that_the_learner_beats_most_surely() -> 
     assert [m.name for m in pool.snapshots] == ["v1", "v10", "v11"]
 
 
-def test_the_newest_snapshot_finds_a_place_in_the_smallest_pool() -> None:
+def test_the_newest_snapshot_enters_a_pool_of_one() -> None:
     pool = Pool(pool_config(max_snapshots=1))
     assert pool.add_snapshot(1, "a") is None
     pool.count([game("v1", "white_win")] * 9)
@@ -117,7 +117,7 @@ def test_the_table_survives_a_resume() -> None:
     assert resumed.probabilities() == pool.probabilities()
 
 
-def test_a_resume_goes_by_the_configuration_of_now() -> None:
+def test_a_resume_keeps_the_members_of_its_own_configuration() -> None:
     saved = pool_with({"greedy": FEARED, "v1": FEARED, "v2": BEATEN, "v3": EVEN}).to_json()
     pool = Pool(pool_config(members=("random",), max_snapshots=2))
     pool.restore(saved)

@@ -1,4 +1,4 @@
-"""Labels against rsshogi's own, against the moves they name, and under a change of colour."""
+"""Labels against those of rsshogi, and under a change of colour."""
 
 import numpy as np
 import pytest

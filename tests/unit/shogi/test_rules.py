@@ -352,7 +352,7 @@ def test_points_without_ten_pieces_and_the_king_in_the_camp_do_not_declare(sfen:
     both_colours("RB7/9/SSSSGGGG1/7K1/9/9/9/9/4k4 b 10P 1", "2d1c 5i4i")
     + both_colours("RB7/8K/SSSSGGGG1/9/9/9/9/9/4k4 b 11P 1", "P*5e 5i4i"),
 )
-def test_a_king_declares_from_where_its_moves_have_taken_it(sfen: str, moves: str) -> None:
+def test_a_king_that_has_moved_into_the_camp_declares(sfen: str, moves: str) -> None:
     assert play(sfen, moves) == [None, DECLARATION]
 
 
@@ -368,7 +368,7 @@ def test_a_king_in_check_does_not_declare_until_it_has_answered() -> None:
     assert verdicts == [None, None, DECLARATION]
 
 
-def test_nobody_declares_on_the_opponents_turn() -> None:
+def test_no_side_declares_on_the_opponents_turn() -> None:
     sfen = CAMP_SFEN.format(hand="9P2p").replace("1/9/9", "1/4p4/9", 1)
     # Black takes a pawn and has 28 points, but declares only on its own turn.
     verdicts = play(sfen.replace(" w ", " b "), "5c5d 5i4i 5d5c 4i5i")

@@ -439,7 +439,7 @@ def test_a_forfeit_loses_for_the_side_to_move_and_plays_no_ply(reason: ForfeitRe
     check_against_oracle_boards(games)
 
 
-def test_a_forfeiting_side_is_rewarded_as_the_loser_it_is() -> None:
+def test_a_forfeiting_side_gets_the_reward_of_a_loss() -> None:
     games = make_games(2)
     play_usi(games, "7g7f", "2g2f")
     result = games.step([forfeit("resign"), 0])
@@ -480,7 +480,7 @@ def test_a_move_is_found_by_its_usi_notation_only_where_it_is_legal() -> None:
         games.find_move(0, "resign")
 
 
-def test_usi_position_leads_to_the_position() -> None:
+def test_the_usi_position_command_leads_to_the_position() -> None:
     games = make_games(4, random_opening_plies=30, sfens=[STANDARD_SFEN, MATE_SFEN])
     for lane in range(4):
         board = Board()

@@ -1,0 +1,32 @@
+"""Schedules of learning rate and entropy bonus against their closed forms."""
+
+import math
+from typing import Any
+
+import pytest
+
+from keisei_ray.config.sections import LearnerConfig
+from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at_quarter"),
+    [
+        ("constant", 1.0),
+        ("linear", 0.1 + 0.9 * 0.75),
+        ("cosine", 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2),
+    ],
+)
+def test_the_learning_rate_follows_its_closed_form(schedule: Any, at_quarter: float) -> None:
+    config = LearnerConfig(learning_rate=2e-3, lr_schedule=schedule, lr_final_fraction=0.1)
+    end = 1.0 if schedule == "constant" else 0.1
+    for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):
+        assert scheduled_learning_rate(config, progress) == pytest.approx(2e-3 * share)
+
+
+def test_the_entropy_bonus_changes_evenly_over_the_run() -> None:
+    config = LearnerConfig(ent_coef=0.02, ent_final_fraction=0.25)
+    for progress, share in ((0, 1), (0.5, 0.625), (1, 0.25), (1.7, 0.25), (-0.1, 1)):
+        assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
+    rising = LearnerConfig(ent_coef=0.02, ent_final_fraction=2)
+    assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
