@@ -22,9 +22,12 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import ray
@@ -218,7 +221,8 @@ def settings(case: Case) -> Config:
     return resolve_auto(Config.model_validate(values), num_cpus=2, num_gpus=0)
 
 
-def use_stand_ins(case: Case, collected: Any, timesteps_per_rollout: int) -> None:
+@contextmanager
+def stand_ins(case: Case, collected: Any, timesteps_per_rollout: int) -> Iterator[None]:
     """Makes the driver start stand-ins in place of self-play actors and learner.
 
     Args:
@@ -240,8 +244,11 @@ def use_stand_ins(case: Case, collected: Any, timesteps_per_rollout: int) -> Non
         remote: Any = ray.remote(StandInLearner)
         return remote.options(num_cpus=0).remote(case.update_s, timesteps_per_rollout)
 
-    fleet.new_self_play_actor = new_actor
-    learner_handle.new_learner_actor = new_learner
+    with (
+        patch.object(fleet, "new_self_play_actor", new_actor),
+        patch.object(learner_handle, "new_learner_actor", new_learner),
+    ):
+        yield
 
 
 def run_driver(case: Case, collected: Collected, sampler: Sampler) -> None:
@@ -249,7 +256,6 @@ def run_driver(case: Case, collected: Collected, sampler: Sampler) -> None:
     config = settings(case)
     with tempfile.TemporaryDirectory() as scratch, connect(config) as cluster:
         run_dir, bus = Path(scratch), EventBus()
-        use_stand_ins(case, ray.put(collected), config.timesteps_per_rollout)
         cluster = dataclasses.replace(cluster, num_cpus=min(16, case.actors), is_fixed=True)
         driver = Driver(config, cluster, bus, run_dir, should_stop=sampler.is_done)
         for subscriber in build_subscribers(
@@ -258,7 +264,8 @@ def run_driver(case: Case, collected: Collected, sampler: Sampler) -> None:
             bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
         bus.subscribe("sampler", sampler.handle)
         bus.publish(RunStarted(config, str(run_dir), None, cluster.describe()))
-        driver.run()
+        with stand_ins(case, ray.put(collected), config.timesteps_per_rollout):
+            driver.run()
         sampler.stop()
         bus.close(timeout_s=10)
 

@@ -33,6 +33,7 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.players.policies import finishing, network_policy
+from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.selfplay.opponent_mix import SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.selfplay.self_play import SelfPlay
@@ -108,7 +109,7 @@ def run(
     timestep = 0
     training_s, started = 0.0, time.process_time()
     reports: list[UpdateReport] = []
-    games = []
+    games: list[FinishedGame] = []
     while timestep < config.run.total_timesteps:
         weights = learner.weights()
         if config.pool.snapshot_interval_timesteps and snapshot_due.is_due(timestep):
@@ -126,19 +127,25 @@ def run(
             yield {
                 "timestep": timestep,
                 "cpu_s": round(training_s, 1),
-                "games": len(games),
-                "ends": dict(Counter(game.reason for game in games)),
-                "mean_plies": float(np.mean([game.plies for game in games])) if games else None,
-                "pool": {member.name: round(member.score, 3) for member in pool.members},
-                "material_weight": float(learner.model.material_weight.detach()),
-                **{
-                    name: float(np.mean([getattr(r, name) for r in reports]))
-                    for name in REPORTED_MEANS
-                },
+                **training_record(games, reports, pool, learner),
                 "scores": scores(learner.model, num_games, references),
             }
             games, reports = [], []
             started = time.process_time()
+
+
+def training_record(
+    games: Sequence[FinishedGame], reports: Sequence[UpdateReport], pool: Pool, learner: Learner
+) -> dict[str, Any]:
+    """Returns how games ended and what the updates did since the last record."""
+    return {
+        "games": len(games),
+        "ends": dict(Counter(game.reason for game in games)),
+        "mean_plies": float(np.mean([game.plies for game in games])) if games else None,
+        "pool": {member.name: round(member.score, 3) for member in pool.members},
+        "material_weight": float(learner.model.material_weight.detach()),
+        **{name: float(np.mean([getattr(r, name) for r in reports])) for name in REPORTED_MEANS},
+    }
 
 
 def scores(
@@ -154,12 +161,12 @@ def scores(
         reference = checkpoint_player(Path(path), temperature=TEMPERATURE, finish_mates=True)
         pairs.append((sampled, reference))
     settings = MatchSettings(num_games=num_games, seed=7, max_plies=MAX_PLIES)
-    results = {}
+    results: dict[str, dict[str, float]] = {}
     for player, opponent in pairs:
         played = list(play_match((player, opponent), settings))
         outcomes = Counter(game.outcome for game in played)
         score = sum(game.score for game in played) / num_games
-        results[f"{player.name} v {opponent.name}"] = {"score": score, **outcomes}
+        results[f"{player.name} v {opponent.name}"] = {"score": score} | dict(outcomes)
     return results
 
 
