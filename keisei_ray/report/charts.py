@@ -185,20 +185,24 @@ def learning_charts(run: Run) -> list[Chart]:
             {"policy_lag_mean": "mean", "policy_lag_max": "greatest"}, unit="updates", floor=0.0,
         ),
     ]  # fmt: skip
-    if np.isfinite(run.diagnostics["distinct_positions"]).any():
-        charts.insert(
-            1,
-            Chart(
-                "distinct",
-                "Distinct positions",
-                "Different positions among the plies of an update, as a share of them. A fall "
-                "warns of games that all follow the same moves.",
-                _lines(run, {"distinct_positions": "distinct"}),
-                is_share=True,
-                floor=0.0,
-            ),
+    return [charts[0], *_distinct_positions(run), *charts[1:]]
+
+
+def _distinct_positions(run: Run) -> list[Chart]:
+    """Returns the chart of distinct positions, if any were counted."""
+    if not np.isfinite(run.diagnostics["distinct_positions"]).any():
+        return []
+    return [
+        Chart(
+            "distinct",
+            "Distinct positions",
+            "Different positions among the plies of an update, as a share of them. A fall "
+            "warns of games that all follow the same moves.",
+            _lines(run, {"distinct_positions": "distinct"}),
+            is_share=True,
+            floor=0.0,
         )
-    return charts
+    ]
 
 
 def speed_charts(run: Run) -> list[Chart]:

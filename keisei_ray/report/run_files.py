@@ -29,7 +29,7 @@ from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import EvaluationResult
 from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from, read_ratings
 
-DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_games", "pool_score")
+DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_score")
 """Names of `diagnostics.jsonl` that are drawn."""
 EARLIER_WEIGHTS: Final = "earlier weights"
 """Label for all earlier weights of this run as one opponent."""
