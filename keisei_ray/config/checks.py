@@ -1,8 +1,8 @@
 """Checks of settings against each other: sizes that do not fit, settings without effect.
 
-A setting that would have no effect is refused, not ignored: the functions `without_effect_...`
-return the message, all in one form. `Config` runs every check. Only RAY_ADDRESS, which is not a
-setting, is looked at later, in `keisei_ray.distributed.address`.
+A setting that would have no effect is refused, not ignored, by a message of one form. `Config` runs
+every check. Only RAY_ADDRESS, which is not a setting, is looked at later, in
+`keisei_ray.distributed.address`.
 """
 
 from keisei_ray.config.sections import (
@@ -35,8 +35,7 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
     if play.num_actors == "auto":
         raise ValueError(
             "self_play.num_actors = auto does not go with schedule.mode = lockstep, which "
-            "takes one rollout of each of the same actors all the way. "
-            "Give a number, or use mode overlap."
+            "needs the same actors throughout the run. Give a number, or use mode overlap."
         )
     if schedule.rollouts_per_update not in (None, play.num_actors):
         raise ValueError(
@@ -44,8 +43,14 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
             f"self_play.num_actors = {play.num_actors}, but schedule.mode = lockstep "
             "takes one rollout of each actor. Leave it out, or use mode overlap."
         )
-    if ignored := without_effect_in_lockstep(schedule):
-        raise ValueError(ignored)
+    if schedule.max_policy_lag > ScheduleConfig().max_policy_lag:
+        raise ValueError(
+            _no_effect(
+                "schedule.max_policy_lag",
+                schedule.max_policy_lag,
+                because="schedule.mode = lockstep has no lag",
+            )
+        )
 
 
 def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: int | None) -> None:
@@ -106,17 +111,6 @@ def check_cluster(cluster: ClusterConfig) -> None:
         raise ValueError(ignored)
 
 
-def without_effect_in_lockstep(schedule: ScheduleConfig) -> str | None:
-    """Says that a policy lag is allowed where there is none; None if the default stands."""
-    if schedule.max_policy_lag <= ScheduleConfig().max_policy_lag:
-        return None
-    return _no_effect(
-        "schedule.max_policy_lag",
-        schedule.max_policy_lag,
-        because="schedule.mode = lockstep has no lag",
-    )
-
-
 def without_effect_when_joining(cluster: ClusterConfig, joined_by: str) -> str | None:
     """Says which size of a cluster to start is given; None if none is.
 
@@ -136,6 +130,7 @@ def without_effect_when_joining(cluster: ClusterConfig, joined_by: str) -> str |
 
 
 def _no_effect(key: str, value: object, *, because: str) -> str:
+    """Makes the message about a setting that another setting leaves without effect."""
     return f"{key} = {value} has no effect: {because}. Leave out one of the two."
 
 

@@ -98,6 +98,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "profile.updates": 2,
     "profile.first_update": 5,
 }
+"""Every setting with a valid value that is not its default."""
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

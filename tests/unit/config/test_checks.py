@@ -32,6 +32,14 @@ LEAVE_OUT = "Leave out one of the two."
             ["schedule.max_policy_lag = 2 has no effect: schedule.mode = lockstep", LEAVE_OUT],
         ),
         (
+            {"schedule": {"mode": "lockstep"}, "self_play": {"num_actors": "auto"}},
+            ["self_play.num_actors = auto does not go with schedule.mode = lockstep"],
+        ),
+        (
+            {"pool": {"share": 0.5, "snapshot_interval_timesteps": None}},
+            ["pool.share = 0.5", "pool.members", "pool.snapshot_interval_timesteps"],
+        ),
+        (
             {"self_play": {"max_plies": 24}},
             ["self_play.random_opening_plies = 24", "self_play.max_plies = 24"],
         ),
