@@ -7,7 +7,6 @@ A page asks for one by a line `<!-- generated: NAME -->`, which mkdocs replaces 
 import ast
 import inspect
 import itertools
-import json
 import re
 import textwrap
 from argparse import ArgumentParser, _SubParsersAction
@@ -58,7 +57,7 @@ def settings() -> str:
     parts = []
     for section, field in Config.model_fields.items():
         rows = [
-            (f"`{s.key}`", f"`{json.dumps(s.default)}`", escape(s.expected), escape(s.description))
+            (f"`{s.key}`", f"`{s.default_text}`", escape(s.expected), escape(s.description))
             for s in SETTINGS.values()
             if s.key.startswith(f"{section}.")
         ]

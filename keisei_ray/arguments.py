@@ -180,7 +180,7 @@ def _add_report(report: argparse.ArgumentParser) -> None:
 
 
 def _add_status(status: argparse.ArgumentParser) -> None:
-    _add_json(status, "write it to this file as well; -: print JSON instead")
+    _add_json(status, "write the status as JSON to this file as well; -: print JSON instead")
     _add_watch(status)
 
 
@@ -367,7 +367,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),
     "tune": ("Search settings by Ray Tune", _add_tune),
-    "bench": ("Measure speed, as ratios", _add_bench),
+    "bench": ("Measure the speed of the parts, or how fast runs learn", _add_bench),
     "config": ("Print the effective configuration, or what settings mean", _add_config),
 }
 """Name of each command -> what it does, and the function that adds its flags."""
