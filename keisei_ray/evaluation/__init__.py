@@ -1,1 +1,1 @@
-"""How strong weights are: opponents, matches from both colours, scores with intervals."""
+"""Evaluation: matches from both colours, scores with intervals, ladders, Elo tables."""

@@ -1,18 +1,19 @@
-"""Own earlier versions to be measured against: which are kept, and their files.
+"""Earlier versions of the run's weights as opponents: which are kept, and their files.
 
-Evaluations of a run are numbered 1, 2, 3, ... The versions kept are those of the newest number
-and of the two newest powers of two, so that the next evaluation always has its predecessor to
-play and one about half as old or older, and ratings of the whole run hang together by short
-chains, whatever its length.
+Evaluations of a run are numbered 1, 2, 3, ... The versions kept are those of the newest number and
+of the two newest powers of two. So the next evaluation always has its predecessor to play, and one
+that is about half as old or older, and short chains of matches connect all ratings of a run,
+however long it is.
 
-A file is one packed weights buffer, as published, so that a resumed run goes on measuring
-against the same weights. Neither torch nor Ray.
+A file holds the packed weights as they were published, so that a resumed run continues to measure
+against the same weights. Needs neither torch nor Ray.
 """
 
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from keisei_ray.errors import WireError
 from keisei_ray.rollouts import packed_buffer
@@ -21,20 +22,27 @@ from keisei_ray.storage.run_layout import EVALUATED_DIR, EVALUATED_SUFFIX, evalu
 
 logger = logging.getLogger(__name__)
 
-KIND = "weights"
+KIND: Final = "weights"
+"""Kind of packed buffer; written by `network/weights.py`, which this module must not import."""
 
 
 @dataclass(frozen=True)
 class SavedVersion:
-    """A file that was read."""
+    """A weights version that was read from its file."""
 
     number: int
+    """Number of the evaluation that measured it."""
     version: int
+    """Weights version."""
     buffer: bytes
+    """Packed weights."""
 
 
 def next_opponents(numbers: Collection[int]) -> list[int]:
-    """Whom the next evaluation plays: the newest number, then the newest older power of two."""
+    """Returns the numbers that the next evaluation plays against, out of those that are kept.
+
+    They are the newest number, then the newest power of two before it.
+    """
     if not numbers:
         return []
     newest = max(numbers)
@@ -43,35 +51,35 @@ def next_opponents(numbers: Collection[int]) -> list[int]:
 
 
 def numbers_to_keep(numbers: Collection[int]) -> set[int]:
-    """Those that a later evaluation may still need."""
+    """Returns the numbers that a later evaluation may still need."""
     powers = sorted(number for number in numbers if _is_power_of_two(number))
     return {*powers[-2:], *([max(numbers)] if numbers else [])}
 
 
 def save_version(run_dir: Path, number: int, buffer: memoryview, keep: Collection[int]) -> None:
-    """Writes one file and removes those that are not to be kept.
+    """Writes one file and removes the files of all numbers outside `keep`.
 
     Raises:
-        OSError: the disk is full or cannot be written; what was there is untouched.
+        OSError: the disk is full or cannot be written; the existing files are untouched.
     """
     directory = run_dir / EVALUATED_DIR
     directory.mkdir(exist_ok=True)
-    write_atomically(_path(run_dir, number), buffer)
+    write_atomically(directory / evaluated_weights_name(number), buffer)
     for found, path in _files(run_dir).items():
         if found not in keep:
             path.unlink()
 
 
 def load_versions(run_dir: Path, newest_version: int) -> list[SavedVersion]:
-    """The files of a run that goes on from `newest_version`, by number.
+    """Returns the saved versions of a run that is resumed from `newest_version`, by number.
 
-    Removes those of later versions: these will be trained anew, and other weights will bear
-    their names. A damaged file is left out with a warning.
+    Files of later versions are removed: the run trains these versions again, and other weights
+    will have their names. A damaged file is left out with a warning.
 
     Raises:
-        OSError: the directory cannot be read or a file not be removed.
+        OSError: the directory cannot be read, or a file cannot be removed.
     """
-    snapshots = []
+    versions = []
     for number, path in sorted(_files(run_dir).items()):
         buffer = path.read_bytes()
         try:
@@ -82,16 +90,12 @@ def load_versions(run_dir: Path, newest_version: int) -> list[SavedVersion]:
         if version > newest_version:
             path.unlink()
         else:
-            snapshots.append(SavedVersion(number, version, buffer))
-    return snapshots
+            versions.append(SavedVersion(number, version, buffer))
+    return versions
 
 
 def _is_power_of_two(number: int) -> bool:
     return number & (number - 1) == 0
-
-
-def _path(run_dir: Path, number: int) -> Path:
-    return run_dir / EVALUATED_DIR / evaluated_weights_name(number)
 
 
 def _files(run_dir: Path) -> dict[int, Path]:

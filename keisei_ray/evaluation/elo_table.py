@@ -1,4 +1,4 @@
-"""One Elo table from all results of all players, fitted together. Pure functions; no torch.
+"""One Elo table, fitted to the results of all players together. Pure functions; no torch.
 
 A game between players i and j is a win of i with probability
 
@@ -7,16 +7,17 @@ A game between players i and j is a win of i with probability
 and a draw counts as half a win and half a loss (Bradley-Terry). The anchor is fixed at 0 and
 nothing is carried forward: the table is a function of the set of results, whatever their order.
 
-Plain maximum likelihood has no finite answer where somebody won all games, and overstates
-differences where games are few. So the likelihood is maximized times the root of the
-determinant of its Fisher information (Jeffreys' prior), which takes away the first-order bias
-and acts like one drawn game in all for each player beside the anchor, shared among its
-opponents by how much each match tells. For two players, s points in n games:
+Plain maximum likelihood has no finite answer if a player won all games, and overstates
+differences if games are few. The function that is maximized is therefore the likelihood times the
+root of the determinant of its Fisher information (Jeffreys' prior). This removes the first-order
+bias. It acts like one additional drawn game for each player except the anchor, spread over the
+player's opponents in proportion to the information of each match. For two players, s points in n
+games:
 
     theta = ln((s + 1/2) / (n - s + 1/2))
 
-Intervals are +-1.96 standard errors from the Fisher information. They take games for
-independent; draws make them too wide rather than too narrow.
+Intervals are +-1.96 standard errors from the Fisher information. They assume independent games;
+draws make them too wide rather than too narrow.
 
 Sources: Bradley and Terry 1952, Biometrika 39; Firth 1993, Biometrika 80(1); existence of finite
     estimates: Ford 1957, American Mathematical Monthly 64(8).
@@ -33,31 +34,31 @@ from keisei_ray.evaluation.score_intervals import NORMAL_QUANTILE
 from keisei_ray.telemetry.reports import Rating
 
 ANCHOR = "random"
-"""The player whose Elo is 0 by definition."""
+"""Player whose Elo is 0 by definition."""
 ELO_PER_LOG_ODDS = 400.0 / math.log(10.0)
 
 _MAX_STEPS = 500
 _MAX_STEP = 2.0
-"""Log-odds by which one step may move a player."""
+"""Largest change of a player's log-odds in one step."""
 _TOLERANCE = 1e-9
-"""Log-odds; a step this small ends the fit."""
+"""Change of log-odds below which the fit ends."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 class Result(NamedTuple):
-    """What some games between two players came to."""
+    """Result of some games between two players."""
 
     player: str
     opponent: str
     games: int
     points: float
-    """Of the player: a win 1, a draw or a truncated game 1/2."""
+    """Points of `player`: 1 for a win, 1/2 for a draw or a truncated game."""
 
 
 class _Pairs(NamedTuple):
-    """Every two players that met: first[k] scored points[k] in games[k] against second[k]."""
+    """All pairs of players that met: first[k] scored points[k] in games[k] against second[k]."""
 
     first: Ints
     second: Ints
@@ -66,16 +67,16 @@ class _Pairs(NamedTuple):
 
 
 def fit_ratings(results: Iterable[Result], anchor: str = ANCHOR) -> list[Rating]:
-    """The table of everybody who played, strongest first, those without a rating last.
+    """Returns the rating of every player, strongest first, players without a rating last.
 
-    A player's bound is None where nothing that was observed limits it: the upper one of who
-    never gave away half a point to anybody below, the lower one of who never took one. Such a
-    player's Elo is a cautious guess. Who met neither the anchor nor anybody that did, or is
-    bounded on neither side, has no rating.
+    A bound of a player's interval is None if no result limits it. The upper bound is None if no
+    chain of lost or drawn games leads from the player to the anchor, the lower bound if no chain
+    of won or drawn games does. The Elo of such a player is a cautious guess. A player that is
+    connected with the anchor by no chain of games, or has neither bound, has no rating.
 
     Args:
         results: in any order; results of the same two players add up.
-        anchor: whose Elo is 0.
+        anchor: player whose Elo is 0.
 
     Raises:
         ValueError: points outside 0 to games, or a player against itself.
@@ -94,7 +95,8 @@ def fit_ratings(results: Iterable[Result], anchor: str = ANCHOR) -> list[Rating]
     gave = {name: {other for other in took if name in took[other]} for name in took}
     met = {name: took[name] | gave[name] for name in took}
     connected = sorted(_reach(anchor, met) - {anchor})
-    # From who took points of the anchor, or of somebody who did, a chain leads down to it.
+    # The edges of `gave` lead from a player to those that took points from it: from the anchor
+    # they reach every player with a chain of won or drawn games against it.
     bounded_below, bounded_above = _reach(anchor, gave), _reach(anchor, took)
     theta, variance = _fit(connected, anchor, totals)
     table = []
@@ -113,12 +115,12 @@ def fit_ratings(results: Iterable[Result], anchor: str = ANCHOR) -> list[Rating]
 
 
 def expected_score(elo: float, opponent_elo: float) -> float:
-    """What the first is expected to score against the second, in [0, 1]."""
+    """Returns the expected score of a player against an opponent, in [0, 1]."""
     return 1.0 / (1.0 + math.pow(10.0, (opponent_elo - elo) / 400.0))
 
 
 def _totals(results: Iterable[Result]) -> dict[tuple[str, str], tuple[int, float]]:
-    """Games and the first's points of every two players that met, each pair once, in order."""
+    """Returns (games, points of the first) for each pair that met, the names of a pair in order."""
     totals: dict[tuple[str, str], tuple[int, float]] = {}
     for result in results:
         player, opponent, games, points = result
@@ -134,7 +136,7 @@ def _totals(results: Iterable[Result]) -> dict[tuple[str, str], tuple[int, float
 
 
 def _reach(start: str, edges: Mapping[str, Collection[str]]) -> set[str]:
-    """Everybody that edges lead to from `start`, itself included if it played."""
+    """Returns all players that edges lead to from `start`, including it if it played."""
     seen: set[str] = set()
     waiting = [start] if start in edges else []
     while waiting:
@@ -148,7 +150,11 @@ def _reach(start: str, edges: Mapping[str, Collection[str]]) -> set[str]:
 def _fit(
     names: list[str], anchor: str, totals: Mapping[tuple[str, str], tuple[int, float]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Log-odds over the anchor, and their variances, of players that are connected with it."""
+    """Fits the players that are connected with the anchor.
+
+    Returns:
+        Log-odds over the anchor by name, and their variances.
+    """
     index = {name: i for i, name in enumerate([anchor, *names])}
     among = [(index[a], index[b], *total) for (a, b), total in totals.items() if a in index]
     if not names:
@@ -182,9 +188,9 @@ def _fit(
 
 
 def _penalized(theta: Floats, pairs: _Pairs) -> tuple[float, Floats, Floats]:
-    """Log-likelihood with Jeffreys' prior, its [P, P] covariance and [P] gradient.
+    """Returns the log-likelihood with Jeffreys' prior, a [P, P] covariance and the [P] gradient.
 
-    P: players, the anchor first; its row, column and gradient are 0.
+    P: number of players. The anchor is the first; its row, column and gradient are 0.
     """
     i, j, games, points = pairs
     odds = theta[i] - theta[j]
@@ -198,7 +204,7 @@ def _penalized(theta: Floats, pairs: _Pairs) -> tuple[float, Floats, Floats]:
     covariance = np.zeros_like(information)
     covariance[1:, 1:] = np.linalg.inv(information[1:, 1:])
     spread = covariance[i, i] + covariance[j, j] - 2.0 * covariance[i, j]
-    # The prior is worth this many drawn games of each pair; P - 1 over all pairs.
+    # The prior acts like this many drawn games of each pair; they sum to P - 1.
     drawn = weights * spread
     residual = points - games * p + drawn * (0.5 - p)
     gradient = np.zeros(len(theta))

@@ -1,8 +1,8 @@
-"""Stopping a match as soon as it tells which of two Elo differences is nearer the truth.
+"""Test that stops a match once it can tell which of two Elo differences is nearer the truth.
 
-The generalized sequential probability ratio test on pairs of games, as Fishtest runs it. A pair
-scores a_i = 0, 1/4, 1/2, 3/4 or 1 to the first player, n_i pairs scored a_i, N in all, p_i =
-n_i / N. With s(elo) = 1 / (1 + 10^(-elo / 400)),
+It is the generalized sequential probability ratio test on pairs of games, as Fishtest uses it. A
+pair scores a_i = 0, 1/4, 1/2, 3/4 or 1 for the first player; n_i of N pairs scored a_i, and
+p_i = n_i / N. With s(elo) = 1 / (1 + 10^(-elo / 400)),
 
     LLR = sum_i n_i * ln(q_i(s(elo1)) / q_i(s(elo0)))
 
@@ -10,14 +10,15 @@ where q(s) is the most likely distribution of the pair's score whose mean is s:
 
     q_i(s) = p_i / (1 + x * (a_i - s)),   x such that sum_i q_i(s) * (a_i - s) = 0
 
-In simulation (pairs with a common opening, 30% draws, 300 tests) it errs in 4% and 5% of tests of
-0,40, which take 140 pairs, and in 5% and 7% of 0,100, which take 25: so few say little of q.
+In simulation (pairs with a common opening, 30% draws, 300 tests) the test errs in 4% and 5% of the
+cases for 0,40, where it takes 140 pairs, and in 5% and 7% for 0,100, where it takes 25 pairs: so
+few pairs determine q poorly.
 
-Pairs are taken in the order of the schedule, not in that in which they end: short games end
-first, and are not won as often as long ones.
+Pairs are counted in the order of the schedule, not in the order in which they end: short games end
+first, and are won less often than long ones.
 
-Sources: Van den Bergh 2017, "A practical introduction to the GSPRT", and Fishtest's `LLRcalc.py`
-    (official-stockfish), of which only the formulas are used; bounds: Wald 1945.
+Sources: Van den Bergh 2017, "A practical introduction to the GSPRT", and the formulas of
+    Fishtest's `LLRcalc.py` (official-stockfish); bounds: Wald 1945.
 """
 
 import math
@@ -30,24 +31,25 @@ from keisei_ray.evaluation.elo_table import expected_score
 from keisei_ray.evaluation.matches import PlayedGame
 
 ALPHA = BETA = 0.05
-"""Probability of accepting elo1 where elo0 is true, and the other way round."""
+"""Probabilities of accepting elo1 if elo0 is true, and elo0 if elo1 is true."""
 LOWER, UPPER = math.log(BETA / (1 - ALPHA)), math.log((1 - BETA) / ALPHA)
 """Log-likelihood ratios at which elo0 and elo1 are accepted, -2.94 and 2.94."""
 
 _PAIR_SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _FEW = 1e-3
-"""Pairs taken to have scored what none has, so that every distribution has every mean."""
+"""Pairs assumed for a score that no pair has, so that the distribution can have any mean."""
 _BISECTIONS = 50
 _MAX_ELO = 2000.0
 
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """The two Elo differences between which a test decides."""
+    """Two Elo differences between which the test decides."""
 
     elo0: float
+    """The smaller difference."""
     elo1: float
-    """Greater than elo0."""
+    """The larger difference."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -69,7 +71,7 @@ class Hypotheses:
 
 
 class Sprt:
-    """A running test; games may come in any order."""
+    """A test in progress; games may come in any order."""
 
     def __init__(self, hypotheses: Hypotheses) -> None:
         self.hypotheses = hypotheses
@@ -79,7 +81,7 @@ class Sprt:
         self._llr = 0.0
 
     def add(self, game: PlayedGame) -> None:
-        """Takes a finished game; once the test is decided, nothing changes it."""
+        """Counts a finished game; a decided test does not change any more."""
         self._waiting.setdefault(game.pair, []).append(game.score)
         while self.accepted is None and len(self._waiting.get(self._num_pairs, ())) == 2:
             score = sum(self._waiting.pop(self._num_pairs)) / 2
@@ -89,13 +91,13 @@ class Sprt:
 
     @property
     def accepted(self) -> Literal["elo0", "elo1"] | None:
-        """Which difference the test has decided for, None if for neither yet."""
+        """The hypothesis that is accepted; None while the test is undecided."""
         if LOWER < self._llr < UPPER:
             return None
         return "elo0" if self._llr <= LOWER else "elo1"
 
     def describe(self) -> dict[str, object]:
-        """Where the test stands, as JSON-serializable values."""
+        """Returns the state of the test as JSON-serializable values."""
         return {
             "elo0": self.hypotheses.elo0,
             "elo1": self.hypotheses.elo1,
@@ -111,10 +113,10 @@ class Sprt:
 
 
 def log_likelihood_ratio(counts: Sequence[int], hypotheses: Hypotheses) -> float:
-    """The LLR of elo1 against elo0 (see above); positive where elo1 is the likelier.
+    """Returns the LLR of elo1 against elo0; positive if elo1 is the likelier. See the module.
 
     Args:
-        counts: pairs that scored 0, 1/4, 1/2, 3/4 and 1.
+        counts: numbers of pairs that scored 0, 1/4, 1/2, 3/4 and 1.
         hypotheses: the two differences.
     """
     weights = [float(count) if count else _FEW for count in counts]
@@ -125,13 +127,13 @@ def log_likelihood_ratio(counts: Sequence[int], hypotheses: Hypotheses) -> float
 
 
 def _log_shares(weights: Sequence[float], mean: float) -> list[float]:
-    """ln(q_i / p_i) of the most likely distribution with this mean."""
+    """Returns ln(q_i / p_i) for the most likely distribution with this mean."""
     offsets = [score - mean for score in _PAIR_SCORES]
     terms = [(weight * a, a) for weight, a in zip(weights, offsets, strict=True)]
     low, high = -1 / offsets[-1], -1 / offsets[0]  # Beyond them some q_i would be negative.
     for _ in range(_BISECTIONS):
         x = (low + high) / 2
-        # Falls in x; zero where q has the mean.
+        # The sum decreases in x and is zero where q has the mean.
         if sum([weighted / (1 + x * a) for weighted, a in terms]) > 0:
             low = x
         else:

@@ -1,4 +1,4 @@
-"""What a match says: as values for a file, and as a table for people."""
+"""The result of a match: as values for a file, and as a table for the terminal."""
 
 import math
 from collections import Counter
@@ -20,11 +20,17 @@ def summarize(
     *,
     wall_time_s: float,
 ) -> dict[str, Any]:
-    """A match as JSON-serializable values, seen by the first player.
+    """Returns a match as JSON-serializable values, from the first player's point of view.
 
-    Scores and counts cover all finished games; `score`, its interval and the Elo difference
-    cover the pairs of which both games are finished, which is all of them after a whole match.
-    They are None where there is no such pair, and an Elo bound is None where it is infinite.
+    Counts and the scores beside them cover all finished games. `score`, its interval and the Elo
+    difference cover the pairs of which both games are finished; after a whole match these are all
+    pairs. They are None if there is no such pair, and an Elo bound is None if it is infinite.
+
+    Args:
+        players: first and second player.
+        settings: settings of the match.
+        games: finished games, in any order.
+        wall_time_s: seconds that the match took.
     """
     units = pair_scores(games)
     score = score_interval(units) if units else None
@@ -52,7 +58,11 @@ def summarize(
 
 
 def result_table(*results: dict[str, Any]) -> Table:
-    """Matches against one opponent side by side, as `command.evaluate` describes them."""
+    """Returns a table of matches against one opponent, one column per match.
+
+    Args:
+        results: results as `command.evaluate` returns them for one match.
+    """
     title = f"{results[0]['player']['name']} against {results[0]['opponent']['name']}"
     table = Table(title=title, show_header=len(results) > 1)
     table.add_column(style="bold", no_wrap=True)
@@ -65,7 +75,7 @@ def result_table(*results: dict[str, Any]) -> Table:
 
 
 def _rows(result: dict[str, Any]) -> dict[str, str]:
-    """One match as titled lines."""
+    """Returns the lines of one match by their titles."""
     rows = {}
     if result["interrupted"] or result["error"]:
         rows["interrupted"] = (
@@ -104,7 +114,7 @@ def _bounds(interval: Interval | None) -> dict[str, float | None] | None:
 
 
 def _counts(games: Sequence[PlayedGame]) -> dict[str, Any]:
-    """Score and results of some games; None where there are none."""
+    """Returns score and outcomes of some games; the score is None if there are none."""
     outcomes = Counter(game.outcome for game in games)
     return {
         "games": len(games),

@@ -1,1 +1,1 @@
-"""Players: everything that can choose a move, for many games at once."""
+"""Players: whatever can choose a move, for many games at once."""

@@ -1,8 +1,8 @@
-"""A program that is spoken to in lines, as a child process that cannot make us wait for ever.
+"""A child process that is spoken to in lines, with a deadline for every wait.
 
-One poll loop feeds its input and drains its output and its errors, so that neither side waits on
-a full pipe; every wait has a deadline. The child leads a process group of its own: Ctrl-C does
-not reach it, and what it started dies with it. No thread, no shell. Knows nothing of shogi.
+One poll loop writes its input and reads its output and its errors, so that neither side blocks on
+a full pipe. The child leads a process group of its own: Ctrl-C does not reach it, and the
+processes that it started end with it. No thread, no shell. Knows nothing about shogi.
 """
 
 import contextlib
@@ -20,29 +20,31 @@ from keisei_ray.errors import EngineDiedError, EngineTimeoutError
 
 _CHUNK_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 16
-"""What is longer without an end of line counts as a line."""
+"""Bytes after which output counts as a line even without an end of line."""
 _MAX_WAITING_LINES = 10_000
-"""Lines kept that nobody has read yet; beyond that the oldest go."""
+"""Lines kept until they are read; beyond this number the oldest are dropped."""
 _TAIL_LINES = 3
-"""Last lines kept for messages."""
+"""Last lines kept for error messages."""
 _TAIL_CHARS = 200
+"""Characters of these lines that a message shows."""
 _EXIT_S = 0.5
-"""Between the end of its output and its exit."""
+"""Seconds to wait for the exit of a program that has closed its output."""
 _REAP_S = 5.0
-"""Between SIGKILL and its exit."""
+"""Seconds to wait for the exit after SIGKILL."""
 
 
 class EngineProcess:
-    """A child process with deadlines. Not thread-safe, save for `kill`.
+    """A child process with deadlines. Not thread-safe, except for `kill`.
 
-    Killed with everything it started when closed, garbage-collected, or at the interpreter's end.
+    It is killed, with the processes that it started, when it is closed or garbage-collected, or
+    when the interpreter exits.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         """Starts the program.
 
         Args:
-            command: the program, found on PATH or a path, and its arguments.
+            command: the program, by name on PATH or by path, and its arguments.
 
         Raises:
             OSError: it cannot be started.
@@ -67,10 +69,11 @@ class EngineProcess:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def send(self, line: str, *, timeout_s: float) -> None:
-        """Writes a line. Lines that the program said before and nobody read are dropped.
+        """Writes a line.
 
         Raises:
-            EngineDiedError, EngineTimeoutError: the program has ended, or does not read.
+            EngineDiedError: the program has ended.
+            EngineTimeoutError: it does not read its input.
         """
         deadline = time.monotonic() + timeout_s
         left = memoryview(f"{line}\n".encode())
@@ -88,14 +91,15 @@ class EngineProcess:
             self._selector.unregister(self._input)
 
     def read_line(self, *, deadline: float, awaited: str) -> str:
-        """The next line of its output, without the line's end.
+        """Returns the next line of the program's output, without the end of the line.
 
         Args:
-            deadline: on `time.monotonic`'s clock.
-            awaited: what is waited for, for the message.
+            deadline: on the clock of `time.monotonic`.
+            awaited: the expected answer, named in error messages.
 
         Raises:
-            EngineDiedError, EngineTimeoutError: it has ended, or the deadline has passed.
+            EngineDiedError: the program has ended.
+            EngineTimeoutError: the deadline has passed.
         """
         while not self._lines:
             if self._output not in self._partial:
@@ -105,26 +109,26 @@ class EngineProcess:
         return self._lines.popleft()
 
     def forget_lines(self) -> None:
-        """Drops what has been read from the program and not yet been asked for."""
+        """Drops the lines that were received and not yet returned by `read_line`."""
         self._lines.clear()
 
     @property
     def last_words(self) -> str:
-        """What the program printed last, output and errors, for messages."""
+        """Last lines that the program printed, output and errors, for error messages."""
         text = " / ".join(self._tail) or "nothing"
         return text if len(text) <= _TAIL_CHARS else f"...{text[-_TAIL_CHARS:]}"
 
     def kill(self) -> None:
-        """Ends the program and all it started, at once. May be called from another thread."""
+        """Ends the program and its children at once. May be called from another thread."""
         if self._finalizer.alive:
             _kill_group(self._process)
 
     def close(self, *, last_line: str = "", grace_s: float = 1.0) -> None:
-        """Ends the program, after a last line and some grace. May be called again.
+        """Ends the program, after time to end by itself if asked. May be called again.
 
         Args:
-            last_line: what asks it to end by itself; none if empty.
-            grace_s: how long it has for that.
+            last_line: line that asks the program to end; empty: it is ended at once.
+            grace_s: seconds that the program has for that.
         """
         if not self._finalizer.alive:
             return
@@ -138,14 +142,14 @@ class EngineProcess:
         self._finalizer()
 
     def _wait(self, deadline: float, complaint: str) -> list[IO[bytes]]:
-        """The streams that are ready, at least one."""
+        """Returns the streams that are ready, at least one; raises when the deadline passes."""
         ready = self._selector.select(max(0.0, deadline - time.monotonic()))
         if not ready or time.monotonic() > deadline:
             raise self._timeout(complaint)
         return [key.fileobj for key, _ in ready]  # type: ignore[misc]
 
     def _drain(self, stream: IO[bytes]) -> None:
-        """Takes what a stream has to say."""
+        """Reads what a stream has and splits it into lines."""
         chunk = os.read(stream.fileno(), _CHUNK_BYTES)
         *whole, rest = (self._partial[stream] + chunk).split(b"\n")
         if len(rest) > _MAX_LINE_BYTES or (rest and not chunk):
@@ -160,7 +164,7 @@ class EngineProcess:
             del self._partial[stream]
 
     def _death(self) -> EngineDiedError:
-        """The program has ended, or closed its output, which is the end of it for us."""
+        """Returns the error for a program that has ended, or closed its output, which is as bad."""
         for stream in list(self._partial):
             with contextlib.suppress(BlockingIOError):
                 self._drain(stream)
@@ -178,7 +182,10 @@ class EngineProcess:
 
 
 def _exit_state(process: "subprocess.Popen[bytes]") -> os.waitid_result | None:
-    """How it ended, if it has; not reaped, so that nobody else is given its process group."""
+    """Returns how the process ended, if it has.
+
+    The process is not reaped, so that its process group id cannot be given to other processes.
+    """
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
 
 
@@ -188,7 +195,7 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kills the group, then reaps its leader; in this order, see `_death`."""
+    """Kills the group, then reaps its leader. In this order, see `_exit_state`."""
     _kill_group(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_REAP_S)
@@ -197,7 +204,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _streams(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    """Its standard input, output and errors."""
+    """Returns the process's standard input, output and errors."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None

@@ -1,8 +1,8 @@
-"""How a move is chosen, for many games at once: by a network, greedily, at random.
+"""Policies: functions that choose moves in many games at once, by a network, greedily or at random.
 
-A policy is asked for all positions it is to move in and answers with one legal move each. What it
-leaves to chance is decided by the uniform draws it is handed, so games are a function of their
-seeds. Self-play and evaluation choose moves here and nowhere else.
+A policy is asked for a move in many positions at once and answers with one legal move for each.
+All its random choices come from the uniform numbers that the caller passes, so games are a
+function of their seeds. Self-play and evaluation choose moves here and nowhere else.
 
 N: rows. A: policy labels. K: lanes asked for. L: legal moves of those lanes together.
 """
@@ -21,11 +21,11 @@ Ints = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
 
 Choose = Callable[[VectorGames, Ints, Uniforms], Ints]
-"""(games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or a
-`shogi.rules.forfeit`, which only engines do. Must not change the games."""
+"""Function (games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or
+a `shogi.rules.forfeit`, which only engines return. It must not change the games."""
 
 _MATE_SCORE = 1e6
-"""More than any gain of material."""
+"""Score of a mating move, above any gain of material."""
 
 
 @torch.inference_mode()
@@ -35,7 +35,15 @@ def network_outputs(
     hands: npt.NDArray[np.uint8],
     scalars: npt.NDArray[np.uint8],
 ) -> tuple[FloatN, FloatN, FloatN]:
-    """Logits [N, A], values [N] and draw probabilities [N] of compact positions, on the CPU."""
+    """Runs the network on compact positions, on the CPU.
+
+    Args:
+        model: the network.
+        boards, hands, scalars: compact positions of N rows, see `shogi/observation.py`.
+
+    Returns:
+        Logits [N, A], values [N] in [-1, 1] for the side to move, and draw probabilities [N].
+    """
     logits, outcomes = model(
         torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
     )
@@ -49,20 +57,20 @@ def sample_legal(
     legal_offsets: npt.NDArray[np.int64],
     uniforms: npt.NDArray[np.float64],
 ) -> tuple[Ints, FloatN]:
-    """Samples one legal move a row from softmax(logits over the row's legal labels).
+    """Samples one legal move per row from softmax(logits over the row's legal labels).
 
-    Works on the ragged legal labels (about 80 a row) rather than on all 1,496.
+    Works on the ragged legal labels (about 80 per row) instead of all 1,496.
 
     Args:
         logits: [N, A] float32.
-        legal_labels: [L] int16, the rows' legal labels one after the other.
+        legal_labels: [L] int16, the rows' legal labels, concatenated.
         legal_offsets: [N + 1] int64, row i owns legal_labels[offsets[i]:offsets[i + 1]];
             no row is empty.
-        uniforms: [N] float64 in [0, 1); one draw a row decides its move.
+        uniforms: [N] float64 in [0, 1); one number per row decides its move.
 
     Returns:
         choices: [N] int64, index within the row's legal labels.
-        log_probs: [N] float32, log-probability of the choice over legal moves.
+        log_probs: [N] float32, log-probability of the choice among the legal moves.
     """
     starts = legal_offsets[:-1]
     counts = np.diff(legal_offsets)
@@ -74,7 +82,7 @@ def sample_legal(
     totals = np.add.reduceat(weights, starts)
     before = ends[starts] - weights[starts]
     picks = np.searchsorted(ends, before + uniforms * totals, side="right")
-    # Rounding may carry a pick over its row's edge, at most by one.
+    # Rounding may move a pick beyond its row, by one at most.
     picks = np.clip(picks, starts, legal_offsets[1:] - 1)
     log_probs = legal[picks] - np.log(totals)
     return picks - starts, log_probs.astype(np.float32)
@@ -87,7 +95,7 @@ def forced_log_probs(
     rows: Ints,
     choices: Ints,
 ) -> FloatN:
-    """Log-probability over legal moves of moves that something else chose.
+    """Returns the log-probability, among the legal moves, of moves that something else chose.
 
     Args:
         logits, legal_labels, legal_offsets: as in `sample_legal`.
@@ -106,7 +114,7 @@ def forced_log_probs(
 
 
 def legal_moves(games: VectorGames, lanes: Ints) -> tuple[npt.NDArray[np.int16], Ints]:
-    """[L] legal labels of these lanes, one after the other, and [K + 1] offsets among them."""
+    """Returns the [L] legal labels of these lanes, concatenated, and their [K + 1] offsets."""
     if len(lanes) == games.num_games:
         return games.legal_labels, games.legal_offsets
     entries, offsets = _legal_entries(games, lanes)
@@ -114,7 +122,12 @@ def legal_moves(games: VectorGames, lanes: Ints) -> tuple[npt.NDArray[np.int16],
 
 
 def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
-    """Plays a network's policy; one forward pass for all lanes. See `checkpoint_player`."""
+    """Returns the policy of a network; one forward pass serves all lanes.
+
+    Args:
+        model: the network, on the CPU and in eval mode.
+        temperature: see `player.checkpoint_player`.
+    """
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         labels, offsets = legal_moves(games, lanes)
@@ -129,7 +142,7 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
 
 
 def finishing(inner: Choose) -> Choose:
-    """Plays mate in one where rsshogi's solver sees it, and asks `inner` elsewhere."""
+    """Returns a policy that plays every mate in one that rsshogi finds, and else asks `inner`."""
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         choices = games.mate_in_one()[lanes]
@@ -142,13 +155,13 @@ def finishing(inner: Choose) -> Choose:
 
 
 def choose_random(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-    """Every legal move with the same probability."""
+    """Chooses every legal move with the same probability."""
     entries, offsets = _legal_entries(games, lanes)
     return _pick_best(np.zeros(len(entries)), offsets, uniforms)
 
 
 def choose_greedy(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-    """Mate in one if there is one, else the most material at once; ties at random."""
+    """Chooses a mate in one if there is one, else the largest gain of material; ties at random."""
     entries, offsets = _legal_entries(games, lanes)
     scores = games.gains()[entries].astype(np.float64)
     mates = games.mate_in_one()[lanes]
@@ -158,7 +171,7 @@ def choose_greedy(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
 
 
 def _legal_entries(games: VectorGames, lanes: Ints) -> tuple[Ints, Ints]:
-    """[L] where these lanes' legal moves stand among all, and [K + 1] offsets among them."""
+    """Returns the [L] indices of these lanes' legal moves among all, and their [K + 1] offsets."""
     starts = games.legal_offsets[lanes]
     counts = games.legal_offsets[lanes + 1] - starts
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -166,12 +179,15 @@ def _legal_entries(games: VectorGames, lanes: Ints) -> tuple[Ints, Ints]:
 
 
 def _pick_best(scores: npt.NDArray[np.float64], offsets: Ints, uniforms: Uniforms) -> Ints:
-    """[K] index of one of the best-scored moves of each row, ties decided by the uniforms.
+    """Chooses a move with the best score in each row; the uniforms decide ties.
 
     Args:
         scores: [L], row i owns scores[offsets[i]:offsets[i + 1]]; no row is empty.
         offsets: [K + 1].
         uniforms: [K] in [0, 1).
+
+    Returns:
+        [K] int64, index within the row.
     """
     starts = offsets[:-1]
     best = np.repeat(np.maximum.reduceat(scores, starts), np.diff(offsets))

@@ -17,11 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint from a run directory, a `checkpoints` directory, or its own.
+    """Reads a checkpoint; of several the newest one that is intact.
+
+    Args:
+        path: a run directory, a `checkpoints` directory or the directory of one checkpoint.
 
     Raises:
-        CheckpointError: there is none, or it is damaged. In a directory of several, damaged
-            ones are skipped with a warning.
+        CheckpointError: there is none, or the one named is damaged. Of several, damaged ones are
+            skipped with a warning.
     """
     inside = path / CHECKPOINTS_DIR
     directory = inside if inside.is_dir() else path
@@ -39,11 +42,11 @@ def find_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_model(saved: Checkpoint) -> PolicyValueNet:
-    """The network of a checkpoint, on the CPU, for playing.
+    """Returns the network of a checkpoint, on the CPU and in eval mode.
 
     Raises:
-        CheckpointError: no weights or model section in it, they do not fit each other, or the
-            weights' digest is not the one in the checkpoint's `info`.
+        CheckpointError: it holds no weights or no model section, they do not fit each other, the
+            weights are not finite, or their digest is not the one in the checkpoint's `info`.
     """
     missing = [key for key in ("model", "weights_digest") if key not in saved.info]
     if missing or MODEL_FILE not in saved.files:

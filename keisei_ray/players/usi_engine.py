@@ -17,17 +17,18 @@ from keisei_ray.errors import EngineDiedError, EngineTimeoutError, PlayerError
 from keisei_ray.players.engine_process import EngineProcess
 
 _GAMES_DIR = "/usr/games"
-"""Where Debian puts engines, often outside PATH."""
+"""Directory in which Debian installs engines, often outside PATH."""
 _UNLISTED_OPTIONS = ("USI_Hash", "USI_Ponder")
-"""Options that the protocol lets an engine have without naming them."""
+"""Options that an engine may have without listing them, by the protocol."""
 _CLOSE_GRACE_S = 1.0
+"""Seconds that an engine has to quit when asked."""
 
 
 class UsiEngine:
-    """One engine process. `prepare` it, then ask it for moves."""
+    """One engine process. Call `prepare`, then ask it for moves."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Starts the program and says nothing to it yet.
+        """Starts the program, without the handshake.
 
         Raises:
             PlayerError: it is not found or cannot be started.
@@ -35,13 +36,13 @@ class UsiEngine:
         self._spec = spec
         self._process = _start(spec)
         self.name = spec.command[0]
-        """How the engine calls itself, once it has."""
+        """Name that the engine gives itself; before the handshake that of the program."""
 
     def prepare(self) -> None:
-        """The handshake: sets the options and waits until the engine is ready.
+        """Performs the handshake, sets the options and waits until the engine is ready.
 
         Raises:
-            PlayerError: it does not speak USI, or has no such option.
+            PlayerError: it does not speak USI, or lacks an option.
         """
         try:
             self._handshake()
@@ -52,16 +53,16 @@ class UsiEngine:
             ) from error
 
     def best_move(self, position: str) -> str:
-        """What the engine answers to a position.
+        """Asks the engine for its move in a position; blocks until it answers.
 
         Args:
             position: a USI `position` command.
 
         Returns:
-            The word after `bestmove`: a move, `resign`, `win`, or whatever it was; empty if none.
+            The word after `bestmove`: a move, `resign`, `win` or anything else; empty if none.
 
         Raises:
-            EngineDiedError, EngineTimeoutError: no answer came. The engine is of no more use.
+            EngineDiedError, EngineTimeoutError: no answer came. The engine is then unusable.
         """
         self._process.forget_lines()
         self._send(position)
@@ -98,7 +99,12 @@ class UsiEngine:
         self._send("usinewgame")
 
     def _introduction(self, line: str, offered: dict[str, str]) -> None:
-        """Takes a line between `usi` and `usiok`: the engine's name, and options by name."""
+        """Takes the engine's name or an option from a line between `usi` and `usiok`.
+
+        Args:
+            line: the line.
+            offered: gets the option, name to description.
+        """
         if line.startswith("id name "):
             self.name = line.removeprefix("id name ").strip()
         elif line.startswith("option name "):
@@ -137,7 +143,7 @@ def _start(spec: EngineSpec) -> EngineProcess:
 
 
 def _check_option(spec: EngineSpec, name: str, value: str, offered: dict[str, str]) -> None:
-    """Refuses an option that the engine does not have, or a value outside what it names."""
+    """Refuses an option that the engine does not have, or a value that it does not allow."""
     if name not in offered:
         if name in _UNLISTED_OPTIONS:
             return
@@ -151,7 +157,7 @@ def _check_option(spec: EngineSpec, name: str, value: str, offered: dict[str, st
 
 
 def _fits(value: str, description: list[str]) -> bool:
-    """Whether a value is within what an `option` line says after `type`."""
+    """Returns whether a value fits the description of an option, the text after `type`."""
     pairs = list(itertools.pairwise(description))
     match description[:1]:
         case ["spin"]:
