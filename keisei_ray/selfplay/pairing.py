@@ -62,11 +62,6 @@ class Pairing:
         self._lanes_of: dict[str, list[int]] = {}
         self._all_lanes = np.arange(num_games)
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """Names of the snapshots whose networks are held."""
-        return tuple(self._networks)
-
     def set_mix(self, mix: OpponentMix, weights: Sequence[BufferLike]) -> None:
         """Makes games that start from now on draw their opponent from `mix`.
 

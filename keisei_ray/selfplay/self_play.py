@@ -114,15 +114,7 @@ class SelfPlay:
         assert self._weights is not None, "set_weights comes before collect"
         started = time.perf_counter()
         self._timer = StageTimer()
-        s = self._config.self_play
-        header = RolloutHeader(
-            actor_id=self._actor_id,
-            incarnation=self._incarnation,
-            sequence=self._sequence,
-            weights_version=self._weights.version,
-            T=s.rollout_length,
-            N=s.games_per_actor,
-        )
+        header = self._header(self._weights.version)
         self._pairing.set_mix(mix, snapshots)
         if self._sequence == 0:
             for lane in range(header.N):
@@ -155,6 +147,17 @@ class SelfPlay:
             packed,
         )
 
+    def _header(self, weights_version: int) -> RolloutHeader:
+        """Header of the rollout that is to be filled next."""
+        return RolloutHeader(
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            weights_version=weights_version,
+            T=self._config.self_play.rollout_length,
+            N=self._config.self_play.games_per_actor,
+        )
+
     def _play_ply(self, rollout: Rollout, t: int, cuts: "_CutPositions") -> list[FinishedGame]:
         """Plays one ply in every game and records it in row t.
 
@@ -185,16 +188,6 @@ class SelfPlay:
             self._pairing.start_game(end.lane, int(games.game_index[end.lane]))
         return finished
 
-    def _stages(self) -> CollectStages:
-        seconds = self._timer.seconds
-        return CollectStages(
-            env_time_s=seconds["env_time_s"],
-            opponents_time_s=seconds["opponents_time_s"],
-            forward_time_s=seconds["forward_time_s"],
-            sample_time_s=seconds["sample_time_s"],
-            pack_time_s=seconds["pack_time_s"],
-        )
-
     def _choose(self, rollout: Rollout, t: int) -> Ints:
         """[N] the choice of the side to move in every game.
 
@@ -210,10 +203,11 @@ class SelfPlay:
         choices = self._pairing.opponent_choices(games, uniforms)
         self._timer.end_stage("opponents_time_s")
         if mates is not None:
+            # Opponents play mates in one as well; the learner's lanes are overwritten below.
             choices = np.where(mates >= 0, mates, choices)
         lanes = self._pairing.learner_lanes(games.turns)
-        for record in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
-            record[t] = 0
+        for field in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
+            field[t] = 0
         rollout.is_trained[t] = False
         rollout.is_trained[t, lanes] = True
         if len(lanes):
@@ -284,6 +278,17 @@ class SelfPlay:
             start_sfen="" if end.sfen == STANDARD_SFEN else end.sfen,
             opponent=opponent,
             learner_color=learner_color,
+        )
+
+    def _stages(self) -> CollectStages:
+        """Times of this collect by stage, in seconds."""
+        seconds = self._timer.seconds
+        return CollectStages(
+            env_time_s=seconds["env_time_s"],
+            opponents_time_s=seconds["opponents_time_s"],
+            forward_time_s=seconds["forward_time_s"],
+            sample_time_s=seconds["sample_time_s"],
+            pack_time_s=seconds["pack_time_s"],
         )
 
     def _stream(self, *key: int) -> np.random.Generator:

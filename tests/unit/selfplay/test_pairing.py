@@ -337,9 +337,9 @@ def test_no_more_networks_are_held_than_allowed_whatever_the_mix(
     def spied(pairing: Pairing, lane: int, game_index: int) -> None:
         nonlocal held
         start_game(pairing, lane, game_index)
-        held = max(held, len(pairing.networks))
+        held = max(held, len(pairing._networks))
         in_play = {pairing.opponent_of(n)[0] for n in range(N)} - {""}
-        assert in_play <= set(pairing.networks)
+        assert in_play <= set(pairing._networks)
         seen.update(in_play)
 
     monkeypatch.setattr(Pairing, "start_game", spied)
@@ -362,7 +362,7 @@ def test_a_network_out_of_the_mix_gets_no_new_games_and_is_dropped_after_its_las
         for _, opponents, _, index in turns_of(self_play, later, buffers):
             for (name, _), game in zip(opponents, index.tolist(), strict=True):
                 assert name == ("v1" if game <= started_before else "v2")
-    assert self_play._pairing.networks == ("v2",)
+    assert list(self_play._pairing._networks) == ["v2"]
 
 
 def test_where_no_slot_is_free_the_game_is_self_play() -> None:
@@ -372,12 +372,12 @@ def test_where_no_slot_is_free_the_game_is_self_play() -> None:
     self_play._pairing.set_mix(*mix_of(config, [2]))
     self_play._pairing.start_game(0, 1000)
     assert self_play._pairing.opponent_of(0) == ("", None)
-    assert self_play._pairing.networks == ("v1",)
+    assert list(self_play._pairing._networks) == ["v1"]
     self_play._pairing.start_game(1, 1001)
     self_play._pairing.start_game(2, 1002)
     self_play._pairing.start_game(3, 1003)
     assert self_play._pairing.opponent_of(3)[0] == "v2"
-    assert self_play._pairing.networks == ("v2",)
+    assert list(self_play._pairing._networks) == ["v2"]
 
 
 def test_where_no_slot_is_free_for_one_the_others_keep_their_proportion() -> None:
@@ -393,7 +393,7 @@ def test_where_no_slot_is_free_for_one_the_others_keep_their_proportion() -> Non
     for index in range(GAMES):
         pairing.start_game(1, index)
         counts[pairing.opponent_of(1)[0]] += 1
-    assert pairing.networks == ("v1",)
+    assert list(pairing._networks) == ["v1"]
     assert counts.keys() == {"greedy", "random"}
     assert_share(counts["greedy"], GAMES, 0.25)
 
