@@ -37,7 +37,7 @@ def entry_point() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command and returns its exit code: 0, 1, 2 or 130 (see the README)."""
+    """Runs a command and returns its exit code: 0, 1, 2 or 130 (see docs/run-directory.md)."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         options = parse_arguments(arguments)
