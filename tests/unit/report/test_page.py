@@ -88,7 +88,7 @@ def run_dir(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", updates=20, games=12)
 
 
-def test_the_head_says_what_the_files_say(run_dir: Path) -> None:
+def test_the_header_says_what_the_files_say(run_dir: Path) -> None:
     text = page_of(run_dir).text
     assert "20,000 plies in 20 s on 2 CPUs, without a GPU, 200 games finished" in text
     assert "black 100, white 60, drawn 20, cut 20" in text
@@ -176,7 +176,7 @@ def test_style_and_scripts_are_packaged() -> None:
     assert data <= packaged
 
 
-def test_pictures_have_words_for_those_who_cannot_see_them(run_dir: Path) -> None:
+def test_pictures_have_descriptions_for_screen_readers(run_dir: Path) -> None:
     titles = page_of(run_dir).titles
     assert any(
         title.startswith("Learning rate over timesteps: learning rate from 0.000297 to 0.000297")
@@ -355,7 +355,7 @@ def test_a_huge_run_stays_small_and_keeps_its_extremes(tmp_path: Path) -> None:
     assert series["x"][-1] == 30_000_000
 
 
-def test_what_comes_from_files_cannot_become_markup(tmp_path: Path) -> None:
+def test_texts_from_files_cannot_become_markup(tmp_path: Path) -> None:
     evil = '<script>alert("&1")'
     run_dir = write_run(tmp_path / evil, updates=3)
     write_lines(run_dir / "evaluations.jsonl", [evaluation(3000, evil, 0.5, player=evil)])

@@ -36,7 +36,7 @@ def status(tmp_path: Path) -> Status:
     return LocalRunReader(write_run(tmp_path / "run", updates=3)).status()
 
 
-def test_of_a_directory_only_the_newest_session_is_a_run_and_alive_ones_come_first() -> None:
+def test_only_the_newest_session_of_a_directory_counts_and_live_runs_come_first() -> None:
     resumed = run("/runs/old", at_s=25, ended=True)
     elsewhere = run("/runs/old", node="10.0.0.2", at_s=5, ended=True)
     assert newest_sessions([OLD, NEW, resumed, elsewhere]) == [NEW, resumed, elsewhere]
@@ -47,7 +47,7 @@ def test_a_run_is_named_by_the_end_of_its_path(named: str) -> None:
     assert matching_runs([NEW, OLD], named, "x") == [OLD]
 
 
-def test_of_several_runs_of_a_name_the_one_that_is_alive_is_meant() -> None:
+def test_of_several_runs_with_a_name_the_live_one_is_chosen() -> None:
     assert matching_runs([NEW, OTHER], "new", "x") == [NEW]
     assert matching_runs([NEW, OTHER], "b/runs/new", "x") == [OTHER]
     assert matching_runs([NEW, OTHER, OLD], None, "x") == [NEW, OTHER, OLD]
@@ -62,7 +62,7 @@ def test_no_run_and_no_run_of_that_name_are_refused() -> None:
             matching_runs([NEW, OTHER, OLD], named, "x")
 
 
-def test_one_run_must_be_meant_to_be_watched() -> None:
+def test_a_run_to_be_watched_must_be_named_if_there_are_several() -> None:
     assert one_run([OLD], None, "x") == OLD
     with pytest.raises(RunDirError, match=r"/home/b/runs/new on 10\.0\.0\.1, /runs/old on"):
         one_run([OTHER, OLD], None, "x")
@@ -79,7 +79,7 @@ def test_a_table_has_a_line_for_each_run(status: Status) -> None:
     assert "/runs/old  driver has left  0:01:00 ago  -" in shown[3]
 
 
-def test_what_the_cluster_knows_is_part_of_the_status(status: Status) -> None:
+def test_the_state_on_the_cluster_is_part_of_the_status(status: Status) -> None:
     assert as_json(status)["cluster"] is None
     seen = with_cluster(status, KNOWN)
     assert seen.state == status.state == "running"
@@ -93,7 +93,7 @@ def test_what_the_cluster_knows_is_part_of_the_status(status: Status) -> None:
     }  # fmt: skip
 
 
-def test_a_run_whose_driver_has_left_without_a_word_is_silent_at_once(status: Status) -> None:
+def test_a_run_whose_driver_left_without_an_end_is_silent_at_once(status: Status) -> None:
     left = replace(KNOWN, driver_alive=False)
     seen = with_cluster(status, left)
     assert (seen.state, seen.remaining_s, seen.actors_alive) == ("silent", None, None)
@@ -104,7 +104,7 @@ def test_a_run_whose_driver_has_left_without_a_word_is_silent_at_once(status: St
 
 @pytest.mark.parametrize("command", ["status", "watch"])
 @pytest.mark.parametrize("address", ["local", "ray://h:10001"])
-def test_an_address_that_is_no_cluster_to_join_is_refused(
+def test_an_address_that_is_not_a_cluster_to_join_is_refused(
     command: str, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, "--address", address]) == 2

@@ -13,7 +13,7 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tune.reporter import TrialReporter
-from keisei_ray.tune.trial import find_start
+from keisei_ray.tune.trial import bundles, find_start
 from tests.helpers.run_events import evaluated, updated
 
 INFO = {"weights_digest": "d"}
@@ -80,7 +80,7 @@ def test_a_score_is_reported_when_it_comes_at_the_time_of_its_weights(run_dir: P
     assert sent.checkpoints == ["step-000000003000"]
 
 
-def test_what_comes_with_the_last_update_waits_for_the_last_checkpoint(run_dir: Path) -> None:
+def test_reports_of_the_last_update_wait_for_the_last_checkpoint(run_dir: Path) -> None:
     sent = Sent("policy_loss", run_dir, total=2000)
     sent.saw(updated(1))
     sent.source.report_due()
@@ -149,7 +149,7 @@ def test_a_fresh_trial_has_nothing_to_go_on_from(run_dir: Path) -> None:
     assert find_start(run_dir, "a", given_by(run_dir, "a", 2000, b"w"))[0] is not None
 
 
-def test_a_checkpoint_that_is_gone_or_of_something_else_is_named(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_missing_or_not_a_trials_is_named(tmp_path: Path) -> None:
     (tmp_path / "origin.json").write_text(json.dumps({"trial": "b"}))
     with pytest.raises(CheckpointError, match="not a trial's checkpoint"):
         find_start(tmp_path / "run", "a", tune.Checkpoint(str(tmp_path)))
@@ -158,3 +158,24 @@ def test_a_checkpoint_that_is_gone_or_of_something_else_is_named(tmp_path: Path)
 def test_a_share_without_a_gpu_learns_on_the_cpu() -> None:
     learner = resolve_auto(Config(), num_cpus=0.5, num_gpus=0).learner
     assert (learner.device, learner.amp, learner.num_threads) == ("cpu", "off", 1)
+
+
+def test_learner_actors_and_evaluator_fit_into_the_cpus_of_a_trial() -> None:
+    config = Config.model_validate(
+        {
+            "self_play": {"num_actors": 3},
+            "evaluation": {"interval_timesteps": 100, "num_cpus": 0.25},
+            "learner": {"num_gpus": 0.5},
+        }
+    )
+    for cpus in (0.75, 1.0, 4.0):
+        for has_gpu in (False, True):
+            parts = bundles(config, cpus, has_gpu=has_gpu)
+            assert len(parts) == 5
+            assert sum(part.get("CPU", 0) for part in parts) <= cpus + 1e-9
+            assert [part.get("GPU") for part in parts] == [0.5 if has_gpu else None] + [None] * 4
+
+
+def test_a_learner_asked_onto_the_cpu_reserves_no_gpu() -> None:
+    config = Config.model_validate({"learner": {"device": "cpu"}})
+    assert all("GPU" not in part for part in bundles(config, 1.0, has_gpu=True))

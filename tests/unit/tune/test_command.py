@@ -1,0 +1,69 @@
+"""The command `tune`: what it refuses, and that nothing is left behind then."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keisei_ray.errors import UserError
+from keisei_ray.tune.command import TuneOptions, run
+from keisei_ray.tune.sweep_file import load_sweep_file
+from tests.helpers.sweeps import SMALL
+
+ROOT = Path(__file__).parents[3]
+
+
+def options(**given: Any) -> TuneOptions:
+    values: dict[str, Any] = {
+        "config": None, "overrides": [], "run_dir": None, "is_resumed": False, "address": None,
+        "json": None,
+    }  # fmt: skip
+    return TuneOptions(**(values | given))
+
+
+def test_a_sweep_that_cannot_begin_or_resume_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    taken, saved = tmp_path / "taken", tmp_path / "saved"
+    taken.mkdir()
+    (taken / "something").touch()
+    saved.mkdir()
+    (saved / "sweep.json").write_text(load_sweep_file(str(path), {}, [], {}).to_json())
+    refused = [
+        (options(), "--config FILE"),
+        (options(config=str(path), run_dir=str(taken)), "taken is not empty"),
+        (options(is_resumed=True, run_dir=str(taken)), r"no sweep to resume: sweep\.json"),
+        (options(is_resumed=True, run_dir=str(saved)), "nothing to resume"),
+        (options(is_resumed=True, run_dir=str(saved), overrides=["run.seed=2"]), "leave --set out"),
+        (options(is_resumed=True, run_dir=str(saved), config=str(path), overrides=["run.seed=2"]),
+         "is not the sweep in"),
+    ]  # fmt: skip
+    before = sorted(tmp_path.rglob("*"))
+    for given, message in refused:
+        with pytest.raises(UserError, match=message):
+            run(given, {}, Console(quiet=True))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("missing", "named"), [("ray.tune", "Ray Tune"), ("optuna", "optuna")])
+def test_a_missing_extra_is_one_line_and_exit_2(missing: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"search": {"method": "optuna"}}), encoding="utf-8")
+    program = (
+        f"import sys; sys.modules['{missing}'] = None; from keisei_ray.cli import main; "
+        f"sys.exit(main(['tune', '--config', '{path}', '--run-dir', '{tmp_path / 'sweep'}']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("ConfigError: ")
+    assert named in line
+    assert "pip install 'keisei-ray[tune]'" in line
+    assert not (tmp_path / "sweep").exists()
