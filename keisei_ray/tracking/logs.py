@@ -1,10 +1,10 @@
 """Logging of the driver process for the length of a run.
 
-`run.log` gets every record of the configured level, with tracebacks; warnings also go to the
+`run.log` gets every record of the configured level, with tracebacks. Warnings also go to the
 console, one line each, through the console that a live view draws on, so that neither garbles
-the other. Events are logged under EVENT_LOGGER, so `run.log` alone tells a run's story.
+the other. Events are logged under EVENT_LOGGER, so `run.log` alone tells the course of a run.
 
-Every message is prefixed with whom it is about: `[actor 3]` for records with
+Every message has the process it is about in front: `[actor 3]` for records with
 `extra={"actor_id": 3}` and for an actor's events, else `[driver]`.
 """
 
@@ -22,39 +22,39 @@ from rich.text import Text
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.terminal.view_state import ViewState, describe
+from keisei_ray.tracking.event_messages import Message, message_of
 
 EVENT_LOGGER: Final = "keisei_ray.run"
-FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(who)s] %(message)s"
+FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(source)s] %(message)s"
 TAKEN_OVER: Final = ("ray",)
-"""Libraries that write to the terminal by handlers of their own."""
+"""Libraries that write to the terminal with handlers of their own."""
 
 
-class WhoFormatter(logging.Formatter):
-    """UTC times with milliseconds, and `%(who)s`: "driver" or "actor 3"."""
+class SourceFormatter(logging.Formatter):
+    """Formatter with UTC times in milliseconds, and `%(source)s`: "driver" or "actor 3"."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Format one record."""
+        """Formats one record, with its source."""
         actor_id = getattr(record, "actor_id", None)
-        record.who = "driver" if actor_id is None else f"actor {actor_id}"
+        record.source = "driver" if actor_id is None else f"actor {actor_id}"
         return super().formatMessage(record)
 
 
 class ConsoleHandler(logging.Handler):
-    """Warnings and errors as one line each on a rich console; tracebacks are left to the file."""
+    """Writes warnings and errors to a rich console, one line each; only files get tracebacks."""
 
     def __init__(self, console: Console) -> None:
-        """Write to `console`."""
+        """Takes the console to write to."""
         super().__init__(logging.WARNING)
         self._console = console
-        self._formatter = WhoFormatter("%(levelname)s [%(who)s] %(message)s")
+        self._formatter = SourceFormatter("%(levelname)s [%(source)s] %(message)s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's first line; an error while writing goes to logging's handleError."""
+        """Writes the record's first line; an error while writing goes to logging's handleError."""
         try:
             record.message = record.getMessage()
             line = self._formatter.formatMessage(record).split("\n", 1)[0]
@@ -62,26 +62,28 @@ class ConsoleHandler(logging.Handler):
                 line += f" (traceback in {LOG_FILE})"
             style = "yellow" if record.levelno < logging.ERROR else "bold red"
             self._console.print(Text(line, style=style), soft_wrap=True)
-        except Exception:  # noqa: BLE001  logging must never stop the program it tells about
+        except Exception:  # noqa: BLE001  no error in logging may stop the program
             self.handleError(record)
 
 
 def log_event(event: ev.Event) -> None:
-    """Subscriber: write to `run.log` what an event says to a person, an actor's cause in full."""
-    actor_id = getattr(event, "actor_id", None)
+    """Subscriber that writes the message of an event to `run.log`, with the full cause, if any."""
+    message = message_of(event)
     if isinstance(event, ev.ActorReady):
-        level: ev.Level = "INFO"
-        message = f"ready: incarnation {event.incarnation}, pid {event.pid} on {event.node}"
-    else:
-        entry = describe(event, ViewState(), 0.0)
-        if entry is None:
-            return
-        level, message = entry.level, entry.message
-        cause = getattr(event, "cause", None)
-        if cause and cause not in message:
-            message += f"\n{cause}"
-    number = logging.getLevelNamesMapping()[level]
-    logging.getLogger(EVENT_LOGGER).log(number, "%s", message, extra={"actor_id": actor_id})
+        place = f"pid {event.pid} on {event.node}"
+        message = Message("INFO", f"ready: incarnation {event.incarnation}, {place}")
+    if message is None:
+        return
+    text = message.text
+    if isinstance(event, ev.ActorLost | ev.RolloutRejected | ev.RunEnded):
+        cause = event.cause
+        if cause and cause not in text:
+            text += f"\n{cause}"
+    actor_id = None
+    if isinstance(event, ev.ActorReady | ev.ActorLost | ev.RolloutRejected):
+        actor_id = event.actor_id
+    level = logging.getLevelNamesMapping()[message.level]
+    logging.getLogger(EVENT_LOGGER).log(level, "%s", text, extra={"actor_id": actor_id})
 
 
 def publish_or_log(
@@ -101,11 +103,11 @@ def publish_or_log(
 def configure(
     run_dir: Path, level: str, console: Console, *, is_showing_events: bool = False
 ) -> Iterator[None]:
-    """Log to `run_dir/run.log` and to `console` inside the `with` block.
+    """Logs to `run_dir/run.log` and to `console` inside the `with` block.
 
-    Handlers of the root logger, and those by which TAKEN_OVER libraries write to the terminal,
-    are set aside meanwhile; python warnings are logged. On leaving, also by an exception, all
-    is as it was.
+    Handlers of the root logger, and those with which TAKEN_OVER libraries write to the terminal,
+    are removed meanwhile; Python's warnings are logged. On leaving, also by an exception,
+    everything is restored.
 
     Args:
         run_dir: existing directory; `run.log` is appended to.
@@ -122,7 +124,7 @@ def configure(
     except OSError as error:
         path = run_dir / LOG_FILE
         raise RunDirError(f"{path} cannot be written: {error}. Check the disk.") from error
-    file.setFormatter(WhoFormatter(FORMAT))
+    file.setFormatter(SourceFormatter(FORMAT))
     shown = ConsoleHandler(console)
     if not is_showing_events:
         shown.addFilter(lambda record: record.name != EVENT_LOGGER)

@@ -14,7 +14,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.summary import summary
-from keisei_ray.tracking.terminal.view_state import Entry, ViewState, describe, fold
+from keisei_ray.tracking.terminal.view_state import Entry, ViewState, entry_of, fold
 
 FIELDS: Final = (
     ("sps", ".0f", 7),
@@ -115,7 +115,7 @@ class LinesView:
         if isinstance(event, ev.RatingsFitted) and self._state.matches:
             self._write(evaluation_line(self._state))
             return
-        entry = describe(event, before, now - self._began)
+        entry = entry_of(event, before, now - self._began)
         if entry is not None:
             self._write(notice_line(entry))
 

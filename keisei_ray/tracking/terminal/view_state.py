@@ -1,8 +1,8 @@
-"""What a view shows, folded from the run's events; the same for every view.
+"""The state that every view is drawn from, folded from the run's events.
 
 `fold` is a pure function of the state so far, an event and the time, so any two views that
-saw the same events show the same run. Counts come from the driver's metrics; the only things
-counted here are those that exist before the first update has metrics.
+saw the same events show the same run. Counts come from the driver's metrics; the only counts made
+here are of actors and rollouts before the first update, and of faults.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricRecord
 from keisei_ray.telemetry.rates import remaining_s
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
+from keisei_ray.tracking.event_messages import Message, message_of, resources_text
 from keisei_ray.tracking.terminal import board, text
 
 TREND_NAMES: Final = (
@@ -30,43 +31,46 @@ TREND_NAMES: Final = (
 """Metrics whose history is kept for a sparkline."""
 NOTICES_KEPT: Final = 20
 PACE_UPDATES: Final = 32
-"""Updates over which the pace for the time left is taken."""
+"""Updates over which the rate for the time left is taken."""
 
 Phase = Literal["starting", "collecting", "training", "done", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line for a person."""
+    """One line for the user, with its time."""
 
     elapsed_s: float
     """Seconds since the view saw the run begin."""
     level: ev.Level
     kind: str
+    """Kind of the event."""
     message: str
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """Everything a frame is drawn from. Empty values until the events that fill them."""
+    """Everything that a frame is drawn from. Values are empty until an event fills them."""
 
     run_dir: str = ""
     resumed_from: str | None = None
     net: str = ""
+    """Depth, width and kind of the network, e.g. "4x64 relu"."""
     device: str = ""
     amp: str = ""
     mode: str = ""
     cluster: str = ""
+    """Resources, e.g. "3 nodes, 6 CPUs, 0 GPUs"."""
     total_timesteps: int = 0
     num_actors: int = 0
-    """Wanted; 0 while it is left to the cluster."""
+    """Self-play actors wanted; 0 while the cluster has not decided it."""
     timesteps_per_rollout: int = 0
     rollouts_per_update: int = 0
-    """0 if left open by the config."""
+    """Rollouts of an update; 0 while the cluster has not decided it."""
     start_timestep: int = 0
-    """Where this session began."""
+    """Timestep at which this session began."""
     timestep: int = 0
-    """The run's timestep as last published."""
+    """Timestep of the run, as of the last event that has it."""
 
     elapsed_s: float = 0.0
     """Seconds since the view saw the run begin, at the time of this state."""
@@ -74,32 +78,35 @@ class ViewState:
     """`elapsed_s` when the last update finished."""
     actors_ready: frozenset[int] = frozenset()
     actors_lost: frozenset[int] = frozenset()
-    """Lost, and not yet back."""
+    """Actors that were lost and are not back yet."""
     rollouts_arrived: int = 0
-    """In this session."""
+    """Rollouts delivered in this session."""
     faults: int = 0
     """Warnings and errors in this session."""
     metrics: MetricRecord = field(default_factory=dict)
-    """The last update's record; empty before the first update of this session."""
+    """Metrics of the last update; empty before the first update of this session."""
     trends: Mapping[str, text.Trend] = field(default_factory=dict)
+    """History of each metric of TREND_NAMES in this session."""
     pace: tuple[tuple[int, float], ...] = ()
     """(timestep, wall_time_s) of the last updates."""
     sample: board.Position | None = None
+    """Position of one game in play."""
     sample_last_move: str | None = None
     checkpoint: ev.CheckpointSaved | None = None
     is_evaluated: bool = False
-    """Whether the newest weights are measured in the background, or were in this run."""
+    """Whether the run evaluates its weights in the background, or did so before a resume."""
     matches: tuple[EvaluationResult, ...] = ()
-    """Of the newest weights that have been measured, in order; of this session."""
+    """Matches of the newest weights that have been evaluated in this session, in order."""
     ratings: Mapping[str, Rating] = field(default_factory=dict)
-    """The Elo table by player, strongest first."""
+    """Elo table by player, strongest first."""
     notices: tuple[Entry, ...] = ()
-    """Oldest first, at most NOTICES_KEPT; checkpoints and first starts are not among them."""
+    """Newest entries, at most NOTICES_KEPT, oldest first, without those for the run's start and end
+    and for checkpoints."""
     ended: ev.RunEnded | None = None
 
     @property
     def phase(self) -> Phase:
-        """What the run is doing."""
+        """Phase that the run is in."""
         if self.ended is not None:
             return self.ended.reason
         if self.metrics:
@@ -108,7 +115,7 @@ class ViewState:
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds left at the pace of the last updates, counting down between updates."""
+        """Seconds left at the rate of the last updates, counting down between updates."""
         rate = text.as_float(self.metrics.get("sps_total"))
         if len(self.pace) > 1:
             (first, began), (last, ended) = self.pace[0], self.pace[-1]
@@ -118,12 +125,12 @@ class ViewState:
 
 
 def at(state: ViewState, elapsed_s: float) -> ViewState:
-    """The same state at a later time."""
+    """Returns the same state at a later time."""
     return replace(state, elapsed_s=elapsed_s)
 
 
 def fold(state: ViewState, event: ev.Event, elapsed_s: float) -> ViewState:
-    """The state after `event`, which came `elapsed_s` seconds after the run began.
+    """Returns the state after `event`, which came `elapsed_s` seconds after the run began.
 
     An event of an unknown class changes nothing but the time.
 
@@ -131,7 +138,7 @@ def fold(state: ViewState, event: ev.Event, elapsed_s: float) -> ViewState:
         ValueError: the sample board or move is not SFEN or USI.
     """
     after = _fold(at(state, elapsed_s), event)
-    entry = describe(event, state, elapsed_s)
+    entry = entry_of(event, state, elapsed_s)
     if entry is None:
         return after
     after = replace(after, faults=after.faults + (entry.level in ("WARNING", "ERROR")))
@@ -159,7 +166,7 @@ def _fold(now: ViewState, event: ev.Event) -> ViewState:
         case ev.ClusterChanged():
             return replace(
                 now,
-                cluster=_places(event.num_nodes, event.num_cpus, event.num_gpus),
+                cluster=resources_text(event.num_nodes, event.num_cpus, event.num_gpus),
                 num_actors=event.num_actors,
                 rollouts_per_update=event.rollouts_per_update,
             )
@@ -193,7 +200,11 @@ def _start(event: ev.RunStarted) -> ViewState:
         device=learner.device,
         amp=learner.amp,
         mode=config.schedule.mode,
-        cluster=_places(*(event.cluster.get(k) for k in ("num_nodes", "num_cpus", "num_gpus"))),
+        cluster=resources_text(
+            event.cluster.get("num_nodes"),
+            event.cluster.get("num_cpus"),
+            event.cluster.get("num_gpus"),
+        ),
         total_timesteps=config.run.total_timesteps,
         num_actors=0 if num_actors == "auto" else num_actors,
         timesteps_per_rollout=config.timesteps_per_rollout,
@@ -202,22 +213,6 @@ def _start(event: ev.RunStarted) -> ViewState:
         timestep=event.timestep,
         is_evaluated=config.evaluation.interval_timesteps is not None,
     )
-
-
-def _completes(event: ev.ActorReady, before: ViewState) -> bool:
-    """Whether the last missing actor has become ready."""
-    ready = before.actors_ready
-    return event.actor_id not in ready and len(ready) + 1 == before.num_actors
-
-
-def _places(nodes: object, cpus: object, gpus: object) -> str:
-    """What of these is known, e.g. "3 nodes, 6 CPUs, 0 GPUs"."""
-    places = ((nodes, "node"), (cpus, "CPU"), (gpus, "GPU"))
-    return ", ".join(_counted(n, what) for n, what in places if isinstance(n, int | float))
-
-
-def _counted(number: float, what: str) -> str:
-    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def _update(now: ViewState, event: ev.UpdateFinished) -> ViewState:
@@ -248,59 +243,29 @@ def _update(now: ViewState, event: ev.UpdateFinished) -> ViewState:
     )
 
 
-def describe(event: ev.Event, before: ViewState, elapsed_s: float) -> Entry | None:
-    """An event as one line for a person, or None where there is nothing to tell.
+def entry_of(event: ev.Event, before: ViewState, elapsed_s: float) -> Entry | None:
+    """Returns an event as one line for the user; None where there is nothing to tell.
 
-    An actor's first start is told once for all of them, when the last is ready.
+    The first start of the actors is told once for all of them, when the last one is ready.
 
     Args:
         event: what happened.
         before: the state before it.
-        elapsed_s: when, in seconds since the run began.
+        elapsed_s: seconds from the beginning of the run to the event.
     """
-    level: ev.Level = "INFO"
-    match event:
-        case ev.RunStarted():
-            source = f" resumed from {event.resumed_from}" if event.resumed_from else ""
-            message = f"run {event.run_dir} started{source} at timestep {event.timestep}"
-        case ev.ActorReady() if event.actor_id in before.actors_lost:
-            message = f"actor {event.actor_id} is back (incarnation {event.incarnation})"
-        case ev.ActorReady() if _completes(event, before):
-            message = f"all {before.num_actors} actors ready"
-        case ev.ActorLost():
-            level = "WARNING"
-            who = "learner" if event.actor_id is None else f"actor {event.actor_id}"
-            left = _counted(event.restarts_left, "restart")
-            message = f"{who} lost, {left} left: {text.one_line(event.cause)}"
-        case ev.ClusterChanged():
-            is_short = event.num_with_room < event.num_actors
-            level = "WARNING" if is_short else "INFO"
-            message = (
-                f"the cluster has {_places(event.num_nodes, event.num_cpus, event.num_gpus)}: "
-                + (
-                    f"room for {event.num_with_room} of {event.num_actors} actors, the others wait"
-                    if is_short
-                    else f"{_counted(event.num_actors, 'actor')}, "
-                    f"{_counted(event.rollouts_per_update, 'rollout')} an update"
-                )
-            )
-        case ev.RolloutRejected():
-            level = "WARNING"
-            message = f"rollout of actor {event.actor_id} rejected: {text.one_line(event.cause)}"
-        case ev.CheckpointSaved():
-            message = f"checkpoint at timestep {event.timestep}: {event.path}"
-        case ev.EvaluationFinished(result=result):
-            match = result.match
-            message = (
-                f"{result.player} against {result.opponent}: {match.score:.1%} "
-                f"({match.score_low:.1%} to {match.score_high:.1%}) in {match.games} games"
-            )
-        case ev.Notice():
-            level, message = event.level, text.one_line(event.message)
-        case ev.RunEnded():
-            level = "ERROR" if event.reason == "failed" else "INFO"
-            cause = f": {text.one_line(event.cause)}" if event.cause else ""
-            message = f"run {event.reason} at timestep {event.timestep}{cause}"
-        case _:
-            return None
-    return Entry(elapsed_s, level, event.kind, message)
+    message = message_of(event)
+    if isinstance(event, ev.ActorReady):
+        message = _actor_ready(event, before)
+    if message is None:
+        return None
+    return Entry(elapsed_s, message.level, event.kind, message.text)
+
+
+def _actor_ready(event: ev.ActorReady, before: ViewState) -> Message | None:
+    if event.actor_id in before.actors_lost:
+        text = f"actor {event.actor_id} is back (incarnation {event.incarnation})"
+        return Message("INFO", text)
+    ready = before.actors_ready
+    if event.actor_id not in ready and len(ready) + 1 == before.num_actors:
+        return Message("INFO", f"all {before.num_actors} actors ready")
+    return None
