@@ -60,7 +60,12 @@ its first step."""
 
 
 class Learner:
-    """One model under training, on one device."""
+    """One model under training, on one device.
+
+    Attributes:
+        model: the network; its weights change with every update.
+        weights_version: updates behind the weights, those of earlier sessions included.
+    """
 
     def __init__(self, config: Config) -> None:
         """Builds the model and its optimizer; sets torch's threads or TF32 for the whole process.
@@ -337,10 +342,11 @@ class _UpdateTotals:
     rows: int = 0
     """Rows of all minibatches: a row counts once for every epoch."""
     policy_loss: float = 0.0
+    """Sum over rows, as are the next three; see `PPOSums`."""
     value_loss: float = 0.0
     entropy: float = 0.0
     clipped_rows: float = 0.0
-    """Rows whose ratio was clipped."""
+    """Number of rows whose ratio was outside the clip range."""
     epoch_rows: int = 0
     """Rows of the last epoch."""
     epoch_kl: float = 0.0

@@ -71,7 +71,19 @@ for knights."""
 
 
 class Attackers(torch.nn.Module):
-    """Finds the attackers of each square, as indices into a table of vectors. Has no weights."""
+    """Finds the attackers of each square, as indices into a table of vectors. Has no weights.
+
+    Attributes, all int32 constants; a row for each (square, slot):
+        packed: [29] each piece code with the directions in which it attacks.
+        near: [81 * 8] square one step back along the line, or `_OUTSIDE`.
+        further: [3, 81 * 8] the row 1, 2 and 4 steps back along the line; 81 * 8 if there is none.
+        step_bit: [81 * 8, 1] bit of a packed piece that steps along the line.
+        slide_bit: [81 * 8, 1] bit of a packed piece that slides along the line.
+        slot_base: [81 * 8, 1] index of the line's first vector.
+        knight_from: [81 * 4] square from which a knight jumps here, or `_OUTSIDE`.
+        knight_bit: [81 * 4, 1] bit of a knight of the side that jumps so.
+        knight_vector: [81 * 4, 1] index of the jump's vector.
+    """
 
     def __init__(self) -> None:
         """Builds the constant tables, which move with the module."""

@@ -108,7 +108,7 @@ class Game:
         self._seen = {self.board.zobrist_hash(): 0}
 
     def play(self, value: int) -> Verdict | None:
-        """Plays a 16-bit move and looks whether it ended the game.
+        """Plays a 16-bit move and tells whether it ended the game.
 
         Returns:
             How the ply ended the game, or None if the game continues. After an end the

@@ -174,6 +174,7 @@ class VectorGames:
             ValueError: a choice is neither. Nothing has changed.
         """
         picks, forfeits = self._checked(choices)
+        # A lane that forfeits is moved along with the others and then filled from its new game.
         chosen = self._values[self.legal_offsets[:-1] + picks].astype(np.int64)
         boards, hands = self._spare_boards, self._spare_hands
         play_moves(self.boards, self.hands, chosen, self.turns, out_boards=boards, out_hands=hands)
