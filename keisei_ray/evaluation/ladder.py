@@ -71,7 +71,7 @@ class LadderPlayer:
     name: str
     """Name in the results."""
     identity: dict[str, Scalar]
-    """What exactly plays under the name."""
+    """Digest of the weights, or the name that an engine gives itself."""
     open: Callable[[], Player]
     """Makes the player ready for one match; it is closed after the match."""
 

@@ -50,7 +50,7 @@ class LadderResults:
     conditions: Mapping[str, Scalar]
     """Conditions that all matches share."""
     players: dict[str, dict[str, Scalar]] = field(default_factory=dict)
-    """Name -> what exactly plays under it."""
+    """Name of each player -> its identity, as in `LadderPlayer`."""
     matches: list[LadderMatch] = field(default_factory=list)
 
     @classmethod

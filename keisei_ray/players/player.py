@@ -43,8 +43,8 @@ class Player:
     choose: Choose
     """Function that chooses the moves."""
     identity: dict[str, Scalar] = field(default_factory=dict)
-    """What exactly plays under the name. For a checkpoint its path, timestep, weights_version and
-    weights_digest; for an engine the name that it gives itself."""
+    """Identity of the player: path, timestep, weights_version and weights_digest of a checkpoint,
+    or the name that an engine gives itself."""
     close: Callable[[], None] = _close_nothing
     """Ends the player's processes; leaving a `with` block calls it."""
 

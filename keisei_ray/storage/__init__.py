@@ -1,1 +1,1 @@
-"""Files of a run: layout, checkpoints, manifests, atomic writes."""
+"""Files of a run: names, checkpoints, manifests, atomic writes, copies at a URI."""

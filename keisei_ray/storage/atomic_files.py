@@ -1,8 +1,7 @@
-"""Writing files so that a crash leaves the old content or the new, never half of one.
+"""Writing of files such that a crash leaves the old content or the new, never half of one.
 
-The one place that knows about temporary names, fsync and rename. It writes bytes and
-decides nothing about them. Errors of the operating system pass through as `OSError`;
-callers name them for their own user.
+It writes bytes, through a temporary name, fsync and rename. Errors of the operating system pass
+through as `OSError`; callers turn them into messages for their users.
 """
 
 import os
@@ -12,7 +11,7 @@ from keisei_ray.storage.run_layout import TEMPORARY_PREFIX
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:
-    """Write a file and wait until its content is on the disk. Not atomic by itself.
+    """Writes a file and waits until its content is on the disk. Not atomic by itself.
 
     Raises:
         OSError: the file cannot be created or written in full.
@@ -24,7 +23,7 @@ def write_synced(path: Path, data: bytes | memoryview) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the directory's entries (creations, renames) are on the disk.
+    """Waits until the entries of a directory (creations, renames) are on the disk.
 
     Raises:
         OSError: the directory cannot be opened or synced.
@@ -39,13 +38,13 @@ def sync_directory(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Replace or create a file in one step: readers see the old content or all of the new.
+    """Replaces or creates a file in one step: readers see the old content or all of the new.
 
-    The directory must exist. One writer at a time per process and path; writers in
-    different processes do not disturb each other, the last rename wins.
+    The directory must exist. Within a process only one thread may write a path at a time. Writers
+    in different processes do not disturb each other; the last rename wins.
 
     Raises:
-        OSError: writing failed; the old file, if any, is untouched and nothing is left over.
+        OSError: writing failed; an old file is untouched and no temporary file is left.
     """
     aside = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:

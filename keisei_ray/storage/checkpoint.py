@@ -1,11 +1,11 @@
-"""Checkpoints: named files of bytes, saved whole or not at all, verified when read.
+"""Checkpoints: sets of named files, saved completely or not at all, verified when read.
 
-A checkpoint is a directory `step-000000001234` with its files and a `manifest.json` that
-holds each file's size and SHA-256 and a digest of itself. It is written aside, synced,
-and renamed into place, so a crash at any moment leaves every older checkpoint untouched
-and no half-written one behind. This room neither knows nor opens what the files mean,
-never unpickles, and reads no file that the manifest does not name. A directory has one
-writer, the driver; anyone may read.
+A checkpoint is a directory `step-000000001234` with its files and a `manifest.json`, which holds
+the size and SHA-256 of each file and a digest of itself. It is written under a temporary name,
+synced and renamed. A crash at any moment leaves every older checkpoint untouched and no
+half-written one behind. This module does not interpret the files, never unpickles, and reads no
+file that the manifest does not name. A checkpoints directory has one writer, the driver; any
+process may read it.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ from keisei_ray.storage.run_layout import (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose every byte matched its manifest."""
+    """A checkpoint that was read and matches its manifest in every byte."""
 
     path: Path
-    """The directory it was read from."""
+    """Directory that it was read from."""
     timestep: int
     """Timesteps consumed when it was saved."""
     info: dict[str, Scalar]
-    """What the saver noted beside the files, e.g. weights_version."""
+    """Values that were saved beside the files, such as weights_version."""
     files: dict[str, bytes]
     """Content by file name."""
 
@@ -54,24 +54,24 @@ def save(
     files: Mapping[str, bytes],
     info: Mapping[str, Scalar],
 ) -> Path:
-    """Save a checkpoint; when this returns, it survives a power cut.
+    """Saves a checkpoint; when this returns, it survives a power cut.
 
-    Blocks until the disk has everything. Saving a timestep again is a no-op if the
-    content is the same, and otherwise replaces it such that `find_latest` sees the old
-    or the new one at every moment. Leftovers of an interrupted save are removed first.
+    Blocks until everything is on the disk. Saving a timestep again does nothing if the content is
+    the same. Otherwise it replaces the checkpoint such that `find_latest` sees the old or the new
+    one at every moment. Leftovers of an interrupted save are removed first.
 
     Args:
         checkpoints_dir: created if missing.
-        timestep: >= 0; names the directory.
-        files: at least one; plain names (no separators, no leading dot) to content.
+        timestep: >= 0; gives the directory its name.
+        files: plain file name (no separators, no leading dot) to content; at least one.
         info: JSON scalars, finite.
 
     Returns:
-        The checkpoint's directory.
+        The directory of the checkpoint.
 
     Raises:
-        RunDirError: the disk is full, read-only or not a directory. Nothing is left over
-            and older checkpoints are untouched.
+        RunDirError: the disk is full or read-only, or the path is not a directory. No temporary
+            file is left and older checkpoints are untouched.
         ValueError: a name or value that no checkpoint can hold.
     """
     manifest = make_manifest(timestep, files, info)
@@ -95,13 +95,13 @@ def save(
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint and verify all of it.
+    """Reads a checkpoint and verifies all of it.
 
     Args:
-        path: the checkpoint's directory.
+        path: directory of the checkpoint.
 
     Raises:
-        CheckpointError: missing, damaged or newer, naming the file and the reason.
+        CheckpointError: missing, damaged, or written by a newer program; names file and reason.
     """
     manifest = read_manifest(path)
     if _is_checkpoint(path) and timestep_of(path.stem) != manifest["timestep"]:
@@ -121,11 +121,11 @@ def load(path: Path) -> Checkpoint:
 
 
 def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies, read in full.
+    """Reads the newest checkpoint that verifies.
 
     Args:
         checkpoints_dir: may be missing.
-        on_skip: called with path and cause for each newer one that did not verify.
+        on_skip: called with path and cause for each newer checkpoint that does not verify.
 
     Returns:
         The checkpoint, or None if there is none.
@@ -142,9 +142,10 @@ def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> 
 
 
 def newest(checkpoints_dir: Path) -> Path | None:
-    """The newest checkpoint whose manifest verifies and whose files have their sizes.
+    """Returns the newest checkpoint whose manifest verifies and whose files have their sizes.
 
-    Their content is not read, so a damaged byte goes unnoticed: for whoever only shows it.
+    The content of the files is not read, so a damaged byte goes unnoticed. Meant for callers that
+    only show which checkpoint there is.
 
     Args:
         checkpoints_dir: may be missing.
@@ -156,20 +157,20 @@ def newest(checkpoints_dir: Path) -> Path | None:
 
 
 def whole(checkpoints_dir: Path) -> list[Path]:
-    """Every checkpoint of which `newest` would say that it is there, oldest first."""
+    """Returns every checkpoint that `newest` would accept, oldest first."""
     return [path for path in _list(checkpoints_dir) if _is_whole(path)]
 
 
 def prune(
     checkpoints_dir: Path, keep_last: int, keep_every_timesteps: int | None = None
 ) -> list[Path]:
-    """Remove old checkpoints. Damaged ones neither count as kept nor are removed.
+    """Removes old checkpoints. A damaged one does not count as kept and is not removed.
 
     Args:
         checkpoints_dir: may be missing.
-        keep_last: how many of the newest stay, >= 1.
-        keep_every_timesteps: the first checkpoint at or after each multiple of this stays
-            as well; None: only the newest stay.
+        keep_last: number of the newest checkpoints that stay, >= 1.
+        keep_every_timesteps: the first checkpoint at or after each multiple of this stays too;
+            None: only the newest stay.
 
     Returns:
         The removed directories, oldest first.
@@ -184,7 +185,9 @@ def prune(
             f"expected at least 1."
         )
     paths = whole(checkpoints_dir)
-    places = surplus([timestep_of(path.stem) for path in paths], keep_last, keep_every_timesteps)
+    places = places_to_prune(
+        [timestep_of(path.stem) for path in paths], keep_last, keep_every_timesteps
+    )
     removed = [paths[place] for place in places]
     try:
         for path in removed:
@@ -198,13 +201,13 @@ def prune(
     return removed
 
 
-def surplus(
+def places_to_prune(
     timesteps: Sequence[int], keep_last: int, keep_every_timesteps: int | None
 ) -> list[int]:
-    """Places of those that `prune` would remove.
+    """Returns the indices of the checkpoints that `prune` would remove.
 
     Args:
-        timesteps: of the checkpoints, oldest first.
+        timesteps: timesteps of the checkpoints, oldest first.
         keep_last, keep_every_timesteps: as for `prune`.
     """
     spans_kept = {0}
@@ -218,7 +221,7 @@ def surplus(
 
 
 def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-    """Everything on the disk under a temporary name, the manifest last."""
+    """Writes everything to the disk under a temporary name, the manifest last."""
     aside.mkdir()
     for name, content in files.items():
         write_synced(aside / name, content)
@@ -227,7 +230,7 @@ def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any])
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
-    """Rename into place. An older one steps aside under a name that `find_latest` still sees."""
+    """Renames into place; an old one first gets a name that `find_latest` still accepts."""
     replaced = path.with_name(path.name + REPLACED_SUFFIX)
     if path.exists():
         path.rename(replaced)
@@ -237,7 +240,7 @@ def _put_in_place(aside: Path, path: Path) -> None:
 
 
 def _tidy(checkpoints_dir: Path) -> None:
-    """Remove or put back what interrupted saves and prunes left behind."""
+    """Removes or puts back what interrupted saves and prunes left behind."""
     for path in checkpoints_dir.iterdir():
         if path.name.startswith(TEMPORARY_PREFIX) and path.is_dir():
             shutil.rmtree(path)
@@ -249,7 +252,7 @@ def _tidy(checkpoints_dir: Path) -> None:
 
 
 def _list(checkpoints_dir: Path) -> list[Path]:
-    """Every checkpoint directory, oldest first; a replaced one just before its successor."""
+    """Returns every checkpoint directory, oldest first; a replaced one before its successor."""
     try:
         found = [path for path in checkpoints_dir.iterdir() if _is_checkpoint(path)]
     except FileNotFoundError:
@@ -265,7 +268,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether `path` is already this very checkpoint, undamaged."""
+    """Returns whether `path` already is this checkpoint, undamaged."""
     try:
         load(path)
         return read_manifest(path) == manifest
@@ -274,7 +277,7 @@ def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the manifest verifies and every file has its size; content is not read."""
+    """Returns whether the manifest verifies and every file has its size; reads no content."""
     try:
         manifest = read_manifest(path)
         return all(

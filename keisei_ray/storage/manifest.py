@@ -1,10 +1,10 @@
-"""The manifest of a checkpoint: what its files must be, and a digest of itself.
+"""The manifest of a checkpoint: size and SHA-256 of its files, and a digest of itself.
 
     {"schema": 1, "timestep": ..., "info": {...},
      "files": {name: {"sha256": ..., "bytes": ...}}, "digest": ...}
 
-`digest` is the SHA-256 of the rest in canonical JSON, so damage to the manifest is found
-as well. checkpoint.py decides when and where manifests are written and read.
+`digest` is the SHA-256 of the rest in canonical JSON, so damage to the manifest itself is found
+too. `checkpoint.py` decides when and where manifests are written and read.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage.run_layout import MANIFEST_FILE
 
 SCHEMA: Final = 1
-"""The manifest schema that this program writes, and the newest that it reads."""
+"""Manifest schema that this program writes, and the newest one that it reads."""
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -26,11 +26,11 @@ Scalar: TypeAlias = str | int | float | bool | None
 def make_manifest(
     timestep: int, files: Mapping[str, bytes], info: Mapping[str, Scalar]
 ) -> dict[str, Any]:
-    """The manifest of a checkpoint with these files.
+    """Returns the manifest of a checkpoint with these files.
 
     Args:
         timestep: >= 0.
-        files: at least one; plain names to content.
+        files: plain file name to content; at least one.
         info: JSON scalars, finite.
 
     Raises:
@@ -51,7 +51,7 @@ def make_manifest(
 
 
 def _digest(body: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest without its digest, in one canonical spelling."""
+    """Returns the SHA-256 of a manifest without its digest, written as canonical JSON."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -61,12 +61,12 @@ def _is_plain_name(name: str) -> bool:
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as the content of its file."""
+    """Returns the content of the manifest's file."""
     return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
 def read_file(path: Path, size: int | None = None) -> bytes:
-    """A file's content; refused before reading if its size is not the expected one.
+    """Reads a file, unless its size is not the expected one.
 
     Raises:
         CheckpointError: missing, unreadable, or not `size` bytes long.
@@ -82,10 +82,11 @@ def read_file(path: Path, size: int | None = None) -> bytes:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint directory, its own digest and structure verified.
+    """Reads the manifest of a checkpoint directory and verifies its digest and structure.
 
     Raises:
-        CheckpointError: missing, damaged, newer, or naming what is no plain file.
+        CheckpointError: missing, damaged, written by a newer program, or with a name that is not
+            a plain file name.
     """
     if not path.is_dir():
         raise CheckpointError(f"no checkpoint at {path}: not a directory.")
@@ -110,7 +111,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _digest_or_none(body: Mapping[str, Any]) -> str | None:
-    """The digest, or None where a hand-made manifest holds NaN."""
+    """Returns the digest; None if the manifest holds NaN, which has no canonical JSON."""
     try:
         return _digest(body)
     except ValueError:
@@ -118,14 +119,14 @@ def _digest_or_none(body: Mapping[str, Any]) -> str | None:
 
 
 def _complaint(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with the structure of a manifest, or None."""
+    """Returns a complaint about the structure of a manifest; None if there is none."""
     files, info = manifest.get("files"), manifest.get("info")
     if type(manifest.get("timestep")) is not int or manifest["timestep"] < 0:
         return f"timestep = {manifest.get('timestep')!r}, expected an integer >= 0"
     if not isinstance(info, dict) or not isinstance(files, dict) or not files:
         return "expected a mapping 'info' and a non-empty mapping 'files'"
     if any(not isinstance(value, Scalar) for value in info.values()):
-        return "'info' holds a value that is no scalar"
+        return "'info' holds a value that is not a scalar"
     for name, entry in files.items():
         if not _is_plain_name(name):
             return f"{name!r} is not a plain file name"

@@ -1,7 +1,7 @@
-"""The opponent pool's table as a checkpoint keeps it, and the names of its files.
+"""The table of the opponent pool as a checkpoint keeps it.
 
-A table lists the pool's members with the learner's results against each. Who is in it, and who is
-played next, is decided in `selfplay/pool.py`.
+A table lists the members of the pool with the learner's results against each. `selfplay/pool.py`
+decides which members there are and which one is played next.
 """
 
 import json
@@ -13,30 +13,30 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage.run_layout import pool_weights_name
 
 PRIOR_GAMES = 2.0
-"""Games at half a point each that every score starts from: a new member is neither feared nor
-dismissed, and no weight is ever 0."""
+"""Drawn games that every score starts with. A new member therefore scores 1/2, and no member ever
+has probability 0 of being drawn."""
 
 
 @dataclass(frozen=True)
 class PoolMember:
-    """One opponent, and the learner's results against it, older ones counted less."""
+    """One member of the pool and the learner's results against it; older results count less."""
 
     name: str
     """`greedy`, `random`, `usi:COMMAND`, or `v<weights version>`."""
     weights_version: int | None = None
-    """Of a snapshot; None for a scripted member."""
+    """Weights version of a snapshot; None for another member."""
     digest: str = ""
-    """SHA-256 of a snapshot's packed weights."""
+    """SHA-256 of a snapshot's packed weights; empty for another member."""
     games: float = 0.0
-    """Games counted, faded."""
+    """Games against the member, older ones counted less."""
     points: float = 0.0
-    """The learner's points in these, faded likewise: a win 1, a draw or a truncated game 1/2."""
+    """Points of the learner in these games: 1 for a win, 1/2 for a draw or a truncated game."""
     games_total: int = 0
-    """Games counted, each once, not faded."""
+    """Games against the member, each counted once."""
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether it is an earlier self."""
+        """Whether the member is earlier weights of the run."""
         return self.weights_version is not None
 
     @property
@@ -46,20 +46,20 @@ class PoolMember:
 
     @property
     def score(self) -> float:
-        """The learner's share of the points against it, in (0, 1), prior included."""
+        """Learner's score against the member, in (0, 1), including PRIOR_GAMES."""
         return (self.points + PRIOR_GAMES / 2) / (self.games + PRIOR_GAMES)
 
 
 def table_json(members: Iterable[PoolMember]) -> str:
-    """The table as JSON; `read_table` reads it."""
+    """Returns the table as JSON, for `read_table`."""
     return json.dumps({"members": [asdict(member) for member in members]}, indent=2)
 
 
 def read_table(text: str) -> list[PoolMember]:
-    """The members of a `table_json`.
+    """Returns the members of a table that `table_json` wrote.
 
     Raises:
-        CheckpointError: it is something else.
+        CheckpointError: the text is something else.
     """
     names = {f.name for f in fields(PoolMember)}
     try:
@@ -80,5 +80,5 @@ def read_table(text: str) -> list[PoolMember]:
             and type(member.games_total) is int
             and member.games_total >= 0
         ):
-            raise CheckpointError(f"pool: {member} is no member, expected counts >= 0.")
+            raise CheckpointError(f"pool: {member} is not a member, expected counts >= 0.")
     return members

@@ -1,4 +1,4 @@
-"""The file that `--json` names: a command's result for other programs."""
+"""The file that `--json` names: the result of a command, for other programs."""
 
 import json
 import os
@@ -8,10 +8,10 @@ from keisei_ray.errors import ConfigError
 
 
 def check_result_file(path: str | None) -> None:
-    """Refuses a result file that could not be written, before the work and not after it.
+    """Refuses a result file that cannot be written. Called before the work begins.
 
     Raises:
-        ConfigError: `path`, if any, is no file in a directory that can be written.
+        ConfigError: `path` is given and is not a file in a directory that can be written.
     """
     if path is None:
         return
@@ -21,10 +21,10 @@ def check_result_file(path: str | None) -> None:
 
 
 def write_result_file(path: str | None, result: object) -> None:
-    """Writes a result to the file that `--json` named, if any.
+    """Writes a result to the file that `--json` names, if any.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     if path is None:
         return

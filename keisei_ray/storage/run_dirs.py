@@ -1,4 +1,4 @@
-"""Where runs lie when nobody says where, and which of them was begun last."""
+"""Directories of runs: the default place, names of new ones, and the one that began last."""
 
 import itertools
 import os
@@ -11,27 +11,28 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
 
 RUNS_DIR: Final = "runs"
+"""Directory for runs whose directory was not given."""
 RAY_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets this variable, and RAY_ADDRESS, for what `ray job submit` runs."""
+"""Environment variable that Ray sets for a program started by `ray job submit`."""
 RAY_WORKING_DIRS: Final = "working_dir_files"
-"""Under this directory of a session Ray unpacks what comes with a job, and makes room again."""
+"""Part of the path under which Ray unpacks the files of a job, and later deletes them."""
 
 
 def runs_dir() -> Path:
-    """Where runs lie when nobody says where: `runs/`, of the home where this place is fleeting."""
+    """Returns the directory for runs: `runs/`, or `~/runs/` if Ray may delete the former."""
     return Path.home() / RUNS_DIR if is_in_job_directory(Path(RUNS_DIR)) else Path(RUNS_DIR)
 
 
 def is_in_job_directory(path: Path, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether Ray may delete what lies there: in the working directory that came with a job."""
+    """Returns whether a path lies in the working directory of a Ray job, which Ray may delete."""
     return RAY_JOB in environ and RAY_WORKING_DIRS in path.resolve().parts
 
 
 def refuse_job_directory(run_dir: str) -> None:
-    """Refuses a directory for a run, or for a sweep, where Ray may delete it.
+    """Refuses a directory for a run or a sweep that Ray may delete.
 
     Raises:
-        RunDirError: it lies in the working directory that came with a job.
+        RunDirError: it lies in the working directory of a Ray job.
     """
     if is_in_job_directory(Path(run_dir)):
         raise RunDirError(
@@ -59,11 +60,11 @@ def holds_run(run_dir: Path) -> bool:
 
 
 def newest_run_dir(marks: Sequence[str]) -> Path | None:
-    """The directory under `runs_dir()` that was begun last, or None where there is none.
+    """Returns the directory under `runs_dir()` that began last; None if there is none.
 
     Args:
-        marks: names of files, any of which makes a directory a run. The first that is there was
-            written when the run, or its newest resume, began.
+        marks: names of files, each of which shows that a directory is a run's. The first one that
+            exists was written when the run, or its newest resume, began.
 
     Raises:
         OSError: a directory cannot be read.

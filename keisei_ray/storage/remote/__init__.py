@@ -1,1 +1,1 @@
-"""Runs whose directory is a URI: copies, uploads, resuming from there."""
+"""Runs whose directory is a URI: local copies, uploads, and resuming from the URI."""

@@ -1,11 +1,11 @@
-"""Files below a URI (`s3://bucket/runs/first`, `gs://`, `file://`), through fsspec. No policy.
+"""Files below a URI (`s3://bucket/runs/first`, `gs://`, `file://`), through fsspec.
 
-The one room that knows fsspec. What its drivers raise, which is whatever they like, becomes a
-`StorageError` of one line. Credentials are the drivers' business (environment, profile, role):
-they are neither read nor written here, and a URI that holds some is refused.
+The only module that uses fsspec. Its drivers raise exceptions of any type; each becomes a
+`StorageError` of one line. The drivers find their credentials by themselves (environment, profile,
+role): this module neither reads nor writes any, and it refuses a URI that contains some.
 
-A file is written by one call: on an object store and at `file://` it is then there whole or not at
-all; elsewhere (`sftp://`) a crash may leave a part of it.
+A file is written by one call. On an object store and at `file://` it then exists completely or not
+at all; elsewhere (`sftp://`) a crash may leave a part of it.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from keisei_ray.storage.run_layout import CONFIG_FILE, TEMPORARY_PREFIX, WRITABL
 T = TypeVar("T")
 
 CHECK_TIMEOUT_S: Final = 30.0
-"""In which a URI must answer before a run begins."""
+"""Seconds within which a URI must answer before a run begins."""
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "file": {"auto_mkdir": True},
-    # Left to themselves botocore and s3fs try one request 25 times; whoever uploads tries again.
+    # By default botocore and s3fs try one request 25 times; the uploader tries again by itself.
     "s3": {
         "config_kwargs": {
             "connect_timeout": 10,
@@ -38,27 +38,28 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "gs": {"use_listings_cache": False},
 }
+"""Scheme -> options of its driver."""
 EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Extras of this package that bring the driver of a scheme."""
-TALKATIVE: Final = ("aiobotocore", "botocore", "s3fs", "gcsfs", "fsspec", "google", "urllib3")
-"""Loggers of drivers. At level DEBUG they tell of requests with signatures and session tokens."""
+"""Scheme -> the extra of this package that installs its driver."""
+LOGGERS: Final = ("aiobotocore", "botocore", "s3fs", "gcsfs", "fsspec", "google", "urllib3")
+"""Loggers of drivers. At level DEBUG they write requests with signatures and session tokens."""
 
 
 def is_uri(text: str) -> bool:
-    """Whether a run directory or checkpoint is named by a URI."""
+    """Returns whether a run directory or checkpoint is named by a URI."""
     return "://" in text
 
 
 def check_uri(uri: str) -> str:
-    """A URI in one spelling, without a slash at the end.
+    """Returns a URI in its normal form, with a lower-case scheme and no slash at the end.
 
     Raises:
-        StorageError: it is none, or holds a password.
+        StorageError: it is not a URI, or contains a password.
     """
     parts = urlsplit(uri)
     credentials, at, _ = parts.netloc.rpartition("@")
     if at and ":" in credentials:
-        # The URI is not repeated: it would end up in logs.
+        # The message does not repeat the URI, which would write the password into logs.
         raise StorageError(
             f"a {parts.scheme}:// URI with a user and password, expected one without: it is "
             f"written to logs and {CONFIG_FILE}. Give credentials as the driver takes them, e.g. "
@@ -74,12 +75,12 @@ def check_uri(uri: str) -> str:
 
 
 class Storage:
-    """The files below one URI. For any thread; every call blocks on the network."""
+    """The files below one URI. Safe for any thread; every call blocks on the network."""
 
     def __init__(self, uri: str, fs: Any) -> None:
         """Args:
-        uri: as `check_uri` gives it.
-        fs: fsspec's file system for it.
+        uri: as `check_uri` returns it.
+        fs: file system of fsspec for this URI.
         """
         self.uri = uri
         self._fs = fs
@@ -87,14 +88,14 @@ class Storage:
 
     @classmethod
     def open(cls, uri: str) -> "Storage":
-        """The files below a URI; asks nobody on the network.
+        """Opens the files below a URI, without using the network.
 
         Raises:
             StorageError: not a URI, or its driver is not installed.
         """
         uri = check_uri(uri)
         scheme = uri.partition("://")[0]
-        for name in TALKATIVE:
+        for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
             return cls(uri, fsspec.filesystem(scheme, **OPTIONS.get(scheme, {})))
@@ -109,14 +110,14 @@ class Storage:
             raise StorageError(
                 f"{uri}: unknown scheme {scheme!r}, expected s3, gs, file or another of fsspec's."
             ) from error
-        except Exception as error:  # the border to a driver, which raises what it likes
+        except Exception as error:  # a driver may raise exceptions of any type
             raise StorageError(f"{uri} cannot be used: {_brief(error)}.") from error
 
     def check_readable(self) -> None:
         """Asks for a file; takes CHECK_TIMEOUT_S at most.
 
         Raises:
-            StorageError: no answer in time, no such bucket, no credentials, no right to read.
+            StorageError: no answer in time, no such bucket, no credentials or no right to read.
         """
         _within(CHECK_TIMEOUT_S, self.uri, lambda: self.names(".nothing"))
 
@@ -124,7 +125,7 @@ class Storage:
         """Writes a small file and removes it; takes CHECK_TIMEOUT_S at most.
 
         Args:
-            token: names the file, so that two who check disturb neither.
+            token: part of the file's name, so that two processes can check at the same time.
 
         Raises:
             StorageError: as for `check_readable`, or no right to write or to delete.
@@ -138,15 +139,15 @@ class Storage:
         _within(CHECK_TIMEOUT_S, self.uri, check)
 
     def names(self, under: str = "") -> dict[str, int]:
-        """Every file below `under`: name relative to the URI -> bytes. Empty if there is none."""
+        """Returns every file below `under`: name relative to the URI -> size in bytes."""
         where = f"{self._root}/{under}".rstrip("/")
-        with self._border("list", under):
+        with self._named_errors("list", under):
             self._fs.invalidate_cache()
             try:
                 found = self._fs.find(where, detail=True)
             except FileNotFoundError:
                 # An object store has no directories: only the bucket itself can be missing, and
-                # whoever writes will be told so.
+                # writing to it raises an error then.
                 return {}
         start = len(self._root) + 1
         return {
@@ -156,8 +157,8 @@ class Storage:
         }
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None if there is no such file."""
-        with self._border("read", name):
+        """Returns the content of a file; None if there is no such file."""
+        with self._named_errors("read", name):
             try:
                 return bytes(self._fs.cat_file(f"{self._root}/{name}"))
             except (FileNotFoundError, NotADirectoryError):
@@ -166,7 +167,7 @@ class Storage:
     def write(self, name: str, content: bytes) -> None:
         """Replaces or creates a file."""
         path = f"{self._root}/{name}"
-        with self._border("write", name):
+        with self._named_errors("write", name):
             if "file" not in self._protocols:
                 self._fs.pipe_file(path, content)
                 return
@@ -175,15 +176,15 @@ class Storage:
             self._fs.mv(f"{folder}/{TEMPORARY_PREFIX}{last}", path)
 
     def copy(self, name: str, to: str) -> None:
-        """Copies a file, on the server where it can."""
-        with self._border("copy", name):
+        """Copies a file, on the server if the driver supports it."""
+        with self._named_errors("copy", name):
             if (parent := to.rpartition("/")[0]) and "file" in self._protocols:
                 self._fs.makedirs(f"{self._root}/{parent}", exist_ok=True)
             self._fs.cp_file(f"{self._root}/{name}", f"{self._root}/{to}")
 
     def remove(self, name: str) -> None:
-        """Removes a file, or everything below a directory; fine if there is none."""
-        with self._border("remove", name), contextlib.suppress(FileNotFoundError):
+        """Removes a file, or everything below a directory; does nothing if there is none."""
+        with self._named_errors("remove", name), contextlib.suppress(FileNotFoundError):
             self._fs.invalidate_cache()
             self._fs.rm(f"{self._root}/{name}", recursive=True)
 
@@ -193,20 +194,20 @@ class Storage:
         return (found,) if isinstance(found, str) else tuple(found)
 
     @contextlib.contextmanager
-    def _border(self, what: str, name: str) -> Iterator[None]:
+    def _named_errors(self, what: str, name: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # the border to a driver, which raises what it likes
+        except Exception as error:  # a driver may raise exceptions of any type
             where = f"{self.uri}/{name}" if name else self.uri
             raise StorageError(f"cannot {what} {where}: {_brief(error)}") from error
 
 
 def download(storage: Storage, name: str, path: Path) -> None:
-    """Writes a file of the storage to `path`, whose directory is made.
+    """Writes a file of the storage to `path` and makes the directory for it.
 
     Raises:
-        StorageError: it cannot be read, or is gone.
-        OSError: it cannot be written.
+        StorageError: the file cannot be read, or does not exist any more.
+        OSError: `path` cannot be written.
     """
     content = storage.read(name)
     if content is None:
@@ -216,10 +217,10 @@ def download(storage: Storage, name: str, path: Path) -> None:
 
 
 def _within(timeout_s: float, uri: str, call: Callable[[], object]) -> None:
-    """Makes a call in a daemon thread, which is left behind if it hangs.
+    """Makes a call in a daemon thread, which is abandoned if it hangs.
 
     Raises:
-        StorageError: what the call raised, with what to do; or no answer in time.
+        StorageError: the call raised one, whose message gets a remedy; or no answer in time.
     """
     errors: list[StorageError] = []
 
@@ -245,6 +246,6 @@ def _within(timeout_s: float, uri: str, call: Callable[[], object]) -> None:
 
 
 def _brief(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """Returns the type and the first line of an error."""
     text = str(error).split("\n", 1)[0].strip().rstrip(".")[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

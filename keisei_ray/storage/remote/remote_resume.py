@@ -1,7 +1,7 @@
-"""How a run goes on from a URI: what is taken, there or here, and what is refused.
+"""Resuming of a run at a URI: which checkpoint is taken, from the URI or from the local copy.
 
-Everything happens before anything is started, in bounded time where the URI does not answer.
-`storage/remote/remote_run.py` says what lies where.
+Everything happens before the run starts anything, and in bounded time if the URI does not answer.
+`storage/remote/remote_run.py` describes the files at the URI and in the local copy.
 """
 
 import contextlib
@@ -40,19 +40,21 @@ from keisei_ray.storage.superseded import set_directory_aside
 def use_local_copy(
     config: Config, say: Callable[[str], object], warn: Callable[[str], object]
 ) -> tuple[Config, RemoteRun | None]:
-    """Checks the URIs of a run, and brings here what it goes on from.
+    """Replaces the URIs of a run by paths in a local copy, which it brings up to date.
 
     Args:
-        config: whose `run.run_dir` or `run.resume` may be a URI.
-        say: told in a sentence what was taken.
-        warn: told likewise what was passed over, because it is damaged or of another run.
+        config: configuration whose `run.run_dir` or `run.resume` may be a URI.
+        say: called with a sentence about the checkpoint that is taken.
+        warn: called with a sentence about anything left out, because it is damaged or belongs to
+            another run.
 
     Returns:
-        The same settings with local paths, and where the run lies; None if that is here alone.
+        The configuration with local paths, and the remote run; None if the run is only local.
 
     Raises:
         StorageError: a URI cannot be reached, read or written, within bounded time.
-        RunDirError: a fresh run is to be where one is; the local copy cannot be written.
+        RunDirError: a fresh run would begin where there is a run already, or the local copy
+            cannot be written.
         CheckpointError: there is nothing intact to resume from.
     """
     for text in config.evaluation.opponents:
@@ -83,28 +85,35 @@ def use_local_copy(
 
 @contextlib.contextmanager
 def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
-    """The `config.json` that goes with a resume of which one end is a URI, for the block.
+    """Provides a local file with the configuration to resume with, inside the `with` block.
+
+    Args:
+        run_dir: a directory or URI, or None; must be a URI if `resume` is not.
+        resume: "latest", or a path or URI to resume from.
+
+    Yields:
+        The path of `config.json`; None if there is none.
 
     Raises:
         StorageError: the URI cannot be reached or read.
     """
     uri, step = split_uri(resume if is_uri(resume) else str(run_dir))
     storage = open_readable(uri)
-    here = local_copy(uri)
+    local_dir = local_copy(uri)
     name = f"{CHECKPOINTS_DIR}/{step}/{CONFIG_FILE}" if step else CONFIG_FILE
-    newest = checkpoint.newest(here / CHECKPOINTS_DIR)
-    there = checkpoints_at(storage)
-    newest_here = -1 if newest is None else timestep_of(newest.name)
-    is_ahead = newest_here >= 0 and all(timestep_of(name) <= newest_here for name in there)
-    if step is None and is_ahead and _is_same_run(storage, here):
-        yield here / CONFIG_FILE
+    newest = checkpoint.newest(local_dir / CHECKPOINTS_DIR)
+    at_uri = checkpoints_at(storage)
+    newest_local = -1 if newest is None else timestep_of(newest.name)
+    is_ahead = newest_local >= 0 and all(timestep_of(name) <= newest_local for name in at_uri)
+    if step is None and is_ahead and _is_same_run(storage, local_dir):
+        yield local_dir / CONFIG_FILE
         return
     content = storage.read(name)
     if content is None:
         yield None
         return
-    here.parent.mkdir(parents=True, exist_ok=True)
-    copy = here.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{CONFIG_FILE}")
+    local_dir.parent.mkdir(parents=True, exist_ok=True)
+    copy = local_dir.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{CONFIG_FILE}")
     try:
         copy.write_bytes(content)
         yield copy
@@ -113,7 +122,7 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
 
 
 def holds_checkpoint(uri: str) -> bool:
-    """Whether there is something to resume at a URI, or in its local copy.
+    """Returns whether there is a checkpoint to resume from, at a URI or in its local copy.
 
     Raises:
         StorageError: not a URI, or it cannot be read.
@@ -131,58 +140,61 @@ def fetch_run(
     say: Callable[[str], object],
     warn: Callable[[str], object],
 ) -> Path:
-    """Brings the local copy of a run up to date; the path in it of what is to be resumed.
+    """Brings the local copy of a run up to date and returns the checkpoint to resume from.
 
-    The newest checkpoint that verifies wins, whether it lies there or here; of two that are
-    alike nothing is fetched. A local copy that loses is renamed, never removed or mixed: its
-    records and its checkpoints go together. What is fetched appears under the copy's name only
-    when all of it is here.
+    The newest checkpoint that verifies is taken, at the URI or in the local copy. If both have the
+    same one, nothing is fetched. If the one at the URI is taken, the local copy is renamed, never
+    removed or mixed: its records and its checkpoints belong together. The new local copy gets its
+    name only when it is complete.
 
     Args:
-        storage: where the run lies.
-        step: a checkpoint's name; None: the newest that verifies.
+        storage: the files of the run at the URI.
+        step: name of the checkpoint to take; None: the newest that verifies.
         say, warn: as for `use_local_copy`.
+
+    Returns:
+        The path of the checkpoint in the local copy.
 
     Raises:
         StorageError, RunDirError, CheckpointError: see `use_local_copy`.
     """
-    here = local_copy(storage.uri)
-    local = checkpoint.find_latest(here / CHECKPOINTS_DIR, on_skip=lambda *_: None)
-    if local is not None and not _is_same_run(storage, here):
-        warn(f"{here} is the local copy of another run than the one at {storage.uri}")
+    local_dir = local_copy(storage.uri)
+    local = checkpoint.find_latest(local_dir / CHECKPOINTS_DIR, on_skip=lambda *_: None)
+    if local is not None and not _is_same_run(storage, local_dir):
+        warn(f"{local_dir} is the local copy of another run than the one at {storage.uri}")
         local = None
-    there = checkpoints_at(storage)
-    newest_here = -1 if local is None else local.timestep
+    at_uri = checkpoints_at(storage)
+    newest_local = -1 if local is None else local.timestep
     if step is not None:
-        is_ahead = all(timestep_of(name) <= newest_here for name in there)
-        if not (is_ahead and _is_same(storage, here, step)):
-            _fetch(storage, step, here, say)
-        return here / CHECKPOINTS_DIR / step
-    for name in reversed(there):
-        if timestep_of(name) < newest_here:
+        is_ahead = all(timestep_of(name) <= newest_local for name in at_uri)
+        if not (is_ahead and _is_same(storage, local_dir, step)):
+            _fetch(storage, step, local_dir, say)
+        return local_dir / CHECKPOINTS_DIR / step
+    for name in reversed(at_uri):
+        if timestep_of(name) < newest_local:
             break
-        if timestep_of(name) == newest_here and _is_same(storage, here, name):
+        if timestep_of(name) == newest_local and _is_same(storage, local_dir, name):
             break
         try:
-            _fetch(storage, name, here, say)
+            _fetch(storage, name, local_dir, say)
         except CheckpointError as error:
             warn(f"checkpoint {storage.uri}/{CHECKPOINTS_DIR}/{name} skipped: {error}")
             continue
-        return here / CHECKPOINTS_DIR / name
+        return local_dir / CHECKPOINTS_DIR / name
     if local is None:
         raise CheckpointError(
-            f"{storage.uri} has no intact checkpoint ({len(there)} damaged), nor has its local "
-            f"copy {here}. Check the URI, or start a fresh run at another one."
+            f"{storage.uri} has no intact checkpoint ({len(at_uri)} damaged), nor has its local "
+            f"copy {local_dir}. Check the URI, or start a fresh run at another one."
         )
-    newest = there[-1] if there else "none"
+    newest = at_uri[-1] if at_uri else "none"
     say(f"{local.path} of the local copy is taken; the newest at {storage.uri} is {newest}")
     return local.path
 
 
 def uri_of_copy(run_dir: str | None) -> str | None:
-    """The URI of which a directory is the local copy; None if it is a run of its own.
+    """Returns the URI whose local copy a directory is; None if it is a run of its own.
 
-    Else a run that is told to go on in its local copy would leave the URI behind.
+    A run that is resumed by the path of its local copy then continues at the URI too.
     """
     try:
         config = json.loads((Path(run_dir or "") / CONFIG_FILE).read_bytes())
@@ -194,7 +206,7 @@ def uri_of_copy(run_dir: str | None) -> str | None:
 
 
 def _goes_on_with(remote: RemoteRun, resume: str | None) -> bool:
-    """Whether a checkpoint's path lies in the local copy of the run at the URI."""
+    """Returns whether the path of a checkpoint lies in the local copy of the run at the URI."""
     return (
         resume is not None
         and Path(resume).resolve().is_relative_to(remote.run_dir.resolve())
@@ -203,8 +215,8 @@ def _goes_on_with(remote: RemoteRun, resume: str | None) -> bool:
 
 
 def _check_empty(remote: RemoteRun) -> None:
-    """Refuses a URI, or a local copy, that holds a run which is not the one to go on with."""
-    uri, here = remote.storage.uri, remote.run_dir
+    """Refuses a URI or local copy for a fresh run if it holds a run already."""
+    uri, local_dir = remote.storage.uri, remote.run_dir
     if checkpoints_at(remote.storage):
         raise RunDirError(
             f"{uri} already holds a run. Go on with it by --resume latest, or choose another "
@@ -215,47 +227,47 @@ def _check_empty(remote: RemoteRun) -> None:
             f"{uri} already holds a run, which has no checkpoint: it is still at its beginning, or "
             "was stopped there. Remove what lies there, or choose another --run-dir."
         )
-    if holds_run(here):
+    if holds_run(local_dir):
         raise RunDirError(
-            f"{uri} is empty, but its local copy {here} holds a run. Go on with that by --resume "
-            "latest, which uploads it; or remove the copy, or choose another --run-dir."
+            f"{uri} is empty, but its local copy {local_dir} holds a run. Go on with that by "
+            "--resume latest, which uploads it; or remove the copy, or choose another --run-dir."
         )
 
 
-def _is_same_run(storage: Storage, here: Path) -> bool:
-    """Whether the local copy is of the run at the URI, or there is none yet."""
-    there = storage.read(RUN_ID_FILE)
-    if there is None:
+def _is_same_run(storage: Storage, local_dir: Path) -> bool:
+    """Returns whether the local copy belongs to the run at the URI, or neither has a run."""
+    at_uri = storage.read(RUN_ID_FILE)
+    if at_uri is None:
         return not checkpoints_at(storage)
-    path = here / RUN_ID_FILE
-    return path.is_file() and path.read_bytes().strip() == there.strip()
+    path = local_dir / RUN_ID_FILE
+    return path.is_file() and path.read_bytes().strip() == at_uri.strip()
 
 
-def _is_same(storage: Storage, here: Path, name: str) -> bool:
-    """Whether a checkpoint is here as it is there, and verifies here."""
+def _is_same(storage: Storage, local_dir: Path, name: str) -> bool:
+    """Returns whether the local copy of a checkpoint verifies and equals the one at the URI."""
     try:
-        checkpoint.load(here / CHECKPOINTS_DIR / name)
-        manifest = (here / CHECKPOINTS_DIR / name / MANIFEST_FILE).read_bytes()
+        checkpoint.load(local_dir / CHECKPOINTS_DIR / name)
+        manifest = (local_dir / CHECKPOINTS_DIR / name / MANIFEST_FILE).read_bytes()
     except (CheckpointError, OSError):
         return False
     return storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}") == manifest
 
 
-def _fetch(storage: Storage, name: str, here: Path, say: Callable[[str], object]) -> None:
-    """Replaces the local copy by one checkpoint and all records of the run."""
-    fresh = here.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{here.name}")
+def _fetch(storage: Storage, name: str, local_dir: Path, say: Callable[[str], object]) -> None:
+    """Replaces the local copy by one checkpoint and all records of the run at the URI."""
+    fresh = local_dir.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{local_dir.name}")
     try:
         fetch_checkpoint(storage, name, fresh / CHECKPOINTS_DIR)
         for file in storage.names():
             if is_run_file(file):
                 download(storage, file, fresh / file)
         told = f"{storage.uri}/{CHECKPOINTS_DIR}/{name} is taken"
-        if here.exists():
-            aside = set_directory_aside(here)
+        if local_dir.exists():
+            aside = set_directory_aside(local_dir)
             told += f"; the former local copy is now {aside}"
-        fresh.rename(here)
+        fresh.rename(local_dir)
     except OSError as error:
-        raise RunDirError(f"{here} cannot be written: {error.strerror or error}.") from error
+        raise RunDirError(f"{local_dir} cannot be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     say(told)

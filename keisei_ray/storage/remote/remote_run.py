@@ -1,11 +1,12 @@
-"""A run whose directory is a URI: what lies there, and how it comes to this machine.
+"""A run whose directory is a URI: its files at the URI and its local copy on this machine.
 
 The run works in a local copy, `runs/<last part of the URI>-<hash of the URI>`, as any run works
-in its directory; `tracking/background_upload.py` brings it to the URI,
-`storage/remote/remote_resume.py` brings it back. The layout is the same in both places, and so is
-the rule: a checkpoint exists only when its manifest verifies. Two files go with it:
+in its directory. `tracking/background_upload.py` uploads it, `storage/remote/remote_resume.py`
+fetches it back. Both have the same layout (`storage/run_layout.py`) and the same rule: a
+checkpoint exists only when its manifest verifies. Two files belong to a remote run:
 
-    run-id    in both; tells the local copy of this run from that of another at the same URI
+    run-id    in both; distinguishes the local copy of this run from that of another run that was
+              at the same URI
     .writer   at the URI only; the session that may write there, see `storage/remote/uploader.py`
 """
 
@@ -39,29 +40,30 @@ from keisei_ray.storage.run_layout import (
 )
 
 RUN_FILE_DIRS: Final = (POOL_DIR, EVALUATED_DIR, TENSORBOARD_DIR)
-"""Whose files belong to a run besides those of the run directory itself."""
+"""Directories whose files are copied, besides the files of the run directory itself."""
 
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """Where a run lies that was given a URI."""
+    """A run whose directory is a URI."""
 
     storage: Storage
+    """Files at the URI."""
     run_dir: Path
-    """Its local copy."""
+    """Local copy."""
 
     def __str__(self) -> str:
         return self.storage.uri
 
 
 def local_copy(uri: str) -> Path:
-    """The directory in which a run at `uri` works; the same URI finds the same one."""
+    """Returns the directory in which a run at `uri` works, always the same for a URI."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", uri.rsplit("/", 1)[-1]).lstrip(".")
     return runs_dir() / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
 
 
 def split_uri(uri: str) -> tuple[str, str | None]:
-    """The URI of the run, and the checkpoint's name if a checkpoint of it is meant.
+    """Splits a URI into that of the run and the name of the checkpoint, None if it names none.
 
     Raises:
         StorageError: not a URI.
@@ -74,13 +76,13 @@ def split_uri(uri: str) -> tuple[str, str | None]:
 
 
 def is_run_file(name: str) -> bool:
-    """Whether a file, by its name within the run, is kept in both places beside checkpoints."""
+    """Returns whether a file outside the checkpoints is copied, by its name within the run."""
     folder, _, file = name.rpartition("/")
     return folder in ("", *RUN_FILE_DIRS) and not file.startswith(".")
 
 
 def checkpoints_at(storage: Storage) -> list[str]:
-    """Names of the checkpoints that have a manifest there, oldest first.
+    """Returns the names of the checkpoints at a URI that have a manifest, oldest first.
 
     Raises:
         StorageError: the URI cannot be listed.
@@ -91,12 +93,12 @@ def checkpoints_at(storage: Storage) -> list[str]:
 
 
 def fetch_checkpoint(storage: Storage, name: str, into: Path) -> Checkpoint:
-    """Brings one checkpoint into the directory `into`, verified.
+    """Fetches one checkpoint into the directory `into` and verifies it.
 
     Raises:
-        CheckpointError: it is not there, or does not verify.
+        CheckpointError: it does not exist, or does not verify.
         StorageError: the URI cannot be read.
-        RunDirError: it cannot be written.
+        RunDirError: `into` cannot be written.
     """
     where = f"{CHECKPOINTS_DIR}/{name}"
     aside = into / f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(4)}" / name
@@ -116,7 +118,14 @@ def fetch_checkpoint(storage: Storage, name: str, into: Path) -> Checkpoint:
 
 
 def load_checkpoint(uri: str, warn: Callable[[str], object]) -> tuple[str, Checkpoint]:
-    """The URI and content of a checkpoint, or of the newest of a run that verifies; kept nowhere.
+    """Reads a checkpoint at a URI, or the newest of a run that verifies, without keeping a copy.
+
+    Args:
+        uri: a run, its checkpoints directory or one checkpoint.
+        warn: called with a sentence about each checkpoint that was skipped.
+
+    Returns:
+        The URI of the checkpoint, and its content.
 
     Raises:
         CheckpointError, StorageError, RunDirError: see `fetch_checkpoint`.
@@ -138,7 +147,7 @@ def load_checkpoint(uri: str, warn: Callable[[str], object]) -> tuple[str, Check
 
 @contextlib.contextmanager
 def fetched_records(uri: str) -> Iterator[Path]:
-    """A run's records, without its checkpoints, in a directory that lasts for the block.
+    """Provides a local directory with a run's records, without checkpoints, inside the block.
 
     Raises:
         StorageError: the URI cannot be read.
@@ -158,10 +167,10 @@ def fetched_records(uri: str) -> Iterator[Path]:
 
 
 def refuse_uri(command: str, run_dir: str | None) -> None:
-    """Refuses a URI where files are followed as they grow, or all checkpoints are read.
+    """Refuses a URI for a command that follows growing files or reads all checkpoints.
 
     Raises:
-        StorageError: it is one.
+        StorageError: `run_dir` is a URI.
     """
     if run_dir is not None and is_uri(run_dir):
         raise StorageError(
@@ -172,10 +181,10 @@ def refuse_uri(command: str, run_dir: str | None) -> None:
 
 
 def run_id(run_dir: Path) -> str:
-    """The id of the run in a local copy, made and written there the first time.
+    """Returns the id of the run in a local copy; the first call makes and writes it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the id cannot be written.
     """
     path = run_dir / RUN_ID_FILE
     if not path.exists():
@@ -184,7 +193,7 @@ def run_id(run_dir: Path) -> str:
 
 
 def open_readable(uri: str) -> Storage:
-    """The files below a URI that answers.
+    """Opens the files below a URI and checks that they can be read.
 
     Raises:
         StorageError: not a URI, or it cannot be read.

@@ -1,14 +1,14 @@
-"""One round of uploads: what a run's URI lacks of its local copy, and what is to go there.
+"""Uploader: copies what the URI of a run lacks from its local copy, and removes what is old there.
 
-The order is a reader's safety: records and the pool's weights first, then a checkpoint's files,
-its manifest last; whatever goes loses its manifest first. So a checkpoint that verifies is whole,
-wherever a round is cut off. A round finds out by looking what is to be done, so the next one mends
-what the last one left.
+The order protects readers. Records and the pool's weights go first, then the files of a
+checkpoint, its manifest last; a checkpoint that is removed loses its manifest first. So a
+checkpoint that verifies is complete wherever an upload was cut off. Each round compares the URI
+with the local copy, so the next round completes what the last one left unfinished.
 
-One session writes: the last that has begun. It leaves its token in `.writer`; an older one, of a
-head that was cut off and came back, finds a token that is not its own and writes nothing any more.
-Between looking and writing there is a moment in which both may write the same name; then the
-manifest does not verify.
+Only one session may write: the one that began last. It writes its token to `.writer`. An older
+session, for example on a head node that was cut off and came back, finds another token and stops
+writing. Between its check and its write both sessions may write the same name; the manifest then
+does not verify.
 """
 
 import logging
@@ -46,16 +46,16 @@ logger = logging.getLogger(__name__)
 
 
 class OvertakenError(StorageError):
-    """Another session or another run writes to the URI: this one must not."""
+    """Another session or another run writes to the URI, so this one must stop."""
 
 
 def local_checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run directory that are whole, oldest first."""
+    """Returns the complete checkpoints of a run directory, oldest first."""
     return [path for path in checkpoint.whole(run_dir / CHECKPOINTS_DIR) if not path.suffix]
 
 
 class Uploader:
-    """What one session of a run has brought to its URI. For one thread."""
+    """Uploads of one session of a run. For one thread."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Uploader:
         on_saved: Callable[[str], object],
     ) -> None:
         """Args:
-        remote: where the run lies.
-        keep: which checkpoints stay.
-        resumed_timestep: of the checkpoint that the run goes on from; None for a fresh run.
-        on_saved: told the name of each checkpoint that is there.
+        remote: the run, at its URI and in its local copy.
+        keep: settings that say which checkpoints stay.
+        resumed_timestep: timestep of the checkpoint that was resumed; None for a fresh run.
+        on_saved: called with the name of each checkpoint that is complete at the URI.
         """
         self.uploaded: set[str] = set()
-        """Checkpoints that are there as they are here."""
+        """Names of the checkpoints that are complete at the URI."""
         self._storage = remote.storage
         self._run_dir = remote.run_dir
         self._keep = keep
@@ -83,16 +83,18 @@ class Uploader:
         """Size and time of the other files when they were last uploaded."""
 
     def run(self) -> None:
-        """Brings over what is missing, newest checkpoint first, and removes what is to go.
+        """Uploads what is missing, the newest checkpoint first, and removes what is old.
 
         May be called again after it has raised, and whenever there may be something new.
 
         Raises:
-            StorageError: the URI cannot be read or written; an `OvertakenError`: must not be.
+            OvertakenError: another session or another run writes to the URI.
+            StorageError: the URI cannot be read or written.
             CheckpointError, OSError: a local file is damaged or cannot be read.
         """
         self._claim()
-        # Before the files: a checkpoint that comes meanwhile may name weights that do not.
+        # Listed before the files: a checkpoint saved meanwhile may name weights that are not
+        # among the files.
         paths = local_checkpoints(self._run_dir)
         for name in self._local_files():
             self._upload_file(name)
@@ -102,10 +104,10 @@ class Uploader:
         self._prune({path.name for path in paths})
 
     def _claim(self) -> None:
-        """Makes this session the writer, once; later, finds out whether it still is.
+        """Makes this session the writer on the first call; later checks that it still is.
 
         Raises:
-            OvertakenError: it is not, or another run lies there.
+            OvertakenError: it is not, or there is another run at the URI.
         """
         uri = self._storage.uri
         mine = run_id(self._run_dir).encode()
@@ -130,7 +132,7 @@ class Uploader:
             self._move(name, superseded_name(name, taken))
 
     def _move(self, name: str, to: str) -> None:
-        """Renames a checkpoint by copying it: no moment in which neither is whole."""
+        """Renames a checkpoint by copying it, so that one of the two is complete at any moment."""
         files = list(self._storage.names(f"{CHECKPOINTS_DIR}/{name}"))
         for file in sorted(files, key=lambda f: f.endswith(f"/{MANIFEST_FILE}")):
             last = file.rsplit("/", 1)[-1]
@@ -138,7 +140,7 @@ class Uploader:
         self._remove_checkpoint(name)
 
     def _local_files(self) -> list[str]:
-        """Names of the records and weights, `config.json` behind the weights."""
+        """Returns the names of the records and weights, `config.json` last."""
         found = [p.name for p in self._run_dir.iterdir() if p.is_file() and p.name != RUN_ID_FILE]
         for folder in RUN_FILE_DIRS:
             found += [f"{folder}/{p.name}" for p in self._run_dir.glob(f"{folder}/*")]
@@ -157,7 +159,7 @@ class Uploader:
             self._sent[name] = version
 
     def _upload_checkpoint(self, path: Path) -> None:
-        """Uploads a checkpoint that verifies here, its manifest last."""
+        """Uploads a local checkpoint that verifies, its manifest last."""
         where = f"{CHECKPOINTS_DIR}/{path.name}"
         try:
             manifest = (path / MANIFEST_FILE).read_bytes()
@@ -186,13 +188,15 @@ class Uploader:
         self._on_saved(path.name)
 
     def _prune(self, here: set[str]) -> None:
-        """By the rule of `checkpoint.prune` over what is there; leftovers of a cut upload go too.
+        """Removes checkpoints at the URI by the rule of `checkpoint.prune`, and old weights.
+
+        Leftovers of an upload that was cut off are removed too.
 
         Args:
-            here: names of the local checkpoints, none of which is a leftover.
+            here: names of the local checkpoints, which are not leftovers.
         """
         names = checkpoints_at(self._storage)
-        places = checkpoint.surplus(
+        places = checkpoint.places_to_prune(
             [timestep_of(name) for name in names],
             self._keep.keep_last,
             self._keep.keep_every_timesteps,
@@ -207,7 +211,7 @@ class Uploader:
         self._prune_pool()
 
     def _gone(self, folder: str) -> set[str]:
-        """Files of a folder there that are not here."""
+        """Returns the files of a directory at the URI that the local copy does not have."""
         here = {f"{folder}/{path.name}" for path in self._run_dir.glob(f"{folder}/*")}
         gone = self._storage.names(folder).keys() - here
         for name in gone:
@@ -215,7 +219,7 @@ class Uploader:
         return gone
 
     def _prune_pool(self) -> None:
-        """Removes weights that neither the run here nor a checkpoint there names."""
+        """Removes weights that neither the local copy nor a checkpoint at the URI needs."""
         gone = self._gone(POOL_DIR)
         if not gone:
             return

@@ -181,7 +181,7 @@ ENTRY = {"sha256": "0", "bytes": 0}
         ({"files": {}}, "'files'"),
         ({"files": ["a"]}, "'files'"),
         ({"info": None}, "'info'"),
-        ({"info": {"a": [1]}}, "no scalar"),
+        ({"info": {"a": [1]}}, "not a scalar"),
         ({"timestep": -1}, "timestep = -1"),
         ({"timestep": "7"}, "timestep = '7'"),
         ({"timestep": 8}, "of timestep 8: a renamed copy"),
