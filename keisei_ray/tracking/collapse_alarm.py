@@ -1,9 +1,9 @@
-"""An alarm for self-play that has collapsed: the same short games again and again.
+"""An alarm for self-play that has collapsed: it plays the same short games again and again.
 
 Two copies of one network can agree on an opening that leads into a mate; from then on they see
-nothing else and unlearn the rest. Nothing in the losses shows it. What does: the policy is all but
-certain of its moves, while games are a fraction of their former length or most positions of a
-rollout come more than once in it.
+nothing else and unlearn the rest. The losses do not show it. Three other figures together do: the
+policy is almost certain of its moves, while games last a fraction of their former length, or most
+positions of a rollout occur more than once in it.
 """
 
 from collections import deque
@@ -14,31 +14,32 @@ from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.events import Event, Notice, UpdateDiagnosed
 
 WINDOW = 10
-"""Updates that are looked at together; one alone is too noisy."""
+"""Updates over which the means are taken; a single update is too noisy."""
 MIN_ENTROPY = 0.5
-"""Nats. A collapsed run had 0.13, healthy ones have 1.5 to 3.5: near the geometric middle."""
+"""Lower limit of the policy's entropy, in nats. A collapsed run had 0.13, healthy runs have 1.5 to
+3.5: the limit is near the geometric middle."""
 MIN_DISTINCT = 0.5
-"""Share of distinct positions. Healthy runs are above 0.9."""
+"""Lower limit of the fraction of distinct positions. Healthy runs are above 0.9."""
 MIN_LENGTH = 0.25
-"""Mean length of games, as a share of the longest so far. A collapsed run had games of 18 plies
-after 290 at first (0.06). Games that end in mate sooner with better play, or by mate-in-one
-finishing, halve it (0.5)."""
+"""Lower limit of the games' mean length, as a fraction of the largest mean so far. A collapsed run
+had games of 18 plies after 290 at first (0.06). Better play, or mate-in-one finishing, ends games
+sooner, but only halves the length (0.5)."""
 RECOVERY = 1.5
-"""By how much the limits must be exceeded before a further alarm: a run at the edge is told
-once."""
+"""Factor by which the limits must be exceeded before there can be another alarm, so that a run at
+the limits causes only one."""
 
 
 @dataclass
 class CollapseAlarm:
-    """Subscriber: watches a run's diagnostics, update by update.
+    """Subscriber that watches a run's diagnostics, update by update.
 
-    It rings when over the last `WINDOW` updates the mean entropy is below `MIN_ENTROPY` and either
-    the mean share of distinct positions below `MIN_DISTINCT`, or the mean length of games below
-    `MIN_LENGTH` of the largest such mean before. It rings again only after a recovery.
+    It warns when over the last `WINDOW` updates the mean entropy is below `MIN_ENTROPY`, and either
+    the mean fraction of distinct positions is below `MIN_DISTINCT`, or the mean length of games is
+    below `MIN_LENGTH` times the largest such mean before. It warns again only after a recovery.
     """
 
     publish: Callable[[Event], None]
-    """Where a warning goes."""
+    """Puts an event on the bus that this subscriber is on."""
     _recent: deque[Diagnostics] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _longest: float = 0.0
     _is_collapsed: bool = False
@@ -49,7 +50,7 @@ class CollapseAlarm:
             self.publish(Notice(warning, "WARNING"))
 
     def observe(self, diagnostics: Diagnostics) -> str | None:
-        """Looks at the next update.
+        """Takes the next update into account.
 
         Returns:
             A warning when self-play has just been found collapsed, else None.

@@ -1,4 +1,4 @@
-"""The files of `profile/` in a run's directory: traces as they come, Ray's timeline at the end.
+"""Writes `profile/` in a run's directory: traces as they arrive, Ray's timeline at the end.
 
 Open them in https://ui.perfetto.dev or chrome://tracing.
 """
@@ -16,10 +16,10 @@ from keisei_ray.telemetry import events as ev
 
 
 class ProfileFiles:
-    """Subscriber: writes them. Ray must be up until it is closed."""
+    """Subscriber that writes the traces and the timeline. Ray must be up until it is closed."""
 
     def __init__(self, run_dir: Path) -> None:
-        """Nothing is made before there is something to write."""
+        """Remembers the directory, which is created with the first file."""
         self._dir = run_dir / PROFILE_DIR
 
     def handle(self, event: ev.Event) -> None:
@@ -33,15 +33,15 @@ class ProfileFiles:
                 self._write(trace.name, gzip.decompress(trace.content))
 
     def close(self) -> None:
-        """Saves the timeline of what Ray has run on the cluster, as far as it remembers.
+        """Saves the timeline of the tasks that Ray has run, as far as Ray remembers them.
 
         Blocks for a second or more.
 
         Raises:
             OSError: the file could not be written.
-            RayError: Ray could not say.
+            RayError: Ray did not return the timeline.
         """
-        # It warns that a later Ray will ask its dashboard: nothing that a run's reader can act on.
+        # Ray warns that a later version will ask its dashboard, which no user can act on.
         logging.getLogger("ray._private.state").setLevel(logging.ERROR)
         self._write(TIMELINE_FILE, json.dumps(ray.timeline()).encode())
 

@@ -1,17 +1,17 @@
-"""What a run exports to Prometheus: every name, once. Pure; `ray_metrics` does the exporting.
+"""Names of everything that a run exports to Prometheus. `ray_metrics` exports it.
 
-Names follow Prometheus' conventions (base units, unit at the end, `_total` on what only grows)
-and are fixed: boards and alerts rely on them. Ray puts `ray_` before each.
+Names follow Prometheus' conventions (base units, unit at the end, `_total` for counters) and are
+fixed: dashboards and alerts rely on them. Ray puts `ray_` before each.
 
-Gauges show the run, over all resumes. Counters and histograms begin at nothing with each process,
-as Prometheus expects: look at their rates.
+Gauges show the run, over all resumes. Counters and histograms start at 0 with each process, as
+Prometheus expects: look at their rates.
 """
 
 from typing import Final
 
 RAY_PREFIX: Final = "ray_"
 RUN_LABEL: Final = "run"
-"""On every series: the name of the run directory."""
+"""Label of every series: the name of the run directory."""
 
 GAUGES: Final[dict[str, str]] = {
     "timestep": "keisei_timestep_plies",
@@ -37,7 +37,7 @@ GAUGES: Final[dict[str, str]] = {
     "weights_bytes_wire": "keisei_weights_wire_bytes",
     "actors_alive": "keisei_actors_alive",
 }
-"""Metric of `keisei_ray.telemetry.metrics` -> gauge of its newest value; none if undefined."""
+"""Metric of `keisei_ray.telemetry.metrics` -> gauge of its newest value; absent if undefined."""
 
 COUNTERS: Final[dict[str, str]] = {
     "batch_timesteps": "keisei_timesteps_total",
@@ -53,32 +53,33 @@ HISTOGRAMS: Final[dict[str, str]] = {
     "collect_time_s": "keisei_collect_duration_seconds",
     "update_time_s": "keisei_update_duration_seconds",
 }
-"""Metric -> the histogram that gets one observation an update. Ray exports no more of it than how
-many fell into which bucket, and makes up `_sum` from that: for sums there are the counters."""
+"""Metric -> the histogram that gets one observation per update. Ray exports only the number of
+observations per bucket and estimates `_sum` from that; the counters have the exact sums."""
 
 BUCKETS_S: Final = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 """Upper bounds of the histograms' buckets."""
 
 GAMES: Final = "keisei_games_total"
-"""Counter of finished games, by RESULT_LABEL. Stands for games_total and its four parts."""
+"""Counter of finished games, by RESULT_LABEL. It takes the place of GAME_METRICS."""
 RESULT_LABEL: Final = "result"
-"""As in games.jsonl: black_win, white_win, draw or truncated."""
+"""Label with the result of a game as in games.jsonl: black_win, white_win, draw or truncated."""
 GAME_METRICS: Final = ("games_total", "black_wins", "white_wins", "draws", "truncated")
+"""Metrics that are exported as the one counter GAMES."""
 
 RESTARTS: Final = "keisei_actor_restarts_total"
-"""Counter of actors that died, hung or failed and were replaced, by ROLE_LABEL. Stands for
-actor_restarts, and counts the learner's too."""
+"""Counter of actors that died, hung or failed and were replaced, by ROLE_LABEL. It takes the place
+of actor_restarts, and also counts the learner's."""
 ROLE_LABEL: Final = "role"
-"""self_play or learner."""
+"""Label with the role of an actor: self_play or learner."""
 REJECTED_ROLLOUTS: Final = "keisei_rejected_rollouts_total"
 """Counter of rollouts that were refused."""
 
 SCORE: Final = "keisei_evaluation_score_ratio"
 """Gauge: points in the newest match, in [0, 1], by OPPONENT_LABEL and KIND_LABEL."""
 OPPONENT_LABEL: Final = "opponent"
-"""As configured; `earlier` for all own earlier versions."""
+"""Label with the opponent as configured; `earlier` for all earlier versions."""
 KIND_LABEL: Final = "kind"
-"""bare or finishing."""
+"""Label with the kind of player: bare or finishing."""
 ELO: Final[dict[str, str]] = {
     "elo": "keisei_elo",
     "low": "keisei_elo_low",
@@ -88,7 +89,7 @@ ELO: Final[dict[str, str]] = {
 
 
 def series() -> frozenset[str]:
-    """Every series as Prometheus sees it: with Ray's prefix, and the parts of histograms."""
+    """Returns all names as Prometheus sees them: with Ray's prefix, and histograms by part."""
     names = {*GAUGES.values(), *COUNTERS.values(), *ELO.values()}
     names |= {GAMES, RESTARTS, REJECTED_ROLLOUTS, SCORE}
     names |= {

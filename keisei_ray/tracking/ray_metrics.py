@@ -1,8 +1,8 @@
-"""The run's metrics on Ray's Prometheus port, beside Ray's own.
+"""Exports the run's metrics on Ray's Prometheus port, beside Ray's own metrics.
 
 The metrics agent of each Ray node serves what the processes of that node record. Recording is a
 call into a registry of this process (0.2 ms for all gauges on a 2-core machine): it waits for no
-network. Who scrapes, and whether anybody does, makes no difference to the run.
+network. The run is the same whether the port is scraped or not.
 """
 
 import threading
@@ -16,8 +16,8 @@ from keisei_ray.tracking import prometheus as names
 from keisei_ray.tracking.curves import newest_ratings, opponent_name, player_kind
 
 REFRESH_S: Final = 1.0
-"""Ray reports a gauge once for each time it is set and its agent drops it two reports (20 s unless
-told otherwise) later, sooner than the next update may come: so all are set again this often."""
+"""Period after which all gauges are set again. Ray reports a gauge once for each time it is set,
+and its agent drops it two reports later (20 s by default), perhaps before the next update."""
 
 _MEANINGS: Final = {metric.name: metric.meaning for metric in METRICS} | {
     "batch_timesteps": "Plies that this process has trained on.",
@@ -28,10 +28,10 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class RayMetrics:
-    """Subscriber: every name of `tracking.prometheus`. Ray must be up until it is closed."""
+    """Subscriber that exports all names of `prometheus.py`. Ray must be up until it is closed."""
 
     def __init__(self, run: str) -> None:
-        """Makes the metrics and starts the thread that keeps the gauges alive.
+        """Creates the metrics and starts the thread that sets the gauges again.
 
         Args:
             run: name of the run, a label of every series.
@@ -59,13 +59,13 @@ class RayMetrics:
         }
         self._shown: dict[tuple[Gauge, Labels], float] = {}
         self._lock = threading.Lock()
-        """Held by whoever reads or changes `_shown`."""
+        """Held while `_shown` is read or changed."""
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="ray-metrics", daemon=True)
         self._thread.start()
 
     def handle(self, event: ev.Event) -> None:
-        """Records what an event says. Gauges follow within REFRESH_S."""
+        """Records the numbers of an event. Gauges follow within REFRESH_S."""
         match event:
             case ev.UpdateFinished(metrics=metrics):
                 self._record(metrics)
@@ -82,11 +82,12 @@ class RayMetrics:
                 self._show(self._score, result.match.score, opponent, kind)
             case ev.RatingsFitted():
                 for player, rating in newest_ratings(event).items():
+                    elo = {"elo": rating.elo, "low": rating.low, "high": rating.high}
                     for field, gauge in self._elo.items():
-                        self._show(gauge, getattr(rating, field), (names.KIND_LABEL, player))
+                        self._show(gauge, elo[field], (names.KIND_LABEL, player))
 
     def close(self) -> None:
-        """Ends the thread. The gauges leave Prometheus; counters stay until the process ends."""
+        """Ends the thread. Gauges disappear; counters stay until the process ends."""
         self._is_closed.set()
         self._thread.join()
 
@@ -103,7 +104,7 @@ class RayMetrics:
                 histogram.observe(value)
 
     def _show(self, gauge: Gauge, value: object, *labels: tuple[str, str]) -> None:
-        """A gauge that has become undefined is no longer set, and so leaves."""
+        """Sets a gauge from now on, or no longer if it has become undefined: it then disappears."""
         with self._lock:
             if isinstance(value, int | float):
                 self._shown[gauge, labels] = value
@@ -111,7 +112,7 @@ class RayMetrics:
                 self._shown.pop((gauge, labels), None)
 
     def _refresh(self) -> None:
-        """The thread: waits for the time to pass, or for `close`."""
+        """Sets all gauges every REFRESH_S until `close`. The body of the thread."""
         while not self._is_closed.wait(REFRESH_S):
             with self._lock:
                 for (gauge, labels), value in self._shown.items():

@@ -80,8 +80,9 @@ def evaluation_line(state: ViewState) -> str:
         f"score_low={match.score_low:.3f}",
         f"score_high={match.score_high:.3f}",
     ]
-    for name, value in (("elo", "elo"), ("elo_low", "low"), ("elo_high", "high")):
-        fields.append(f"{name}={text.figure(getattr(rating, value, None), '+.0f'):<6}")
+    bounds = (rating.elo, rating.low, rating.high) if rating else (None, None, None)
+    for name, value in zip(("elo", "elo_low", "elo_high"), bounds, strict=True):
+        fields.append(f"{name}={text.figure(value, '+.0f'):<6}")
     return " ".join(fields).rstrip()
 
 
