@@ -1,4 +1,9 @@
-"""What several test folders share: one local Ray for all tests with real actors, and hanging."""
+"""Fixtures of several test folders, and how the suite is spread over processes.
+
+`pytest` runs everything in two processes, `pytest tests/unit -n 2` only what needs no Ray, and
+`pytest PATH` one file or folder in this process. All tests that take the fixture `cluster` share
+one Ray and therefore one process; a file whose tests start a Ray of their own stays together.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,25 +11,48 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import Cluster, connect
+from keisei_ray.distributed import cluster as runtime
+from keisei_ray.distributed.cluster import Cluster
+
+NUM_PROCESSES = 2
+"""Processes for the whole suite: the tests that share a Ray, and beside them all others."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spreads the whole suite over processes; a path, `-n` or `--pdb` decides otherwise."""
+    option = config.option
+    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if is_whole_suite and option.numprocesses is None and not option.usepdb:
+        option.numprocesses = NUM_PROCESSES
+    if option.numprocesses and option.dist == "no":
+        option.dist = "loadgroup"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps in one process the tests that share a Ray or a run."""
+    for item in items:
+        if item.get_closest_marker("ray") and not item.get_closest_marker("xdist_group"):
+            is_shared = "cluster" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("shared_ray" if is_shared else item.path.stem))
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Two CPUs of this machine, no dashboard; down again when the session ends."""
+    """A local Ray with two CPUs and no dashboard, which all tests share."""
     config = Config.model_validate(
         {"cluster": {"address": "local", "num_cpus": 2, "num_gpus": 0, "object_store_bytes": 2**28}}
     )
     with pytest.MonkeyPatch.context() as patch:
         # Ray's metrics are seen after one second instead of ten.
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
-        with connect(config, environ={}) as started:
+        with runtime.connect(config, environ={}) as started:
             yield started
 
 
 @pytest.fixture
 def hang() -> Iterator[Callable[[], object]]:
-    """Hangs until the test is over."""
+    """A function that does not return before the test has ended."""
     over = threading.Event()
     yield over.wait
     over.set()

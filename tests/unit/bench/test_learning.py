@@ -1,6 +1,5 @@
 """When a learning benchmark says that a target was reached, and what an interrupted one keeps."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from rich.console import Console
 
 from keisei_ray.bench.learning import Point, Target, run_learning, target_outcome, train_for
 from keisei_ray.cli import main
-from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 
@@ -93,46 +91,3 @@ def test_bad_options_are_one_line_and_exit_code_2(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_real_run_is_trained_matched_and_not_done_twice(tmp_path: Path) -> None:
-    config = resolve_config("configs/debug.yaml", {}, ["tracking.view=lines"], {})
-    targets = (RANDOM_FINISHING, Target("random", 0.0, is_finishing=False, within_s=None))
-
-    def bench() -> dict[str, object]:
-        return run_learning(
-            config,
-            seeds=[4],
-            minutes=30,
-            num_games=2,
-            out_dir=tmp_path,
-            console=Console(quiet=True),
-            targets=targets,
-        )
-
-    first = bench()
-    saved = json.loads((tmp_path / "points.json").read_text())
-    assert sorted({entry["timestep"] for entry in saved}) == [1024, 2048]
-    assert len(saved) == 2 * len(targets)
-    assert all(entry["wall_time_s"] > 0 and entry["games"] == 2 for entry in saved)
-    assert first["targets"][1]["timestep"] == {"4": 1024}  # type: ignore[index]
-    assert json.loads((tmp_path / "seed-4" / "config.json").read_text())["run"]["seed"] == 4
-
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    second = bench()
-    assert second["points"] == first["points"]
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_run_is_asked_to_stop_when_its_time_is_over(tmp_path: Path) -> None:
-    config = resolve_config(
-        "configs/debug.yaml", {}, ["run.total_timesteps=100000000", "tracking.view=lines"], {}
-    )
-    train_for(config, 1, tmp_path / "seed-1", seconds=15)
-    # What such a run saves is shown in tests/ray; here, that it was asked and left in order.
-    events = (tmp_path / "seed-1" / "events.jsonl").read_text().splitlines()
-    assert json.loads(events[-1])["reason"] == "interrupted"

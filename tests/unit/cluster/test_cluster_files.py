@@ -87,7 +87,8 @@ def test_ray_up_takes_the_launcher_file(name: str) -> None:
     assert sum(prepared["available_node_types"][kind]["min_workers"] for kind in others) == 3
 
 
-def test_the_machines_are_valid_requests_to_aws() -> None:
+def test_the_machines_are_valid_requests_to_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     client = boto3.client("ec2", region_name="us-west-2")
     shape = client.meta.service_model.operation_model("RunInstances").input_shape
     for kind in load("aws.yaml")["available_node_types"].values():

@@ -77,10 +77,11 @@ def test_a_server_that_hangs_is_refused_in_bounded_time(
 
 
 def test_no_credentials_are_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = s3.bucket()
     for name in [n for n in os.environ if n.startswith("AWS_") and "KEY" in n]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    assert "credentials" in refusal(f"s3://{s3.bucket()}/runs/first")
+    assert "credentials" in refusal(f"s3://{bucket}/runs/first")
 
 
 def test_no_right_to_write_is_refused(s3: S3) -> None:

@@ -1,0 +1,36 @@
+"""The fast lane keeps what it promises, and every test of the other lane is marked."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_the_fast_lane_reaches_no_other_machine(refused_connections: list[Any]) -> None:
+    with (
+        socket.socket() as connection,
+        pytest.raises(ConnectionRefusedError, match="no network in the fast lane"),
+    ):
+        connection.connect(("192.0.2.1", 9))
+    assert refused_connections.pop() == ("192.0.2.1", 9)
+
+
+def test_a_test_of_the_fast_lane_gets_no_cluster(request: pytest.FixtureRequest) -> None:
+    with pytest.raises(pytest.fail.Exception, match="move it to tests/ray"):
+        request.getfixturevalue("cluster")
+
+
+def test_no_test_of_the_fast_lane_is_marked_as_starting_ray() -> None:
+    marked = [p.name for p in (TESTS / "unit").rglob("test_*.py") if "mark.ray" in p.read_text()]
+    assert [name for name in marked if name != Path(__file__).name] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*TESTS.glob("ray/test_*.py"), *TESTS.glob("learning/test_*.py")]), ids=str
+)
+def test_every_file_that_starts_ray_is_marked(path: Path) -> None:
+    assert "\npytestmark = " in path.read_text()
+    assert "pytest.mark.ray" in path.read_text()
