@@ -16,7 +16,7 @@ from keisei_ray.storage.run_layout import CONFIG_FILE, EVENTS_FILE, LOG_FILE, ME
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.tracking.subscribers import choose_view
 from keisei_ray.tracking.terminal.lines import LinesView
-from keisei_ray.tracking.terminal.live import TerminalView
+from keisei_ray.tracking.terminal.live import LiveView
 from keisei_ray.tracking.terminal.text import duration, glyphs_for
 from keisei_ray.tracking.terminal.view_state import ViewState
 
@@ -93,7 +93,7 @@ def watch_reader(
         RunDirError: the directory is gone, or a file of the run cannot be read.
     """
     is_rich = choose_view("auto", console) == "rich"
-    view = (TerminalView if is_rich else LinesView)(console, time.time)
+    view = (LiveView if is_rich else LinesView)(console, time.time)
     was_warned = False
     try:
         while True:

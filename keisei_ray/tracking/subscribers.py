@@ -25,7 +25,7 @@ from keisei_ray.tracking.collapse_alarm import CollapseAlarm
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
 from keisei_ray.tracking.logs import log_event
 from keisei_ray.tracking.terminal.lines import LinesView
-from keisei_ray.tracking.terminal.live import TerminalView
+from keisei_ray.tracking.terminal.live import LiveView
 from keisei_ray.tracking.wandb.client import RealClient, load_wandb
 from keisei_ray.tracking.wandb.tracker import WandbTracker
 
@@ -88,7 +88,7 @@ def build_subscribers(
         built.append(Subscriber(TENSORBOARD_DIR, writer.handle, writer.close))
     view = choose_view(config.tracking.view, console)
     if view != "none":
-        shown = (TerminalView if view == "rich" else LinesView)(console, time.monotonic)
+        shown = (LiveView if view == "rich" else LinesView)(console, time.monotonic)
         built.append(Subscriber("view", shown.handle, shown.close))
     built += [Subscriber(path, call, getattr(call, "close", None)) for path, call in users_own]
     if config.tracking.wandb != "off":

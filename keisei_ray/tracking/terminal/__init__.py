@@ -1,1 +1,7 @@
-"""The terminal view: from the view state to lines on a screen."""
+"""Views of a run on a terminal.
+
+`view_state.py` folds events into one state. `live.py` shows it as a frame that stays in place:
+`frame.py` lays out the panels of `panels.py`, which are made of the lines and bars of `draw.py`,
+the strings of `text.py` and the board of `board.py`. `lines.py` writes the same state line by line.
+Both end with `summary.py`.
+"""

@@ -1,4 +1,4 @@
-"""A Shogi position from an SFEN as plain characters. String work only: no rules, no library.
+"""A Shogi position as plain characters, from an SFEN. It needs no rules and no library.
 
 Every square is two characters wide: the piece's SFEN letter, upper case for black and lower
 case for white, with "+" in front when promoted. Files run 9 to 1 from left to right and ranks
@@ -16,27 +16,28 @@ _PIECES: Final = frozenset("plnsgbrkPLNSGBRK")
 
 @dataclass(frozen=True)
 class Position:
-    """What an SFEN says, ready to be drawn."""
+    """A position ready to be drawn."""
 
     cells: tuple[tuple[str, ...], ...]
     """9 rows (rank a first) of 9 two-character cells (file 9 first)."""
     black_hand: str
-    """As in SFEN, e.g. "2PS"; "-" if empty."""
+    """Black's pieces in hand as in SFEN, e.g. "2PS"; "-" if empty."""
     white_hand: str
-    """As in SFEN, e.g. "b3p"; "-" if empty."""
+    """White's pieces in hand as in SFEN, e.g. "b3p"; "-" if empty."""
     black_to_move: bool
     ply: int
     """Plies played before this position, by the SFEN's move number."""
 
 
 def parse_sfen(sfen: str) -> Position:
-    """Read an SFEN.
+    """Reads an SFEN.
 
     Args:
         sfen: "board turn hands" with an optional move number.
 
     Raises:
-        ValueError: it is not an SFEN's form. Whether the position is legal is not checked.
+        ValueError: the text does not have the form of an SFEN. Whether the position is legal is
+            not checked.
     """
     parts = sfen.split()
     if len(parts) not in (3, 4) or parts[1] not in ("b", "w"):
@@ -50,7 +51,7 @@ def parse_sfen(sfen: str) -> Position:
 
 
 def _row(row: str, sfen: str) -> tuple[str, ...]:
-    """One rank as nine cells."""
+    """Reads one rank as nine cells."""
     cells: list[str] = []
     mark = " "
     for letter in row:
@@ -69,7 +70,7 @@ def _row(row: str, sfen: str) -> tuple[str, ...]:
 
 
 def _hands(hands: str, sfen: str) -> tuple[str, str]:
-    """Black's and white's pieces in hand."""
+    """Reads black's and white's pieces in hand."""
     if hands == "-":
         return "-", "-"
     sides: dict[bool, str] = {True: "", False: ""}
@@ -88,10 +89,10 @@ def _hands(hands: str, sfen: str) -> tuple[str, str]:
 
 
 def destination(usi: str) -> tuple[int, int]:
-    """Row and column of the square a USI move goes to ("7g7f", "2b3c+", "P*5e").
+    """Returns row and column of the square that a USI move goes to ("7g7f", "2b3c+", "P*5e").
 
     Raises:
-        ValueError: it is not a USI move.
+        ValueError: the text is not a USI move.
     """
     square = usi[2:4]
     if len(square) != 2 or square[0] not in FILES or square[1] not in RANKS:

@@ -1,7 +1,7 @@
-"""Pieces a frame is built from: lines of a known width, titles, bars, trends.
+"""Parts that a frame is built from: lines of a known width, titles, bars, trends.
 
-All are pure and return `rich` Text. Colors only repeat what characters already say, so a frame
-reads without them.
+All functions are pure and return `rich` Text. Colors only repeat what the characters say already,
+so a frame can be read without them.
 """
 
 from collections.abc import Sequence
@@ -25,33 +25,33 @@ LABEL: Final = 14
 VALUE: Final = 10
 """Width of a row's figure."""
 MAX_TREND: Final = 40
-"""Longest sparkline or bar beside a figure."""
+"""Largest width of a sparkline or bar beside a figure."""
 
 
 def row(*parts: Part) -> Text:
-    """One line from its parts."""
+    """Returns one line made of its parts."""
     return Text.assemble(*parts, no_wrap=True, overflow="crop")
 
 
 def labeled(label: str, *parts: Part) -> Text:
-    """A row with its label in the label column."""
+    """Returns a row with its label in the label column."""
     return row((f"{label:<{LABEL}}", DIM), *parts)
 
 
 def pad(line: Text, width: int) -> Text:
-    """`line` cut or filled to exactly `width` cells."""
+    """Returns `line` cut or filled to exactly `width` cells."""
     line = line.copy()
     line.truncate(max(0, width), pad=True)
     return line
 
 
 def spread(left: Text, right: Text, width: int) -> Text:
-    """`left` and `right` at the two ends of a line; the left one gives way."""
+    """Returns a line with `left` and `right` at its ends; `left` is cut where they do not fit."""
     return row(pad(left, width - right.cell_len - 1), " ", right)
 
 
 def side_by_side(columns: Sequence[tuple[Sequence[Text], int]], gap: int) -> list[Text]:
-    """Blocks of lines as columns of fixed widths; short ones are filled with blanks."""
+    """Returns blocks of lines as columns of fixed widths; short blocks end in blank lines."""
     lines = []
     for i in range(max(len(block) for block, _ in columns)):
         parts: list[Part] = []
@@ -62,27 +62,27 @@ def side_by_side(columns: Sequence[tuple[Sequence[Text], int]], gap: int) -> lis
 
 
 def title(name: str, width: int, glyphs: Glyphs, note: str = "") -> Text:
-    """A section's heading, a short note, and a rule to the right edge."""
+    """Returns a section's heading, a short note, and a rule to the right edge."""
     note = text.clip(f"  {note}", max(0, width - len(name)), glyphs.ellipsis) if note else ""
     rest = max(0, width - cell_len(name) - cell_len(note) - 1)
     return row((name, ACCENT), (note, DIM), (" " + glyphs.rule * rest, DIM))
 
 
 def trend(label: str, value: str, points: Sequence[float], width: int, glyphs: Glyphs) -> Text:
-    """A figure and its sparkline."""
-    room = min(MAX_TREND, max(0, width - LABEL - VALUE - 2))
-    line = text.sparkline(points, room, glyphs.ramp)
+    """Returns a figure and its sparkline."""
+    length = min(MAX_TREND, max(0, width - LABEL - VALUE - 2))
+    line = text.sparkline(points, length, glyphs.ramp)
     return labeled(label, (f"{value:>{VALUE}}", STRONG), "  ", (line, TREND))
 
 
 def stacked(parts: Sequence[float], styles: Sequence[str], width: int, glyphs: Glyphs) -> Text:
-    """A bar of up to four parts, told apart by shade and by color."""
+    """Returns a bar of up to four parts, which differ in shade and in color."""
     lengths = text.bar_lengths(parts, width)
     pieces = zip(glyphs.shades, lengths, styles, strict=False)
     return row(*((shade * length, style) for shade, length, style in pieces))
 
 
 def meter(done: float, whole: float, width: int, glyphs: Glyphs) -> Text:
-    """A progress bar of exactly `width` cells; it is full only when all is done."""
+    """Returns a progress bar of exactly `width` cells; it is full only when all is done."""
     filled = min(width, int(width * done / whole)) if whole > 0 else 0
     return row((glyphs.done * filled, "green"), (glyphs.rest * (width - filled), DIM))

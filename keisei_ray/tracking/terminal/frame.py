@@ -1,12 +1,11 @@
-"""The one function from a state of the run to a screen.
+"""Layout of a whole frame: one pure function from the view state to a screen.
 
-`render` is pure: the same state and size give the same frame, whatever the number of actors
-and whoever asks. It keeps its shape while a run goes on: lines stay where they are and only
-figures change.
+The same state and size give the same frame, in the live view and in `run.py watch`. The layout
+stays the same while a run goes on: lines stay where they are and only figures change.
 
-Layout, from 76 columns on the board stands at the right, above what is known of the strength;
-from 120 on games, system and strength move up between learning and the board; below 76 everything
-is one column without the board.
+From 76 columns on, the board stands at the right, above the strength. From 120 columns on, games,
+system and strength move up between learning and the board. Below 76 columns, everything is one
+column without the board.
 """
 
 from typing import Final
@@ -20,25 +19,26 @@ from keisei_ray.tracking.terminal.text import UNICODE, Glyphs
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 BOARD_FROM: Final = 76
-"""Columns from which the board is shown."""
+"""Width in columns from which the board is shown."""
 WIDE_FROM: Final = 120
-"""Columns from which learning and games stand side by side."""
+"""Width in columns from which learning and games stand side by side."""
 MAX_WIDTH: Final = 150
-"""A frame grows no wider than this."""
+"""Largest width of a frame in columns."""
 MAX_NOTICES: Final = 4
 GAP: Final = 2
+"""Blank columns between blocks that stand side by side."""
 
 
 def render(
     state: ViewState, width: int, height: int | None = None, glyphs: Glyphs = UNICODE
 ) -> Group:
-    """Draw a state.
+    """Draws a state.
 
     Args:
-        state: what to show, time included.
+        state: the state to show, time included.
         width: columns of the terminal.
-        height: rows of the terminal; None: as many as wanted. Fewer rows show fewer notices;
-            at least 22 are needed for everything else at 80 columns.
+        height: rows of the terminal; None: no limit. Fewer rows show fewer notices; everything
+            else needs at least 22 rows at 80 columns.
         glyphs: characters to draw with.
 
     Returns:
@@ -50,13 +50,13 @@ def render(
         panels.progress(state, inner, glyphs),
         *_body(state, inner, glyphs),
     ]
-    room = MAX_NOTICES if height is None else height - len(lines) - 1
-    lines += panels.notices(state, min(MAX_NOTICES, max(1, room)), inner, glyphs)
+    rows_left = MAX_NOTICES if height is None else height - len(lines) - 1
+    lines += panels.notices(state, min(MAX_NOTICES, max(1, rows_left)), inner, glyphs)
     return Group(*(row(" ", pad(line, inner)) for line in lines))
 
 
 def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Everything between progress and notices."""
+    """Returns the lines between progress and notices."""
     if not state.metrics:
         return panels.starting(state, width, glyphs)
     if width < BOARD_FROM - 2:
@@ -69,7 +69,7 @@ def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     board = (panels.sample_game(state, glyphs), panels.BOARD_WIDTH)
     rest = width - panels.BOARD_WIDTH - GAP
     if width < WIDE_FROM - 2:
-        # There is room for one line below the board; scores are among the notices as well.
+        # One line fits below the board; scores are among the notices as well.
         board[0].extend(panels.strength(state, panels.BOARD_WIDTH, glyphs)[:1])
         left = [*panels.learning(state, rest, glyphs), *panels.games(state, rest, glyphs)]
         upper = side_by_side([(left, rest), board], GAP)

@@ -1,8 +1,9 @@
-"""The view without a terminal: one line an update, and one for each thing a person should know.
+"""The view without a terminal: one line for each update, match and message.
 
-An update's line is `key=value` with the names of `metrics.jsonl`, so it can be grepped, and
-each field has a fixed width, so columns stand under one another; so is a match of the background
-evaluation. Other lines begin with `notice`. All come from the same state as the terminal view.
+The line of an update has `key=value` fields with the names of `metrics.jsonl`, so that grep finds
+them, and each field has a fixed width, so that columns stand under one another. A match of the
+background evaluation has such a line, too. Other lines begin with `notice`. All are made from the
+same state as the live view.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,7 @@ FIELDS: Final = (
 
 
 def update_line(state: ViewState) -> str:
-    """The last update of a state as one line; a grep for `^update=` finds them all."""
+    """Returns the last update as one line; a grep for `^update=` finds all of them."""
     values = state.metrics
     total = state.total_timesteps
     part = text.percent(fraction(min(state.timestep, total), total))
@@ -61,13 +62,13 @@ def update_line(state: ViewState) -> str:
 
 
 def notice_line(entry: Entry) -> str:
-    """A notice as one line; a grep for `^notice` finds them all."""
+    """Returns a notice as one line; a grep for `^notice` finds all of them."""
     when = f"elapsed={text.duration(entry.elapsed_s):<8}"
     return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
 
 
 def evaluation_line(state: ViewState) -> str:
-    """The last match of a state as one line; a grep for `^evaluation=` finds them all."""
+    """Returns the last match as one line; a grep for `^evaluation=` finds all of them."""
     result = state.matches[-1]
     match = result.match
     rating = state.ratings.get(result.player)
@@ -90,18 +91,18 @@ class LinesView:
     """Writes lines for events, and the summary at the end."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
-        """Write to `console`; `clock` gives seconds, monotonic."""
+        """Takes the console to write to and a monotonic clock in seconds."""
         self._console = console
         self._clock = clock
         self._began = clock()
         self._state = ViewState()
 
     def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
-        """Fold an event and write its line, if it has one.
+        """Folds an event into the state and writes its line, if it has one.
 
         Args:
             event: what happened.
-            happened_s: when, by the view's clock; None: now.
+            happened_s: time of the event by the view's clock; None: now.
         """
         now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
@@ -112,7 +113,7 @@ class LinesView:
             self._write(update_line(self._state))
             return
         if isinstance(event, ev.EvaluationFinished):
-            return  # Told with its rating.
+            return  # Its line comes with its rating.
         if isinstance(event, ev.RatingsFitted) and self._state.matches:
             self._write(evaluation_line(self._state))
             return
@@ -122,11 +123,11 @@ class LinesView:
 
     @property
     def state(self) -> ViewState:
-        """What the view shows, at the time of the last event."""
+        """State that the view shows, as of the last event."""
         return self._state
 
     def close(self) -> None:
-        """Write the final summary, if the run has ended."""
+        """Writes the final summary, if the run has ended."""
         if self._state.ended is not None:
             self._write(summary(self._state).plain)
 

@@ -1,7 +1,7 @@
-"""The terminal view: one frame that stays in place while the run goes on.
+"""The live view: one frame that stays in place while the run goes on.
 
-Only the newest state is kept; `rich` Live redraws it from a thread of its own, so handling
-an event costs a fold and no drawing, however fast events come.
+Only the newest state is kept; `rich` Live redraws it in a thread of its own, so handling an event
+costs a fold and no drawing, however fast events arrive.
 """
 
 import threading
@@ -18,15 +18,15 @@ from keisei_ray.tracking.terminal.text import glyphs_for
 from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
 FRAMES_PER_S: Final = 1.0
-"""A frame takes about 9 ms of a slow core: one a second keeps the view under 1% of it, and no
-figure changes faster than a person can read it."""
+"""Frames drawn per second. A frame takes about 9 ms of a slow core: at one per second the view uses
+less than 1% of it, and no figure changes faster than the user can read it."""
 
 
-class TerminalView:
+class LiveView:
     """Shows a run on a terminal until it is closed, then leaves the last frame and a summary."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
-        """Draw on `console`; `clock` gives seconds, monotonic. Nothing is drawn yet."""
+        """Takes the console to draw on and a monotonic clock in seconds. Nothing is drawn yet."""
         self._console = console
         self._clock = clock
         self._began = clock()
@@ -41,11 +41,11 @@ class TerminalView:
         )
 
     def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
-        """Fold an event into what is shown; the first one starts the drawing.
+        """Folds an event into the state; the first event starts the drawing.
 
         Args:
             event: what happened.
-            happened_s: when, by the view's clock; None: now.
+            happened_s: time of the event by the view's clock; None: now.
         """
         now = self._clock() if happened_s is None else happened_s
         if isinstance(event, ev.RunStarted):
@@ -56,11 +56,11 @@ class TerminalView:
 
     @property
     def state(self) -> ViewState:
-        """What the view shows, at the time of the last event."""
+        """State that the view shows, as of the last event."""
         return self._state
 
     def close(self) -> None:
-        """Draw once more, give the terminal back, print the summary if the run has ended."""
+        """Draws once more, restores the terminal, and prints the summary if the run has ended."""
         with self._closing:
             if self._live.is_started:
                 self._live.stop()
@@ -68,7 +68,7 @@ class TerminalView:
                 self._console.print(summary(self._state), soft_wrap=True)
 
     def _frame(self) -> RenderableType:
-        """The newest state; its clock runs on until the run ends."""
+        """Draws the newest state, at the current time until the run ends."""
         state = self._state
         if state.ended is None:
             state = at(state, self._clock() - self._began)

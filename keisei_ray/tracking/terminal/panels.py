@@ -1,4 +1,4 @@
-"""The parts of the terminal view: each a pure function from a state to lines of a width."""
+"""Panels of the live view: pure functions from the view state to lines of a given width."""
 
 from typing import Final
 
@@ -48,8 +48,8 @@ STAGES: Final = (
     ("publish", "publish_time_s", "magenta"),
     ("wait", "wait_time_s", "yellow"),
 )
-"""Label, metric and style of each stage of an iteration. In overlap they run side by side, so
-they are compared with one another and not with the clock."""
+"""Label, metric and style of each stage of an iteration. In overlap mode they run at the same time,
+so the percentages compare them with one another and not with wall time."""
 LEARNING: Final = (
     ("policy loss", "policy_loss", "+.4f"),
     ("value loss", "value_loss", ".4f"),
@@ -62,18 +62,19 @@ LEARNING: Final = (
 )
 """Label, metric and format of each row with a trend."""
 BOARD_WIDTH: Final = 24
-ROOMY_FROM: Final = 70
-"""Columns from which actors and policy lag share a line."""
+"""Width of the board in columns."""
+ONE_LINE_FROM: Final = 70
+"""Width in columns from which actors and policy lag are on one line."""
 
 
 def header(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Run directory and phase; network, device, schedule, cluster."""
+    """Shows run directory and phase; network, device, schedule, cluster."""
     phase = row(
         (state.phase, PHASE_STYLES[state.phase]),
         f"  {text.duration(state.elapsed_s)}",
     )
-    room = max(0, width - len("Keisei Ray  ") - phase.cell_len - 1)
-    where = text.clip_start(state.run_dir, room, glyphs.ellipsis)
+    rest = max(0, width - len("Keisei Ray  ") - phase.cell_len - 1)
+    where = text.clip_start(state.run_dir, rest, glyphs.ellipsis)
     amp = "" if state.amp in ("", "off") else f" {state.amp}"
     facts = [f"net {state.net}", f"device {state.device}{amp}", state.mode]
     facts.append(state.cluster)
@@ -84,7 +85,7 @@ def header(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def progress(state: ViewState, width: int, glyphs: Glyphs) -> Text:
-    """Bar, share, timestep of total, time left."""
+    """Shows a bar, the percentage done, the timestep of the total, and the time left."""
     done, total = state.timestep, state.total_timesteps
     part = text.percent(fraction(min(done, total), total))
     left = f"left {text.duration(state.remaining_s)}"
@@ -96,7 +97,7 @@ def progress(state: ViewState, width: int, glyphs: Glyphs) -> Text:
 
 
 def starting(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """What is going on before the first update."""
+    """Shows actors and rollouts before the first update."""
     ready, wanted = len(state.actors_ready), state.num_actors
     arrived, needed = state.rollouts_arrived, state.rollouts_per_update
     bar = max(4, min(MAX_TREND, width - 36))
@@ -117,7 +118,7 @@ def starting(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def learning(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Losses and diagnostics of the last update, with their trends."""
+    """Shows losses and other figures of the last update, with their trends."""
     values = state.metrics
     scale = text.as_float(values.get("amp_scale"))
     facts = [
@@ -133,7 +134,7 @@ def learning(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Results as counts and shares, and how long games last."""
+    """Shows results as counts and percentages, and the length of games."""
     values = state.metrics
     counts = [text.as_float(values.get(name)) or 0.0 for _, name, _ in RESULTS]
     cells = []
@@ -151,7 +152,7 @@ def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Elo, then scores of the newest weights measured: two lines, or none if nothing is."""
+    """Shows Elo and scores of the newest weights evaluated; nothing without evaluation."""
     if not state.is_evaluated:
         return []
     elos, scores = (_that_fit(parts, width) for parts in strength_of(state))
@@ -162,17 +163,17 @@ def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _that_fit(parts: list[str], width: int) -> str:
-    """The first parts side by side, at least one."""
+    """Returns as many of the first parts as fit on a line, at least one."""
     line = "  ".join(parts)
     return _that_fit(parts[:-1], width) if len(line) > width and len(parts) > 1 else line
 
 
 def strength_of(state: ViewState) -> tuple[list[str], list[str]]:
-    """What is known of the newest weights measured, most important first.
+    """Returns the strength of the newest weights evaluated, most important first.
 
     Returns:
         The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; and the
-        scores of the bare policy: `greedy 43.8%`.
+        scores of the bare policy: `greedy 44%`.
     """
     if not state.matches:
         return ["no evaluation yet"], []
@@ -183,7 +184,7 @@ def strength_of(state: ViewState) -> tuple[list[str], list[str]]:
 
 
 def elo_text(rating: Rating | None) -> str:
-    """`+312 +-33`; `above +280` or `below -280` where one bound is missing; `-` if unknown."""
+    """Formats an Elo: `+312 +-33`; `above +280` or `below -280` where a bound is missing; `-`."""
     if rating is None or rating.elo is None:
         return "-"
     if rating.low is None or rating.high is None:
@@ -194,7 +195,7 @@ def elo_text(rating: Rating | None) -> str:
 
 
 def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Rates, actors, policy lag, and where the time goes."""
+    """Shows rates, actors, policy lag, and the time of each stage."""
     values = state.metrics
     total = text.figure(values.get("sps_total"), ",.0f")
     alive = values.get("actors_alive")
@@ -212,7 +213,7 @@ def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
         restarts,
     )
     lines = [title("system", width, glyphs), spread(speed, whole_run, width)]
-    if width >= ROOMY_FROM:
+    if width >= ONE_LINE_FROM:
         lines.append(row(actors, ("  policy lag mean ", DIM), lag, (" max ", DIM), lag_max))
     else:
         mean = (f"{lag:>{VALUE}}", STRONG)
@@ -221,7 +222,7 @@ def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _time(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Stage times as one stacked bar with its legend beside it, or below where it is narrow."""
+    """Shows stage times as a stacked bar, its legend beside it or, where it is narrow, below."""
     parts = [text.as_float(state.metrics.get(name)) or 0.0 for _, name, _ in STAGES]
     styles = [style for *_, style in STAGES]
     legend: list[Part] = []
@@ -236,14 +237,14 @@ def _time(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _metric(state: ViewState, label: str, name: str, spec: str, width: int, glyphs: Glyphs) -> Text:
-    """A metric's figure and its sparkline over this session."""
+    """Shows a metric's figure and its sparkline over this session."""
     history = state.trends.get(name)
     value = text.figure(state.metrics.get(name), spec)
     return trend(label, value, history.points() if history else (), width, glyphs)
 
 
 def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Text]:
-    """The last few things a person should know, newest last; always `count` lines and a title."""
+    """Shows the last notices, newest last; always `count` lines and a title."""
     saved = state.checkpoint
     note = f"last checkpoint {saved.timestep:,}" if saved else "no checkpoint yet"
     if state.faults:
@@ -266,7 +267,7 @@ def _entry(entry: Entry, width: int, glyphs: Glyphs) -> Text:
 
 
 def sample_game(state: ViewState, glyphs: Glyphs) -> list[Text]:
-    """One game in play as a board of BOARD_WIDTH columns, its last move highlighted."""
+    """Shows one game in play as a board of BOARD_WIDTH columns, its last move highlighted."""
     position = state.sample
     lines = [title("a game in play", BOARD_WIDTH, glyphs)]
     if position is None:
@@ -292,7 +293,7 @@ def _square_style(cell: str, is_target: bool) -> str:
 
 
 def _hand(side: str, pieces: str, is_to_move: bool, glyphs: Glyphs) -> Text:
-    """A side's name, marked when it is to move, and its pieces in hand."""
+    """Shows a side's name, marked when it is to move, and its pieces in hand."""
     mark = ">" if is_to_move else " "
     held = text.clip(pieces, BOARD_WIDTH - len(side) - 2, glyphs.ellipsis)
     return row((mark, STRONG), (f"{side} ", DIM), held)

@@ -1,4 +1,4 @@
-"""What a person reads when a run has ended: what was trained, where it lies, what to run next."""
+"""The summary of a run that has ended: what was trained, where it is, what to run next."""
 
 import shlex
 from pathlib import Path
@@ -17,15 +17,15 @@ PROGRAM: Final = "python run.py"
 
 
 def summary(state: ViewState) -> Text:
-    """The final summary.
+    """Returns the final summary.
 
     Lines are not cut, so that paths and commands can be copied; print with `soft_wrap`.
 
     Args:
-        state: of a run that has ended.
+        state: state of a run that has ended.
 
     Returns:
-        Lines without a trailing newline.
+        Lines without a newline at the end.
 
     Raises:
         ValueError: the run has not ended.
@@ -65,7 +65,7 @@ def _updates(state: ViewState) -> str:
 
 
 def _games(state: ViewState) -> str:
-    """Number of games and the share of each result."""
+    """Returns the number of games and the percentage of each result."""
     values = state.metrics
     whole = text.as_float(values.get("games_total")) or 0.0
     parts = [
@@ -76,7 +76,7 @@ def _games(state: ViewState) -> str:
 
 
 def _next(state: ViewState) -> list[str]:
-    """Commands that make sense now, most useful first."""
+    """Returns the commands that make sense now, the most useful first."""
     ended = state.ended
     if ended is None or ended.checkpoint is None:
         return [f"read {Path(state.run_dir) / LOG_FILE}"]

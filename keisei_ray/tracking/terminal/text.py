@@ -1,4 +1,4 @@
-"""Figures, durations, trends and bars as short strings. Pure; knows nothing of a run."""
+"""Figures, durations, trends and bars as short strings. Pure functions of plain values."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The characters a view draws with, for one kind of terminal."""
+    """Characters that a view draws with, for one kind of terminal."""
 
     ramp: str
     """Sparkline heights, lowest first."""
@@ -22,7 +22,7 @@ class Glyphs:
     rule: str
     """Line after a section title."""
     ellipsis: str
-    """Stands for what did not fit."""
+    """Mark for text that was cut off."""
 
 
 UNICODE: Final = Glyphs(
@@ -37,7 +37,7 @@ ASCII: Final = Glyphs(ramp="_.-=+*%#", shades="#=-.", done="=", rest="-", rule="
 
 
 def glyphs_for(encoding: str) -> Glyphs:
-    """The richest glyphs that an output stream's encoding can carry."""
+    """Returns the richest glyphs that an output stream's encoding can represent."""
     try:
         "".join((UNICODE.ramp, UNICODE.shades, UNICODE.done, UNICODE.rule)).encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -47,11 +47,11 @@ def glyphs_for(encoding: str) -> Glyphs:
 
 @dataclass(frozen=True)
 class Trend:
-    """A whole session of one figure in bounded memory.
+    """History of one figure over a whole session, in bounded memory.
 
-    Every value stands for the mean of `stride` readings; when `CAPACITY` values are there,
-    neighbors are merged and the stride doubles. Readings short of a full stride wait in
-    `pending` and are shown as their own mean at the end.
+    Every value is the mean of `stride` readings. When there are `CAPACITY` values, neighbors are
+    merged and the stride doubles. Readings that do not fill a stride yet wait in `pending`; their
+    mean is the last point.
     """
 
     CAPACITY = 128
@@ -61,7 +61,7 @@ class Trend:
     pending: tuple[float, ...] = ()
 
     def add(self, reading: float) -> "Trend":
-        """The trend with one more reading; one that is not finite changes nothing."""
+        """Returns the trend with one more reading; one that is not finite changes nothing."""
         if not math.isfinite(reading):
             return self
         pending = (*self.pending, reading)
@@ -74,14 +74,14 @@ class Trend:
         return Trend(tuple((a + b) / 2 for a, b in pairs), self.stride * 2)
 
     def points(self) -> tuple[float, ...]:
-        """All values, oldest first, the unfinished one included."""
+        """Returns all values, oldest first, and the mean of the pending readings."""
         if not self.pending:
             return self.values
         return (*self.values, sum(self.pending) / len(self.pending))
 
 
 def resample(values: Sequence[float], width: int) -> list[float]:
-    """At most `width` values: means of consecutive, nearly equal stretches."""
+    """Returns at most `width` values: means of consecutive stretches of nearly equal length."""
     count = len(values)
     if count <= width or width < 1:
         return list(values[: max(0, width)])
@@ -90,7 +90,7 @@ def resample(values: Sequence[float], width: int) -> list[float]:
 
 
 def sparkline(values: Sequence[float], width: int, ramp: str) -> str:
-    """`values` as a row of at most `width` characters of `ramp`, scaled from least to greatest.
+    """Returns `values` as at most `width` characters of `ramp`, scaled from least to greatest.
 
     A flat series is drawn at mid height.
     """
@@ -105,7 +105,7 @@ def sparkline(values: Sequence[float], width: int, ramp: str) -> str:
 
 
 def bar_lengths(parts: Sequence[float], width: int) -> list[int]:
-    """Whole lengths proportional to `parts` that add up to `width` (largest remainders).
+    """Returns whole lengths proportional to `parts` that add up to `width` (largest remainders).
 
     All are 0 where the parts add up to nothing.
     """
@@ -121,19 +121,19 @@ def bar_lengths(parts: Sequence[float], width: int) -> list[int]:
 
 
 def clip(text: str, width: int, ellipsis: str) -> str:
-    """`text` cut to `width` characters, the cut marked."""
+    """Returns `text` cut to `width` characters, the cut marked."""
     return text if len(text) <= width else text[: max(0, width - 1)] + ellipsis[:width]
 
 
 def clip_start(text: str, width: int, ellipsis: str) -> str:
-    """As `clip`, keeping the end: for paths."""
+    """Returns the end of `text`, at most `width` characters, the cut marked: for paths."""
     return text if len(text) <= width else ellipsis[:width] + text[len(text) - max(0, width - 1) :]
 
 
 def one_line(text: str) -> str:
-    """The line of a message or remote error that says most.
+    """Returns the most informative line of a message or remote error.
 
-    The last of a traceback (the exception), the first of anything else.
+    That is the last line of a traceback (the exception), and the first of any other text.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
@@ -142,7 +142,7 @@ def one_line(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`h:mm:ss`, with days in front from one on; "-" where unknown."""
+    """Returns `h:mm:ss`, with days in front if there are any; "-" where unknown."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     minutes, s = divmod(max(0, round(seconds)), 60)
@@ -151,23 +151,15 @@ def duration(seconds: float | None) -> str:
     return f"{days}d {h}:{m:02d}:{s:02d}" if days else f"{h}:{m:02d}:{s:02d}"
 
 
-def seconds(value: object) -> str:
-    """A stage's time with three figures: "1.25 s", "830 ms"; "-" where unknown."""
-    number = as_float(value)
-    if number is None:
-        return "-"
-    return f"{number * 1000:.0f} ms" if number < 1 else f"{number:.3g} s"
-
-
 def as_float(value: object) -> float | None:
-    """A finite number, or None for anything else a metric can hold."""
+    """Returns a finite number, or None for any other value of a metric."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def figure(value: object, spec: str) -> str:
-    """A metric by a format spec; text as it is; "-" for None, "nan"/"inf" spelled out."""
+    """Formats a metric by a format spec; text stays as it is, None becomes "-"."""
     if value is None:
         return "-"
     if isinstance(value, float) and not math.isfinite(value):
@@ -176,5 +168,5 @@ def figure(value: object, spec: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share with one decimal: "41.5%"; "-" where unknown."""
+    """Formats a fraction with one decimal: "41.5%"; "-" where unknown."""
     return "-" if value is None else f"{value:.1%}"

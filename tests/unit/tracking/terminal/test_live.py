@@ -8,7 +8,7 @@ from pathlib import Path
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.terminal.lines import LinesView
-from keisei_ray.tracking.terminal.live import TerminalView
+from keisei_ray.tracking.terminal.live import LiveView
 from tests.helpers.consoles import Clock, plain_console, written
 from tests.helpers.run_events import run_started, updated
 
@@ -16,7 +16,7 @@ from tests.helpers.run_events import run_started, updated
 def test_the_terminal_is_given_back_and_the_summary_stays() -> None:
     console, clock = plain_console(force_terminal=True, width=80, height=24), Clock()
     stdout, stderr = sys.stdout, sys.stderr
-    view = TerminalView(console, clock)
+    view = LiveView(console, clock)
     view.handle(run_started())
     assert sys.stdout is not stdout
     view.handle(updated(1))
@@ -32,7 +32,7 @@ def test_the_terminal_is_given_back_and_the_summary_stays() -> None:
 
 def test_a_warning_while_the_view_is_live_is_a_whole_line_above_the_frame(tmp_path: Path) -> None:
     console, clock = plain_console(force_terminal=True, width=80, height=24), Clock()
-    view = TerminalView(console, clock)
+    view = LiveView(console, clock)
     with logs.configure(tmp_path, "INFO", console):
         view.handle(run_started())
         logging.getLogger("a").warning("careful now")
@@ -45,7 +45,7 @@ def test_a_warning_while_the_view_is_live_is_a_whole_line_above_the_frame(tmp_pa
 
 def test_both_views_fold_the_same_events_to_the_same_state() -> None:
     clock = Clock()
-    terminal = TerminalView(plain_console(force_terminal=True, width=80, height=24), clock)
+    terminal = LiveView(plain_console(force_terminal=True, width=80, height=24), clock)
     lines = LinesView(plain_console(), clock)
     for event in (run_started(), ev.ActorReady(0, 0, 1, "n"), updated(1), ev.Notice("x")):
         clock.now += 1.0
