@@ -1,12 +1,15 @@
-"""`evaluate` from its arguments to what it leaves: tables, JSON, records, exit codes, signals."""
+"""The command `evaluate`: tables, JSON, saved games, exit codes, signals."""
 
 import io
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cshogi
 import numpy as np
@@ -19,17 +22,19 @@ from rsshogi.record import Record
 
 from keisei_ray.cli import main
 from keisei_ray.errors import ConfigError, PlayerError
+from keisei_ray.evaluation import command
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
-from keisei_ray.evaluation.matches import MatchSettings, play_match
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
 from keisei_ray.evaluation.sprt import Hypotheses
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import digest, load_weights
 from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.players.policies import choose_random
+from keisei_ray.players.saved_model import find_checkpoint
 from keisei_ray.shogi.vector_games import VectorGames
-from keisei_ray.storage import checkpoint
 from tests.helpers.engines import fake_spec
+from tests.helpers.saved_runs import save_untrained
 from tests.helpers.tiny import tiny_config
 
 ROOT = Path(__file__).parents[3]
@@ -39,24 +44,17 @@ PATIENCE_S = 120
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with one checkpoint of a learner that has learnt nothing."""
-    config = tiny_config()
-    learner = Learner(config)
-    info: dict[str, str | int | float | bool | None] = {
-        "weights_version": 0,
-        "weights_digest": learner.weights_digest(),
-        "model": config.model.model_dump_json(),
-    }
+    """A run directory with one checkpoint of an untrained learner."""
     run_dir = tmp_path_factory.mktemp("run")
-    checkpoint.save(run_dir / "checkpoints", 10, learner.state_files(), info)
+    save_untrained(run_dir, timestep=10)
     return run_dir
 
 
-def run(**options: object) -> tuple[dict[str, object], str]:
+def run(**options: Any) -> tuple[dict[str, Any], str]:
     """The result and the screen of an evaluation; random against random by default."""
     screen = io.StringIO()
-    settings = {"player": "random", "opponent": "random", "num_games": 4} | options
-    result = evaluate(EvaluateOptions(**settings), Console(file=screen, width=160))  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"player": "random", "opponent": "random", "num_games": 4} | options
+    result = evaluate(EvaluateOptions(**settings), Console(file=screen, width=160))
     return result, screen.getvalue()
 
 
@@ -66,7 +64,7 @@ def one_line(text: str) -> str:
     return lines[0]
 
 
-# Who plays
+# Players
 
 
 def test_published_weights_saved_weights_and_playing_weights_have_one_digest(saved: Path) -> None:
@@ -75,7 +73,7 @@ def test_published_weights_saved_weights_and_playing_weights_have_one_digest(sav
     load_weights(published, Learner(config).weights())
     arrays = {name: tensor.numpy() for name, tensor in published.state_dict().items()}
     result, _ = run(player=f"checkpoint:{saved}", num_games=2)
-    assert result["player"]["weights_digest"] == digest(arrays)  # type: ignore[index]
+    assert result["player"]["weights_digest"] == digest(arrays)
 
 
 def test_a_finishing_player_mates_and_says_so_in_its_name(saved: Path) -> None:
@@ -102,12 +100,12 @@ def test_a_finishing_player_is_the_bare_one_where_there_is_no_mate(saved: Path) 
 def test_both_plays_one_match_bare_and_one_finishing_side_by_side(saved: Path) -> None:
     result, screen = run(player=f"checkpoint:{saved}", finish_mates="both", num_games=2)
     bare, finishing = result["bare"], result["finishing"]
-    assert finishing["player"]["name"] == bare["player"]["name"] + "+mate1"  # type: ignore[index]
-    assert bare == {**run(player=f"checkpoint:{saved}", num_games=2)[0], **timing(bare)}  # type: ignore[arg-type]
-    assert {bare["player"]["name"], finishing["player"]["name"]} < set(screen.split())  # type: ignore[index]
+    assert finishing["player"]["name"] == bare["player"]["name"] + "+mate1"
+    assert bare == {**run(player=f"checkpoint:{saved}", num_games=2)[0], **timing(bare)}
+    assert {bare["player"]["name"], finishing["player"]["name"]} < set(screen.split())
 
 
-def timing(result: dict[str, object]) -> dict[str, object]:
+def timing(result: dict[str, Any]) -> dict[str, Any]:
     return {key: result[key] for key in ("plies_per_s", "wall_time_s")}
 
 
@@ -120,9 +118,59 @@ def test_an_engine_is_a_player_like_any_other(tmp_path: Path) -> None:
     spec = fake_spec(tmp_path, usi="echo id name Fake 1; echo usiok", go="echo bestmove resign")
     result, screen = run(opponent=spec)
     assert result["reasons"] == {"resign": 4}
-    assert result["total"]["wins"] == 4  # type: ignore[index]
+    assert result["total"]["wins"] == 4
     assert result["opponent"] == {"name": spec, "engine": "Fake 1"}
     assert "resign 4" in screen
+
+
+# Results
+
+
+def test_result_adds_up_and_is_json(saved: Path) -> None:
+    result, screen = run(player=f"checkpoint:{saved}", opponent="greedy", num_games=6)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    for part, games in (("total", 6), ("as_black", 3), ("as_white", 3)):
+        counts = result[part]
+        assert counts["games"] == games
+        assert sum(counts[k] for k in ("wins", "draws", "losses", "truncated")) == games
+    half = 0.5 * (result["total"]["draws"] + result["total"]["truncated"])
+    score = (result["total"]["wins"] + half) / 6
+    assert result["score"]["center"] == pytest.approx(score)
+    assert result["player"]["weights_digest"] == find_checkpoint(saved).info["weights_digest"]
+    assert f"{100 * score:.1f}%" in screen
+
+
+def test_odd_number_of_games_is_refused(saved: Path) -> None:
+    with pytest.raises(ConfigError, match="Use 6"):
+        run(player=f"checkpoint:{saved}", num_games=5)
+
+
+def test_interrupt_reports_finished_games_and_exits_130(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
+        yield from itertools.islice(play_match(*args, **kwargs), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "play_match", interrupted)
+    file = tmp_path / "result.json"
+    arguments = ["--checkpoint", str(saved), "--opponent", "greedy", "--games", "8"]
+    assert main(["evaluate", *arguments, "--json", str(file)]) == 130
+    result = json.loads(file.read_text())
+    assert result["interrupted"]
+    assert result["total"]["games"] == result["games_finished"] == 3
+
+
+def test_interrupt_before_any_game_is_reported_too(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "play_match", interrupted)
+    result, screen = run(player=f"checkpoint:{saved}")
+    assert result["score"] is None
+    assert "0 of 4 games" in screen
 
 
 # The sequential test
@@ -131,24 +179,24 @@ def test_an_engine_is_a_player_like_any_other(tmp_path: Path) -> None:
 def test_the_test_stops_the_match_and_is_reported() -> None:
     result, screen = run(player="greedy", num_games=400, sprt=Hypotheses(0, 200))
     sprt = result["sprt"]
-    assert sprt["accepted"] == "elo1"  # type: ignore[index]
-    assert sprt["llr"] >= sprt["upper"]  # type: ignore[index]
-    assert 2 * sprt["pairs"] <= result["games_finished"] < 400  # type: ignore[index,operator]
+    assert sprt["accepted"] == "elo1"
+    assert sprt["llr"] >= sprt["upper"]
+    assert 2 * sprt["pairs"] <= result["games_finished"] < 400
     assert "accepts 200 Elo" in screen
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 def test_a_test_that_the_match_does_not_decide_says_so() -> None:
     result, screen = run(num_games=2, sprt=Hypotheses(0, 5))
-    assert result["sprt"]["accepted"] is None  # type: ignore[index]
+    assert result["sprt"]["accepted"] is None
     assert "undecided" in screen
 
 
-# Records
+# Saved games
 
 
 def moves_of(directory: Path, index: int) -> list[list[str]]:
-    """The moves of a saved game as five readers see them."""
+    """Returns the moves of a saved game as five readers see them."""
     kif, csa, usi = (
         (directory / f"game-{index:06d}.{suffix}").read_text() for suffix in ("kif", "csa", "usi")
     )
@@ -255,7 +303,7 @@ def test_bad_arguments_are_one_line_and_exit_2(
 def test_a_signal_ends_the_match_and_keeps_its_finished_games(
     tmp_path: Path, signum: signal.Signals
 ) -> None:
-    """While an engine, which has answered for some games, thinks for ever about the next."""
+    """The signal comes while an engine, which has answered in some games, thinks without end."""
     records, file, pid = tmp_path / "games", tmp_path / "result.json", tmp_path / "pid"
     go = "[ $n -lt 100 ] || sleep 1000; echo bestmove resign"
     spec = fake_spec(tmp_path, start=f"echo $$ > {pid}", go=go, query="timeout-s=600&processes=1")

@@ -15,10 +15,9 @@ from keisei_ray.evaluation import ladder as module
 from keisei_ray.evaluation.elo_table import expected_score
 from keisei_ray.evaluation.ladder import LadderOptions, LadderPlayer, ladder, schedule
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults, check_pairs
-from keisei_ray.learning.learner import Learner
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.reports import MatchScore, Rating
-from tests.helpers.tiny import tiny_config
+from tests.helpers.saved_runs import save_untrained
 
 
 def play(
@@ -40,14 +39,7 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with two checkpoints, of versions 3 and 5."""
     run_dir = tmp_path_factory.mktemp("some") / "run"
     for version in (3, 5):
-        config = tiny_config(run={"seed": version})
-        learner = Learner(config)
-        info = {
-            "weights_version": version,
-            "weights_digest": learner.weights_digest(),
-            "model": config.model.model_dump_json(),
-        }
-        checkpoint.save(run_dir / "checkpoints", version, learner.state_files(), info)
+        save_untrained(run_dir, timestep=version, seed=version, weights_version=version)
     return run_dir
 
 

@@ -1,9 +1,24 @@
-"""Moves sampled from a policy."""
+"""Moves chosen by a policy: sampled, greedy, random, finishing."""
 
 import numpy as np
 import pytest
+import torch
+from rsshogi.core import Board, Move
 
-from keisei_ray.players.policies import sample_legal
+from keisei_ray.network.model import build_model
+from keisei_ray.players.policies import (
+    Choose,
+    Ints,
+    Uniforms,
+    choose_greedy,
+    choose_random,
+    finishing,
+    network_policy,
+    sample_legal,
+)
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.vector_games import VectorGames
+from tests.helpers.tiny import tiny_config
 
 
 def test_sampling_follows_the_softmax_over_legal_labels() -> None:
@@ -43,3 +58,73 @@ def test_the_edges_of_the_uniform_stay_within_the_row(uniform: float) -> None:
     assert ((choices >= 0) & (choices < counts)).all()
     assert np.isfinite(log_probs).all()
     assert (log_probs <= 0).all()
+
+
+def lone_game(sfen: str) -> VectorGames:
+    return VectorGames(1, max_plies=50, rng_for_game=np.random.default_rng, sfens=[sfen])
+
+
+def chosen(choose: Choose, sfen: str) -> set[str]:
+    """Every move that some uniform number makes the policy choose."""
+    board = Board(sfen)
+    moves = [move.to_usi() for move in board.legal_moves()]
+    games = lone_game(sfen)
+    lane = np.array([0])
+    draws = [*np.linspace(0, 1, 200, endpoint=False), np.nextafter(1.0, 0.0)]
+    return {moves[int(choose(games, lane, np.array([u]))[0])] for u in draws}
+
+
+def test_greedy_mates_rather_than_takes() -> None:
+    # A gold dropped on 5b mates; the rook on 9g could be taken instead.
+    sfen = "4k4/9/4P4/9/9/9/r8/R8/4K4 b G 1"
+    mates = chosen(choose_greedy, sfen)
+    for usi in mates:
+        board = Board(sfen)
+        board.apply_move(Move.from_usi(usi))
+        assert board.is_in_check()
+        assert not board.legal_moves()
+    assert mates
+
+
+def test_greedy_takes_the_dearest_piece_and_draws_among_equals() -> None:
+    # Two rooks and a pawn hang: either rook, never the pawn.
+    sfen = "4k4/9/9/9/r8/P3p3r/4P3P/9/4K4 b - 1"
+    assert chosen(choose_greedy, sfen) == {"9f9e", "1g1f"}
+
+
+def test_random_chooses_every_legal_move() -> None:
+    board = Board(STANDARD_SFEN)
+    assert chosen(choose_random, STANDARD_SFEN) == {move.to_usi() for move in board.legal_moves()}
+
+
+def test_temperature_zero_is_the_limit_of_sampling() -> None:
+    model = build_model(tiny_config().model, seed=1).eval()
+    with torch.no_grad():
+        model.policy_head.weight.mul_(100)
+    best = chosen(network_policy(model), STANDARD_SFEN)
+    assert len(best) == 1
+    assert chosen(network_policy(model, 1e-6), STANDARD_SFEN) == best
+    assert len(chosen(network_policy(model, 1.0), STANDARD_SFEN)) > 1
+
+
+def test_finishing_mates_where_it_can_and_asks_the_inner_policy_elsewhere() -> None:
+    mate_sfen = "8k/9/8P/9/9/9/9/9/K8 b G 1"
+    games = VectorGames(
+        8, max_plies=50, rng_for_game=np.random.default_rng, sfens=(mate_sfen, STANDARD_SFEN)
+    )
+    lanes = np.arange(8)
+    asked: list[int] = []
+
+    def last_move(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+        asked.extend(lanes.tolist())
+        return np.diff(games.legal_offsets)[lanes] - 1
+
+    mating = games.mate_in_one()
+    with_mate = np.flatnonzero(mating >= 0)
+    assert 0 < len(with_mate) < 8
+    choices = finishing(last_move)(games, lanes, np.zeros(8))
+    assert sorted(asked) == sorted(set(range(8)) - set(with_mate.tolist()))
+    assert (choices[with_mate] == mating[with_mate]).all()
+    result = games.step(choices)
+    assert result.terminated[with_mate].all()
+    assert (result.rewards[with_mate] == 1).all()

@@ -1,0 +1,82 @@
+"""Checkpoints that may play, and those that must not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from keisei_ray.errors import CheckpointError
+from keisei_ray.network.model import build_model
+from keisei_ray.players.player import checkpoint_player, open_player
+from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.storage import checkpoint
+from tests.helpers.saved_runs import save_untrained
+from tests.helpers.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two checkpoints, of seeds 1 and 2."""
+    run_dir = tmp_path_factory.mktemp("run")
+    save_untrained(run_dir, timestep=100, seed=1)
+    save_untrained(run_dir, timestep=200, seed=2)
+    return run_dir
+
+
+def test_run_directory_and_checkpoints_directory_mean_the_newest(saved_run: Path) -> None:
+    newest = saved_run / "checkpoints" / "step-000000000200"
+    for path in (saved_run, saved_run / "checkpoints", newest):
+        assert find_checkpoint(path).path == newest
+    older = newest.with_name("step-000000000100")
+    assert find_checkpoint(older).path == older
+
+
+def test_damaged_newest_is_skipped_in_a_run_and_refused_by_name(
+    saved_run: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "copy"
+    shutil.copytree(saved_run, run_dir)
+    newest = run_dir / "checkpoints" / "step-000000000200"
+    file = newest / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert find_checkpoint(run_dir).timestep == 100
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        checkpoint_player(newest)
+    shutil.rmtree(newest.with_name("step-000000000100"))
+    with pytest.raises(CheckpointError, match="no intact checkpoint"):
+        open_player(f"checkpoint:{run_dir}")
+
+
+def test_weights_other_than_the_checkpoint_names_do_not_play(
+    saved_run: Path, tmp_path: Path
+) -> None:
+    """Whole in itself and of the right shape, yet not the weights that were saved."""
+    newest = find_checkpoint(saved_run)
+    older = checkpoint.load(newest.path.with_name("step-000000000100"))
+    mixed = checkpoint.load(checkpoint.save(tmp_path, 200, older.files, newest.info))
+    with pytest.raises(CheckpointError, match="digest"):
+        load_model(mixed)
+
+
+def test_evaluated_weights_are_the_saved_ones(saved_run: Path) -> None:
+    expected = build_model(tiny_config().model, seed=2).state_dict()
+    model = load_model(find_checkpoint(saved_run))
+    assert all(torch.equal(t, expected[name]) for name, t in model.state_dict().items())
+
+
+def test_checkpoint_without_model_section_is_refused(saved_run: Path, tmp_path: Path) -> None:
+    newest = find_checkpoint(saved_run)
+    for info in ({}, newest.info | {"model": "{}x"}, newest.info | {"model": '{"depth": 0}'}):
+        saved = checkpoint.load(checkpoint.save(tmp_path, 1, newest.files, info))
+        with pytest.raises(CheckpointError, match="model"):
+            load_model(saved)
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints"])
+def test_directory_without_a_checkpoint_is_refused(tmp_path: Path, inside: str) -> None:
+    (tmp_path / inside).mkdir(exist_ok=True)
+    with pytest.raises(CheckpointError):
+        find_checkpoint(tmp_path)
