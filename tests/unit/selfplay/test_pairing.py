@@ -556,7 +556,7 @@ def test_the_learners_last_ply_gets_the_sign_of_the_mate_that_ends_the_game(
             if game.reason != "mate" or game.learner_color != color:
                 continue
             won = game.result == f"{color}_win"
-            # The mate is the last ply of whoever gave it.
+            # The side that mated played the last ply.
             assert rollout.is_trained[t, n] == won
             last = (t, n) if won else (t - 1, n)
             if last in row_of:
