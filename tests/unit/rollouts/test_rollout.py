@@ -229,3 +229,15 @@ def test_filling_beyond_the_last_ply_is_an_error() -> None:
     storage = Rollout.allocate(4, 2)
     with pytest.raises(IndexError):
         storage.actions[4] = 0
+
+
+def test_positions_are_the_same_if_board_and_hands_are() -> None:
+    rollout = Rollout.allocate(T=2, N=5)
+    assert rollout.distinct_positions() == 0.1
+    rollout.boards[0, 1, 80] = 1
+    rollout.hands[0, 2, 13] = 1
+    rollout.hands[1, 2, 0] = 1
+    rollout.scalars[:] = 7  # The number of repetitions does not make it another position.
+    assert rollout.distinct_positions() == 0.4
+    rollout.boards[1, 1, 80] = 1
+    assert rollout.distinct_positions() == 0.4

@@ -1,9 +1,9 @@
-"""What an update was like, from hand-made reports."""
+"""Diagnostics of an update, from hand-made reports."""
 
 from dataclasses import asdict, replace
 
 from keisei_ray.rollouts.finished_game import FinishedGame
-from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
+from keisei_ray.rollouts.rollout import RolloutHeader
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import (
@@ -77,13 +77,13 @@ def test_an_update_is_described_by_its_rollouts_and_the_games_that_ended_in_them
     assert (found.pool_games, found.pool_score) == (3, 0.5)
 
 
-def test_where_no_game_ended_nothing_is_said_of_games() -> None:
+def test_where_no_game_ended_figures_of_games_are_undefined() -> None:
     found = diagnose(Progress(), REPORT, [collected(distinct=1.0, trained=12)])
     assert (found.games, found.pool_games) == (0, 0)
     assert found.game_length_mean is found.opening_plies_mean is found.pool_score is None
 
 
-def test_it_says_where_the_time_of_update_and_rollouts_went() -> None:
+def test_stages_are_the_updates_and_the_mean_of_the_rollouts() -> None:
     report = replace(REPORT, stages=UpdateStages(0.5, 2.0, 4.0, 8.0))
     plain = collected(distinct=1.0, trained=12)
     longer = CollectStages(2.0, 20.0, 200.0, 2000.0, 20000.0)
@@ -108,15 +108,3 @@ def test_the_traces_of_an_update_are_those_that_came_with_it() -> None:
     profiled = replace(plain, trace=actors)
     assert traces(replace(REPORT, trace=learners), [plain, profiled]) == (learners, actors)
     assert traces(REPORT, [plain]) == ()
-
-
-def test_positions_are_the_same_if_board_and_hands_are() -> None:
-    rollout = Rollout.allocate(T=2, N=5)
-    assert rollout.distinct_positions() == 0.1
-    rollout.boards[0, 1, 80] = 1
-    rollout.hands[0, 2, 13] = 1
-    rollout.hands[1, 2, 0] = 1
-    rollout.scalars[:] = 7  # How often it occurred makes no other position.
-    assert rollout.distinct_positions() == 0.4
-    rollout.boards[1, 1, 80] = 1
-    assert rollout.distinct_positions() == 0.4

@@ -1,4 +1,4 @@
-"""The event bus: everybody is told, nobody can stop the run, closing is bounded in time."""
+"""The event bus: every subscriber gets each event, none can stop the run, closing is bounded."""
 
 import dataclasses
 import logging
@@ -23,7 +23,7 @@ def test_every_subscriber_gets_every_event_in_the_order_of_publishing() -> None:
     assert seen == [("a", first), ("b", first), ("a", second), ("b", second)]
 
 
-def test_a_raising_subscriber_is_logged_and_counted_and_stops_nobody(
+def test_a_raising_subscriber_is_logged_and_counted_and_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bus = ev.EventBus()
@@ -92,7 +92,7 @@ def test_events_from_several_threads_are_delivered_one_at_a_time() -> None:
     assert (len(count), overlaps) == (800, [])
 
 
-def test_publishing_returns_once_everybody_has_the_event_also_from_a_second_thread() -> None:
+def test_publishing_returns_once_all_have_the_event_also_from_a_second_thread() -> None:
     bus, seen = ev.EventBus(), []
     is_inside, gate = threading.Event(), threading.Event()
 
@@ -156,7 +156,7 @@ def test_the_limit_holds_for_all_hanging_closes_together_and_off_the_main_thread
     assert late == [str(i) for i in range(10)]
 
 
-def test_a_process_ends_though_a_subscriber_hangs_for_ever_on_closing() -> None:
+def test_a_process_ends_though_a_subscriber_hangs_forever_on_closing() -> None:
     program = (
         "import threading\n"
         "from keisei_ray.telemetry.events import EventBus, Notice\n"

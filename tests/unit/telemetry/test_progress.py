@@ -1,4 +1,4 @@
-"""The run's counts: what is consumed counts once, in any delivery, over any number of resumes."""
+"""A rollout counts once, however often it is delivered, over any number of resumes."""
 
 import json
 from dataclasses import replace
@@ -60,7 +60,7 @@ Delivery = tuple[int, int, int, list[int], int]
 
 
 def deliver(progress: Progress, head: RolloutHeader, games: list[FinishedGame]) -> None:
-    """What the driver does with each rollout that arrives."""
+    """Counts a rollout as the driver does when it arrives."""
     progress.collect(head)
     if progress.is_duplicate(head):
         progress.reject_rollout()
@@ -208,7 +208,7 @@ def test_what_cannot_be_counted_is_refused_and_changes_nothing(
     assert not progress.is_duplicate(fresh)
 
 
-def test_a_gap_in_the_sequence_is_no_duplicate() -> None:
+def test_a_gap_in_the_sequence_is_not_a_duplicate() -> None:
     progress = consumed()
     assert progress.is_duplicate(header(2, sequence=1))
     assert not progress.is_duplicate(header(2, sequence=5))
@@ -233,7 +233,7 @@ def test_saving_and_reading_back_is_the_identity() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_time_that_is_none_is_refused(seconds: float) -> None:
+def test_an_invalid_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds"):
         Progress().add_wall_time(seconds)
 
@@ -262,6 +262,6 @@ def test_counts_that_are_damaged_are_refused(changes: dict[str, object], word: s
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"timestep": 3}'])
-def test_text_that_is_no_progress_is_refused(text: str) -> None:
+def test_text_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="progress"):
         Progress.from_json(text)

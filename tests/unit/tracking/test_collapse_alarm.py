@@ -1,4 +1,4 @@
-"""The collapse alarm: once for a collapse, never for a healthy run, again after a recovery."""
+"""One warning per collapse, none for a healthy run, another only after a recovery."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from keisei_ray.telemetry.events import Event, Notice, UpdateDiagnosed
 from keisei_ray.tracking.collapse_alarm import WINDOW, CollapseAlarm
 
 State = tuple[float, float, float]
-"""Mean length of games, entropy, share of distinct positions."""
+"""Mean length of games, entropy, fraction of distinct positions."""
 EARLY: State = (290, 3.4, 0.97)
 FINISHING: State = (150, 2.2, 0.95)
 STRONG: State = (90, 1.5, 0.92)
@@ -67,13 +67,13 @@ def test_a_healthy_run_is_left_alone(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_collapse_is_told_once(seed: int) -> None:
+def test_a_collapse_causes_one_warning(seed: int) -> None:
     run = between(EARLY, FINISHING, 50, seed) + between(FINISHING, COLLAPSED, 30, seed)
     (warning,) = warnings(run + between(COLLAPSED, COLLAPSED, 100, seed))
     assert "self-play has collapsed" in warning.message
 
 
-def test_the_alarm_rings_soon() -> None:
+def test_the_warning_comes_soon() -> None:
     run = between(EARLY, FINISHING, 50) + between(COLLAPSED, COLLAPSED, WINDOW)
     assert len(warnings(run)) == 1
 
@@ -86,16 +86,16 @@ def test_the_alarm_rings_soon() -> None:
         (150, 2.0, 0.3),  # Few positions, as from one start without a random opening.
     ],
 )
-def test_one_sign_alone_is_no_collapse(state: State) -> None:
+def test_one_sign_alone_is_not_a_collapse(state: State) -> None:
     assert warnings(between(EARLY, EARLY, 30) + between(state, state, 100)) == []
 
 
 @pytest.mark.parametrize("state", [(18, 0.13, 0.95), (150, 0.13, 0.2)])
-def test_a_certain_policy_with_either_other_sign_is_one(state: State) -> None:
+def test_low_entropy_with_either_other_sign_is_a_collapse(state: State) -> None:
     assert len(warnings(between(EARLY, EARLY, 30) + between(state, state, 100))) == 1
 
 
-def test_after_a_recovery_it_rings_again_and_at_the_edge_it_does_not() -> None:
+def test_a_recovery_allows_another_warning_and_a_run_at_the_limit_gets_none() -> None:
     down = between(COLLAPSED, COLLAPSED, 30)
     edge: State = (18, 0.55, 0.2)
     assert len(warnings(between(EARLY, EARLY, 30) + down + between(edge, edge, 30) + down)) == 1

@@ -1,4 +1,4 @@
-"""evaluations.jsonl and ratings.json: what is written, mended and refitted."""
+"""evaluations.jsonl and ratings.json: what is written and refitted."""
 
 import json
 import math
@@ -19,11 +19,11 @@ KEYS = (
     "losses, truncated, score, score_low, score_high, mean_plies, as_black_score, "
     "as_white_score, wall_time_s, run_time_s"
 )
-"""People's scripts rely on these; retyped on purpose."""
+"""Keys that users' scripts rely on; retyped on purpose."""
 
 
 class Recorder:
-    """The files of one session and what it published."""
+    """A recorder of one session, its files and its events."""
 
     def __init__(self, run_dir: Path, resumed_timestep: int | None = None) -> None:
         self.published: list[ev.RatingsFitted] = []
@@ -98,7 +98,7 @@ def test_a_run_without_matches_has_no_table(tmp_path: Path) -> None:
     assert not (tmp_path / "ratings.json").exists()
 
 
-def test_a_line_that_is_no_match_is_left_out(tmp_path: Path) -> None:
+def test_a_line_without_a_match_is_left_out(tmp_path: Path) -> None:
     first = Recorder(tmp_path)
     first.file.handle(evaluated(1, "random", wins=20))
     first.file.close()

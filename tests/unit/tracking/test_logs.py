@@ -1,4 +1,4 @@
-"""The log of a run, and what of it is shown on the console."""
+"""The log of a run, and the part of it that the console shows."""
 
 import io
 import logging

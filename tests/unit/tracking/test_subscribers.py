@@ -25,7 +25,7 @@ class Stateful:
         seen.append(("stateful", event.kind))
     def close(self):
         closed.append(True)
-class Mute:
+class NotCallable:
     pass
 def raising(event):
     raise LookupError(event.kind)
@@ -53,11 +53,11 @@ def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("no_such_module_here:handle", "no_such_module_here"),
         ("subscribers_for_tests:handel", "handel"),
         ("subscribers_for_tests:number", "int"),
-        ("subscribers_for_tests:Mute", "Mute"),
+        ("subscribers_for_tests:NotCallable", "NotCallable"),
     ],
 )
 @pytest.mark.usefixtures("users_module")
-def test_a_subscriber_that_cannot_be_had_is_a_config_error(path: str, expected: str) -> None:
+def test_a_subscriber_that_cannot_be_loaded_is_a_config_error(path: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.subscribers") as error:
         load_subscriber(path)
     assert expected in str(error.value)
@@ -101,7 +101,7 @@ def test_a_whole_run_with_users_subscribers_leaves_complete_files(
 
 
 @pytest.mark.parametrize("view", ["rich", "lines", "none"])
-def test_a_view_that_is_asked_for_is_used(view: str, tmp_path: Path) -> None:
+def test_the_configured_view_is_used(view: str, tmp_path: Path) -> None:
     config = Config.model_validate({"tracking": {"view": view}})
     console = plain_console()
     built = {

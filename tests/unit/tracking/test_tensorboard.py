@@ -24,7 +24,7 @@ START = 1_700_000_000.0
 
 
 class Clock:
-    """A second later each time it is asked."""
+    """A clock that is a second later at each call."""
 
     def __init__(self) -> None:
         self.now = START
@@ -35,7 +35,7 @@ class Clock:
 
 
 def write(run_dir: Path, events: Sequence[ev.Event], resumed_timestep: int | None = None) -> None:
-    """One session of a run."""
+    """Writes the events of one session of a run."""
     files = TensorBoardWriter(run_dir, resumed_timestep, Clock())
     for event in events:
         files.handle(event)
@@ -43,7 +43,7 @@ def write(run_dir: Path, events: Sequence[ev.Event], resumed_timestep: int | Non
 
 
 def reader(run_dir: Path, *, is_purging: bool) -> EventAccumulator:
-    """TensorBoard's own, which keeps all points."""
+    """Returns TensorBoard's own reader, set to keep all points."""
     return EventAccumulator(
         str(run_dir / "tensorboard"), {"scalars": 0}, purge_orphaned_data=is_purging
     )
@@ -52,7 +52,7 @@ def reader(run_dir: Path, *, is_purging: bool) -> EventAccumulator:
 def read(
     run_dir: Path, found: EventAccumulator | None = None
 ) -> dict[str, list[tuple[int, float]]]:
-    """Timesteps and values by tag, of all that is in the files unless by a given reader."""
+    """Returns timesteps and values by tag, by a given reader or one that sees all files."""
     found = found or reader(run_dir, is_purging=False)
     found.Reload()
     return {
@@ -62,7 +62,7 @@ def read(
 
 
 def stored(value: float) -> float:
-    """Event files hold 32 bits."""
+    """Returns a value as event files hold it, in 32 bits."""
     return float(np.float32(value))
 
 

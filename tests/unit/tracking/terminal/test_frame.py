@@ -1,46 +1,34 @@
-"""The terminal view: one function from a state to a frame, and what it is made of."""
+"""The frame of the live view: a pure function of the state and the size."""
 
 import dataclasses
 import io
 import math
-import random
 
-import cshogi
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import Rating
-from keisei_ray.tracking.terminal import board, text
+from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.panels import elo_text, sample_game
-from keisei_ray.tracking.terminal.view_state import NOTICES_KEPT, ViewState, at, fold
+from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.run_events import (
-    HIRATE,
     evaluated,
     fake_metrics,
     record,
     run_started,
     updated,
 )
-
-
-def folded(*events: ev.Event, elapsed_s: float = 0.0) -> ViewState:
-    """The state after events that came a second apart."""
-    state = ViewState()
-    for i, event in enumerate(events):
-        state = fold(state, event, elapsed_s + i)
-    return state
+from tests.helpers.view_states import folded
 
 
 def frame(
     state: ViewState, width: int, height: int | None = None, glyphs: text.Glyphs = text.UNICODE
 ) -> list[str]:
-    """A frame's lines as plain text, unwrapped."""
+    """Returns a frame's lines as plain text, not wrapped."""
     console = Console(width=1000, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
         console.print(render(state, width, height, glyphs))
@@ -48,7 +36,7 @@ def frame(
 
 
 def evaluations() -> list[ev.Event]:
-    """Version 40 was measured, then version 50, and the table fitted."""
+    """Returns matches of version 40, then of version 50, and the fitted table."""
     ratings = (
         Rating("v50+mate1", 780.0, 610.0, None, 32),
         Rating("v50", 312.4, 280.0, 345.0, 64),
@@ -65,7 +53,7 @@ def evaluations() -> list[ev.Event]:
 
 
 def stages(num_actors: int = 2) -> list[ViewState]:
-    """A state of each phase, with faults."""
+    """Returns a state of each phase, with faults."""
     started: list[ev.Event] = [run_started(num_actors), ev.ActorReady(0, 0, 1, "n")]
     arrived = [*started, ev.RolloutArrived(0, 0, 0, 2048)]
     faults = [ev.ActorLost(0, 0, "x" * 500, 1), ev.Notice("note"), ev.RolloutRejected(1, "bad")]
@@ -163,7 +151,7 @@ def test_a_metric_without_a_value_is_drawn(value: float | None) -> None:
         assert any("policy loss" in line for line in frame(state, width))
 
 
-def test_before_the_first_update_the_frame_says_what_is_going_on() -> None:
+def test_before_the_first_update_the_frame_shows_actors_and_rollouts() -> None:
     state = folded(run_started(num_actors=8), ev.ActorReady(3, 0, 1, "n"))
     assert state.phase == "starting"
     assert any("1 of 8 ready" in line for line in frame(state, 80))
@@ -212,196 +200,6 @@ def test_the_board_is_drawn_with_its_last_move_highlighted() -> None:
     assert marked == [(5, "+b")]
 
 
-def test_cells_and_hands_equal_another_librarys_reading() -> None:
-    letters = ["", *"PLNSBRGK", *("+" + letter for letter in "PLNSBR")]
-    rng, position = random.Random(3), cshogi.Board()
-    for _ in range(400):
-        moves = list(position.legal_moves)
-        if not moves:
-            position.reset()
-            continue
-        move = rng.choice(moves)
-        position.push(move)
-        drawn = board.parse_sfen(position.sfen())
-        for row in range(9):
-            for column in range(9):
-                piece = position.piece((8 - column) * 9 + row)
-                name = letters[piece % 16].rjust(2) if piece else board.EMPTY
-                name = name.lower() if piece > 16 else name
-                assert drawn.cells[row][column] == name
-        to = cshogi.move_to(move)
-        assert board.destination(cshogi.move_to_usi(move)) == (to % 9, 8 - to // 9)
-        assert drawn.black_to_move == (position.turn == cshogi.BLACK)
-        assert drawn.ply == position.move_number - 1
-        for side, hand in enumerate((drawn.black_hand, drawn.white_hand)):
-            held = dict(zip("PLNSGBR", position.pieces_in_hand[side], strict=True))
-            count = ""
-            for letter in hand.upper().replace("-", ""):
-                if letter.isdigit():
-                    count += letter
-                else:
-                    assert held.pop(letter) == int(count or 1)
-                    count = ""
-            assert not any(held.values())
-
-
-@pytest.mark.parametrize(
-    "sfen",
-    [
-        "",
-        "9/9/9/9/9/9/9/9/9 b",
-        "9/9/9/9/9/9/9/9 b -",
-        "9/9/9/9/9/9/9/9/9 x - 1",
-        "9/9/9/9/9/9/9/9/9 b - one",
-        "91/9/9/9/9/9/9/9/9 b - 1",
-        "8/9/9/9/9/9/9/9/9 b - 1",
-        "8+/9/9/9/9/9/9/9/9 b - 1",
-        "8X/9/9/9/9/9/9/9/9 b - 1",
-        "9/9/9/9/9/9/9/9/9 b 2 1",
-        "9/9/9/9/9/9/9/9/9 b 2X 1",
-    ],
-)
-def test_what_is_not_an_sfen_is_refused(sfen: str) -> None:
-    with pytest.raises(ValueError, match="SFEN"):
-        board.parse_sfen(sfen)
-
-
-@pytest.mark.parametrize("move", ["", "7g", "7g0f", "7g7z", "resign"])
-def test_what_is_not_a_move_is_refused(move: str) -> None:
-    with pytest.raises(ValueError, match="USI"):
-        board.destination(move)
-
-
-def test_time_left_follows_the_last_updates_and_counts_down() -> None:
-    state = folded(run_started(), *(updated(i, sps_total=1.0) for i in (1, 2)))
-    assert state.remaining_s == pytest.approx(98.0)
-    assert at(state, state.elapsed_s + 10.0).remaining_s == pytest.approx(88.0)
-    assert at(state, state.elapsed_s + 1000.0).remaining_s == 0.0
-    assert folded(run_started(), updated(1)).remaining_s == pytest.approx(99.0)
-    assert folded(run_started()).remaining_s is None
-
-
-def test_a_resumed_run_starts_at_its_timestep() -> None:
-    state = folded(run_started(timestep=25_000))
-    assert state.timestep == 25_000
-    shown = "\n".join(frame(state, 100))
-    assert "25.0%" in shown
-    assert "resumed at 25,000" in shown
-
-
-def test_notices_tell_faults_and_recoveries_but_not_each_first_start() -> None:
-    state = folded(
-        run_started(),
-        ev.ActorReady(0, 0, 1, "n"),
-        ev.ActorReady(1, 0, 1, "n"),
-        ev.ActorLost(1, 0, "Traceback (most recent call last):\n  f()\nMemoryError: 9 GB", 2),
-        ev.ActorReady(1, 1, 1, "n"),
-        ev.ActorLost(None, 0, "node died", 1),
-        ev.RolloutRejected(0, "checksum differs"),
-        ev.CheckpointSaved("c", 1),
-    )
-    told = [(entry.elapsed_s, entry.level, entry.message) for entry in state.notices]
-    assert told == [
-        (2.0, "INFO", "all 2 actors ready"),
-        (3.0, "WARNING", "actor 1 lost, 2 restarts left: MemoryError: 9 GB"),
-        (4.0, "INFO", "actor 1 is back (incarnation 1)"),
-        (5.0, "WARNING", "learner lost, 1 restart left: node died"),
-        (6.0, "WARNING", "rollout of actor 0 rejected: checksum differs"),
-    ]
-    assert state.faults == 3
-    assert state.actors_ready == {0, 1}
-    assert state.actors_lost == set()
-
-
-def test_a_view_state_stays_small_however_long_the_run() -> None:
-    state = folded(run_started())
-    for i in range(1, 700):
-        state = fold(state, updated(i), float(i))
-        state = fold(state, ev.Notice(str(i)), float(i))
-    assert len(state.notices) == NOTICES_KEPT
-    assert all(len(t.points()) <= t.CAPACITY for t in state.trends.values())
-    assert len(state.pace) < 100
-
-
-def test_folding_leaves_the_earlier_state_as_it_was() -> None:
-    before = folded(run_started(), updated(1))
-    copy = dataclasses.replace(before, trends=dict(before.trends), metrics=dict(before.metrics))
-    fold(before, updated(2), 5.0)
-    assert before == copy
-
-
-def test_a_sample_that_is_no_position_is_refused_before_it_is_drawn() -> None:
-    state = folded(run_started())
-    with pytest.raises(ValueError, match="SFEN"):
-        fold(state, ev.UpdateFinished(fake_metrics(1), "nonsense", None), 1.0)
-    with pytest.raises(ValueError, match="USI"):
-        fold(state, ev.UpdateFinished(fake_metrics(1), HIRATE, "nonsense"), 1.0)
-
-
-@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 500, 1000])
-def test_a_trend_keeps_the_mean_of_all_readings_in_bounded_space(count: int) -> None:
-    readings = [random.Random(i).uniform(-9, 9) for i in range(count)]
-    trend = text.Trend()
-    for reading in readings:
-        trend = trend.add(reading)
-    assert len(trend.points()) <= trend.CAPACITY
-    total = sum(trend.values) * trend.stride + sum(trend.pending)
-    assert total == pytest.approx(sum(readings), abs=1e-3)
-    assert len(trend.values) * trend.stride + len(trend.pending) == len(readings)
-    if len(readings) < trend.CAPACITY:
-        assert trend.points() == tuple(readings)
-
-
-def test_a_sparkline_is_scaled_from_least_to_greatest() -> None:
-    assert text.sparkline([0, 1, 2, 3], 10, "abcd") == "abcd"
-    assert text.sparkline([5, -5, 5], 10, "abcd") == "dad"
-    assert text.sparkline([2, 2, 2], 10, "abcd") == "bbb"
-    assert text.sparkline([0, 0, 3, 3, 6, 6], 3, "abc") == "abc"
-    assert text.sparkline([], 10, "abcd") == ""
-    assert text.sparkline([1.0, 2.0], 0, "abcd") == ""
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=6), st.integers(0, 90))
-def test_bar_lengths_fill_the_bar_and_are_off_by_less_than_one(
-    parts: list[float], width: int
-) -> None:
-    lengths = text.bar_lengths(parts, width)
-    whole = sum(parts)
-    assert sum(lengths) == (width if whole > 0 else 0)
-    for part, length in zip(parts, lengths, strict=True):
-        assert abs(length - (part / whole * width if whole > 0 else 0)) < 1 + 1e-6
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0, "0:00:00"),
-        (59.6, "0:01:00"),
-        (3723, "1:02:03"),
-        (90_061, "1d 1:01:01"),
-        (None, "-"),
-        (math.inf, "-"),
-    ],
-)
-def test_durations(seconds: float | None, shown: str) -> None:
-    assert text.duration(seconds) == shown
-
-
-def test_one_line_of_an_error_is_the_one_that_says_most() -> None:
-    assert text.one_line("Traceback (most recent call last):\n  x\nValueError: bad\n") == (
-        "ValueError: bad"
-    )
-    assert text.one_line("\nThe actor died.\n\tpid: 3\n") == "The actor died."
-    assert text.one_line(" \n ") == ""
-
-
-def test_what_does_not_fit_is_cut_with_a_mark() -> None:
-    assert text.clip("abcdef", 4, "~") == "abc~"
-    assert text.clip("abcd", 4, "~") == "abcd"
-    assert text.clip_start("runs/a/b", 4, "~") == "~a/b"
-    assert text.clip("abc", 0, "~") == text.clip_start("abc", 0, "~") == ""
-
-
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_the_strength_of_the_newest_weights_measured_is_shown(width: int) -> None:
     shown = "\n".join(frame(folded(run_started(), updated(1), *evaluations()), width))
@@ -437,3 +235,11 @@ def test_a_frame_with_evaluation_keeps_its_shape_from_the_start() -> None:
 )
 def test_an_elo_is_shown_as_far_as_it_is_known(rating: Rating | None, shown: str) -> None:
     assert elo_text(rating) == shown
+
+
+def test_a_resumed_run_starts_at_its_timestep() -> None:
+    state = folded(run_started(timestep=25_000))
+    assert state.timestep == 25_000
+    shown = "\n".join(frame(state, 100))
+    assert "25.0%" in shown
+    assert "resumed at 25,000" in shown

@@ -14,7 +14,7 @@ def ended(reason: str, checkpoint: str | None, cause: str | None = None) -> View
     return fold(view_state, end, 2.0)
 
 
-def test_the_summary_says_what_was_trained_where_it_lies_and_what_to_run_next() -> None:
+def test_the_summary_says_what_was_trained_where_it_is_and_what_to_run_next() -> None:
     text = summary(ended("done", "runs/x/checkpoints/step 1")).plain
     assert "100,000 of 100,000 timesteps, 100 updates, in 0:03:20, 500 a second" in text
     assert "1,000: black 50.0%, white 30.0%, draw 10.0%, truncated 10.0%" in text

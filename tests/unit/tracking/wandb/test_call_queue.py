@@ -12,7 +12,7 @@ PATIENCE_S = 10.0
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""How a run with Weights & Biases begins, what a real offline one writes, and sweeps."""
+"""The start of a run with Weights & Biases, the files of an offline run, and sweeps."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def test_without_wandb_the_package_works_and_says_what_to_install() -> None:
 
 
 def online(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """`run.py train` online, as somebody who has never logged in."""
+    """Runs `run.py train` online for a user who has never logged in."""
     home = tmp_path / "home"
     home.mkdir()
     return subprocess.run(
@@ -103,12 +103,12 @@ def test_offline_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def values(items: Any) -> dict[str, Any]:
-    """The items of a wandb record by name."""
+    """Returns the items of a wandb record by name."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def play_offline(run_dir: Path, first: int, last: int) -> None:
-    """Updates `first` to `last` of a run with everything the tracker listens to."""
+    """Publishes updates `first` to `last` of a run, and every event that the tracker reads."""
     started = run_started(timestep=1000 * (first - 1))
     tracking = TrackingConfig(
         wandb="offline", view="none", wandb_group="seeds", wandb_tags=("a", "b"), wandb_name="one"
@@ -274,7 +274,7 @@ def test_an_agents_choice_goes_through_the_resolver(
         ("{", "not valid JSON"),
     ],
 )
-def test_a_choice_that_is_none_is_one_line(
+def test_an_invalid_choice_is_one_line(
     text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "choice.json"

@@ -1,4 +1,4 @@
-"""A run on Weights & Biases, and that nothing W&B does or leaves undone reaches the run."""
+"""A run on Weights & Biases; no failure of W&B reaches the run."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ from tests.helpers.wandb_fakes import FakeClient, Refusals
 PATIENCE_S = 10.0
 
 
-class Told:
+class TrackedBus:
     """A bus with one tracker on it, and the notices that were published."""
 
     def __init__(
@@ -44,13 +44,13 @@ class Told:
         if isinstance(event, ev.Notice):
             self.notices.append(event.message)
 
-    def tell(self, *events: ev.Event) -> "Told":
+    def publish(self, *events: ev.Event) -> "TrackedBus":
         for event in events:
             self.bus.publish(event)
         return self
 
     def close(self) -> float:
-        """Seconds that it took."""
+        """Closes the bus; returns the seconds that it took."""
         began = time.monotonic()
         assert self.bus.close(PATIENCE_S) == ()
         return time.monotonic() - began
@@ -68,18 +68,20 @@ def saved(run_dir: Path, timestep: int) -> ev.CheckpointSaved:
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.005)
 
 
 # What is sent
 
 
-def test_a_run_is_told_in_order_with_its_effective_configuration() -> None:
+def test_a_run_is_sent_in_order_with_its_effective_configuration() -> None:
     client = FakeClient()
-    told = Told(client).tell(run_started(num_actors=3), updated(1), updated(2), ended("failed"))
+    tracked = TrackedBus(client).publish(
+        run_started(num_actors=3), updated(1), updated(2), ended("failed")
+    )
     wait_until(lambda: len(client.records) == 2)
-    told.close()
+    tracked.close()
     assert client.settings["self_play.num_actors"] == 3
     assert client.settings["learner.device"] == "cpu"
     assert [r["timestep"] for r in client.records] == [1000, 2000]
@@ -88,7 +90,7 @@ def test_a_run_is_told_in_order_with_its_effective_configuration() -> None:
     assert "amp_scale" not in client.records[0]  # Nor is None.
     assert client.exit_code == 1
     assert not client.is_abandoned
-    assert told.notices == ["W&B: https://somewhere/run"]
+    assert tracked.notices == ["W&B: https://somewhere/run"]
 
 
 def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
@@ -99,11 +101,11 @@ def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
 
 def test_games_are_a_table_of_the_newest_at_each_checkpoint(tmp_path: Path) -> None:
     client = FakeClient()
-    told = Told(client).tell(run_started())
-    told.tell(*(ev.GameFinished(game(i), 1000) for i in range(GAMES_KEPT + 7)))
-    told.tell(saved(tmp_path, 1000), saved(tmp_path, 2000))
-    told.tell(ev.GameFinished(game(999), 3000), ended())
-    told.close()
+    tracked = TrackedBus(client).publish(run_started())
+    tracked.publish(*(ev.GameFinished(game(i), 1000) for i in range(GAMES_KEPT + 7)))
+    tracked.publish(saved(tmp_path, 1000), saved(tmp_path, 2000))
+    tracked.publish(ev.GameFinished(game(999), 3000), ended())
+    tracked.close()
     (_, first, _), (_, second, _) = client.tables
     assert len(first.rows) == GAMES_KEPT
     assert first.rows[0][:2] == [1000, "0-0-7"]
@@ -113,13 +115,13 @@ def test_games_are_a_table_of_the_newest_at_each_checkpoint(tmp_path: Path) -> N
 def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path) -> None:
     go = threading.Event()
     client = FakeClient(start=lambda: go.wait(PATIENCE_S))
-    told = Told(client).tell(run_started(), saved(tmp_path, 10), saved(tmp_path, 20))
+    tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10), saved(tmp_path, 20))
     checkpoint.prune(tmp_path / "checkpoints", keep_last=1)
     go.set()
     wait_until(lambda: client.uploaded)
-    told.close()
+    tracked.close()
     assert client.uploaded == [("step-000000000020", 20)]
-    assert told.notices == ["W&B: https://somewhere/run"]
+    assert tracked.notices == ["W&B: https://somewhere/run"]
 
 
 # What cannot harm the run
@@ -127,61 +129,61 @@ def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path
 
 def test_an_upload_that_is_refused_a_few_times_is_made(tmp_path: Path) -> None:
     client = FakeClient(upload=Refusals(ATTEMPTS - 1))
-    told = Told(client).tell(run_started(), saved(tmp_path, 10))
+    tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: client.uploaded)
-    told.close()
+    tracked.close()
     assert client.attempts == ATTEMPTS
-    assert len(told.notices) == 1
+    assert len(tracked.notices) == 1
 
 
 def test_an_upload_that_is_always_refused_is_reported_once_and_the_file_stays(
     tmp_path: Path,
 ) -> None:
     client = FakeClient(upload=Refusals(float("inf")))
-    told = Told(client).tell(run_started(), saved(tmp_path, 10))
-    wait_until(lambda: len(told.notices) == 2)
-    told.close()
+    tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10))
+    wait_until(lambda: len(tracked.notices) == 2)
+    tracked.close()
     assert client.attempts == ATTEMPTS
-    assert [n for n in told.notices if "step-000000000010 could not" in n] == told.notices[1:]
+    assert [n for n in tracked.notices if "step-000000000010 could not" in n] == tracked.notices[1:]
     checkpoint.load(tmp_path / "checkpoints" / "step-000000000010")
 
 
 def test_waiting_for_the_next_attempt_does_not_hold_up_the_end(tmp_path: Path) -> None:
     client = FakeClient(upload=Refusals(float("inf")))
-    told = Told(client, back_off=tenacity.wait_fixed(3600))
-    told.tell(run_started(), saved(tmp_path, 10))
+    tracked = TrackedBus(client, back_off=tenacity.wait_fixed(3600))
+    tracked.publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: client.attempts == 1)
-    assert told.close() < PATIENCE_S / 2
+    assert tracked.close() < PATIENCE_S / 2
     assert client.attempts == 2
 
 
 def test_a_slow_upload_holds_up_no_metrics(tmp_path: Path, hang: Callable[[], object]) -> None:
     client = FakeClient(upload=hang)
-    told = Told(client, close_timeout_s=0.2).tell(run_started(), saved(tmp_path, 10))
+    tracked = TrackedBus(client, close_timeout_s=0.2).publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: client.attempts)
-    told.tell(updated(1), updated(2))
+    tracked.publish(updated(1), updated(2))
     wait_until(lambda: len(client.records) == 2)
-    told.close()
+    tracked.close()
 
 
 def test_a_run_that_cannot_begin_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
     client = FakeClient(start=Refusals(float("inf")))
-    told = Told(client).tell(run_started(), updated(1), saved(tmp_path, 10))
-    wait_until(lambda: told.notices)
-    told.tell(updated(2), ended()).close()
-    assert len(told.notices) == 1
-    assert "not on W&B" in told.notices[0]
+    tracked = TrackedBus(client).publish(run_started(), updated(1), saved(tmp_path, 10))
+    wait_until(lambda: tracked.notices)
+    tracked.publish(updated(2), ended()).close()
+    assert len(tracked.notices) == 1
+    assert "not on W&B" in tracked.notices[0]
     assert client.trouble["start"].left == float("inf")  # type: ignore[attr-defined]
     assert (client.records, client.uploaded, client.exit_code) == ([], [], None)
 
 
 def test_refused_records_are_reported_once_and_counted() -> None:
     client = FakeClient(log=Refusals(2))
-    told = Told(client).tell(run_started(), updated(1), updated(2), updated(3))
+    tracked = TrackedBus(client).publish(run_started(), updated(1), updated(2), updated(3))
     wait_until(lambda: client.records)
-    told.close()
+    tracked.close()
     assert [r["timestep"] for r in client.records] == [3000]
-    assert len([n for n in told.notices if "refuses records" in n]) == 1
+    assert len([n for n in tracked.notices if "refuses records" in n]) == 1
 
 
 @pytest.mark.parametrize("method", ["start", "log"])
@@ -189,12 +191,12 @@ def test_a_hanging_w_and_b_costs_the_publisher_nothing_and_drops_are_reported(
     method: str, hang: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = FakeClient(**{method: hang})
-    told = Told(client, close_timeout_s=0.3, records_waiting=5).tell(run_started())
+    tracked = TrackedBus(client, close_timeout_s=0.3, records_waiting=5).publish(run_started())
     began = time.monotonic()
-    told.tell(*(updated(n) for n in range(1, 101)), ended())
+    tracked.publish(*(updated(n) for n in range(1, 101)), ended())
     assert time.monotonic() - began < 5  # The hanging call never ends.
-    assert len([n for n in told.notices if "dropped" in n]) == 1
-    assert told.close() < 3
+    assert len([n for n in tracked.notices if "dropped" in n]) == 1
+    assert tracked.close() < 3
     assert client.is_abandoned == (method == "start")
     # 100 records, of which 5 wait and one or none is in the thread that hangs.
     assert any(f"{count} records dropped" in caplog.text for count in (94, 95, 96))
@@ -202,15 +204,15 @@ def test_a_hanging_w_and_b_costs_the_publisher_nothing_and_drops_are_reported(
 
 def test_a_finish_that_hangs_ends_within_the_limit(hang: Callable[[], object]) -> None:
     client = FakeClient(finish=hang)
-    told = Told(client, close_timeout_s=0.4).tell(run_started(), updated(1), ended())
-    assert told.close() < 3
+    tracked = TrackedBus(client, close_timeout_s=0.4).publish(run_started(), updated(1), ended())
+    assert tracked.close() < 3
     assert len(client.records) == 1
     assert client.is_abandoned
 
 
-def test_a_finish_that_raises_is_the_end_of_it() -> None:
+def test_a_finish_that_raises_is_not_tried_again() -> None:
     client = FakeClient(finish=Refusals(1))
-    told = Told(client).tell(run_started(), ended())
-    assert told.close() < PATIENCE_S / 2
-    assert told.bus.failures == {}
+    tracked = TrackedBus(client).publish(run_started(), ended())
+    assert tracked.close() < PATIENCE_S / 2
+    assert tracked.bus.failures == {}
     assert client.is_abandoned

@@ -1,0 +1,73 @@
+"""Stage timers, and the stages of an update and of a rollout."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from keisei_ray.learning.learner import Learner
+from keisei_ray.selfplay import self_play
+from keisei_ray.selfplay.self_play import SelfPlay
+from keisei_ray.telemetry.diagnostics import diagnose
+from keisei_ray.telemetry.progress import Progress
+from keisei_ray.telemetry.stage_timer import StageTimer
+from tests.helpers.tiny import T, tiny_config
+
+
+def test_stages_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 11.0, 13.0, 17.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    timer = StageTimer()
+    for stage in ("a", "b", "a"):
+        timer.end_stage(stage)
+    assert timer.seconds == {"a": 5.0, "b": 2.0}
+
+
+def test_the_stages_of_an_update_and_a_rollout_are_nearly_all_of_their_time() -> None:
+    """The rest is small: building a report, a digest."""
+    config = tiny_config(pool={"share": 1.0, "members": ["random"]})
+    learner = Learner(config)
+    actor = SelfPlay(config, 0, 0)
+    actor.set_weights(learner.weights())
+    collected, packed = actor.collect()
+    report = learner.update([packed], 0)
+    for stages, whole_s, count in (
+        (asdict(collected.stages), collected.collect_time_s, 5),
+        (asdict(report.stages), report.update_time_s, 4),
+    ):
+        assert len(stages) == count
+        assert all(seconds > 0 for seconds in stages.values())
+        assert 0.8 * whole_s < sum(stages.values()) <= whole_s
+    found = diagnose(Progress(), report, [collected])
+    assert found.forward_time_s == collected.stages.forward_time_s
+    assert found.gradients_time_s == report.stages.gradients_time_s
+
+
+def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time stands still but for one part, which takes a second each time."""
+    parts = {
+        "network_outputs": ("forward_time_s", T + 1),
+        "sample_legal": ("sample_time_s", T),
+        "pack_rollout": ("pack_time_s", 1),
+    }
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    config = tiny_config()
+    weights = Learner(config).weights()
+    for part, (stage, calls) in parts.items():
+        real = getattr(self_play, part)
+
+        def takes_a_second(*args: Any, real: Any = real, **named: Any) -> Any:
+            now[0] += 1.0
+            return real(*args, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self_play, part, takes_a_second)
+            actor = SelfPlay(config, 0, 0)
+            actor.set_weights(weights)
+            stages = asdict(actor.collect()[0].stages)
+        assert stages[stage] == calls
+        assert sum(stages.values()) == calls
