@@ -127,8 +127,7 @@ def holds_checkpoint(uri: str) -> bool:
     Raises:
         StorageError: not a URI, or it cannot be read.
     """
-    storage = Storage.open(uri)
-    storage.check_readable()
+    storage = open_readable(uri)
     return bool(
         checkpoints_at(storage) or checkpoint.newest(local_copy(storage.uri) / CHECKPOINTS_DIR)
     )

@@ -23,7 +23,7 @@ def elo_of(points: float, games: float) -> float:
 def simulated(
     elos: dict[str, float], games: int, rng: np.random.Generator, *, draw_share: float = 0.0
 ) -> list[Result]:
-    """A round robin; a share of the games is drawn, without changing what is expected."""
+    """Simulates a round robin. Some games are drawn, which does not change expected scores."""
     results = []
     for a, b in itertools.combinations(elos, 2):
         p = expected_score(elos[a], elos[b])
@@ -46,7 +46,7 @@ def test_two_players_are_the_closed_form(points: float, games: int) -> None:
 
 
 def test_many_games_give_the_likeliest_ratings() -> None:
-    """Where the fit is exact, every pair is predicted as it was measured."""
+    """If the results fit exactly, every pair is predicted as it was measured."""
     truth = {"random": 0.0, "greedy": 250.0, "v1": 120.0, "v2": 333.0}
     found = table(
         *(
@@ -76,7 +76,7 @@ def test_the_anchor_is_zero_without_error() -> None:
     assert other["v2"].elo == pytest.approx(number(found["v2"].elo) - number(found["v1"].elo))
 
 
-def test_the_order_of_results_and_who_is_named_first_do_not_matter() -> None:
+def test_the_order_of_results_and_of_names_does_not_matter() -> None:
     rng = np.random.default_rng(3)
     results = simulated({"random": 0, "a": 100, "b": 200, "c": -50}, 20, rng)
     results += simulated({"random": 0, "a": 100, "b": 200}, 10, rng)
@@ -93,7 +93,7 @@ def test_matches_of_the_same_players_count_as_one_long_match() -> None:
 
 
 def test_ratings_add_up_along_a_chain() -> None:
-    """v2 never met random: its rating is what v1 has over random and v2 over v1."""
+    """v2 never met random: its rating is that of v1 over random plus that of v2 over v1."""
     found = table(Result("v1", "random", 400, 300), Result("v2", "v1", 400, 320))
     assert found["v1"].elo == pytest.approx(elo_of(300.5, 401))
     assert found["v2"].elo == pytest.approx(elo_of(300.5, 401) + elo_of(320.5, 401))
@@ -115,12 +115,12 @@ def test_intervals_cover_the_truth_and_ratings_are_not_biased(
                 covered.append(rating.low <= truth[rating.name] <= rating.high)
                 errors.append(number(rating.elo) - truth[rating.name])
     assert len(covered) > 700
-    # Five correlated ratings a table: a standard error of at most 1.8% and 6 Elo.
+    # Five correlated ratings per table give a standard error of at most 1.8% and 6 Elo.
     assert 0.92 <= np.mean(covered) <= 0.995
     assert abs(np.mean(errors)) < 20
 
 
-def test_who_won_every_game_is_unbounded_above_and_who_lost_all_below() -> None:
+def test_a_player_that_won_all_has_no_upper_bound_and_one_that_lost_all_no_lower() -> None:
     found = table(Result("v1", "random", 32, 32), Result("v0", "random", 32, 0))
     best, worst = found["v1"], found["v0"]
     assert best.elo == pytest.approx(elo_of(32.5, 33))
@@ -132,7 +132,7 @@ def test_who_won_every_game_is_unbounded_above_and_who_lost_all_below() -> None:
 
 
 def test_the_better_half_is_unbounded_together() -> None:
-    """v1 and v2 share points with each other, but random never took one of either."""
+    """v1 and v2 took points from each other, but random took none from either."""
     found = table(
         Result("v1", "random", 20, 20), Result("v2", "random", 20, 20), Result("v2", "v1", 20, 12)
     )
@@ -146,12 +146,12 @@ def test_the_better_half_is_unbounded_together() -> None:
     assert found["v1"].high is not None
 
 
-def test_who_cannot_be_compared_has_no_rating() -> None:
+def test_a_player_that_cannot_be_compared_has_no_rating() -> None:
     found = table(
         Result("v1", "random", 10, 5),
-        Result("a", "b", 10, 5),  # Never met anybody of the others.
+        Result("a", "b", 10, 5),  # Never met any of the others.
         Result("v1", "c", 10, 10),
-        Result("d", "c", 10, 10),  # Won all against who lost all: above or below random?
+        Result("d", "c", 10, 10),  # d won all against c, which lost all: above or below random?
     )
     for name in ("a", "b", "d"):
         assert (found[name].elo, found[name].low, found[name].high) == (None, None, None)

@@ -1,4 +1,4 @@
-"""An evaluator: it plays the weights that were published, under their version and digest."""
+"""The evaluator plays the published weights, under their version and digest."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,6 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import DamagedBufferError, PlayerError, WireError
 from keisei_ray.evaluation import evaluator
 from keisei_ray.evaluation.evaluator import Evaluator
-from keisei_ray.evaluation.matches import PlayedGame, match_score
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
@@ -50,7 +49,7 @@ def test_the_digest_evaluated_is_the_digest_published() -> None:
 
 
 def test_the_published_weights_choose_the_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two different networks in their own seats: seen by what the policies were built from."""
+    """Two different networks play, each on its own side: a spy sees which policies are built."""
     seen: list[tuple[str, float]] = []
     inner = network_policy
 
@@ -89,7 +88,7 @@ def test_the_same_match_is_played_again_the_same() -> None:
     assert replace(first, wall_time_s=0) == replace(second, wall_time_s=0)
 
 
-def test_rounded_weights_bear_the_digest_of_those_they_were_made_from() -> None:
+def test_rounded_weights_have_the_digest_of_the_weights_they_were_made_from() -> None:
     published = weights(1, 0, weights_format="half")
     exact = digest(state_arrays(build_model(config().model, seed=1)))
     assert Evaluator(config()).play(MATCH, published).weights_digest == exact
@@ -111,22 +110,6 @@ def test_weights_of_another_digest_than_named_do_not_play(monkeypatch: pytest.Mo
         Evaluator(config()).play(MATCH, weights(1, 0))
 
 
-def test_an_opponent_that_cannot_be_had_is_named() -> None:
+def test_an_opponent_that_cannot_be_opened_is_named() -> None:
     with pytest.raises(PlayerError, match="rnadom"):
         Evaluator(config()).play(replace(MATCH, opponent="rnadom"), weights(1, 0))
-
-
-def game(index: int, outcome: str, plies: int) -> PlayedGame:
-    return PlayedGame(index, index % 2 == 0, outcome, "mate", plies, 2, "")  # type: ignore[arg-type]
-
-
-def test_a_match_is_summed_up_by_hand() -> None:
-    games = [game(0, "win", 10), game(1, "loss", 20), game(2, "draw", 30), game(3, "truncated", 60)]
-    score = match_score([games[2], games[0], games[3], games[1]], wall_time_s=9.0)
-    assert (score.games, score.wins, score.draws, score.losses, score.truncated) == (4, 1, 1, 1, 1)
-    assert score.score == 0.5
-    assert score.as_black_score == 0.75
-    assert score.as_white_score == 0.25
-    assert score.mean_plies == 30
-    assert score.wall_time_s == 9.0
-    assert 0 <= score.score_low < 0.5 < score.score_high <= 1

@@ -67,7 +67,9 @@ def test_a_run_plays_with_all_its_checkpoints(saved_run: Path) -> None:
     assert content["players"][3]["weights_digest"] == newest.info["weights_digest"]
 
 
-def test_a_checkpoint_of_another_run_bears_its_name(saved_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_has_the_name_of_its_run(
+    saved_run: Path, tmp_path: Path
+) -> None:
     content, _ = play("random", f"checkpoint:{saved_run}+mate1", f"checkpoint:{saved_run}")
     assert [p["name"] for p in content["players"]] == ["random", "run/v5+mate1", "run/v5"]
     inside = f"checkpoint:{saved_run / 'checkpoints' / f'step-{5:012d}'}"
@@ -75,7 +77,7 @@ def test_a_checkpoint_of_another_run_bears_its_name(saved_run: Path, tmp_path: P
     assert [p["name"] for p in content["players"]] == ["random", "v5", "v3"]
 
 
-def test_what_was_played_is_kept_and_not_played_again(
+def test_played_matches_are_kept_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "ladder.json"
@@ -155,7 +157,7 @@ def match(player: str, opponent: str, points: int, low: float, high: float) -> L
     return LadderMatch(player, opponent, score, {"mate": 100})
 
 
-def test_pairs_that_one_number_a_player_does_not_explain_come_first() -> None:
+def test_pairs_that_one_number_per_player_does_not_explain_come_first() -> None:
     ratings = [Rating("a", 0.0, 0.0, 0.0, 9), Rating("b", 400.0, 1.0, 1.0, 9)]
     ratings += [Rating("c", 100.0, 1.0, 1.0, 9), Rating("d", None, None, None, 9)]
     matches = [
@@ -229,7 +231,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_networks_are_sampled_a_little_in_a_ladder_and_not_at_all_in_a_measured_match() -> None:
-    """By their likeliest moves two networks mostly repeat each other into a draw."""
+    """By their likeliest moves two networks mostly end in a draw by repetition."""
     match = ["evaluate", "--player", "random", "--opponent", "greedy"]
     assert parse_arguments(["ladder"]).temperature == 0.3
     assert parse_arguments(match).temperature == 0

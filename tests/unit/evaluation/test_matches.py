@@ -9,7 +9,13 @@ import torch
 from rsshogi.core import Board, Move
 
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
+from keisei_ray.evaluation.matches import (
+    MatchSettings,
+    PlayedGame,
+    match_score,
+    pair_scores,
+    play_match,
+)
 from keisei_ray.evaluation.score_intervals import score_interval
 from keisei_ray.network.model import build_model
 from keisei_ray.players.player import (
@@ -157,8 +163,29 @@ def test_each_player_is_asked_once_a_ply_and_only_where_it_moves() -> None:
     assert [name for name, _ in asked[:2]] == ["first", "second"]
 
 
-def test_a_game_cut_by_the_cap_counts_half_and_is_told_apart() -> None:
+def test_a_game_cut_by_the_ply_cap_counts_half_and_is_reported_apart() -> None:
     games = play(RANDOM, RANDOM, 10, max_plies=12, random_opening_plies=4)
     assert Counter(game.outcome for game in games)["truncated"] >= 8
     assert all(game.score == 0.5 for game in games if game.outcome == "truncated")
     assert all(game.plies <= 12 for game in games)
+
+
+def played_game(index: int, outcome: str, plies: int) -> PlayedGame:
+    return PlayedGame(index, index % 2 == 0, outcome, "mate", plies, 2, "")  # type: ignore[arg-type]
+
+
+def test_the_score_of_a_match_by_hand() -> None:
+    games = [
+        played_game(0, "win", 10),
+        played_game(1, "loss", 20),
+        played_game(2, "draw", 30),
+        played_game(3, "truncated", 60),
+    ]
+    score = match_score([games[2], games[0], games[3], games[1]], wall_time_s=9.0)
+    assert (score.games, score.wins, score.draws, score.losses, score.truncated) == (4, 1, 1, 1, 1)
+    assert score.score == 0.5
+    assert score.as_black_score == 0.75
+    assert score.as_white_score == 0.25
+    assert score.mean_plies == 30
+    assert score.wall_time_s == 9.0
+    assert 0 <= score.score_low < 0.5 < score.score_high <= 1

@@ -1,4 +1,4 @@
-"""Matches from a book of openings: what a book may say, and what is played from it."""
+"""Matches from a book of openings: the format of a book, and the games that start from it."""
 
 import hashlib
 import io
@@ -61,12 +61,12 @@ def play(
 
 
 def opening_of(game: PlayedGame) -> Opening:
-    """What a game says it started from."""
+    """Returns the opening that a game says it started from."""
     moves = game.moves.split()[: game.opening_plies]
     return Opening(game.start_sfen or STANDARD_SFEN, " ".join(moves))
 
 
-# What a book may say
+# Format of a book
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_opening_as_long_as_the_ply_cap_is_refused(moves: str, tmp_path: Path
         book(tmp_path, f"startpos moves {moves}", max_plies=2)
 
 
-# What is played from it
+# Games from a book
 
 
 def test_each_opening_is_played_from_both_colors_and_once_before_any_again(tmp_path: Path) -> None:
@@ -224,13 +224,13 @@ def test_swapped_players_swap_every_game_of_a_book(
     swapped = play(openings, 14, (second, first), streams=(1, 0), max_plies=160)
     assert {game.outcome for game in games} & {"win", "loss"}
     for game in games:
-        partner = swapped[game.index ^ 1]  # The same pair, the other seat.
+        partner = swapped[game.index ^ 1]  # The other game of the pair.
         assert (partner.moves, partner.start_sfen) == (game.moves, game.start_sfen)
         assert partner.score == 1 - game.score
 
 
 def test_repetition_and_the_ply_cap_count_the_plies_of_the_opening(tmp_path: Path) -> None:
-    """The third round of a shuffle lacks its last ply, so one ply makes the start's fourth time."""
+    """The opening ends one ply before the start position occurs the fourth time."""
     almost = f"{SHUFFLE} {SHUFFLE} {SHUFFLE}".split()[:-1]
     openings = book(tmp_path, f"startpos moves {' '.join(almost)}")
     for game in play(openings, 2, (insisting_on("7b8b"), insisting_on("7b8b"))):
@@ -246,7 +246,7 @@ def insisting_on(usi: str) -> Player:
     return Player(usi, choose)
 
 
-# What the commands say of it
+# Commands with a book
 
 
 def run_evaluate(**options: Any) -> tuple[dict[str, Any], str]:
@@ -289,7 +289,7 @@ def test_saved_games_begin_with_the_opening(line: str, tmp_path: Path) -> None:
         assert f"*{plies} opening plies of book.txt (pair 0)" in kif
         assert usi.startswith(f"position sfen {opening.sfen} moves {opening.moves}")
         ours = [Record.from_kif_str(kif), Record.from_csa_str(csa)]
-        # cshogi's reader of KIF looks at no board diagram, so it is not asked.
+        # cshogi's reader of KIF ignores the board diagram, so it is left out.
         theirs = CSA.Parser.parse_str(csa)[0]
         moves = [[entry.move.to_usi() for entry in record.moves] for record in ours]
         moves.append([cshogi.move_to_usi(move) for move in theirs.moves])

@@ -46,7 +46,10 @@ def test_interval_of_swapped_players_is_the_mirror_image() -> None:
 
 
 def pairs(kind: str, p: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Pair means whose two games are independent, or agree, or are split by the opening."""
+    """Simulates pair means whose games are independent, agree, or are split by the opening.
+
+    "split": the opening favours one colour, so the players tend to win one game each.
+    """
     if kind == "agree":
         return (rng.random(shape) < p).astype(float)
     tilt = rng.normal(0, 0.45, shape) if kind == "split" else np.zeros(shape)
@@ -58,19 +61,19 @@ def pairs(kind: str, p: float, shape: tuple[int, int], rng: np.random.Generator)
 @pytest.mark.parametrize("kind", ["independent", "agree", "split"])
 @pytest.mark.parametrize("num_pairs", [4, 20, 100])
 @pytest.mark.parametrize("p", [0.5, 0.9])
-def test_interval_covers_the_truth_whatever_binds_the_pair(
+def test_interval_covers_the_truth_for_any_dependence_within_pairs(
     kind: str, num_pairs: int, p: float
 ) -> None:
     rng = np.random.default_rng(5)
     truth = pairs(kind, p, (1, 400_000), rng).mean()
     matches = pairs(kind, p, (1500, num_pairs), rng)
     covered = [low <= truth <= high for low, _, high in map(score_interval, matches.tolist())]
-    # Four pairs whose games always agree are four coin tosses, 1 in 8 of which come out alike.
+    # Four pairs whose games always agree are four coin tosses; 1 in 8 matches has equal tosses.
     assert np.mean(covered) > (0.86 if num_pairs == 4 else 0.92)
 
 
 def test_splitting_openings_narrow_the_interval() -> None:
-    """Each opening decides its own game: single games say nothing, their pairs all."""
+    """The opening decides each game: single games carry no information, pairs carry all of it."""
     games = [1.0, 0.0] * 50
     low, _, high = score_interval([0.5] * 50)
     wide_low, _, wide_high = score_interval(games)

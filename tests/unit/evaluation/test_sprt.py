@@ -28,16 +28,16 @@ def test_bounds_are_walds() -> None:
 
 @pytest.mark.parametrize("counts", [(30, 0, 0, 0, 50), (400, 0, 0, 0, 380)])
 def test_with_two_outcomes_it_is_the_test_of_a_coin(counts: tuple[int, ...]) -> None:
-    """Then the mean is the distribution, and Wald's ratio has a closed form."""
+    """With two outcomes the mean determines the distribution: Wald's ratio has a closed form."""
     hypotheses = Hypotheses(-10, 60)
     s0, s1 = means(hypotheses)
     exact = counts[4] * math.log(s1 / s0) + counts[0] * math.log((1 - s1) / (1 - s0))
-    # The thousandth of a pair in the empty outcomes is all the difference.
+    # The thousandth of a pair in the empty outcomes is the only difference.
     assert log_likelihood_ratio(counts, hypotheses) == pytest.approx(exact, abs=0.01)
 
 
 def test_near_the_truth_it_is_the_normal_approximation() -> None:
-    """N * (s1 - s0) * (2 * mean - s0 - s1) / (2 * variance), to second order."""
+    """The LLR is N * (s1 - s0) * (2 * mean - s0 - s1) / (2 * variance), to second order."""
     counts = np.array([120, 260, 300, 270, 130]) * 10
     hypotheses = Hypotheses(0, 4)
     s0, s1 = means(hypotheses)
@@ -48,7 +48,7 @@ def test_near_the_truth_it_is_the_normal_approximation() -> None:
 
 
 def test_no_distribution_with_that_mean_is_likelier() -> None:
-    """The likelihood of random distributions with mean s stays below, and comes near."""
+    """The likelihood of random distributions with mean s stays below that of q, and comes near."""
     counts = np.array([4.0, 9.0, 12.0, 16.0, 7.0])
     hypotheses = Hypotheses(-40, 90)
     rng = np.random.default_rng(1)
@@ -86,7 +86,7 @@ def test_errors_are_as_rare_as_promised(truth: str, wrong: str) -> None:
 
 
 def simulate(elo: float, hypotheses: Hypotheses, rng: np.random.Generator) -> str | None:
-    """Plays pairs until the test decides."""
+    """Simulates pairs until the test decides."""
     test = Sprt(hypotheses)
     index = 0
     while test.accepted is None and index < 2_000:

@@ -44,7 +44,7 @@ def test_sampling_follows_the_softmax_over_legal_labels() -> None:
         expected = draws * odds / odds.sum()
         assert tallies[row].shape == (count,)
         statistic = ((tallies[row] - expected) ** 2 / expected).sum()
-        # Five deviations of a chi-square variable above its mean.
+        # Five standard deviations of a chi-square variable above its mean.
         assert statistic <= count - 1 + 5 * np.sqrt(2 * count)
 
 
@@ -87,7 +87,7 @@ def test_greedy_mates_rather_than_takes() -> None:
 
 
 def test_greedy_takes_the_dearest_piece_and_draws_among_equals() -> None:
-    # Two rooks and a pawn hang: either rook, never the pawn.
+    # Two rooks and a pawn can be taken: it takes either rook, never the pawn.
     sfen = "4k4/9/9/9/r8/P3p3r/4P3P/9/4K4 b - 1"
     assert chosen(choose_greedy, sfen) == {"9f9e", "1g1f"}
 

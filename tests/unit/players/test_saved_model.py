@@ -53,7 +53,7 @@ def test_damaged_newest_is_skipped_in_a_run_and_refused_by_name(
 def test_weights_other_than_the_checkpoint_names_do_not_play(
     saved_run: Path, tmp_path: Path
 ) -> None:
-    """Whole in itself and of the right shape, yet not the weights that were saved."""
+    """The file is intact and of the right shape, but holds other weights than were saved."""
     newest = find_checkpoint(saved_run)
     older = checkpoint.load(newest.path.with_name("step-000000000100"))
     mixed = checkpoint.load(checkpoint.save(tmp_path, 200, older.files, newest.info))

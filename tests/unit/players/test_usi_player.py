@@ -1,4 +1,4 @@
-"""USI engines as players: good ones, every kind of bad one, and what is left of them afterwards."""
+"""USI engines as players: good ones, every kind of bad one, and the processes they leave."""
 
 import signal
 import time
@@ -26,7 +26,7 @@ START = "position sfen lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL
 
 
 def play(spec: str, num_games: int = 4, **settings: Any) -> list[PlayedGame]:
-    """A match of the engine, as first player, against random."""
+    """Plays a match of the engine, as first player, against random."""
     match = MatchSettings(num_games, **({"seed": 3, "max_plies": 40} | settings))
     with open_player(spec) as engine:
         return sorted(play_match((engine, RANDOM), match), key=lambda game: game.index)
@@ -37,7 +37,7 @@ def reasons(games: list[PlayedGame]) -> Counter[str]:
 
 
 def living_members(group: int) -> list[int]:
-    """Processes of a group that are more than a zombie."""
+    """Returns the processes of a group that are not zombies."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -50,7 +50,7 @@ def living_members(group: int) -> list[int]:
 
 
 def assert_all_ended(pids: Path) -> None:
-    """Every process whose id an engine wrote there has gone, with its group."""
+    """Checks that every process whose id an engine wrote to the file has ended, with its group."""
     for pid in map(int, pids.read_text().split()):
         deadline = time.monotonic() + 20
         while living_members(pid):
@@ -64,7 +64,7 @@ def assert_all_ended(pids: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_an_engine_plays_every_lane_as_the_same_rule_does_without_it(processes: int) -> None:
-    """So positions and answers reach the right game, however many processes share them."""
+    """Positions and answers reach the right game, however many processes share them."""
     match = MatchSettings(10, seed=5, max_plies=60)
     rule = Player("rule", choose_by_rule)
     expected = list(play_match((rule, RANDOM), match))
@@ -140,7 +140,7 @@ def test_an_option_that_the_engine_does_not_have_is_refused(
     open_player(f"{spec}&Skill Level=-20&Ponder=true&Style=Normal&USI_Hash=16").close()
 
 
-def test_options_and_the_new_game_are_told_before_the_first_position(tmp_path: Path) -> None:
+def test_options_and_the_new_game_are_sent_before_the_first_position(tmp_path: Path) -> None:
     told = tmp_path / "told"
     usi = "echo option name A B type string; echo usiok"
     spec = fake_spec(tmp_path, start=f"told={told}", usi=usi)
@@ -151,7 +151,7 @@ def test_options_and_the_new_game_are_told_before_the_first_position(tmp_path: P
     assert told.read_text().splitlines() == [*expected, "quit"]
 
 
-# Engines that cannot be had
+# Engines that cannot be started
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_a_second_answer_is_not_taken_for_the_next_position(tmp_path: Path) -> N
         assert [engine.best_move(START) for _ in range(3)] == ["7g7f"] * 3
 
 
-def test_an_engine_is_started_anew_for_the_next_game(tmp_path: Path) -> None:
-    """It resigns twice and dies the third time, again and again."""
+def test_an_engine_is_started_again_for_the_next_game(tmp_path: Path) -> None:
+    """The engine resigns twice and dies the third time, again and again."""
     starts = tmp_path / "starts"
     go = "[ $n -lt 3 ] || exit 1; echo bestmove resign"
     games = play(fake_spec(tmp_path, start=f"echo x >> {starts}", go=go), num_games=8)
@@ -264,7 +264,7 @@ def test_an_engine_that_fails_for_ever_ends_the_match_and_finished_games_stand(
 
 
 def test_a_failing_engine_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
-    """Two processes; the one that was started first dies at once, the other plays on."""
+    """Of two processes the one that was started first dies at once, the other continues."""
     flag = tmp_path / "flag"
     start = f"if mkdir {flag} 2>/dev/null; then first=1; fi"
     spec = fake_spec(tmp_path, start=start, go="[ -z $first ] || exit 1; echo bestmove resign",
@@ -272,7 +272,7 @@ def test_a_failing_engine_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
     assert reasons(play(spec, num_games=8)) == {"engine_died": 1, "resign": 7}
 
 
-# What is left
+# Processes after the match
 
 
 def test_closing_ends_the_engine_and_what_it_started(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_an_engine_is_asked_to_quit_before_it_is_killed(tmp_path: Path) -> None:
     assert (tmp_path / "bye").read_text() == "bye\n"
 
 
-def test_an_engine_that_nobody_closed_is_killed_with_its_owner(tmp_path: Path) -> None:
+def test_an_engine_that_was_not_closed_is_killed_with_its_owner(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     engine = UsiEngine(EngineSpec.parse(fake_spec(tmp_path, start=f"echo $$ >> {pids}")))
     engine.prepare()
@@ -307,7 +307,7 @@ def test_an_engine_that_nobody_closed_is_killed_with_its_owner(tmp_path: Path) -
 
 
 def test_closing_while_the_engine_thinks_does_not_wait_for_it(tmp_path: Path) -> None:
-    """As an interrupt does, which comes in the middle of a search."""
+    """An interrupt closes an engine in the middle of a search like this."""
     pids = tmp_path / "pids"
     spec = fake_spec(
         tmp_path, start=f"echo $$ >> {pids}", go="kill -USR1 $PPID; sleep 1000",
@@ -348,7 +348,7 @@ def test_fairy_stockfish_mates_drops_and_promotes() -> None:
     with UsiEngine(spec) as engine:
         engine.prepare()
         assert engine.name.startswith("Fairy-Stockfish")
-        # The only mates: a gold dropped before the king, a pawn that promotes there.
+        # The only mates are a gold dropped in front of the king and a pawn that promotes there.
         assert engine.best_move("position sfen 4k4/9/4P4/9/9/9/9/9/4K4 b G 1") == "G*5b"
         assert engine.best_move("position sfen 4k4/9/4P4/4L4/9/9/9/9/4K4 b - 1") == "5c5b+"
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, whatever happens to the disk or to the process."""
+"""Checkpoints: complete or absent, whatever happens to the disk or to the process."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def names(directory: Path) -> list[str]:
 
 
 def rewrite_manifest(path: Path, **changes: object) -> None:
-    """Change entries of a manifest and give it the digest of its new content."""
+    """Changes entries of a manifest and gives it the digest of its new content."""
     where = path / "manifest.json"
     body = json.loads(where.read_text()) | changes
     del body["digest"]
@@ -331,7 +331,7 @@ except RunDirError as error:
 def test_a_file_that_does_not_fit_leaves_nothing_over_and_older_ones_untouched(
     tmp_path: Path,
 ) -> None:
-    """RLIMIT_FSIZE stands for a full disk: the write fails half way, with OSError."""
+    """RLIMIT_FSIZE stands for a full disk: the write fails in the middle, with OSError."""
     checkpoint.save(tmp_path, 10, FILES, INFO)
     said = subprocess.check_output([sys.executable, "-c", FILL, tmp_path], text=True)
     assert said.count("\n") == 1
@@ -387,7 +387,7 @@ def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(
 def test_a_save_syncs_every_file_before_the_rename_and_the_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut cannot be made here; the order of system calls that survives one can be seen."""
+    """Instead of a power cut: the order of system calls is the one that survives it."""
     calls: list[tuple[str, str]] = []
     real_fsync, real_rename = os.fsync, os.rename
 

@@ -14,15 +14,15 @@ CONSTANTS = [
 ]
 NAMES = {value for value in CONSTANTS if isinstance(value, str)}
 WORDS = {name for name in NAMES if name.isalpha()} - {run_layout.SUPERSEDED}
-"""Names that are ordinary words too: a copy counts where it is part of a path."""
+"""Names that are ordinary words too; a copy counts only as part of a path."""
 COPY = re.compile("|".join([r"\bstep-", *(re.escape(name) for name in NAMES - WORDS)]))
 COPY_IN_PATH = re.compile("|".join(rf"(^|/){name}(/|$)" for name in WORDS))
 ALLOWED = {("tracking/wandb/client.py", "step-")}
-"""The alias of an artifact at W&B."""
+"""Copies that are allowed: the alias of an artifact at W&B."""
 
 
 def copies(tree: ast.Module) -> Iterator[str]:
-    """Strings, docstrings aside, that spell a name of the run directory."""
+    """Yields the strings, except docstrings, that contain a name of the run directory."""
     docstrings, in_paths = set[int](), set[int]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):

@@ -1,4 +1,4 @@
-"""The border to fsspec, against a real S3 protocol on loopback: what works, what is refused."""
+"""Storage through fsspec, against a server that speaks the S3 protocol on loopback."""
 
 import os
 import time
@@ -22,7 +22,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(autouse=True)
 def _fresh_clients() -> None:
-    """fsspec keeps a client for each set of options; the environment is not among them."""
+    """Clears the clients that fsspec caches by their options, regardless of the environment."""
     fsspec.filesystem("s3").clear_instance_cache()
 
 
@@ -48,7 +48,7 @@ def check(uri: str) -> None:
 
 
 def refusal(uri: str) -> str:
-    """The one line about a URI, and that it comes soon."""
+    """Returns the one-line error for a URI and checks that it comes soon."""
     began_s = time.monotonic()
     with pytest.raises(StorageError) as caught:
         check(uri)
@@ -62,7 +62,7 @@ def test_a_bucket_that_is_missing_is_refused(s3: S3) -> None:
     assert "bucket" in refusal("s3://no-such-bucket/runs/first")
 
 
-def test_a_server_that_nobody_runs_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_run_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{closed_port()}")
     assert "Could not connect" in refusal("s3://bucket/runs/first")
 
@@ -104,7 +104,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3://b?x=1", "s3://b#x", "zip::s3://b/x", "://b"])
-def test_what_is_no_uri_of_a_run_is_refused(uri: str) -> None:
+def test_a_text_that_is_not_the_uri_of_a_run_is_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="not a URI of a run"):
         check_uri(uri)
 

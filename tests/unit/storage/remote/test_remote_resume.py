@@ -1,4 +1,4 @@
-"""What a run goes on from when its directory is a URI: there or here, and what is refused."""
+"""Resuming of a run at a URI: which checkpoint is taken, and what is refused."""
 
 import shutil
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_another_machine_gets_checkpoint_records_and_pool(
     assert [path.name for path in Path("runs").iterdir()] == [here.name]
 
 
-def test_a_damaged_checkpoint_there_is_passed_over_and_told_of(
+def test_a_damaged_checkpoint_at_the_uri_is_skipped_with_a_warning(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move_to(tmp_path / "second machine", monkeypatch)
@@ -104,7 +104,7 @@ def test_nothing_intact_anywhere_is_refused(
         go_on(uri)
 
 
-def test_of_a_local_copy_that_is_ahead_nothing_is_fetched(uri: str) -> None:
+def test_nothing_is_fetched_if_the_local_copy_is_ahead(uri: str) -> None:
     save(local_copy(uri), 30)
     config, _, said, _ = go_on(uri)
     assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(30))
@@ -112,14 +112,14 @@ def test_of_a_local_copy_that_is_ahead_nothing_is_fetched(uri: str) -> None:
     assert len(lines(uri)) == 3
 
 
-def test_of_a_local_copy_that_is_alike_nothing_is_fetched(uri: str) -> None:
+def test_nothing_is_fetched_if_the_local_copy_is_equal(uri: str) -> None:
     (local_copy(uri) / "mine").write_text("kept")
     config, _, _, _ = go_on(uri)
     assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(20))
     assert (local_copy(uri) / "mine").exists()
 
 
-def test_a_local_copy_that_is_behind_steps_aside_whole(
+def test_a_local_copy_that_is_behind_is_renamed_as_a_whole(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move_to(tmp_path / "second machine", monkeypatch)
@@ -135,7 +135,7 @@ def test_a_local_copy_that_is_behind_steps_aside_whole(
     assert len(lines(uri)) == 3
 
 
-def test_the_local_copy_of_another_run_is_never_taken_for_this_one(uri: str) -> None:
+def test_the_local_copy_of_another_run_is_not_used_for_this_one(uri: str) -> None:
     save(local_copy(uri), 99)
     (local_copy(uri) / "run-id").write_text("another\n")
     config, _, _, warned = go_on(uri)
@@ -169,7 +169,7 @@ def test_a_checkpoint_at_a_uri_may_begin_a_run_elsewhere(
         go_on(uri, "runs/mine/checkpoints/x")
 
 
-def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
+def test_a_fresh_run_is_refused_if_the_uri_or_the_local_copy_holds_one(uri: str) -> None:
     with pytest.raises(RunDirError, match="Go on with it by --resume latest"):
         go_on(uri, None)
     Storage.open(uri).remove("checkpoints")
@@ -185,7 +185,7 @@ def test_a_fresh_run_is_refused_where_one_lies_there_or_here(uri: str) -> None:
 
 
 def test_a_run_that_is_named_by_its_local_copy_goes_on_at_the_uri(uri: str) -> None:
-    """The screen at the end of a run names that directory."""
+    """The terminal names the local copy at the end of a run, so users resume from it."""
     config = Config.model_validate({"run": {"run_dir": uri}})
     (local_copy(uri) / "config.json").write_text(config.model_dump_json())
     _, remote, _, _ = go_on(str(local_copy(uri)))
@@ -200,7 +200,7 @@ def test_local_runs_are_left_alone(tmp_path: Path) -> None:
         assert (remote, said, warned) == (None, [], [])
 
 
-def test_the_settings_of_a_resume_come_from_where_the_run_lies(
+def test_the_settings_of_a_resume_come_with_the_run(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with saved_config(uri, "latest") as path:
@@ -222,7 +222,7 @@ def test_a_checkpoint_is_read_by_uri_for_a_match_and_leaves_nothing(uri: str) ->
     assert sorted(Path("runs").rglob("*")) == before
 
 
-def test_whether_there_is_something_to_resume(uri: str, tmp_path: Path) -> None:
+def test_holds_checkpoint_looks_at_the_uri_and_the_local_copy(uri: str, tmp_path: Path) -> None:
     assert holds_checkpoint(uri)
     assert not holds_checkpoint(f"file://{tmp_path}/bucket/runs/second")
     with pytest.raises(StorageError):
