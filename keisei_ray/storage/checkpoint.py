@@ -156,7 +156,7 @@ def newest(checkpoints_dir: Path) -> Path | None:
     return next((path for path in reversed(_list(checkpoints_dir)) if _is_whole(path)), None)
 
 
-def whole(checkpoints_dir: Path) -> list[Path]:
+def list_complete(checkpoints_dir: Path) -> list[Path]:
     """Returns every checkpoint that `newest` would accept, oldest first."""
     return [path for path in _list(checkpoints_dir) if _is_whole(path)]
 
@@ -184,7 +184,7 @@ def prune(
             f"prune: keep_last = {keep_last}, keep_every_timesteps = {keep_every_timesteps}; "
             f"expected at least 1."
         )
-    paths = whole(checkpoints_dir)
+    paths = list_complete(checkpoints_dir)
     places = places_to_prune(
         [timestep_of(path.stem) for path in paths], keep_last, keep_every_timesteps
     )

@@ -51,7 +51,7 @@ class OvertakenError(StorageError):
 
 def local_checkpoints(run_dir: Path) -> list[Path]:
     """Returns the complete checkpoints of a run directory, oldest first."""
-    return [path for path in checkpoint.whole(run_dir / CHECKPOINTS_DIR) if not path.suffix]
+    return [path for path in checkpoint.list_complete(run_dir / CHECKPOINTS_DIR) if not path.suffix]
 
 
 class Uploader:

@@ -78,7 +78,7 @@ def test_checkpoints_are_pruned_at_the_uri_by_the_rule_of_the_local_copy() -> No
         save(remote.run_dir, timestep)
         checkpoint.prune(remote.run_dir / "checkpoints", 2, 40)
         session.run()
-    here = [path.name for path in checkpoint.whole(remote.run_dir / "checkpoints")]
+    here = [path.name for path in checkpoint.list_complete(remote.run_dir / "checkpoints")]
     assert checkpoints_at(remote.storage) == here == [step(40), step(80), step(90)]
 
 
