@@ -21,6 +21,8 @@ NUM_PROCESSES = 2
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Spreads the whole suite over processes; a path, `-n` or `--pdb` decides otherwise."""
+    if hasattr(config, "workerinput"):
+        return  # This is one of those processes.
     option = config.option
     is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if is_whole_suite and option.numprocesses is None and not option.usepdb:
