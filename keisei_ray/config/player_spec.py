@@ -112,8 +112,6 @@ class EngineSpec:
 class PlayerSpec:
     """A player as the user wrote it."""
 
-    text: str
-    """The whole text."""
     kind: PlayerKind
     path: str | None = None
     """Path or URI of a checkpoint or run; None for other kinds."""
@@ -136,12 +134,12 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
     name, colon, argument = text.partition(":")
     kind = next((kind for kind in kinds if kind == name), None)
     if kind == "usi" and colon:
-        return PlayerSpec(text, kind, engine=EngineSpec.parse(text))
+        return PlayerSpec(kind, engine=EngineSpec.parse(text))
     if kind == "checkpoint" and argument:
         path = argument.removesuffix(FINISHING_SUFFIX)
-        return PlayerSpec(text, kind, path, finishes_mates=path != argument)
+        return PlayerSpec(kind, path, finishes_mates=path != argument)
     if kind is not None and kind not in ("usi", "checkpoint") and not colon:
-        return PlayerSpec(text, kind)
+        return PlayerSpec(kind)
     forms: dict[str, str] = {kind: SYNTAX[kind] for kind in kinds}
     near = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=0.0)
     raise PlayerError(

@@ -18,15 +18,15 @@ from keisei_ray.errors import PlayerError
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("random", PlayerSpec("random", "random")),
-        ("greedy", PlayerSpec("greedy", "greedy")),
-        ("snapshots", PlayerSpec("snapshots", "snapshots")),
-        ("checkpoint:runs/x", PlayerSpec("checkpoint:runs/x", "checkpoint", "runs/x")),
+        ("random", PlayerSpec("random")),
+        ("greedy", PlayerSpec("greedy")),
+        ("snapshots", PlayerSpec("snapshots")),
+        ("checkpoint:runs/x", PlayerSpec("checkpoint", "runs/x")),
         (
             "checkpoint:s3://b/x+mate1",
-            PlayerSpec("checkpoint:s3://b/x+mate1", "checkpoint", "s3://b/x", finishes_mates=True),
+            PlayerSpec("checkpoint", "s3://b/x", finishes_mates=True),
         ),
-        ("usi:a -b", PlayerSpec("usi:a -b", "usi", engine=EngineSpec.parse("usi:a -b"))),
+        ("usi:a -b", PlayerSpec("usi", engine=EngineSpec.parse("usi:a -b"))),
     ],
 )
 def test_each_kind_of_player_is_read(text: str, spec: PlayerSpec) -> None:
