@@ -265,7 +265,7 @@ def _starting_file(options: argparse.Namespace) -> Iterator[str | None]:
 
 def _resumed_from(options: argparse.Namespace) -> Path:
     """The directory that the resumed run's settings are saved in: a checkpoint's or a run's."""
-    from keisei_ray.training.session import newest_run_dir
+    from keisei_ray.training.run_start import newest_run_dir
 
     if options.resume != "latest":
         return Path(options.resume)

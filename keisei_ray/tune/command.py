@@ -8,7 +8,6 @@ SWEEP_DIR/best.yaml            the best trial's configuration, for `run.py --con
 other files                    Ray Tune's own state, from which --resume continues
 """
 
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from keisei_ray.storage.run_dirs import (
 )
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.tracking import logs
-from keisei_ray.training.session import StopRequest
+from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
@@ -74,7 +73,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
         _prepared(sweep_dir, sweep, is_resumed=options.is_resumed),
         logs.configure(sweep_dir, sweep.base.tracking.log_level, Console(quiet=True)),
         connect(_connection(sweep.base, options), environ) as cluster,
-        _signals(stop),  # After Ray, which sets its own handlers.
+        stopping_on_signals(stop),  # After Ray, which sets its own handlers.
     ):
         console.print(f"sweep in {sweep_dir}", soft_wrap=True, highlight=False, markup=False)
         results = run_sweep(
@@ -181,14 +180,3 @@ def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[No
             f"{sweep_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
         ) from error
     yield
-
-
-@contextmanager
-def _signals(stop: StopRequest) -> Iterator[None]:
-    """Makes SIGINT and SIGTERM request a stop, and restores the former handlers afterwards."""
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

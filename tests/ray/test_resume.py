@@ -14,7 +14,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import LEARNER_FILE
 from keisei_ray.telemetry.events import ActorReady, Event, UpdateFinished
-from keisei_ray.training.session import find_resume
+from keisei_ray.training.run_start import find_resume
 from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray

@@ -9,7 +9,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage import run_dirs
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
-from keisei_ray.training.session import choose_run_dir
+from keisei_ray.training.run_start import choose_run_dir
 from keisei_ray.tune.command import TuneOptions
 from keisei_ray.tune.command import _new as sweep_place
 
