@@ -1,4 +1,4 @@
-"""The Ray runtime: start or join a cluster, say what it offers, leave nothing behind."""
+"""The cluster: starts or joins a Ray cluster, describes what it offers, leaves nothing behind."""
 
 import contextlib
 import dataclasses
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._private.services import find_gcs_addresses  # Nothing public tells.
-from ray.autoscaler.sdk import request_resources
+from ray._private.services import find_gcs_addresses  # Ray has no public function for it.
 from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
 
-from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_for_actors, learner_cpus, learner_gpus
-from keisei_ray.config.memory import estimate_memory_bytes
+from keisei_ray.config.autosize import learner_cpus, learner_gpus
 from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ClusterConfig
 from keisei_ray.distributed.address import (
     accepts_connection,
     check_reachable,
@@ -31,36 +30,32 @@ from keisei_ray.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 
-GIB = 2**30
 STDERR = 2
 NOTICE_TIMEOUT_S = 0.5
-"""In which another cluster on this machine must answer to be mentioned."""
+"""Seconds within which another cluster on this machine must answer to be mentioned."""
 RUN_DIR_KEY = "keisei_ray_run_dir"
-"""In the metadata of a run's Ray job: where the run lies on the driver's node, absolute."""
-WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
-MEMORY_SHARE = 0.9
-"""Of the cluster's memory that the run's own processes may be expected to use."""
+"""Key in the metadata of a run's Ray job: absolute path of the run on the driver's node."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers this run."""
+    """The resources that Ray offers a run."""
 
     address: str
     num_nodes: int
     num_cpus: float
-    """Whole CPUs of a cluster; a share may be less than one."""
+    """Whole CPUs of a cluster; a placement group may have less than one."""
     num_gpus: int
     memory_bytes: int
     """Physical memory of all nodes, as Ray reports it; 0 if unknown."""
     dashboard_url: str
     is_fixed: bool = False
-    """A share of a larger cluster, e.g. a trial's placement group: its size does not change."""
-    other: str | None = None
+    """Whether this is a placement group, such as a Tune trial's, whose size does not change."""
+    other_address: str | None = None
     """Address of a cluster that runs on this machine besides the one started here."""
 
     def describe(self) -> Mapping[str, int | float | str]:
-        """For the `run_started` event."""
+        """Returns the fields of the `run_started` event."""
         return {
             "num_nodes": self.num_nodes,
             "num_cpus": self.num_cpus,
@@ -77,34 +72,44 @@ def connect(
     run_dir: Path | None = None,
     namespace: str = "keisei_ray",
 ) -> Iterator[Cluster]:
-    """A cluster for the length of the block: joined if an address is given, else started here.
+    """Connects to a cluster for the length of the block.
 
-    On every way out the actors that the block created are gone; a cluster started here is
-    stopped, one that was joined is left.
+    The cluster is joined if an address is given, else started here. However the block ends, the
+    actors that it created are gone afterwards; a cluster that was started here is stopped, one
+    that was joined is left.
 
     Args:
-        config: its `cluster` section says where and how large.
+        config: its `cluster` section has the address, or the size.
         environ: may hold RAY_ADDRESS.
-        run_dir: of a run, which `status --address` finds by it; None: nothing to find.
-        namespace: of the names that actors may have.
+        run_dir: directory of a run, by which `status --address` finds it; None: no run.
+        namespace: Ray's namespace for the names of actors.
 
     Raises:
         ClusterError: Ray refused the address, port, token or resources, in one line.
     """
-    c = config.cluster
-    address = choose_address(c, environ)
+    address = choose_address(config.cluster, environ)
     if ray.is_initialized():
         raise ClusterError(
             "this process is connected to a Ray cluster already, expected none. Leave it by "
             "ray.shutdown() first."
         )
     check_reachable(address, environ, find_gcs_addresses)
-    # Token authentication is on by default and wanted: no warning on each start.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
-        logging.ERROR
-    )
-    # Our workers need no GPU mask from Ray: the shells set their own.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    dashboard_url = _init(address, _init_options(config.cluster, address, run_dir, namespace))
+    try:
+        other = None
+        if address == "local" and config.cluster.address is None:  # Not asked for by name.
+            other = _other_cluster(environ)
+        yield dataclasses.replace(_current(address, dashboard_url), other_address=other)
+    finally:
+        # Actors are owned by this driver: they end with its connection. A cluster that was
+        # started here ends too.
+        ray.shutdown()
+
+
+def _init_options(
+    c: ClusterConfig, address: str, run_dir: Path | None, namespace: str
+) -> dict[str, object]:
+    """Returns the arguments of `ray.init`."""
     options: dict[str, object] = {
         "address": address,
         "log_to_driver": False,
@@ -112,8 +117,8 @@ def connect(
         "configure_logging": False,
         "namespace": namespace,
     }
-    if run_dir is not None and "://" not in address:  # Ray's client takes no job config.
-        # What `ray job submit` injects is added to it by Ray.
+    if run_dir is not None and "://" not in address:  # Ray's client accepts no job config.
+        # Ray adds what `ray job submit` injects.
         options["job_config"] = JobConfig(metadata={RUN_DIR_KEY: str(run_dir.resolve())})
     if address == "local":
         options |= {
@@ -124,42 +129,53 @@ def connect(
             "dashboard_host": "127.0.0.1",
             "dashboard_port": c.dashboard_port if c.dashboard else None,
         }
-    said: list[str] = []
+    return options
+
+
+def _init(address: str, options: Mapping[str, object]) -> str:
+    """Calls `ray.init` and returns the dashboard's URL, "" without one.
+
+    Raises:
+        ClusterError: Ray refused.
+    """
+    # Token authentication is on by default and wanted: no warning on each start.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
+        logging.ERROR
+    )
+    # Our actors need no GPU mask from Ray: the shells set their own.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    stderr: list[str] = []
     try:
-        with _stderr_aside(said):
+        with _captured_stderr(stderr):
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
-        raise ClusterError(explain_refusal(address, error, " ".join(said))) from error
-    try:
-        # Whoever sets `local` means it.
-        other = recorded_address(environ) if c.address is None and address == "local" else None
-        yield dataclasses.replace(
-            _offered(address, str(context.dashboard_url or "")),
-            other=other if other and accepts_connection(other, NOTICE_TIMEOUT_S) else None,
-        )
-    finally:
-        # Actors are owned by this driver: they end with its connection, the cluster with them
-        # if it was started here.
-        ray.shutdown()
+        raise ClusterError(explain_refusal(address, error, " ".join(stderr))) from error
+    return str(context.dashboard_url or "")
 
 
-def look_again(cluster: Cluster) -> Cluster:
-    """The same cluster as it is now: nodes may have come or gone."""
-    return cluster if cluster.is_fixed else _offered(cluster.address, cluster.dashboard_url)
+def _other_cluster(environ: Mapping[str, str]) -> str | None:
+    """Returns the address of a cluster that runs on this machine, or None."""
+    address = recorded_address(environ)
+    return address if address and accepts_connection(address, NOTICE_TIMEOUT_S) else None
+
+
+def refreshed(cluster: Cluster) -> Cluster:
+    """Returns the same cluster as it is now: nodes may have come or gone."""
+    return cluster if cluster.is_fixed else _current(cluster.address, cluster.dashboard_url)
 
 
 def placement_group_cluster(num_cpus: float) -> Cluster:
-    """What the placement group that this process runs in offers to a run.
+    """Returns what the placement group that this process runs in offers to a run.
 
-    For a run inside a Ray that is already initialised, in an actor whose group captures its
-    children, e.g. a trial of Ray Tune: the run's own actors find their place in that group.
+    For a run inside a Ray that is already initialized, in an actor whose group captures its
+    children, such as a trial of Ray Tune: Ray places the run's own actors in that group.
 
     Args:
-        num_cpus: of the group's CPUs, those that learner, actors and evaluator may reserve.
+        num_cpus: CPUs of the group that learner, self-play actors and evaluator may reserve.
     """
     group = ray.util.get_current_placement_group()
-    assert group is not None, "a share of a cluster is a placement group"
+    assert group is not None, "this process runs in no placement group"
     nodes = ray.util.placement_group_table(group)["bundles_to_node_id"].values()
     num_gpus = sum(bundle.get("GPU", 0) for bundle in group.bundle_specs)
     return Cluster(
@@ -173,41 +189,16 @@ def placement_group_cluster(num_cpus: float) -> Cluster:
     )
 
 
-def ask_for_nodes(config: Config | None) -> None:
-    """Tells an autoscaler, where there is one, what the run would use. Returns at once.
-
-    The wish lasts until another is told, beyond the end of the run: None takes it back.
-    """
-    if config is None:
-        request_resources(bundles=[])
-        return
-    actors = config.self_play.num_actors
-    learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
-    request_resources(bundles=[learner, *[{"CPU": 1}] * (1 if actors == "auto" else actors)])
-
-
-def _offered(address: str, dashboard_url: str) -> Cluster:
-    resources = ray.cluster_resources()
-    nodes = ray.nodes()
-    return Cluster(
-        address=str(ray.get_runtime_context().gcs_address),
-        num_nodes=sum(bool(node["Alive"]) for node in nodes),
-        num_cpus=int(resources.get("CPU", 0)),
-        num_gpus=int(resources.get("GPU", 0)),
-        memory_bytes=_physical_memory(address, resources),
-        dashboard_url=dashboard_url,
-    )
-
-
 def learner_placement_group(config: Config, cluster: Cluster) -> PlacementGroup | None:
-    """A place for the learner that no actor takes, not even while its process is replaced.
+    """Reserves resources for the learner that no actor takes while the learner is restarted.
 
-    A GPU, if that is its device. Where there is a choice it is the driver's node, which the run
-    cannot lose anyway. Returns at once; the place is found or waited for by Ray.
+    They include the learner's part of a GPU, if that is its device. Where Ray has a choice it takes
+    the driver's node, which the run cannot lose anyway. Returns at once; Ray places the group, or
+    waits until it can.
 
     Returns:
-        A placement group to be removed at the end; None where the cluster is a share that has a
-        place for the learner already.
+        A placement group, to be removed at the end. None where the cluster is a placement group
+        itself, with room for the learner.
     """
     if cluster.is_fixed:
         return None
@@ -222,59 +213,30 @@ def learner_placement_group(config: Config, cluster: Cluster) -> PlacementGroup 
     return group
 
 
-def check_fits(config: Config, cluster: Cluster) -> None:
-    """Refuses a run that the cluster cannot hold.
-
-    Raises:
-        ClusterError: says what was asked, what there is, what would fit.
-    """
-    if cluster.num_cpus < 1 and not cluster.is_fixed:
-        raise ClusterError(
-            f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
-            f"{WAIT_FOR_NODES} Or join another."
-        )
-    asked = config.self_play.num_actors
-    free = cpus_for_actors(config, cluster.num_cpus)
-    room = int(free / MIN_ACTOR_CPUS)
-    if room < 1:
-        raise ClusterError(
-            f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
-            f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
-        )
-    actors = max(1, int(free)) if asked == "auto" else asked
-    if actors > room:
-        raise ClusterError(
-            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
-            f"cluster can be divided into. Use at most {room}. {WAIT_FOR_NODES}"
-        )
-    needed = estimate_memory_bytes(config, actors)
-    limit = int(cluster.memory_bytes * MEMORY_SHARE)
-    if cluster.memory_bytes and needed > limit:
-        raise ClusterError(
-            f"these settings need about {needed / GIB:.1f} GiB of memory "
-            f"(self_play.num_actors = {asked}, model {config.model.depth}x{config.model.width}), "
-            f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
-            f"{_fitting(config, actors, limit)}, a smaller update or a smaller model. "
-            f"{WAIT_FOR_NODES}"
-        )
-
-
-def _fitting(config: Config, asked: int, limit: int) -> str:
-    """How many actors the memory has room for, as advice."""
-    fitting = [n for n in range(1, asked) if estimate_memory_bytes(config, n) <= limit]
-    return f"at most {fitting[-1]} actors" if fitting else "fewer actors"
+def _current(address: str, dashboard_url: str) -> Cluster:
+    """Returns the cluster that this process is connected to, as it is now."""
+    resources = ray.cluster_resources()
+    nodes = ray.nodes()
+    return Cluster(
+        address=str(ray.get_runtime_context().gcs_address),
+        num_nodes=sum(bool(node["Alive"]) for node in nodes),
+        num_cpus=int(resources.get("CPU", 0)),
+        num_gpus=int(resources.get("GPU", 0)),
+        memory_bytes=_physical_memory(address, resources),
+        dashboard_url=dashboard_url,
+    )
 
 
 def _physical_memory(address: str, resources: Mapping[str, float]) -> int:
-    """Physical memory in bytes; of this machine, or what Ray says of a joined cluster."""
+    """Returns the bytes of memory of this machine, or what Ray reports of a joined cluster."""
     if address == "local" and hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(resources.get("memory", 0) + resources.get("object_store_memory", 0))
 
 
 @contextlib.contextmanager
-def _stderr_aside(said: list[str]) -> Iterator[None]:
-    """Ray's native part writes to the standard error itself: its lines go to `said` and the log."""
+def _captured_stderr(lines: list[str]) -> Iterator[None]:
+    """Redirects the standard error, which Ray's native part writes to, to `lines` and the log."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as file:
         stderr = os.dup(STDERR)
@@ -286,6 +248,6 @@ def _stderr_aside(said: list[str]) -> Iterator[None]:
             os.dup2(stderr, STDERR)
             os.close(stderr)
             file.seek(0)
-            said += file.read().decode(errors="replace").splitlines()
-            for line in said:
+            lines += file.read().decode(errors="replace").splitlines()
+            for line in lines:
                 logger.info("ray: %s", line)

@@ -15,7 +15,8 @@ from rich.console import Console
 from keisei_ray.config.autosize import actor_cpus, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
-from keisei_ray.distributed.cluster_watch import cluster_changed, fit_to_cluster
+from keisei_ray.distributed.cluster_fit import fit_to_cluster
+from keisei_ray.distributed.cluster_watch import cluster_changed
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -175,11 +176,11 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
             timestep=driver.progress.timestep,
         )
     )
-    if cluster.other is not None:
+    if cluster.other_address is not None:
         bus.publish(
             Notice(
-                f"a Ray cluster runs here at {cluster.other}; this run has started its "
-                f"own. To use that one: --address {cluster.other}"
+                f"a Ray cluster runs here at {cluster.other_address}; this run has started "
+                f"its own. To use that one: --address {cluster.other_address}"
             )
         )
     for notice in start.notices:

@@ -26,7 +26,8 @@ from rich.console import Console
 
 from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, run_sizes
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import Cluster, check_fits, placement_group_cluster
+from keisei_ray.distributed.cluster import Cluster, placement_group_cluster
+from keisei_ray.distributed.cluster_fit import check_fits
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.status.records import metrics_from
 from keisei_ray.storage import checkpoint

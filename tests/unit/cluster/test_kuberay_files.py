@@ -14,7 +14,8 @@ from keisei_ray.config.autosize import actor_cpus, resolve_auto
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import Cluster, check_fits
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster_fit import check_fits
 from tests.helpers.copied_commands import CLUSTER, CLUSTERS_PAGE, ROOT, run_arguments
 
 GOLDEN = ROOT / "tests" / "golden" / "kuberay"

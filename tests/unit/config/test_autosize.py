@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.autosize import actor_cpus, resolve_auto, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
 from tests.helpers.setting_values import make_config
@@ -111,3 +111,66 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"learner\.device = 'cuda'"):
         resolve_auto(make_config(learner={"device": "cuda"}), 8, 0)
+
+
+def elastic_config(num_actors: int | str = "auto", **sections: dict[str, object]) -> Config:
+    return make_config(self_play={"num_actors": num_actors}, **sections)
+
+
+@pytest.mark.parametrize(("num_cpus", "actors"), [(2, 1), (3, 2), (17, 16)])
+def test_an_elastic_run_has_an_actor_for_each_cpu_that_the_learner_leaves(
+    num_cpus: int, actors: int
+) -> None:
+    elastic = resolve_auto(elastic_config(), num_cpus, 0)
+    each = actor_cpus(elastic, num_cpus)
+    found = run_sizes(elastic, num_cpus, each)
+    assert (each, found.num_actors, found.num_placeable) == (1.0, actors, actors)
+
+
+def test_one_cpu_is_shared_by_learner_and_actor() -> None:
+    elastic = resolve_auto(elastic_config(), 1, 0)
+    each = actor_cpus(elastic, 1)
+    assert (each, run_sizes(elastic, 1, each).num_actors) == (0.5, 1)
+
+
+def test_an_evaluator_that_reserves_cpus_leaves_fewer_actors() -> None:
+    elastic = resolve_auto(
+        elastic_config(evaluation={"interval_timesteps": 1000, "num_cpus": 1.0}), 8, 0
+    )
+    assert run_sizes(elastic, 8, actor_cpus(elastic, 8)).num_actors == 6
+
+
+@given(st.integers(1, 64), st.integers(1, 200), st.integers(1, 64), st.integers(0, 3))
+def test_within_the_lag_every_actor_that_has_room_can_play(
+    first: int, num_actors: int, now: int, lag: int
+) -> None:
+    for asked in ("auto", num_actors):
+        run = resolve_auto(elastic_config(asked, schedule={"max_policy_lag": lag}), first, 0)
+        found = run_sizes(run, now, actor_cpus(run, first))
+        assert found.max_unconsumed == found.rollouts_per_update * (lag + 1)
+        if asked == "auto":
+            assert found.max_unconsumed >= found.num_actors
+            assert found.num_actors == found.num_placeable
+        else:
+            assert found.num_actors == num_actors
+            # What was decided at the start stays.
+            assert found.rollouts_per_update == run.schedule.rollouts_per_update
+        if now == first:
+            assert found.num_placeable >= found.num_actors
+
+
+def test_what_is_decided_at_the_start_holds_for_one_actor_too() -> None:
+    """The learner's threads must not exceed the rows of the smallest minibatch."""
+    elastic = resolve_auto(elastic_config(learner={"num_minibatches": 2048}), 64, 0)
+    assert elastic.schedule.rollouts_per_update is None
+    assert elastic.learner.num_threads == 2
+    assert resolve_auto(elastic, 2, 0) == elastic
+
+
+@given(st.integers(1, 500), st.integers(1, 4))
+def test_while_an_update_is_under_way_all_actors_can_play_the_next_rollouts(
+    num_actors: int, lag: int
+) -> None:
+    run = resolve_auto(elastic_config(num_actors, schedule={"max_policy_lag": lag}), 999, 0)
+    found = run_sizes(run, 999, 1.0)
+    assert found.max_unconsumed - found.rollouts_per_update >= num_actors

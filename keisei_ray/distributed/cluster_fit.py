@@ -1,0 +1,132 @@
+"""Whether a run fits on a cluster; waits for a cluster that is too small to grow."""
+
+import time
+from collections.abc import Callable
+
+from ray.autoscaler.sdk import request_resources
+
+from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_for_actors, resolve_auto
+from keisei_ray.config.memory import estimate_memory_bytes
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster, refreshed
+from keisei_ray.errors import ClusterError, UserError
+
+GIB = 2**30
+MEMORY_SHARE = 0.9
+"""Share of the cluster's memory that the run's own processes may be expected to use."""
+POLL_S = 1.0
+"""Seconds between two looks at a cluster that is too small to begin."""
+WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
+
+
+def fit_to_cluster(
+    config: Config,
+    cluster: Cluster,
+    *,
+    say: Callable[[str], object],
+    should_stop: Callable[[], bool],
+) -> tuple[Config, Cluster]:
+    """Decides what is left to the hardware, on a cluster that the run fits on.
+
+    Waits for a cluster that is too small, at most `cluster.wait_for_nodes_s`; an autoscaler is
+    asked meanwhile for what the run would use.
+
+    Args:
+        config: settings as given.
+        cluster: the cluster as it was found.
+        say: called once with a line that says that the run waits, and for what.
+        should_stop: called while it waits.
+
+    Returns:
+        The effective settings and the cluster as it is now.
+
+    Raises:
+        UserError: the run does not fit, or not in time: what was asked, what there is.
+        KeyboardInterrupt: a stop was requested.
+    """
+    wait_s = config.cluster.wait_for_nodes_s
+    deadline = time.monotonic() + wait_s
+    is_waiting = False
+    try:
+        while True:
+            try:
+                resolved = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
+                check_fits(resolved, cluster)
+                return resolved, cluster
+            except UserError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_waiting:
+                    say(f"waiting up to {wait_s:g} s for the cluster to grow: {error}")
+                    request_nodes(config)
+                    is_waiting = True
+            if should_stop():
+                raise KeyboardInterrupt
+            time.sleep(POLL_S)
+            cluster = refreshed(cluster)
+    finally:
+        if is_waiting:
+            request_nodes(None)
+
+
+def request_nodes(config: Config | None) -> None:
+    """Asks an autoscaler, where there is one, for what the run would use. Returns at once.
+
+    The request stays until another replaces it, also beyond the end of the run.
+
+    Args:
+        config: settings of the run; None takes the request back.
+    """
+    if config is None:
+        request_resources(bundles=[])
+        return
+    actors = config.self_play.num_actors
+    learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
+    request_resources(bundles=[learner, *[{"CPU": 1}] * (1 if actors == "auto" else actors)])
+
+
+def check_fits(config: Config, cluster: Cluster) -> None:
+    """Refuses a run that the cluster cannot hold.
+
+    Args:
+        config: with every hardware-dependent choice made.
+        cluster: the cluster as it is now.
+
+    Raises:
+        ClusterError: what was asked, what there is, what would fit.
+    """
+    if cluster.num_cpus < 1 and not cluster.is_fixed:
+        raise ClusterError(
+            f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
+            f"{WAIT_FOR_NODES} Or join another."
+        )
+    asked = config.self_play.num_actors
+    free = cpus_for_actors(config, cluster.num_cpus)
+    most = int(free / MIN_ACTOR_CPUS)
+    if most < 1:
+        raise ClusterError(
+            f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
+            f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
+        )
+    actors = max(1, int(free)) if asked == "auto" else asked
+    if actors > most:
+        raise ClusterError(
+            f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
+            f"cluster can be divided into. Use at most {most}. {WAIT_FOR_NODES}"
+        )
+    needed = estimate_memory_bytes(config, actors)
+    limit = int(cluster.memory_bytes * MEMORY_SHARE)
+    if cluster.memory_bytes and needed > limit:
+        raise ClusterError(
+            f"these settings need about {needed / GIB:.1f} GiB of memory "
+            f"(self_play.num_actors = {asked}, model {config.model.depth}x{config.model.width}), "
+            f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
+            f"{_fewer_actors(config, actors, limit)}, a smaller update or a smaller model. "
+            f"{WAIT_FOR_NODES}"
+        )
+
+
+def _fewer_actors(config: Config, asked: int, limit: int) -> str:
+    """Returns how many actors fit in `limit` bytes of memory, as advice."""
+    fitting = [n for n in range(1, asked) if estimate_memory_bytes(config, n) <= limit]
+    return f"at most {fitting[-1]} actors" if fitting else "fewer actors"

@@ -1,0 +1,30 @@
+"""Resources that actors reserve. No Ray is started."""
+
+import pytest
+import ray
+
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import actors
+
+
+@pytest.mark.parametrize(("device", "num_gpus"), [("cuda", 0.25), ("cpu", 0)])
+def test_a_learner_reserves_its_part_of_a_gpu_only_where_it_uses_one(
+    device: str, num_gpus: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    class Remote:
+        """Stands for Ray, which has no GPU here to give."""
+
+        def options(self, **options: object) -> "Remote":
+            asked.update(options)
+            return self
+
+        def remote(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setattr(ray, "remote", lambda shell: Remote())
+    learner = {"device": device, "num_gpus": 0.25}
+    actors.new_learner_actor(Config.model_validate({"learner": learner}), num_cpus=0.5)
+    assert asked["num_cpus"] == 0.5
+    assert asked["num_gpus"] == num_gpus

@@ -1,0 +1,126 @@
+"""Which runs fit on a cluster, and waiting for a cluster to grow. No Ray is started."""
+
+import dataclasses
+
+import pytest
+
+from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster_fit
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster_fit import check_fits, fit_to_cluster
+from keisei_ray.errors import ClusterError, ConfigError
+
+
+def cluster(num_cpus: float, *, num_gpus: int = 0) -> Cluster:
+    return Cluster("192.0.2.1:6379", 1, num_cpus, num_gpus, 0, "")
+
+
+def config(num_actors: int | str = "auto", **sections: dict[str, object]) -> Config:
+    return Config.model_validate({"self_play": {"num_actors": num_actors}, **sections})
+
+
+def resolved_config(num_actors: int, **evaluation: object) -> Config:
+    return resolve_auto(config(num_actors, evaluation=evaluation), 4, 0)
+
+
+@pytest.mark.parametrize("num_cpus", [1, 2, 4, 16])
+@pytest.mark.parametrize("num_actors", [1, 3, 32])
+@pytest.mark.parametrize("reserved", [0.0, 0.25])
+def test_learner_evaluator_and_all_actors_have_room(
+    num_cpus: int, num_actors: int, reserved: float
+) -> None:
+    c = resolved_config(num_actors, interval_timesteps=1000, num_cpus=reserved)
+    check_fits(c, cluster(num_cpus))
+    each = actor_cpus(c, num_cpus)
+    assert 0 < each <= 1
+    assert num_actors * each + learner_cpus(num_cpus) + reserved <= num_cpus + 1e-9
+
+
+@pytest.mark.parametrize("num_cpus", [0.1, 0.25, 0.5, 1.5])
+def test_a_placement_group_may_be_part_of_a_cpu_where_a_cluster_may_not(num_cpus: float) -> None:
+    c = resolved_config(3)
+    check_fits(c, dataclasses.replace(cluster(num_cpus), is_fixed=True))
+    assert 3 * actor_cpus(c, num_cpus) + learner_cpus(num_cpus) <= num_cpus + 1e-9
+    if num_cpus < 1:
+        with pytest.raises(ClusterError, match="offers no CPU"):
+            check_fits(c, cluster(num_cpus))
+
+
+def test_an_evaluator_that_is_off_reserves_nothing() -> None:
+    off, on = (
+        resolved_config(2, num_cpus=1.0),
+        resolved_config(2, interval_timesteps=1000, num_cpus=1.0),
+    )
+    assert actor_cpus(off, 3) == 1.0
+    assert actor_cpus(on, 3) == 0.5
+    check_fits(off, cluster(2))
+    with pytest.raises(ClusterError, match=r"evaluation\.num_cpus = 1 leaves no part of the"):
+        check_fits(on, cluster(2))
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What an autoscaler was asked for."""
+    asked: list[object] = []
+    monkeypatch.setattr(cluster_fit, "request_nodes", asked.append)
+    monkeypatch.setattr(cluster_fit, "POLL_S", 0.0)
+    return asked
+
+
+def test_a_run_that_fits_does_not_wait(requests: list[object]) -> None:
+    said: list[str] = []
+    resolved, found = fit_to_cluster(
+        config(2), cluster(4), say=said.append, should_stop=lambda: False
+    )
+    assert (resolved.learner.device, found.num_cpus, said, requests) == ("cpu", 4, [], [])
+
+
+@pytest.mark.parametrize(
+    ("run", "small", "error", "message"),
+    [
+        (config(learner={"device": "cuda"}), cluster(4), ConfigError, "the cluster has no GPU"),
+        (config(2), cluster(0), ClusterError, "offers no CPU, expected at least 1"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused_at_once_unless_told_to_wait(
+    requests: list[object], run: Config, small: Cluster, error: type[Exception], message: str
+) -> None:
+    said: list[str] = []
+    with pytest.raises(error, match=message) as raised:
+        fit_to_cluster(run, small, say=said.append, should_stop=lambda: False)
+    assert "cluster.wait_for_nodes_s" in str(raised.value)
+    assert (said, requests) == ([], [])
+
+
+def test_a_cluster_that_grows_in_time_is_waited_for(
+    requests: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    growing = iter([cluster(4), cluster(4), cluster(8, num_gpus=1)])
+    monkeypatch.setattr(cluster_fit, "refreshed", lambda _: next(growing))
+    run = config(learner={"device": "cuda"}, cluster={"wait_for_nodes_s": 1000})
+    said: list[str] = []
+    resolved, found = fit_to_cluster(run, cluster(4), say=said.append, should_stop=lambda: False)
+    assert (resolved.learner.amp, found.num_gpus) == ("bf16", 1)
+    assert len(said) == 1
+    assert said[0].startswith("waiting up to 1000 s for the cluster to grow: learner.device")
+    # The request is taken back: the actors themselves hold what they use.
+    assert requests == [run, None]
+
+
+def test_waiting_ends_when_asked_to_stop(
+    requests: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_fit, "refreshed", lambda found: found)
+    run = config(2, cluster={"wait_for_nodes_s": 1000})
+    with pytest.raises(KeyboardInterrupt):
+        fit_to_cluster(run, cluster(0), say=lambda _: None, should_stop=lambda: True)
+    assert requests == [run, None]
+
+
+def test_waiting_has_an_end(requests: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_fit, "refreshed", lambda found: found)
+    run = config(2, cluster={"wait_for_nodes_s": 0.05})
+    with pytest.raises(ClusterError, match="offers no CPU"):
+        fit_to_cluster(run, cluster(0), say=lambda _: None, should_stop=lambda: False)
+    assert requests == [run, None]
