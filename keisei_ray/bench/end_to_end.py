@@ -1,6 +1,5 @@
 """Benchmark of a whole training run against the ideal of its bare loops on all cores."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -18,13 +17,17 @@ from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.storage.run_layout import METRICS_FILE
 from keisei_ray.training.session import train as run_training
 
 BUDGETS = {(4, 64): 0.90, (1, 32): 0.80}
+"""(depth, width) of a network -> least ratio over the ideal."""
 WARM_UP_UPDATES = 2
 MEASURED_SECONDS = 60.0
+"""Approximate duration of the training run after its warm-up."""
 BARE_SECONDS = 4.0
+"""Duration of the measurement of a bare loop."""
 
 
 def train(config: Config) -> list[Figure]:
@@ -38,7 +41,7 @@ def train(config: Config) -> list[Figure]:
     """
     model = config.model
     before = _ideal(config)
-    sps, driver_share = _real(config, before)
+    sps, driver_share = _run(config, before)
     ideal = (before + _ideal(config)) / 2
     shape = f"{model.depth}x{model.width}, {config.learner.num_epochs} epochs"
     budget = BUDGETS.get((model.depth, model.width))
@@ -78,8 +81,12 @@ def _ideal(config: Config) -> float:
     return (os.cpu_count() or 1) / seconds
 
 
-def _real(config: Config, expected: float) -> tuple[float, float]:
-    """Trains for a while.
+def _run(config: Config, expected: float) -> tuple[float, float]:
+    """Trains for about MEASURED_SECONDS.
+
+    Args:
+        config: settings of the run.
+        expected: timesteps a second that are expected of it.
 
     Returns:
         Timesteps a second after the warm-up, and the driver's CPU time as a share of one core.
@@ -98,8 +105,7 @@ def _real(config: Config, expected: float) -> tuple[float, float]:
         cpu_before = os.times()
         outcome = run_training(Config.model_validate(values), Console(quiet=True))
         cpu_after = os.times()
-        lines = (outcome.run_dir / METRICS_FILE).read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+        records = list(JsonLinesReader(outcome.run_dir / METRICS_FILE))
     first, last = records[WARM_UP_UPDATES - 1], records[-1]
     plies = last["timestep"] - first["timestep"]
     cpu_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
