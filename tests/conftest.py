@@ -27,8 +27,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if is_whole_suite and option.numprocesses is None and not option.usepdb:
         option.numprocesses = NUM_PROCESSES
-    if option.numprocesses and option.dist == "no":
-        option.dist = "loadgroup"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
