@@ -28,7 +28,8 @@ class WatchedTraining:
         self.process = start_program(
             "--config", DEBUG_CONFIG, "--address", address, "--run-dir", str(run_dir),
             "--total-timesteps", "100000000", "--set", "tracking.view=none",
-            "--set", "evaluation.interval_timesteps=null", *arguments,
+            "--set", "evaluation.interval_timesteps=null",
+            *arguments,
             cwd=run_dir.parent, before=before, RAY_AUTH_MODE="disabled",
         )  # fmt: skip
 

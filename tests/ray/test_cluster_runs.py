@@ -21,6 +21,7 @@ from keisei_ray.status.command import watch_reader
 from keisei_ray.status.reader import LocalRunReader, RunReader
 from keisei_ray.status.remote import RemoteRunReader, all_runs, draw_runs
 from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, start_program
+from tests.helpers.subscribers import BRAKE
 
 pytestmark = pytest.mark.ray
 
@@ -38,7 +39,8 @@ class Seen:
         elsewhere.mkdir()
         trainer = start(
             "--config", DEBUG_CONFIG, "--run-dir", "first", "--address", cluster.address,
-            "--set", "run.total_timesteps=1000000", cwd=cwd,
+            "--set", "run.total_timesteps=1000000",
+            "--set", f"tracking.subscribers=[{BRAKE}]", cwd=cwd,
             # As `ray job submit` gives it to the program that it starts.
             RAY_JOB_CONFIG_JSON_ENV_VAR=json.dumps(
                 {"runtime_env": {}, "metadata": {"job_submission_id": "first"}}

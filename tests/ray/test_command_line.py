@@ -27,6 +27,7 @@ from tests.helpers.program import (
     session_members,
     start_program,
 )
+from tests.helpers.subscribers import BRAKE
 
 pytestmark = pytest.mark.ray
 
@@ -67,6 +68,7 @@ class Session:
         first = start_program(
             "--config", DEBUG_CONFIG, "--run-dir", "run", "--total-timesteps", "1000000",
             "--set", "checkpoint.interval_timesteps=512", "--set", "cluster.num_cpus=2",
+            "--set", f"tracking.subscribers=[{BRAKE}]",
             cwd=cwd,
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.subscribers import BRAKE
 from tests.helpers.watched_training import WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
@@ -112,6 +113,7 @@ def test_a_node_that_is_cut_off_costs_its_work_in_flight_and_is_used_again_when_
     with ended_after(
         WatchedTraining(
             f"{ADDRESS[HEAD]}:6379", tmp_path / "run", "--num-actors", "auto",
+            "--set", f"tracking.subscribers=[{BRAKE}]",
             before=("ip", "netns", "exec", HEAD),
         )
     ) as run:  # fmt: skip

@@ -9,6 +9,7 @@ from rich.console import Console
 from keisei_ray.bench.learning import Target, run_learning, train_for
 from keisei_ray.config.resolver import resolve_config
 from tests.helpers.program import DEBUG_CONFIG
+from tests.helpers.subscribers import BRAKE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -45,9 +46,8 @@ def test_a_real_run_is_trained_matched_and_not_done_twice(tmp_path: Path) -> Non
 
 
 def test_a_run_is_asked_to_stop_when_its_time_is_over(tmp_path: Path) -> None:
-    config = resolve_config(
-        DEBUG_CONFIG, {}, ["run.total_timesteps=100000000", "tracking.view=lines"], {}
-    )
+    endless = ["run.total_timesteps=100000000", f"tracking.subscribers=[{BRAKE}]"]
+    config = resolve_config(DEBUG_CONFIG, {}, [*endless, "tracking.view=lines"], {})
     train_for(config, 1, tmp_path / "seed-1", seconds=15)
     # What such a run saves is shown in tests/ray; here, that it was asked and left in order.
     events = (tmp_path / "seed-1" / "events.jsonl").read_text().splitlines()

@@ -10,6 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.helpers.program import PATIENCE_S, ROOT
+from tests.helpers.subscribers import BRAKE
 from tests.helpers.watched_training import WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
@@ -36,8 +37,9 @@ def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
     nodes: Cluster, tmp_path: Path
 ) -> None:
     add_node(nodes, 2)
+    braked = ("--set", f"tracking.subscribers=[{BRAKE}]")
     with ended_after(
-        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto")
+        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto", *braked)
     ) as run:
         small = run.wait_until(lambda r: r["update"] >= 2)
         assert small["actors_alive"] == 1
@@ -55,7 +57,10 @@ def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
 def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
     nodes: Cluster, tmp_path: Path
 ) -> None:
-    """Even where actors hold all the CPUs that are left."""
+    """Even where actors hold all the CPUs that are left.
+
+    Without the brake, which would delay the driver's copy of the learner's state.
+    """
     first = add_node(nodes, 2)
     with ended_after(
         WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto")

@@ -109,7 +109,7 @@ class Eight:
     """Eight trials under ASHA, four at a time on two CPUs; one of them dies once."""
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
-        tracking = {"subscribers": ["tests.helpers.tune_subscribers:DieOnce"]}
+        tracking = {"subscribers": ["tests.helpers.subscribers:DieOnce"]}
         self.sweep = sweep_of(
             folder,
             {"run": {"total_timesteps": 12 * ROWS}, "tracking": tracking},

@@ -1,10 +1,24 @@
-"""Subscribers that a trial of a sweep loads by name."""
+"""Subscribers that a run in another process loads by name, from `tracking.subscribers`."""
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from keisei_ray.telemetry import events as ev
+
+BRAKE = "tests.helpers.subscribers:Brake"
+
+
+class Brake:
+    """Holds a run to a few updates a second.
+
+    A run that lasts until a test has seen enough leaves the processor to what the test waits for.
+    """
+
+    def __call__(self, event: ev.Event) -> None:
+        if isinstance(event, ev.UpdateFinished):
+            time.sleep(0.2)
 
 
 class DieOnce:
