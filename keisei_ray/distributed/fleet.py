@@ -27,12 +27,12 @@ from keisei_ray.distributed.supervision import DeathBudget, end_dead_actor
 
 
 @dataclass
-class Member:
+class FleetActor:
     """One self-play actor's current incarnation."""
 
     actor_id: int
     incarnation: int
-    actor: ActorHandle
+    handle: ActorHandle
     started_at: float
     """Time by the fleet's clock when Ray was asked for the actor."""
 
@@ -63,10 +63,10 @@ class Fleet:
         """Whether actors that play may leave when there are too many; see `resize`."""
         self._waiting: deque[int] = deque()
         """Ids of the actors to start next."""
-        self._members: dict[int, Member] = {}
+        self._actors: dict[int, FleetActor] = {}
         """All actors that Ray has been asked for, by id."""
-        self._starting: dict[Ref, Member] = {}
-        self._idle: deque[Member] = deque()
+        self._starting: dict[Ref, FleetActor] = {}
+        self._idle: deque[FleetActor] = deque()
         self._num_collecting = 0
         self._budgets: dict[int, DeathBudget] = {}
 
@@ -89,16 +89,16 @@ class Fleet:
         """
         self._may_dismiss_playing = sizes.num_actors >= self._sizes.num_actors
         self._sizes = sizes
-        taken = {*self._members, *self._waiting}
+        taken = {*self._actors, *self._waiting}
         unused = (number for number in itertools.count() if number not in taken)
-        while len(self._members) + len(self._waiting) < sizes.num_actors:
+        while len(self._actors) + len(self._waiting) < sizes.num_actors:
             self._waiting.append(next(unused))
         while self._waiting and self._is_too_many():
             self._waiting.pop()
         idle = [*reversed(self._idle)] if self._may_dismiss_playing else []
-        for member in [*reversed(self._starting.values()), *idle]:
+        for actor in [*reversed(self._starting.values()), *idle]:
             if self._is_too_many():
-                self._dismiss_member(member)
+                self._dismiss_one(actor)
 
     def start_waiting(self) -> None:
         """Asks Ray for the next actors, one for each CPU at a time.
@@ -111,37 +111,37 @@ class Fleet:
         while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
             incarnation = self._next_incarnation(actor_id)
-            actor = new_self_play_actor(
+            handle = new_self_play_actor(
                 self._config, actor_id, incarnation, num_cpus=self._num_cpus
             )
-            member = Member(actor_id, incarnation, actor, self._clock())
-            self._members[actor_id] = member
-            self._starting[actor.start.remote()] = member
+            actor = FleetActor(actor_id, incarnation, handle, self._clock())
+            self._actors[actor_id] = actor
+            self._starting[handle.start.remote()] = actor
 
     def started(self, ref: Ref) -> None:
         """Makes the actor that has answered with `ref` an idle one."""
-        member = self._starting.pop(ref)
-        self._budget(member.actor_id).answered()
-        self._idle.append(member)
+        actor = self._starting.pop(ref)
+        self._budget(actor.actor_id).answered()
+        self._idle.append(actor)
 
-    def starting_member(self, ref: Ref) -> Member:
+    def starting_actor(self, ref: Ref) -> FleetActor:
         """Returns the actor that answers with `ref`."""
         return self._starting[ref]
 
-    def overdue(self) -> list[Member]:
+    def overdue(self) -> list[FleetActor]:
         """Returns the starting actors that have not answered within `cluster.start_timeout_s`.
 
         While there are more actors than the cluster has room for, the time does not run: Ray does
         not say which of them it has started.
         """
-        if len(self._members) > self._sizes.num_placeable:
-            for member in self._starting.values():
-                member.started_at = self._clock()
+        if len(self._actors) > self._sizes.num_placeable:
+            for actor in self._starting.values():
+                actor.started_at = self._clock()
             return []
         limit = self._clock() - self._config.cluster.start_timeout_s
-        return [m for m in self._starting.values() if m.started_at < limit]
+        return [actor for actor in self._starting.values() if actor.started_at < limit]
 
-    def take_idle(self, excluded: Collection[int]) -> Member | None:
+    def take_idle(self, excluded: Collection[int]) -> FleetActor | None:
         """Takes the actor that has been idle longest, to collect a rollout.
 
         Args:
@@ -150,25 +150,25 @@ class Fleet:
         Returns:
             The actor, or None if none is idle.
         """
-        for member in self._idle:
-            if member.actor_id not in excluded:
-                self._idle.remove(member)
+        for actor in self._idle:
+            if actor.actor_id not in excluded:
+                self._idle.remove(actor)
                 self._num_collecting += 1
-                return member
+                return actor
         return None
 
-    def give_back(self, member: Member) -> None:
+    def give_back(self, actor: FleetActor) -> None:
         """Makes an actor that has delivered idle again, or ends it if there are too many."""
         self._num_collecting -= 1
-        self._idle.append(member)
+        self._idle.append(actor)
         if self._may_dismiss_playing and self._is_too_many():
-            self._dismiss_member(member)
+            self._dismiss_one(actor)
 
-    def replace(self, member: Member, error: BaseException) -> int:
+    def replace(self, actor: FleetActor, error: BaseException) -> int:
         """Ends a dead actor and queues its next incarnation, unless there are too many actors.
 
         Args:
-            member: the actor.
+            actor: the actor.
             error: error of its call.
 
         Returns:
@@ -178,35 +178,35 @@ class Fleet:
             ActorLostError: it died too often.
             UserError: the cause is one that a restart cannot put right.
         """
-        if not self._is_starting(member) and member not in self._idle:
+        if not self._is_starting(actor) and actor not in self._idle:
             self._num_collecting -= 1
-        self._remove(member)
-        if len(self._members) + len(self._waiting) < self._sizes.num_actors:
-            self._waiting.append(member.actor_id)
-        return end_dead_actor(member.actor, error, self._budget(member.actor_id))
+        self._remove(actor)
+        if len(self._actors) + len(self._waiting) < self._sizes.num_actors:
+            self._waiting.append(actor.actor_id)
+        return end_dead_actor(actor.handle, error, self._budget(actor.actor_id))
 
     def dismiss(self) -> None:
         """Ends every actor, whatever it is doing. The fleet cannot be used afterwards."""
-        for member in self._members.values():
-            ray.kill(member.actor)
-        self._members.clear()
+        for actor in self._actors.values():
+            ray.kill(actor.handle)
+        self._actors.clear()
 
     def _is_too_many(self) -> bool:
-        return len(self._members) + len(self._waiting) > self._sizes.num_actors
+        return len(self._actors) + len(self._waiting) > self._sizes.num_actors
 
-    def _is_starting(self, member: Member) -> bool:
-        return any(m is member for m in self._starting.values())
+    def _is_starting(self, actor: FleetActor) -> bool:
+        return any(other is actor for other in self._starting.values())
 
-    def _dismiss_member(self, member: Member) -> None:
+    def _dismiss_one(self, actor: FleetActor) -> None:
         """Ends an actor that is one too many."""
-        self._remove(member)
-        ray.kill(member.actor)
+        self._remove(actor)
+        ray.kill(actor.handle)
 
-    def _remove(self, member: Member) -> None:
-        self._starting = {ref: m for ref, m in self._starting.items() if m is not member}
-        if member in self._idle:
-            self._idle.remove(member)
-        del self._members[member.actor_id]
+    def _remove(self, actor: FleetActor) -> None:
+        self._starting = {r: other for r, other in self._starting.items() if other is not actor}
+        if actor in self._idle:
+            self._idle.remove(actor)
+        del self._actors[actor.actor_id]
 
     def _budget(self, actor_id: int) -> DeathBudget:
         if actor_id not in self._budgets:

@@ -15,7 +15,8 @@ from keisei_ray.config.player_names import player_name, version_of
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 
-PlayerKind = Literal["bare", "finishing"]
+NetworkKind = Literal["bare", "finishing"]
+"""How the network plays in a match: alone, or with mates in one found by the rules."""
 
 EARLIER: Final = "earlier"
 """Opponent name for all earlier versions of the run's own weights. With a name for each, every
@@ -57,7 +58,7 @@ def curve_points(event: ev.Event) -> CurvePoints | None:
     return CurvePoints(timestep, values) if values else None
 
 
-def player_kind(result: EvaluationResult) -> PlayerKind:
+def network_kind(result: EvaluationResult) -> NetworkKind:
     """Returns the kind of player that the weights were in a match."""
     return "finishing" if result.finishing else "bare"
 
@@ -67,13 +68,13 @@ def opponent_name(result: EvaluationResult) -> str:
     return result.opponent if version_of(result.opponent) is None else EARLIER
 
 
-def newest_ratings(event: ev.RatingsFitted) -> dict[PlayerKind, Rating]:
+def newest_ratings(event: ev.RatingsFitted) -> dict[NetworkKind, Rating]:
     """Returns the newest weights' lines of an Elo table, by kind of player."""
     ratings = {rating.name: rating for rating in event.ratings}
     versions = [version for name in ratings if (version := version_of(name)) is not None]
     if not versions:
         return {}
-    kinds: dict[PlayerKind, Rating] = {}
+    kinds: dict[NetworkKind, Rating] = {}
     newest = max(versions)
     if bare := ratings.get(player_name(newest, finishing=False)):
         kinds["bare"] = bare
@@ -83,7 +84,7 @@ def newest_ratings(event: ev.RatingsFitted) -> dict[PlayerKind, Rating]:
 
 
 def _scores(result: EvaluationResult) -> dict[str, float]:
-    name, match = f"{player_kind(result)}/{opponent_name(result)}", result.match
+    name, match = f"{network_kind(result)}/{opponent_name(result)}", result.match
     return {
         name: match.score,
         f"{name}_low": match.score_low,

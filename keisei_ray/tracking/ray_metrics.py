@@ -13,7 +13,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRICS, UpdateMetrics
 from keisei_ray.tracking import prometheus as names
-from keisei_ray.tracking.curves import newest_ratings, opponent_name, player_kind
+from keisei_ray.tracking.curves import network_kind, newest_ratings, opponent_name
 
 REFRESH_S: Final = 1.0
 """Period after which all gauges are set again. Ray reports a gauge once for each time it is set,
@@ -78,7 +78,7 @@ class RayMetrics:
                 self._rejected.inc(1)
             case ev.EvaluationFinished(result=result):
                 opponent = (names.OPPONENT_LABEL, opponent_name(result))
-                kind = (names.KIND_LABEL, player_kind(result))
+                kind = (names.KIND_LABEL, network_kind(result))
                 self._show(self._score, result.match.score, opponent, kind)
             case ev.RatingsFitted():
                 for player, rating in newest_ratings(event).items():

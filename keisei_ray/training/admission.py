@@ -97,9 +97,9 @@ class Admission(Generic[KeyT, InPlayT, DeliveredT]):
         """Returns the actors whose rollout of the next update is here already; only in lockstep."""
         if not self._is_one_of_each_actor:
             return set()
-        return {rollout.actor_id for rollout in self.unconsumed()}
+        return {rollout.actor_id for rollout in self.delivered_or_updating()}
 
-    def unconsumed(self) -> list[DeliveredT]:
+    def delivered_or_updating(self) -> list[DeliveredT]:
         """Returns all rollouts that have been delivered and whose update has not finished."""
         return self.updating + self.delivered
 

@@ -38,7 +38,7 @@ from keisei_ray.distributed.actors import Ref
 from keisei_ray.distributed.cluster import Cluster, learner_placement_group
 from keisei_ray.distributed.cluster_watch import ClusterWatch
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
-from keisei_ray.distributed.fleet import Fleet, Member
+from keisei_ray.distributed.fleet import Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
     LearnerHandle,
     Published,
@@ -77,7 +77,7 @@ logger = logging.getLogger(__name__)
 class RolloutInPlay:
     """A rollout that an actor is playing."""
 
-    member: Member
+    actor: FleetActor
     weights_version: int
     packed: Ref
     """The rollout itself, once it has been played."""
@@ -253,15 +253,15 @@ class Driver:
         timesteps_left = self.config.run.total_timesteps - self.progress.timestep
         excluded = self._rollouts.actors_not_to_ask()
         while self._rollouts.may_ask(self._watch.sizes, timesteps_left):
-            member = self._fleet.take_idle(excluded)
-            if member is None:
+            actor = self._fleet.take_idle(excluded)
+            if actor is None:
                 return
             newest = self._learner.published
-            mix, snapshots = self.pool.next_mix(member.actor_id, member.incarnation)
-            report, packed = member.actor.collect.options(num_returns=2).remote(
+            mix, snapshots = self.pool.next_mix(actor.actor_id, actor.incarnation)
+            report, packed = actor.handle.collect.options(num_returns=2).remote(
                 newest.weights, mix, *snapshots
             )
-            self._rollouts.asked(report, RolloutInPlay(member, newest.version, packed))
+            self._rollouts.asked(report, RolloutInPlay(actor, newest.version, packed))
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all here."""
@@ -302,26 +302,26 @@ class Driver:
             self._take_start(ref)
 
     def _take_start(self, ref: Ref) -> None:
-        member = self._fleet.starting_member(ref)
+        actor = self._fleet.starting_actor(ref)
         try:
             info: ProcessInfo = ray.get(ref)
         except RayError as error:
-            self._replace(member, error)
+            self._replace(actor, error)
             return
         self._fleet.started(ref)
-        self.bus.publish(ActorReady(member.actor_id, member.incarnation, info.pid, info.node))
+        self.bus.publish(ActorReady(actor.actor_id, actor.incarnation, info.pid, info.node))
 
     def _take_rollout(self, ref: Ref) -> None:
         played = self._rollouts.take(ref)
         try:
             report: CollectReport = ray.get(ref)
         except RayError as error:
-            self._replace(played.member, error)
+            self._replace(played.actor, error)
             return
-        self._fleet.give_back(played.member)
+        self._fleet.give_back(played.actor)
         header = report.header
         self.progress.collect(header)
-        unconsumed = [rollout.report.header for rollout in self._rollouts.unconsumed()]
+        unconsumed = [rollout.report.header for rollout in self._rollouts.delivered_or_updating()]
         if self.progress.is_duplicate(header) or header in unconsumed:
             self._reject(report, "delivered before")
             return
@@ -382,11 +382,11 @@ class Driver:
 
     # ---- faults ----
 
-    def _replace(self, member: Member, error: BaseException) -> None:
+    def _replace(self, actor: FleetActor, error: BaseException) -> None:
         """Replaces a self-play actor that died or failed; its unfinished rollout is not counted."""
-        left = self._fleet.replace(member, error)
+        left = self._fleet.replace(actor, error)
         self.progress.restart_actor()
-        self.bus.publish(ActorLost(member.actor_id, member.incarnation, str(error), left))
+        self.bus.publish(ActorLost(actor.actor_id, actor.incarnation, str(error), left))
 
     def _save_after_failure(self) -> None:
         """Saves on the way out of a failure, which no error of the saving must hide."""
@@ -397,9 +397,9 @@ class Driver:
             logger.exception("the last state could not be saved")
 
     def _replace_overdue(self) -> None:
-        for member in self._fleet.overdue():
+        for actor in self._fleet.overdue():
             limit = self.config.cluster.start_timeout_s
-            self._replace(member, TimeoutError(f"no answer within {limit:g} s of its start"))
+            self._replace(actor, TimeoutError(f"no answer within {limit:g} s of its start"))
 
     def _reject(self, report: CollectReport, cause: str) -> None:
         self.progress.reject_rollout()

@@ -4,7 +4,7 @@ import pytest
 
 from keisei_ray.config.autosize import RunSizes
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.fleet import Fleet, Member
+from keisei_ray.distributed.fleet import Fleet, FleetActor
 from keisei_ray.errors import ActorLostError
 from tests.helpers.tiny import tiny_config
 
@@ -57,20 +57,20 @@ def new_fleet(clock: Clock | None = None, config: Config | None = None) -> Fleet
     )
 
 
-def start_all(fleet: Fleet) -> list[Member]:
-    """Starts whoever may start; those that have answered, in order."""
+def start_all(fleet: Fleet) -> list[FleetActor]:
+    """Starts the actors that may start; returns those that have answered, in order."""
     fleet.start_waiting()
-    members = []
+    actors = []
     for ref in fleet.starting:
-        members.append(fleet.starting_member(ref))
+        actors.append(fleet.starting_actor(ref))
         fleet.started(ref)
-    return members
+    return actors
 
 
-def collecting(fleet: Fleet, number: int) -> list[Member]:
+def collecting(fleet: Fleet, number: int) -> list[FleetActor]:
     taken = [fleet.take_idle(()) for _ in range(number)]
     assert None not in taken
-    return [member for member in taken if member]
+    return [actor for actor in taken if actor]
 
 
 def test_a_cluster_that_grows_gets_the_missing_actors(killed: list[object]) -> None:
@@ -97,12 +97,12 @@ def test_those_that_do_not_play_yet_leave_at_once(killed: list[object]) -> None:
     fleet.resize(sizes(4, num_cpus=3))
     fleet.start_waiting()
     first = fleet.starting[0]
-    kept = fleet.starting_member(first)
+    kept = fleet.starting_actor(first)
     fleet.started(first)
     fleet.resize(sizes(1))
     assert fleet.starting == []
     assert len(killed) == 2
-    assert kept.actor not in killed
+    assert kept.handle not in killed
     fleet.start_waiting()
     assert (fleet.num_alive, fleet.starting) == (1, [])
 
@@ -111,7 +111,7 @@ def test_actors_that_died_with_their_node_cost_no_other_actor(killed: list[objec
     """The cluster says first that CPUs are gone, each actor's call a moment later that it is."""
     fleet = new_fleet()
     fleet.resize(sizes(4))
-    members = start_all(fleet)
+    actors = start_all(fleet)
     playing = collecting(fleet, 3)
     fleet.resize(sizes(2))
     fleet.give_back(playing[0])
@@ -121,8 +121,8 @@ def test_actors_that_died_with_their_node_cost_no_other_actor(killed: list[objec
     fleet.start_waiting()
     assert fleet.starting == []
     assert fleet.num_alive == 2
-    assert {id(h) for h in killed} == {id(m.actor) for m in playing[1:]}
-    assert members[3].actor not in killed
+    assert {id(h) for h in killed} == {id(m.handle) for m in playing[1:]}
+    assert actors[3].handle not in killed
 
 
 def test_living_actors_that_are_too_many_leave_at_the_next_look(killed: list[object]) -> None:
@@ -158,7 +158,7 @@ def test_who_has_no_room_is_not_overdue_and_waits_for_nodes(killed: list[object]
     config = tiny_config(cluster={"start_timeout_s": 10})
     fleet = new_fleet(clock, config)
     fleet.resize(sizes(3))
-    members = start_all(fleet)
+    actors = start_all(fleet)
     dead = collecting(fleet, 1)[0]
     fleet.resize(sizes(3, num_placeable=2))
     fleet.replace(dead, RuntimeError("its node has died"))
@@ -170,7 +170,20 @@ def test_who_has_no_room_is_not_overdue_and_waits_for_nodes(killed: list[object]
     clock.now = 209.0
     assert fleet.overdue() == []
     clock.now = 211.0
-    assert [m.actor_id for m in fleet.overdue()] == [members[0].actor_id]
+    assert [m.actor_id for m in fleet.overdue()] == [actors[0].actor_id]
+
+
+def test_the_death_of_an_actor_leaves_those_that_start_alone(killed: list[object]) -> None:
+    fleet = new_fleet()
+    fleet.resize(sizes(2, num_cpus=1))
+    first = start_all(fleet)[0]
+    fleet.start_waiting()
+    (starting,) = fleet.starting
+    assert collecting(fleet, 1) == [first]
+    fleet.replace(first, RuntimeError("died while it played"))
+    assert (fleet.starting, fleet.num_alive) == ([starting], 0)
+    fleet.started(starting)
+    assert fleet.num_alive == 1
 
 
 def test_an_actor_that_dies_too_often_ends_the_run(killed: list[object]) -> None:

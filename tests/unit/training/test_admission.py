@@ -43,7 +43,7 @@ class World:
         )
 
     def num_unconsumed(self) -> int:
-        return len(self.admission.in_play) + len(self.admission.unconsumed())
+        return len(self.admission.in_play) + len(self.admission.delivered_or_updating())
 
     def turn(self) -> None:
         """Asks and updates as far as the rules allow, as one turn of the driver's loop does.
@@ -170,9 +170,9 @@ def test_a_failed_update_is_tried_again_with_the_same_rollouts() -> None:
     for _ in range(4):
         world.arrive(0)
     world.turn()
-    assert [r.actor_id for r in world.admission.unconsumed()] == [0, 1, 2, 3]
+    assert [r.actor_id for r in world.admission.delivered_or_updating()] == [0, 1, 2, 3]
     world.fail(0)
-    assert [r.actor_id for r in world.admission.unconsumed()] == [0, 1, 2, 3]
+    assert [r.actor_id for r in world.admission.delivered_or_updating()] == [0, 1, 2, 3]
     world.turn()
     assert world.updates[1] == world.updates[0]
 
