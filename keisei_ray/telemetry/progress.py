@@ -67,8 +67,8 @@ class Progress:
     def is_duplicate(self, header: RolloutHeader) -> bool:
         """Whether this rollout, or a later one of its actor, was consumed already.
 
-        Each actor's rollouts are consumed in the order in which it produced them, so the newest
-        (incarnation, sequence) of each actor is enough to tell.
+        Each actor's rollouts are consumed in the order in which it produced them, so the
+        newest (incarnation, sequence) of each actor decides.
         """
         last = self.last_sequence.get(header.actor_id)
         return last is not None and (header.incarnation, header.sequence) <= last

@@ -15,7 +15,7 @@ class Message:
 
 
 def message_of(event: ev.Event) -> Message | None:
-    """Returns the message of an event; None where there is nothing to tell.
+    """Returns the message of an event; None where there is nothing to report.
 
     `ActorReady` has none: it depends on the other actors (see `view_state.entry_of`).
     """

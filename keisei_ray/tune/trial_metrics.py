@@ -4,13 +4,12 @@ The names are those of `tracking.curves`.
 """
 
 import difflib
-from dataclasses import fields
 
 from keisei_ray.config.player_spec import SNAPSHOTS
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.elo_table import ANCHOR
-from keisei_ray.telemetry.diagnostics import Diagnostics
+from keisei_ray.telemetry.diagnostics import DIAGNOSTICS
 from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.tracking.curves import EARLIER
 
@@ -25,8 +24,8 @@ BOUNDS = ("", "_low", "_high")
 def metric_names(config: Config) -> list[str]:
     """Returns the name of every number that a run with this configuration reports."""
     names = [metric.name for metric in METRICS if metric.type != "str" and metric.name != TIME]
-    counted = (f.name for f in fields(Diagnostics) if f.name not in (TIME, "update"))
-    names += [f"diagnostics/{name}" for name in counted]
+    others = [metric.name for metric in DIAGNOSTICS if metric.name not in (TIME, "update")]
+    names += [f"diagnostics/{name}" for name in others]
     if _has_matches(config):
         names += _match_names(config)
     return names

@@ -244,9 +244,9 @@ def _update(now: ViewState, event: ev.UpdateFinished) -> ViewState:
 
 
 def entry_of(event: ev.Event, before: ViewState, elapsed_s: float) -> Entry | None:
-    """Returns an event as one line for the user; None where there is nothing to tell.
+    """Returns an event as one line for the user; None where there is nothing to report.
 
-    The first start of the actors is told once for all of them, when the last one is ready.
+    The first start of the actors is reported once for all, when the last one is ready.
 
     Args:
         event: what happened.
