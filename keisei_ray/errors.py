@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose.
+"""Errors that users and callers may see. Two that only the driver sees are in `learner_handle.py`.
 
     KeiseiError
     |-- UserError                   exit code 2
@@ -33,7 +33,7 @@ Messages say what is wrong (the value and its name), what was expected, and what
 
 
 class KeiseiError(Exception):
-    """Base class of everything that is raised on purpose."""
+    """Base class of the errors in this module."""
 
 
 class UserError(KeiseiError):
@@ -153,7 +153,8 @@ class RejectedRolloutsError(WireError):
 class PolicyLagError(KeiseiError):
     """A rollout that is older than `schedule.max_policy_lag` allows reached the learner.
 
-    Raised by `Learner.update`. The driver's admission rules this out, so it is a bug: report it.
+    Raised by `Learner.update`; it ends the run. The driver's admission rules this out, so it is a
+    bug: report it.
     """
 
 

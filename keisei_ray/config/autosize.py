@@ -34,7 +34,7 @@ class RunSizes:
     rollouts_per_update: int
     """Rollouts in one update (R)."""
     max_unconsumed: int
-    """Most rollouts that may be requested or delivered but not consumed: R * (lag + 1). No more
+    """Most rollouts that may be asked for or delivered but not consumed: R * (lag + 1). No more
     actors than that play at a time."""
 
 
@@ -84,7 +84,7 @@ def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
 
 
 def choose_rollouts_per_update(config: Config, num_playing: int) -> int:
-    """Returns R as it was set, or chooses it: enough rows to learn from, and no idle actors.
+    """Returns R as it was set, or chooses it: enough timesteps to learn from, and no idle actors.
 
     A rollout counts as unconsumed until its update is done. Beside the R rollouts of the update in
     progress, one for every playing actor must be allowed: R * (lag + 1) >= R + num_playing. With a

@@ -54,29 +54,32 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
 
 
 def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: int | None) -> None:
-    """Refuses minibatches that do not divide an update's rows, or have fewer rows than threads.
+    """Refuses minibatches that do not divide an update's timesteps or have fewer rows than threads.
+
+    Without an opponent pool every timestep is a row of the update. With one there are fewer rows,
+    and the last minibatch of an epoch may be smaller.
 
     Args:
         play: T and N.
         learner: the number of minibatches and threads.
         rollouts: R; None while it is open, when they must divide each single rollout.
     """
-    rows = play.rollout_length * play.games_per_actor * (rollouts or 1)
+    timesteps = play.rollout_length * play.games_per_actor * (rollouts or 1)
     shape = f"{play.rollout_length} plies x {play.games_per_actor} games"
     what = (
-        f"the {rows} rows of a rollout ({shape})"
+        f"the {timesteps} timesteps of a rollout ({shape})"
         if rollouts is None
-        else f"the update's {rows} rows ({rollouts} rollouts x {shape})"
+        else f"the update's {timesteps} timesteps ({rollouts} rollouts x {shape})"
     )
     parts = learner.num_minibatches
-    if rows % parts:
+    if timesteps % parts:
         raise ValueError(
             f"learner.num_minibatches = {parts} does not divide {what}. "
-            f"Use a divisor, e.g. {_nearest_divisor(rows, parts)}."
+            f"Use a divisor, e.g. {_nearest_divisor(timesteps, parts)}."
         )
-    if rollouts is not None and (learner.num_threads or 1) > rows // parts:
+    if rollouts is not None and (learner.num_threads or 1) > timesteps // parts:
         raise ValueError(
-            f"learner.num_threads = {learner.num_threads} exceeds the {rows // parts} rows "
+            f"learner.num_threads = {learner.num_threads} exceeds the {timesteps // parts} rows "
             f"of a minibatch (learner.num_minibatches = {parts} of {what}). "
             "Use fewer threads or fewer minibatches."
         )
@@ -134,5 +137,5 @@ def _no_effect(key: str, value: object, *, because: str) -> str:
     return f"{key} = {value} has no effect: {because}. Leave out one of the two."
 
 
-def _nearest_divisor(rows: int, wanted: int) -> int:
-    return min((d for d in range(1, rows + 1) if rows % d == 0), key=lambda d: abs(d - wanted))
+def _nearest_divisor(number: int, wanted: int) -> int:
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))

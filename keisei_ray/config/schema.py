@@ -47,7 +47,7 @@ class Config(Section):
 
     @property
     def timesteps_per_rollout(self) -> int:
-        """Rows of one rollout: T * N."""
+        """Timesteps of one rollout: T * N."""
         return self.self_play.rollout_length * self.self_play.games_per_actor
 
     @property
@@ -68,7 +68,7 @@ class Config(Section):
 
     @property
     def timesteps_per_update(self) -> int:
-        """Rows of one update: R * T * N.
+        """Timesteps of one update: R * T * N. Its rows are the trained plies among them.
 
         Raises:
             ConfigError: R is still left to the hardware.

@@ -66,19 +66,20 @@ class SelfPlayConfig(Section):
     """Number of self-play actors, one process each. auto: one for each CPU that learner and
     evaluator leave free, also on nodes that join later."""
     games_per_actor: PositiveInt = 32
-    """Games that an actor plays side by side (N), which are the rows of one forward pass."""
+    """Games that an actor plays side by side (N). One forward pass serves all of them."""
     rollout_length: PositiveInt = 64
     """Plies of each game in one rollout (T)."""
     max_plies: Annotated[int, Field(ge=2, le=4096)] = 320
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: NonNegativeInt = 24
-    """Largest number of random plies that open a game. Each new game draws a number from 0 to this
-    and as many uniformly random legal plies, which are not trained on."""
+    """Largest number of random plies that open a game. Each new game gets a random number from 0 to
+    this and as many uniformly random legal plies, which are not trained on."""
     finish_mates: bool = True
-    """Whether a mate in one that rsshogi's solver finds is played at once, whatever the policy
-    prefers. The policy is trained on that ply as if it had chosen it."""
+    """Whether a mate in one that rsshogi's solver finds is played at once, whatever the player
+    prefers: the learner, and its opponents from the pool. The learner's policy is trained on that
+    ply as if it had chosen it."""
     start_positions: tuple[str, ...] = ()
-    """Start positions as SFEN, of which each game draws one. Empty: the standard position."""
+    """Start positions as SFEN, of which each game gets one at random. Empty: the standard one."""
 
 
 class PoolConfig(Section):
@@ -87,7 +88,8 @@ class PoolConfig(Section):
     share: Fraction = 0.0
     """Share of new games in which the learner plays a member of the pool. 0: pure self-play."""
     members: tuple[str, ...] = ()
-    """Members that are in the pool from the start and stay: `greedy`, `random` or `usi:COMMAND`."""
+    """Members that are in the pool from the start and stay: `greedy`, `random` or `usi:COMMAND`.
+    With self_play.finish_mates they also play every mate in one."""
     snapshot_interval_timesteps: PositiveInt | None = 200_000
     """Timesteps between two snapshots: the newest weights join the pool whenever the timestep
     crosses a multiple of this. null: never."""
@@ -97,11 +99,11 @@ class PoolConfig(Section):
     networks_per_actor: PositiveInt = 2
     """Largest number of snapshots that an actor holds and plays against at a time."""
     pfsp: Literal["hard", "even"] = "hard"
-    """Weight by which opponents are drawn (prioritized fictitious self-play), with x the learner's
+    """Weight by which opponents are chosen (prioritized fictitious self-play), with x the learner's
     score against one. hard: 1 - x, which prefers opponents that beat the learner. even: x (1 - x),
     which prefers opponents of its own strength."""
     pfsp_power: NonNegativeFloat = 2.0
-    """Exponent of the weight by which opponents are drawn. 0: all are drawn alike."""
+    """Exponent of the weight by which opponents are chosen. 0: all are equally likely."""
     scripted_share: Fraction | None = None
     """Share of the pool's games that go to `members` as soon as there are snapshots. null: no fixed
     share; members and snapshots are weighted together."""
@@ -167,7 +169,7 @@ class LearnerConfig(Section):
     num_epochs: PositiveInt = 4
     """Passes over the rows of an update."""
     num_minibatches: PositiveInt = 8
-    """Optimizer steps per epoch. It must divide the rows of an update."""
+    """Optimizer steps per epoch. It must divide the timesteps of an update (R x T x N)."""
     target_kl: PositiveFloat | None = 0.1
     """Policy change at which an update stops early: when approx_kl has grown by 1.5 times this
     since the update's first minibatch. null: never."""
@@ -292,8 +294,9 @@ class ClusterConfig(Section):
     """Seconds that a starting process has to answer. An actor that does not counts as dead and is
     replaced; a learner that does not ends the run."""
     max_actor_deaths: NonNegativeInt = 3
-    """Deaths of one actor, of the learner or of the evaluator within death_window_s after which it
-    is replaced. One more ends the run."""
+    """Deaths of one self-play actor, of the learner or of the evaluator after which it is replaced,
+    within death_window_s or in a row without a successful start. One more ends the run; one more of
+    the evaluator ends only the evaluation."""
     death_window_s: PositiveFloat = 60.0
     """Seconds over which the deaths for max_actor_deaths are counted."""
 

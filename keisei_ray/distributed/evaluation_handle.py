@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor
-from keisei_ray.distributed.learner_handle import Published
+from keisei_ray.distributed.learner_handle import LearnerVersion
 from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
 from keisei_ray.errors import ActorLostError, UserError
@@ -97,7 +97,7 @@ class EvaluationHandle:
         self._incarnation = 0
         self._budget = DeathBudget("the evaluator", config.cluster, clock)
 
-    def poll(self, progress: Progress, published: Published) -> None:
+    def poll(self, progress: Progress, published: LearnerVersion) -> None:
         """Takes the evaluator's answer, if there is one, and gives it the next match.
 
         Returns at once.

@@ -37,8 +37,11 @@ class StopRequested(Exception):
 
 
 @dataclass(frozen=True)
-class Published:
-    """One version of the learner; complete once its update has answered."""
+class LearnerVersion:
+    """References to one version of the learner: its weights and its state.
+
+    They can be read once the update that makes the version has answered.
+    """
 
     version: int
     weights: Ref
@@ -50,7 +53,7 @@ class Published:
 class LearnerHandle:
     """The run's learner, over all its incarnations."""
 
-    published: Published
+    published: LearnerVersion
     """The newest finished version; set by the first `launch`."""
     digest: str
     """Digest of the published weights."""
@@ -134,7 +137,7 @@ class LearnerHandle:
         self._count_death(error)
         self.launch(self.published.version, self.published.state)
 
-    def update(self, timestep: int, rollouts: Sequence[Ref]) -> tuple[Ref, Published]:
+    def update(self, timestep: int, rollouts: Sequence[Ref]) -> tuple[Ref, LearnerVersion]:
         """Asks for an update; returns at once.
 
         Returns:
@@ -144,9 +147,9 @@ class LearnerHandle:
         report, weights, state = self._actor.update.options(num_returns=3).remote(
             timestep, *rollouts
         )
-        return report, Published(self.published.version + 1, weights, state)
+        return report, LearnerVersion(self.published.version + 1, weights, state)
 
-    def publish(self, published: Published, digest: str) -> None:
+    def publish(self, published: LearnerVersion, digest: str) -> None:
         """Makes the version of an update that has finished the newest one.
 
         Args:
@@ -161,7 +164,7 @@ class LearnerHandle:
         self.refs_to_pull = [other for other in self.refs_to_pull if other != ref]
 
     def dismiss(self) -> None:
-        """Ends the learner's process, whatever it is doing. Published objects stay."""
+        """Ends the learner's process, whatever it is doing. LearnerVersion objects stay."""
         if self._actor is not None:
             ray.kill(self._actor)
         self._remove_group()
@@ -177,7 +180,7 @@ class LearnerHandle:
         if state is not None:
             self._await(self._actor.restore.remote(state))
         digest, weights, files = self._actor.publish.options(num_returns=3).remote()
-        self.publish(Published(version, weights, files), self._await(digest))
+        self.publish(LearnerVersion(version, weights, files), self._await(digest))
         self._budget.answered()
         return info
 

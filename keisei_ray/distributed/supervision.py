@@ -3,21 +3,28 @@
 One rule for self-play actors, learner and evaluator (`end_dead_actor`). When an actor has died,
 
 1. its process is ended: it may only be out of reach, and must not keep its CPUs and GPU;
-2. a `UserError`, which a restart cannot put right, is raised;
-3. the death is counted, and `ActorLostError` is raised if the actor's budget is spent;
+2. if the cause is a `UserError`, which a restart cannot put right, it is raised;
+3. the death is counted, and `ActorLostError` is raised if the actor has died too often;
 4. otherwise the actor is restarted as its next incarnation.
+
+Too often means: more than `cluster.max_actor_deaths` times (3) within `cluster.death_window_s`
+seconds (60), or more than that many times in a row without one successful start between.
 
 Three differences between the actors are intended:
 
-                      what counts as a death           a UserError       a spent budget
-    self-play actor   every failed call, late start    ends the run      ends the run
-    learner           DEATHS                           ends the run      ends the run
-    evaluator         DEATHS                           counts as death   ends the evaluation
+                      what counts as a death           dying too often
+    self-play actor   any RayError, a start too late   ends the run
+    learner           only DEATHS                      ends the run
+    evaluator         only DEATHS                      ends the evaluation, not the run
 
 A self-play actor that raises has games in an unknown state, and a new one plays as well; so it is
 replaced. The learner would raise the same again from the same state, and the evaluator's error is
-about one match only; so an error that they raise is no reason to restart them. Evaluation never
-ends a run: its `UserError` may be about one node, and the next incarnation may run on another.
+about one match only; so an exception that they raise is not a death. Evaluation never ends a run: a
+death of the evaluator whose cause is a `UserError` (its node lacks a package) is counted like any
+other, since the next incarnation may run on another node.
+
+Nothing watches an actor between calls: a death while it is idle is noticed at its next call. A call
+that never returns, of a process that lives, is not noticed.
 """
 
 from collections import deque
@@ -40,8 +47,9 @@ POLL_S = 0.5
 class DeathBudget:
     """The number of times that an actor may die.
 
-    It may die `cluster.max_actor_deaths` times within `cluster.death_window_s` seconds, and as many
-    times in a row without having answered, however long each start took.
+    It may die `cluster.max_actor_deaths` times within `cluster.death_window_s` seconds. It may also
+    die at most that many times in a row: a death counts as one in a row if the actor has not
+    answered since the death before, however long ago that was.
     """
 
     def __init__(self, what: str, limits: ClusterConfig, clock: Callable[[], float]) -> None:
@@ -59,7 +67,7 @@ class DeathBudget:
         self._in_a_row = 0
 
     def answered(self) -> None:
-        """The actor is up: earlier deaths count only within the window from now on."""
+        """Notes that the actor is up: deaths in a row count from 0; those in the window stay."""
         self._in_a_row = 0
 
     def spend(self, cause: BaseException) -> int:
@@ -69,7 +77,7 @@ class DeathBudget:
             Deaths that are still allowed within the window.
 
         Raises:
-            ActorLostError: the budget is spent; `cause` is chained.
+            ActorLostError: the actor has died too often; `cause` is chained.
         """
         now = self._clock()
         self._deaths.append(now)
@@ -107,7 +115,7 @@ def end_dead_actor(
 
     Raises:
         UserError: the cause is one that a restart cannot put right.
-        ActorLostError: the budget is spent.
+        ActorLostError: the actor has died too often.
     """
     ray.kill(actor)
     cause = remote_cause(error)

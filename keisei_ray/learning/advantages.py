@@ -32,7 +32,8 @@ def next_values(values: FloatTN, bootstrap_values: FloatTN, truncated: BoolTN) -
 
     Args:
         values: [T, N] float32, value of the position before ply t.
-        bootstrap_values: [T, N] float32, read only where `truncated` and in the last row.
+        bootstrap_values: [T, N] float32, read only where `truncated` and in the
+            last time slice.
         truncated: [T, N] bool, the ply cap ended the game at ply t.
 
     Returns:

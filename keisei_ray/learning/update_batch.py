@@ -1,15 +1,15 @@
-"""The rows of one update: the learner's own plies of its rollouts, with advantages and targets.
+"""The rows of one update: the trained plies of its rollouts, with advantages and targets.
 
 `UpdateBatch.fill` is where the plies of rollouts become the rows that gradients are computed from.
 It copies the fields of each trained ply, computes what the policy and the value head are to be
-moved towards (`training_targets`), and leaves out the plies that an opponent chose.
+moved towards (`training_targets`), and leaves out the plies at which an opponent was to move.
 
 Storage is allocated once and filled by slices, so memory stays flat over any number of updates.
 Only where updates grow with the cluster is it allocated anew, for the largest update so far. On
 CUDA the host tensors are pinned, and each field is copied to the device in one piece.
 
-T: plies of a rollout. N: games side by side. B: rows of the update, that is the plies with
-`is_trained` among (number of rollouts) x T x N.
+R: rollouts of the update. T: plies of a rollout. N: games side by side. The update has R * T * N
+timesteps. B: rows of the update, which are the plies with `is_trained` among its timesteps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class UpdateBatch:
     """Preallocated [capacity, ...] tensors on the host and, where it differs, on the device.
 
     Attributes:
-        timesteps: plies of the rollouts in the last `fill`, trained or not.
+        timesteps: R * T * N of the last `fill`: all plies, trained or not.
         rows: B, the rows written by the last `fill`. Rows beyond B hold old data.
     """
 
@@ -78,7 +78,7 @@ class UpdateBatch:
         """Allocates the storage for one update.
 
         Args:
-            timesteps: plies that every update is made from.
+            timesteps: R * T * N, the timesteps of every update.
             device: where the network is.
             takes_multiples: whether an update may also be made from a multiple of `timesteps`; the
                 storage then grows to the largest.
@@ -186,7 +186,7 @@ def training_targets(rollout: Rollout, *, gamma: float, gae_lambda: float) -> Tr
         gae_lambda: see `generalized_advantages`.
 
     Returns:
-        Arrays [T, N]. Entries of plies that an opponent chose have no meaning.
+        Arrays [T, N]. Entries of an opponent's plies have no meaning.
     """
     advantages, value_targets = _lambda_returns(
         rollout,

@@ -6,13 +6,13 @@ function of its seed. `config/player_spec.py` says how a player is written.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from keisei_ray.config.player_names import FINISHING_SUFFIX
-from keisei_ray.config.player_spec import parse_player
+from keisei_ray.config.player_spec import MATCH_KINDS, PlayerKind, parse_player
 from keisei_ray.errors import PlayerError
 from keisei_ray.players.policies import (
     Choose,
@@ -55,20 +55,28 @@ class Player:
         self.close()
 
 
-def open_player(text: str, *, temperature: float = 0.0, finish_mates: bool = False) -> Player:
+def open_player(
+    text: str,
+    *,
+    kinds: Sequence[PlayerKind] = MATCH_KINDS,
+    temperature: float = 0.0,
+    finish_mates: bool = False,
+) -> Player:
     """Returns the player that a text stands for. The caller closes it: an engine is started here.
 
     Args:
         text: as `parse_player` reads it.
+        kinds: the kinds that are allowed here.
         temperature: for a checkpoint, see `checkpoint_player`.
         finish_mates: makes a checkpoint finish mates even if the text does not say so.
 
     Raises:
-        PlayerError: the text is not understood, or the engine cannot be started.
+        PlayerError: the text is not understood or not allowed here, or the engine cannot be
+            started.
         CheckpointError: the checkpoint is missing, damaged, or not what it says it is.
         StorageError: the checkpoint's URI cannot be reached or read.
     """
-    spec = parse_player(text)
+    spec = parse_player(text, kinds)
     if finish_mates and spec.kind != "checkpoint":
         raise PlayerError(f"player {text!r}: only a network can be made to finish mates.")
     if spec.path is not None:

@@ -4,7 +4,8 @@ A policy is asked for a move in many positions at once and answers with one lega
 All its random choices come from the uniform numbers that the caller passes, so games are a
 function of their seeds. Self-play and evaluation choose moves here and nowhere else.
 
-N: rows. A: policy labels. K: lanes asked for. L: legal moves of those lanes together.
+N: positions given to the network, one row of its input each. A: policy labels. K: lanes asked for.
+L: legal moves of those lanes together.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def network_outputs(
 
     Args:
         model: the network.
-        boards, hands, scalars: compact positions of N rows, see `shogi/observation.py`.
+        boards, hands, scalars: N compact positions, see `shogi/observation.py`.
 
     Returns:
         Logits [N, A], values [N] in [-1, 1] for the side to move, and draw probabilities [N].

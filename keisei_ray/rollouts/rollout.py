@@ -7,7 +7,8 @@ an error that names the field. It plays nothing, packs nothing, and knows neithe
 T: plies of a rollout. N: games played side by side. A: policy labels (1,496).
 
 Arrays are time-major, [T, N, ...], and C-contiguous. Row [t, n] describes ply t of game n: the
-position before the ply, seen by the side to move, the ply, and its result.
+position before the ply, seen by the side to move, the ply, and its result. Time slice t is [t] of
+every field: ply t of all N games.
 """
 
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ class RolloutHeader:
 
     @property
     def timesteps(self) -> int:
-        """Plies of all games together: T * N."""
+        """Timesteps of the rollout: T * N, one for each row."""
         return self.T * self.N
 
     def check(self) -> None:
@@ -204,7 +205,7 @@ class Rollout:
     def is_cut(self) -> npt.NDArray[np.bool_]:
         """[T, N] bool: whether the trajectory is cut after the ply although the game is undecided.
 
-        True where `truncated`, and in the last row where not `terminated`.
+        True where `truncated`, and in the last time slice where not `terminated`.
         """
         cut = self.truncated.copy()
         cut[-1] |= ~self.terminated[-1]

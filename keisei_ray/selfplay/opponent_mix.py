@@ -1,6 +1,6 @@
-"""Which opponents an actor's new games are drawn from, and how that changes over a run.
+"""Opponents among which an actor's new games choose, and how that changes over a run.
 
-The driver keeps one `SnapshotRotation` and sends an `OpponentMix` with every request for a rollout.
+The driver keeps one `SnapshotRotation` and sends an `OpponentMix` with every `collect`.
 A mix holds names and probabilities; the packed weights of its snapshots are sent beside it
 (`distributed/pool_handle.py`). The actor draws one opponent a game from it (`selfplay/pairing.py`).
 """

@@ -1,13 +1,13 @@
 """Which opponent plays which game: one actor's games against members of the pool.
 
-When a game starts, its opponent and the learner's side are drawn from a random stream of the
-game's own. Both stay until the game ends, across rollouts. Where `pool.share` is 0 nothing is drawn
-and every game is self-play.
+When a game starts, its opponent and the learner's side are chosen at random, from a random stream
+of the game's own. Both stay until the game ends, across rollouts. Where `pool.share` is 0 every
+game is self-play.
 
 An actor holds the networks of at most `pool.networks_per_actor` snapshots. A network is loaded when
-a game draws its snapshot and a slot is free. A snapshot that is no longer in the mix gets no new
+a game gets its snapshot and a slot is free. A snapshot that is no longer in the mix gets no new
 games, and its network is dropped when its last game has ended. While no slot is free, a new game
-draws among the members that need none; if there is no such member, the game is self-play.
+gets one of the members that need none; if there is no such member, the game is self-play.
 
 N: games side by side, one in each lane. K: some of these lanes.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from keisei_ray.config.player_spec import POOL_KINDS
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
@@ -53,7 +54,7 @@ class Pairing:
         self._config = config
         self._rng_for_game = rng_for_game
         members = config.pool.members if config.pool.share > 0 else ()
-        self._scripted = {name: open_player(name).choose for name in members}
+        self._scripted = {name: open_player(name, kinds=POOL_KINDS).choose for name in members}
         self._networks: dict[str, Choose] = {}
         self._mix = SELF_PLAY_ONLY
         self._weights: dict[str, BufferLike] = {}
@@ -63,7 +64,7 @@ class Pairing:
         self._all_lanes = np.arange(num_games)
 
     def set_mix(self, mix: OpponentMix, weights: Sequence[BufferLike]) -> None:
-        """Makes games that start from now on draw their opponent from `mix`.
+        """Makes games that start from now on choose their opponent from `mix`.
 
         Args:
             mix: names and probabilities.
@@ -74,7 +75,7 @@ class Pairing:
         self._drop_unused_networks()
 
     def start_game(self, lane: int, game_index: int) -> None:
-        """Draws the opponent and the learner's side of a new game.
+        """Chooses the opponent and the learner's side of a new game at random.
 
         Args:
             lane: the lane in which the game starts; its previous game has ended.
@@ -92,7 +93,7 @@ class Pairing:
                 self._drop_unused_networks()
         name = NO_OPPONENT
         if self._mix.pool_share > 0:
-            name, self._learner_turns[lane] = self._draw(self._rng_for_game(game_index))
+            name, self._learner_turns[lane] = self._choose_opponent(self._rng_for_game(game_index))
         self._opponents[lane] = name
         if name != NO_OPPONENT:
             self._lanes_of.setdefault(name, []).append(lane)
@@ -134,8 +135,8 @@ class Pairing:
                 choices[lanes] = choose(games, lanes, uniforms[lanes])
         return choices
 
-    def _draw(self, rng: np.random.Generator) -> tuple[str, int]:
-        """Draws an opponent's name and the learner's side, 0 black, 1 white."""
+    def _choose_opponent(self, rng: np.random.Generator) -> tuple[str, int]:
+        """Chooses an opponent's name and the learner's side, 0 black, 1 white."""
         is_pool, which, side = rng.random(3)
         num_free_slots = self._config.pool.networks_per_actor - len(self._networks)
         members = [

@@ -1,4 +1,4 @@
-"""The opponent pool: its members, the learner's results against each, and how often each is drawn.
+"""The opponent pool: its members, the learner's results against each, and how often each is chosen.
 
 The pool belongs to the driver. Members are scripted players, which stay, and snapshots of the
 learner's own weights, which are added every so many timesteps and removed when there are too many.
@@ -6,7 +6,7 @@ This module knows names, results and probabilities only; `distributed/pool_handl
 snapshots' weights.
 
 Prioritized fictitious self-play: the worse the learner does against a member, the more often that
-member is drawn. Source: Vinyals et al. 2019, "Grandmaster level in StarCraft II using
+member is chosen. Source: Vinyals et al. 2019, "Grandmaster level in StarCraft II using
 multi-agent reinforcement learning", methods, where f_hard(x) = (1 - x)^p and f_var(x) = x (1 - x).
 """
 
@@ -94,7 +94,7 @@ class Pool:
         del self._members[name]
 
     def probabilities(self) -> dict[str, float]:
-        """Name -> probability of being drawn in a game against the pool; empty without members.
+        """Name -> probability of being chosen for a game against the pool; empty without members.
 
             weight = (1 - x)^p          pool.pfsp = hard
             weight = (x (1 - x))^p      pool.pfsp = even

@@ -55,7 +55,7 @@ class SelfPlay:
         Args:
             config: with every choice made.
             actor_id: number of the self-play actor.
-            incarnation: how often that actor had been started before.
+            incarnation: start number of that actor, from 0.
 
         Raises:
             PlayerError: a scripted member of the pool cannot be started.
@@ -159,7 +159,7 @@ class SelfPlay:
         )
 
     def _play_ply(self, rollout: Rollout, t: int, cuts: "_CutPositions") -> list[FinishedGame]:
-        """Plays one ply in every game and records it in row t.
+        """Plays one ply in every game and records it in time slice t, [t] of every field.
 
         Returns:
             The games that ended, in order of lanes. Each has been replaced by a new one.
@@ -191,8 +191,8 @@ class SelfPlay:
     def _choose(self, rollout: Rollout, t: int) -> Ints:
         """[N] the choice of the side to move in every game.
 
-        Where the learner is to move, row t gets its values, draw probabilities and log-probability
-        of the choice; elsewhere zeros.
+        Where the learner is to move, `is_trained` is set in time slice t, which also gets the
+        learner's values, draw probabilities and log-probability of the choice; elsewhere zeros.
         """
         games = self._games
         uniforms = self._rng.random(games.num_games)
@@ -253,10 +253,10 @@ class SelfPlay:
             cuts.add(last, alive, (games.boards[alive], games.hands[alive], games.scalars[alive]))
         rollout.bootstrap_values[:] = 0
         rollout.bootstrap_draw_probs[:] = 0
-        if cuts.rows:
+        if cuts.times:
             positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
             _, values, draw_probs = network_outputs(self._model, *positions)
-            where = np.concatenate(cuts.rows), np.concatenate(cuts.lanes)
+            where = np.concatenate(cuts.times), np.concatenate(cuts.lanes)
             rollout.bootstrap_values[where] = values
             rollout.bootstrap_draw_probs[where] = draw_probs
 
@@ -303,7 +303,7 @@ class _CutPositions:
     """Positions at which trajectories are cut, gathered over a rollout for one forward pass."""
 
     def __init__(self) -> None:
-        self.rows: list[npt.NDArray[np.intp]] = []
+        self.times: list[npt.NDArray[np.intp]] = []
         self.lanes: list[npt.NDArray[np.intp]] = []
         self.positions: list[tuple[npt.NDArray[np.uint8], ...]] = []
 
@@ -311,6 +311,6 @@ class _CutPositions:
         self, t: int, lanes: npt.NDArray[np.intp], position: tuple[npt.NDArray[np.uint8], ...]
     ) -> None:
         """Adds the positions after ply t in these lanes; copies them, since the games continue."""
-        self.rows.append(np.full(len(lanes), t))
+        self.times.append(np.full(len(lanes), t))
         self.lanes.append(np.array(lanes))
         self.positions.append(tuple(np.array(part) for part in position))

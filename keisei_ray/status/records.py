@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from keisei_ray.config.schema import Config
 from keisei_ray.storage.json_lines import Record
 from keisei_ray.telemetry import events as ev
-from keisei_ray.telemetry.metrics import UpdateMetrics
+from keisei_ray.telemetry.metrics import METRIC_NAMES, UpdateMetrics
 
 _EVENTS: Final = {kind.kind: kind for kind in ev.Event.__subclasses__()}
 
@@ -47,9 +47,13 @@ def _metrics_reader() -> TypeAdapter[UpdateMetrics]:
 
 
 def metrics_from(record: Record) -> UpdateMetrics | None:
-    """Returns the metrics of a record of `metrics.jsonl`; None where it is not one."""
+    """Returns the metrics of a record of `metrics.jsonl`; None where it is not one.
+
+    A metric that the program which wrote the record did not know is None, where it may be None.
+    """
+    unknown_then = dict.fromkeys(METRIC_NAMES)
     try:
-        return _metrics_reader().validate_python(record)
+        return _metrics_reader().validate_python(unknown_then | record)
     except ValidationError:
         return None
 

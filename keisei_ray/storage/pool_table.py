@@ -14,7 +14,7 @@ from keisei_ray.storage.run_layout import pool_weights_name
 
 PRIOR_GAMES = 2.0
 """Drawn games that every score starts with. A new member therefore scores 1/2, and no member ever
-has probability 0 of being drawn."""
+has probability 0 of being chosen."""
 
 
 @dataclass(frozen=True)

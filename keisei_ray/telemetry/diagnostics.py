@@ -27,7 +27,7 @@ class Diagnostics:
     update: Annotated[int, "updates"]
     """Updates done, this one included."""
     distinct_positions: Annotated[float, "fraction"]
-    """Distinct positions over rows, each rollout by itself, mean over the rollouts."""
+    """Distinct positions over plies, each rollout by itself, mean over the rollouts."""
     opening_plies_mean: Annotated[float | None, "plies"]
     """Mean number of random plies at the beginning of the games."""
     game_length_mean: Annotated[float | None, "plies"]
@@ -49,7 +49,7 @@ class Diagnostics:
     ent_coef: Annotated[float, ""]
     """Weight of the entropy bonus in the update."""
     trained_timesteps: Annotated[int, "plies"]
-    """Rows trained on: the learner's own plies."""
+    """Rows of this update: the plies in its rollouts at which the learner was to move."""
     pool_games: Annotated[int, "games"]
     """Games of `games` against a player of the opponent pool."""
     pool_score: Annotated[float | None, "fraction"]

@@ -71,7 +71,11 @@ class ActorReady(Event):
 
 @dataclass(frozen=True)
 class ActorLost(Event):
-    """An actor died, hung or failed; if restarts are left, it is being replaced."""
+    """An actor died, failed in a call or started too late, and is being replaced.
+
+    The death that ends a run has no such event: `RunEnded` names it. Nor have deaths of the
+    evaluator, which are notices.
+    """
 
     actor_id: int | None
     """Id of the self-play actor; None for the learner."""
@@ -79,6 +83,7 @@ class ActorLost(Event):
     cause: str
     """Remote error, traceback included where there is one."""
     restarts_left: int
+    """Further deaths after which it would be replaced again, if they came at once."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class ClusterChanged(Event):
 
 @dataclass(frozen=True)
 class RolloutArrived(Event):
-    """An actor's report has been accepted; its rollout waits for the learner."""
+    """A rollout has been delivered: its report is accepted, and it waits for its update."""
 
     actor_id: int
     incarnation: int
@@ -109,7 +114,12 @@ class RolloutArrived(Event):
 
 @dataclass(frozen=True)
 class RolloutRejected(Event):
-    """A rollout was refused (damaged, of another run, a duplicate, too old) and not counted."""
+    """A delivered rollout cannot be used and is not counted; the run goes on without it.
+
+    It was delivered before, or lost with its node, or the learner could not read it: damaged, not a
+    rollout, or written by a newer version of this program. A rollout that is too old is a bug of
+    this program and ends the run (`PolicyLagError`).
+    """
 
     actor_id: int
     cause: str
@@ -117,7 +127,7 @@ class RolloutRejected(Event):
 
 @dataclass(frozen=True)
 class GameFinished(Event):
-    """A game ended in a rollout that has just been consumed. Published once per game."""
+    """A game ended in a rollout that has just been consumed. LearnerVersion once per game."""
 
     game: FinishedGame
     timestep: int
@@ -163,7 +173,7 @@ class EvaluationFinished(Event):
 class RatingsFitted(Event):
     """The Elo table over all results of the run was fitted anew, after a match or a resume.
 
-    Published by the subscriber that records the results, so it follows `EvaluationFinished`.
+    LearnerVersion by the subscriber that records the results, so it follows `EvaluationFinished`.
     """
 
     ratings: tuple[Rating, ...]

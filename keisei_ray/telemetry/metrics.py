@@ -49,7 +49,7 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     """
 
     timestep: Annotated[int, "plies"]
-    """Plies in all rollouts that the learner has been given, each counted once."""
+    """Plies in all rollouts that finished updates have consumed, each counted once."""
     update: Annotated[int, "updates"]
     """Updates done since the run began, over all resumes."""
     weights_version: Annotated[int, "updates"]
@@ -77,12 +77,12 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     value_loss: Annotated[float | None, ""]
     """Value loss before vf_coef, mean over optimizer steps."""
     entropy: Annotated[float | None, "nats"]
-    """Entropy of the policy over legal moves, mean over this update's rows."""
+    """Entropy of the policy over legal moves, mean over this update's rows (its trained plies)."""
     approx_kl: Annotated[float | None, "nats"]
     """Estimate (k3) of the KL divergence between the acting and the updated policy, mean over the
     last epoch that ran."""
     clip_fraction: Annotated[float | None, "fraction"]
-    """Fraction of rows whose probability ratio left [1 - clip_coef, 1 + clip_coef]."""
+    """Fraction of the rows whose probability ratio left [1 - clip_coef, 1 + clip_coef]."""
     explained_variance: Annotated[float | None, ""]
     """Fraction of the variance of the value targets that the values explain; 1 is perfect."""
     learning_rate: Annotated[float, ""]
@@ -100,7 +100,7 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     policy_lag_max: Annotated[int, "updates"]
     """Largest policy lag among this update's rollouts."""
     batch_timesteps: Annotated[int, "plies"]
-    """Plies in this update's rollouts: its rows."""
+    """Timesteps of this update: all plies in its rollouts, those of opponents included."""
     rollout_bytes_raw: Annotated[int, "bytes"]
     """Size of this update's rollouts, unpacked."""
     rollout_bytes_wire: Annotated[int, "bytes"]

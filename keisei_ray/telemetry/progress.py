@@ -75,7 +75,7 @@ class Progress:
 
     def collect(self, header: RolloutHeader) -> None:
         """Counts a rollout that an actor delivered, whether it will be consumed or rejected."""
-        self.timesteps_collected += header.T * header.N
+        self.timesteps_collected += header.timesteps
 
     def consume(self, headers: Sequence[RolloutHeader], games: Sequence[FinishedGame]) -> None:
         """Counts the rollouts of one update and the games that ended in them.
@@ -83,7 +83,7 @@ class Progress:
         After an error no count has changed.
 
         Args:
-            headers: headers of the rollouts given to the learner, in any order.
+            headers: headers of the rollouts of a finished update, in any order.
             games: all games that these rollouts report as finished.
 
         Raises:
@@ -102,7 +102,7 @@ class Progress:
             last[header.actor_id] = position
         _check_games(headers, games)
         self.last_sequence = last
-        self.timestep += sum(header.T * header.N for header in headers)
+        self.timestep += sum(header.timesteps for header in headers)
         results = Counter(game.result for game in games)
         self.black_wins += results["black_win"]
         self.white_wins += results["white_win"]

@@ -67,9 +67,9 @@ class CollectReport:
     games: tuple[FinishedGame, ...]
     """Games that ended in this rollout."""
     trained_timesteps: int
-    """Rows that the learner's own policy played; the others are an opponent's."""
+    """Plies at which the learner was to move. They are trained on; the others are an opponent's."""
     distinct_positions: float
-    """Distinct positions over rows, see `Rollout.distinct_positions`."""
+    """Distinct positions over plies, see `Rollout.distinct_positions`."""
     raw_bytes: int
     """Size of the rollout, unpacked."""
     wire_bytes: int

@@ -2,7 +2,7 @@
 
 Keeps the rollouts that are not consumed yet, and nothing else: no Ray, no clock, no weights.
 
-    in play  -- delivered by its actor -->  delivered  -- given to the learner -->  updating
+    in play  -- delivered by its actor -->  delivered  -- handed to the learner -->  updating
                                                 ^                                      |
                                                 +------- its update has failed --------+
 
@@ -12,11 +12,14 @@ v: version of the newest finished weights. The update under way makes v + 1.
 
 The rules:
 
-1. At most R * (L + 1) rollouts are in play, delivered or updating.
+1. At most R * (L + 1) rollouts are in play, delivered or updating; towards the end of a run, at
+   most those that the remaining updates take.
 2. With L = 0 no rollout is asked for while an update is under way.
 3. An update takes the delivered rollouts with the oldest weights: R of them, or more if more would
    be too old for the next update, which are those with a version below v + 1 - L.
 4. An update does not start while a rollout with such a version is in play.
+5. In lockstep an update takes one rollout of each actor: an actor that has one delivered or
+   updating is not asked for another.
 
 Rule 1 is the backpressure: actors that are ahead of the learner wait. Rules 2 to 4 bound the lag by
 L, however R changes. Proof: between updates each rollout kept here has a version of v - L or more.

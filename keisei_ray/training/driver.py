@@ -41,7 +41,7 @@ from keisei_ray.distributed.evaluation_handle import EvaluationHandle
 from keisei_ray.distributed.fleet import Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
     LearnerHandle,
-    Published,
+    LearnerVersion,
     StopRequested,
     rejected_rollouts,
 )
@@ -161,7 +161,7 @@ class Driver:
             timesteps_per_rollout=config.timesteps_per_rollout,
             is_one_of_each_actor=config.schedule.mode == "lockstep",
         )
-        self._update: tuple[Ref, Published] | None = None
+        self._update: tuple[Ref, LearnerVersion] | None = None
         """The update under way: what answers with its report, and what it will publish."""
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited_s = 0.0
@@ -332,7 +332,7 @@ class Driver:
             )
         )
 
-    def _take_update(self, ref: Ref, published: Published) -> None:
+    def _take_update(self, ref: Ref, published: LearnerVersion) -> None:
         """Publishes and records an update; its rollouts go back if it has failed."""
         self._update = None
         batch = self._rollouts.finish_update()

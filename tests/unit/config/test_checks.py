@@ -13,7 +13,7 @@ LEAVE_OUT = "Leave out one of the two."
     [
         (
             {"learner": {"num_minibatches": 7}},
-            ["learner.num_minibatches = 7", "2048 rows", "64 plies x 32 games", "e.g. 8"],
+            ["learner.num_minibatches = 7", "2048 timesteps", "64 plies x 32 games", "e.g. 8"],
         ),
         (
             {
@@ -21,7 +21,7 @@ LEAVE_OUT = "Leave out one of the two."
                 "schedule": {"rollouts_per_update": 2},
                 "learner": {"num_minibatches": 4},
             },
-            ["update's 30 rows", "2 rollouts x 5 plies x 3 games", "e.g. 3"],
+            ["update's 30 timesteps", "2 rollouts x 5 plies x 3 games", "e.g. 3"],
         ),
         (
             {"schedule": {"mode": "lockstep", "rollouts_per_update": 3}},
@@ -72,7 +72,9 @@ def test_sizes_that_do_not_fit_are_refused_by_name(
         assert word in str(caught.value)
 
 
-def test_rows_that_only_divide_with_all_rollouts_are_accepted_once_their_number_is_known() -> None:
+def test_timesteps_that_only_divide_with_all_rollouts_are_accepted_once_their_number_is_known() -> (
+    None
+):
     play = {"games_per_actor": 3, "rollout_length": 5}
     with pytest.raises(ValidationError):
         make_config(self_play=play, learner={"num_minibatches": 4})

@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from keisei_ray.config.player_spec import POOL_KINDS, PlayerKind
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import PlayerError
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.player import Player
-from keisei_ray.players.policies import Choose, Ints, Uniforms, network_outputs, network_policy
+from keisei_ray.players.policies import (
+    Choose,
+    Ints,
+    Uniforms,
+    choose_random,
+    network_outputs,
+    network_policy,
+)
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
@@ -85,7 +93,20 @@ def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = games.legal_offsets
         return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
 
-    monkeypatch.setattr(pairing_module, "open_player", lambda name: Player(name, choose))
+    monkeypatch.setattr(pairing_module, "open_player", lambda name, kinds: Player(name, choose))
+
+
+def test_members_are_opened_as_kinds_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of the pool need not be one that may play matches."""
+    opened = {}
+
+    def open_player(name: str, kinds: Sequence[PlayerKind]) -> Player:
+        opened[name] = kinds
+        return Player(name, choose_random)
+
+    monkeypatch.setattr(pairing_module, "open_player", open_player)
+    new(pool_config())
+    assert opened == {"greedy": POOL_KINDS}
 
 
 # ---- who moves ----
