@@ -1,6 +1,6 @@
 """How a player is written, on the command line and in settings, and what that text means.
 
-    random                            a legal move at random
+    random                            each legal move with the same probability
     greedy                            mate in one if there is one, else the most material
     checkpoint:PATH                   the network of a checkpoint; PATH may be a run or a URI
     checkpoint:PATH+mate1             the same network, which also plays every mate in one
@@ -44,7 +44,7 @@ MATCH_KINDS: Final[Sequence[PlayerKind]] = ("random", "greedy", "checkpoint", "u
 EVALUATION_KINDS: Final[Sequence[PlayerKind]] = (*MATCH_KINDS, "snapshots")
 """Kinds of `evaluation.opponents`."""
 POOL_KINDS: Final[Sequence[PlayerKind]] = ("greedy", "random", "usi")
-"""Kinds of `pool.members`."""
+"""Kinds of `pool.members`. In self-play they also play mates in one, see `finish_mates`."""
 MATCH_SYNTAX: Final = "|".join(SYNTAX[kind].partition("[")[0] for kind in MATCH_KINDS)
 """How MATCH_KINDS are written, in short, for the help of a command."""
 

@@ -1,8 +1,8 @@
 """The driver's handle on the evaluator: matches of the newest weights, beside training.
 
 Nothing here waits, except `finish` at the end of a run, and that for a bounded time. One match
-is under way at a time; it ends when the evaluator answers or Ray reports its death. Weights that
-fall due while an evaluation is under way wait for its end, and newer ones take their place.
+is under way at a time; it ends when the evaluator answers or Ray reports its death. Of the weights
+that are to be evaluated while an evaluation is under way, only the newest wait for its end.
 The weights are references to what the learner published. The driver opens them only to write them
 to disk, so that a resumed run can play against them.
 """

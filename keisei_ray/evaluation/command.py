@@ -83,7 +83,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
     settings = MatchSettings(num_games=options.num_games, seed=options.seed, book=book)
     if book and (shortage := book.shortage(options.num_games)):
         console.print(shortage, markup=False)
-    # Games run in lockstep and networks are small: more threads would wait for each other.
+    # Games are played side by side and networks are small: more threads would wait for each other.
     torch.set_num_threads(1)
     if options.finish_mates != "both":
         finishes = options.finish_mates == "yes"

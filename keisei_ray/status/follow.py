@@ -1,6 +1,6 @@
 """Events of a run, read back from its files as they grow.
 
-The live view shows a state that is folded from events. The same events, read from the files, give
+The live view shows a state that is computed from events. The same events, read from the files, give
 the same view in another process. Two things are in no file and are missing here: rollouts that
 have arrived but have not been learnt from, and the board of a game in play.
 
@@ -64,7 +64,7 @@ class RunFollower:
         """Returns the events that the files have gained since the last call, oldest first.
 
         The first event of a session is its `RunStarted`, also if the run is resumed between two
-        calls; a view that folds it starts from nothing.
+        calls; a view of it starts from nothing.
 
         Args:
             now_s: seconds since 1970; no event gets a later time.

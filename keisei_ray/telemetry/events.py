@@ -210,7 +210,8 @@ class Subscriber:
     name: str
     """Name for logs and counts of failures; unique on a bus."""
     handle: Callable[[Event], object]
-    """Function called with each event, in the publisher's thread: it must return soon. Work that
+    """Function called with each event, in the publisher's thread: mostly the driver's, or that of
+    a subscriber that publishes. One event is delivered at a time. It must return soon: work that
     can block (a network, an upload) belongs in a thread of the subscriber's own."""
     close: Callable[[], object] | None = None
     """Function called once, in a daemon thread, when the bus closes."""

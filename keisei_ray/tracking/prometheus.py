@@ -67,8 +67,8 @@ GAME_METRICS: Final = ("games_total", "black_wins", "white_wins", "draws", "trun
 """Metrics that are exported as the one counter GAMES."""
 
 RESTARTS: Final = "keisei_actor_restarts_total"
-"""Counter of actors that died, hung or failed and were replaced, by ROLE_LABEL. It takes the place
-of actor_restarts, and also counts the learner's."""
+"""Counter of actors that died, failed or started too late and were replaced, by ROLE_LABEL. It
+takes the place of actor_restarts, and also counts the learner's."""
 ROLE_LABEL: Final = "role"
 """Label with the role of an actor: self_play or learner."""
 REJECTED_ROLLOUTS: Final = "keisei_rejected_rollouts_total"

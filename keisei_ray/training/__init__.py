@@ -1,1 +1,12 @@
-"""A training run: the session a person starts, and the driver's loop."""
+"""A training run: the session that a user starts, and the driver's loop.
+
+    session.py       `train`: one session, from directory and cluster to the end of the run
+    run_start.py     the checkpoint that it resumes, if any, and its directory
+    driver.py        the loop: asks for rollouts, updates, publishes, records, saves
+    admission.py     when an actor is asked for a rollout, and which rollouts make an update:
+                     policy lag and backpressure
+    saved_run.py     the content of a run's checkpoint
+    stop_request.py  SIGINT and SIGTERM
+
+Read `driver.py` first.
+"""

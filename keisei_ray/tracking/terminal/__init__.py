@@ -1,7 +1,7 @@
 """Views of a run on a terminal.
 
-`view_state.py` folds events into one state. `live.py` shows it as a frame that stays in place:
-`frame.py` lays out the panels of `panels.py`, which are made of the lines and bars of `draw.py`,
-the strings of `text.py` and the board of `board.py`. `lines.py` writes the same state line by line.
-Both end with `summary.py`.
+`view_state.py` computes one state from the events. `live.py` shows it as a frame that stays in
+place: `frame.py` lays out the panels of `panels.py`, which are made of the lines and bars of
+`draw.py`, the strings of `text.py` and the board of `board.py`. `lines.py` writes the same state
+line by line. Both end with `summary.py`.
 """

@@ -98,7 +98,7 @@ class LinesView:
         self._state = ViewState()
 
     def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
-        """Folds an event into the state and writes its line, if it has one.
+        """Updates the state by an event and writes its line, if it has one.
 
         Args:
             event: what happened.

@@ -1,7 +1,7 @@
 """The live view: one frame that stays in place while the run goes on.
 
 Only the newest state is kept; `rich` Live redraws it in a thread of its own, so handling an event
-costs a fold and no drawing, however fast events arrive.
+costs an update of the state and no drawing, however fast events come.
 """
 
 import threading
@@ -41,7 +41,7 @@ class LiveView:
         )
 
     def handle(self, event: ev.Event, happened_s: float | None = None) -> None:
-        """Folds an event into the state; the first event starts the drawing.
+        """Updates the state by an event; the first event starts the drawing.
 
         Args:
             event: what happened.

@@ -1,4 +1,4 @@
-"""The state that every view is drawn from, folded from the run's events.
+"""The state that every view shows, computed from the run's events one after another.
 
 `fold` is a pure function of the state so far, an event and the time, so any two views that
 saw the same events show the same run. Counts come from the driver's metrics; the only counts made
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ViewState:
-    """Everything that a frame is drawn from. Values are empty until an event fills them."""
+    """Everything that a frame shows. Values are empty until an event fills them."""
 
     run_dir: str = ""
     resumed_from: str | None = None
