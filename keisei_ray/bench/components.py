@@ -35,7 +35,7 @@ WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
 
 
 def env(config: Config) -> list[Figure]:
-    """Measures random legal play in vectorized games; bare: the rules library in a loop."""
+    """Measures random legal play in vectorized games; plain loop: the rules library in a loop."""
     torch.set_num_threads(1)
     num_games, max_plies = 64, config.self_play.max_plies
     games = VectorGames(
@@ -61,7 +61,7 @@ def env(config: Config) -> list[Figure]:
 
 
 def actor(config: Config) -> list[Figure]:
-    """Measures self-play; bare: forward passes of the same network and batch size."""
+    """Measures self-play; plain loop: forward passes of the same network and batch size."""
     self_play, model = _self_play(config)
     report, packed = self_play.collect()
     rollout = unpack_rollout(packed)
@@ -81,7 +81,7 @@ def actor(config: Config) -> list[Figure]:
 
 
 def learner(config: Config) -> list[Figure]:
-    """Measures PPO updates; bare: forward and backward passes, in batches of two sizes."""
+    """Measures PPO updates; plain loop: forward and backward passes, in batches of two sizes."""
     values = single_thread(config).model_dump()
     values["schedule"].update(mode="overlap", rollouts_per_update=1)
     values["learner"].update(num_epochs=1)
@@ -208,7 +208,7 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
 
 
 def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
-    """Returns self-play on one core with initial weights, and a network for the bare loop."""
+    """Returns self-play on one core with initial weights, and a network for the plain loop."""
     config = single_thread(config)
     model = build_model(config.model, seed=config.run.seed)
     self_play = SelfPlay(config, actor_id=0, incarnation=0)

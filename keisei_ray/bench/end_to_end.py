@@ -1,4 +1,4 @@
-"""Benchmark of a whole training run against the ideal of its bare loops on all cores."""
+"""Benchmark of a whole training run against the ideal of its plain loops on all cores."""
 
 import os
 import tempfile
@@ -27,11 +27,11 @@ WARM_UP_UPDATES = 2
 MEASURED_SECONDS = 60.0
 """Approximate duration of the training run after its warm-up."""
 BARE_SECONDS = 4.0
-"""Duration of the measurement of a bare loop."""
+"""Duration of the measurement of a plain loop."""
 
 
 def train(config: Config) -> list[Figure]:
-    """Measures timesteps a second of a real run; bare: the ideal that follows from three loops.
+    """Measures timesteps a second of a real run; plain loop: the ideal that follows from three loops.
 
         ideal = cores / (1 / env + 1 / forward + epochs / backward)
 
@@ -55,7 +55,7 @@ def train(config: Config) -> list[Figure]:
 
 
 def _ideal(config: Config) -> float:
-    """Returns the timesteps a second that the bare loops would give on all cores."""
+    """Returns the timesteps a second that the plain loops would give on all cores."""
     single = single_thread(config)
     network = build_model(single.model, seed=1)
     self_play = SelfPlay(single, actor_id=0, incarnation=0)

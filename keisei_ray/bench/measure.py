@@ -1,4 +1,4 @@
-"""One measured figure, and how a rate is measured against a bare loop."""
+"""One measured figure, and how a rate is measured against a plain loop."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ class Figure:
     value: float
     unit: str
     bare: float | None = None
-    """Value of the bare loop in the same run, in the same unit."""
+    """Value of the plain loop in the same run, in the same unit."""
     ratio: float | None = None
     """Median over the rounds of value / bare."""
     budget: float | None = None
@@ -66,7 +66,7 @@ def against_bare(
         rounds: number of measurements of each loop.
 
     Returns:
-        Median rate of the real loop, median rate of the bare loop, median ratio of the rounds.
+        Median rate of the real loop, median rate of the plain loop, median ratio of the rounds.
     """
     real()
     bare()

@@ -70,7 +70,7 @@ class RolloutHeader:
     actor_id: int
     """Number of the self-play actor, from 0."""
     incarnation: int
-    """How often that actor had been started before, in this session and in those resumed from."""
+    """Start number of the actor's process, from 0, counted over all sessions of the run."""
     sequence: int
     """Rollouts that this incarnation had produced before this one."""
     weights_version: int

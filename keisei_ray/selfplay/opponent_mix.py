@@ -49,17 +49,17 @@ class _ActorSlots:
 class SnapshotRotation:
     """Makes each actor's opponent mix: every scripted member, and a few snapshots in rotation.
 
-    An actor has `pool.networks_per_actor` slots for snapshots. Each slot is drawn independently,
+    An actor has `pool.networks_per_actor` slots for snapshots. Each slot is filled independently,
     with the snapshots' probabilities, and stands for an equal part of the games that go to
-    snapshots; two slots may hold the same snapshot. One slot, in turn, is redrawn whenever the
-    actor has played `max_plies` plies since the last redraw. All games against the snapshot that
-    the last redraw replaced have ended by then, so an actor seldom has to keep more than one
-    network for games that are still in play. A slot whose snapshot has left the pool is redrawn at
-    once.
+    snapshots; two slots may hold the same snapshot. One slot, in turn, is filled anew whenever the
+    actor has played `max_plies` plies since the last change. All games against the snapshot that
+    the last change replaced have ended by then, so an actor seldom has to keep more than one
+    network for games that are still in play. A slot whose snapshot has left the pool is filled
+    anew at once.
     """
 
     def __init__(self, config: Config, pool: Pool) -> None:
-        """Starts without any actor; slots are drawn when an actor's first mix is made.
+        """Starts without any actor; slots are filled when an actor's first mix is made.
 
         Args:
             config: with every choice made.
@@ -68,7 +68,7 @@ class SnapshotRotation:
         self._config = config
         self._pool = pool
         play = config.self_play
-        self._collects_per_redraw = math.ceil(play.max_plies / play.rollout_length)
+        self._collects_per_change = math.ceil(play.max_plies / play.rollout_length)
         self._actors: dict[int, _ActorSlots] = {}
 
     def next_mix(self, actor_id: int, incarnation: int) -> OpponentMix:
@@ -99,11 +99,11 @@ class SnapshotRotation:
         names: Sequence[str],
         probabilities: npt.NDArray[np.float64],
     ) -> list[str]:
-        """Returns an actor's slots, after redrawing those that are due or whose snapshot left.
+        """Returns an actor's slots, after filling those anew that are due or whose snapshot left.
 
         Args:
             actor_id: the actor.
-            incarnation: its incarnation; a new one starts with freshly drawn slots.
+            incarnation: its incarnation; a new one starts with newly filled slots.
             names: the snapshots in the pool.
             probabilities: [len(names)] probability of each; they add up to 1.
         """
@@ -118,12 +118,12 @@ class SnapshotRotation:
         drawn = np.random.Generator(np.random.PCG64(sequence)).choice(
             len(names), size=num_slots, p=probabilities
         )
-        turn, collects_since_redraw = divmod(actor.num_mixes, self._collects_per_redraw)
+        turn, collects_since_change = divmod(actor.num_mixes, self._collects_per_change)
         for slot in range(num_slots):
             if actor.num_mixes == 0:
                 actor.names.append(names[drawn[slot]])
                 continue
-            is_due = collects_since_redraw == 0 and turn % num_slots == slot
+            is_due = collects_since_change == 0 and turn % num_slots == slot
             if is_due or actor.names[slot] not in names:
                 actor.names[slot] = names[drawn[slot]]
         actor.num_mixes += 1
