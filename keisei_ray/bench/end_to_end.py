@@ -31,7 +31,7 @@ BARE_SECONDS = 4.0
 
 
 def train(config: Config) -> list[Figure]:
-    """Measures timesteps a second of a real run; plain loop: the ideal that follows from three loops.
+    """Measures timesteps a second of a real run, and the ideal that follows from three plain loops.
 
         ideal = cores / (1 / env + 1 / forward + epochs / backward)
 
