@@ -1,0 +1,31 @@
+# Tasks of this repository, in the environment .venv (PYTHON=... for another). CI runs .ci/run.
+
+PYTHON ?= .venv/bin/python
+
+.PHONY: help setup check fast test docs ci
+
+help:  ## list the tasks
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup:  ## make .venv with everything that development needs
+	python3 -m venv .venv
+	.venv/bin/pip install -q -c constraints.txt -e '.[dev]'
+
+check:  ## lint, format, spelling, types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m codespell_lib
+	$(PYTHON) -m validate_pyproject pyproject.toml
+	$(PYTHON) -m mypy
+
+fast:  ## tests that need neither Ray nor a network
+	$(PYTHON) -m pytest tests/unit -n 2
+
+test:  ## all tests
+	$(PYTHON) -m pytest
+
+docs:  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+ci:  ## what every change must pass, in a clean clone
+	bash .ci/run
