@@ -298,8 +298,10 @@ class Driver:
             self._take_update(ref, self._update[1])
         elif ref in self._learner.refs_to_pull:
             self._learner.pulled(ref)
-        else:
+        elif ref in self._fleet.starting:
             self._take_start(ref)
+        # Else a copy of weights that are no longer the newest: an update that was ready at the
+        # same time has been taken just before.
 
     def _take_start(self, ref: Ref) -> None:
         actor = self._fleet.starting_actor(ref)

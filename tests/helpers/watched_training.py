@@ -10,6 +10,14 @@ from typing import Any
 
 from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, json_records, start_program
 
+NOTICES_DEATHS_SOON = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""Environment of a Ray head that declares a node dead after three seconds without an answer."""
+
 
 class WatchedTraining:
     """A training process that trains until it is asked to stop.

@@ -17,20 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.subscribers import BRAKE
-from tests.helpers.watched_training import WatchedTraining, ended_after
+from tests.helpers.watched_training import NOTICES_DEATHS_SOON, WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
 
 HEAD, NODE = "keisei-head", "keisei-node"
 ADDRESS = {HEAD: "10.77.0.1", NODE: "10.77.0.2"}
-QUICK = {
-    "RAY_AUTH_MODE": "disabled",
-    # A node that does not answer for three seconds is dead.
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
-}
 
 
 def ip(*arguments: str) -> int:
@@ -81,7 +73,7 @@ class Nodes:
                 *("--object-store-memory=100000000", "--disable-usage-stats"),
                 *(f"--node-ip-address={ADDRESS[name]}", *arguments),
             ],
-            env=os.environ | QUICK,
+            env=os.environ | NOTICES_DEATHS_SOON | {"RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

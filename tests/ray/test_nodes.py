@@ -2,26 +2,31 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
 from tests.helpers.program import PATIENCE_S, ROOT
 from tests.helpers.subscribers import BRAKE
-from tests.helpers.watched_training import WatchedTraining, ended_after
+from tests.helpers.watched_training import NOTICES_DEATHS_SOON, WatchedTraining, ended_after
 
 pytestmark = pytest.mark.ray
 
 STORE = 100 * 2**20
+BRAKED = ("--set", f"tracking.subscribers=[{BRAKE}]")
 
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs; nodes are added by the tests."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name, value in NOTICES_DEATHS_SOON.items():
+        monkeypatch.setenv(name, value)
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
     )
@@ -33,13 +38,30 @@ def add_node(cluster: Cluster, num_cpus: int) -> Any:
     return cluster.add_node(num_cpus=num_cpus, object_store_memory=STORE)
 
 
+def pause_learner(node: Any) -> None:
+    """Stops the learner's process on a node, so that no further update finishes there."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    (learner,) = (p for p in raylet.children(recursive=True) if "LearnerShell" in p.name())
+    learner.suspend()
+
+
+def settled_record(run: WatchedTraining) -> dict[str, Any]:
+    """Returns the last record of a run once no update comes any more.
+
+    The driver's node has a copy of the newest weights then. Ray has no sign of that to wait for.
+    """
+    newest: dict[str, Any] = {}
+    while newest != (newest := run.records("metrics.jsonl")[-1]):
+        time.sleep(1.0)
+    return newest
+
+
 def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
     nodes: Cluster, tmp_path: Path
 ) -> None:
     add_node(nodes, 2)
-    braked = ("--set", f"tracking.subscribers=[{BRAKE}]")
     with ended_after(
-        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto", *braked)
+        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto", *BRAKED)
     ) as run:
         small = run.wait_until(lambda r: r["update"] >= 2)
         assert small["actors_alive"] == 1
@@ -57,17 +79,16 @@ def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
 def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
     nodes: Cluster, tmp_path: Path
 ) -> None:
-    """Even where actors hold all the CPUs that are left.
-
-    Without the brake, which would delay the driver's copy of the learner's state.
-    """
+    """Even where actors hold all the CPUs that are left."""
     first = add_node(nodes, 2)
     with ended_after(
-        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto")
+        WatchedTraining(nodes.address, tmp_path / "run", "--num-actors", "auto", *BRAKED)
     ) as run:
         run.wait_until(lambda r: r["update"] >= 2)
         add_node(nodes, 2)
-        before = run.wait_until(lambda r: r["actors_alive"] == 3)
+        run.wait_until(lambda r: r["actors_alive"] == 3)
+        pause_learner(first)
+        before = settled_record(run)
         nodes.remove_node(first)
         run.wait_until(lambda r: r["update"] > before["update"] + 5 and r["actors_alive"] == 1)
         learner_deaths = [e for e in run.events("actor_lost") if e["actor_id"] is None]
@@ -76,6 +97,7 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
 
 PLACES = """
 import sys
+import time
 from ray.util import placement_group_table, remove_placement_group
 from keisei_ray.distributed.cluster import connect, learner_placement_group
 from keisei_ray.config.schema import Config

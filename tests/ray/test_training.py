@@ -23,6 +23,7 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
+from keisei_ray.training.driver import Driver
 from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
@@ -47,11 +48,23 @@ def broken_subscriber(event: Event) -> None:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """48 updates, with a subscriber that raises at every event."""
+    """48 updates, with a subscriber that raises at every event and a stale reference each time.
+
+    The driver waits for copies of weights, and an update that is ready at the same time makes them
+    those of an earlier version.
+    """
     config = overlap_config(
         run={"total_timesteps": TOTAL}, checkpoint={"interval_timesteps": 1024, "keep_last": 9}
     )
-    return train(config, cluster, tmp_path_factory.mktemp("run"), subscribers=[broken_subscriber])
+    wait, stale = Driver._wait, ray.put("weights of an earlier version")
+    run_dir = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "_wait", lambda driver: [*wait(driver), stale])
+        return train(config, cluster, run_dir, subscribers=[broken_subscriber])
+
+
+def test_a_reference_to_earlier_weights_does_not_disturb_the_run(run: Run) -> None:
+    assert run.driver.progress.timestep == TOTAL
 
 
 def test_every_actor_is_in_the_consumed_data(run: Run) -> None:
