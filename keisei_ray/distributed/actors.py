@@ -1,11 +1,11 @@
-"""The Ray actors: thin shells round self-play, learner and evaluator. Made only here.
+"""The Ray actors: thin shells around self-play, learner and evaluator. Made only here.
 
 A shell adds what a process needs and nothing else: logging with its own name on every line, a
 look at its hardware, and, for the learner, the packing of weights and state. Values are
 *returned*, never `ray.put` here, so that the caller owns them and they outlive the actor.
 
-Shells import what they wrap only inside the remote process, so that the driver
-loads neither torch nor a model.
+Shells import what they wrap only inside the remote process, so that the driver loads neither torch
+nor a model.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.distributed.versions import Versions, check_versions, own_versions
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
-from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
+from keisei_ray.selfplay.opponent_mix import OpponentMix
 from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
 if TYPE_CHECKING:
@@ -32,32 +32,36 @@ if TYPE_CHECKING:
 else:
     Ref = ray.ObjectRef  # Generic for the type checker only.
 ActorHandle: TypeAlias = Any
-"""A remote actor; Ray makes its methods at run time, so no type names them."""
+"""A remote actor as Ray's caller sees it. Ray makes its methods at run time; no type has them."""
 
 LOWEST_PRIORITY = 19
+"""Unix niceness of self-play actors and evaluator. Where cores are shared, the learner goes first:
+all actors wait for it."""
 
 
 class SelfPlayShell:
-    """N games in play in a process of their own. One call at a time, in order."""
+    """N games in play in a process of their own. Ray runs one call at a time, in order."""
 
     def __init__(
-        self,
-        config: Config,
-        actor_id: int,
-        incarnation: int,
-        driver: Versions | None = None,
+        self, config: Config, actor_id: int, incarnation: int, driver_versions: Versions
     ) -> None:
         """Args:
-        driver: what the driver runs; None: not checked.
+        config: with every hardware-dependent choice made.
+        actor_id: number of the actor in the run, from 0.
+        incarnation: number of this process among the actor's, from 0.
+        driver_versions: versions that this process must have too.
         """
         self._arguments = (config, actor_id, incarnation)
-        self._driver = driver
+        self._driver_versions = driver_versions
 
     def start(self) -> ProcessInfo:
-        """Builds games and network, then answers. First call; its error says what is wrong."""
+        """Builds games and network. The first call; an error in it says what is wrong here.
+
+        Raises:
+            ClusterError: this node runs another program than the driver.
+        """
         config, actor_id, incarnation = self._arguments
-        _check_program(self._driver)
-        # Where cores are shared the learner goes first: everybody waits for it.
+        _check_versions(self._driver_versions)
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
@@ -66,19 +70,27 @@ class SelfPlayShell:
         from keisei_ray.telemetry.profiler import CallProfiler
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
-        # One actor tells what all do.
+        # Only actor 0 is profiled: all actors do the same.
         wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
         self._profiler = CallProfiler(f"actor-{actor_id}.{incarnation}-rollout", wanted)
         return _process_info("cpu", 0)
 
     def collect(
-        self, weights: PackedBuffer, mix: OpponentMix = SELF_PLAY_ONLY, *snapshots: PackedBuffer
+        self, weights: PackedBuffer, mix: OpponentMix, *snapshots: PackedBuffer
     ) -> tuple[CollectReport, PackedBuffer]:
-        """T plies in each game with these weights, new games against opponents of `mix`.
+        """Plays T plies in each game.
 
-        Blocks for the whole rollout. The caller owns both results: the report (small) and the
-        packed rollout, which it may forward unopened. If this process dies the call fails with
-        a Ray actor error and nothing of the rollout counts.
+        Blocks for the whole rollout. If this process dies, the call fails with a Ray actor error
+        and nothing of the rollout counts.
+
+        Args:
+            weights: packed weights of the learner.
+            mix: opponents of the games that begin.
+            snapshots: packed weights of the snapshots in `mix`, in its order.
+
+        Returns:
+            The report, which is small, and the packed rollout, which the caller may forward
+            unopened. The caller owns both.
         """
         self._self_play.set_weights(weights)
         (report, packed), trace = self._profiler.run(
@@ -88,18 +100,23 @@ class SelfPlayShell:
 
 
 class LearnerShell:
-    """The network under training. One call at a time, in order."""
+    """The network under training. Ray runs one call at a time, in order."""
 
-    def __init__(self, config: Config, driver: Versions | None = None) -> None:
+    def __init__(self, config: Config, driver_versions: Versions) -> None:
         """Args:
-        driver: what the driver runs; None: not checked.
+        config: with every hardware-dependent choice made.
+        driver_versions: versions that this process must have too.
         """
         self._config = config
-        self._driver = driver
+        self._driver_versions = driver_versions
 
     def start(self) -> ProcessInfo:
-        """Builds network and optimizer, then answers. First call; its error says what is wrong."""
-        _check_program(self._driver)
+        """Builds network and optimizer. The first call; an error in it says what is wrong here.
+
+        Raises:
+            ClusterError: this node runs another program than the driver.
+        """
+        _check_versions(self._driver_versions)
         _name_log_lines("learner", self._config)
         from keisei_ray.learning.learner import Learner
         from keisei_ray.telemetry.profiler import CallProfiler
@@ -112,7 +129,10 @@ class LearnerShell:
         )
 
     def restore(self, files: Mapping[str, bytes]) -> None:
-        """Continues from a checkpoint's files or from the state of an earlier update.
+        """Continues from a checkpoint or from the state of an earlier update.
+
+        Args:
+            files: all files of the checkpoint, or the state as `update` returned it.
 
         Raises:
             CheckpointError: the files do not fit this configuration.
@@ -120,22 +140,25 @@ class LearnerShell:
         self._learner.load_state_files(files)
 
     def publish(self) -> tuple[str, PackedBuffer, dict[str, bytes]]:
-        """Digest, packed weights and state of the current version; the caller owns all three."""
+        """Returns digest, packed weights and state of the current version; the caller owns them."""
         return self._learner.weights_digest(), self._learner.weights(), self._learner.state_files()
 
     def update(
         self, timestep: int, *rollouts: PackedBuffer
     ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
-        """One update. Blocks until it is done; Ray has fetched the rollouts before it begins.
+        """Does one update. Blocks until it is done; Ray has fetched the rollouts before it begins.
+
+        Args:
+            timestep: the run's timestep before the update.
+            rollouts: packed rollouts.
 
         Returns:
-            Report, packed weights of the version that came out, and the state as files: three
-            objects that the caller owns, so that nothing of a finished update dies with this
-            process.
+            Report, packed weights of the new version, and its state as files: three objects that
+            the caller owns, so that nothing of a finished update is lost with this process.
 
         Raises:
-            As `Learner.update`. The newest state that the caller holds is of the last update that
-            finished, whatever this one had done.
+            Exception: the same as `Learner.update`. The newest state that the caller holds is then
+                that of the update before, however far this one came.
         """
         report, trace = self._profiler.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
@@ -150,7 +173,7 @@ class LearnerShell:
 
 
 class EvaluationShell:
-    """Plays matches of published weights. One call at a time, in order."""
+    """Plays matches of published weights. Ray runs one call at a time, in order."""
 
     def __init__(self, config: Config, incarnation: int) -> None:
         os.nice(LOWEST_PRIORITY)
@@ -163,12 +186,17 @@ class EvaluationShell:
     def play(
         self, match: PlannedMatch, weights: PackedBuffer, opponent_weights: PackedBuffer | None
     ) -> EvaluationResult:
-        """A whole match. Blocks until its last game is over; the caller owns the result.
+        """Plays a whole match. Blocks until its last game is over; the caller owns the result.
 
-        If this process dies the call fails with a Ray actor error, and no game of it counts.
+        If this process dies, the call fails with a Ray actor error and no game of the match counts.
+
+        Args:
+            match: players, number of games, seed.
+            weights: packed weights to be measured.
+            opponent_weights: packed weights of the opponent if it is an earlier version.
 
         Raises:
-            As `Evaluator.play`.
+            Exception: the same as `Evaluator.play`.
         """
         return self._evaluator.play(match, weights, opponent_weights)
 
@@ -176,11 +204,18 @@ class EvaluationShell:
 def new_self_play_actor(
     config: Config, actor_id: int, incarnation: int, *, num_cpus: float
 ) -> ActorHandle:
-    """Asks Ray for a self-play actor; call `start` on it first."""
+    """Asks Ray for a self-play actor; call `start` on it first.
+
+    Args:
+        config: with every hardware-dependent choice made.
+        actor_id: number of the actor in the run.
+        incarnation: number of the process among the actor's.
+        num_cpus: CPUs that Ray reserves.
+    """
     actor: Any = ray.remote(SelfPlayShell)
     options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": 0}
     if ray.util.get_current_placement_group() is None:
-        # Inside a group any strategy, be it the default by name, would lead out of it.
+        # In a placement group any strategy, even the default by name, would lead out of it.
         options["scheduling_strategy"] = "SPREAD"
     return actor.options(**options).remote(config, actor_id, incarnation, own_versions())
 
@@ -192,8 +227,8 @@ def new_learner_actor(
 
     Args:
         config: with every hardware-dependent choice made.
-        num_cpus: Ray's reservation.
-        scheduling_strategy: Ray's, for instance of a placement group. None is Ray's default: the
+        num_cpus: CPUs that Ray reserves.
+        scheduling_strategy: Ray's, for example of a placement group. None is Ray's default: the
             placement group of this process if it is in one.
     """
     actor: Any = ray.remote(LearnerShell)
@@ -203,18 +238,16 @@ def new_learner_actor(
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> ActorHandle:
-    """Asks Ray for an evaluator."""
+    """Asks Ray for an evaluator.
+
+    Args:
+        config: with every hardware-dependent choice made.
+        incarnation: number of the process among the evaluator's.
+    """
     actor: Any = ray.remote(EvaluationShell)
     return actor.options(num_cpus=config.evaluation.num_cpus, num_gpus=0).remote(
         config, incarnation
     )
-
-
-def _check_program(driver: Versions | None) -> None:
-    """Before anything is built: another version may fail in any way."""
-    if driver is not None:
-        node = ray.util.get_node_ip_address()
-        check_versions(str(node), own_versions(), driver)
 
 
 def new_pinned_actor(pinned: type, *arguments: object, node_id: str) -> ActorHandle:
@@ -222,12 +255,17 @@ def new_pinned_actor(pinned: type, *arguments: object, node_id: str) -> ActorHan
 
     Args:
         pinned: an ordinary class that can be imported on that node.
-        arguments: of its constructor.
-        node_id: Ray's, in hex.
+        arguments: arguments of its constructor.
+        node_id: Ray's id of the node, in hex.
     """
     actor: Any = ray.remote(pinned)
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=strategy).remote(*arguments)
+
+
+def _check_versions(driver_versions: Versions) -> None:
+    """Checks the program before anything is built: another version may fail in any way."""
+    check_versions(str(ray.util.get_node_ip_address()), own_versions(), driver_versions)
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:
@@ -245,7 +283,7 @@ def _process_info(device: str, num_parameters: int) -> ProcessInfo:
 
 
 def _name_log_lines(name: str, config: Config) -> None:
-    """Every log line of this process says which actor it is from."""
+    """Puts the actor's name on every log line of this process."""
     logging.basicConfig(
         level=config.tracking.log_level,
         format=f"%(asctime)s %(levelname)-7s [{name}] %(name)s: %(message)s",

@@ -1,8 +1,8 @@
-"""The driver's end of the opponent pool: the table, and the snapshots' weights behind it.
+"""The driver's handle on the opponent pool: the table, and the weights of its snapshots.
 
-A snapshot is what the learner published: a reference that the driver keeps, never opens, and hands
-to the actors that are to play against it. A copy of its bytes lies in the run directory, named by
-version and digest, so that a resumed run has the same pool.
+A snapshot's weights are a reference to what the learner published. The driver keeps it and hands it
+to the actors that play against the snapshot. A copy of its bytes lies in the run directory, named
+by version and digest, so that a resumed run has the same pool.
 """
 
 import hashlib
@@ -34,15 +34,14 @@ class PoolHandle:
 
     def __init__(self, config: Config, bus: EventBus, run_dir: Path, resume: Checkpoint | None):
         """Args:
-        config: with every choice made.
-        bus: told of members that come and go.
-        run_dir: keeps the snapshots' weights, in `pool/`.
-        resume: go on with the pool of this checkpoint, once `restore` is called.
+        config: with every hardware-dependent choice made.
+        bus: gets a notice of each member that joins or leaves.
+        run_dir: directory of the run, which keeps the snapshots' weights in `pool/`.
+        resume: checkpoint whose pool is continued once `restore` is called; None: a fresh run.
 
         Raises:
             CheckpointError: the checkpoint's table is damaged.
         """
-        self._config = config.pool
         self._bus = bus
         self._dir = run_dir / POOL_DIR
         self._resume = resume
@@ -56,16 +55,11 @@ class PoolHandle:
         if every is not None and config.pool.share > 0:
             self._snapshot_due = PeriodicTrigger(every, last=resume.timestep if resume else 0)
 
-    @property
-    def members(self) -> tuple[PoolMember, ...]:
-        """Everybody in the pool."""
-        return self._pool.members
-
     def restore(self) -> None:
         """Puts the weights of the resumed run's snapshots into the object store.
 
-        They are looked for beside the checkpoint's own run and copied if this run has another
-        directory. One that is missing or damaged leaves the pool, with a notice.
+        The weights are read from the checkpoint's own run, and copied if this run has another
+        directory. A snapshot whose weights are missing or damaged leaves the pool, with a notice.
 
         Raises:
             RunDirError: a copy cannot be written.
@@ -100,14 +94,14 @@ class PoolHandle:
         self._pool.count(games)
 
     def add_if_due(self, timestep: int, weights_version: int, weights: Ref) -> None:
-        """A snapshot of the newest weights joins if a boundary was crossed.
+        """Adds a snapshot of the newest weights to the pool if one is due.
 
         Blocks while its bytes are written.
 
         Args:
-            timestep: the run's.
-            weights_version: of the weights.
-            weights: packed; finished, so that nothing waits for them.
+            timestep: the run's timestep, now.
+            weights_version: version of the weights.
+            weights: packed weights of a finished update, so that nothing waits for them.
 
         Raises:
             RunDirError: the weights cannot be written.
@@ -126,13 +120,16 @@ class PoolHandle:
         self._bus.publish(Notice(f"{member.name} joins the opponent pool{left}"))
 
     def files(self) -> dict[str, bytes]:
-        """What a checkpoint keeps of the pool."""
+        """Returns the files of the pool that a checkpoint keeps."""
         return {POOL_FILE: self._pool.to_json().encode()}
 
     def prune(self, checkpoints_dir: Path) -> None:
-        """Removes weights that neither the pool nor any checkpoint's table names.
+        """Removes the files of snapshots that neither the pool nor any checkpoint names.
 
         While a checkpoint's table cannot be read, nothing is removed.
+
+        Args:
+            checkpoints_dir: directory of the run's checkpoints.
 
         Raises:
             RunDirError: a file cannot be removed.

@@ -79,6 +79,7 @@ class RolloutInPlay:
 
     actor: FleetActor
     weights_version: int
+    """Version of the weights that it is played with."""
     packed: Ref
     """The rollout itself, once it has been played."""
 
@@ -162,10 +163,10 @@ class Driver:
             is_one_of_each_actor=config.schedule.mode == "lockstep",
         )
         self._update: tuple[Ref, LearnerVersion] | None = None
-        """The update under way: what answers with its report, and what it will publish."""
+        """The update under way: the reference to its report, and the version that it makes."""
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited_s = 0.0
-        """How long the learner was idle before the update under way."""
+        """Seconds that the learner was idle before the update under way."""
         self._saved_timestep = resume.timestep if resume else -1
 
     def run(self) -> None:

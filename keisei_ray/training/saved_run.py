@@ -1,4 +1,4 @@
-"""What a run's checkpoint holds: the learner's state, the counts, the pool, the settings."""
+"""The checkpoint of a run: the learner's state, the counts, the pool, the settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,18 +22,18 @@ def save_run(
     """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
 
     Args:
-        checkpoints_dir: of the run.
-        config: effective.
-        progress: as of the update that the learner's files are of.
-        learner_files: all that a learner needs to go on.
-        weights_digest: of the weights among them.
-        pool_files: who is in the opponent pool.
+        checkpoints_dir: directory of the run's checkpoints.
+        config: effective settings.
+        progress: counts after the update whose state `learner_files` is.
+        learner_files: everything that a learner needs to go on, by name.
+        weights_digest: digest of the weights among them.
+        pool_files: table of the opponent pool, by name.
 
     Returns:
         The checkpoint's directory.
 
     Raises:
-        RunDirError: as `checkpoint.save`; older checkpoints are untouched.
+        RunDirError: the checkpoint cannot be written; older checkpoints are untouched.
     """
     files = dict(learner_files)
     files[PROGRESS_FILE] = progress.to_json().encode()
@@ -51,7 +51,11 @@ def save_run(
 
 
 def check_digest(resumed: Checkpoint, digest: str) -> None:
-    """Refuses weights that are not those the checkpoint was saved with.
+    """Refuses weights that are not those that the checkpoint was saved with.
+
+    Args:
+        resumed: the checkpoint.
+        digest: digest of the weights that a learner has read from it.
 
     Raises:
         CheckpointError: the digests differ.

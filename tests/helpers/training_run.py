@@ -12,6 +12,7 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.versions import own_versions
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted
 from keisei_ray.tracking.subscribers import build_subscribers
@@ -107,7 +108,9 @@ def self_play_actors(shell: type[SelfPlayShell]) -> Callable[..., Any]:
 
     def new(config: Config, actor_id: int, incarnation: int, *, num_cpus: float) -> Any:
         actor: Any = ray.remote(shell)
-        return actor.options(num_cpus=num_cpus).remote(config, actor_id, incarnation)
+        return actor.options(num_cpus=num_cpus).remote(
+            config, actor_id, incarnation, own_versions()
+        )
 
     return new
 
@@ -118,7 +121,7 @@ def learner_actors(shell: type[LearnerShell]) -> Callable[..., Any]:
     def new(config: Config, *, num_cpus: float, scheduling_strategy: Any) -> Any:
         actor: Any = ray.remote(shell)
         return actor.options(num_cpus=num_cpus, scheduling_strategy=scheduling_strategy).remote(
-            config
+            config, own_versions()
         )
 
     return new

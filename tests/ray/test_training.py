@@ -11,6 +11,7 @@ import torch
 
 from keisei_ray.distributed.actors import SelfPlayShell
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.versions import own_versions
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.events import (
     ActorReady,
@@ -199,7 +200,7 @@ class ProbedShell(SelfPlayShell):
 
 def test_a_self_play_actor_sees_no_gpu(cluster: Cluster) -> None:
     new_actor: Any = ray.remote(ProbedShell)
-    actor = new_actor.options(num_cpus=0.1).remote(overlap_config(), 0, 0)
+    actor = new_actor.options(num_cpus=0.1).remote(overlap_config(), 0, 0, own_versions())
     info = ray.get(actor.start.remote())
     assert info.device == "cpu"
     assert ray.get(actor.mask.remote()) == ""

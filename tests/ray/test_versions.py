@@ -21,7 +21,7 @@ from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
 from keisei_ray.telemetry.reports import ProcessInfo
 from tests.helpers.program import run_program
-from tests.helpers.training_run import overlap_config, train
+from tests.helpers.training_run import overlap_config, self_play_actors, train
 
 pytestmark = pytest.mark.ray
 
@@ -42,16 +42,6 @@ class LacksAPackage(SelfPlayShell):
         return super().start()
 
 
-def start_another(shell: type[SelfPlayShell], patch: pytest.MonkeyPatch) -> None:
-    def new(config: Config, actor_id: int, incarnation: int, *, num_cpus: float) -> Any:
-        actor: Any = ray.remote(shell)
-        return actor.options(num_cpus=num_cpus).remote(
-            config, actor_id, incarnation, own_versions()
-        )
-
-    patch.setattr(fleet, "new_self_play_actor", new)
-
-
 @pytest.mark.parametrize(
     ("shell", "named"),
     [
@@ -66,7 +56,7 @@ def test_an_actor_that_runs_another_program_ends_the_run_by_name_at_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start_another(shell, monkeypatch)
+    monkeypatch.setattr(fleet, "new_self_play_actor", self_play_actors(shell))
     run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
     assert isinstance(run.error, ClusterError)
     message = str(run.error)

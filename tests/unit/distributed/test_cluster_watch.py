@@ -15,7 +15,7 @@ def config(num_actors: int | str = "auto", **sections: dict[str, object]) -> Con
     return Config.model_validate({"self_play": {"num_actors": num_actors}, **sections})
 
 
-class Sky:
+class ChangingCluster:
     """A cluster and a clock under the test's control."""
 
     def __init__(self, run: Config, num_cpus: int) -> None:
@@ -33,28 +33,28 @@ class Sky:
 
 
 def test_a_look_is_taken_every_few_seconds_and_a_change_is_told_once() -> None:
-    sky = Sky(resolve_auto(config(), 3, 0), 3)
-    assert not sky.watch.poll()
-    assert sky.looks == 0
-    sky.now = LOOK_S
-    assert sky.watch.poll()
-    assert sky.events == []
-    sky.cluster = cluster(11, num_nodes=2)
-    assert not sky.watch.poll()
-    sky.now = 2 * LOOK_S
-    assert sky.watch.poll()
-    sky.now = 3 * LOOK_S
-    assert sky.watch.poll()
-    sizes = sky.watch.sizes
+    world = ChangingCluster(resolve_auto(config(), 3, 0), 3)
+    assert not world.watch.poll()
+    assert world.looks == 0
+    world.now = LOOK_S
+    assert world.watch.poll()
+    assert world.events == []
+    world.cluster = cluster(11, num_nodes=2)
+    assert not world.watch.poll()
+    world.now = 2 * LOOK_S
+    assert world.watch.poll()
+    world.now = 3 * LOOK_S
+    assert world.watch.poll()
+    sizes = world.watch.sizes
     assert (sizes.num_actors, sizes.num_cpus) == (10, 11)
-    assert sky.events == [ClusterChanged(2, 11, 0, 10, 10, sizes.rollouts_per_update)]
+    assert world.events == [ClusterChanged(2, 11, 0, 10, 10, sizes.rollouts_per_update)]
 
 
 def test_a_fixed_run_that_lost_a_node_says_how_many_have_room() -> None:
-    sky = Sky(resolve_auto(config(6), 7, 0), 7)
-    sky.cluster = cluster(4)
-    sky.now = LOOK_S
-    sky.watch.poll()
-    (told,) = sky.events
+    world = ChangingCluster(resolve_auto(config(6), 7, 0), 7)
+    world.cluster = cluster(4)
+    world.now = LOOK_S
+    world.watch.poll()
+    (told,) = world.events
     assert isinstance(told, ClusterChanged)
     assert (told.num_actors, told.num_with_room) == (6, 3)

@@ -16,8 +16,8 @@ class Clock:
         return self.now
 
 
-class Handle:
-    """An actor that nobody runs; `start` answers with a reference of its own."""
+class FakeActor:
+    """An actor without a process; `start` answers with a reference of its own."""
 
     class start:
         @staticmethod
@@ -27,11 +27,11 @@ class Handle:
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Handles of actors that were ended."""
+    """Actors that were ended."""
     ended: list[object] = []
     monkeypatch.setattr("keisei_ray.distributed.fleet.ray.kill", ended.append)
     monkeypatch.setattr(
-        "keisei_ray.distributed.fleet.new_self_play_actor", lambda *_, **__: Handle()
+        "keisei_ray.distributed.fleet.new_self_play_actor", lambda *_, **__: FakeActor()
     )
     return ended
 
