@@ -42,12 +42,12 @@ def start_program(
     )
 
 
-def run_program(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Runs `run.py` to its end."""
+def run_program(*arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `run.py` to its end; see `start_program` for the arguments."""
     return subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment(**env),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
