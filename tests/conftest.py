@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster as runtime
-from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster import Cluster, connect
 
 NUM_PROCESSES = 2
 """Processes for the whole suite: the tests that share a Ray, and beside them all others."""
@@ -46,7 +45,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # Ray's metrics are seen after one second instead of ten.
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
-        with runtime.connect(config, environ={}) as started:
+        with connect(config, environ={}) as started:
             yield started
 
 

@@ -64,7 +64,7 @@ def rating_names(run: Run) -> set[str]:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Six updates, all of whose versions are saved; the last evaluation is waited for."""
+    """Six updates whose versions are all saved; the run waits for the last evaluation."""
     config = evaluated_config(
         6, {"finishing": True}, checkpoint={"interval_timesteps": UPDATE, "keep_last": 9}
     )
@@ -103,7 +103,7 @@ def test_the_time_of_a_result_is_that_of_its_weights(run: Run) -> None:
 
 
 class HangingShell(EvaluationShell):
-    """Like an engine that never moves."""
+    """An evaluator whose match never ends, as with an engine that never moves."""
 
     def play(self, *_: object) -> EvaluationResult:
         Path(self.run_dir, "evaluator.pid").write_text(str(os.getpid()))
@@ -203,7 +203,7 @@ def test_a_killed_evaluator_is_replaced_and_its_match_played_anew(
 
 
 class StillbornShell(EvaluationShell):
-    """Cannot be built."""
+    """An evaluator that cannot be built."""
 
     def __init__(self, config: Config, incarnation: int) -> None:
         raise MemoryError("no room for the evaluator")
@@ -227,7 +227,7 @@ def test_the_rating_table_survives_a_kill_and_a_resume(cluster: Cluster, tmp_pat
     matches: list[Event] = []
 
     def die(event: Event) -> None:
-        """Out of the run at once: nothing is saved on the way, as by a kill."""
+        """Ends the run at once, as a kill does: nothing is saved."""
         if isinstance(event, EvaluationFinished):
             matches.append(event)
         if len(matches) >= 3 and isinstance(event, UpdateFinished):
@@ -260,7 +260,7 @@ def test_the_rating_table_survives_a_kill_and_a_resume(cluster: Cluster, tmp_pat
 
 
 def resumed(saved: Checkpoint, cluster: Cluster, run_dir: Path) -> Run:
-    """Two updates more, of which the last is evaluated."""
+    """Goes on for two updates, of which the last is evaluated."""
     updates = saved.timestep // UPDATE + 2
     config = evaluated_config(updates, {}, checkpoint={"interval_timesteps": UPDATE})
     return train(config, cluster, run_dir, resume=saved)

@@ -1,7 +1,7 @@
 """A node that the network cuts off and that comes back, at addresses of its own.
 
 Head and node live in two network namespaces with one cable between them, so that pulling the
-cable is what it is in a data center: nobody says goodbye.
+cable is cut as in a data center: no side closes its connections.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ def test_a_node_that_is_cut_off_costs_its_work_in_flight_and_is_used_again_when_
         assert ip("-n", NODE, "link", "set", "cable", "down") == 0
         run.wait_until(lambda r: r["actors_alive"] == 1 and run.sizes()[-1] == (2, 1))
         assert ip("-n", NODE, "link", "set", "cable", "up") == 0
-        # Ray has declared it dead: it ends when it learns so, and whoever runs it starts it anew.
+        # Ray has declared it dead: it ends when it learns so, and must be started again.
         node.wait(timeout=180)
         ray_nodes.join()
         run.wait_until(lambda r: r["actors_alive"] == 3)

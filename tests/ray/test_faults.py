@@ -39,7 +39,7 @@ def kill_this_process(*_: object, **__: object) -> Any:
 
 
 def assert_counts_agree(run: Run) -> None:
-    """What the files, the events and the counts say is one story, with nothing twice."""
+    """Files, events and counts of a run agree, and nothing is counted twice."""
     progress = run.driver.progress
     records, games = run.lines("metrics.jsonl"), run.lines("games.jsonl")
     assert sum(record["batch_timesteps"] for record in records) == progress.timestep
@@ -135,7 +135,7 @@ def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint
 
 
 class DiesMidUpdate(LearnerShell):
-    """Killed in its third update, after the first optimizer step; its successors live."""
+    """Killed in its third update, after the first optimizer step; the next incarnations live."""
 
     def update(
         self, timestep: int, *rollouts: PackedBuffer
@@ -157,7 +157,7 @@ class DiesMidUpdate(LearnerShell):
 def test_a_killed_learner_goes_on_from_its_newest_finished_update(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In lockstep even the weights are those of a run in which nothing happened."""
+    """In lockstep the weights too are those of an undisturbed run."""
     settings: dict[str, dict[str, Any]] = {
         "schedule": {"mode": "lockstep", "rollouts_per_update": None},
     }

@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 class Head:
-    """`ray start --head` of our own: its ports, temporary directory and token are nobody else's."""
+    """A `ray start --head` with ports, a temporary directory and a token of its own."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -74,7 +74,7 @@ class Head:
         )  # fmt: skip
 
     def log(self, submission_id: str) -> str:
-        """What a job's program has printed; `ray job logs` adds colours of its own."""
+        """Returns what a job's program has printed; `ray job logs` adds colours of its own."""
         file = self.temp_dir / "session_latest" / "logs" / f"job-driver-{submission_id}.log"
         return file.read_text()
 
@@ -100,7 +100,7 @@ def one_error(output: str, kind: str) -> str:
 
 
 class Session:
-    """A run submitted, watched from outside, stopped, and gone on with by a second job."""
+    """A run that is submitted, watched from outside, stopped, and continued by a second job."""
 
     def __init__(self, head: Head) -> None:
         self.run_dir = head.place / "run"

@@ -26,7 +26,7 @@ NUM_UPDATES = 2
 
 
 class Delayed(SelfPlayShell):
-    """Starts and delivers after a random time, another in every process."""
+    """Starts and delivers after a random time, which differs in every process."""
 
     def start(self) -> ProcessInfo:
         self._delays = np.random.default_rng()
@@ -48,7 +48,7 @@ def lockstep_config(num_actors: int, seed: int) -> Config:
 
 
 def digest_of_run(num_actors: int, seed: int, cluster: Cluster, run_dir: Path) -> object:
-    """Digest of the weights after `NUM_UPDATES` updates."""
+    """Returns the digest of the weights after `NUM_UPDATES` updates."""
     run = train(lockstep_config(num_actors, seed), cluster, run_dir)
     records = run.lines("metrics.jsonl")
     assert [record["policy_lag_max"] for record in records] == [0] * NUM_UPDATES
@@ -64,7 +64,7 @@ def digest_of_run(num_actors: int, seed: int, cluster: Cluster, run_dir: Path) -
 def undelayed(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[int], object]:
-    """Digest of an undisturbed run by its number of actors; each run is done once."""
+    """Returns a function: number of actors -> digest of an undisturbed run, which is done once."""
     return functools.cache(
         lambda num_actors: digest_of_run(num_actors, 3, cluster, tmp_path_factory.mktemp("run"))
     )

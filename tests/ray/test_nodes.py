@@ -1,4 +1,4 @@
-"""A cluster whose nodes come and go, with the program on it as a person starts it."""
+"""A cluster whose nodes come and go, with the program on it as a user starts it."""
 
 import subprocess
 import sys
@@ -120,7 +120,7 @@ for device in ("cuda", "cpu"):
 def test_the_learner_has_a_place_on_the_gpu_or_else_beside_the_driver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where Ray puts it; the GPU is one by name only."""
+    """The node that Ray chooses for it; the GPU exists by name only."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     head = {"num_cpus": 1, "object_store_memory": STORE}
     cluster = Cluster(initialize_head=True, head_node_args=head)

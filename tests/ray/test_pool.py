@@ -1,4 +1,4 @@
-"""The opponent pool through a whole run: same bits, bounded, counted once, resumed, mended."""
+"""The opponent pool through a whole run: reproducible, bounded, counted once, resumed, repaired."""
 
 import hashlib
 import shutil
@@ -160,7 +160,7 @@ def test_the_same_seed_gives_the_same_bits_also_over_a_resume(
 def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
     resumed: Resumed, tmp_path: Path
 ) -> None:
-    """And a run that goes on elsewhere takes the others along."""
+    """A run that goes on in another directory copies the intact snapshots."""
     source = resumed.second.run_dir
     saved = latest(source)
     damaged, whole, missing = (m for m in table(resumed.second.driver.pool) if m.is_snapshot)

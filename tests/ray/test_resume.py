@@ -1,4 +1,4 @@
-"""A run that was stopped goes on from its checkpoint as if it had never been."""
+"""A run that was stopped goes on from its checkpoint as if it had not been stopped."""
 
 import io
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def latest(run_dir: Path) -> Checkpoint:
 
 
 def optimizer_steps(saved: Checkpoint) -> set[int]:
-    """Steps that Adam has counted, over all parameters."""
+    """Returns the step counts of Adam over all parameters."""
     state = torch.load(io.BytesIO(saved.files[LEARNER_FILE]), weights_only=True)
     return {int(entry["step"]) for entry in state["optimizer"]["state"].values()}
 
@@ -99,7 +99,7 @@ def test_games_count_once_across_the_resume(resumed: Resumed) -> None:
 
 
 def test_resumed_actors_are_new_incarnations(resumed: Resumed) -> None:
-    """Else their random streams, and the ids of their games, would come a second time."""
+    """Otherwise their random streams and the ids of their games would be used twice."""
     assert {event.incarnation for event in resumed.first.of(ActorReady)} == {0}
     assert {event.incarnation for event in resumed.second.of(ActorReady)} == {1}
 

@@ -38,11 +38,11 @@ class Story:
     uri: str
     lost: "subprocess.CompletedProcess[str]"
     lost_dir: Path
-    """A copy of its directory, which nobody else had."""
+    """A copy of the lost machine's directory."""
     second: "subprocess.CompletedProcess[str]"
     second_dir: Path
     names: set[str]
-    """What was in the bucket when the first machine was lost."""
+    """Content of the bucket when the first machine was lost."""
     folder: Path
 
 

@@ -40,7 +40,7 @@ CONTRACT = (
     "rollout_bytes_raw, rollout_bytes_wire, weights_bytes_wire, collect_time_s, "
     "update_time_s, publish_time_s, wait_time_s, actors_alive, actor_restarts"
 )
-"""Keys of metrics.jsonl that people's scripts rely on, retyped on purpose."""
+"""Keys of metrics.jsonl that users' scripts rely on, retyped on purpose."""
 
 
 def broken_subscriber(event: Event) -> None:

@@ -89,7 +89,7 @@ def test_a_node_without_the_package_ends_the_run_by_name(
 
 @pytest.fixture
 def older_cluster(cluster: Cluster) -> Iterator[Cluster]:
-    """What the cluster has noted of itself is that an older Ray has started it."""
+    """A cluster whose own records say that an older Ray has started it."""
     key, space = CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER
     gcs = GcsClient(address=cluster.address)
     noted = gcs.internal_kv_get(key, space)
