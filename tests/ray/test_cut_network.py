@@ -1,7 +1,7 @@
 """A node that the network cuts off and that comes back, at addresses of its own.
 
 Head and node live in two network namespaces with one cable between them, so that pulling the
-cable is cut as in a data center: no side closes its connections.
+cable cuts the node off as in a data center: no side closes its connections.
 """
 
 import contextlib
