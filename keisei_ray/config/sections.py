@@ -295,8 +295,8 @@ class ClusterConfig(Section):
     replaced; a learner that does not ends the run."""
     max_actor_deaths: NonNegativeInt = 3
     """Deaths of one self-play actor, of the learner or of the evaluator after which it is replaced,
-    within death_window_s or in a row without a successful start. One more ends the run; one more of
-    the evaluator ends only the evaluation."""
+    within death_window_s or in a row without a successful start between (for the evaluator: a
+    finished match). One more ends the run; one more of the evaluator ends only the evaluation."""
     death_window_s: PositiveFloat = 60.0
     """Seconds over which the deaths for max_actor_deaths are counted."""
 

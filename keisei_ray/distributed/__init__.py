@@ -5,7 +5,7 @@
     learner_handle.py     the learner: starts it, hands it rollouts, restarts it
     evaluation_handle.py  the evaluator: matches of the newest weights
     pool_handle.py        the opponent pool and the weights of its snapshots
-    supervision.py        what counts as a death, and whether an actor is restarted
+    supervision.py        the errors that are deaths, and whether an actor is started again
     ray_errors.py         Ray's errors as errors of this program
     versions.py           refuses a node that runs another program
     cluster.py            starts or joins a cluster

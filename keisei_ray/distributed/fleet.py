@@ -172,7 +172,7 @@ class Fleet:
             error: error of its call.
 
         Returns:
-            Restarts that are left to it.
+            Further deaths after which the actor would be replaced again, if they came at once.
 
         Raises:
             ActorLostError: it died too often.

@@ -1,4 +1,4 @@
-"""Supervision: what counts as the death of an actor, and whether the actor may be restarted.
+"""Supervision: the errors that are deaths, and whether an actor is started again.
 
 One rule for self-play actors, learner and evaluator (`end_dead_actor`). When an actor has died,
 
@@ -8,14 +8,21 @@ One rule for self-play actors, learner and evaluator (`end_dead_actor`). When an
 4. otherwise the actor is restarted as its next incarnation.
 
 Too often means: more than `cluster.max_actor_deaths` times (3) within `cluster.death_window_s`
-seconds (60), or more than that many times in a row without one successful start between.
+seconds (60), or more than that many times in a row without a successful start between (for the
+evaluator: a finished match).
 
-Three differences between the actors are intended:
+These differences between the actors are intended:
 
-                      what counts as a death           dying too often
-    self-play actor   any RayError, a start too late   ends the run
-    learner           only DEATHS                      ends the run
-    evaluator         only DEATHS                      ends the evaluation, not the run
+                      what counts as a death   a start too late   dying too often
+    self-play actor   any RayError             is a death         ends the run
+    learner           only DEATHS              ends the run       ends the run
+    evaluator         only DEATHS              is not noticed     ends the evaluation, not the run
+
+Deaths are noticed in these places:
+
+    self-play actor   Driver._take_start, Driver._take_rollout, Driver._replace_overdue
+    learner           Driver._take_update, LearnerHandle.launch
+    evaluator         EvaluationHandle._take
 
 A self-play actor that raises has games in an unknown state, and a new one plays as well; so it is
 replaced. The learner would raise the same again from the same state, and the evaluator's error is
@@ -49,7 +56,8 @@ class DeathBudget:
 
     It may die `cluster.max_actor_deaths` times within `cluster.death_window_s` seconds. It may also
     die at most that many times in a row: a death counts as one in a row if the actor has not
-    answered since the death before, however long ago that was.
+    answered since the death before, however long ago that was. A start counts as an answer; of the
+    evaluator, only a finished match does.
     """
 
     def __init__(self, what: str, limits: ClusterConfig, clock: Callable[[], float]) -> None:
@@ -74,7 +82,7 @@ class DeathBudget:
         """Counts a death.
 
         Returns:
-            Deaths that are still allowed within the window.
+            Further deaths after which the actor would be replaced again, if they came at once.
 
         Raises:
             ActorLostError: the actor has died too often; `cause` is chained.
@@ -111,7 +119,8 @@ def end_dead_actor(
         is_user_error_final: whether a `UserError` is raised instead of being counted.
 
     Returns:
-        Restarts that are left; the caller starts the next incarnation.
+        Further deaths after which the actor would be replaced again, if they came at once. The
+        caller starts the next incarnation.
 
     Raises:
         UserError: the cause is one that a restart cannot put right.

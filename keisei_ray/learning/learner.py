@@ -274,7 +274,7 @@ class Learner:
                 raise PolicyLagError(
                     f"rollout from actor {header.actor_id} was played with weights "
                     f"{header.weights_version}, learner is at {self.weights_version}; "
-                    f"max_policy_lag is {limit}. Raise schedule.max_policy_lag."
+                    f"max_policy_lag is {limit}. This is a bug of Keisei Ray; please report it."
                 )
             lags.append(lag)
         return lags

@@ -1,6 +1,7 @@
 """Players: random, greedy, the network of a checkpoint, or a USI engine.
 
-A player is asked for a move in many positions at once and answers with one legal move for each.
+A player is asked for a move in many positions at once and answers with one legal move for each,
+or with `forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit.
 All its random choices come from the uniform numbers that the caller passes, so a match is a
 function of its seed. `config/player_spec.py` says how a player is written.
 """

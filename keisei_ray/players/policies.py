@@ -1,6 +1,7 @@
 """Policies: functions that choose moves in many games at once, by a network, greedily or at random.
 
-A policy is asked for a move in many positions at once and answers with one legal move for each.
+A policy is asked for a move in many positions at once and answers with one legal move for each,
+or with `forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit.
 All its random choices come from the uniform numbers that the caller passes, so games are a
 function of their seeds. Self-play and evaluation choose moves here and nowhere else.
 
@@ -23,7 +24,8 @@ Uniforms = npt.NDArray[np.float64]
 
 Choose = Callable[[VectorGames, Ints, Uniforms], Ints]
 """Function (games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or
-a `shogi.rules.forfeit`, which only engines return. It must not change the games."""
+`forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit. It must not change
+the games."""
 
 _MATE_SCORE = 1e6
 """Score of a mating move, above any gain of material."""

@@ -29,7 +29,7 @@ from keisei_ray.telemetry.metrics import METRIC_NAMES
 from keisei_ray.telemetry.reports import EvaluationResult
 from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from, read_ratings
 
-DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_score")
+DRAWN_DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_score")
 """Names of `diagnostics.jsonl` that are drawn."""
 EARLIER_WEIGHTS: Final = "earlier weights"
 """Label for all earlier weights of this run as one opponent."""
@@ -45,7 +45,7 @@ class Run:
     metrics: Columns
     """Name of `keisei_ray.telemetry.metrics` -> [U]; NaN where a record has no number."""
     diagnostics: Columns
-    """Name of `DIAGNOSTICS` -> [D]."""
+    """Name of `DRAWN_DIAGNOSTICS` -> [D]."""
     games: GameTally
     events: tuple[Record, ...]
     """Records of `events.jsonl`, each with a text `kind`."""
@@ -99,7 +99,7 @@ def read_run(path: Path) -> Run:
         path=path,
         config=config,
         metrics=read_columns(readers[METRICS_FILE], METRIC_NAMES),
-        diagnostics=read_columns(readers[DIAGNOSTICS_FILE], DIAGNOSTICS),
+        diagnostics=read_columns(readers[DIAGNOSTICS_FILE], DRAWN_DIAGNOSTICS),
         games=GameTally.of(readers[GAMES_FILE]),
         events=tuple(e for e in readers[EVENTS_FILE] if isinstance(e.get("kind"), str)),
         evaluations=_read_evaluations(readers[EVALUATIONS_FILE]),

@@ -4,11 +4,11 @@ This module defines a rollout (fields, dtypes, shapes, points of view) and refus
 an error that names the field. It plays nothing, packs nothing, and knows neither torch nor Ray;
 `packed_rollout.py` turns a rollout into bytes.
 
-T: plies of a rollout. N: games played side by side. A: policy labels (1,496).
+T: plies of a rollout. N: games played side by side, one in each lane. A: policy labels (1,496).
 
-Arrays are time-major, [T, N, ...], and C-contiguous. Row [t, n] describes ply t of game n: the
-position before the ply, seen by the side to move, the ply, and its result. Time slice t is [t] of
-every field: ply t of all N games.
+Arrays are time-major, [T, N, ...], and C-contiguous. Row [t, n] describes the t-th ply of the
+rollout in lane n: the position before the ply, seen by the side to move, the ply, and its result.
+Time slice t is [t] of every field: the t-th ply in all lanes.
 """
 
 from collections.abc import Mapping

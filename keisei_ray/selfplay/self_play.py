@@ -1,9 +1,9 @@
 """Self-play: plays games and records every ply as a row of a rollout.
 
-`SelfPlay.collect` plays T plies in each of N games with the newest weights that it was given. Ply t
-of game n becomes row [t, n] of one preallocated `Rollout` (`_play_ply`), which is then packed. In
-some games a pool member plays the other side (`selfplay/pairing.py`). Advantages are not computed
-here: the learner does that (`learning/update_batch.py`).
+`SelfPlay.collect` plays T plies in each of N games with the newest weights that it was given. The
+t-th ply of the rollout in lane n becomes row [t, n] of one preallocated `Rollout` (`_play_ply`),
+which is then packed. In some games a pool member plays the other side (`selfplay/pairing.py`).
+Advantages are not computed here: the learner does that (`learning/update_batch.py`).
 
 This module does not know Ray: an actor wraps it (`distributed/actors.py`), tests and the benchmark
 call it.

@@ -45,7 +45,7 @@ class Diagnostics:
     max_plies: Annotated[int, "games"]
     """Games stopped by the ply cap."""
     entropy: Annotated[float, "nats"]
-    """Entropy of the policy over legal moves, mean over the update's rows and minibatches."""
+    """Entropy of the policy over legal moves, mean over the rows of all minibatches processed."""
     ent_coef: Annotated[float, ""]
     """Weight of the entropy bonus in the update."""
     trained_timesteps: Annotated[int, "plies"]

@@ -73,16 +73,17 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     game_length_mean: Annotated[float | None, "plies"]
     """Mean length of the games that ended in this update; null if none ended."""
     policy_loss: Annotated[float | None, ""]
-    """Clipped surrogate loss, mean over optimizer steps."""
+    """Clipped surrogate loss, mean over the rows of all minibatches processed."""
     value_loss: Annotated[float | None, ""]
-    """Value loss before vf_coef, mean over optimizer steps."""
+    """Value loss before vf_coef, mean over the rows of all minibatches processed."""
     entropy: Annotated[float | None, "nats"]
-    """Entropy of the policy over legal moves, mean over this update's rows (its trained plies)."""
+    """Entropy of the policy over legal moves, mean over the rows of all minibatches processed."""
     approx_kl: Annotated[float | None, "nats"]
     """Estimate (k3) of the KL divergence between the acting and the updated policy, mean over the
     last epoch that ran."""
     clip_fraction: Annotated[float | None, "fraction"]
-    """Fraction of the rows whose probability ratio left [1 - clip_coef, 1 + clip_coef]."""
+    """Fraction of the rows of all minibatches processed whose probability ratio left
+    [1 - clip_coef, 1 + clip_coef]."""
     explained_variance: Annotated[float | None, ""]
     """Fraction of the variance of the value targets that the values explain; 1 is perfect."""
     learning_rate: Annotated[float, ""]
@@ -118,7 +119,7 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     actors_alive: Annotated[int, "actors"]
     """Self-play actors that are up."""
     actor_restarts: Annotated[int, "actors"]
-    """Self-play actors replaced since the run began."""
+    """Deaths of self-play actors after which the run went on, over all resumes."""
 
     def __post_init__(self) -> None:
         """Refuses a value of another type than its field."""

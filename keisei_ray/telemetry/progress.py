@@ -28,7 +28,7 @@ class Progress:
     """
 
     timestep: int = 0
-    """Plies in rollouts that the learner has been given, each once."""
+    """Plies in rollouts that finished updates have consumed, each once."""
     timesteps_collected: int = 0
     """Plies in rollouts that actors delivered, consumed or not."""
     updates: int = 0
@@ -50,9 +50,10 @@ class Progress:
     wall_time_s: float = 0.0
     """Seconds spent in the run, over all its resumes."""
     rollouts_rejected: int = 0
-    """Rollouts delivered that could not be used: damaged, duplicate, or of a lost actor."""
+    """Rollouts delivered that could not be used: damaged, delivered twice, or lost with its
+    node."""
     actor_restarts: int = 0
-    """Self-play actors replaced."""
+    """Deaths of self-play actors after which the run went on."""
     incarnations: dict[int, int] = field(default_factory=dict)
     """Actor id -> newest incarnation given to it."""
     last_sequence: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class Progress:
         self.rollouts_rejected += 1
 
     def restart_actor(self) -> None:
-        """Counts an actor that was replaced."""
+        """Counts a death of a self-play actor after which the run goes on."""
         self.actor_restarts += 1
 
     def add_wall_time(self, seconds: float) -> None:

@@ -104,8 +104,6 @@ class UpdateReport:
     value_loss: float
     entropy: float
     approx_kl: float
-    """KL divergence between the acting and the updated policy, mean over the last epoch that
-    ran."""
     clip_fraction: float
     explained_variance: float
     learning_rate: float

@@ -266,10 +266,10 @@ class Driver:
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all here."""
-        batch = self._rollouts.start_update(self._watch.sizes, self._learner.published.version)
-        if batch:
+        rollouts = self._rollouts.start_update(self._watch.sizes, self._learner.published.version)
+        if rollouts:
             self._update = self._learner.update(
-                self.progress.timestep, [rollout.packed for rollout in batch]
+                self.progress.timestep, [rollout.packed for rollout in rollouts]
             )
             self._waited_s = self._clock() - self._idle_since
 
@@ -338,22 +338,22 @@ class Driver:
     def _take_update(self, ref: Ref, published: LearnerVersion) -> None:
         """Publishes and records an update; its rollouts go back if it has failed."""
         self._update = None
-        batch = self._rollouts.finish_update()
+        rollouts = self._rollouts.finish_update()
         try:
             report: UpdateReport = ray.get(ref)
         except DEATHS as error:
-            self._rollouts.put_back(batch)
+            self._rollouts.put_back(rollouts)
             self._learner.relaunch(error)
             self._idle_since = self._clock()
             return
         except RayError as error:
-            causes = rejected_rollouts(error, [rollout.packed for rollout in batch])
+            causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
             for index, cause in causes.items():
-                self._reject(batch[index].report, cause)
-            self._rollouts.put_back([r for index, r in enumerate(batch) if index not in causes])
+                self._reject(rollouts[index].report, cause)
+            self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in causes])
             return
         self._learner.publish(published, report.weights_digest)
-        self._record(report, [rollout.report for rollout in batch])
+        self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, published.version, published.weights)
         if self._checkpoint_due.is_due(self.progress.timestep):
             self.save()
