@@ -15,14 +15,19 @@ from keisei_ray.shogi.vector_games import VectorGames
 RULE_ENGINE = Path(__file__).with_name("rule_engine.py")
 
 
-def rule_spec(query: str = "") -> str:
-    """The spec of an engine whose move depends on the position and nothing else."""
-    command = shlex.join([sys.executable, str(RULE_ENGINE)])
+def rule_spec(query: str = "", program: Path = RULE_ENGINE) -> str:
+    """Returns the spec of an engine whose move depends on the position and nothing else.
+
+    Args:
+        query: further settings of the spec, for instance `processes=1`.
+        program: a copy of the engine, whose processes can be told from those of other tests.
+    """
+    command = shlex.join([sys.executable, str(program)])
     return f"usi:{command}?timeout-s=60" + (f"&{query}" if query else "")
 
 
 def choose_by_rule(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-    """What that engine plays, without it."""
+    """Returns the choices of that engine, without starting it."""
     sizes = np.diff(games.legal_offsets)
     sfens = [games.current_sfen(lane).encode() for lane in lanes.tolist()]
     return np.array([zlib.crc32(s) for s in sfens], dtype=np.int64) % sizes[lanes]

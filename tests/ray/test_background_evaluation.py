@@ -40,7 +40,10 @@ def evaluated_config(num_updates: int, evaluation: dict[str, Any], **sections: A
         "finish_timeout_s": 120.0,
     }
     return overlap_config(
-        run={"total_timesteps": num_updates * UPDATE}, evaluation=settings | evaluation, **sections
+        run={"total_timesteps": num_updates * UPDATE},
+        self_play={"num_actors": 1},
+        evaluation=settings | evaluation,
+        **sections,
     )
 
 

@@ -1,5 +1,6 @@
 """A USI engine in the opponent pool of a real run: it plays, it may die, it leaves with the run."""
 
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ import pytest
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import PlayerError
-from tests.helpers.engines import fake_spec, rule_spec
+from tests.helpers.engines import RULE_ENGINE, fake_spec, rule_spec
 from tests.helpers.training_run import overlap_config, train
 
 pytestmark = pytest.mark.ray
@@ -41,7 +42,8 @@ def all_end(command: str) -> bool:
 def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    spec = rule_spec("processes=1")
+    program = Path(shutil.copy(RULE_ENGINE, tmp_path))
+    spec = rule_spec("processes=1", program)
     run = train(engine_config(spec, updates=4), cluster, tmp_path / "run")
     games = run.lines("games.jsonl")
     assert len(games) > 4
@@ -51,7 +53,7 @@ def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
     trained = [line["trained_timesteps"] for line in run.lines("diagnostics.jsonl")]
     assert len(trained) == 4
     assert all(24 <= rows <= 40 for rows in trained)
-    assert all_end("rule_engine.py")
+    assert all_end(str(program))
 
 
 def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
@@ -60,4 +62,4 @@ def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
     config = engine_config(fake_spec(tmp_path, go="exit"), updates=1000)
     run = train(config, cluster, tmp_path / "run", fails_with=(PlayerError,))
     assert "had to be started again more than 5 times" in str(run.error)
-    assert all_end("engine.sh")
+    assert all_end(str(tmp_path / "engine.sh"))

@@ -57,7 +57,12 @@ def test_an_actor_that_runs_another_program_ends_the_run_by_name_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fleet, "new_self_play_actor", self_play_actors(shell))
-    run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
+    run = train(
+        overlap_config(self_play={"num_actors": 1}),
+        cluster,
+        tmp_path / "run",
+        fails_with=(ClusterError,),
+    )
     assert isinstance(run.error, ClusterError)
     message = str(run.error)
     assert "\n" not in message
@@ -80,7 +85,12 @@ def test_a_node_without_the_package_ends_the_run_by_name(
         return actor.options(num_cpus=num_cpus).remote(config, thing)
 
     monkeypatch.setattr(learner_handle, "new_learner_actor", new)
-    run = train(overlap_config(), cluster, tmp_path / "run", fails_with=(ClusterError,))
+    run = train(
+        overlap_config(self_play={"num_actors": 1}),
+        cluster,
+        tmp_path / "run",
+        fails_with=(ClusterError,),
+    )
     assert str(run.error).startswith(
         f"node {ray.util.get_node_ip_address()} cannot start an actor: "
         "No module named 'only_with_the_driver'"

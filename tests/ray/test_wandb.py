@@ -22,7 +22,7 @@ def test_training_goes_on_while_w_and_b_hangs(
     told: list[Event] = []
     client = FakeClient(start=hang, upload=hang, finish=hang)
     tracker = WandbTracker(client, told.append, close_timeout_s=0.3, records_waiting=2)
-    config = overlap_config(run={"total_timesteps": 256})
+    config = overlap_config(run={"total_timesteps": 256}, self_play={"num_actors": 1})
     run = train(config, cluster, tmp_path / "run", subscribers=[tracker.handle])
     tracker.close()
     assert len(run.of(UpdateFinished)) == 4
