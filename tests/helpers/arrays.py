@@ -4,7 +4,7 @@ import numpy as np
 
 
 def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    """Names, order, dtypes, shapes and every byte (so NaN payloads and -0.0 too)."""
+    """Compares names, order, dtypes, shapes and every byte, so NaN payloads and -0.0 too."""
     assert list(got) == list(expected)
     for name, array in expected.items():
         assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)

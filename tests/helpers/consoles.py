@@ -6,18 +6,18 @@ from rich.console import Console
 
 
 def plain_console(**settings: object) -> Console:
-    """A console that writes to memory."""
+    """Returns a console that writes to memory."""
     return Console(file=io.StringIO(), **settings)  # type: ignore[arg-type]
 
 
 def written(console: Console) -> str:
-    """Everything that a plain console has written."""
+    """Returns everything that a plain console has written."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock whose seconds pass when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0

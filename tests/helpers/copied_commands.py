@@ -18,18 +18,18 @@ _ENDS = {"&&", "||", "|", ";", "&"}
 
 
 def code_lines(text: str) -> list[str]:
-    """Lines of fenced code blocks, continued ones joined."""
+    """Returns the lines of fenced code blocks, continued ones joined."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
 def comment_lines(text: str) -> list[str]:
-    """The lines of a script's or YAML file's comments that are set off as code."""
+    """Returns the comment lines of a script or YAML file that are set off as code."""
     return [line.strip(" #") for line in text.splitlines() if line.startswith("#   ")]
 
 
 def run_arguments(line: str) -> list[str] | None:
-    """The arguments that run.py would get from a shell line; None if the line does not run it.
+    """Returns the arguments that run.py gets from a shell line; None if the line does not run it.
 
     A usage line, with [options] or "$@" in it, is no command. train.sh, slurm.sh and the image
     hand their arguments on; the first of the scripts' is the run's directory.
@@ -51,7 +51,7 @@ def run_arguments(line: str) -> list[str] | None:
 
 
 def copied_commands() -> dict[str, list[str]]:
-    """Every run.py command line of the documentation and of `cluster/`: shown -> arguments.
+    """Returns every run.py command of the documentation and of `cluster/`: shown -> arguments.
 
     Usage lines, which name alternatives by `|`, are left out.
     """
@@ -75,7 +75,7 @@ def copied_commands() -> dict[str, list[str]]:
 
 
 def ray_commands() -> dict[str, list[str]]:
-    """Every line of `docs/clusters.md` that calls Ray's command line: shown -> its arguments."""
+    """Returns every line of `docs/clusters.md` that calls Ray's program: shown -> arguments."""
     commands = {}
     for line in code_lines(CLUSTERS_PAGE.read_text(encoding="utf-8")):
         found = re.search(r"(?:^|=token |-- )ray (.*)", line)

@@ -43,7 +43,7 @@ def fake_spec(
     stop: str = "exit",
     query: str = "processes=1&timeout-s=2",
 ) -> str:
-    """The spec of an engine that answers each command with these words of shell.
+    """Returns the spec of an engine that answers each command by a line of shell script.
 
     `$n` counts its `go`s. What it is told goes to the file `$told` if `start` sets that.
     """
@@ -66,7 +66,7 @@ done
 
 
 def find_engine(name: str) -> str:
-    """The path of a real engine; skips the test where there is none."""
+    """Returns the path of a real engine; skips the test if it is not installed."""
     found = shutil.which(name) or shutil.which(name, path="/usr/games")
     if found is None:
         pytest.skip(f"{name} is not installed")

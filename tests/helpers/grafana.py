@@ -1,4 +1,4 @@
-"""The Grafana board as tests see it."""
+"""The Grafana board as data: its panels, expressions and variables."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,17 @@ BOARD: dict[str, Any] = json.loads(
 PANELS: list[dict[str, Any]] = BOARD["panels"]
 
 RAYS_OWN = {"ray_object_store_memory", "ray_resources", "ray_node_cpu_utilization"}
-"""Ray's metrics that the board shows; on every node."""
+"""Metrics of Ray itself that the board shows and that every node has."""
 RAYS_OWN_WITH_GPU = {"ray_node_gpus_utilization"}
-"""Those that only a node with a GPU has."""
+"""Metrics of Ray itself that the board shows and that only a node with a GPU has."""
 
 
 def expressions() -> list[str]:
-    """Every PromQL expression of the board."""
+    """Returns every PromQL expression of the board."""
     return [target["expr"] for panel in PANELS for target in panel.get("targets", [])]
 
 
 def queries() -> list[str]:
-    """What the board's variables ask for."""
+    """Returns the query of each variable of the board."""
     variables = BOARD["templating"]["list"]
     return [v["definition"] for v in variables if v["type"] == "query"]

@@ -15,7 +15,7 @@ def pool_config(**values: Any) -> PoolConfig:
 
 
 def pool_with(counts: dict[str, tuple[float, float]], **values: Any) -> Pool:
-    """A pool with these (games, points) counted; names of the form v<number> are snapshots."""
+    """Returns a pool with these (games, points) counted; a name v<number> is a snapshot."""
     scripted = [name for name in counts if name[0] != "v"]
     pool = Pool(pool_config(members=scripted, **values))
     rows = [

@@ -13,8 +13,8 @@ from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import RemoteRun, local_copy
 
 
-class Troublesome(MemoryFileSystem):  # type: ignore[misc]
-    """fsspec's files in memory, which do first what the test says."""
+class InterruptedFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """Files in memory whose operations call a function of the test first."""
 
     cachable = False
 
@@ -38,8 +38,8 @@ def new_uri() -> str:
 
 
 def remote_run_at(uri: str, fs: Any = None) -> RemoteRun:
-    """A local copy with a configuration, and no checkpoint yet."""
-    remote = RemoteRun(Storage(uri, fs or Troublesome()), local_copy(uri))
+    """Returns a run at a URI whose local copy has a configuration and no checkpoint."""
+    remote = RemoteRun(Storage(uri, fs or InterruptedFileSystem()), local_copy(uri))
     remote.run_dir.mkdir(parents=True, exist_ok=True)
     config = Config().model_dump_json()
     (remote.run_dir / "config.json").write_text(config)
@@ -47,7 +47,7 @@ def remote_run_at(uri: str, fs: Any = None) -> RemoteRun:
 
 
 def save(run_dir: Path, *timesteps: int, content: bytes = b"weights") -> None:
-    """Checkpoints, and records that go as far."""
+    """Saves a checkpoint for each timestep, and metrics records up to them."""
     for timestep in timesteps:
         files = {"model.safetensors": content + b"%d" % timestep, "progress.json": b"{}"}
         checkpoint.save(run_dir / "checkpoints", timestep, files, {"weights_version": timestep})

@@ -19,7 +19,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
 
 
 def played_games(count: int, *, max_plies: int = 120) -> list[dict[str, object]]:
-    """Games of random moves, as `games.jsonl` holds them."""
+    """Returns records of `games.jsonl` for games of random moves."""
     games = VectorGames(8, max_plies=max_plies, rng_for_game=np.random.default_rng)
     rng = np.random.default_rng(5)
     records: list[dict[str, object]] = []
@@ -45,7 +45,7 @@ def played_games(count: int, *, max_plies: int = 120) -> list[dict[str, object]]
 
 
 def evaluation(timestep: int, opponent: str, score: float, **changes: object) -> dict[str, object]:
-    """A match of 100 games without draws."""
+    """Returns the record of a match of 100 games without draws."""
     version = timestep // TIMESTEPS_PER_UPDATE
     finishing = bool(changes.get("finishing", False))
     wins = round(100 * score)
@@ -82,7 +82,7 @@ def rating(
 
 
 def write_run(path: Path, *, updates: int, games: int = 0, events: bool = True) -> Path:
-    """A run of `updates` updates: its settings, metrics, games and events."""
+    """Writes a run of `updates` updates: its settings, metrics, games and events."""
     path.mkdir(parents=True)
     (path / "config.json").write_text(Config().model_dump_json(indent=2), encoding="utf-8")
     rng = np.random.default_rng(7)

@@ -10,7 +10,7 @@ from keisei_ray.rollouts.rollout import NUM_ACTIONS, Rollout, RolloutHeader
 def random_rollout(
     T: int, N: int, seed: int = 0, *, opponents_share: float = 0.0, **header: int
 ) -> Rollout:
-    """A valid rollout of random content with some terminated and some truncated plies.
+    """Returns a valid rollout of random content with some terminated and some truncated plies.
 
     Positions are noise, not Shogi: whatever needs real games plays some.
 

@@ -1,4 +1,4 @@
-"""A USI engine as a program: in each position the legal move that the position's checksum names."""
+"""A USI engine as a program: it plays the legal move that the position's checksum points to."""
 
 import sys
 import zlib

@@ -1,4 +1,4 @@
-"""Events of a made-up run, for tests of whoever listens to them."""
+"""Events of a made-up run, for tests of subscribers."""
 
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
@@ -13,7 +13,7 @@ HIRATE = "lnsgkgsnl/1r5b1/ppppppppp/9/9/2P6/PP1PPPPPP/1B5R1/LNSGKGSNL w - 2"
 def run_started(
     num_actors: int = 2, total_timesteps: int = 100_000, timestep: int = 0
 ) -> ev.RunStarted:
-    """A run of `num_actors` on a settled configuration."""
+    """Returns the start of a run with `num_actors` and no setting left at "auto"."""
     config = Config.model_validate(
         {
             "run": {"total_timesteps": total_timesteps},
@@ -27,7 +27,7 @@ def run_started(
 
 
 def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
-    """A line of metrics.jsonl: 1,000 timesteps and 10 games an update, an update a second."""
+    """Returns a line of metrics.jsonl: 1,000 timesteps, 10 games and one second an update."""
     values: dict[str, MetricValue] = {
         "timestep": 1000 * update,
         "update": update,
@@ -69,17 +69,17 @@ def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
 
 
 def fake_metrics(update: int, **changes: MetricValue) -> UpdateMetrics:
-    """The metrics of `record`."""
+    """Returns the same as a record of `UpdateMetrics`."""
     return UpdateMetrics(**record(update, **changes))  # type: ignore[arg-type]
 
 
 def updated(update: int, **changes: MetricValue) -> ev.UpdateFinished:
-    """An update with a game in play."""
+    """Returns an update with a game in play."""
     return ev.UpdateFinished(fake_metrics(update, **changes), HIRATE, "7g7f")
 
 
 def game(index: int) -> FinishedGame:
-    """A finished game of actor 0."""
+    """Returns a finished game of actor 0."""
     return FinishedGame(
         game_id=f"0-0-{index}",
         actor_id=0,
@@ -103,7 +103,7 @@ def evaluated(
     truncated: int = 0,
     finishing: bool = False,
 ) -> ev.EvaluationFinished:
-    """A match of 32 games, 1,000 timesteps a version."""
+    """Returns a match of 32 games, with 1,000 timesteps a version."""
     score = (wins + (draws + truncated) / 2) / 32
     match = MatchScore(
         games=32,

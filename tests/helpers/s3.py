@@ -1,4 +1,4 @@
-"""An S3 server on loopback, and a door before it that can be as troublesome as a test wants."""
+"""An S3 server on loopback, and ports that do not answer."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import boto3
 import pytest
@@ -19,17 +20,18 @@ TOKEN = "the-session-token-that-nobody-may-see"
 
 @dataclass
 class S3:
-    """A server with one bucket of its own for each that asks."""
+    """A running server."""
 
     port: int
 
     def bucket(self) -> str:
+        """Creates a bucket for one test and returns its name."""
         name = f"bucket-{secrets.token_hex(4)}"
         self.client.create_bucket(Bucket=name)
         return name
 
     def deny(self, bucket: str, action: str) -> None:
-        """Takes a right away from everybody."""
+        """Denies an action on a bucket to all users."""
         statement = {
             "Effect": "Deny",
             "Principal": "*",
@@ -40,14 +42,15 @@ class S3:
         self.client.put_bucket_policy(Bucket=bucket, Policy=policy)
 
     @property
-    def client(self):  # type: ignore[no-untyped-def]
+    def client(self) -> Any:
+        """A boto3 client of the server."""
         return boto3.client(
             "s3", endpoint_url=f"http://127.0.0.1:{self.port}", region_name="us-east-1"
         )
 
 
 def environment(port: int) -> dict[str, str]:
-    """What the drivers read: the way to the server, and secrets."""
+    """Returns the environment variables that lead to the server, with made-up secrets."""
     return {
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "somebody",
@@ -60,7 +63,7 @@ def environment(port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3]:
-    """The server, with the environment set for it."""
+    """Starts the server and sets the environment for it."""
     with pytest.MonkeyPatch.context() as patch:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -76,7 +79,7 @@ def s3_server() -> Iterator[S3]:
 
 @contextlib.contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never says a word."""
+    """Opens a port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept: list[socket.socket] = []
 
@@ -92,6 +95,6 @@ def silent_port() -> Iterator[int]:
 
 
 def closed_port() -> int:
-    """A port at which nobody listens."""
+    """Returns a port at which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

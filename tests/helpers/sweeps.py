@@ -1,4 +1,4 @@
-"""A small sweep file, from which tests make others."""
+"""A small sweep file, from which tests make others by changing parts."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {
 
 
 def sweep_of(folder: Path, *overrides: str, **parts: Any) -> Sweep:
-    """The sweep of a file that differs from `SMALL` in some parts."""
+    """Returns the sweep of a file that differs from `SMALL` in some parts."""
     path = folder / "some.yaml"
     path.write_text(yaml.safe_dump(SMALL | parts), encoding="utf-8")
     return load_sweep_file(str(path), {}, overrides, {})

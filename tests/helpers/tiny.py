@@ -1,4 +1,4 @@
-"""A training configuration small enough for one test, and what the parts make of it."""
+"""A training configuration small enough for one test, and rollouts of that size."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ T, N = 8, 4
 
 
 def tiny_config(**sections: dict[str, Any]) -> Config:
-    """One actor in lockstep, T = 8, N = 4, a 1x16 network on one CPU thread.
+    """Returns settings of one actor in lockstep, T = 8, N = 4, a 1x16 network on one thread.
 
     Args:
         sections: settings that differ, by section.
@@ -56,12 +56,12 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
 
 
 def played(config: Config, learner: Learner, *, actor_id: int = 0) -> np.ndarray:
-    """A packed rollout that a fresh actor plays with the learner's weights."""
+    """Returns a packed rollout that a new actor plays with the learner's weights."""
     self_play = SelfPlay(config, actor_id, 0)
     self_play.set_weights(learner.weights())
     return self_play.collect()[1]
 
 
 def packed(rollout: Rollout) -> np.ndarray:
-    """A rollout as it travels."""
+    """Returns a rollout as it travels."""
     return pack_rollout(rollout, zstd_level=1)

@@ -23,7 +23,7 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def overlap_config(**sections: dict[str, Any]) -> Config:
-    """Two actors, rollouts of 8 plies x 4 games, updates of two rollouts (64 plies)."""
+    """Returns settings of two actors, rollouts of 8 plies x 4 games, updates of two rollouts."""
     values: dict[str, dict[str, Any]] = {
         "self_play": {"num_actors": 2, "max_plies": 20},
         "schedule": {"mode": "overlap", "rollouts_per_update": 2, "max_policy_lag": 1},
@@ -104,7 +104,7 @@ def train(
 
 
 def self_play_actors(shell: type[SelfPlayShell]) -> Callable[..., Any]:
-    """A stand-in for `new_self_play_actor` that starts another shell."""
+    """Returns a stand-in for `new_self_play_actor` that starts another shell."""
 
     def new(config: Config, actor_id: int, incarnation: int, *, num_cpus: float) -> Any:
         actor: Any = ray.remote(shell)
@@ -116,7 +116,7 @@ def self_play_actors(shell: type[SelfPlayShell]) -> Callable[..., Any]:
 
 
 def learner_actors(shell: type[LearnerShell]) -> Callable[..., Any]:
-    """A stand-in for `new_learner_actor` that starts another shell."""
+    """Returns a stand-in for `new_learner_actor` that starts another shell."""
 
     def new(config: Config, *, num_cpus: float, scheduling_strategy: Any) -> Any:
         actor: Any = ray.remote(shell)

@@ -1,4 +1,4 @@
-"""A W&B run in memory that is as troublesome as a test wants it."""
+"""A W&B run in memory whose calls can fail or hang."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from keisei_ray.tracking.wandb.client import Record, Table
 
 
 class FakeClient:
-    """A W&B run in memory, whose methods do first what the test says."""
+    """A W&B run in memory. Each method first calls the function that the test gives for it."""
 
     def __init__(self, **trouble: Callable[[], object]) -> None:
         self.trouble = trouble
@@ -47,8 +47,8 @@ class FakeClient:
         self.is_abandoned = True
 
 
-class Refusals:
-    """Raises the first `count` times that it is called."""
+class FailsAtFirst:
+    """Callable that raises the first `count` times that it is called."""
 
     def __init__(self, count: float) -> None:
         self.left = count

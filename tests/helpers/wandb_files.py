@@ -1,4 +1,4 @@
-"""Reading back what wandb wrote: a .wandb file holds wandb's records in LevelDB's log format."""
+"""Reader of .wandb files, which hold wandb's records in LevelDB's log format."""
 
 import struct
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 def read_records(path: Path) -> Iterator[Any]:
-    """The records of a .wandb file, in order, as `wandb.proto.wandb_internal_pb2.Record`."""
+    """Yields the records of a .wandb file, in order, as `wandb.proto.wandb_internal_pb2.Record`."""
     from wandb.proto import wandb_internal_pb2
 
     new_record: Any = vars(wandb_internal_pb2)["Record"]  # Made at import, unseen by type checkers.

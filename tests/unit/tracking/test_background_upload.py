@@ -17,7 +17,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.remote_run import RemoteRun, checkpoints_at
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.background_upload import BackgroundUpload, uploading
-from tests.helpers.remote_runs import Troublesome, new_uri, remote_run_at, save, step
+from tests.helpers.remote_runs import InterruptedFileSystem, new_uri, remote_run_at, save, step
 from tests.helpers.run_events import run_started
 
 KEEP = CheckpointConfig(keep_last=2)
@@ -68,7 +68,7 @@ def test_storage_that_fails_a_few_times_is_tried_again_without_a_warning() -> No
             for failure in failures:
                 raise failure
 
-    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(trouble))
     run = Watched(remote)
     run.save(remote, 10)
     run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
@@ -84,7 +84,7 @@ def test_storage_that_fails_for_good_is_reported_and_made_up_for_by_the_next_che
         if is_broken[0]:
             raise PermissionError("Access Denied")
 
-    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(trouble))
     run = Watched(remote)
     run.save(remote, 10)
     run.wait_for(lambda: bool(run.warnings()))
@@ -102,7 +102,7 @@ def test_a_checkpoint_missing_at_the_end_is_reported_as_missing() -> None:
         if step(20) in path:
             raise PermissionError("Access Denied")
 
-    remote = remote_run_at(new_uri(), Troublesome(trouble))
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(trouble))
     run = Watched(remote)
     run.save(remote, 10)
     run.wait_for(lambda: checkpoints_at(remote.storage) == [step(10)])
@@ -119,7 +119,7 @@ def test_a_checkpoint_missing_at_the_end_is_reported_as_missing() -> None:
 def test_storage_that_hangs_holds_up_neither_training_nor_the_end(
     hang: Callable[[], object],
 ) -> None:
-    remote = remote_run_at(new_uri(), Troublesome(lambda what, path: hang()))
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(lambda what, path: hang()))
     run = Watched(remote)
     began_s = time.monotonic()
     for timestep in (10, 20, 30):
@@ -140,7 +140,7 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
             is_slow.set()
             assert go_on.wait(PATIENCE_S)
 
-    fs = Troublesome(trouble)
+    fs = InterruptedFileSystem(trouble)
     remote = remote_run_at(new_uri(), fs)
     run = Watched(remote)
     run.save(remote, 10)
@@ -178,13 +178,15 @@ def test_a_run_that_is_done_fails_while_its_checkpoint_is_not_at_the_uri(
     hang: Callable[[], object],
 ) -> None:
     with pytest.raises(StorageError, match="is NOT at"):
-        leave(remote_run_at(new_uri(), Troublesome(lambda what, path: hang())), "done")
+        leave(remote_run_at(new_uri(), InterruptedFileSystem(lambda what, path: hang())), "done")
 
 
 def test_an_interrupted_run_says_that_its_checkpoint_is_not_at_the_uri(
     hang: Callable[[], object],
 ) -> None:
-    said = leave(remote_run_at(new_uri(), Troublesome(lambda what, path: hang())), "interrupted")
+    said = leave(
+        remote_run_at(new_uri(), InterruptedFileSystem(lambda what, path: hang())), "interrupted"
+    )
     assert "is NOT at" in said
 
 
@@ -196,7 +198,7 @@ def test_a_failed_run_uploads_its_last_checkpoint_and_fails_as_it_failed() -> No
 
 
 def test_a_second_interrupt_does_not_wait_for_an_upload(hang: Callable[[], object]) -> None:
-    remote = remote_run_at(new_uri(), Troublesome(lambda what, path: hang()))
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(lambda what, path: hang()))
     began_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         leave(remote, "interrupted", KeyboardInterrupt())

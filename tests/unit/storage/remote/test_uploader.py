@@ -18,7 +18,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_run import RemoteRun, checkpoints_at, fetch_checkpoint
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader
-from tests.helpers.remote_runs import Troublesome, new_uri, remote_run_at, save, step
+from tests.helpers.remote_runs import InterruptedFileSystem, new_uri, remote_run_at, save, step
 
 KEEP = CheckpointConfig(keep_last=2)
 
@@ -38,7 +38,7 @@ def uploads(
 
 
 def test_a_manifest_is_written_after_its_files_the_records_and_the_pools_weights() -> None:
-    fs = Troublesome()
+    fs = InterruptedFileSystem()
     remote = remote_run_at(new_uri(), fs)
     save(remote.run_dir, 10)
     (remote.run_dir / "pool").mkdir()
@@ -55,7 +55,7 @@ def test_a_manifest_is_written_after_its_files_the_records_and_the_pools_weights
 
 
 def test_what_has_not_changed_is_not_sent_again() -> None:
-    fs = Troublesome()
+    fs = InterruptedFileSystem()
     remote = remote_run_at(new_uri(), fs)
     save(remote.run_dir, 10)
     session = uploads(remote)

@@ -20,7 +20,7 @@ from keisei_ray.tracking.wandb.tracker import (
     settings_by_key,
 )
 from tests.helpers.run_events import game, record, run_started, updated
-from tests.helpers.wandb_fakes import FakeClient, Refusals
+from tests.helpers.wandb_fakes import FailsAtFirst, FakeClient
 
 PATIENCE_S = 10.0
 
@@ -128,7 +128,7 @@ def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path
 
 
 def test_an_upload_that_is_refused_a_few_times_is_made(tmp_path: Path) -> None:
-    client = FakeClient(upload=Refusals(ATTEMPTS - 1))
+    client = FakeClient(upload=FailsAtFirst(ATTEMPTS - 1))
     tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: client.uploaded)
     tracked.close()
@@ -139,7 +139,7 @@ def test_an_upload_that_is_refused_a_few_times_is_made(tmp_path: Path) -> None:
 def test_an_upload_that_is_always_refused_is_reported_once_and_the_file_stays(
     tmp_path: Path,
 ) -> None:
-    client = FakeClient(upload=Refusals(float("inf")))
+    client = FakeClient(upload=FailsAtFirst(float("inf")))
     tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: len(tracked.notices) == 2)
     tracked.close()
@@ -149,7 +149,7 @@ def test_an_upload_that_is_always_refused_is_reported_once_and_the_file_stays(
 
 
 def test_waiting_for_the_next_attempt_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    client = FakeClient(upload=Refusals(float("inf")))
+    client = FakeClient(upload=FailsAtFirst(float("inf")))
     tracked = TrackedBus(client, back_off=tenacity.wait_fixed(3600))
     tracked.publish(run_started(), saved(tmp_path, 10))
     wait_until(lambda: client.attempts == 1)
@@ -167,7 +167,7 @@ def test_a_slow_upload_holds_up_no_metrics(tmp_path: Path, hang: Callable[[], ob
 
 
 def test_a_run_that_cannot_begin_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
-    client = FakeClient(start=Refusals(float("inf")))
+    client = FakeClient(start=FailsAtFirst(float("inf")))
     tracked = TrackedBus(client).publish(run_started(), updated(1), saved(tmp_path, 10))
     wait_until(lambda: tracked.notices)
     tracked.publish(updated(2), ended()).close()
@@ -178,7 +178,7 @@ def test_a_run_that_cannot_begin_is_tried_again_and_then_given_up(tmp_path: Path
 
 
 def test_refused_records_are_reported_once_and_counted() -> None:
-    client = FakeClient(log=Refusals(2))
+    client = FakeClient(log=FailsAtFirst(2))
     tracked = TrackedBus(client).publish(run_started(), updated(1), updated(2), updated(3))
     wait_until(lambda: client.records)
     tracked.close()
@@ -211,7 +211,7 @@ def test_a_finish_that_hangs_ends_within_the_limit(hang: Callable[[], object]) -
 
 
 def test_a_finish_that_raises_is_not_tried_again() -> None:
-    client = FakeClient(finish=Refusals(1))
+    client = FakeClient(finish=FailsAtFirst(1))
     tracked = TrackedBus(client).publish(run_started(), ended())
     assert tracked.close() < PATIENCE_S / 2
     assert tracked.bus.failures == {}
