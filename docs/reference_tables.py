@@ -91,7 +91,7 @@ def prometheus_names() -> str:
 
 
 def command_line() -> str:
-    """What `--help` says of each command, and of the program as a whole."""
+    """Help texts of each command, and of the program as a whole."""
     parser = argument_parser()
     (commands,) = (a for a in parser._actions if isinstance(a, _SubParsersAction))
     parts = [help_of("run.py", parser)]

@@ -61,7 +61,7 @@ def test_an_evaluator_that_is_off_reserves_nothing() -> None:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What an autoscaler was asked for."""
+    """Resources that an autoscaler was asked for."""
     asked: list[object] = []
     monkeypatch.setattr(cluster_fit, "request_nodes", asked.append)
     monkeypatch.setattr(cluster_fit, "POLL_S", 0.0)

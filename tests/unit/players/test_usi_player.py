@@ -264,7 +264,7 @@ def test_an_engine_that_fails_for_ever_ends_the_match_and_finished_games_stand(
 
 
 def test_a_failing_engine_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
-    """Of two processes the one that was started first dies at once, the other continues."""
+    """The first of two processes dies at once, the other continues."""
     flag = tmp_path / "flag"
     start = f"if mkdir {flag} 2>/dev/null; then first=1; fi"
     spec = fake_spec(tmp_path, start=start, go="[ -z $first ] || exit 1; echo bestmove resign",

@@ -28,7 +28,7 @@ def output(shown: Console) -> str:
 
 
 def waits(*steps: Callable[[], object]) -> Callable[[float], object]:
-    """What happens while `watch` waits, one after the other; then Ctrl-C."""
+    """Steps that happen while `watch` waits, one after the other; then Ctrl-C."""
     left = list(steps)
 
     def wait(_: float) -> object:

@@ -1,4 +1,4 @@
-"""What is refused before a sweep starts; the shipped sweep files are not."""
+"""Sweep files that are refused before a sweep starts; the shipped ones are not."""
 
 from pathlib import Path
 from typing import Any
