@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.ray
 
 HEAD, NODE = "keisei-head", "keisei-node"
 ADDRESS = {HEAD: "10.77.0.1", NODE: "10.77.0.2"}
+START_TIMEOUT_S = 120.0
 
 
 def ip(*arguments: str) -> int:
@@ -60,10 +62,22 @@ class Nodes:
     def __init__(self) -> None:
         self.temp_dir = tempfile.mkdtemp(prefix="kr")  # Sockets allow for short paths only.
         self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start_head(self) -> None:
+        """Starts the head, and waits until it can be joined."""
         self.start(
             HEAD, "--head", "--port=6379", "--include-dashboard=false",
             f"--temp-dir={self.temp_dir}",
         )  # fmt: skip
+        self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        """Waits until the head accepts connections: a run waits only ten seconds for that."""
+        connect = f"import socket; socket.create_connection(({ADDRESS[HEAD]!r}, 6379), 1)"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while ip("netns", "exec", HEAD, sys.executable, "-c", connect):
+            assert self.processes[0].poll() is None, "the head has ended"
+            assert time.monotonic() < deadline, "the head does not come up"
 
     def start(self, name: str, *arguments: str) -> "subprocess.Popen[bytes]":
         ray = Path(sys.executable).with_name("ray")
@@ -95,8 +109,11 @@ class Nodes:
 @pytest.fixture
 def ray_nodes(network: None) -> Iterator[Nodes]:
     nodes = Nodes()
-    yield nodes
-    nodes.end()
+    try:
+        nodes.start_head()
+        yield nodes
+    finally:
+        nodes.end()
 
 
 def test_a_node_that_is_cut_off_costs_its_work_in_flight_and_is_used_again_when_it_returns(
