@@ -196,6 +196,7 @@ def update_report(version: int, timesteps: int) -> UpdateReport:
     return UpdateReport(
         weights_version=version, weights_digest="digest", batch_timesteps=timesteps,
         rollout_bytes_raw=1, rollout_bytes_wire=1, weights_bytes_wire=1, policy_loss=0.5,
+        mate_loss=0.5, kl_proximal=0.5, truncated_weights=0.5, forced_timesteps=1, steps_undone=0,
         value_loss=0.5, entropy=0.5, approx_kl=0.5, clip_fraction=0.5, explained_variance=0.5,
         learning_rate=0.5, ent_coef=0.5, grad_norm=0.5, amp_dtype="off", amp_scale=None,
         amp_skipped=1, policy_lag_mean=0.5, policy_lag_max=1, first_log_ratio=0.5,

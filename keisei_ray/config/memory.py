@@ -6,7 +6,7 @@ from keisei_ray.config.sections import ModelConfig
 
 ACTOR_PROCESS_BYTES = 190 * 2**20
 """Resident memory of an actor process that has imported torch, without its rollout."""
-RAW_BYTES_PER_TIMESTEP = 310
+RAW_BYTES_PER_TIMESTEP = 311
 """Bytes of one unpacked row of a rollout: all fields of `rollouts.rollout.ROLLOUT_FIELDS`."""
 FLOATS_PER_PARAMETER = 4
 """Floats that the learner holds for each parameter: weight, gradient and two Adam moments."""

@@ -157,6 +157,12 @@ class LearnerConfig(Section):
     """Lambda of generalized advantage estimation: 0 is one-step TD, 1 the full return."""
     clip_coef: PositiveFloat = 0.2
     """Clipping range of the policy ratio: it is clipped to 1 - clip_coef and 1 + clip_coef."""
+    max_importance_weight: Annotated[float, Field(ge=1)] = 2.0
+    """Upper bound of the weight of a ply that older weights played: the probability of its move by
+    the learner's weights over that by the weights that played it."""
+    mate_coef: NonNegativeFloat = 1.0
+    """Weight of the loss that moves the policy to the mates in one that self_play.finish_mates
+    played: cross-entropy on these plies, which then have no other policy loss."""
     ent_coef: NonNegativeFloat = 0.01
     """Weight of the entropy bonus at timestep 0."""
     ent_final_fraction: NonNegativeFloat = 1.0
@@ -171,8 +177,9 @@ class LearnerConfig(Section):
     num_minibatches: PositiveInt = 8
     """Optimizer steps per epoch. It must divide the timesteps of an update (R x T x N)."""
     target_kl: PositiveFloat | None = 0.1
-    """Policy change at which an update stops early: when approx_kl has grown by 1.5 times this
-    since the update's first minibatch. null: never."""
+    """Policy change at which an update stops early: when a minibatch shows a KL divergence of 1.5
+    times this between the policy at the start of the update and now, the last optimizer step is
+    undone. null: never."""
     normalize_advantages: bool = True
     """Whether advantages are normalized to mean 0 and standard deviation 1 over each update."""
     micro_batch: PositiveInt | None = 256

@@ -20,7 +20,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
-from keisei_ray.learning.ppo import PPOSums, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.network.model import PolicyValueNet, legal_mask, masked_log_probs
 
 
@@ -63,31 +63,21 @@ class ParallelGradients:
         rows: Tensor,
         *,
         loss_scale: Tensor | None,
-        clip_coef: float,
-        vf_coef: float,
-        ent_coef: float,
-    ) -> PPOSums:
+        coefs: LossCoefs,
+    ) -> PPOSums[Tensor]:
         """Computes the gradient of the mean loss over `rows` and leaves it in `flat`.
 
         Args:
             fields: [B, ...] rows of the update on the model's device, see `BATCH_FIELDS`.
             rows: [M] int64, indices of the minibatch's rows.
             loss_scale: factor on the loss before the backward pass (fp16), or None.
-            clip_coef: see `ppo_sums`.
-            vf_coef: see `ppo_sums`.
-            ent_coef: see `ppo_sums`.
+            coefs: numbers of the loss, the same for all minibatches of an update.
 
         Returns:
             Sums over the minibatch, without the loss scale.
         """
         process = partial(
-            self._process_piece,
-            fields,
-            num_rows=len(rows),
-            loss_scale=loss_scale,
-            clip_coef=clip_coef,
-            vf_coef=vf_coef,
-            ent_coef=ent_coef,
+            self._process_piece, fields, num_rows=len(rows), loss_scale=loss_scale, coefs=coefs
         )
         pieces = rows.tensor_split(min(len(rows), len(self._replicas)))
         if len(pieces) == 1:
@@ -107,10 +97,8 @@ class ParallelGradients:
         *,
         num_rows: int,
         loss_scale: Tensor | None,
-        clip_coef: float,
-        vf_coef: float,
-        ent_coef: float,
-    ) -> PPOSums:
+        coefs: LossCoefs,
+    ) -> PPOSums[Tensor]:
         """Leaves one replica's part of the gradient in its flat tensor; runs in its thread.
 
         Args:
@@ -119,16 +107,14 @@ class ParallelGradients:
             piece: indices of the rows that it processes, at least one.
             num_rows: M, rows of the whole minibatch, by which the loss is divided.
             loss_scale: as in `compute`.
-            clip_coef: as in `compute`.
-            vf_coef: as in `compute`.
-            ent_coef: as in `compute`.
+            coefs: as in `compute`.
 
         Returns:
             Sums over the piece, without the loss scale.
         """
         replica, gradient = self._replicas[index]
         gradient.zero_()
-        parts: list[PPOSums] = []
+        parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
             with self._autocast(micro.device):
                 logits, outcomes = replica(
@@ -139,12 +125,12 @@ class ParallelGradients:
                     outcomes,
                     fields["actions"][micro].long(),
                     fields["behavior_log_probs"][micro],
+                    fields["proximal_log_probs"][micro],
+                    fields["is_forced"][micro],
                     fields["advantages"][micro],
                     fields["value_targets"][micro],
                     fields["draw_targets"][micro],
-                    clip_coef=clip_coef,
-                    vf_coef=vf_coef,
-                    ent_coef=ent_coef,
+                    coefs,
                 )
                 loss = sums.loss / num_rows
             if loss_scale is not None:
@@ -152,6 +138,35 @@ class ParallelGradients:
             torch.autograd.backward(loss)
             parts.append(sums._replace(loss=sums.loss.detach()))
         return reduce(_add, parts)
+
+    def log_probs(self, fields: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """Computes the log-probabilities of actions by the current weights; no gradient.
+
+        Args:
+            fields: [B, ...] rows of the update on the model's device.
+            rows: [M] int64, indices of rows.
+
+        Returns:
+            [M] float32, the log-probability of each row's action.
+        """
+        pieces = rows.tensor_split(max(1, min(len(rows), len(self._replicas))))
+        process = partial(self._log_probs_of_piece, fields)
+        return torch.cat(list(self._threads.map(process, range(len(pieces)), pieces)))
+
+    def _log_probs_of_piece(
+        self, fields: Mapping[str, Tensor], index: int, piece: Tensor
+    ) -> Tensor:
+        """Computes one replica's part of `log_probs`; runs in its thread."""
+        replica, _ = self._replicas[index]
+        parts = []
+        for micro in torch.split(piece, self._micro_batch or max(1, len(piece))):
+            with torch.no_grad(), self._autocast(micro.device):
+                logits, _ = replica(
+                    *(fields[name][micro] for name in ("boards", "hands", "scalars"))
+                )
+                log_probs = masked_log_probs(logits, legal_mask(fields["legal_bits"][micro]))
+            parts.append(log_probs.gather(1, fields["actions"][micro].long()[:, None])[:, 0])
+        return torch.cat(parts)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Makes the context of the forward pass and the loss."""
@@ -162,7 +177,7 @@ class ParallelGradients:
         return torch.autocast(device.type, dtype=self._autocast_dtype, cache_enabled=False)
 
 
-def _add(left: PPOSums, right: PPOSums) -> PPOSums:
+def _add(left: PPOSums[Tensor], right: PPOSums[Tensor]) -> PPOSums[Tensor]:
     """Adds two sums field by field."""
     return PPOSums(*(a + b for a, b in zip(left, right, strict=True)))
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import (
@@ -29,7 +30,9 @@ from keisei_ray.errors import (
     WireError,
 )
 from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, k3
 from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
@@ -50,13 +53,11 @@ from keisei_ray.telemetry.reports import UpdateReport, UpdateStages
 from keisei_ray.telemetry.stage_timer import StageTimer
 
 KL_STOP_FACTOR = 1.5
-"""An update ends early, without a step, at the first minibatch for which
+"""An update ends early at the first minibatch for which
 
-    approx_kl - (approx_kl of the update's first minibatch) > KL_STOP_FACTOR * target_kl
+    kl_proximal > KL_STOP_FACTOR * target_kl
 
-The factor is that of Stable-Baselines3. What the first minibatch shows comes from the policy lag,
-not from this update; without subtracting it every other update of an overlapped run stopped before
-its first step."""
+and the step that led there is undone. The factor is that of Stable-Baselines3."""
 
 
 class Learner:
@@ -106,6 +107,7 @@ class Learner:
             weight_decay=c.weight_decay,
             fused=True,
         )
+        self._backup = StepBackup(self._optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
         rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
@@ -151,7 +153,17 @@ class Learner:
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        totals = self._optimize(ent_coef, timer)
+        coefs = LossCoefs(
+            clip_coef=c.clip_coef,
+            max_importance_weight=c.max_importance_weight,
+            mate_coef=c.mate_coef,
+            vf_coef=c.vf_coef,
+            ent_coef=ent_coef,
+        )
+        fields = self._batch.on_device()
+        self._recompute_stale_log_probs(fields, lags)
+        timer.end_stage("gradients_time_s")
+        totals = self._optimize(fields, coefs, timer)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -176,13 +188,18 @@ class Learner:
                 optimizer_time_s=timer.seconds["optimizer_time_s"],
             ),
             policy_loss=totals.policy_loss / totals.rows,
+            mate_loss=totals.mate_loss / max(1.0, totals.rows - totals.sampled_rows),
             value_loss=totals.value_loss / totals.rows,
             entropy=totals.entropy / totals.rows,
-            clip_fraction=totals.clipped_rows / totals.rows,
-            approx_kl=totals.epoch_kl / totals.epoch_rows,
+            clip_fraction=totals.clipped_rows / max(1.0, totals.sampled_rows),
+            truncated_weights=totals.truncated_weights / max(1.0, totals.sampled_rows),
+            kl_proximal=totals.epoch_kl_proximal / max(1.0, totals.epoch_sampled_rows),
+            approx_kl=totals.epoch_kl_behavior / max(1.0, totals.epoch_sampled_rows),
+            forced_timesteps=self._batch.forced_rows,
             grad_norm=float(np.mean(totals.grad_norms)) if totals.grad_norms else 0.0,
             # approx_kl is (log ratio)^2 / 2 to second order.
-            first_log_ratio=math.sqrt(max(0.0, 2 * totals.first_kl)),
+            first_log_ratio=math.sqrt(max(0.0, 2 * totals.first_kl_behavior)),
+            steps_undone=totals.steps_undone,
             amp_skipped=totals.skipped_steps,
             optimizer_steps=len(totals.grad_norms),
         )
@@ -279,32 +296,66 @@ class Learner:
             lags.append(lag)
         return lags
 
-    def _optimize(self, ent_coef: float, timer: StageTimer) -> "_UpdateTotals":
+    def _recompute_stale_log_probs(self, fields: Mapping[str, Tensor], lags: Sequence[int]) -> None:
+        """Writes `proximal_log_probs` of the rollouts that older weights played.
+
+        Without lag the behavior policy is the learner's own, and its log-probabilities stand there
+        already.
+        """
+        stale = [rows for rows, lag in zip(self._batch.rollout_rows, lags, strict=True) if lag > 0]
+        if stale:
+            rows = torch.cat([torch.arange(r.start, r.stop) for r in stale]).to(self._device)
+            fields["proximal_log_probs"][rows] = self._gradients.log_probs(fields, rows)
+
+    def _optimize(
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+    ) -> "_UpdateTotals":
         """Runs epochs of minibatches over the filled batch, to the end or the KL stop."""
         c = self._config.learner
-        fields = self._batch.on_device()
         totals = _UpdateTotals()
         for _ in range(c.num_epochs):
             totals.start_epoch()
             order = torch.randperm(self._batch.rows, generator=self._generator)
             for rows in order.to(self._device).chunk(c.num_minibatches):
                 sums = self._gradients.compute(
-                    fields,
-                    rows,
-                    loss_scale=self._loss_scale(),
-                    clip_coef=c.clip_coef,
-                    vf_coef=c.vf_coef,
-                    ent_coef=ent_coef,
+                    fields, rows, loss_scale=self._loss_scale(), coefs=coefs
                 )
                 # One transfer from the device for all sums.
-                kl = totals.add_minibatch(torch.stack(list(sums)).tolist(), len(rows))
+                values = PPOSums[float](*torch.stack(list(sums)).tolist())
                 timer.end_stage("gradients_time_s")
-                kl_of_update = kl - totals.first_kl
-                if c.target_kl is not None and kl_of_update > KL_STOP_FACTOR * c.target_kl:
+                if self._is_beyond(values.kl_proximal, values.sampled):
+                    self._undo_step(totals)
                     return totals
+                totals.add_minibatch(values, len(rows))
                 self._optimizer_step(totals)
                 timer.end_stage("optimizer_time_s")
+        if c.target_kl is not None and self._is_beyond(*self._kl_proximal(fields, rows)):
+            self._undo_step(totals)
+        timer.end_stage("gradients_time_s")
         return totals
+
+    def _kl_proximal(self, fields: Mapping[str, Tensor], rows: Tensor) -> tuple[float, float]:
+        """Sum of kl_proximal over the sampled ones of `rows`, by the weights now, and their number.
+
+        For the last step of an update, which no further minibatch follows.
+        """
+        sampled = rows[~fields["is_forced"][rows]]
+        log_ratio = (
+            self._gradients.log_probs(fields, sampled) - fields["proximal_log_probs"][sampled]
+        )
+        return float(k3(log_ratio).sum()), len(sampled)
+
+    def _is_beyond(self, kl_sum: float, num_rows: float) -> bool:
+        """Whether these rows show a larger change of the policy than the settings allow."""
+        target = self._config.learner.target_kl
+        return target is not None and kl_sum > KL_STOP_FACTOR * target * num_rows
+
+    def _undo_step(self, totals: "_UpdateTotals") -> None:
+        """Takes back the update's last optimizer step, if it made one."""
+        if totals.grad_norms:
+            self._backup.undo()
+            totals.grad_norms.pop()
+            totals.steps_undone += 1
 
     def _loss_scale(self) -> torch.Tensor | None:
         """The factor on the loss of a minibatch in float16; None where nothing is scaled."""
@@ -327,6 +378,8 @@ class Learner:
         limit = self._config.learner.max_grad_norm
         if math.isfinite(norm) and norm > limit:
             gradient.mul_(limit / (norm + 1e-6))
+        if self._config.learner.target_kl is not None:
+            self._backup.save()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self._scaler.get_scale() < before:
@@ -337,53 +390,65 @@ class Learner:
 
 @dataclass
 class _UpdateTotals:
-    """Sums over the minibatches of one update, those of the KL stop included."""
+    """Sums over the minibatches of one update that a step followed."""
 
     rows: int = 0
     """Rows of all minibatches: a row counts once for every epoch."""
+    sampled_rows: float = 0.0
+    """Rows among them whose ply the policy chose."""
     policy_loss: float = 0.0
-    """Sum over rows, as are the next three; see `PPOSums`."""
+    """Sum over rows, as are the next four; see `PPOSums`."""
+    mate_loss: float = 0.0
     value_loss: float = 0.0
     entropy: float = 0.0
     clipped_rows: float = 0.0
     """Number of rows whose ratio was outside the clip range."""
-    epoch_rows: int = 0
-    """Rows of the last epoch."""
-    epoch_kl: float = 0.0
-    """Sum of approx_kl over the rows of the last epoch."""
-    first_kl: float = math.nan
-    """Mean approx_kl of the first minibatch."""
+    truncated_weights: float = 0.0
+    """Number of rows whose importance weight was cut."""
+    epoch_sampled_rows: float = 0.0
+    """Sampled rows of the last epoch."""
+    epoch_kl_proximal: float = 0.0
+    """Sum of kl_proximal over the rows of the last epoch."""
+    epoch_kl_behavior: float = 0.0
+    """Sum of kl_behavior over the rows of the last epoch."""
+    first_kl_behavior: float = 0.0
+    """Mean kl_behavior of the first minibatch."""
     grad_norms: list[float] = field(default_factory=list)
-    """L2 norm of the gradient before clipping, of every optimizer step made."""
+    """L2 norm of the gradient before clipping, of every optimizer step made and not undone."""
     skipped_steps: int = 0
     """Optimizer steps that the loss scaler skipped."""
+    steps_undone: int = 0
+    """Optimizer steps undone by the KL stop: 0 or 1."""
 
     def start_epoch(self) -> None:
         """Forgets the sums of the epoch before."""
-        self.epoch_rows, self.epoch_kl = 0, 0.0
+        self.epoch_sampled_rows = self.epoch_kl_proximal = self.epoch_kl_behavior = 0.0
 
-    def add_minibatch(self, sums: Sequence[float], rows: int) -> float:
-        """Adds a minibatch's `PPOSums` and returns its mean approx_kl.
+    def add_minibatch(self, sums: PPOSums[float], rows: int) -> None:
+        """Adds the sums of a minibatch.
 
         Raises:
             NumericalError: the loss is not finite.
         """
-        loss, policy_loss, value_loss, entropy, kl, clipped_rows = sums
-        if not math.isfinite(loss):
+        if not math.isfinite(sums.loss):
             raise NumericalError(
-                f"the loss is {loss} (policy {policy_loss}, value {value_loss}, entropy "
-                f"{entropy}). Lower learner.learning_rate, or set learner.amp = 'off'."
+                f"the loss is {sums.loss} (policy {sums.policy_loss}, mates {sums.mate_loss}, "
+                f"value {sums.value_loss}, entropy {sums.entropy}). Lower "
+                "learner.learning_rate, or set learner.amp = 'off'."
             )
         if self.rows == 0:
-            self.first_kl = kl / rows
+            self.first_kl_behavior = sums.kl_behavior / max(1.0, sums.sampled)
         self.rows += rows
-        self.policy_loss += policy_loss
-        self.value_loss += value_loss
-        self.entropy += entropy
-        self.clipped_rows += clipped_rows
-        self.epoch_rows += rows
-        self.epoch_kl += kl
-        return kl / rows
+        self.sampled_rows += sums.sampled
+        self.policy_loss += sums.policy_loss
+        self.mate_loss += sums.mate_loss
+        self.value_loss += sums.value_loss
+        self.entropy += sums.entropy
+        self.clipped_rows += sums.clipped
+        self.truncated_weights += sums.truncated_weights
+        self.epoch_sampled_rows += sums.sampled
+        self.epoch_kl_proximal += sums.kl_proximal
+        self.epoch_kl_behavior += sums.kl_behavior
 
 
 def _unpack_all(buffers: Sequence[BufferLike]) -> list[Rollout]:

@@ -8,7 +8,7 @@ B: rows. A: policy labels.
 Source: Schulman et al. 2017, arXiv:1707.06347; details as in CleanRL's ppo.py.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,21 +23,50 @@ Their probabilities are subnormal or zero. Computing them took a CPU 17 times as
 update of a 1x32 network."""
 
 
-class PPOSums(NamedTuple):
-    """Sums over rows; each is a float32 scalar. Only `loss` has a gradient."""
+Number = TypeVar("Number")
 
-    loss: Tensor
-    """policy_loss + vf_coef * value_loss - ent_coef * entropy."""
-    policy_loss: Tensor
-    """Negated clipped surrogate objective."""
-    value_loss: Tensor
+
+class LossCoefs(NamedTuple):
+    """Numbers of the loss that stay the same over the minibatches of an update."""
+
+    clip_coef: float
+    """Bound of the policy ratio: it counts only within 1 - clip_coef .. 1 + clip_coef."""
+    max_importance_weight: float
+    """Upper bound of a row's importance weight, >= 1."""
+    mate_coef: float
+    """Weight of the mate loss."""
+    vf_coef: float
+    """Weight of the value loss."""
+    ent_coef: float
+    """Weight of the entropy bonus."""
+
+
+class PPOSums(NamedTuple, Generic[Number]):
+    """Sums over rows: float32 scalars, of which only `loss` has a gradient, or plain numbers.
+
+    A row is *sampled* if the policy chose its ply, and a forced mate otherwise.
+    """
+
+    loss: Number
+    """policy_loss + mate_coef * mate_loss + vf_coef * value_loss - ent_coef * entropy."""
+    policy_loss: Number
+    """Negated clipped surrogate objective of the sampled rows."""
+    mate_loss: Number
+    """Cross-entropy of the forced mates, in nats."""
+    value_loss: Number
     """Cross-entropy of the outcome in nats, or half the squared error of a scalar head."""
-    entropy: Tensor
+    entropy: Number
     """Entropy of the policy over legal moves, in nats."""
-    approx_kl: Tensor
-    """Estimate of KL(behaviour policy || current policy), in nats."""
-    clipped: Tensor
-    """Number of rows whose ratio is outside [1 - clip_coef, 1 + clip_coef]."""
+    kl_proximal: Number
+    """Estimate of KL(proximal policy || current policy) on sampled rows, in nats."""
+    kl_behavior: Number
+    """Estimate of KL(behavior policy || current policy) on sampled rows, in nats."""
+    clipped: Number
+    """Number of sampled rows whose ratio is outside [1 - clip_coef, 1 + clip_coef]."""
+    truncated_weights: Number
+    """Number of sampled rows whose importance weight was cut to max_importance_weight."""
+    sampled: Number
+    """Number of sampled rows."""
 
 
 def ppo_sums(
@@ -45,27 +74,42 @@ def ppo_sums(
     outcomes: Tensor,
     actions: Tensor,
     behavior_log_probs: Tensor,
+    proximal_log_probs: Tensor,
+    is_forced: Tensor,
     advantages: Tensor,
     value_targets: Tensor,
     draw_targets: Tensor,
-    *,
-    clip_coef: float,
-    vf_coef: float,
-    ent_coef: float,
-) -> PPOSums:
-    """Computes the clipped surrogate objective with value loss and entropy bonus.
+    coefs: LossCoefs,
+) -> PPOSums[Tensor]:
+    """Computes the decoupled clipped objective with mate loss, value loss and entropy bonus.
 
-    For each row, with advantage A:
+    The behavior policy played the plies. The proximal policy is the learner's own at the start of
+    the update; the policy lag is what it differs by from the behavior policy. The current policy is
+    the one being updated. Its ratio is clipped against the proximal policy; an importance weight
+    accounts for the policy lag. For each sampled row, with advantage A:
 
-        ratio       = exp(log_prob - behavior_log_prob)
-        policy_loss = -min(ratio * A, clip(ratio, 1 - clip_coef, 1 + clip_coef) * A)
+        ratio       = exp(log_prob - proximal_log_prob)
+        weight      = min(exp(proximal_log_prob - behavior_log_prob), max_importance_weight)
+        policy_loss = -weight * min(ratio * A, clip(ratio, 1 - clip_coef, 1 + clip_coef) * A)
+        kl_proximal = (ratio - 1) - log(ratio) >= 0
+        kl_behavior = the same with exp(log_prob - behavior_log_prob) as the ratio
+
+    Without policy lag both policies are the same, every weight is 1, and this is PPO's loss.
+
+    A forced mate was not sampled from any policy, so its ratio would say nothing: its only policy
+    loss is the cross-entropy
+
+        mate_loss   = -log_prob
+
+    For every row:
+
         value_loss  = -sum_k target(k) * log P(k),  k = win, draw, loss
                       or 0.5 * (value - value_target)^2 for a scalar head
         entropy     = -sum_a p(a) * log p(a),  a = legal moves
-        approx_kl   = (ratio - 1) - log(ratio) >= 0
-        loss        = policy_loss + vf_coef * value_loss - ent_coef * entropy
+        loss        = policy_loss + mate_coef * mate_loss + vf_coef * value_loss
+                      - ent_coef * entropy
 
-    approx_kl is the k3 estimator of KL(behaviour || current); source: J. Schulman 2020,
+    Both KL estimates are the k3 estimator; source: J. Schulman 2020,
     http://joschu.net/blog/kl-approx.html. The value head's targets are
 
         target(win)  = (1 - draw_target + value_target) / 2
@@ -77,35 +121,63 @@ def ppo_sums(
         outcomes: [B, 3] or [B, 1] float32, current logits, see `PolicyValueNet.forward`.
         actions: [B] int64, policy labels that were played.
         behavior_log_probs: [B] float32, from the weights that played.
+        proximal_log_probs: [B] float32, from the learner's weights before the update.
+        is_forced: [B] bool, the ply is a forced mate, see `Rollout.is_forced`.
         advantages: [B] float32, normalized or not.
         value_targets: [B] float32 in [-1, 1], P(win) - P(loss).
         draw_targets: [B] float32 in [0, 1], P(draw); not used for a scalar head.
-        clip_coef: the ratio counts only within 1 - clip_coef .. 1 + clip_coef.
-        vf_coef: weight of the value loss.
-        ent_coef: weight of the entropy bonus.
+        coefs: numbers of the loss.
 
     Returns:
         Sums over the B rows.
+
+    Source: Hilton, Cobbe and Schulman 2021, "Batch size-invariance for policy optimization",
+    arXiv:2110.00641, section 3. The bound of the weight is that of Espeholt et al. 2018, IMPALA,
+    arXiv:1802.01561.
     """
-    log_ratio = log_probs.gather(1, actions[:, None]).squeeze(1) - behavior_log_probs
+    log_prob = log_probs.gather(1, actions[:, None]).squeeze(1)
+    is_sampled = ~is_forced
+    # 0 before the exponential, which overflows where a mate had next to no probability.
+    log_ratio = (log_prob - proximal_log_probs).where(is_sampled, 0.0)
     ratio = log_ratio.exp()
-    clipped_ratio = ratio.clamp(1 - clip_coef, 1 + clip_coef)
-    policy_loss = -torch.minimum(ratio * advantages, clipped_ratio * advantages).sum()
+    clipped_ratio = ratio.clamp(1 - coefs.clip_coef, 1 + coefs.clip_coef)
+    surrogate = torch.minimum(ratio * advantages, clipped_ratio * advantages)
+    importance = (proximal_log_probs - behavior_log_probs).exp()
+    weight = importance.clamp(max=coefs.max_importance_weight).where(is_sampled, 0.0)
+    policy_loss = -(weight * surrogate).sum()
+    mate_loss = -log_prob.where(is_forced, 0.0).sum()
     value_loss = _value_loss(outcomes, value_targets, draw_targets)
     probs = log_probs.clamp(min=MIN_LOG_PROB).exp()
     entropy = -(probs * log_probs).where(log_probs > MIN_LOG_PROB, 0.0).sum()
     with torch.no_grad():
-        # expm1, because ratio - 1 loses all digits in float32 where the ratio is close to 1.
-        approx_kl = (log_ratio.expm1() - log_ratio).sum()
-        clipped = ((ratio - 1).abs() > clip_coef).float().sum()
+        kl_behavior = k3(log_prob - behavior_log_probs).where(is_sampled, 0.0)
+        clipped = (ratio - 1).abs() > coefs.clip_coef
+        truncated = (importance > coefs.max_importance_weight) & is_sampled
     return PPOSums(
-        loss=policy_loss + vf_coef * value_loss - ent_coef * entropy,
+        loss=policy_loss
+        + coefs.mate_coef * mate_loss
+        + coefs.vf_coef * value_loss
+        - coefs.ent_coef * entropy,
         policy_loss=policy_loss.detach(),
+        mate_loss=mate_loss.detach(),
         value_loss=value_loss.detach(),
         entropy=entropy.detach(),
-        approx_kl=approx_kl,
-        clipped=clipped,
+        kl_proximal=k3(log_ratio.detach()).sum(),
+        kl_behavior=kl_behavior.sum(),
+        clipped=clipped.float().sum(),
+        truncated_weights=truncated.float().sum(),
+        sampled=is_sampled.float().sum(),
     )
+
+
+def k3(log_ratio: Tensor) -> Tensor:
+    """Estimates the KL divergence from an old policy to a new one, for each sampled action.
+
+    Args:
+        log_ratio: log-probability by the new policy minus that by the old.
+    """
+    # expm1, because ratio - 1 loses all digits in float32 where the ratio is close to 1.
+    return log_ratio.expm1() - log_ratio
 
 
 def _value_loss(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor) -> Tensor:

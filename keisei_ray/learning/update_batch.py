@@ -36,6 +36,8 @@ BATCH_FIELDS: Final[Mapping[str, tuple[torch.dtype, tuple[int, ...]]]] = {
     "legal_bits": (torch.uint8, (NUM_ACTIONS // 8,)),
     "actions": (torch.int16, ()),
     "behavior_log_probs": (torch.float32, ()),
+    "is_forced": (torch.bool, ()),
+    "proximal_log_probs": (torch.float32, ()),
     "advantages": (torch.float32, ()),
     "value_targets": (torch.float32, ()),
     "draw_targets": (torch.float32, ()),
@@ -49,8 +51,10 @@ COPIED_FIELDS: Final = (
     "legal_bits",
     "actions",
     "behavior_log_probs",
+    "is_forced",
 )
-"""Fields that are copied from the rollout unchanged; `training_targets` computes the others."""
+"""Fields that are copied from the rollout unchanged. `proximal_log_probs` begin as a copy of
+`behavior_log_probs`; `training_targets` computes the others."""
 
 
 class TrainingTargets(NamedTuple):
@@ -70,6 +74,8 @@ class UpdateBatch:
     Attributes:
         timesteps: R * T * N of the last `fill`: all plies, trained or not.
         rows: B, the rows written by the last `fill`. Rows beyond B hold old data.
+        forced_rows: rows among them whose ply is a forced mate.
+        rollout_rows: the rows that each rollout of the last `fill` gave, in their order.
     """
 
     def __init__(
@@ -84,6 +90,8 @@ class UpdateBatch:
                 storage then grows to the largest.
         """
         self.timesteps = self.rows = 0
+        self.rollout_rows: tuple[slice, ...] = ()
+        self.forced_rows = 0
         self._unit = timesteps
         self._takes_multiples = takes_multiples
         self._torch_device = device
@@ -125,6 +133,7 @@ class UpdateBatch:
             self._allocate(self.timesteps)
         values = np.empty(self.timesteps, np.float32)
         start = 0
+        rollout_rows = []
         for rollout in rollouts:
             trained = rollout.is_trained
             rows = slice(start, start + int(trained.sum()))
@@ -133,16 +142,27 @@ class UpdateBatch:
             targets = training_targets(rollout, gamma=gamma, gae_lambda=gae_lambda)
             for name, array in targets._asdict().items():
                 self._arrays[name][rows] = array[trained]
+            self._arrays["proximal_log_probs"][rows] = self._arrays["behavior_log_probs"][rows]
             values[rows] = rollout.values[trained]
+            rollout_rows.append(rows)
             start = rows.stop
         self.rows = start
+        self.rollout_rows = tuple(rollout_rows)
+        self.forced_rows = int(self._arrays["is_forced"][:start].sum())
         return explained_variance(values[:start], self._arrays["value_targets"][:start])
 
     def normalize_advantages(self) -> None:
-        """Brings the update's advantages to mean 0 and standard deviation 1, in place."""
+        """Brings the update's advantages to mean 0 and standard deviation 1, in place.
+
+        Mean and deviation are those of the rows whose ply the policy chose: the loss uses no other
+        advantages.
+        """
         advantages = self._arrays["advantages"][: self.rows]
-        mean = advantages.mean(dtype=np.float64)
-        std = advantages.std(dtype=np.float64)
+        sampled = advantages[~self._arrays["is_forced"][: self.rows]]
+        if not len(sampled):
+            return
+        mean = sampled.mean(dtype=np.float64)
+        std = sampled.std(dtype=np.float64)
         np.subtract(advantages, np.float32(mean), out=advantages)
         np.divide(advantages, np.float32(std + 1e-8), out=advantages)
 

@@ -58,6 +58,7 @@ ROLLOUT_FIELDS: Final[Mapping[str, FieldSpec]] = MappingProxyType(
         "bootstrap_values": FieldSpec(np.dtype(np.float32), ()),
         "bootstrap_draw_probs": FieldSpec(np.dtype(np.float16), ()),
         "is_trained": FieldSpec(np.dtype(np.bool_), ()),
+        "is_forced": FieldSpec(np.dtype(np.bool_), ()),
     }
 )
 """Every array of a rollout, in the order in which it is stored."""
@@ -142,6 +143,9 @@ class Rollout:
     is_trained: npt.NDArray[np.bool_]
     """[T, N] whether the learner's policy chose the ply. False where a pool member moved: there
     `values`, `draw_probs` and `behavior_log_probs` are 0, and nothing is trained on the row."""
+    is_forced: npt.NDArray[np.bool_]
+    """[T, N] the ply is a mate in one that self-play played whatever the policy said
+    (`self_play.finish_mates`). Only where `is_trained`."""
 
     @classmethod
     def allocate(cls, T: int, N: int) -> Self:
@@ -300,6 +304,8 @@ def _check_ends(rollout: Rollout, subject: str) -> None:
         array = getattr(rollout, name)
         foreign = (array != 0) & ~rollout.is_trained
         _refuse(subject, name, array, foreign, "0 where an opponent moved")
+    forced = rollout.is_forced & ~rollout.is_trained
+    _refuse(subject, "is_forced", rollout.is_forced, forced, "False where an opponent moved")
 
 
 def _check_legality(rollout: Rollout, subject: str) -> None:

@@ -210,6 +210,7 @@ class SelfPlay:
             field[t] = 0
         rollout.is_trained[t] = False
         rollout.is_trained[t, lanes] = True
+        rollout.is_forced[t] = False if mates is None else rollout.is_trained[t] & (mates >= 0)
         if len(lanes):
             logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = network_outputs(
                 self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]

@@ -48,6 +48,20 @@ class Diagnostics:
     """Entropy of the policy over legal moves, mean over the rows of all minibatches processed."""
     ent_coef: Annotated[float, ""]
     """Weight of the entropy bonus in the update."""
+    kl_proximal: Annotated[float, "nats"]
+    """Estimate (k3) of the KL divergence from the learner's policy before the update to the policy
+    after it; approx_kl of the metrics is from the policy that played, and so has the lag in it."""
+    truncated_weights: Annotated[float, "fraction"]
+    """Rows whose importance weight was cut to learner.max_importance_weight; 0 without lag."""
+    mate_loss: Annotated[float, "nats"]
+    """Cross-entropy of the policy on forced mates in one, mean over them; 0 where there are
+    none."""
+    forced_timesteps: Annotated[int, "plies"]
+    """Rows that are forced mates in one (self_play.finish_mates)."""
+    optimizer_steps: Annotated[int, "steps"]
+    """Optimizer steps that the update made and kept."""
+    steps_undone: Annotated[int, "steps"]
+    """Optimizer steps that the KL stop took back: 1 where it ended the update early."""
     trained_timesteps: Annotated[int, "plies"]
     """Rows of this update: the plies in its rollouts at which the learner was to move."""
     pool_games: Annotated[int, "games"]
@@ -109,6 +123,12 @@ def diagnose(
         max_plies=reasons["max_plies"],
         entropy=report.entropy,
         ent_coef=report.ent_coef,
+        kl_proximal=report.kl_proximal,
+        truncated_weights=report.truncated_weights,
+        mate_loss=report.mate_loss,
+        forced_timesteps=report.forced_timesteps,
+        optimizer_steps=report.optimizer_steps,
+        steps_undone=report.steps_undone,
         trained_timesteps=sum(c.trained_timesteps for c in collected),
         pool_games=len(scores),
         pool_score=mean(sum(scores), len(scores)),

@@ -101,9 +101,20 @@ class UpdateReport:
     rollout_bytes_wire: int
     weights_bytes_wire: int
     policy_loss: float
+    mate_loss: float
+    """Mean cross-entropy over forced mates, nats; 0 where there are none."""
     value_loss: float
     entropy: float
     approx_kl: float
+    """KL divergence from the policy that played to the updated one, mean over the last epoch."""
+    kl_proximal: float
+    """KL divergence from the learner's policy before the update, mean over the last epoch."""
+    truncated_weights: float
+    """Share of rows whose importance weight was cut."""
+    forced_timesteps: int
+    """Rows that are forced mates in one."""
+    steps_undone: int
+    """Optimizer steps that the KL stop took back: 0, or 1 if it ended the update."""
     clip_fraction: float
     explained_variance: float
     learning_rate: float

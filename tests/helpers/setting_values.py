@@ -39,6 +39,8 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.gamma": 1.0,
     "learner.gae_lambda": 0.9,
     "learner.clip_coef": 0.1,
+    "learner.max_importance_weight": 1.5,
+    "learner.mate_coef": 0.5,
     "learner.ent_coef": 0.0,
     "learner.ent_final_fraction": 0.1,
     "learner.vf_coef": 1.0,

@@ -6,14 +6,16 @@ import torch
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.gradients import ParallelGradients
-from keisei_ray.learning.ppo import PPOSums, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model, legal_mask, masked_log_probs
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import tiny_config
 
 T, N = 10, 10
-COEFFICIENTS = {"clip_coef": 0.2, "vf_coef": 0.5, "ent_coef": 0.01}
+COEFS = LossCoefs(
+    clip_coef=0.2, max_importance_weight=1.5, mate_coef=0.7, vf_coef=0.5, ent_coef=0.01
+)
 ROWS = torch.randperm(T * N, generator=torch.Generator().manual_seed(0))[:71]
 # With a greater prior the values of random boards are all but certain, and their gradient is small.
 MODEL = tiny_config().model.model_copy(update={"material_prior": 0.05})
@@ -25,7 +27,12 @@ def fields() -> dict[str, torch.Tensor]:
     rollout.behavior_log_probs[:] = np.log(0.02)  # About 60 moves are legal: some ratios clip.
     batch.fill([rollout], gamma=0.99, gae_lambda=0.9)
     batch.normalize_advantages()
-    return dict(batch.on_device())
+    fields = dict(batch.on_device())
+    rng = torch.Generator().manual_seed(2)
+    lag = 0.5 * torch.randn(T * N, generator=rng)  # Some importance weights are cut.
+    fields["proximal_log_probs"] = fields["behavior_log_probs"] + lag
+    fields["is_forced"] = torch.rand(T * N, generator=rng) < 0.1
+    return fields
 
 
 def model(config: ModelConfig = MODEL) -> PolicyValueNet:
@@ -49,7 +56,9 @@ def parallel(
     )
 
 
-def plain(network: PolicyValueNet, rows: torch.Tensor = ROWS) -> tuple[torch.Tensor, PPOSums]:
+def plain(
+    network: PolicyValueNet, rows: torch.Tensor = ROWS
+) -> tuple[torch.Tensor, PPOSums[torch.Tensor]]:
     """Flat gradient of the mean loss over all rows at once."""
     f = {name: tensor[rows] for name, tensor in fields().items()}
     logits, outcomes = network(f["boards"], f["hands"], f["scalars"])
@@ -58,10 +67,12 @@ def plain(network: PolicyValueNet, rows: torch.Tensor = ROWS) -> tuple[torch.Ten
         outcomes,
         f["actions"].long(),
         f["behavior_log_probs"],
+        f["proximal_log_probs"],
+        f["is_forced"],
         f["advantages"],
         f["value_targets"],
         f["draw_targets"],
-        **COEFFICIENTS,
+        COEFS,
     )
     trained = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(sums.loss / len(rows), trained)
@@ -101,7 +112,7 @@ def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(
     expected, expected_sums = plain(model(config))
     network = model(config)
     sums = parallel(network, num_threads, micro_batch).compute(
-        fields(), ROWS, loss_scale=None, **COEFFICIENTS
+        fields(), ROWS, loss_scale=None, coefs=COEFS
     )
     gradient = by_parameter(network)
     assert gradient.shape == expected.shape
@@ -119,7 +130,7 @@ def test_the_flat_gradient_is_the_parameters_own_memory_and_stays_so(num_threads
     places = [g.data_ptr() for g in each_gradient(network)]
     strides = [g.stride() for g in each_gradient(network)]
     for _ in range(3):
-        gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+        gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
         assert [g.data_ptr() for g in each_gradient(network)] == places
         assert [g.stride() for g in each_gradient(network)] == strides
     assert strides == [p.stride() for p in network.parameters()]
@@ -135,7 +146,7 @@ def test_the_same_rows_give_the_same_bits_however_often(num_threads: int) -> Non
     gradients = parallel(model(), num_threads, micro_batch=16)
     seen = set()
     for _ in range(6):
-        sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+        sums = gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
         seen.add((gradients.flat.numpy().tobytes(), *map(float, sums)))
         gradients.flat.normal_()  # What is left of the last minibatch must not count.
     assert len(seen) == 1
@@ -145,22 +156,22 @@ def test_replicas_follow_the_weights() -> None:
     """An optimizer step and a loaded checkpoint change one memory that all replicas read."""
     network = model()
     gradients = parallel(network, num_threads=3, micro_batch=None)
-    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.3)
     expected, _ = plain(network)
-    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     torch.testing.assert_close(by_parameter(network), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_scale_scales_the_gradient_and_not_the_sums() -> None:
     network = model()
     gradients = parallel(network, num_threads=2, micro_batch=16)
-    sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    sums = gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     before = gradients.flat.clone()
     scale = torch.tensor(1024.0)
-    scaled = gradients.compute(fields(), ROWS, loss_scale=scale, **COEFFICIENTS)
+    scaled = gradients.compute(fields(), ROWS, loss_scale=scale, coefs=COEFS)
     torch.testing.assert_close(gradients.flat, before * 1024)
     assert list(map(float, scaled)) == list(map(float, sums))
 
@@ -168,7 +179,7 @@ def test_the_loss_scale_scales_the_gradient_and_not_the_sums() -> None:
 def test_bf16_changes_forward_a_little_and_keeps_float32_gradients() -> None:
     network = model()
     gradients = parallel(network, num_threads=2, micro_batch=16, amp=torch.bfloat16)
-    sums = gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    sums = gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     expected, exact = plain(model())
     gradient = by_parameter(network)
     assert gradient.dtype == torch.float32
@@ -180,7 +191,7 @@ def test_bf16_changes_forward_a_little_and_keeps_float32_gradients() -> None:
 
 def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread() -> None:
     gradients = parallel(model(), num_threads=2, micro_batch=16, amp=torch.bfloat16)
-    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     assert not torch.is_autocast_enabled("cpu")
     states = gradients._threads.map(
         lambda _: (torch.is_autocast_enabled("cpu"), torch.get_num_threads()), range(4)
@@ -192,6 +203,6 @@ def test_an_untrained_parameter_is_in_no_gradient() -> None:
     config = MODEL.model_copy(update={"material_prior": 0.0})
     network = build_model(config, seed=0)
     gradients = parallel(network, num_threads=2, micro_batch=None)
-    gradients.compute(fields(), ROWS, loss_scale=None, **COEFFICIENTS)
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     assert network.material_weight.grad is None
     assert gradients.flat.numel() == sum(p.numel() for p in network.parameters()) - 1

@@ -21,7 +21,7 @@ from keisei_ray.errors import (
     RolloutFormatError,
 )
 from keisei_ray.learning.learner import KL_STOP_FACTOR, Learner
-from keisei_ray.learning.ppo import ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, ppo_sums
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.network.weights import (
@@ -72,12 +72,12 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
         outcomes,
         f["actions"].long(),
         f["behavior_log_probs"],
+        f["proximal_log_probs"],
+        f["is_forced"],
         f["advantages"],
         f["value_targets"],
         f["draw_targets"],
-        clip_coef=c.clip_coef,
-        vf_coef=c.vf_coef,
-        ent_coef=c.ent_coef,
+        LossCoefs(c.clip_coef, c.max_importance_weight, c.mate_coef, c.vf_coef, c.ent_coef),
     )
     (sums.loss / batch.rows).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), c.max_grad_norm)
@@ -90,6 +90,7 @@ def with_own_plies(buffer: np.ndarray, count: int) -> np.ndarray:
     rollout = unpack_rollout(buffer)
     foreign = np.random.default_rng(0).permutation(T * N)[count:]
     rollout.is_trained.reshape(-1)[foreign] = False
+    rollout.is_forced[...] &= rollout.is_trained
     for name in ("values", "draw_probs", "behavior_log_probs"):
         getattr(rollout, name)[~rollout.is_trained] = 0
     return packed(rollout)
@@ -532,21 +533,93 @@ def test_weights_that_are_not_finite_stop_the_update() -> None:
         learner.update([stamped(0)], 0)
 
 
-def test_the_kl_stop_ends_the_update_before_the_step_that_is_too_far() -> None:
-    config = learner_config(learning_rate=0.05, num_epochs=20, num_minibatches=1, target_kl=0.01)
-    learner, unbounded = Learner(config), Learner(learner_config(learning_rate=0.05, num_epochs=20))
+def test_the_kl_stop_undoes_the_step_that_is_too_far() -> None:
+    """What is left is what a run of the steps before would have, optimizer state included."""
+    config = learner_config(learning_rate=0.01, num_epochs=20, num_minibatches=1, target_kl=0.01)
+    learner = Learner(config)
     buffer = played(config, learner)
-    report, free = learner.update([buffer], 0), unbounded.update([buffer], 0)
-    assert 1 <= report.optimizer_steps < 20
-    assert report.approx_kl > KL_STOP_FACTOR * 0.01
-    assert free.optimizer_steps == 40
-    # One epoch fewer passes the limit nowhere, so the same steps are done and the weights equal.
-    shorter = Learner(
-        learner_config(learning_rate=0.05, num_epochs=report.optimizer_steps, num_minibatches=1)
+    report = learner.update([buffer], 0)
+    assert 2 <= report.optimizer_steps < 19
+    assert report.steps_undone == 1
+    assert report.kl_proximal <= KL_STOP_FACTOR * 0.01
+    shorter, longer = (
+        Learner(
+            learner_config(
+                learning_rate=0.01, num_epochs=report.optimizer_steps + more, num_minibatches=1
+            )
+        )
+        for more in (0, 2)  # The last of the two more epochs shows the step that is too far.
     )
-    same = shorter.update([buffer], 0)
-    assert same.approx_kl <= KL_STOP_FACTOR * 0.01
+    same, too_far = shorter.update([buffer], 0), longer.update([buffer], 0)
     assert same.weights_digest == report.weights_digest
+    assert too_far.kl_proximal > KL_STOP_FACTOR * 0.01
+    states = [one._optimizer.state_dict()["state"] for one in (learner, shorter)]
+    for index, moments in states[0].items():
+        for name, tensor in moments.items():
+            assert torch.equal(tensor, states[1][index][name]), name
+
+
+def test_an_update_whose_first_step_is_too_far_changes_nothing_but_the_version() -> None:
+    config = learner_config(learning_rate=0.5, num_epochs=3, num_minibatches=2, target_kl=0.01)
+    learner = Learner(config)
+    before = learner.weights_digest()
+    buffer = played(config, learner)
+    report = learner.update([buffer], 0)
+    assert (report.optimizer_steps, report.steps_undone) == (0, 1)
+    assert report.weights_digest == before
+    assert not learner._optimizer.state
+    assert report.weights_version == 1
+
+
+def test_the_last_step_of_an_update_is_checked_too() -> None:
+    config = learner_config(learning_rate=0.5, num_epochs=1, num_minibatches=1, target_kl=0.01)
+    learner = Learner(config)
+    before = learner.weights_digest()
+    report = learner.update([played(config, learner)], 0)
+    assert report.steps_undone == 1
+    assert report.weights_digest == before
+
+
+def test_ratios_are_clipped_against_the_learners_own_policy_where_the_rollout_lags() -> None:
+    """The first minibatch of a lagging rollout clips nothing; the lag shows in the KL alone."""
+    values = tiny_config(
+        learner={"learning_rate": 0.02, "num_epochs": 1, "num_minibatches": 1}
+    ).model_dump()
+    values["schedule"].update(mode="overlap", max_policy_lag=1, rollouts_per_update=1)
+    config = Config.model_validate(values)
+    learner = Learner(config)
+    buffers = [played(config, learner, actor_id=k) for k in range(2)]
+    learner.update(buffers[:1], 0)
+    report = learner.update(buffers[1:], T * N)  # Played by version 0.
+    assert report.policy_lag_max == 1
+    assert report.clip_fraction == 0
+    assert report.kl_proximal < 1e-9
+    assert report.approx_kl > 1e-3
+    assert report.first_log_ratio > 0.03
+
+
+def test_forced_mates_are_trained_by_cross_entropy_and_by_nothing_else() -> None:
+    """Their advantages and what played them change no weight; their moves become likelier."""
+    config = learner_config(num_epochs=3, learning_rate=3e-3, ent_coef=0.0, vf_coef=0.0)
+    first = Learner(config)
+    buffer = played(config, first)
+    digests = set()
+    for change in (0.0, 5.0):
+        learner = Learner(config)
+        rollout = unpack_rollout(buffer)
+        rollout.is_forced[:] = False
+        rollout.is_forced[T // 2 :] = True
+        rollout.behavior_log_probs[T // 2 :] -= change
+        report = learner.update([packed(rollout)], 0)
+        digests.add(report.weights_digest)
+        assert report.forced_timesteps == (T - T // 2) * N
+    assert len(digests) == 1
+    rollout.is_forced[:] = True
+    learner = Learner(config)
+    losses = [learner.update([packed(rollout)], 0).mate_loss]
+    rollout = replace(rollout, header=replace(rollout.header, weights_version=1))
+    losses.append(learner.update([packed(rollout)], 0).mate_loss)
+    assert losses[1] < losses[0]
 
 
 def test_the_kl_stop_does_not_count_what_the_policy_lag_brought() -> None:
@@ -564,6 +637,7 @@ def test_the_kl_stop_does_not_count_what_the_policy_lag_brought() -> None:
     lagged = careful.update([buffer], 0)  # Played by version 0, consumed at version 1.
     assert lagged.policy_lag_max == 1
     assert lagged.approx_kl > KL_STOP_FACTOR * 0.01
+    assert lagged.kl_proximal < KL_STOP_FACTOR * 0.01
     assert lagged.optimizer_steps == 20
 
 

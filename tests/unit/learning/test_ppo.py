@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from keisei_ray.learning.ppo import PPOSums, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.network.model import masked_log_probs
 
 B, A = 64, 1496
 HEADS = {"wdl": 3, "scalar": 1}
 """Value head -> outcome logits."""
-COEFFICIENTS = {"clip_coef": 0.2, "vf_coef": 0.5, "ent_coef": 0.01}
+COEFS = LossCoefs(
+    clip_coef=0.2, max_importance_weight=1.5, mate_coef=0.7, vf_coef=0.5, ent_coef=0.01
+)
 
 
 def gradient_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -28,7 +30,9 @@ class Rows:
         self.actions = rng.integers(0, A, B)
         self.mask[np.arange(B), self.actions] = True
         current = self.log_probs()[np.arange(B), self.actions]
-        self.behavior = (current + rng.normal(0, 0.4, B)).astype(np.float32)
+        self.proximal = (current + rng.normal(0, 0.4, B)).astype(np.float32)
+        self.behavior = (self.proximal + rng.normal(0, 0.5, B)).astype(np.float32)
+        self.is_forced = rng.random(B) < 0.2
         self.outcomes = rng.normal(0, 1.5, (B, HEADS[head])).astype(np.float32)
         self.advantages = rng.normal(0, 1, B).astype(np.float32)
         self.wdl_targets = rng.dirichlet([0.5, 0.5, 0.5], B)
@@ -58,7 +62,7 @@ class Rows:
         logits: torch.Tensor | None = None,
         outcomes: torch.Tensor | None = None,
         **changes: float,
-    ) -> PPOSums:
+    ) -> PPOSums[torch.Tensor]:
         if logits is None:
             logits = torch.from_numpy(self.logits)
         if outcomes is None:
@@ -68,10 +72,12 @@ class Rows:
             outcomes,
             torch.from_numpy(self.actions),
             torch.from_numpy(self.behavior),
+            torch.from_numpy(self.proximal),
+            torch.from_numpy(self.is_forced),
             torch.from_numpy(self.advantages),
             torch.from_numpy(self.value_targets),
             torch.from_numpy(self.draw_targets),
-            **(COEFFICIENTS | changes),
+            COEFS._replace(**changes),
         )
 
 
@@ -79,23 +85,45 @@ class Rows:
 def test_every_sum_equals_its_definition(head: str) -> None:
     rows = Rows(head=head)
     log_probs = rows.log_probs()
-    log_ratio = log_probs[np.arange(B), rows.actions] - rows.behavior
-    ratio = np.exp(log_ratio)
-    advantages = rows.advantages.astype(np.float64)
-    policy = -np.minimum(ratio * advantages, np.clip(ratio, 0.8, 1.2) * advantages).sum()
+    taken = log_probs[np.arange(B), rows.actions]
+    policy = mate = kl_proximal = kl_behavior = 0.0
+    clipped = truncated = 0
+    for log_prob, proximal, behavior, is_forced, advantage in zip(
+        taken,
+        rows.proximal.astype(np.float64),
+        rows.behavior.astype(np.float64),
+        rows.is_forced,
+        rows.advantages.astype(np.float64),
+        strict=True,
+    ):
+        if is_forced:
+            mate -= log_prob
+            continue
+        ratio, weight = np.exp(log_prob - proximal), np.exp(proximal - behavior)
+        bounded = min(max(ratio, 0.8), 1.2)
+        policy -= min(weight, 1.5) * min(ratio * advantage, bounded * advantage)
+        kl_proximal += ratio - 1 - np.log(ratio)
+        kl_behavior += ratio * weight - 1 - np.log(ratio * weight)
+        clipped += bounded != ratio
+        truncated += weight > 1.5
     value, _ = rows.value_loss()
     entropy = 0.0
     for row, mask in zip(log_probs, rows.mask, strict=True):
         entropy -= (np.exp(row[mask]) * row[mask]).sum()
-    outside = (ratio < 0.8) | (ratio > 1.2)
-    assert 0 < outside.sum() < B
+    sampled = B - rows.is_forced.sum()
+    assert 0 < clipped < sampled < B
+    assert 0 < truncated < sampled
     expected = {
-        "loss": policy + 0.5 * value - 0.01 * entropy,
+        "loss": policy + 0.7 * mate + 0.5 * value - 0.01 * entropy,
         "policy_loss": policy,
+        "mate_loss": mate,
         "value_loss": value,
         "entropy": entropy,
-        "approx_kl": (ratio - 1 - log_ratio).sum(),
-        "clipped": outside.sum(),
+        "kl_proximal": kl_proximal,
+        "kl_behavior": kl_behavior,
+        "clipped": clipped,
+        "truncated_weights": truncated,
+        "sampled": sampled,
     }
     sums = rows.sums()._asdict()
     assert sums.keys() == expected.keys()
@@ -112,13 +140,15 @@ def test_the_policy_gradient_flows_where_the_ratio_may_still_improve_and_only_th
     rows.sums(logits, vf_coef=0.0, ent_coef=0.0).loss.backward()
     log_probs = rows.log_probs()
     index = np.arange(B)
-    ratio = np.exp(log_probs[index, rows.actions] - rows.behavior)
+    ratio = np.exp(log_probs[index, rows.actions] - rows.proximal)
     flows = np.where(rows.advantages > 0, ratio <= 1.2, ratio >= 0.8)
+    weight = np.minimum(np.exp(rows.proximal.astype(np.float64) - rows.behavior), 1.5)
     # d log p(a) / d logit_j = [j = a] - p(j)
     slope = -np.exp(log_probs)
     slope[index, rows.actions] += 1
-    expected = -(flows * ratio * rows.advantages)[:, None] * slope
-    assert 0 < flows.sum() < B
+    pull = np.where(rows.is_forced, 0.7, weight * flows * ratio * rows.advantages)
+    expected = -pull[:, None] * slope
+    assert 0 < (flows & ~rows.is_forced).sum() < (~rows.is_forced).sum()
     np.testing.assert_allclose(gradient_of(logits).numpy(), expected, atol=1e-5)
 
 
@@ -184,39 +214,68 @@ def test_entropy_is_rewarded() -> None:
     assert float(rows.sums(step).entropy) > float(rows.sums().entropy)
 
 
-def test_approx_kl_estimates_the_divergence_of_the_current_policy_from_behavior() -> None:
-    """Over many actions drawn from behavior, k3's mean is KL(behavior || current)."""
-    behavior, current = np.log([0.9, 0.06, 0.04]), np.log([0.4, 0.3, 0.3])
-    forward = (np.exp(behavior) * (behavior - current)).sum()
-    backward = (np.exp(current) * (current - behavior)).sum()
-    assert backward > 1.3 * forward
-    draws = 200_000
-    actions = np.random.default_rng(0).choice(3, draws, p=np.exp(behavior))
-    zeros = torch.zeros(draws)
-    sums = ppo_sums(
-        torch.tensor(current, dtype=torch.float32).expand(draws, 3),
+def test_without_lag_and_forced_mates_the_loss_is_that_of_ppo_bit_for_bit() -> None:
+    rows = Rows()
+    rows.behavior = rows.proximal
+    rows.is_forced[:] = False
+    sums = rows.sums()
+    log_prob = torch.from_numpy(rows.logits)
+    log_prob = masked_log_probs(log_prob, torch.from_numpy(rows.mask))
+    log_prob = log_prob[torch.arange(B), torch.from_numpy(rows.actions)]
+    ratio = (log_prob - torch.from_numpy(rows.behavior)).exp()
+    advantages = torch.from_numpy(rows.advantages)
+    plain = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).sum()
+    assert sums.policy_loss == plain
+    assert sums.kl_proximal == sums.kl_behavior
+    assert float(sums.truncated_weights) == float(sums.mate_loss) == 0
+
+
+def test_a_mate_that_the_policy_all_but_excludes_leaves_every_gradient_finite() -> None:
+    rows = Rows()
+    rows.is_forced[:] = True
+    rows.proximal[:] = rows.behavior[:] = -200.0
+    logits = torch.from_numpy(rows.logits).requires_grad_()
+    sums = rows.sums(logits)
+    sums.loss.backward()
+    assert torch.isfinite(gradient_of(logits)).all()
+    assert all(torch.isfinite(value) for value in sums)
+    assert float(sums.sampled) == float(sums.kl_proximal) == float(sums.kl_behavior) == 0
+
+
+def k3_sums(current: np.ndarray, old: np.ndarray, actions: np.ndarray) -> PPOSums[torch.Tensor]:
+    """Sums of rows with three legal moves, all played by the old policy."""
+    count = len(actions)
+    zeros = torch.zeros(count)
+    old_log_probs = torch.from_numpy(old[actions].astype(np.float32))
+    return ppo_sums(
+        torch.tensor(current, dtype=torch.float32).expand(count, len(current)),
         zeros[:, None],
         torch.from_numpy(actions),
-        torch.from_numpy(behavior[actions].astype(np.float32)),
+        old_log_probs,
+        old_log_probs,
+        torch.zeros(count, dtype=torch.bool),
         zeros,
         zeros,
         zeros,
-        **COEFFICIENTS,
+        COEFS,
     )
-    assert float(sums.approx_kl) / draws == pytest.approx(forward, rel=0.05)
 
 
-def test_approx_kl_tells_ratios_apart_that_float32_rounds_to_one() -> None:
-    """approx_kl also measures the first minibatch's ratio, where 1e-4 is already a fault."""
+def test_the_kl_estimates_tend_to_the_divergence_of_the_current_policy_from_the_old() -> None:
+    """Over many actions drawn from the old policy, k3's mean is KL(old || current)."""
+    old, current = np.log([0.9, 0.06, 0.04]), np.log([0.4, 0.3, 0.3])
+    forward = (np.exp(old) * (old - current)).sum()
+    backward = (np.exp(current) * (current - old)).sum()
+    assert backward > 1.3 * forward
+    draws = 200_000
+    actions = np.random.default_rng(0).choice(3, draws, p=np.exp(old))
+    sums = k3_sums(current, old, actions)
+    assert float(sums.kl_behavior) / draws == pytest.approx(forward, rel=0.05)
+    assert float(sums.kl_proximal) / draws == pytest.approx(forward, rel=0.05)
+
+
+def test_the_kl_estimates_tell_ratios_apart_that_float32_rounds_to_one() -> None:
+    """kl_behavior also measures the first minibatch's ratio, where 1e-4 is already a fault."""
     log_ratio = 1e-4
-    zero = torch.zeros(1)
-    label = torch.zeros(1, dtype=torch.int64)
-    log_probs = torch.full((1, 1), log_ratio)
-    sums = ppo_sums(log_probs, zero[:, None], label, zero, zero, zero, zero, **COEFFICIENTS)
-    assert float(sums.approx_kl) == pytest.approx(log_ratio**2 / 2, rel=0.01)
-
-
-def test_only_the_loss_carries_a_gradient() -> None:
-    rows = Rows()
-    sums = rows.sums(torch.from_numpy(rows.logits).requires_grad_())
-    assert [name for name, tensor in sums._asdict().items() if tensor.requires_grad] == ["loss"]
+    sums = k3_sums(np.array([log_ratio]), np.zeros(1), np.zeros(1, np.int64))
+    assert float(sums.kl_behavior) == pytest.approx(log_ratio**2 / 2, rel=0.01)

@@ -80,6 +80,24 @@ def test_normalized_advantages_have_mean_0_and_deviation_1_and_leave_the_targets
     assert torch.equal(batch.on_device()["value_targets"], targets)
 
 
+def test_forced_mates_have_no_part_in_mean_and_deviation() -> None:
+    rollout = random_rollout(T, N)
+    rollout.is_forced[0] = True
+    rollout.terminated[0], rollout.truncated[0], rollout.rewards[0] = True, False, 1
+    rollout.bootstrap_values[0] = rollout.bootstrap_draw_probs[0] = 0
+    batch, _ = filled([rollout])
+    batch.normalize_advantages()
+    fields = batch.on_device()
+    sampled = fields["advantages"][~fields["is_forced"]]
+    assert batch.forced_rows == N
+    assert len(sampled) == (T - 1) * N
+    assert float(sampled.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(sampled.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    rollout.is_forced[:] = True
+    batch, _ = filled([rollout])
+    batch.normalize_advantages()  # No sampled row: nothing to do, and nothing is divided by 0.
+
+
 def test_equal_advantages_normalize_to_zero() -> None:
     rollout = random_rollout(T, N)
     for name in ("values", "rewards", "bootstrap_values"):

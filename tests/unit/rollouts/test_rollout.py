@@ -56,10 +56,11 @@ def test_allocated_storage_has_the_documented_shapes() -> None:
         "bootstrap_values": ((4, 3), "float32"),
         "bootstrap_draw_probs": ((4, 3), "float16"),
         "is_trained": ((4, 3), "bool"),
+        "is_forced": ((4, 3), "bool"),
     }
     assert {k: (a.shape, str(a.dtype)) for k, a in rollout.arrays().items()} == expected
-    # 81 + 14 + 3 + 187 codes, one int16, four float32, two float16, three bools.
-    assert rollout.raw_bytes == 4 * 3 * (285 + 2 + 16 + 4 + 3)
+    # 81 + 14 + 3 + 187 codes, one int16, four float32, two float16, four bools.
+    assert rollout.raw_bytes == 4 * 3 * (285 + 2 + 16 + 4 + 4)
 
 
 @pytest.mark.parametrize(("plies", "games"), [(0, 4), (4, 0), (-1, 4)])
@@ -115,6 +116,9 @@ def test_an_opponents_ply_has_no_value_and_no_log_prob_of_the_learners() -> None
         with pytest.raises(RolloutFormatError, match=rf"{name}\[2, 3\].*0 where an opponent moved"):
             rollout.validate()
         getattr(rollout, name)[2, 3] = 0
+        rollout.validate()
+    rollout.is_forced[2, 3] = True
+    with pytest.raises(RolloutFormatError, match=r"is_forced\[2, 3\].*False where an opponent"):
         rollout.validate()
 
 

@@ -229,6 +229,8 @@ def test_every_mate_in_one_is_played_where_mates_are_finished(finish_mates: bool
     rollout = unpack_rollout(packed)
     assert rollout.is_trained.all()
     assert (rollout.rewards == 1).sum() == played
+    # Without finishing no ply is forced; with it those that mate are, and no other.
+    assert (rollout.is_forced == ((rollout.rewards == 1) & finish_mates)).all()
 
 
 def test_the_log_prob_of_a_finished_mate_is_the_policys_own() -> None:
