@@ -8,10 +8,14 @@ one Ray and therefore one process; a file whose tests start a Ray of their own s
 import threading
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
+
+hypothesis.settings.register_profile("suite", deadline=None)  # A slow machine is no failure.
+hypothesis.settings.load_profile("suite")
 
 NUM_PROCESSES = 2
 """Processes for the whole suite: the tests that share a Ray, and beside them all others."""

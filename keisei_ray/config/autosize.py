@@ -6,13 +6,15 @@ cores among all processes.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import ScheduleConfig
 from keisei_ray.errors import ConfigError
 
 MIN_UPDATE_TIMESTEPS = 4096
-"""Fewest timesteps of an update in overlap mode if its size is left open. In smaller PPO batches
-the sparse rewards of +-1 are mostly noise."""
+"""Fewest timesteps of an update if its size is left open. In smaller PPO batches the sparse rewards
+of +-1 are mostly noise."""
 MAX_LEARNER_THREADS = 16
 """Most replicas that share a minibatch if their number is left open."""
 LEARNER_CPUS = 1.0
@@ -28,7 +30,7 @@ class RunSizes:
     num_cpus: float
     """CPUs of the cluster."""
     num_actors: int
-    """Self-play actors wanted, >= 0."""
+    """Self-play actors to be started, >= 0."""
     num_placeable: int
     """Self-play actors that the CPUs suffice for; the others wait for nodes."""
     rollouts_per_update: int
@@ -38,7 +40,60 @@ class RunSizes:
     actors than that play at a time."""
 
 
-def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
+@dataclass(frozen=True)
+class ScheduleChoice:
+    """The schedule that `schedule.mode` auto stands for on a cluster, and why."""
+
+    mode: Literal["overlap", "lockstep"]
+    reason: str
+    """Clause that tells a person why, with the numbers that decided."""
+
+
+def choose_schedule(
+    config: Config, num_cpus: float, num_gpus: int, *, may_grow: bool
+) -> ScheduleChoice:
+    """Chooses the schedule by whether self-play and learning would share the same cores.
+
+    In lockstep all cores play, then all cores learn. That is as fast as overlap if both can use all
+    of them, has no policy lag, and learns more steadily (docs/strength.md). Overlap is for hardware
+    that one of the two would leave idle: a GPU, more cores than actors or the learner use, several
+    nodes; and for a number of actors that follows the cluster, which lockstep cannot do.
+
+    Args:
+        config: as given; its schedule.mode is not looked at.
+        num_cpus: CPUs of the whole cluster; less than one counts as one.
+        num_gpus: GPUs of the whole cluster.
+        may_grow: whether nodes may join the cluster.
+    """
+    cores = max(1, int(num_cpus))
+    schedule, learner = config.schedule, config.learner
+    asked = config.self_play.num_actors
+    threads = learner.num_threads or min(cores, MAX_LEARNER_THREADS)
+    reason: str | None = None
+    if _device(config, num_gpus) == "cuda":
+        reason = "the learner has a GPU"
+    elif may_grow:
+        reason = "nodes may join the cluster"
+    elif asked == "auto":
+        reason = "self_play.num_actors is auto"
+    elif schedule.max_policy_lag > ScheduleConfig().max_policy_lag:
+        reason = f"schedule.max_policy_lag is {schedule.max_policy_lag}"
+    elif schedule.rollouts_per_update not in (None, actors := config.at_most_max_actors(asked)):
+        reason = f"schedule.rollouts_per_update is {schedule.rollouts_per_update}"
+    elif actors < cores:
+        reason = f"self-play leaves cores to the learner: {actors} actors, {cores} cores"
+    elif actors < _fewest_rollouts(config):
+        reason = f"a rollout of each actor makes {actors * config.timesteps_per_rollout} timesteps"
+    elif threads < cores:
+        reason = f"the learner leaves cores to self-play: num_threads {threads}, {cores} cores"
+    if reason is not None:
+        return ScheduleChoice("overlap", reason)
+    return ScheduleChoice("lockstep", f"self-play and learning share the cores, {cores} of them")
+
+
+def resolve_auto(
+    config: Config, num_cpus: float, num_gpus: int, *, may_grow: bool = False
+) -> Config:
     """Replaces every setting left to the hardware by a value.
 
     A setting that has a value keeps it, so resolving twice changes nothing. If num_actors is auto,
@@ -48,28 +103,25 @@ def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
         config: as given.
         num_cpus: CPUs of the whole cluster; less than one counts as one.
         num_gpus: GPUs of the whole cluster.
+        may_grow: whether nodes may join the cluster.
 
     Returns:
-        A config whose rollouts_per_update, device, amp and num_threads are decided.
+        A config whose mode, rollouts_per_update, device, amp and num_threads are decided.
 
     Raises:
         ConfigError: learner.device is cuda and the cluster has no GPU.
     """
     cores = max(1, int(num_cpus))
-    device = config.learner.device
-    if device == "cuda" and num_gpus < 1:
-        raise ConfigError(
-            "learner.device = 'cuda' but the cluster has no GPU. Use device auto or cpu, or join "
-            "a cluster with a GPU; if one is coming, set cluster.wait_for_nodes_s."
-        )
-    if device == "auto":
-        device = "cuda" if num_gpus > 0 else "cpu"
+    device = _device(config, num_gpus)
+    if config.schedule.mode == "auto":
+        choice = choose_schedule(config, num_cpus, num_gpus, may_grow=may_grow)
+        config = _with_schedule(config, choice, cores)
     amp = config.learner.amp
     if amp == "auto":
         amp = "bf16" if device == "cuda" else "off"
     actors = config.self_play.num_actors
     # An elastic run may shrink to one actor; the number of threads must fit its updates then too.
-    fewest = 1 if actors == "auto" else min(actors, cores)
+    fewest = 1 if actors == "auto" else min(config.at_most_max_actors(actors), cores)
     rollouts = choose_rollouts_per_update(config, fewest)
     minibatch = rollouts * config.timesteps_per_rollout // config.learner.num_minibatches
     threads = config.learner.num_threads
@@ -80,6 +132,32 @@ def resolve_auto(config: Config, num_cpus: float, num_gpus: int) -> Config:
         # In lockstep it follows num_actors, also when the run is resumed with another number.
         values["schedule"]["rollouts_per_update"] = rollouts
     values["learner"].update(device=device, amp=amp, num_threads=threads)
+    return Config.model_validate(values)
+
+
+def _device(config: Config, num_gpus: int) -> str:
+    """Returns the learner's device, "cpu" or "cuda".
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    device = config.learner.device
+    if device == "cuda" and num_gpus < 1:
+        raise ConfigError(
+            "learner.device = 'cuda' but the cluster has no GPU. Use device auto or cpu, or join "
+            "a cluster with a GPU; if one is coming, set cluster.wait_for_nodes_s."
+        )
+    if device == "auto":
+        return "cuda" if num_gpus > 0 else "cpu"
+    return device
+
+
+def _with_schedule(config: Config, choice: ScheduleChoice, cores: int) -> Config:
+    """Returns the config with the schedule that was chosen, and in lockstep an actor per core."""
+    values = config.model_dump()
+    values["schedule"]["mode"] = choice.mode
+    if choice.mode == "lockstep" and config.schedule.max_actors is None:
+        values["schedule"]["max_actors"] = max(cores, _fewest_rollouts(config))
     return Config.model_validate(values)
 
 
@@ -97,8 +175,13 @@ def choose_rollouts_per_update(config: Config, num_playing: int) -> int:
     """
     if config.effective_rollouts_per_update is not None:
         return config.effective_rollouts_per_update
-    enough_rows = math.ceil(MIN_UPDATE_TIMESTEPS / config.timesteps_per_rollout)
-    return max(enough_rows, math.ceil(num_playing / max(1, config.schedule.max_policy_lag)))
+    each_plays = math.ceil(num_playing / max(1, config.schedule.max_policy_lag))
+    return max(_fewest_rollouts(config), each_plays)
+
+
+def _fewest_rollouts(config: Config) -> int:
+    """Returns how many rollouts make an update large enough to learn from."""
+    return math.ceil(MIN_UPDATE_TIMESTEPS / config.timesteps_per_rollout)
 
 
 def run_sizes(config: Config, num_cpus: float, cpus_per_actor: float) -> RunSizes:
@@ -111,7 +194,7 @@ def run_sizes(config: Config, num_cpus: float, cpus_per_actor: float) -> RunSize
     """
     num_placeable = max(0, int(cpus_for_actors(config, num_cpus) / cpus_per_actor))
     asked = config.self_play.num_actors
-    num_actors = num_placeable if asked == "auto" else asked
+    num_actors = config.at_most_max_actors(num_placeable if asked == "auto" else asked)
     rollouts = choose_rollouts_per_update(config, num_actors)
     return RunSizes(
         num_cpus=num_cpus,
@@ -135,7 +218,8 @@ def actor_cpus(config: Config, num_cpus: float) -> float:
     """
     free = max(cpus_for_actors(config, num_cpus), MIN_ACTOR_CPUS)
     asked = config.self_play.num_actors
-    actors_per_cpu = math.ceil((max(1, int(free)) if asked == "auto" else asked) / free)
+    actors = config.at_most_max_actors(max(1, int(free)) if asked == "auto" else asked)
+    actors_per_cpu = math.ceil(actors / free)
     return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
 
 

@@ -37,11 +37,12 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
             "self_play.num_actors = auto does not go with schedule.mode = lockstep, which "
             "needs the same actors throughout the run. Give a number, or use mode overlap."
         )
-    if schedule.rollouts_per_update not in (None, play.num_actors):
+    started = min(play.num_actors, schedule.max_actors or play.num_actors)
+    if schedule.rollouts_per_update not in (None, started):
         raise ValueError(
-            f"schedule.rollouts_per_update = {schedule.rollouts_per_update} differs from "
-            f"self_play.num_actors = {play.num_actors}, but schedule.mode = lockstep "
-            "takes one rollout of each actor. Leave it out, or use mode overlap."
+            f"schedule.rollouts_per_update = {schedule.rollouts_per_update} differs from the "
+            f"{started} actors that are started (self_play.num_actors = {play.num_actors}), but "
+            "schedule.mode = lockstep takes one rollout of each. Leave it out, or use mode overlap."
         )
     if schedule.max_policy_lag > ScheduleConfig().max_policy_lag:
         raise ValueError(

@@ -58,8 +58,12 @@ class Config(Section):
         """
         if self.schedule.mode == "lockstep":
             assert self.self_play.num_actors != "auto", "refused by checks.check_lockstep"
-            return self.self_play.num_actors
+            return self.at_most_max_actors(self.self_play.num_actors)
         return self.schedule.rollouts_per_update
+
+    def at_most_max_actors(self, num_actors: int) -> int:
+        """Returns how many of so many self-play actors are started."""
+        return min(num_actors, self.schedule.max_actors or num_actors)
 
     @property
     def effective_max_lag(self) -> int:

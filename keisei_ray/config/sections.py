@@ -204,12 +204,16 @@ class LearnerConfig(Section):
 class ScheduleConfig(Section):
     """Order of self-play and learning: who waits for whom."""
 
-    mode: Literal["overlap", "lockstep"] = "overlap"
+    mode: Literal["auto", "overlap", "lockstep"] = "auto"
     """Order of self-play and learning. overlap: actors play on while the learner learns. lockstep:
-    they take turns, which is strictly on-policy and reproducible."""
+    they take turns, which is strictly on-policy and reproducible. auto: lockstep on one machine
+    whose cores actors and learner would share, else overlap."""
+    max_actors: PositiveInt | None = None
+    """Largest number of self-play actors that are started, of those that num_actors asks for. null:
+    all of them. Chosen where mode is auto: one for each core in lockstep."""
     rollouts_per_update: PositiveInt | None = None
-    """Rollouts in one update (R). null: num_actors in lockstep; else chosen from the CPUs, and
-    again whenever their number changes if num_actors is auto."""
+    """Rollouts in one update (R). null: one of each actor in lockstep; else chosen from the CPUs,
+    and again whenever their number changes if num_actors is auto."""
     max_policy_lag: NonNegativeInt = 1
     """Largest number of updates by which the weights that played a rollout may trail the learner's
     when it is consumed. In lockstep there is no lag."""

@@ -51,8 +51,15 @@ class Cluster:
     dashboard_url: str
     is_fixed: bool = False
     """Whether this is a placement group, such as a Tune trial's, whose size does not change."""
+    is_started_here: bool = False
+    """Whether this run has started the cluster, for itself alone."""
     other_address: str | None = None
     """Address of a cluster that runs on this machine besides the one started here."""
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether nodes may join while the run goes on."""
+        return not (self.is_fixed or self.is_started_here)
 
     def describe(self) -> Mapping[str, int | float | str]:
         """Returns the fields of the `run_started` event."""
@@ -99,7 +106,11 @@ def connect(
         other = None
         if address == "local" and config.cluster.address is None:  # Not asked for by name.
             other = _other_cluster(environ)
-        yield dataclasses.replace(_current(address, dashboard_url), other_address=other)
+        yield dataclasses.replace(
+            _current(address, dashboard_url),
+            is_started_here=address == "local",
+            other_address=other,
+        )
     finally:
         # Actors are owned by this driver: they end with its connection. A cluster that was
         # started here ends too.
@@ -162,7 +173,13 @@ def _other_cluster(environ: Mapping[str, str]) -> str | None:
 
 def refreshed(cluster: Cluster) -> Cluster:
     """Returns the same cluster as it is now: nodes may have come or gone."""
-    return cluster if cluster.is_fixed else _current(cluster.address, cluster.dashboard_url)
+    if cluster.is_fixed:
+        return cluster
+    return dataclasses.replace(
+        _current(cluster.address, cluster.dashboard_url),
+        is_started_here=cluster.is_started_here,
+        other_address=cluster.other_address,
+    )
 
 
 def placement_group_cluster(num_cpus: float) -> Cluster:

@@ -50,7 +50,9 @@ def fit_to_cluster(
     try:
         while True:
             try:
-                resolved = resolve_auto(config, cluster.num_cpus, cluster.num_gpus)
+                resolved = resolve_auto(
+                    config, cluster.num_cpus, cluster.num_gpus, may_grow=cluster.may_grow
+                )
                 check_fits(resolved, cluster)
                 return resolved, cluster
             except UserError as error:
@@ -108,7 +110,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
             f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
         )
-    actors = max(1, int(free)) if asked == "auto" else asked
+    actors = config.at_most_max_actors(max(1, int(free)) if asked == "auto" else asked)
     if actors > most:
         raise ClusterError(
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from keisei_ray.config.autosize import actor_cpus, run_sizes
+from keisei_ray.config.autosize import actor_cpus, choose_schedule, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
@@ -193,7 +193,7 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
                 Notice(f"checkpoint {name} is now {new_name}: the run goes on before it")
             ),
         )
-    _publish_sizes(config, cluster, bus)
+    _publish_sizes(start.config, config, cluster, bus)
 
 
 def _write(path: Path, text: str) -> None:
@@ -203,11 +203,28 @@ def _write(path: Path, text: str) -> None:
         raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def _publish_sizes(config: Config, cluster: Cluster, bus: EventBus) -> None:
-    """Publishes the number of actors if the cluster decides it, or if they play in turns."""
+def _publish_sizes(given: Config, config: Config, cluster: Cluster, bus: EventBus) -> None:
+    """Publishes the number of actors if not all that were asked for play, or the cluster decides.
+
+    Args:
+        given: settings before the choices that are left to the hardware.
+        config: the effective settings.
+    """
+    if given.schedule.mode == "auto":
+        choice = choose_schedule(
+            given, cluster.num_cpus, cluster.num_gpus, may_grow=cluster.may_grow
+        )
+        bus.publish(Notice(f"schedule: {choice.mode}, because {choice.reason}"))
     sizes = run_sizes(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
     if config.self_play.num_actors == "auto":
         bus.publish(cluster_changed(cluster, sizes))
+    elif sizes.num_actors < config.self_play.num_actors:
+        bus.publish(
+            Notice(
+                f"{sizes.num_actors} of {config.self_play.num_actors} actors are started "
+                f"(schedule.max_actors {config.schedule.max_actors})"
+            )
+        )
     elif sizes.num_actors > sizes.max_unconsumed:
         bus.publish(
             Notice(

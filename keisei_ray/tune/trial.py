@@ -93,10 +93,10 @@ def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
 
 def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str, float]]:
     """Returns the resources that learner, actors and evaluator reserve; see `placement`."""
-    device = config.learner.device
-    is_on_gpu = device == "cuda" or (device == "auto" and has_gpu)
+    has_gpu = has_gpu or config.learner.device == "cuda"
+    config = resolve_auto(config, num_cpus, int(has_gpu))
     learner = {"CPU": learner_cpus(num_cpus)}
-    if is_on_gpu:
+    if config.learner.device == "cuda":
         learner["GPU"] = config.learner.num_gpus
     each = actor_cpus(config, num_cpus)
     found = [learner, *[{"CPU": each}] * run_sizes(config, num_cpus, each).num_actors]

@@ -57,6 +57,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.num_gpus": 0.25,
     "learner.num_threads": 2,
     "schedule.mode": "lockstep",
+    "schedule.max_actors": 3,
     "schedule.rollouts_per_update": 3,
     "schedule.max_policy_lag": 0,
     "schedule.actor_threads": 2,

@@ -206,7 +206,7 @@ def _start(event: ev.RunStarted) -> ViewState:
             event.cluster.get("num_gpus"),
         ),
         total_timesteps=config.run.total_timesteps,
-        num_actors=0 if num_actors == "auto" else num_actors,
+        num_actors=0 if num_actors == "auto" else config.at_most_max_actors(num_actors),
         timesteps_per_rollout=config.timesteps_per_rollout,
         rollouts_per_update=config.effective_rollouts_per_update or 0,
         start_timestep=event.timestep,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.config.autosize import actor_cpus, resolve_auto, run_sizes
+from keisei_ray.config.autosize import actor_cpus, choose_schedule, resolve_auto, run_sizes
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
 from tests.helpers.setting_values import make_config
@@ -13,7 +13,7 @@ from tests.helpers.setting_values import make_config
 @pytest.mark.parametrize(
     ("sections", "num_cpus", "num_gpus", "expected"),
     [
-        # 2 x 2048 rows reach the least of 4096; two actors need one rollout each two updates.
+        # 2 x 2048 rows reach the least of 4096.
         ({}, 2, 0, (2, "cpu", "off", 2)),
         # One CUDA device: bf16, and one thread whatever the CPUs.
         ({}, 64, 1, (2, "cuda", "bf16", 1)),
@@ -73,6 +73,80 @@ def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
     values = resolved.model_dump()
     values["self_play"]["num_actors"] = 5
     assert Config.model_validate(values).effective_rollouts_per_update == 5
+
+
+@pytest.mark.parametrize(
+    ("sections", "num_cpus", "num_gpus", "may_grow", "expected"),
+    [
+        # One machine whose cores both would use: an actor for each core, of those asked for.
+        ({"self_play": {"num_actors": 32}}, 2, 0, False, ("lockstep", 2, "share the cores, 2 of")),
+        (
+            {"self_play": {"num_actors": 32}},
+            16,
+            0,
+            False,
+            ("lockstep", 16, "share the cores, 16 of"),
+        ),
+        ({}, 2, 0, False, ("lockstep", 2, "share the cores, 2 of")),
+        # On one core two small rollouts make an update large enough to learn from.
+        ({}, 1, 0, False, ("lockstep", 2, "share the cores, 1 of")),
+        ({"schedule": {"max_actors": 1}}, 1, 0, False, ("overlap", 1, "makes 2048 timesteps")),
+        # A limit of one's own stays.
+        (
+            {"self_play": {"num_actors": 32}, "schedule": {"max_actors": 4}},
+            2,
+            0,
+            False,
+            ("lockstep", 4, "share the cores, 2 of"),
+        ),
+        # Hardware that one of the two would leave idle.
+        ({"self_play": {"num_actors": 32}}, 2, 1, False, ("overlap", None, "a GPU")),
+        ({"learner": {"device": "cpu"}}, 2, 1, False, ("lockstep", 2, "share the cores, 2 of")),
+        ({}, 4, 0, False, ("overlap", None, "2 actors, 4 cores")),
+        ({"self_play": {"num_actors": 32}}, 32, 0, False, ("overlap", None, "num_threads 16, 32")),
+        ({"learner": {"num_threads": 1}}, 2, 0, False, ("overlap", None, "num_threads 1, 2 cores")),
+        # What lockstep cannot do.
+        ({}, 2, 0, True, ("overlap", None, "nodes may join")),
+        ({"self_play": {"num_actors": "auto"}}, 2, 0, False, ("overlap", None, "auto")),
+        ({"schedule": {"max_policy_lag": 2}}, 2, 0, False, ("overlap", None, "lag is 2")),
+        ({"schedule": {"rollouts_per_update": 4}}, 2, 0, False, ("overlap", None, "is 4")),
+        ({"self_play": {"games_per_actor": 8}}, 2, 0, False, ("overlap", None, "1024 timesteps")),
+    ],
+)
+def test_an_open_schedule_is_lockstep_where_self_play_and_learning_share_the_cores(
+    sections: dict[str, dict[str, object]],
+    num_cpus: int,
+    num_gpus: int,
+    may_grow: bool,
+    expected: tuple[str, int | None, str],
+) -> None:
+    mode, max_actors, reason = expected
+    config = make_config(**sections)
+    choice = choose_schedule(config, num_cpus, num_gpus, may_grow=may_grow)
+    resolved = resolve_auto(config, num_cpus, num_gpus, may_grow=may_grow)
+    assert choice.mode == resolved.schedule.mode == mode
+    assert reason in choice.reason
+    assert resolved.schedule.max_actors == max_actors
+    # The number that was asked for is kept, so that the same command resumes the run.
+    assert resolved.self_play.num_actors == config.self_play.num_actors
+
+
+@pytest.mark.parametrize("mode", ["overlap", "lockstep"])
+def test_a_schedule_that_was_asked_for_stays(mode: str) -> None:
+    asked = make_config(self_play={"num_actors": 32}, schedule={"mode": mode})
+    resolved = resolve_auto(asked, 2, 0)
+    assert (resolved.schedule.mode, resolved.schedule.max_actors) == (mode, None)
+
+
+def test_only_so_many_actors_are_started_as_the_limit_says() -> None:
+    limited = resolve_auto(
+        make_config(self_play={"num_actors": 32}, schedule={"mode": "lockstep", "max_actors": 3}),
+        4,
+        0,
+    )
+    each = actor_cpus(limited, 4)
+    sizes = run_sizes(limited, 4, each)
+    assert (each, sizes.num_actors, sizes.rollouts_per_update) == (1.0, 3, 3)
 
 
 @settings(deadline=None)
@@ -145,7 +219,8 @@ def test_within_the_lag_every_actor_that_has_room_can_play(
     first: int, num_actors: int, now: int, lag: int
 ) -> None:
     for asked in ("auto", num_actors):
-        run = resolve_auto(elastic_config(asked, schedule={"max_policy_lag": lag}), first, 0)
+        schedule = {"mode": "overlap", "max_policy_lag": lag}
+        run = resolve_auto(elastic_config(asked, schedule=schedule), first, 0)
         found = run_sizes(run, now, actor_cpus(run, first))
         assert found.max_unconsumed == found.rollouts_per_update * (lag + 1)
         if asked == "auto":
@@ -171,6 +246,7 @@ def test_what_is_decided_at_the_start_holds_for_one_actor_too() -> None:
 def test_while_an_update_is_under_way_all_actors_can_play_the_next_rollouts(
     num_actors: int, lag: int
 ) -> None:
-    run = resolve_auto(elastic_config(num_actors, schedule={"max_policy_lag": lag}), 999, 0)
+    schedule = {"mode": "overlap", "max_policy_lag": lag}
+    run = resolve_auto(elastic_config(num_actors, schedule=schedule), 999, 0)
     found = run_sizes(run, 999, 1.0)
     assert found.max_unconsumed - found.rollouts_per_update >= num_actors

@@ -166,6 +166,7 @@ def test_learner_actors_and_evaluator_fit_into_the_cpus_of_a_trial() -> None:
             "self_play": {"num_actors": 3},
             "evaluation": {"interval_timesteps": 100, "num_cpus": 0.25},
             "learner": {"num_gpus": 0.5},
+            "schedule": {"mode": "overlap"},
         }
     )
     for cpus in (0.75, 1.0, 4.0):
@@ -174,6 +175,11 @@ def test_learner_actors_and_evaluator_fit_into_the_cpus_of_a_trial() -> None:
             assert len(parts) == 5
             assert sum(part.get("CPU", 0) for part in parts) <= cpus + 1e-9
             assert [part.get("GPU") for part in parts] == [0.5 if has_gpu else None] + [None] * 4
+
+
+def test_only_the_actors_that_a_trial_starts_have_a_part_of_its_cpus() -> None:
+    config = Config.model_validate({"self_play": {"num_actors": 32}})
+    assert len(bundles(config, 2.0, has_gpu=False)) == 3  # Learner and an actor for each core.
 
 
 def test_a_learner_asked_onto_the_cpu_reserves_no_gpu() -> None:
