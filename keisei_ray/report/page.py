@@ -74,7 +74,8 @@ def _header(run: Run, name: str) -> str:
     return (
         f'<header><p class="brand">Keisei Ray</p><h1>{escape(name)} '
         f'<span class="state {state.replace(" ", "-")}">{_END_STATES[state]}</span></h1>'
-        f'<div class="lead">{sentences}</div><dl class="facts">{tiles}</dl></header>'
+        f'<div class="lead">{sentences}</div>{tables.warnings_list(run.events)}'
+        f'<dl class="facts">{tiles}</dl></header>'
     )
 
 

@@ -24,7 +24,9 @@ _EVENT_NAMES: Final = {
     "notice": "notice",
 }
 _TROUBLE: Final = ("actor_lost", "rollout_rejected")
-"""Kinds of events that the table highlights."""
+"""Kinds of events that are always warnings."""
+MAX_WARNINGS: Final = 3
+"""Number of the newest warnings that the page's header shows."""
 
 
 def matches_table(matches: Sequence[EvaluationResult]) -> str:
@@ -64,6 +66,25 @@ def events_table(events: Sequence[Record]) -> str:
     return _wrapped(_head(("Time (UTC)", "Event", "What")) + f"<tbody>{body}</tbody>")
 
 
+def warnings_list(events: Sequence[Record]) -> str:
+    """Returns the newest session's warnings, the newest of them in full; an empty text if none."""
+    session: list[Record] = []
+    for event in events:
+        if event["kind"] == "run_started":
+            session.clear()
+        elif _is_warning(event):
+            session.append(event)
+    if not session:
+        return ""
+    count = formatting.plural(len(session), "warning")
+    items = "".join(
+        f"<li>{escape(_time(event))}: {escape(_event_text(event))}</li>"
+        for event in session[-MAX_WARNINGS:]
+    )
+    left_out = ", the newest are" if len(session) > MAX_WARNINGS else ""
+    return f'<div class="warnings"><p>{count}{left_out}:</p><ul>{items}</ul></div>'
+
+
 def settings_table(config: Mapping[str, Any]) -> str:
     """Returns every setting by its path."""
     return _table(("Setting", "Value"), list(_settings(config)))
@@ -79,15 +100,19 @@ def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]
     """Yields the rows: time, kind, text, and whether it is highlighted."""
     for kind, group in groupby(events, key=lambda event: str(event["kind"])):
         same = list(group)
-        time, name, is_trouble = _time(same[0]), _EVENT_NAMES.get(kind, kind), kind in _TROUBLE
+        time, name = _time(same[0]), _EVENT_NAMES.get(kind, kind)
         if len(same) > 3 and kind in ("actor_ready", "checkpoint_saved", "rollout_rejected"):
             text = f"{len(same)} times until {_time(same[-1])}; the last: {_event_text(same[-1])}"
-            yield time, name, text, is_trouble
+            yield time, name, text, _is_warning(same[-1])
             continue
         for event in same:
-            is_warning = event.get("level") in ("WARNING", "ERROR")
-            failed = kind == "run_ended" and event.get("reason") == "failed"
-            yield _time(event), name, _event_text(event), is_trouble or is_warning or failed
+            yield _time(event), name, _event_text(event), _is_warning(event)
+
+
+def _is_warning(event: Record) -> bool:
+    has_failed = event["kind"] == "run_ended" and event.get("reason") == "failed"
+    is_warning = event.get("level") in ("WARNING", "ERROR")
+    return event["kind"] in _TROUBLE or is_warning or has_failed
 
 
 def _time(event: Record) -> str:

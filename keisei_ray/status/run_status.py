@@ -7,7 +7,7 @@ silent: the status says which, and does not guess further.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from keisei_ray.status.cluster_records import ClusterState
 from keisei_ray.status.follow import RunFollower
@@ -21,8 +21,6 @@ from keisei_ray.tracking.terminal.text import as_float, one_line
 from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
 
 RunState = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
-MAX_WARNINGS: Final = 3
-"""Number of the newest warnings that a status holds."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Status:
     faults: int
     """Number of warnings and errors of the newest session."""
     warnings: tuple[RecentWarning, ...]
-    """The newest warnings and errors, oldest first."""
+    """The newest warnings and errors, at most `view_state.WARNINGS_KEPT`, oldest first."""
     damaged: int
     """Number of lines of the run's files that could not be read."""
     cluster: ClusterState | None = None
@@ -195,7 +193,6 @@ def _newest_checkpoint(checkpoints_dir: Path, now_s: float) -> SavedCheckpoint |
 
 
 def _warnings(view_state: ViewState, elapsed_s: float) -> tuple[RecentWarning, ...]:
-    entries = [e for e in view_state.notices if e.level in ("WARNING", "ERROR")]
     return tuple(
-        RecentWarning(max(0.0, elapsed_s - e.elapsed_s), e.message) for e in entries[-MAX_WARNINGS:]
+        RecentWarning(max(0.0, elapsed_s - e.elapsed_s), e.message) for e in view_state.warnings
     )

@@ -12,6 +12,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.errors import ConfigError
 from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
     DIAGNOSTICS_FILE,
     EVALUATIONS_FILE,
     EVENTS_FILE,
@@ -22,6 +23,7 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.telemetry.events import Event, EventBus, Subscriber
 from keisei_ray.tracking import recorders
 from keisei_ray.tracking.collapse_alarm import CollapseAlarm
+from keisei_ray.tracking.divergence_alarm import DivergenceAlarm
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
 from keisei_ray.tracking.logs import log_event
 from keisei_ray.tracking.terminal.lines import LinesView
@@ -97,16 +99,18 @@ def build_subscribers(
 
 
 def _recorders(run_dir: Path, bus: EventBus, resumed_timestep: int | None) -> list[Subscriber]:
-    """Builds the writers of the run directory's records, and the alarm that reads them."""
+    """Builds the writers of the run directory's records, and the alarms on what they hold."""
     metrics = recorders.metrics_recorder(run_dir, resumed_timestep)
     games = recorders.games_recorder(run_dir, resumed_timestep)
     diagnostics = recorders.diagnostics_recorder(run_dir, resumed_timestep)
     evaluations = EvaluationRecorder(run_dir, resumed_timestep, bus.publish)
     events = recorders.events_recorder(run_dir, resumed_timestep, time.time)
+    divergence = DivergenceAlarm(bus.publish, run_dir / CHECKPOINTS_DIR)
     return [
         Subscriber(METRICS_FILE, metrics.handle, metrics.close),
         Subscriber(GAMES_FILE, games.handle, games.close),
         Subscriber("collapse alarm", CollapseAlarm(bus.publish).handle),
+        Subscriber("divergence alarm", divergence.handle),
         Subscriber(DIAGNOSTICS_FILE, diagnostics.handle, diagnostics.close),
         Subscriber(EVALUATIONS_FILE, evaluations.handle, evaluations.close),
         Subscriber(EVENTS_FILE, events.handle, events.close),

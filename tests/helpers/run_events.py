@@ -3,6 +3,7 @@
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import MetricValue, UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
 
@@ -71,6 +72,35 @@ def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
 def fake_metrics(update: int, **changes: MetricValue) -> UpdateMetrics:
     """Returns the same as a record of `UpdateMetrics`."""
     return UpdateMetrics(**record(update, **changes))  # type: ignore[arg-type]
+
+
+def diagnosed(update: int, **changes: float | None) -> ev.UpdateDiagnosed:
+    """Returns the diagnostics of an update of 1,000 timesteps in which no game ended."""
+    values: dict[str, float | None] = {
+        "timestep": 1000 * update,
+        "update": update,
+        "distinct_positions": 1.0,
+        "opening_plies_mean": None,
+        "game_length_mean": None,
+        "games": 0,
+        "mate": 0,
+        "repetition": 0,
+        "perpetual_check": 0,
+        "declaration": 0,
+        "max_plies": 0,
+        "entropy": 3.21,
+        "ent_coef": 0.01,
+        "kl_proximal": 0.01234,
+        "truncated_weights": 0.0,
+        "mate_loss": 0.0,
+        "forced_timesteps": 0,
+        "optimizer_steps": 32,
+        "steps_undone": 0,
+        "trained_timesteps": 1000,
+        "pool_games": 0,
+        "pool_score": None,
+    }
+    return ev.UpdateDiagnosed(Diagnostics(**values | changes))  # type: ignore[arg-type]
 
 
 def updated(update: int, **changes: MetricValue) -> ev.UpdateFinished:

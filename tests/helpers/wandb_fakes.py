@@ -14,6 +14,7 @@ class FakeClient:
         self.settings: Mapping[str, object] = {}
         self.records: list[Record] = []
         self.tables: list[tuple[str, Table, int]] = []
+        self.alerts: list[tuple[str, str, bool]] = []
         self.uploaded: list[tuple[str, int]] = []
         self.attempts = 0
         self.exit_code: int | None = None
@@ -33,6 +34,10 @@ class FakeClient:
 
     def log_table(self, name: str, table: Table, timestep: int) -> None:
         self.tables.append((name, table, timestep))
+
+    def alert(self, title: str, text: str, *, is_error: bool) -> None:
+        self.meet("alert")
+        self.alerts.append((title, text, is_error))
 
     def upload(self, checkpoint: Path, timestep: int) -> None:
         self.attempts += 1

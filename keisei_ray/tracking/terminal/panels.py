@@ -244,12 +244,17 @@ def _metric(state: ViewState, label: str, name: str, spec: str, width: int, glyp
 
 
 def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Text]:
-    """Shows the last notices, newest last; always `count` lines and a title."""
+    """Shows the last notices, newest last; always `count` lines and a title.
+
+    The newest warning keeps the first line until the session ends, however many notices follow.
+    """
     saved = state.checkpoint
     note = f"last checkpoint {saved.timestep:,}" if saved else "no checkpoint yet"
     if state.faults:
         note = f"{_plural(state.faults, 'fault')}, {note}"
     shown = state.notices[-count:] if count else ()
+    if count > 1 and not {*state.warnings[-1:]} <= {*shown}:
+        shown = (state.warnings[-1], *shown[1:])
     lines = [_entry(entry, width, glyphs) for entry in shown]
     lines += [Text()] * (count - len(lines))
     return [title("notices", width, glyphs, note), *lines]

@@ -30,6 +30,7 @@ TREND_NAMES: Final = (
 )
 """Metrics whose history is kept for a sparkline."""
 NOTICES_KEPT: Final = 20
+WARNINGS_KEPT: Final = 3
 PACE_UPDATES: Final = 32
 """Updates over which the rate for the time left is taken."""
 
@@ -102,6 +103,8 @@ class ViewState:
     notices: tuple[Entry, ...] = ()
     """Newest entries, at most NOTICES_KEPT, oldest first, without those for the run's start and end
     and for checkpoints."""
+    warnings: tuple[Entry, ...] = ()
+    """Newest of these entries that are warnings or errors, at most WARNINGS_KEPT, oldest first."""
     ended: ev.RunEnded | None = None
 
     @property
@@ -141,9 +144,12 @@ def fold(state: ViewState, event: ev.Event, elapsed_s: float) -> ViewState:
     entry = entry_of(event, state, elapsed_s)
     if entry is None:
         return after
-    after = replace(after, faults=after.faults + (entry.level in ("WARNING", "ERROR")))
+    is_warning = entry.level in ("WARNING", "ERROR")
+    after = replace(after, faults=after.faults + is_warning)
     if isinstance(event, ev.RunStarted | ev.CheckpointSaved | ev.RunEnded):
         return after
+    if is_warning:
+        after = replace(after, warnings=(*after.warnings, entry)[-WARNINGS_KEPT:])
     return replace(after, notices=(*after.notices, entry)[-NOTICES_KEPT:])
 
 

@@ -21,6 +21,8 @@ from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
 Record = Mapping[str, object]
 
 INIT_TIMEOUT_S: Final = 60.0
+MAX_ALERT_TITLE: Final = 63
+"""Longest title that W&B accepts, in characters."""
 UPLOAD_TIMEOUT_S: Final = 900
 """Time without an answer of the server after which the upload of a checkpoint counts as failed."""
 
@@ -44,6 +46,15 @@ class WandbClient(Protocol):
 
     def log_table(self, name: str, table: Table, timestep: int) -> None:
         """Shows a table."""
+
+    def alert(self, title: str, text: str, *, is_error: bool) -> None:
+        """Reports a warning or an error. Alerts of one title are sent once a minute at most.
+
+        Args:
+            title: at most MAX_ALERT_TITLE characters.
+            text: the whole message.
+            is_error: whether it is an error, else a warning.
+        """
 
     def upload(self, checkpoint: Path, timestep: int) -> None:
         """Uploads a checkpoint's files. Blocks until the server has them.
@@ -146,6 +157,10 @@ class RealClient:
             columns=list(table.columns), data=[list(row) for row in table.rows]
         )
         self._run.log({name: rows, "timestep": timestep})
+
+    def alert(self, title: str, text: str, *, is_error: bool) -> None:
+        """See `WandbClient`."""
+        self._run.alert(title=title, text=text, level="ERROR" if is_error else "WARN")
 
     def upload(self, checkpoint: Path, timestep: int) -> None:
         """See `WandbClient`. Offline, the files are copied for a later `wandb sync`."""

@@ -4,9 +4,9 @@
 that a slow upload holds up no metrics. Both queues are bounded; calls that find them full are
 dropped, counted and reported. Calls that hang are left behind in bounded time, without signals.
 
-W&B gets the curves of `tracking.curves` over the timestep, and tables of games and ratings with
-each checkpoint and at the end. The table of games holds the newest GAMES_KEPT since the last one;
-`games.jsonl` has all of them.
+W&B gets the curves of `tracking.curves` over the timestep, an alert for every warning, and tables
+of games and ratings with each checkpoint and at the end. The table of games holds the newest
+GAMES_KEPT since the last one; `games.jsonl` has all of them.
 """
 
 import logging
@@ -26,9 +26,11 @@ from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.curves import curve_points
+from keisei_ray.tracking.event_messages import Message, message_of
 from keisei_ray.tracking.logs import publish_or_log
+from keisei_ray.tracking.terminal.text import clip
 from keisei_ray.tracking.wandb.call_queue import CallQueue
-from keisei_ray.tracking.wandb.client import Table, WandbClient
+from keisei_ray.tracking.wandb.client import MAX_ALERT_TITLE, Table, WandbClient
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ class WandbTracker:
         self._is_closing = threading.Event()
         """Ends all waiting for a next attempt."""
         self._uploads_failed = 0
+        self._own_notices: set[str] = set()
+        """Notices about W&B itself, of which it gets no alert."""
 
     def handle(self, event: ev.Event) -> None:
         """Queues what W&B is to get of the event. Never blocks."""
@@ -107,6 +111,9 @@ class WandbTracker:
         if points is not None:
             record = {"timestep": points.timestep, **points.values}
             self._put(partial(self._if_begun, partial(self._client.log, record)))
+        message = message_of(event)
+        if message is not None and message.level in ("WARNING", "ERROR"):
+            self._put_alert(event, message)
 
     def close(self) -> None:
         """Ends the W&B run, and reports what is missing there. Takes `close_timeout_s` at most.
@@ -139,6 +146,14 @@ class WandbTracker:
 
     def _put_table(self, name: str, table: Table, timestep: int) -> None:
         call = partial(self._client.log_table, name, table, timestep)
+        self._put(partial(self._if_begun, call))
+
+    def _put_alert(self, event: ev.Event, message: Message) -> None:
+        if isinstance(event, ev.Notice) and event.message in self._own_notices:
+            return
+        is_error = message.level == "ERROR"
+        title = alert_title(event, message)
+        call = partial(self._client.alert, title, message.text, is_error=is_error)
         self._put(partial(self._if_begun, call))
 
     def _put(self, call: Callable[[], object]) -> None:
@@ -212,6 +227,7 @@ class WandbTracker:
             self._report(f"W&B refuses records: {_brief(error)}; the run directory has them all")
 
     def _report(self, message: str) -> None:
+        self._own_notices.add(message)
         publish_or_log(self._publish, ev.Notice(message, "WARNING"), logger)
 
     def _report_what_is_missing(self, is_complete: bool) -> None:
@@ -235,6 +251,16 @@ def settings_by_key(config: Config) -> dict[str, object]:
     """Returns the effective configuration by dotted keys, the names that a sweep uses."""
     tree = config.model_dump(mode="json")
     return {f"{section}.{key}": v for section, keys in tree.items() for key, v in keys.items()}
+
+
+def alert_title(event: ev.Event, message: Message) -> str:
+    """Returns the title of an alert: the start of a notice, the kind of another event.
+
+    W&B sends alerts of one title once a minute at most. So different notices are all sent, but
+    a node that dies with a hundred actors is one alert.
+    """
+    title = message.text if isinstance(event, ev.Notice) else event.kind.replace("_", " ")
+    return clip(title, MAX_ALERT_TITLE, "~")
 
 
 def ratings_table(ratings: Iterable[Rating]) -> Table:

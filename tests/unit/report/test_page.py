@@ -337,6 +337,24 @@ def test_a_resumed_run_goes_on_where_it_was(run_dir: Path) -> None:
     assert page.source.count("<title>resumed at timestep 8,000</title>") >= 10
 
 
+def test_the_header_shows_the_newest_warnings_of_the_newest_session(run_dir: Path) -> None:
+    def notice(text: str, level: str) -> dict[str, object]:
+        return {"time": "2026-01-02T01:00:00.000Z", "kind": "notice", "message": text,
+                "level": level}  # fmt: skip
+
+    started = {"kind": "run_started", "cluster": {}, "timestep": 0, "resumed_from": None}
+    session = [started, notice("all is well", "INFO")]
+    write_lines(run_dir / "events.jsonl", [*session, notice("old", "WARNING"), *session])
+    assert "warnings" not in page_of(run_dir).source.split("</style>")[1]
+    warned = [notice(f"<{n}> diverges", "WARNING") for n in range(4)]
+    write_lines(run_dir / "events.jsonl", [*session, notice("old", "WARNING"), *session, *warned])
+    header = page_of(run_dir).source.split("<header>")[1].split("</header>")[0]
+    assert "4 warnings, the newest are:" in header
+    assert re.findall(r"<li>(.*?)</li>", header) == [
+        f"2026-01-02 01:00:00: &lt;{n}&gt; diverges" for n in (1, 2, 3)
+    ]
+
+
 def test_a_huge_run_stays_small_and_keeps_its_extremes(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", updates=0, games=8)
     row = json.dumps(record(1) | {"timestep": "T", "entropy": "E"})

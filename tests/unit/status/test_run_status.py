@@ -132,7 +132,8 @@ def test_the_last_warnings_and_the_number_of_all_are_in_the_status(run_dir: Path
         event_at(i, "actor_lost", actor_id=i, incarnation=0, cause="died", restarts_left=2)
         for i in range(1, 6)
     ]
-    append(run_dir / "events.jsonl", *lost, event_at(9, "notice", message="fine", level="INFO"))
+    later = [event_at(9, "notice", message=f"fine {i}", level="INFO") for i in range(50)]
+    append(run_dir / "events.jsonl", *lost, *later)
     status = status_after(run_dir, 22)
     assert status.faults == 5
     assert [(w.age_s, w.message) for w in status.warnings] == [

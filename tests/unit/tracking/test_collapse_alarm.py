@@ -8,6 +8,7 @@ import pytest
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.events import Event, Notice, UpdateDiagnosed
 from keisei_ray.tracking.collapse_alarm import WINDOW, CollapseAlarm
+from tests.helpers.run_events import diagnosed
 
 State = tuple[float, float, float]
 """Mean length of games, entropy, fraction of distinct positions."""
@@ -18,30 +19,13 @@ COLLAPSED: State = (18, 0.13, 0.2)
 
 
 def observed(length: float | None, entropy: float, distinct: float) -> Diagnostics:
-    return Diagnostics(
-        timestep=0,
-        update=0,
+    return diagnosed(
+        0,
         distinct_positions=distinct,
-        opening_plies_mean=4.0,
         game_length_mean=length,
         games=0 if length is None else 20,
-        mate=0,
-        repetition=0,
-        perpetual_check=0,
-        declaration=0,
-        max_plies=0,
         entropy=entropy,
-        ent_coef=0.01,
-        kl_proximal=0.0,
-        truncated_weights=0.0,
-        mate_loss=0.0,
-        forced_timesteps=0,
-        optimizer_steps=1,
-        steps_undone=0,
-        trained_timesteps=1000,
-        pool_games=0,
-        pool_score=None,
-    )
+    ).diagnostics
 
 
 def between(start: State, end: State, updates: int, seed: int = 0) -> list[Diagnostics]:

@@ -2,17 +2,20 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
+from keisei_ray.report.command import write_report
+from keisei_ray.status.run_status import status_of
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.subscribers import build_subscribers, choose_view, load_subscriber
 from tests.helpers.consoles import plain_console, written
-from tests.helpers.run_events import game, run_started, updated
+from tests.helpers.run_events import diagnosed, game, run_started, updated
 
 MODULE = """
 import threading
@@ -98,6 +101,29 @@ def test_a_whole_run_with_users_subscribers_leaves_complete_files(
     shown = written(console)
     assert len(re.findall("^update=", shown, re.MULTILINE)) == 2
     assert "Keisei Ray done" in shown
+
+
+def test_a_divergence_is_seen_by_the_user_wherever_the_run_is_watched(tmp_path: Path) -> None:
+    config = Config.model_validate({"tracking": {"view": "lines"}})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    console, bus = plain_console(), ev.EventBus()
+    with logs.configure(tmp_path, "INFO", console):
+        for subscriber in build_subscribers(
+            config, tmp_path, bus, resumed_timestep=None, console=console
+        ):
+            bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
+        bus.publish(run_started())
+        for update in range(1, 8):
+            bus.publish(updated(update, value_loss=1e17, approx_kl=1e8))
+            bus.publish(diagnosed(update, kl_proximal=1e8))
+        assert bus.close(5.0) == ()
+    warning = "training diverges at update 3: kl_proximal 1e+08"
+    (notice,) = [line for line in written(console).splitlines() if "level=WARNING" in line]
+    assert warning in notice
+    assert warning in (tmp_path / "run.log").read_text()
+    assert warning in (tmp_path / "events.jsonl").read_text()
+    assert warning in status_of(tmp_path, time.time()).warnings[0].message
+    assert warning in write_report(tmp_path).read_text().split("</header>")[0]
 
 
 @pytest.mark.parametrize("view", ["rich", "lines", "none"])

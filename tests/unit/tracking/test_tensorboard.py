@@ -18,7 +18,7 @@ from keisei_ray.telemetry.metrics import METRICS
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.subscribers import build_subscribers
 from keisei_ray.tracking.tensorboard import TensorBoardWriter
-from tests.helpers.run_events import evaluated, fake_metrics, run_started, updated
+from tests.helpers.run_events import diagnosed, evaluated, fake_metrics, run_started, updated
 
 START = 1_700_000_000.0
 
@@ -66,38 +66,10 @@ def stored(value: float) -> float:
     return float(np.float32(value))
 
 
-def diagnosed(update: int, pool_score: float | None) -> ev.UpdateDiagnosed:
-    return ev.UpdateDiagnosed(
-        Diagnostics(
-            timestep=1000 * update,
-            update=update,
-            distinct_positions=0.875,
-            opening_plies_mean=None,
-            game_length_mean=98.5,
-            games=10,
-            mate=9,
-            repetition=1,
-            perpetual_check=0,
-            declaration=0,
-            max_plies=0,
-            entropy=3.21,
-            ent_coef=0.01,
-            kl_proximal=0.0,
-            truncated_weights=0.0,
-            mate_loss=0.0,
-            forced_timesteps=0,
-            optimizer_steps=1,
-            steps_undone=0,
-            trained_timesteps=900,
-            pool_games=2,
-            pool_score=pool_score,
-        )
-    )
-
-
 def test_what_is_read_back_is_every_number_that_was_published(tmp_path: Path) -> None:
     updates = [fake_metrics(1, amp_scale=None), fake_metrics(2, amp_scale=1024.0, sps=512.5)]
-    diagnoses = [diagnosed(1, None), diagnosed(2, 0.75)]
+    lengths = {"game_length_mean": 98.5}
+    diagnoses = [diagnosed(1, **lengths), diagnosed(2, pool_score=0.75, **lengths)]
     ratings = (Rating("v2", 312.5, 250.0, None, 32), Rating("greedy", 80.0, 1.0, 2.0, 32))
     bare = evaluated(2, "greedy", wins=14)
     finishing = evaluated(2, "v1+mate1", wins=20, finishing=True)

@@ -82,6 +82,18 @@ def test_a_frame_fits_a_terminal_of_24_rows_and_shows_notices_in_what_is_left(wi
     assert any("note" in line for line in frame(stages()[3], width, 24))
 
 
+def test_the_newest_warning_stays_in_view_until_another_comes() -> None:
+    events = [ev.Notice("trouble", "WARNING"), *(ev.Notice(f"note {i}") for i in range(30))]
+    for height in (None, 24):
+        shown = frame(folded(run_started(), updated(1), *events), 80, height)
+        (line,) = (i for i, text in enumerate(shown) if "trouble" in text)
+        assert shown[line - 1].startswith(" notices")
+        assert "note 29" in shown[-1]
+        assert len(shown) == len(frame(folded(run_started(), updated(1)), 80, height))
+    state = folded(run_started(), updated(1), *events, ev.Notice("worse", "WARNING"))
+    assert [text for text in frame(state, 80, 24) if "trouble" in text] == []
+
+
 def test_the_frame_keeps_its_shape_while_training() -> None:
     for width in (80, 100, 140):
         early = folded(run_started(), updated(1))

@@ -53,7 +53,9 @@ def test_a_view_state_stays_small_however_long_the_run() -> None:
     for i in range(1, 700):
         state = fold(state, updated(i), float(i))
         state = fold(state, ev.Notice(str(i)), float(i))
+        state = fold(state, ev.Notice(str(i), "WARNING"), float(i))
     assert len(state.notices) == NOTICES_KEPT
+    assert [entry.message for entry in state.warnings] == ["697", "698", "699"]
     assert all(len(t.points()) <= t.CAPACITY for t in state.trends.values())
     assert len(state.pace) < 100
 

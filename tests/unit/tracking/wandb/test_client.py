@@ -125,6 +125,7 @@ def play_offline(run_dir: Path, first: int, last: int) -> None:
         bus.publish(ev.GameFinished(game(update), 1000 * update))
         bus.publish(updated(update))
     bus.publish(evaluated(last, "random", wins=24))
+    bus.publish(ev.Notice(f"update {last} is odd", "WARNING"))
     path = checkpoint.save(run_dir / "checkpoints", 1000 * last, {"weights": b"w"}, {})
     bus.publish(ev.CheckpointSaved(str(path), 1000 * last))
     bus.publish(ev.RunEnded("done", 1000 * last, str(path), 1.0))
@@ -190,6 +191,11 @@ def test_an_offline_run_and_its_resume_read_back_from_their_files(
     assert elo[0] > 0
     tables = [r["games.nrows"] for r in rows if "games.nrows" in r]
     assert tables == [3, 2]
+
+    alerts = [r.alert for session in sessions for r in session if r.HasField("alert")]
+    assert [(a.title, a.text, a.level) for a in alerts] == [
+        (text, text, "WARN") for text in ("update 3 is odd", "update 5 is odd")
+    ]
 
     artifacts = [r.artifact for session in sessions for r in session if r.HasField("artifact")]
     assert [sorted(a.aliases) for a in artifacts if a.type == "checkpoint"] == [

@@ -124,6 +124,21 @@ def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path
     assert tracked.notices == ["W&B: https://somewhere/run"]
 
 
+def test_every_warning_is_an_alert_and_notices_on_w_and_b_itself_are_none(tmp_path: Path) -> None:
+    client = FakeClient(upload=FailsAtFirst(float("inf")))
+    long = "training diverges at update 7: " + "x" * 100
+    tracked = TrackedBus(client).publish(run_started(), ev.Notice("fine"), saved(tmp_path, 10))
+    wait_until(lambda: any("could not be uploaded" in notice for notice in tracked.notices))
+    tracked.publish(
+        ev.Notice(long, "WARNING"), ev.ActorLost(1, 0, "died", 2), ended("failed")
+    ).close()
+    assert client.alerts == [
+        (long[:62] + "~", long, False),
+        ("actor lost", "actor 1 lost, 2 restarts left: died", False),
+        ("run ended", "run failed at timestep 9000", True),
+    ]
+
+
 # What cannot harm the run
 
 
