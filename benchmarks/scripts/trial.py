@@ -5,7 +5,8 @@
 
 The components are the trainer's own; only Ray and the overlap are left out. So two trials can run
 side by side on two cores, and trials compare at equal plies and equal CPU time, whatever else the
-machine does. Each line of the output has: plies, CPU seconds of training, how games ended, the
+machine does. With schedule.mode=overlap each rollout is played by weights that are
+schedule.max_policy_lag updates old, the largest lag that a real run may have. Each line of the output has: plies, CPU seconds of training, how games ended, the
 learner's diagnostics, and scores. Against random and greedy the bare policy plays its most likely
 moves, with and without the rule that finishes mates. Against each `--reference` checkpoint both
 players finish mates and sample at temperature 0.3, since two deterministic players mostly repeat
@@ -17,7 +18,7 @@ import argparse
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,21 +107,22 @@ def run(
     )
     due = PeriodicTrigger(every)
     torch.set_num_threads(1)
+    published = deque([learner.weights()], maxlen=config.effective_max_lag + 1)
     timestep = 0
     training_s, started = 0.0, time.process_time()
     reports: list[UpdateReport] = []
     games: list[FinishedGame] = []
     while timestep < config.run.total_timesteps:
-        weights = learner.weights()
         if config.pool.snapshot_interval_timesteps and snapshot_due.is_due(timestep):
             pool.add_snapshot(learner.weights_version, learner.weights_digest())
-            snapshots[pool.snapshots[-1].name] = weights
+            snapshots[pool.snapshots[-1].name] = published[-1]
         mix = rotation.next_mix(0, 0)
-        self_play.set_weights(weights)
+        self_play.set_weights(published[0])
         report, packed = self_play.collect(mix, [snapshots[name] for name in mix.snapshots])
         pool.count(report.games)
         games += report.games
         reports.append(learner.update([packed], timestep))
+        published.append(learner.weights())
         timestep += config.timesteps_per_rollout
         if due.is_due(timestep) or timestep >= config.run.total_timesteps:
             training_s += time.process_time() - started

@@ -146,11 +146,14 @@ class LearnerConfig(Section):
 
     learning_rate: PositiveFloat = 5e-4
     """Learning rate at timestep 0."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """Shape of the learning rate's decay over run.total_timesteps."""
+    lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
+    """Shape of the learning rate's decay over run.total_timesteps. adaptive: no decay; after each
+    update it is raised or lowered so that updates change the policy by about lr_adaptive_kl."""
     lr_final_fraction: Fraction = 0.1
     """Learning rate at the end of the run, as a share of learning_rate. Ignored where lr_schedule
-    is constant."""
+    is constant or adaptive."""
+    lr_adaptive_kl: PositiveFloat = 0.02
+    """Policy change of an update, as kl_proximal in nats, that lr_schedule adaptive aims at."""
     gamma: Fraction = 0.997
     """Discount per ply."""
     gae_lambda: Fraction = 0.8

@@ -31,7 +31,11 @@ from keisei_ray.errors import (
 )
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, k3
-from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.learning.schedules import (
+    adapted_learning_rate,
+    scheduled_ent_coef,
+    scheduled_learning_rate,
+)
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import build_model
@@ -149,7 +153,7 @@ class Learner:
             self._batch.normalize_advantages()
         timer.end_stage("advantages_time_s")
         progress = timestep / self._config.run.total_timesteps
-        learning_rate = scheduled_learning_rate(c, progress)
+        learning_rate = self._learning_rate(progress)
         ent_coef = scheduled_ent_coef(c, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -164,6 +168,8 @@ class Learner:
         self._recompute_stale_log_probs(fields, lags)
         timer.end_stage("gradients_time_s")
         totals = self._optimize(fields, coefs, timer)
+        if c.lr_schedule == "adaptive":
+            self._adapt_learning_rate(totals)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -193,7 +199,7 @@ class Learner:
             entropy=totals.entropy / totals.rows,
             clip_fraction=totals.clipped_rows / max(1.0, totals.sampled_rows),
             truncated_weights=totals.truncated_weights / max(1.0, totals.sampled_rows),
-            kl_proximal=totals.epoch_kl_proximal / max(1.0, totals.epoch_sampled_rows),
+            kl_proximal=totals.mean_kl_proximal,
             approx_kl=totals.epoch_kl_behavior / max(1.0, totals.epoch_sampled_rows),
             forced_timesteps=self._batch.forced_rows,
             grad_norm=float(np.mean(totals.grad_norms)) if totals.grad_norms else 0.0,
@@ -295,6 +301,19 @@ class Learner:
                 )
             lags.append(lag)
         return lags
+
+    def _learning_rate(self, progress: float) -> float:
+        """Learning rate of the next update. An adaptive one is a state, kept by the optimizer."""
+        if self._config.learner.lr_schedule == "adaptive":
+            return float(self._optimizer.param_groups[0]["lr"])
+        return scheduled_learning_rate(self._config.learner, progress)
+
+    def _adapt_learning_rate(self, totals: "_UpdateTotals") -> None:
+        """Sets the adaptive learning rate of the next update."""
+        # After the KL stop the change that is left is small, but the steps were too large.
+        kl = math.inf if totals.steps_undone else totals.mean_kl_proximal
+        for group in self._optimizer.param_groups:
+            group["lr"] = adapted_learning_rate(self._config.learner, group["lr"], kl)
 
     def _recompute_stale_log_probs(self, fields: Mapping[str, Tensor], lags: Sequence[int]) -> None:
         """Writes `proximal_log_probs` of the rollouts that older weights played.
@@ -419,6 +438,11 @@ class _UpdateTotals:
     """Optimizer steps that the loss scaler skipped."""
     steps_undone: int = 0
     """Optimizer steps undone by the KL stop: 0 or 1."""
+
+    @property
+    def mean_kl_proximal(self) -> float:
+        """Mean kl_proximal of the sampled rows of the last epoch, in nats."""
+        return self.epoch_kl_proximal / max(1.0, self.epoch_sampled_rows)
 
     def start_epoch(self) -> None:
         """Forgets the sums of the epoch before."""

@@ -1,8 +1,13 @@
-"""Schedules over the length of a run: pure functions of the settings and of the run's progress."""
+"""Learning rate and entropy bonus over a run: pure functions of settings, progress and KL."""
 
 import math
 
 from keisei_ray.config.sections import LearnerConfig
+
+LR_FACTOR = 1.5
+"""Factor by which the adaptive learning rate changes after an update."""
+LR_RANGE = (0.01, 10.0)
+"""Smallest and largest adaptive learning rate, as a share of `learner.learning_rate`."""
 
 
 def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
@@ -13,7 +18,8 @@ def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
         remaining = (1 + cos(pi * progress)) / 2       lr_schedule = cosine
 
     Args:
-        config: the learner section. With `lr_schedule` constant the rate does not change.
+        config: the learner section. With `lr_schedule` constant the rate does not change; adaptive
+            has no place here, see `adapted_learning_rate`.
         progress: timestep / total_timesteps; clamped to [0, 1].
     """
     progress = min(1.0, max(0.0, progress))
@@ -25,6 +31,27 @@ def scheduled_learning_rate(config: LearnerConfig, progress: float) -> float:
         remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
     final = config.lr_final_fraction
     return config.learning_rate * (final + (1.0 - final) * remaining)
+
+
+def adapted_learning_rate(config: LearnerConfig, rate: float, kl: float) -> float:
+    """Learning rate of the next update where `lr_schedule` is adaptive.
+
+    It is divided by `LR_FACTOR` after an update that changed the policy by more than twice
+    `lr_adaptive_kl`, and multiplied by it after one that changed it by less than half of that.
+
+    Args:
+        config: the learner section.
+        rate: learning rate of the update that has just been made.
+        kl: its kl_proximal, in nats.
+
+    Source: Rudin et al. 2022, "Learning to Walk in Minutes", arXiv:2109.11978, appendix.
+    """
+    if kl > 2 * config.lr_adaptive_kl:
+        rate /= LR_FACTOR
+    elif kl < config.lr_adaptive_kl / 2:
+        rate *= LR_FACTOR
+    smallest, largest = (share * config.learning_rate for share in LR_RANGE)
+    return min(largest, max(smallest, rate))
 
 
 def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:

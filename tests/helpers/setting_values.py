@@ -35,6 +35,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "model.material_prior": 0.1,
     "learner.learning_rate": 1e-05,
     "learner.lr_schedule": "cosine",
+    "learner.lr_adaptive_kl": 0.05,
     "learner.lr_final_fraction": 0.0,
     "learner.gamma": 1.0,
     "learner.gae_lambda": 0.9,

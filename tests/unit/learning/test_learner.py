@@ -355,6 +355,29 @@ def test_a_resumed_learner_goes_on_bit_for_bit(
     assert resumed.weights_digest() == learner.weights_digest()
 
 
+def test_an_adaptive_learning_rate_changes_from_update_to_update_and_survives_a_resume() -> None:
+    config = learner_config(lr_schedule="adaptive", lr_adaptive_kl=1.0, learning_rate=1e-4)
+    learner = Learner(config)
+    rates = [learner.update([played(config, learner)], 0).learning_rate for _ in range(3)]
+    assert rates == pytest.approx([1e-4, 1.5e-4, 2.25e-4])
+    resumed = Learner(config)
+    resumed.load_state_files(learner.state_files())
+    report = resumed.update([played(config, resumed)], 0)
+    assert report.learning_rate == pytest.approx(3.375e-4)
+
+
+def test_an_adaptive_learning_rate_falls_after_the_kl_stop() -> None:
+    """Also where the change that is left after the stop is small."""
+    config = learner_config(
+        lr_schedule="adaptive", lr_adaptive_kl=1.0, learning_rate=0.5, target_kl=0.01
+    )
+    learner = Learner(config)
+    report = learner.update([played(config, learner)], 0)
+    assert report.steps_undone == 1
+    again = learner.update([played(config, learner)], 0)
+    assert again.learning_rate == pytest.approx(0.5 / 1.5)
+
+
 def test_state_restores_scaler_moments_and_minibatch_order() -> None:
     """Each on its own: a part left out of the state would not always change the next bits."""
     config = learner_config(amp="fp16")

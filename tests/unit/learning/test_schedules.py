@@ -6,7 +6,11 @@ from typing import Any
 import pytest
 
 from keisei_ray.config.sections import LearnerConfig
-from keisei_ray.learning.schedules import scheduled_ent_coef, scheduled_learning_rate
+from keisei_ray.learning.schedules import (
+    adapted_learning_rate,
+    scheduled_ent_coef,
+    scheduled_learning_rate,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,25 @@ def test_the_learning_rate_follows_its_closed_form(schedule: Any, at_quarter: fl
     end = 1.0 if schedule == "constant" else 0.1
     for progress, share in ((0, 1), (0.25, at_quarter), (1, end), (1.7, end), (-0.1, 1)):
         assert scheduled_learning_rate(config, progress) == pytest.approx(2e-3 * share)
+
+
+@pytest.mark.parametrize(
+    ("rate", "kl", "expected"),
+    [
+        (1e-3, 0.041, 1e-3 / 1.5),
+        (1e-3, math.inf, 1e-3 / 1.5),
+        (1e-3, 0.039, 1e-3),
+        (1e-3, 0.011, 1e-3),
+        (1e-3, 0.009, 1.5e-3),
+        (1.1e-5, 1.0, 1e-5),  # Not below a hundredth of the first,
+        (9e-3, 0.0, 1e-2),  # nor above ten times the first.
+    ],
+)
+def test_the_adaptive_learning_rate_follows_the_policy_change(
+    rate: float, kl: float, expected: float
+) -> None:
+    config = LearnerConfig(learning_rate=1e-3, lr_schedule="adaptive", lr_adaptive_kl=0.02)
+    assert adapted_learning_rate(config, rate, kl) == pytest.approx(expected)
 
 
 def test_the_entropy_bonus_changes_evenly_over_the_run() -> None:
