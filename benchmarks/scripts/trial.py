@@ -53,6 +53,7 @@ BASE = (
     "schedule.mode=lockstep",
     "learner.device=cpu",
     "learner.num_threads=1",
+    "learner.num_epochs=4",
     "learner.num_minibatches=8",
     "learner.learning_rate=1e-3",
     "learner.lr_schedule=constant",
