@@ -28,6 +28,11 @@ esac
 if ls -d "$run_dir"/checkpoints/step-* >/dev/null 2>&1; then
     exec python run.py --resume latest --run-dir "$run_dir" "$@"
 fi
+free='import sys; from pathlib import Path; from keisei_ray.storage.run_lock import check_free; check_free(Path(sys.argv[1]))'
+if [ -e "$run_dir/.lock" ] && ! python -c "$free" "$run_dir" 2>/dev/null; then
+    # Another process trains there, or is about to: run.py names it and ends.
+    exec python run.py --run-dir "$run_dir" "$@"
+fi
 if [ -e "$run_dir/config.json" ]; then
     # Stopped before its first checkpoint: run.py would refuse the directory, and there is nothing
     # in it to go on from.

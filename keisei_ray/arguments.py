@@ -115,6 +115,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         metavar="latest|PATH",
         help="continue from a checkpoint; latest: the newest intact one of the run directory",
     )
+    train.add_argument(
+        "--force",
+        action="store_true",
+        help="take the run over from a process on another machine that has locked its directory "
+        "and gives no sign of life",
+    )
     _add_address(train)
 
 

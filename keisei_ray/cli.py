@@ -24,7 +24,6 @@ from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
-from keisei_ray.storage.run_layout import CONFIG_FILE
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 RAYLET_NOISE = "worker processes have been started on node"
@@ -66,7 +65,7 @@ def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
     from keisei_ray.training.session import train
 
-    outcome = train(_resolve_training(options), Console())
+    outcome = train(_resolve_training(options), Console(), force=options.force)
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
 
 
@@ -252,24 +251,17 @@ def _resolve_training(options: argparse.Namespace) -> Config:
 
 @contextlib.contextmanager
 def _starting_file(options: argparse.Namespace) -> Iterator[str | None]:
-    """The file that settings start from: `--config`, else what the resumed run has saved."""
+    """The file that settings start from: `--config`, else that of the resumed checkpoint."""
     if options.config is not None or options.resume is None:
         yield options.config
     elif is_uri(options.run_dir or "" if options.resume == "latest" else options.resume):
         with saved_config(options.run_dir, options.resume) as path:
             yield str(path) if path else None
     else:
-        path = _resumed_from(options) / CONFIG_FILE
-        yield str(path) if path.is_file() else None
+        from keisei_ray.training.run_start import saved_settings
 
-
-def _resumed_from(options: argparse.Namespace) -> Path:
-    """The directory that the resumed run's settings are saved in: a checkpoint's or a run's."""
-    from keisei_ray.training.run_start import newest_run_dir
-
-    if options.resume != "latest":
-        return Path(options.resume)
-    return Path(options.run_dir) if options.run_dir else newest_run_dir()
+        path = saved_settings(options.run_dir, options.resume)
+        yield str(path) if path else None
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

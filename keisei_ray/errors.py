@@ -4,6 +4,7 @@
     |-- UserError                   exit code 2
     |   |-- ConfigError             a setting or an option of the command line
     |   |-- RunDirError             a directory on this machine: the run's, or one of results
+    |   |   `-- TakenOverError      another process writes to the run now
     |   |-- StorageError            a URI and what is stored there
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
     |   |-- ClusterError            Ray: starting it, joining it, its resources
@@ -52,6 +53,14 @@ class RunDirError(UserError):
     """A directory is taken by another run, cannot be read or written, or its disk is full.
 
     Raised by everything that keeps files. Choose another directory, or make space.
+    """
+
+
+class TakenOverError(RunDirError):
+    """Another process has taken the run over, because this one gave no sign of life.
+
+    Raised while a run trains. Nothing more is saved; the other process has gone on from the last
+    checkpoint.
     """
 
 

@@ -2,6 +2,7 @@
 
 run_layout.py         every name in a run directory
 run_dirs.py           where runs lie, and the one that began last
+run_lock.py           one writer for a run directory
 checkpoint.py         checkpoints: saved completely or not at all, verified when read
 manifest.py           size and SHA-256 of a checkpoint's files
 superseded.py         sets aside what a resumed run does not go on from

@@ -35,6 +35,8 @@ RUN_ID_FILE: Final = "run-id"
 """An id that a remote run and its local copy share."""
 WRITER_FILE: Final = ".writer"
 """Token of the session that may write to a remote run. At the URI only."""
+LOCK_FILE: Final = ".lock"
+"""The process that writes to the run, while it runs, see `storage/run_lock.py`."""
 WRITABLE_FILE: Final = ".writable"
 """Empty file that is made and removed to find out whether the directory can be written."""
 

@@ -15,6 +15,7 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_dirs import holds_run
 from keisei_ray.storage.run_layout import (
     CHECKPOINT_GLOB,
+    LOCK_FILE,
     SUPERSEDED,
     TUNE_PREFIXES,
     is_checkpoint_name,
@@ -82,14 +83,15 @@ def set_directory_aside(path: Path) -> Path:
 def set_run_aside(run_dir: Path) -> None:
     """Moves the files of a run, if there is one, into `superseded-N/` in the same directory.
 
-    For a trial's directory, which Ray Tune shares: its own files stay.
+    For a trial's directory, which Ray Tune shares: its own files stay, and so does the lock of the
+    process that writes there.
 
     Raises:
         RunDirError: a file cannot be moved.
     """
     if not holds_run(run_dir):
         return
-    stays = (f"{SUPERSEDED}-", *TUNE_PREFIXES)
+    stays = (f"{SUPERSEDED}-", LOCK_FILE, *TUNE_PREFIXES)
     names = (run_dir / f"{SUPERSEDED}-{n}" for n in itertools.count())
     aside = next(name for name in names if not name.exists())
     try:

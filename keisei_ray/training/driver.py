@@ -47,7 +47,7 @@ from keisei_ray.distributed.learner_handle import (
 )
 from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.distributed.supervision import DEATHS, POLL_S
-from keisei_ray.errors import KeiseiError
+from keisei_ray.errors import KeiseiError, TakenOverError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
@@ -173,7 +173,8 @@ class Driver:
         """Trains until `total_timesteps` or a stop request, then saves.
 
         However it ends, all actors are gone afterwards and the last finished update is saved;
-        only a KeyboardInterrupt does not wait for the saving.
+        only a KeyboardInterrupt and a TakenOverError, which `should_stop` raises, do not wait for
+        the saving.
 
         Raises:
             ActorLostError: an actor died too often.
@@ -195,8 +196,8 @@ class Driver:
             self._train()
         except StopRequested:
             pass  # While a dead learner was restarted: its newest finished update is still here.
-        except KeyboardInterrupt:
-            raise  # The second request to stop: do not even save.
+        except (KeyboardInterrupt, TakenOverError):
+            raise  # The second request to stop, or the directory is another's: do not even save.
         except BaseException:
             self._save_after_failure()
             raise

@@ -1,11 +1,12 @@
-"""Where a run starts: the checkpoint that it resumes, if any, and its directory.
+"""Where a run starts: its directory, locked, and the checkpoint that it resumes, if any.
 
-Everything here is decided, or refused, before Ray is asked.
+Everything here is decided, or refused, before Ray is asked. Nothing in a run directory or at a URI
+is changed before this process is its only writer.
 """
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,19 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.remote.remote_lock import remote_lock
 from keisei_ray.storage.remote.remote_resume import use_local_copy
 from keisei_ray.storage.remote.remote_run import RemoteRun
-from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE, WRITABLE_FILE
+from keisei_ray.storage.run_layout import (
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    EVENTS_FILE,
+    PROGRESS_FILE,
+    WRITABLE_FILE,
+)
+from keisei_ray.storage.run_lock import RunLock, run_lock
 from keisei_ray.telemetry.events import Notice
+from keisei_ray.training.resumed_settings import check_length
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,11 @@ class RunStart:
     """Checkpoint to continue from; None for a fresh run."""
     notices: tuple[Notice, ...]
     """Copies that were made, checkpoints that were passed over; to be published."""
+    lock: RunLock
+    """The right to write to the directory; to be checked while the run goes on."""
+    former_config: bytes | None
+    """Content of `config.json` in the directory, before this start writes it; None if there was
+    none."""
 
     @property
     def resumed_timestep(self) -> int | None:
@@ -43,26 +58,95 @@ class RunStart:
         return self.resume.timestep if self.resume else None
 
 
-def find_start(config: Config) -> RunStart:
-    """Finds the checkpoint to resume and the directory of a run. Writes no file of a run.
+@contextlib.contextmanager
+def claimed_start(
+    config: Config,
+    *,
+    force: bool = False,
+    lock: RunLock | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[RunStart]:
+    """Finds where a run starts, and makes this process its only writer within the block.
+
+    If the run is refused in the block before its settings have been written, a directory made here
+    is removed again.
 
     Args:
         config: settings as given.
+        force: whether to take over from a process that may have ended, see `run_lock`.
+        lock: the lock on the run's directory, if the caller holds it.
+        say: called with a sentence about what is being waited for.
 
     Raises:
-        UserError: the checkpoint, the directory or a URI cannot be used.
+        UserError: the checkpoint, the directory or a URI cannot be used, or another process writes
+            there.
     """
     copied: list[str] = []
     skipped: list[str] = []
-    local, remote = use_local_copy(config, copied.append, skipped.append)
-    resume = find_resume(local, skipped)
-    return RunStart(
-        local,
-        choose_run_dir(local, resume),
-        remote,
-        resume,
-        (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped)),
-    )
+    with contextlib.ExitStack() as stack:
+        local, remote = use_local_copy(
+            config,
+            copied.append,
+            skipped.append,
+            claim=lambda storage: stack.enter_context(remote_lock(storage, say)),
+        )
+        run_dir = choose_run_dir(local)
+        # Without a directory there is no writer, and a resume is refused before one is made.
+        resume = None if run_dir.exists() else find_resume(local, skipped)
+        is_found = resume is not None
+        stack.enter_context(prepared_run_dir(run_dir))
+        held = lock or stack.enter_context(run_lock(run_dir, force=force, say=say))
+        if not is_found:
+            resume = find_resume(local, skipped)
+        _refuse_other_run(run_dir, resume)
+        if resume is not None:
+            check_length(resume, local)
+        notices = (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped))
+        yield RunStart(local, run_dir, remote, resume, notices, held, _former_config(run_dir))
+
+
+def _refuse_other_run(run_dir: Path, resume: Checkpoint | None) -> None:
+    """Refuses a directory with a run that is not being resumed."""
+    is_resumed = resume is not None and resume.path.resolve().is_relative_to(run_dir.resolve())
+    if not is_resumed and run_dirs.holds_run(run_dir):
+        raise RunDirError(
+            f"{run_dir} already holds a run. Go on with it by --resume latest, or choose another "
+            "--run-dir."
+        )
+
+
+def _former_config(run_dir: Path) -> bytes | None:
+    try:
+        return (run_dir / CONFIG_FILE).read_bytes()
+    except OSError:
+        return None
+
+
+def saved_settings(run_dir: str | None, resume: str) -> Path | None:
+    """Returns the file of settings that a resumed run starts from.
+
+    It is the one in the checkpoint, which its manifest verifies. Where that has none, it is the
+    run's own.
+
+    Args:
+        run_dir: directory of the run; None: that of the checkpoint, or the newest.
+        resume: "latest", or the path of a checkpoint.
+
+    Returns:
+        The file; None if there is none.
+
+    Raises:
+        CheckpointError: the named checkpoint is damaged, or there is no run.
+    """
+    if resume == "latest":
+        where = Path(run_dir or newest_run_dir())
+        found = checkpoint.find_latest(where / CHECKPOINTS_DIR, on_skip=lambda path, cause: None)
+    else:
+        found = checkpoint.load(Path(resume))
+        where = found.path.parent.parent
+    if found is not None and CONFIG_FILE in found.files:
+        return found.path / CONFIG_FILE
+    return where / CONFIG_FILE if (where / CONFIG_FILE).is_file() else None
 
 
 def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
@@ -84,9 +168,8 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
         found = _latest(Path(config.run.run_dir or newest_run_dir()) / CHECKPOINTS_DIR, skipped)
     else:
         found = checkpoint.load(Path(config.run.resume))
-    for name in (PROGRESS_FILE, CONFIG_FILE):
-        if name not in found.files:
-            raise CheckpointError(f"{found.path} has no {name}: not a training checkpoint.")
+    if PROGRESS_FILE not in found.files:
+        raise CheckpointError(f"{found.path} has no {PROGRESS_FILE}: not a training checkpoint.")
     _check_model(found, config.model)
     return found
 
@@ -130,7 +213,8 @@ def newest_run_dir() -> Path:
     Raises:
         CheckpointError: there is no run.
     """
-    newest = run_dirs.newest_run_dir([CONFIG_FILE])
+    # The second counts where the first is lost.
+    newest = run_dirs.newest_run_dir([CONFIG_FILE, EVENTS_FILE])
     if newest is None:
         raise CheckpointError(
             f"there is no run under {run_dirs.runs_dir()}/ to resume. Give its directory with "
@@ -139,39 +223,38 @@ def newest_run_dir() -> Path:
     return newest
 
 
-def choose_run_dir(config: Config, resume: Checkpoint | None) -> Path:
+def choose_run_dir(config: Config) -> Path:
     """Returns the run's directory.
 
     It is `run.run_dir`, else that of the resumed checkpoint's run, else a new one that is named
     after the time.
 
     Raises:
+        CheckpointError: the newest run is to be resumed, and there is none.
         RunDirError: it lies where Ray may delete it.
     """
     if config.run.run_dir:
         run_dirs.refuse_job_directory(config.run.run_dir)
         return Path(config.run.run_dir)
-    if resume is not None and resume.path.parent.name == CHECKPOINTS_DIR:
-        return resume.path.parent.parent
+    if config.run.resume == "latest":
+        return newest_run_dir()
+    if config.run.resume is not None:
+        path = Path(config.run.resume)
+        if path.parent.name == CHECKPOINTS_DIR:
+            return path.parent.parent
     return run_dirs.new_run_dir()
 
 
 @contextlib.contextmanager
-def prepared_run_dir(run_dir: Path, resume: Checkpoint | None) -> Iterator[None]:
+def prepared_run_dir(run_dir: Path) -> Iterator[None]:
     """Makes the run's directory, or refuses it, before anything is started.
 
     If the run is refused in the block before its settings have been written, a directory made here
     is removed again.
 
     Raises:
-        RunDirError: it holds a run that is not being resumed, or cannot be written.
+        RunDirError: it cannot be written.
     """
-    is_resumed = resume is not None and resume.path.resolve().is_relative_to(run_dir.resolve())
-    if not is_resumed and run_dirs.holds_run(run_dir):
-        raise RunDirError(
-            f"{run_dir} already holds a run. Go on with it by --resume latest, or choose another "
-            "--run-dir."
-        )
     is_new = not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)

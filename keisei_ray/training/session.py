@@ -5,6 +5,7 @@ driver or the configuration should decide.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,11 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
 from keisei_ray.distributed.cluster_watch import cluster_changed
-from keisei_ray.errors import RunDirError
+from keisei_ray.errors import RunDirError, TakenOverError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
+from keisei_ray.storage.run_lock import RunLock
 from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import logs
@@ -29,7 +31,8 @@ from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
 from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
 from keisei_ray.training.driver import Driver
-from keisei_ray.training.run_start import RunStart, find_start, prepared_run_dir
+from keisei_ray.training.resumed_settings import notices
+from keisei_ray.training.run_start import RunStart, claimed_start
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
 
 
@@ -49,6 +52,8 @@ def train(
     config: Config,
     console: Console,
     *,
+    force: bool = False,
+    lock: RunLock | None = None,
     cluster: Cluster | None = None,
     subscribers: Sequence[Subscriber] = (),
     should_stop: Callable[[], bool] = lambda: False,
@@ -58,6 +63,9 @@ def train(
     Args:
         config: settings as given; what is left to the hardware is decided here.
         console: where the view draws.
+        force: whether to take the run over from a process that holds it on another machine and
+            gives no sign of life. A process that is alive is never taken over from.
+        lock: the lock on the run's directory, if the caller holds it.
         cluster: what this process, connected to Ray already, may use of it. None: connect to Ray
             for the length of the run.
         subscribers: further subscribers, which get each event after the others.
@@ -65,16 +73,16 @@ def train(
             ends the run after saving.
 
     Raises:
-        UserError: a setting, directory, checkpoint or cluster that cannot be used; nothing has
-            been overwritten.
+        UserError: a setting, directory, checkpoint or cluster that cannot be used, or another
+            process trains there; nothing has been overwritten.
+        TakenOverError: another process has taken the run over; nothing has been saved since.
         KeiseiError: a failure during training; what was learnt has been saved.
     """
     check_trackers(config.tracking)
-    start = find_start(config)
     stop = StopRequest()
     bus = EventBus()
     with (
-        prepared_run_dir(start.run_dir, start.resume),
+        claimed_start(config, force=force, lock=lock, say=_printed_by(console)) as start,
         logs.configure(
             start.run_dir,
             config.tracking.log_level,
@@ -92,7 +100,7 @@ def train(
             bus,
             start.run_dir,
             resume=start.resume,
-            should_stop=lambda: stop.is_set or should_stop(),
+            should_stop=lambda: _is_asked_to_stop(start.lock, stop) or should_stop(),
         )
         try:
             own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console)
@@ -131,6 +139,16 @@ def configured_subscribers(
     return (*built, Subscriber("ray metrics", exported.handle, exported.close))
 
 
+def _printed_by(console: Console) -> Callable[[str], object]:
+    return partial(console.print, soft_wrap=True, highlight=False, markup=False)
+
+
+def _is_asked_to_stop(lock: RunLock, stop: StopRequest) -> bool:
+    """Returns whether the user has asked; raises if another process writes to the run now."""
+    lock.check()
+    return stop.is_set
+
+
 def _connected(
     start: RunStart, cluster: Cluster | None
 ) -> contextlib.AbstractContextManager[Cluster]:
@@ -150,7 +168,7 @@ def _resolve(
     resolved, cluster = fit_to_cluster(
         start.config,
         cluster,
-        say=partial(console.print, soft_wrap=True, highlight=False, markup=False),
+        say=_printed_by(console),
         should_stop=lambda: stop.is_set,
     )
     run_dir = str(start.remote or start.run_dir)
@@ -186,6 +204,8 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
     for notice in start.notices:
         bus.publish(notice)
     if start.resume is not None:
+        for notice in notices(start.resume, start.former_config, config):
+            bus.publish(notice)
         set_newer_aside(
             start.run_dir / CHECKPOINTS_DIR,
             start.resume.timestep,
@@ -237,7 +257,10 @@ def _publish_sizes(given: Config, config: Config, cluster: Cluster, bus: EventBu
 
 @contextlib.contextmanager
 def _announced_end(driver: Driver, stop: StopRequest) -> Iterator[None]:
-    """Publishes how the run in the block ended, also if it failed."""
+    """Publishes how the run in the block ended, also if it failed.
+
+    A run that another process has taken over has not ended, and its records are that process's.
+    """
     reason, cause = "failed", None
     try:
         yield
@@ -250,12 +273,13 @@ def _announced_end(driver: Driver, stop: StopRequest) -> Iterator[None]:
         raise
     finally:
         path = driver.last_checkpoint
-        driver.bus.publish(
-            RunEnded(
-                reason=reason,  # type: ignore[arg-type]
-                timestep=driver.progress.timestep,
-                checkpoint=str(path) if path else None,
-                wall_time_s=driver.progress.wall_time_s,
-                cause=cause,
+        if not isinstance(sys.exception(), TakenOverError):
+            driver.bus.publish(
+                RunEnded(
+                    reason=reason,  # type: ignore[arg-type]
+                    timestep=driver.progress.timestep,
+                    checkpoint=str(path) if path else None,
+                    wall_time_s=driver.progress.wall_time_s,
+                    cause=cause,
+                )
             )
-        )

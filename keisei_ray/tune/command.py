@@ -29,6 +29,7 @@ from keisei_ray.storage.run_dirs import (
     refuse_job_directory,
 )
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
+from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.tracking import logs
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
 from keisei_ray.tune import results as results_file
@@ -70,7 +71,7 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
     check_sweep(sweep)
     stop = StopRequest()
     with (
-        _prepared(sweep_dir, sweep, is_resumed=options.is_resumed),
+        _prepared(sweep_dir, sweep, console, is_resumed=options.is_resumed),
         logs.configure(sweep_dir, sweep.base.tracking.log_level, Console(quiet=True)),
         connect(_connection(sweep.base, options), environ) as cluster,
         stopping_on_signals(stop),  # After Ray, which sets its own handlers.
@@ -160,11 +161,14 @@ def _connection(base: Config, options: TuneOptions) -> Config:
 
 
 @contextmanager
-def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[None]:
-    """Makes the sweep's directory before anything is started.
+def _prepared(
+    sweep_dir: Path, sweep: Sweep, console: Console, *, is_resumed: bool
+) -> Iterator[None]:
+    """Makes and locks the sweep's directory before anything is started.
 
     Raises:
-        RunDirError: the directory is not empty, or cannot be written.
+        RunDirError: the directory is not empty, cannot be written, or another process runs the
+            sweep in it.
     """
     if not is_resumed and sweep_dir.exists() and any(sweep_dir.iterdir()):
         raise RunDirError(
@@ -173,10 +177,18 @@ def _prepared(sweep_dir: Path, sweep: Sweep, *, is_resumed: bool) -> Iterator[No
         )
     try:
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        if not is_resumed:
-            write_atomically(sweep_dir / SWEEP_FILE, sweep.to_json().encode())
     except OSError as error:
-        raise RunDirError(
-            f"{sweep_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
-        ) from error
-    yield
+        raise _unwritable(sweep_dir, error) from error
+    with run_lock(sweep_dir, say=lambda text: _say(console, text)):
+        if not is_resumed:
+            try:
+                write_atomically(sweep_dir / SWEEP_FILE, sweep.to_json().encode())
+            except OSError as error:
+                raise _unwritable(sweep_dir, error) from error
+        yield
+
+
+def _unwritable(sweep_dir: Path, error: OSError) -> RunDirError:
+    return RunDirError(
+        f"{sweep_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
+    )

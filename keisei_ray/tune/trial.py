@@ -18,7 +18,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray import tune
@@ -40,12 +40,16 @@ from keisei_ray.storage.run_layout import (
     ORIGIN_FILE,
     POOL_DIR,
 )
+from keisei_ray.storage.run_lock import RunLock, run_lock
 from keisei_ray.storage.superseded import set_run_aside
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.evaluation_records import evaluation_from
 from keisei_ray.training.session import train
 from keisei_ray.tune.reporter import Report, TrialReporter
 from keisei_ray.tune.space import dotted_settings, trial_config
+
+END_S: Final = 60.0
+"""Longest time, in seconds, that a trial waits for the end of the process that had it before."""
 
 
 def trainable(
@@ -121,9 +125,22 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
 
     Tune ends a trial by raising SystemExit in `tune.report`.
     """
-    context = tune.get_context()
-    trial_id = context.get_trial_id()
-    run_dir = _run_dir(context.get_storage())
+    run_dir = _run_dir(tune.get_context().get_storage())
+    run_dir.mkdir(parents=True, exist_ok=True)
+    # Tune starts a trial again only when its former actor is over, perhaps with its node.
+    with run_lock(run_dir, force=True, wait_s=END_S) as lock:
+        _run_in(run_dir, lock, base, chosen, metric, num_cpus)
+
+
+def _run_in(
+    run_dir: Path,
+    lock: RunLock,
+    base: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    metric: str,
+    num_cpus: float,
+) -> None:
+    trial_id = tune.get_context().get_trial_id()
     config = trial_config(base, chosen)
     resume, is_own = find_start(run_dir, trial_id, tune.get_checkpoint())
     if resume is None:
@@ -141,6 +158,7 @@ def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cp
     train(
         config,
         Console(quiet=True),
+        lock=lock,
         cluster=placement_group_cluster(num_cpus),
         subscribers=(ev.Subscriber("tune", reports.handle),),
         should_stop=reports.report_due,

@@ -5,9 +5,11 @@ Everything happens before the run starts anything, and in bounded time if the UR
 """
 
 import contextlib
+import hashlib
 import json
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from keisei_ray.config.player_spec import EVALUATION_KINDS, parse_player
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.remote.remote_run import (
     RemoteRun,
@@ -34,11 +37,15 @@ from keisei_ray.storage.run_layout import (
     TEMPORARY_PREFIX,
     timestep_of,
 )
+from keisei_ray.storage.run_lock import check_free
 from keisei_ray.storage.superseded import set_directory_aside
 
 
 def use_local_copy(
-    config: Config, say: Callable[[str], object], warn: Callable[[str], object]
+    config: Config,
+    say: Callable[[str], object],
+    warn: Callable[[str], object],
+    claim: Callable[[Storage], object] = lambda storage: None,
 ) -> tuple[Config, RemoteRun | None]:
     """Replaces the URIs of a run by paths in a local copy, which it brings up to date.
 
@@ -47,6 +54,7 @@ def use_local_copy(
         say: called with a sentence about the checkpoint that is taken.
         warn: called with a sentence about anything left out, because it is damaged or belongs to
             another run.
+        claim: called with the files of the run at the URI, before anything of it is changed.
 
     Returns:
         The configuration with local paths, and the remote run; None if the run is only local.
@@ -65,14 +73,19 @@ def use_local_copy(
     run_dir = uri_of_copy(run_dir) or run_dir
     if not any(is_uri(text) for text in (run_dir, resume) if text):
         return config, None
+    source, step = None, None
     if resume is not None and is_uri(resume):
         source, step = split_uri(resume)
         run_dir = run_dir or source
-        resume = str(fetch_run(open_readable(source), step, say, warn))
-    remote = None
+    storage = None
     if run_dir is not None and is_uri(run_dir):
         storage = open_readable(run_dir)
         storage.check_writable(secrets.token_hex(4))
+        claim(storage)
+    if source is not None:
+        resume = str(fetch_run(open_readable(source), step, say, warn))
+    remote = None
+    if storage is not None:
         remote = RemoteRun(storage, local_copy(storage.uri))
         if resume == "latest":
             resume = str(fetch_run(storage, None, say, warn))
@@ -87,12 +100,15 @@ def use_local_copy(
 def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
     """Provides a local file with the configuration to resume with, inside the `with` block.
 
+    It is the one in the newest checkpoint, as its manifest verifies it. Where that has none, it is
+    the run's own.
+
     Args:
         run_dir: a directory or URI, or None; must be a URI if `resume` is not.
         resume: "latest", or a path or URI to resume from.
 
     Yields:
-        The path of `config.json`; None if there is none.
+        The path of the file; None if there is none.
 
     Raises:
         StorageError: the URI cannot be reached or read.
@@ -100,15 +116,17 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
     uri, step = split_uri(resume if is_uri(resume) else str(run_dir))
     storage = open_readable(uri)
     local_dir = local_copy(uri)
-    name = f"{CHECKPOINTS_DIR}/{step}/{CONFIG_FILE}" if step else CONFIG_FILE
     newest = checkpoint.newest(local_dir / CHECKPOINTS_DIR)
     at_uri = checkpoints_at(storage)
     newest_local = -1 if newest is None else timestep_of(newest.name)
     is_ahead = newest_local >= 0 and all(timestep_of(name) <= newest_local for name in at_uri)
     if step is None and is_ahead and _is_same_run(storage, local_dir):
-        yield local_dir / CONFIG_FILE
+        assert newest is not None, "it is the newest, so there is one"
+        yield newest / CONFIG_FILE if (newest / CONFIG_FILE).exists() else local_dir / CONFIG_FILE
         return
-    content = storage.read(name)
+    names = [step] if step else [*reversed(at_uri)]
+    verified = (_verified_config(storage, name) for name in names)
+    content = next(filter(None, verified), None) or storage.read(CONFIG_FILE)
     if content is None:
         yield None
         return
@@ -119,6 +137,20 @@ def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
         yield copy
     finally:
         copy.unlink(missing_ok=True)
+
+
+def _verified_config(storage: Storage, name: str) -> bytes | None:
+    """Returns the settings in a checkpoint at a URI; None if there are none that verify."""
+    where = f"{CHECKPOINTS_DIR}/{name}"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST_FILE).write_bytes(storage.read(f"{where}/{MANIFEST_FILE}") or b"")
+        try:
+            entry = read_manifest(Path(folder))["files"][CONFIG_FILE]
+        except (CheckpointError, KeyError):
+            return None
+    content = storage.read(f"{where}/{CONFIG_FILE}")
+    is_intact = content is not None and hashlib.sha256(content).hexdigest() == entry["sha256"]
+    return content if is_intact else None
 
 
 def holds_checkpoint(uri: str) -> bool:
@@ -195,13 +227,25 @@ def uri_of_copy(run_dir: str | None) -> str | None:
 
     A run that is resumed by the path of its local copy then continues at the URI too.
     """
+    if run_dir is None or is_uri(run_dir):
+        return None
+    local_dir = Path(run_dir)
+    newest = checkpoint.newest(local_dir / CHECKPOINTS_DIR)
+    # The run's own settings may be lost or damaged; those in a checkpoint say the same.
+    for folder in (local_dir, newest):
+        uri = _uri_in(folder / CONFIG_FILE) if folder is not None else None
+        if uri is not None and local_dir.name == local_copy(uri).name:
+            return uri
+    return None
+
+
+def _uri_in(config_file: Path) -> str | None:
+    """Returns the URI that a file of settings names as the run directory; None if it does not."""
     try:
-        config = json.loads((Path(run_dir or "") / CONFIG_FILE).read_bytes())
-        uri = config["run"]["run_dir"]
+        uri = json.loads(config_file.read_bytes())["run"]["run_dir"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    is_copy = isinstance(uri, str) and is_uri(uri) and run_dir is not None
-    return uri if is_copy and Path(str(run_dir)).name == local_copy(uri).name else None
+    return uri if isinstance(uri, str) and is_uri(uri) else None
 
 
 def _goes_on_with(remote: RemoteRun, resume: str | None) -> bool:
@@ -262,6 +306,7 @@ def _fetch(storage: Storage, name: str, local_dir: Path, say: Callable[[str], ob
                 download(storage, file, fresh / file)
         told = f"{storage.uri}/{CHECKPOINTS_DIR}/{name} is taken"
         if local_dir.exists():
+            check_free(local_dir)
             aside = set_directory_aside(local_dir)
             told += f"; the former local copy is now {aside}"
         fresh.rename(local_dir)

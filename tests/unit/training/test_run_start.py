@@ -32,19 +32,19 @@ def with_run_dir(run_dir: str | None) -> Config:
 def test_a_run_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: Path) -> None:
     for run_dir in ("runs/x", str(job_dir / "x")):
         with pytest.raises(RunDirError, match=f"run.run_dir = {run_dir} lies in the job's working"):
-            choose_run_dir(with_run_dir(run_dir), None)
-    assert choose_run_dir(with_run_dir(str(tmp_path / "x")), None) == tmp_path / "x"
+            choose_run_dir(with_run_dir(run_dir))
+    assert choose_run_dir(with_run_dir(str(tmp_path / "x"))) == tmp_path / "x"
 
 
 def test_a_job_that_names_no_run_directory_gets_one_in_the_home(
     job_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose_run_dir(with_run_dir(None), None).parent == tmp_path / "home" / RUNS_DIR
+    assert choose_run_dir(with_run_dir(None)).parent == tmp_path / "home" / RUNS_DIR
     (tmp_path / "home" / RUNS_DIR / "a").mkdir(parents=True)
     (tmp_path / "home" / RUNS_DIR / "a" / "mark").touch()
     assert run_dirs.newest_run_dir(["mark"]) == tmp_path / "home" / RUNS_DIR / "a"
     monkeypatch.delenv(RAY_JOB)
-    assert choose_run_dir(with_run_dir(None), None).parent == Path(RUNS_DIR)
+    assert choose_run_dir(with_run_dir(None)).parent == Path(RUNS_DIR)
 
 
 def test_a_sweep_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,383 @@
+"""One writer for a run directory: a lock that ends with its process, and a heartbeat beside it.
+
+The writer holds an flock on LOCK_FILE. The kernel frees it when the process ends, however it ends,
+so on one machine the lock alone decides. Other machines that share the directory may not see it,
+or may see it for ever where a machine is lost. For them the writer writes who it is into the file,
+with a number that grows every `HEARTBEAT_S`. Two readings of that number tell whether the writer
+lives; no clocks are compared.
+
+    lock held here, or the number grows    the writer lives: refused, always
+    lock held elsewhere, the number stands refused, except by force
+    lock free, the number stands           the writer has ended: the run is taken over
+
+A writer that was taken for dead and wakes up finds another name in the file, see `RunLock.check`.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keisei_ray.errors import RunDirError, TakenOverError
+from keisei_ray.storage.run_layout import LOCK_FILE, TEMPORARY_PREFIX
+
+HEARTBEAT_S: Final = 5.0
+"""Seconds between two heartbeats in a run directory."""
+PATIENCE_S: Final = 20.0
+"""Seconds for which the heartbeat of a process that may have ended is watched."""
+_POLL_S: Final = 0.5
+_RECORD_BYTES: Final = 512
+"""Size of the lock file. It never changes, so that a heartbeat fits on a disk that is full."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that writes to a run, as its heartbeat says."""
+
+    host: str
+    """Name of its machine."""
+    machine: str
+    """Identity of its machine, see `this_machine`."""
+    pid: int
+    token: str
+    """Random name of its session."""
+    beat: int
+    """Number of heartbeats so far."""
+
+    def __str__(self) -> str:
+        host = "".join(c if c.isprintable() else "?" for c in self.host)
+        return f"process {self.pid} on {host}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.machine == this_machine()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it ran on this machine and has surely ended."""
+        return self.is_here and not _is_running(self.pid)
+
+    @classmethod
+    def new(cls) -> "Owner":
+        """Returns this process, as the owner of a new session."""
+        return cls(socket.gethostname(), this_machine(), os.getpid(), secrets.token_hex(16), 0)
+
+    @classmethod
+    def read(cls, content: bytes | None) -> "Owner | None":
+        """Returns what a heartbeat says; None if it is missing, empty or damaged."""
+        try:
+            found = json.loads(content or b"")
+            return cls(
+                str(found["host"]),
+                str(found["machine"]),
+                int(found["pid"]),
+                str(found["token"]),
+                int(found["beat"]),
+            )
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return None
+
+    def record(self, beat: int) -> bytes:
+        """Returns the content of the lock file at a heartbeat, always of the same size."""
+        text = json.dumps(vars(self) | {"beat": beat})
+        return text.encode().ljust(_RECORD_BYTES - 1) + b"\n"
+
+
+class RunLock:
+    """The right to write to a run directory. Held by this process within `run_lock`."""
+
+    def __init__(self, path: Path, owner: Owner, descriptor: int) -> None:
+        """Writes the owner into the lock file, which `descriptor` has open and locked."""
+        self._path = path
+        self._owner = owner
+        self._descriptor = descriptor
+        self._other: Owner | None = None
+        _write(descriptor, owner.record(0))
+
+    def check(self) -> None:
+        """Checks that no other process has taken the run over. Reads no file.
+
+        Raises:
+            TakenOverError: one has, because this process gave no sign of life.
+        """
+        if self._other is not None:
+            raise TakenOverError(
+                f"{self._path.parent}: {self._other} has taken this run over, because this "
+                "process had given no sign of life. What it learned since its last checkpoint is "
+                "not saved."
+            )
+
+    def beat(self, count: int) -> bool:
+        """Writes a heartbeat; returns False if another process has taken the run over."""
+        try:
+            found = _owner_at(self._path)
+            if found is not None and found.token != self._owner.token:
+                self._other = found
+                return False
+            _write(self._descriptor, self._owner.record(count))
+        except OSError as error:
+            logger.debug("no heartbeat in %s: %s", self._path, error)
+        return True
+
+    def release(self) -> None:
+        """Removes the lock file, if it is still this lock's, and frees the lock."""
+        with contextlib.suppress(OSError):
+            if _is_at(self._descriptor, self._path):
+                self._path.unlink()
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def run_lock(
+    run_dir: Path,
+    *,
+    force: bool = False,
+    wait_s: float = 0.0,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[RunLock]:
+    """Makes this process the only writer of a run directory for the length of the `with` block.
+
+    Where another machine may write there, it watches that machine's heartbeat for `PATIENCE_S`.
+
+    Args:
+        run_dir: must exist.
+        force: whether to take over from a process elsewhere that holds the lock and gives no sign
+            of life.
+        wait_s: seconds to wait for the end of another writer.
+        say: called with a sentence about what is being waited for.
+
+    Raises:
+        RunDirError: another process writes there, or the lock file cannot be written.
+    """
+    path, owner = run_dir / LOCK_FILE, Owner.new()
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            descriptor = _acquire(path, owner, force, say)
+            break
+        except RunDirError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_POLL_S)
+        except OSError as error:
+            raise RunDirError(
+                f"{path} cannot be written: {error.strerror or error}. Choose another --run-dir."
+            ) from error
+    lock = RunLock(path, owner, descriptor)
+    try:
+        with beating(lock.beat, HEARTBEAT_S):
+            yield lock
+    finally:
+        lock.release()
+
+
+def check_free(run_dir: Path) -> None:
+    """Checks that no process writes to a run directory, which must exist.
+
+    Raises:
+        RunDirError: one does; see `run_lock`.
+    """
+    with run_lock(run_dir):
+        pass
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[[int], bool], interval_s: float) -> Iterator[None]:
+    """Calls `beat` with 1, 2, ... in a daemon thread, until it returns False or the block ends."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        count = 1
+        while not is_over.wait(interval_s) and beat(count):
+            count += 1
+
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(interval_s)
+
+
+def still_beats(read: Callable[[], Owner | None], found: Owner, patience_s: float) -> bool:
+    """Returns whether an owner gives a heartbeat within so many seconds. Blocks until then.
+
+    Args:
+        read: reads the heartbeat.
+        found: the heartbeat as it was read before.
+        patience_s: seconds after which the owner is taken for dead.
+    """
+    deadline_s = time.monotonic() + patience_s
+    while time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+        now = read()
+        if now != found:
+            return now is not None
+    return False
+
+
+def refused(where: object, owner: Owner) -> RunDirError:
+    """Returns the error for a place where another process writes."""
+    return RunDirError(
+        f"{where}: a run is going on there, of {owner}. Stop it first (Ctrl-C there, or kill "
+        f"{owner.pid}), or choose another --run-dir."
+    )
+
+
+@functools.cache
+def this_machine() -> str:
+    """Identity of the running kernel and of the namespace that process ids are of.
+
+    Machines and containers may share their names.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _acquire(path: Path, owner: Owner, force: bool, say: Callable[[str], object]) -> int:
+    """Returns a descriptor of the lock file, locked where the file system has locks.
+
+    Raises:
+        RunDirError: another process writes there.
+        OSError: the file cannot be opened.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            has_lock = _lock(descriptor)
+            # Else the file was removed or replaced since it was opened.
+            if _is_at(descriptor, path):
+                is_replaced = _check_owner(path, has_lock, force, say)
+                if _is_at(descriptor, path):
+                    if has_lock is not False:
+                        return os.dup(descriptor)
+                    if is_replaced:
+                        return _replace(path, owner)
+        finally:
+            os.close(descriptor)
+
+
+def _check_owner(
+    path: Path, has_lock: bool | None, force: bool, say: Callable[[str], object]
+) -> bool:
+    """Refuses a lock file whose owner lives, or may live.
+
+    Args:
+        path: the lock file.
+        has_lock: whether this process has locked it; None: the file system has no locks.
+        force: as for `run_lock`.
+        say: as for `run_lock`.
+
+    Returns:
+        Whether the file must be replaced, because a lock on it is left of an owner elsewhere.
+    """
+    found = _owner_at(path)
+    if found is None and has_lock is False:
+        time.sleep(_POLL_S)  # It is written just after the file is locked.
+        found = _owner_at(path)
+        if found is None:
+            raise RunDirError(
+                f"{path.parent} is locked by a process that has not said who it is. Try again, or "
+                "choose another --run-dir."
+            )
+    if found is None:
+        return False
+    if found.is_here and has_lock is False:
+        raise refused(path.parent, found)
+    if found.is_here and (has_lock or found.is_gone):
+        return False
+    say(f"{path.parent}: looking for {PATIENCE_S:g} s whether {found} still writes there")
+    if still_beats(lambda: _owner_at(path), found, PATIENCE_S):
+        raise refused(path.parent, found)
+    if has_lock is False and not force:
+        raise RunDirError(
+            f"{path.parent} is locked by {found}, which has given no sign of life for "
+            f"{PATIENCE_S:g} s. If it has surely ended, take the run over by --force."
+        )
+    return has_lock is False
+
+
+def _replace(path: Path, owner: Owner) -> int:
+    """Puts a new locked file in place of one that is locked elsewhere; returns its descriptor."""
+    aside = path.with_name(f"{TEMPORARY_PREFIX}{owner.token}")
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        _lock(descriptor)
+        _write(descriptor, owner.record(0))
+        aside.replace(path)
+    except BaseException:
+        os.close(descriptor)
+        aside.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+def _owner_at(path: Path) -> Owner | None:
+    try:
+        return Owner.read(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _write(descriptor: int, record: bytes) -> None:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, record)
+    os.ftruncate(descriptor, len(record))
+    os.fsync(descriptor)  # Else a network mount may keep it for half a minute.
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Returns whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int) -> bool | None:
+        return None
+
+    def _is_running(pid: int) -> bool:
+        return True
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool | None:
+        """Locks a file; False: another process has; None: the file system has no locks."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def _is_running(pid: int) -> bool:
+        """Returns whether there is a process of this number."""
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            pass
+        return True
