@@ -9,7 +9,10 @@ import pytest
 from keisei_ray import cli
 from keisei_ray.arguments import COMMANDS, parse_arguments
 from keisei_ray.cli import main
+from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
+from keisei_ray.storage import checkpoint
+from keisei_ray.training.session import Outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,6 +144,39 @@ def test_every_flag_of_train_is_a_setting() -> None:
     assert (config.self_play.num_actors, config.run.total_timesteps) == (3, 5000)
     assert (config.run.run_dir, config.run.seed, config.run.resume) == ("runs/x", 7, "latest")
     assert config.cluster.address == "10.0.0.1:6379"
+
+
+def test_a_resume_starts_from_the_settings_in_the_checkpoint_unless_a_file_is_given(
+    tmp_path: Path,
+) -> None:
+    for name, seed in (("run.json", 3), ("checkpoint.json", 4)):
+        saved = Config.model_validate({"run": {"seed": seed, "total_timesteps": 77}})
+        (tmp_path / name).write_text(saved.model_dump_json())
+    run_dir = tmp_path / "run"
+    files = {"config.json": (tmp_path / "checkpoint.json").read_bytes()}
+    path = checkpoint.save(run_dir / "checkpoints", 10, files, {})
+    (run_dir / "config.json").write_text("damaged")
+
+    def seed_of(*given: str) -> int:
+        config = cli._resolve_training(parse_arguments(["train", *given]))
+        assert config.run.total_timesteps == 77
+        return config.run.seed
+
+    assert seed_of("--resume", "latest", "--run-dir", str(run_dir)) == 4
+    assert seed_of("--resume", str(path)) == 4
+    given = ("--config", str(tmp_path / "run.json"))
+    assert seed_of("--resume", "latest", "--run-dir", str(run_dir), *given) == 3
+    assert seed_of("--resume", str(path), "--seed", "5") == 5
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_force_reaches_the_run(force: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: Config, console: object, **options: bool) -> Outcome:
+        assert options == {"force": force}
+        return Outcome("done", 0, Path(), None)
+
+    monkeypatch.setattr("keisei_ray.training.session.train", train)
+    assert main(["train", *(["--force"] if force else [])]) == 0
 
 
 @pytest.mark.parametrize("given", ["many", "Auto", "1.5", ""])

@@ -135,6 +135,24 @@ def test_a_run_that_saved_nothing_is_set_aside(place: Place) -> None:
     assert (aside / "config.json").is_file()
 
 
+@pytest.mark.parametrize(("answer", "is_moved"), [("0", True), ("1", False)])
+def test_a_run_that_another_process_has_locked_is_not_set_aside(
+    place: Place, answer: str, is_moved: bool
+) -> None:
+    """run.py then names the process; the stand-in for python answers whether the lock is free."""
+    run_dir = place.root / "runs/a"
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.json").write_text("{}")
+    (run_dir / ".lock").write_text("")
+    script = str(place.root / "cluster/train.sh")
+    place.start("sh", script, str(run_dir), ENDS_AT_ONCE=answer).communicate(timeout=20)
+    first, *_, last = [line for line in place.lines() if line.startswith("run ")]
+    assert first.startswith("run -c import sys;")
+    assert first.endswith(f" {run_dir}")
+    assert last == f"run run.py --run-dir {run_dir}"
+    assert run_dir.exists() != is_moved
+
+
 @pytest.mark.parametrize(("answer", "resume"), [("0", "--resume latest "), ("1", "")])
 def test_a_run_at_a_uri_is_gone_on_with_if_it_has_a_checkpoint(
     place: Place, answer: str, resume: str

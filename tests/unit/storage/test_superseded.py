@@ -4,6 +4,7 @@ import pytest
 
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import checkpoint_name
+from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.storage.superseded import newer_checkpoints, set_newer_aside, set_run_aside
 
 
@@ -55,3 +56,12 @@ def test_a_run_is_set_aside_and_the_files_of_ray_tune_stay(tmp_path: Path) -> No
     assert (tmp_path / "superseded-0" / "metrics.jsonl").read_text() == "metrics.jsonl"
     set_run_aside(tmp_path)
     assert not (tmp_path / "superseded-1").exists()
+
+
+def test_the_lock_of_the_process_that_sets_a_run_aside_stays(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with run_lock(tmp_path) as lock:
+        set_run_aside(tmp_path)
+        assert names_in(tmp_path) == [".lock", "superseded-0"]
+        assert lock.beat(1)
+    assert names_in(tmp_path) == ["superseded-0"]

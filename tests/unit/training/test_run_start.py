@@ -1,15 +1,19 @@
-"""Where a run started inside a Ray job may lie. No Ray is started."""
+"""Where a run starts: in which directory, as its only writer, from which settings. No Ray."""
 
 import dataclasses
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import RunDirError
-from keisei_ray.storage import run_dirs
+from keisei_ray.errors import RunDirError, UserError
+from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
-from keisei_ray.training.run_start import choose_run_dir
+from keisei_ray.storage.run_lock import run_lock
+from keisei_ray.telemetry.progress import Progress
+from keisei_ray.training.run_start import choose_run_dir, claimed_start, saved_settings
 from keisei_ray.tune.command import TuneOptions
 from keisei_ray.tune.command import _new as sweep_place
 
@@ -54,3 +58,116 @@ def test_a_sweep_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path:
         sweep_place(given, {})
     left_out = dataclasses.replace(given, run_dir=None)
     assert sweep_place(left_out, {})[1].parent == tmp_path / "home" / RUNS_DIR
+
+
+# ---- one writer, and what a resume begins with ----
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run of 1,000 timesteps of 2,000, with its own settings in config.json."""
+    path = tmp_path / "run"
+    save_checkpoint(path, 1_000)
+    (path / "config.json").write_text(settings(path).model_dump_json())
+    return path
+
+
+def settings(run_dir: Path, **run: object) -> Config:
+    values = {"run_dir": str(run_dir), "total_timesteps": 2_000} | run
+    return Config.model_validate({"run": values})
+
+
+def save_checkpoint(run_dir: Path, timestep: int, *, has_config: bool = True) -> Path:
+    config = settings(run_dir)
+    files = {"progress.json": Progress().to_json().encode()}
+    if has_config:
+        files["config.json"] = config.model_dump_json().encode()
+    info = {"model": config.model.model_dump_json()}
+    return checkpoint.save(run_dir / "checkpoints", timestep, files, info)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def refusal(config: Config, **options: bool) -> str:
+    """The message of a start that is refused."""
+    with pytest.raises(UserError) as refused, claimed_start(config, **options):
+        pass
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("resume", [None, "latest"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_that_is_going_on_is_refused_and_untouched(
+    run_dir: Path, resume: str | None, force: bool
+) -> None:
+    with run_lock(run_dir):
+        before = content(run_dir)
+        told = refusal(settings(run_dir, resume=resume), force=force)
+        assert content(run_dir) == before
+    assert f"process {os.getpid()} on {socket.gethostname()}" in told
+    assert "\n" not in told
+
+
+def test_a_start_is_the_only_writer_until_its_block_ends(run_dir: Path) -> None:
+    resumed = settings(run_dir, resume="latest")
+    with claimed_start(resumed) as start:
+        assert start.resumed_timestep == 1_000
+        assert start.former_config == (run_dir / "config.json").read_bytes()
+        assert "going on there" in refusal(resumed)
+    with claimed_start(resumed):
+        pass
+
+
+def test_a_caller_may_hold_the_lock_itself(run_dir: Path) -> None:
+    with run_lock(run_dir) as lock, claimed_start(settings(run_dir, resume="latest"), lock=lock):
+        pass
+
+
+def test_a_smaller_length_is_refused_before_anything_is_written(run_dir: Path) -> None:
+    before = content(run_dir)
+    told = refusal(settings(run_dir, resume="latest", total_timesteps=500))
+    assert "run.total_timesteps = 500" in told
+    assert content(run_dir) == before
+
+
+def test_a_directory_that_is_refused_is_not_left_behind(tmp_path: Path) -> None:
+    for resume in ("latest", str(tmp_path / "nowhere")):
+        refusal(settings(tmp_path / "new", resume=resume))
+    with pytest.raises(RunDirError), claimed_start(settings(tmp_path / "new")):
+        raise RunDirError("a later check")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resume_starts_from_the_settings_in_the_checkpoint(run_dir: Path) -> None:
+    expected = run_dir / "checkpoints" / "step-000000001000" / "config.json"
+    (run_dir / "config.json").write_text("{")
+    assert saved_settings(str(run_dir), "latest") == expected
+    assert saved_settings(None, str(expected.parent)) == expected
+    (run_dir / "config.json").unlink()
+    assert saved_settings(str(run_dir), "latest") == expected
+
+
+def test_settings_of_a_damaged_checkpoint_are_passed_over(run_dir: Path) -> None:
+    damaged = save_checkpoint(run_dir, 1_500)
+    (damaged / "progress.json").write_bytes(b"x")
+    found = saved_settings(str(run_dir), "latest")
+    assert found == run_dir / "checkpoints" / "step-000000001000" / "config.json"
+
+
+def test_a_checkpoint_without_settings_is_resumed_with_those_of_the_run(run_dir: Path) -> None:
+    save_checkpoint(run_dir, 1_500, has_config=False)
+    assert saved_settings(str(run_dir), "latest") == run_dir / "config.json"
+    with claimed_start(settings(run_dir, resume="latest")) as start:
+        assert start.resumed_timestep == 1_500
+
+
+def test_a_run_whose_settings_are_lost_is_found_by_its_events(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_dir.parent)
+    Path(RUNS_DIR).mkdir()
+    run_dir.rename(Path(RUNS_DIR) / "a")
+    (Path(RUNS_DIR) / "a" / "config.json").rename(Path(RUNS_DIR) / "a" / "events.jsonl")
+    assert choose_run_dir(Config.model_validate({"run": {"resume": "latest"}})).name == "a"

@@ -1,5 +1,6 @@
 """The command `tune`: what it refuses, and that nothing is left behind then."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from keisei_ray.errors import UserError
-from keisei_ray.tune.command import TuneOptions, run
+from keisei_ray.tune.command import TuneOptions, _prepared, run
 from keisei_ray.tune.sweep_file import load_sweep_file
 from tests.helpers.sweeps import SMALL
 
@@ -25,8 +27,6 @@ def options(**given: Any) -> TuneOptions:
 
 
 def test_a_sweep_that_cannot_begin_or_resume_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    from rich.console import Console
-
     path = tmp_path / "some.yaml"
     path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     taken, saved = tmp_path / "taken", tmp_path / "saved"
@@ -48,6 +48,22 @@ def test_a_sweep_that_cannot_begin_or_resume_is_refused_and_leaves_nothing(tmp_p
         with pytest.raises(UserError, match=message):
             run(given, {}, Console(quiet=True))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_sweep_that_is_going_on_is_refused_and_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    sweep = load_sweep_file(str(path), {}, [], {})
+    with _prepared(tmp_path / "new", sweep, Console(quiet=True), is_resumed=False):
+        before = (tmp_path / "new" / "sweep.json").stat()
+        with (
+            pytest.raises(UserError, match=f"going on there, of process {os.getpid()} on"),
+            _prepared(tmp_path / "new", sweep, Console(quiet=True), is_resumed=True),
+        ):
+            pass
+        assert (tmp_path / "new" / "sweep.json").stat() == before
+    with _prepared(tmp_path / "new", sweep, Console(quiet=True), is_resumed=True):
+        pass
 
 
 @pytest.mark.parametrize(("missing", "named"), [("ray.tune", "Ray Tune"), ("optuna", "optuna")])

@@ -19,6 +19,7 @@ from keisei_ray.storage.remote.remote_run import (
     split_uri,
 )
 from keisei_ray.storage.remote.uploader import Uploader
+from keisei_ray.storage.run_lock import run_lock
 from tests.helpers.remote_runs import remote_run_at, save, step
 
 KEEP = CheckpointConfig(keep_last=3)
@@ -248,3 +249,70 @@ def test_the_same_uri_finds_the_same_local_copy_and_others_do_not() -> None:
     names = {local_copy(u).name for u in ("s3://b/runs/first", "s3://b/x/first", "gs://b/x/first")}
     assert len(names) == 3
     assert all(name.startswith("first-") for name in names)
+
+
+def test_nothing_is_changed_before_the_run_is_claimed(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(local_copy(uri), 30)
+    (local_copy(uri) / "run-id").write_text("another run")
+
+    def claim(storage: Storage) -> None:
+        raise RunDirError("a run is going on there")
+
+    def content() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    before = content()
+    for resume in ("latest", f"{uri}/checkpoints/{step(10)}", None):
+        config = Config.model_validate({"run": {"run_dir": uri, "resume": resume}})
+        with pytest.raises(RunDirError, match="going on"):
+            use_local_copy(config, print, print, claim)
+        assert content() == before
+
+
+def test_a_local_copy_in_which_a_process_trains_is_not_renamed(uri: str) -> None:
+    (local_copy(uri) / "run-id").write_text("another run")
+    with run_lock(local_copy(uri)):
+        with pytest.raises(RunDirError, match="a run is going on there"):
+            go_on(uri)
+        assert (local_copy(uri) / "run-id").read_text() == "another run"
+    go_on(uri)
+    assert (local_copy(uri) / "run-id").read_text() != "another run"
+
+
+def save_with_settings(run_dir: Path, timestep: int, seed: int) -> None:
+    config = Config.model_validate({"run": {"seed": seed}}).model_dump_json().encode()
+    files = {"progress.json": b"{}", "config.json": config}
+    checkpoint.save(run_dir / "checkpoints", timestep, files, {})
+
+
+def test_the_settings_of_a_resume_are_those_in_the_newest_checkpoint_that_verifies(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_with_settings(local_copy(uri), 30, seed=30)
+    save_with_settings(local_copy(uri), 40, seed=40)
+    upload(home_of(uri), 20)
+
+    def seed(resume: str = "latest") -> int:
+        with saved_config(uri, resume) as path:
+            assert path is not None
+            return Config.model_validate_json(path.read_text()).run.seed
+
+    assert seed() == 40
+    move_to(tmp_path / "second machine", monkeypatch)
+    assert seed() == 40
+    assert seed(f"{uri}/checkpoints/{step(30)}") == 30
+    damaged = f"checkpoints/{step(40)}/config.json"
+    home_of(uri).storage.write(damaged, Config().model_dump_json().encode())
+    assert seed() == 30
+
+
+def test_a_local_copy_without_its_settings_still_goes_on_at_the_uri(uri: str) -> None:
+    config = Config.model_validate({"run": {"run_dir": uri}}).model_dump_json().encode()
+    files = {"progress.json": b"{}", "config.json": config}
+    checkpoint.save(local_copy(uri) / "checkpoints", 30, files, {})
+    (local_copy(uri) / "config.json").unlink()
+    _, remote, _, _ = go_on(str(local_copy(uri)))
+    assert remote is not None
+    assert remote.storage.uri == uri
