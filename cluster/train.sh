@@ -26,7 +26,9 @@ case $run_dir in
     ;;
 esac
 if ls -d "$run_dir"/checkpoints/step-* >/dev/null 2>&1; then
-    exec python run.py --resume latest --run-dir "$run_dir" "$@"
+    # By force, since the job that had it before may have been lost with its machine, and its lock
+    # left behind. A process that gives a sign of life keeps the run all the same.
+    exec python run.py --resume latest --force --run-dir "$run_dir" "$@"
 fi
 free='import sys; from pathlib import Path; from keisei_ray.storage.run_lock import check_free; check_free(Path(sys.argv[1]))'
 if [ -e "$run_dir/.lock" ] && ! python -c "$free" "$run_dir" 2>/dev/null; then

@@ -38,7 +38,7 @@ WRITER_FILE: Final = ".writer"
 LOCK_FILE: Final = ".lock"
 """The process that writes to the run, while it runs, see `storage/run_lock.py`."""
 WRITABLE_FILE: Final = ".writable"
-"""Empty file that is made and removed to find out whether the directory can be written."""
+"""Empty file that is made and removed to find out whether a URI can be written."""
 
 # Directories in the run directory.
 

@@ -100,12 +100,20 @@ class RunLock:
     """The right to write to a run directory. Held by this process within `run_lock`."""
 
     def __init__(self, path: Path, owner: Owner, descriptor: int) -> None:
-        """Writes the owner into the lock file, which `descriptor` has open and locked."""
+        """Writes the owner into the lock file, which `descriptor` has open and locked.
+
+        Raises:
+            OSError: it cannot be written; the lock is free again.
+        """
         self._path = path
         self._owner = owner
         self._descriptor = descriptor
         self._other: Owner | None = None
-        _write(descriptor, owner.record(0))
+        try:
+            _write(descriptor, owner.record(0))
+        except OSError:
+            self.release()
+            raise
 
     def check(self) -> None:
         """Checks that no other process has taken the run over. Reads no file.
@@ -166,7 +174,7 @@ def run_lock(
     deadline_s = time.monotonic() + wait_s
     while True:
         try:
-            descriptor = _acquire(path, owner, force, say)
+            lock = RunLock(path, owner, _acquire(path, owner, force, say))
             break
         except RunDirError:
             if time.monotonic() >= deadline_s:
@@ -176,7 +184,6 @@ def run_lock(
             raise RunDirError(
                 f"{path} cannot be written: {error.strerror or error}. Choose another --run-dir."
             ) from error
-    lock = RunLock(path, owner, descriptor)
     try:
         with beating(lock.beat, HEARTBEAT_S):
             yield lock

@@ -38,8 +38,8 @@ def check_length(resume: Checkpoint, config: Config) -> None:
     total, done = config.run.total_timesteps, resume.timestep
     if total < done and total != _saved(resume).get(LENGTH):
         raise ConfigError(
-            f"{LENGTH} = {total}, but {resume.path} has trained on {done} timesteps already. Give "
-            "a larger number, or resume from an older checkpoint by --resume PATH."
+            f"run.total_timesteps = {total}, but {resume.path} has trained on {done} timesteps "
+            "already. Give a larger number, or resume from an older checkpoint by --resume PATH."
         )
 
 

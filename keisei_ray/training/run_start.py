@@ -25,7 +25,6 @@ from keisei_ray.storage.run_layout import (
     CONFIG_FILE,
     EVENTS_FILE,
     PROGRESS_FILE,
-    WRITABLE_FILE,
 )
 from keisei_ray.storage.run_lock import RunLock, run_lock
 from keisei_ray.telemetry.events import Notice
@@ -253,14 +252,11 @@ def prepared_run_dir(run_dir: Path) -> Iterator[None]:
     is removed again.
 
     Raises:
-        RunDirError: it cannot be written.
+        RunDirError: it cannot be made.
     """
     is_new = not run_dir.exists()
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / WRITABLE_FILE
-        probe.write_bytes(b"")
-        probe.unlink()
     except OSError as error:
         raise RunDirError(
             f"{run_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."

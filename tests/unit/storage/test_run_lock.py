@@ -1,14 +1,17 @@
 """One writer for a run directory, by processes of their own that are stopped and killed."""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -163,9 +166,9 @@ def test_a_lock_of_a_silent_machine_is_taken_over_by_force_only(tmp_path: Path) 
             run_lock(tmp_path).__enter__()
         with run_lock(tmp_path, force=True) as mine:
             writer.signal(signal.SIGCONT)
-            told = "mine\n"
-            while told == "mine\n":  # Until its next heartbeat.
-                told = writer.ask("check")
+            deadline_s = time.monotonic() + 30
+            while (told := writer.ask("check")) == "mine\n":  # Until its next heartbeat.
+                assert time.monotonic() < deadline_s
             assert f"process {os.getpid()} on {socket.gethostname()} has taken this run" in told
             writer.end()
             mine.check()
@@ -206,7 +209,7 @@ def test_a_trial_waits_for_the_end_of_the_process_before(tmp_path: Path) -> None
             writer.end()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module.time, "sleep", end)
+            patch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=end))
             lock = run_lock(tmp_path, wait_s=60)
             lock.__enter__()
         lock.__exit__(None, None, None)
@@ -244,3 +247,17 @@ def test_taken_over_is_said_once_it_is_seen(tmp_path: Path) -> None:
         assert not lock.beat(1)
         with pytest.raises(TakenOverError):
             lock.check()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, record: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write", full)
+        with pytest.raises(RunDirError, match="No space left"):
+            run_lock(tmp_path).__enter__()
+    assert is_free(tmp_path)
+    assert list(tmp_path.iterdir()) == []
