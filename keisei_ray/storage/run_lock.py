@@ -299,7 +299,7 @@ def _check_owner(
     if found is None and has_lock is False:
         time.sleep(_POLL_S)  # It is written just after the file is locked.
         found = _owner_at(path)
-        if found is None:
+        if found is None and path.exists():
             raise RunDirError(
                 f"{path.parent} is locked by a process that has not said who it is. Try again, or "
                 "choose another --run-dir."

@@ -90,9 +90,9 @@ def content(directory: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
-def refusal(config: Config, **options: bool) -> str:
+def refusal(config: Config, *, force: bool = False) -> str:
     """The message of a start that is refused."""
-    with pytest.raises(UserError) as refused, claimed_start(config, **options):
+    with pytest.raises(UserError) as refused, claimed_start(config, force=force):
         pass
     return str(refused.value)
 
