@@ -1,8 +1,8 @@
 """Differences between a resumed run and the one before: settings, schedules that jump.
 
-A resumed run starts from the settings in its checkpoint, which the manifest verifies. What was
-given besides, and what `config.json` of the run directory says otherwise, differs knowingly or by
-mistake, so each difference becomes a notice with both values.
+A run that is resumed by the command line starts from the settings in its checkpoint, which the
+manifest verifies. What was given besides, and what `config.json` of the run directory says
+otherwise, differs knowingly or by mistake, so each difference becomes a notice with both values.
 """
 
 import json
@@ -48,27 +48,28 @@ def notices(resume: Checkpoint, run_config: bytes | None, config: Config) -> Ite
 
     Args:
         resume: the checkpoint that it goes on from.
-        run_config: content of `config.json` in the run directory before the resume; None if there
-            was none.
+        run_config: content of `config.json` in the run directory before the resume, see
+            `RunStart.former_config`.
         config: the effective settings of the resumed run.
     """
     saved, now = _saved(resume), _settings(config.model_dump(mode="json"))
     if not saved:
-        yield Notice(f"{resume.path} has no settings: those of {CONFIG_FILE} are used", "WARNING")
+        yield Notice(
+            f"{resume.path} has no settings; those of {CONFIG_FILE} are used where none are given",
+            "WARNING",
+        )
         return
     own = _parsed(run_config)
-    if own is None:
-        what = "is missing" if run_config is None else "cannot be read"
-        yield Notice(f"{CONFIG_FILE} {what}: the settings in the checkpoint are used", "WARNING")
+    if own is None and run_config is not None:
+        yield Notice(f"{CONFIG_FILE} is missing or damaged; it is written again", "WARNING")
     for key in sorted(now.keys() & saved.keys() - set(OF_A_SESSION)):
         if now[key] != saved[key]:
             yield Notice(f"{key} = {_shown(now[key])}, in the checkpoint {_shown(saved[key])}")
         said = (own or saved).get(key, saved[key])
         if said not in (saved[key], now[key]):
             yield Notice(
-                f"{CONFIG_FILE} has {key} = {_shown(said)}, which is not used: "
-                f"the checkpoint has {_shown(saved[key])}",
-                "WARNING",
+                f"{CONFIG_FILE} had {key} = {_shown(said)}, which is not used; it is "
+                f"{_shown(now[key])} now"
             )
     yield from _jumps(resume.timestep, saved, config)
 

@@ -48,8 +48,8 @@ class RunStart:
     lock: RunLock
     """The right to write to the directory; to be checked while the run goes on."""
     former_config: bytes | None
-    """Content of `config.json` in the directory, before this start writes it; None if there was
-    none."""
+    """Content of `config.json` in the directory, before this start writes it; empty if it is lost.
+    None: no session has begun there before."""
 
     @property
     def resumed_timestep(self) -> int | None:
@@ -118,7 +118,7 @@ def _former_config(run_dir: Path) -> bytes | None:
     try:
         return (run_dir / CONFIG_FILE).read_bytes()
     except OSError:
-        return None
+        return b"" if (run_dir / EVENTS_FILE).exists() else None
 
 
 def saved_settings(run_dir: str | None, resume: str) -> Path | None:

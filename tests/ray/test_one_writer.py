@@ -64,7 +64,7 @@ def test_a_run_has_one_writer_and_goes_on_after_a_kill_with_the_settings_of_its_
     events = json_records(run_dir / "events.jsonl")
     told_of = [event["message"] for event in events if event["kind"] == "notice"]
     for begin in (
-        "config.json cannot be read",
+        "config.json is missing or damaged",
         f"run.total_timesteps = {total}, in the checkpoint 1000000",
         "the learning rate goes on at",
     ):

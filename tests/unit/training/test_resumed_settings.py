@@ -56,23 +56,18 @@ def test_a_setting_that_the_checkpoint_does_not_know_is_not_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"),
-    [(None, "is missing"), (b'{"run": {', "cannot be read"), (b"[]", "cannot be read"),
-     (b'{"run": 3}', "cannot be read")],
-)  # fmt: skip
-def test_settings_that_are_lost_or_damaged_are_said(content: bytes | None, what: str) -> None:
-    assert said(config(), config(), content) == [
-        ("WARNING", f"config.json {what}: the settings in the checkpoint are used")
-    ]
+    ("content", "is_said"),
+    [(b"", True), (b'{"run": {', True), (b"[]", True), (b'{"run": 3}', True), (None, False)],
+)
+def test_settings_that_are_lost_or_damaged_are_said(content: bytes | None, is_said: bool) -> None:
+    expected = ("WARNING", "config.json is missing or damaged; it is written again")
+    assert said(config(), config(), content) == ([expected] if is_said else [])
 
 
 def test_a_value_of_the_run_directory_that_is_not_used_is_said() -> None:
     edited = config(learner={"gamma": 0.9})
     assert said(config(), config(), edited) == [
-        (
-            "WARNING",
-            "config.json has learner.gamma = 0.9, which is not used: the checkpoint has 0.997",
-        )
+        ("INFO", "config.json had learner.gamma = 0.9, which is not used; it is 0.997 now")
     ]
     assert said(config(), edited, edited) == [
         ("INFO", "learner.gamma = 0.9, in the checkpoint 0.997")
@@ -82,7 +77,7 @@ def test_a_value_of_the_run_directory_that_is_not_used_is_said() -> None:
 def test_a_checkpoint_without_settings_is_said() -> None:
     [(level, text)] = said(None, config(), config())
     assert level == "WARNING"
-    assert "has no settings: those of config.json are used" in text
+    assert "has no settings; those of config.json are used" in text
 
 
 def test_schedules_that_jump_are_said_with_both_values() -> None:

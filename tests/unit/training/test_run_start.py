@@ -120,6 +120,16 @@ def test_a_start_is_the_only_writer_until_its_block_ends(run_dir: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(("name", "content"), [("events.jsonl", b""), ("other", None)])
+def test_settings_are_lost_only_where_a_session_has_begun(
+    run_dir: Path, name: str, content: bytes | None
+) -> None:
+    """A trial's new directory has a checkpoint of another trial, and nothing else."""
+    (run_dir / "config.json").rename(run_dir / name)
+    with claimed_start(settings(run_dir, resume="latest")) as start:
+        assert start.former_config == content
+
+
 def test_a_caller_may_hold_the_lock_itself(run_dir: Path) -> None:
     with run_lock(run_dir) as lock, claimed_start(settings(run_dir, resume="latest"), lock=lock):
         pass
