@@ -6,11 +6,13 @@
 The components are the trainer's own; only Ray and the overlap are left out. So two trials can run
 side by side on two cores, and trials compare at equal plies and equal CPU time, whatever else the
 machine does. With schedule.mode=overlap each rollout is played by weights that are
-schedule.max_policy_lag updates old, the largest lag that a real run may have. Each line of the output has: plies, CPU seconds of training, how games ended, the
-learner's diagnostics, and scores. Against random and greedy the bare policy plays its most likely
-moves, with and without the rule that finishes mates. Against each `--reference` checkpoint both
-players finish mates and sample at temperature 0.3, since two deterministic players mostly repeat
-each other into a draw.
+schedule.max_policy_lag updates old, the largest lag that a real run may have.
+
+Each line of the output has: plies, CPU seconds of training, how games ended, the learner's
+diagnostics, and scores. Against random and greedy the bare policy plays its most likely moves, with
+and without the rule that finishes mates. Against each `--reference` checkpoint both players finish
+mates and sample at temperature 0.3, since two deterministic players mostly repeat each other into a
+draw.
 `experiments.py` beside it runs many of these.
 """
 

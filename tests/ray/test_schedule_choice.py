@@ -36,7 +36,9 @@ def test_many_actors_on_two_cores_become_two_in_lockstep(cluster: Cluster, tmp_p
     assert (effective.schedule.mode, effective.schedule.max_actors) == ("lockstep", 2)
     events = records(run_dir, "events.jsonl")
     notices = [event["message"] for event in events if event["kind"] == "notice"]
-    assert "schedule: lockstep, because self-play and learning share the cores, 2 of them" in notices
+    assert (
+        "schedule: lockstep, because self-play and learning share the cores, 2 of them" in notices
+    )
     assert "2 of 32 actors are started (schedule.max_actors 2)" in notices
     # Each actor that is started is in the data, and there is no other.
     ready = [event["actor_id"] for event in events if event["kind"] == "actor_ready"]

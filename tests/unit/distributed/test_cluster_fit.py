@@ -22,8 +22,8 @@ def config(num_actors: int | str = "auto", **sections: dict[str, object]) -> Con
 
 def resolved_config(num_actors: int, **evaluation: object) -> Config:
     """Settings under which all actors are started."""
-    schedule = {"mode": "overlap"}
-    return resolve_auto(config(num_actors, schedule=schedule, evaluation=evaluation), 4, 0)
+    overlapped = config(num_actors, schedule={"mode": "overlap"}, evaluation=evaluation)
+    return resolve_auto(overlapped, 4, 0)
 
 
 @pytest.mark.parametrize("num_cpus", [1, 2, 4, 16])
