@@ -1,5 +1,49 @@
-"""`python -m keisei_ray`: the command line of an installed package."""
+"""`python -m keisei_ray`, `run.py` and the console script `keisei-ray`: the first and last moment.
 
-from keisei_ray.cli import entry_point
+The command line is imported inside a function, since that takes a second and Ctrl-C may come in it.
+"""
 
-entry_point()
+import os
+import signal
+import sys
+from types import FrameType
+
+
+def entry_point() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    _replace_closed_streams()
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # Else the caller has it ignored.
+        signal.signal(signal.SIGINT, _leave)
+    from keisei_ray.cli import main
+
+    signal.signal(signal.SIGINT, handler)
+    sys.exit(main(sys.argv[1:]))
+
+
+def _replace_closed_streams() -> None:
+    """Opens the null device for each standard stream that is closed; errors then go to stdout.
+
+    Else the next file that is opened would get the stream's number, and what is written to it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number, which is this one.
+            os.set_inheritable(number, True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = sys.stdout
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Ends the process at once; an exception in the middle of an import may be swallowed there."""
+    del signum, frame
+    os.write(sys.stderr.fileno(), b"interrupted\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    entry_point()

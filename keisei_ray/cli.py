@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,19 +25,17 @@ from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
+from keisei_ray.tracking.terminal.background_stream import background_console
 
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_HUNG_UP, EXIT_INTERRUPTED = 0, 1, 2, 129, 130
+READER_TIMEOUT_S = 10.0
+"""Seconds that a run that has ended waits for a reader of its output that stalls."""
 RAYLET_NOISE = "worker processes have been started on node"
 """Start of a warning of Ray about many processes on few cores, which is how actors are meant."""
 
 
-def entry_point() -> None:
-    """Runs the console script `keisei-ray`, `run.py` and `python -m keisei_ray`."""
-    sys.exit(main(sys.argv[1:]))
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command and returns its exit code: 0, 1, 2 or 130 (see docs/run-directory.md)."""
+    """Runs a command and returns its exit code: 0, 1, 2, 129 or 130 (see docs/run-directory.md)."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         options = parse_arguments(arguments)
@@ -65,7 +64,11 @@ def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
     from keisei_ray.training.session import train
 
-    outcome = train(_resolve_training(options), Console(), force=options.force)
+    config = _resolve_training(options)
+    with background_console(READER_TIMEOUT_S) as console:
+        outcome = train(config, console, force=options.force)
+    if outcome.signum == signal.SIGHUP:
+        return EXIT_HUNG_UP
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
 
 
@@ -179,7 +182,9 @@ def _tune(options: argparse.Namespace) -> int:
         address=options.address,
         json=options.json,
     )
-    return EXIT_DONE if run(typed, os.environ, Console()) else EXIT_INTERRUPTED
+    with background_console(READER_TIMEOUT_S) as console:
+        is_done = run(typed, os.environ, console)
+    return EXIT_DONE if is_done else EXIT_INTERRUPTED
 
 
 def _bench(options: argparse.Namespace) -> int:

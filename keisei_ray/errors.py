@@ -25,8 +25,8 @@
     `-- ActorLostError              an actor that died too often
 
 Exit codes of the command line (`cli.main`): 0 done; 2 for a UserError, which is printed as one line
-without a traceback, and which the user can put right; 130 interrupted; 1 for every other exception,
-with its traceback: a failure that the user cannot be expected to foresee. Only a
+without a traceback, and which the user can put right; 130 interrupted, 129 by a SIGHUP; 1 for every
+other exception, with its traceback: a failure that the user cannot be expected to foresee. Only a
 RejectedRolloutsError is counted and does not end the run; another WireError of the learner ends it.
 
 Messages say what is wrong (the value and its name), what was expected, and what to do.

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -157,12 +158,26 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     stderr: list[str] = []
     try:
-        with _captured_stderr(stderr):
+        with _captured_stderr(stderr), _kept_through_hangup():
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
         raise ClusterError(explain_refusal(address, error, " ".join(stderr))) from error
     return str(context.dashboard_url or "")
+
+
+@contextlib.contextmanager
+def _kept_through_hangup() -> Iterator[None]:
+    """Blocks SIGHUP for the processes that are started inside the block, for their whole life.
+
+    The end of a terminal reaches all processes of its job. The driver, which handles it, needs Ray
+    to save the run.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _other_cluster(environ: Mapping[str, str]) -> str | None:

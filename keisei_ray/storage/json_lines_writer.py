@@ -1,14 +1,16 @@
 """A JSON lines file that stays readable whatever happens to the process that writes it.
 
-Each record is one line, written by one call and flushed to the system before the event's
-handler returns. A file ends in a whole line whatever happened: a line cut short by a full disk
-is removed at once, one cut short by a crash is removed when the file is opened again.
+Each record is one line, written by one call and handed to the system at once. A file ends in a
+whole line whatever happened: a line cut short by a full disk is removed at once, one cut short by a
+crash is removed when the file is opened again.
 
 On a resume, records beyond the resumed timestep belong to plies that will be played again. They
 are moved to `<name>.superseded`, so that a file's timestep never goes back and no game is in it
 twice.
 """
 
+import errno
+import io
 import json
 import logging
 import math
@@ -79,19 +81,35 @@ class JsonLinesWriter:
             OSError: it could not be written; the file is as it was before.
             TypeError: a value is not of JSON's types.
         """
-        line = encode(record)
-        end = os.fstat(self._file.fileno()).st_size
-        try:
-            written = self._file.write(line)
-            if written != len(line):
-                raise OSError(f"{self.path}: {written} of {len(line)} bytes written; disk full?")
-        except OSError:
-            os.ftruncate(self._file.fileno(), end)
-            raise
+        self.append_line(encode(record))
+
+    def append_line(self, line: bytes) -> None:
+        """Writes one encoded record.
+
+        Raises:
+            OSError: it could not be written; the file is as it was before.
+        """
+        append_whole(self._file, self.path, line)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def append_whole(file: io.FileIO, path: Path, content: bytes) -> None:
+    """Appends to an unbuffered file everything or nothing.
+
+    Raises:
+        OSError: it could not be written, and names the file, which is as it was before.
+    """
+    end = os.fstat(file.fileno()).st_size
+    try:
+        written = file.write(content)
+        if written != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        os.ftruncate(file.fileno(), end)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _mend(path: Path, timestep: int | None) -> None:

@@ -2,8 +2,9 @@
 
 The driver publishes; the terminal view, the JSON files, trackers and users' own callables
 subscribe. An exception of a subscriber is logged and counted; the other subscribers still get the
-event, and training goes on. Closing is bounded in time on every thread and system: no signals, a
-hanging `close` is left behind in a daemon thread.
+event, and training goes on. A subscriber that may block has a thread and a bounded queue of its
+own; events that find the queue full are counted. Closing is bounded in time on every thread and
+system: no signals, a hanging `close` is left behind in a daemon thread.
 
 The bus does not depend on what an event means.
 """
@@ -15,10 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.telemetry.call_queue import CallQueue
 from keisei_ray.telemetry.diagnostics import Diagnostics
 from keisei_ray.telemetry.metrics import UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, Rating, Trace
@@ -210,11 +213,16 @@ class Subscriber:
     name: str
     """Name for logs and counts of failures; unique on a bus."""
     handle: Callable[[Event], object]
-    """Function called with each event, in the publisher's thread: mostly the driver's, or that of
-    a subscriber that publishes. One event is delivered at a time. It must return soon: work that
-    can block (a network, an upload) belongs in a thread of the subscriber's own."""
+    """Function called with each event, one at a time. Without a queue it is called in the
+    publisher's thread, mostly the driver's or that of a subscriber that publishes, and must return
+    at once."""
     close: Callable[[], object] | None = None
     """Function called once, in a daemon thread, when the bus closes."""
+    flush: Callable[[float], object] | None = None
+    """Function that waits, at most so many seconds, until what was handed over is written."""
+    num_waiting: int | None = None
+    """Number of events that may wait for this subscriber, in a queue with a thread that calls
+    `handle`; further ones are dropped and counted. None: no queue."""
 
 
 class EventBus:
@@ -226,8 +234,9 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscribers: dict[str, Subscriber] = {}
+        self._queues: dict[str, CallQueue] = {}
         self._failures: dict[str, int] = {}
-        self._queue: deque[Event] = deque()
+        self._pending: deque[Event] = deque()
         self._lock = threading.RLock()
         self._is_delivering = False
         self._is_closed = False
@@ -237,23 +246,30 @@ class EventBus:
         """Number of exceptions and missed deadlines by subscriber name, where there are any."""
         return dict(self._failures)
 
+    def add(self, subscriber: Subscriber) -> None:
+        """Adds a subscriber, and starts its thread if it has a queue.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        name = subscriber.name
+        if name in self._subscribers:
+            raise ValueError(f"event subscriber {name!r} exists already; choose another name.")
+        self._subscribers[name] = subscriber
+        if subscriber.num_waiting is not None:
+            self._queues[name] = CallQueue(f"subscriber {name}", subscriber.num_waiting)
+
     def subscribe(
         self,
         name: str,
         handle: Callable[[Event], object],
         close: Callable[[], object] | None = None,
     ) -> None:
-        """Adds a subscriber (see `Subscriber` for the arguments).
-
-        Raises:
-            ValueError: the name is taken.
-        """
-        if name in self._subscribers:
-            raise ValueError(f"event subscriber {name!r} exists already; choose another name.")
-        self._subscribers[name] = Subscriber(name, handle, close)
+        """Adds a subscriber without a queue; see `add`."""
+        self.add(Subscriber(name, handle, close))
 
     def publish(self, event: Event) -> None:
-        """Delivers `event` to every subscriber. Blocks until all have returned.
+        """Delivers `event`: calls the subscribers without a queue, and queues it for the others.
 
         A subscriber's exception is logged with its traceback, counted in `failures`, and goes
         no further. KeyboardInterrupt passes through.
@@ -264,22 +280,33 @@ class EventBus:
         if self._is_closed:
             raise RuntimeError(f"{event.kind} published on a closed event bus; close it last.")
         with self._lock:
-            self._queue.append(event)
+            self._pending.append(event)
             if self._is_delivering:
                 return
             self._is_delivering = True
             try:
-                while self._queue:
-                    self._deliver(self._queue.popleft())
+                while self._pending:
+                    self._deliver(self._pending.popleft())
             finally:
                 self._is_delivering = False
+
+    def flush(self, timeout_s: float) -> None:
+        """Waits until the subscribers with a `flush` have written what they were handed.
+
+        Args:
+            timeout_s: longest wait for each of them.
+        """
+        for subscriber in tuple(self._subscribers.values()):
+            if subscriber.flush is not None:
+                self._guard(subscriber.name, "flush", partial(subscriber.flush, timeout_s))
 
     def close(self, timeout_s: float) -> tuple[str, ...]:
         """Closes all subscribers at once, waiting at most `timeout_s` seconds in all.
 
-        Each `close` runs in a daemon thread of its own: one that hangs holds up neither the
-        others nor the end of the process. An exception is logged and counted; so is a close
-        that is not done in time. A second call does nothing.
+        A subscriber with a queue first handles the events in it. Each is closed in a daemon thread
+        of its own: one that hangs holds up neither the others nor the end of the process. An
+        exception is logged and counted; so is a close that is not done in time. A second call does
+        nothing.
 
         Args:
             timeout_s: seconds for all of them together, >= 0.
@@ -292,13 +319,11 @@ class EventBus:
         self._is_closed = True
         deadline = time.monotonic() + timeout_s
         threads: list[tuple[str, threading.Thread]] = []
-        for subscriber in self._subscribers.values():
-            if subscriber.close is not None:
-                name = subscriber.name
+        for name, subscriber in self._subscribers.items():
+            if subscriber.close is not None or name in self._queues:
                 thread = threading.Thread(
-                    target=self._guard, args=(name, subscriber.close), name=f"close-{name}"
+                    target=self._close, args=(subscriber,), name=f"close-{name}", daemon=True
                 )
-                thread.daemon = True
                 thread.start()
                 threads.append((name, thread))
         late = []
@@ -306,24 +331,53 @@ class EventBus:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 late.append(name)
-                self._failures[name] = self._failures.get(name, 0) + 1
+                self._count_failure(name)
                 logger.warning(
                     "subscriber %s did not close in %.1f s; left behind", name, timeout_s
                 )
+        for name, queue in self._queues.items():
+            # In the queue of one that is late, the mark that `_close` waits for comes last.
+            missed = queue.refused + (queue.waiting - 1 if name in late else 0)
+            queue.close(0.0)
+            if missed:
+                logger.warning("subscriber %s missed %d events: it was too slow", name, missed)
         return tuple(late)
 
-    def _deliver(self, event: Event) -> None:
-        for subscriber in tuple(self._subscribers.values()):
-            self._guard(subscriber.name, subscriber.handle, event)
+    def _close(self, subscriber: Subscriber) -> None:
+        """Closes one subscriber once its queue is empty. The body of a thread."""
+        queue = self._queues.get(subscriber.name)
+        if queue is not None:
+            queue.flush(None)
+        if subscriber.close is not None:
+            self._guard(subscriber.name, "close", subscriber.close)
 
-    def _guard(self, name: str, call: Callable[..., object], *args: Event) -> None:
-        """Calls a subscriber; logs and counts an exception."""
+    def _deliver(self, event: Event) -> None:
+        for name, subscriber in tuple(self._subscribers.items()):
+            call = partial(self._guard, name, event.kind, partial(subscriber.handle, event))
+            queue = self._queues.get(name)
+            if queue is None:
+                call()
+            elif not queue.put(call) and queue.refused == 1:
+                self._pending.append(
+                    Notice(
+                        f"subscriber {name} is too slow or hangs: it misses events from now on. "
+                        "Training does not wait for it",
+                        "WARNING",
+                    )
+                )
+
+    def _guard(self, name: str, what: str, call: Callable[[], object]) -> None:
+        """Calls a subscriber; logs and counts an exception.
+
+        Args:
+            name: the subscriber's.
+            what: the event's kind, or what else it is called for.
+            call: the call, without arguments.
+        """
         try:
-            call(*args)
+            call()
         except Exception:  # no error of a subscriber may stop the run
-            failures = self._failures.get(name, 0) + 1
-            self._failures[name] = failures
-            what = args[0].kind if args else "close"
+            failures = self._count_failure(name)
             is_new = failures <= WARNINGS_PER_SUBSCRIBER
             logger.log(
                 logging.WARNING if is_new else logging.INFO,
@@ -333,3 +387,9 @@ class EventBus:
                 failures,
                 exc_info=is_new,
             )
+
+    def _count_failure(self, name: str) -> int:
+        """Counts a failure of a subscriber and returns how many it has had."""
+        with self._lock:
+            self._failures[name] = self._failures.get(name, 0) + 1
+            return self._failures[name]

@@ -4,6 +4,7 @@ Everything here reads events and never steers the run. `logs.configure` wraps th
 
     subscribers.py          builds the subscribers of a configuration
     recorders.py            JSON lines files: events, metrics, diagnostics, games
+    run_file_queue.py       writes them and `run.log` in a thread, also when the disk was full
     evaluation_recorder.py  `evaluations.jsonl` and `ratings.json`
     evaluation_records.py   their form, for writing and reading
     terminal/               the views on a terminal
@@ -13,6 +14,7 @@ Everything here reads events and never steers the run. `logs.configure` wraps th
     ray_metrics.py          exports to Prometheus
     prometheus.py           the names there
     event_messages.py       events as one-line messages
+    late_notice.py          notices of threads, also after the last event
     logs.py                 `run.log` and warnings of the driver's process
     collapse_alarm.py       warns when self-play plays the same games again and again
     profile_files.py        `profile/`: traces

@@ -22,7 +22,7 @@ from keisei_ray.errors import KeiseiError, StorageError
 from keisei_ray.storage.remote.remote_run import RemoteRun
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader, local_checkpoints
 from keisei_ray.telemetry import events as ev
-from keisei_ray.tracking.logs import publish_or_log
+from keisei_ray.tracking.late_notice import publish_or_log
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ that are going to be trained again.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.storage.atomic_files import write_atomically
-from keisei_ray.storage.json_lines_writer import JsonLinesWriter
+from keisei_ray.storage.json_lines_writer import JsonLinesWriter, encode
 from keisei_ray.storage.run_layout import EVALUATIONS_FILE, RATINGS_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.evaluation_records import (
@@ -21,6 +22,7 @@ from keisei_ray.tracking.evaluation_records import (
     read_records,
     results_of,
 )
+from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 
 
 class EvaluationRecorder:
@@ -31,6 +33,7 @@ class EvaluationRecorder:
         run_dir: Path,
         resumed_timestep: int | None,
         publish: Callable[[ev.Event], object],
+        files: Writing = AT_ONCE,
     ) -> None:
         """Opens the files; see `JsonLinesWriter` for errors.
 
@@ -38,27 +41,29 @@ class EvaluationRecorder:
             run_dir: existing directory of the run.
             resumed_timestep: None for a fresh run.
             publish: puts an event on the bus that this subscriber is on.
+            files: has both files written.
         """
         path = run_dir / EVALUATIONS_FILE
         self._lines = JsonLinesWriter(path, resumed_timestep=resumed_timestep)
-        self.close = self._lines.close
-        self._ratings_path = run_dir / RATINGS_FILE
+        self._write_ratings = partial(write_atomically, run_dir / RATINGS_FILE)
+        self._files = files
         self._publish = publish
         self._records = read_records(path)
 
     def handle(self, event: ev.Event) -> None:
-        """Appends a match and fits the table; at the start of a resumed run, only fits it.
-
-        Raises:
-            OSError: a file could not be written.
-        """
+        """Appends a match and fits the table; at the start of a resumed run, only fits it."""
         if isinstance(event, ev.EvaluationFinished):
             record = evaluation_record(event.result)
-            self._lines.append(record)
+            self._files.put(self._lines.append_line, encode(record))
             self._records.append(record)
         elif not isinstance(event, ev.RunStarted) or not self._records:
             return
         ratings = fit_ratings(results_of(self._records))
         table = ratings_record(ratings, self._records)
-        write_atomically(self._ratings_path, json.dumps(table, indent=1).encode() + b"\n")
+        self._files.put(self._write_ratings, json.dumps(table, indent=1).encode() + b"\n")
         self._publish(ev.RatingsFitted(tuple(ratings), table["timestep"]))
+
+    def close(self) -> None:
+        """Closes the file once everything is in it; waits for that without limit."""
+        self._files.flush()
+        self._lines.close()

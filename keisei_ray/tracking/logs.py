@@ -1,6 +1,7 @@
 """Logging of the driver process for the length of a run.
 
-`run.log` gets every record of the configured level, with tracebacks. Warnings also go to the
+`run.log` gets every record of the configured level, with tracebacks; its lines wait in memory while
+the disk has no room. Warnings also go to the
 console, one line each, through the console that a live view draws on, so that neither garbles
 the other. Events are logged under EVENT_LOGGER, so `run.log` alone tells the course of a run.
 
@@ -11,8 +12,9 @@ Every message has the process it is about in front: `[actor 3]` for records with
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +22,16 @@ from rich.console import Console
 from rich.text import Text
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.json_lines_writer import append_whole
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking.event_messages import Message, message_of
+from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 
 EVENT_LOGGER: Final = "keisei_ray.run"
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: [%(source)s] %(message)s"
+CLOSE_TIMEOUT_S: Final = 1.0
+"""Seconds that closing `run.log` waits for its last lines."""
 TAKEN_OVER: Final = ("ray",)
 """Libraries that write to the terminal with handlers of their own."""
 
@@ -42,6 +48,40 @@ class SourceFormatter(logging.Formatter):
         actor_id = getattr(record, "actor_id", None)
         record.source = "driver" if actor_id is None else f"actor {actor_id}"
         return super().formatMessage(record)
+
+
+class FileHandler(logging.Handler):
+    """Has records appended to a file, with tracebacks."""
+
+    def __init__(self, path: Path, files: Writing) -> None:
+        """Opens the file for appending.
+
+        Args:
+            path: the file.
+            files: has the lines written.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        super().__init__()
+        self._file = path.open("ab", buffering=0)
+        self._append = partial(append_whole, self._file, path)
+        self._files = files
+        self.setFormatter(SourceFormatter(FORMAT))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Has the record written; an error goes to logging's handleError."""
+        try:
+            line = self.format(record) + "\n"
+            self._files.put(self._append, line.encode("utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001  no error in logging may stop the program
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Closes the file, after waiting a moment for the lines that are not in it yet."""
+        if self._files.flush(CLOSE_TIMEOUT_S):
+            self._file.close()
+        super().close()
 
 
 class ConsoleHandler(logging.Handler):
@@ -86,22 +126,14 @@ def log_event(event: ev.Event) -> None:
     logging.getLogger(EVENT_LOGGER).log(level, "%s", text, extra={"actor_id": actor_id})
 
 
-def publish_or_log(
-    publish: Callable[[ev.Event], object], notice: ev.Notice, logger: logging.Logger
-) -> None:
-    """Publishes a notice, or logs it if the bus is closed already.
-
-    For threads of subscribers, which may have something to report after the run's last event.
-    """
-    try:
-        publish(notice)
-    except RuntimeError:  # The bus is closed.
-        logger.log(logging.getLevelNamesMapping()[notice.level], "%s", notice.message)
-
-
 @contextmanager
 def configure(
-    run_dir: Path, level: str, console: Console, *, is_showing_events: bool = False
+    run_dir: Path,
+    level: str,
+    console: Console,
+    *,
+    is_showing_events: bool = False,
+    files: Writing = AT_ONCE,
 ) -> Iterator[None]:
     """Logs to `run_dir/run.log` and to `console` inside the `with` block.
 
@@ -115,16 +147,16 @@ def configure(
         console: where warnings and errors are shown. With a live view, the view's console.
         is_showing_events: whether warnings that are events are shown as well; False where a
             view shows them already.
+        files: has the lines of `run.log` written.
 
     Raises:
         RunDirError: the file cannot be opened.
     """
     try:
-        file = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", errors="backslashreplace")
+        file = FileHandler(run_dir / LOG_FILE, files)
     except OSError as error:
         path = run_dir / LOG_FILE
         raise RunDirError(f"{path} cannot be written: {error}. Check the disk.") from error
-    file.setFormatter(SourceFormatter(FORMAT))
     shown = ConsoleHandler(console)
     if not is_showing_events:
         shown.addFilter(lambda record: record.name != EVENT_LOGGER)

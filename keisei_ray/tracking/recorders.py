@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from keisei_ray.storage.json_lines_writer import JsonLinesWriter
+from keisei_ray.storage.json_lines_writer import JsonLinesWriter, encode
 from keisei_ray.storage.run_layout import (
     DIAGNOSTICS_FILE,
     EVENTS_FILE,
@@ -19,6 +19,7 @@ from keisei_ray.storage.run_layout import (
     METRICS_FILE,
 )
 from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 
 Record = Mapping[str, object]
 
@@ -37,44 +38,63 @@ class Recorder:
     """Subscriber that appends the records of some events to a file."""
 
     def __init__(
-        self, lines: JsonLinesWriter, record_of: Callable[[ev.Event], Record | None]
+        self,
+        lines: JsonLinesWriter,
+        record_of: Callable[[ev.Event], Record | None],
+        files: Writing,
     ) -> None:
-        """Takes over `lines`; `record_of` gives None for events that are not recorded."""
+        """Takes over `lines`.
+
+        Args:
+            lines: the file.
+            record_of: returns an event's record, None for events that are not recorded.
+            files: has the lines written.
+        """
         self._lines = lines
         self._record_of = record_of
-        self.close = lines.close
+        self._files = files
 
     def handle(self, event: ev.Event) -> None:
-        """Appends the event's record, if it has one.
-
-        Raises:
-            OSError: the record could not be written.
-        """
+        """Has the event's record appended, if it has one."""
         record = self._record_of(event)
         if record is not None:
-            self._lines.append(record)
+            self._files.put(self._lines.append_line, encode(record))
+
+    def close(self) -> None:
+        """Closes the file once everything is in it; waits for that without limit."""
+        self._files.flush()
+        self._lines.close()
 
 
-def metrics_recorder(run_dir: Path, resumed_timestep: int | None) -> Recorder:
+def metrics_recorder(
+    run_dir: Path, resumed_timestep: int | None, files: Writing = AT_ONCE
+) -> Recorder:
     """Opens `metrics.jsonl`; see `JsonLinesWriter` for errors."""
     lines = JsonLinesWriter(run_dir / METRICS_FILE, resumed_timestep=resumed_timestep)
-    return Recorder(lines, metrics_record)
+    return Recorder(lines, metrics_record, files)
 
 
-def games_recorder(run_dir: Path, resumed_timestep: int | None) -> Recorder:
+def games_recorder(
+    run_dir: Path, resumed_timestep: int | None, files: Writing = AT_ONCE
+) -> Recorder:
     """Opens `games.jsonl`; see `JsonLinesWriter` for errors."""
     lines = JsonLinesWriter(run_dir / GAMES_FILE, resumed_timestep=resumed_timestep)
-    return Recorder(lines, game_record)
+    return Recorder(lines, game_record, files)
 
 
-def diagnostics_recorder(run_dir: Path, resumed_timestep: int | None) -> Recorder:
+def diagnostics_recorder(
+    run_dir: Path, resumed_timestep: int | None, files: Writing = AT_ONCE
+) -> Recorder:
     """Opens `diagnostics.jsonl`; see `JsonLinesWriter` for errors."""
     lines = JsonLinesWriter(run_dir / DIAGNOSTICS_FILE, resumed_timestep=resumed_timestep)
-    return Recorder(lines, diagnostics_record)
+    return Recorder(lines, diagnostics_record, files)
 
 
 def events_recorder(
-    run_dir: Path, resumed_timestep: int | None, clock: Callable[[], float]
+    run_dir: Path,
+    resumed_timestep: int | None,
+    clock: Callable[[], float],
+    files: Writing = AT_ONCE,
 ) -> Recorder:
     """Opens `events.jsonl`, which keeps the events of all sessions of a run.
 
@@ -82,13 +102,14 @@ def events_recorder(
         run_dir: existing directory of the run.
         resumed_timestep: None for a fresh run.
         clock: seconds since 1970.
+        files: has the lines written.
 
     Raises:
         RunDirError: see `JsonLinesWriter`.
     """
     path = run_dir / EVENTS_FILE
     lines = JsonLinesWriter(path, resumed_timestep=resumed_timestep, is_cut=False)
-    return Recorder(lines, partial(event_record, clock=clock))
+    return Recorder(lines, partial(event_record, clock=clock), files)
 
 
 def metrics_record(event: ev.Event) -> Record | None:

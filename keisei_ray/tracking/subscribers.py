@@ -26,6 +26,7 @@ from keisei_ray.tracking.collapse_alarm import CollapseAlarm
 from keisei_ray.tracking.divergence_alarm import DivergenceAlarm
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
 from keisei_ray.tracking.logs import log_event
+from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import LiveView
 from keisei_ray.tracking.wandb.client import RealClient, load_wandb
@@ -34,6 +35,9 @@ from keisei_ray.tracking.wandb.tracker import WandbTracker
 if TYPE_CHECKING:
     from keisei_ray.tracking.tensorboard import TensorBoardWriter
 
+EVENTS_WAITING: Final = 10_000
+"""Events that may wait for a subscriber that can block: minutes of a run. They are shared by all
+subscribers."""
 WANDB_CLOSE_FRACTION: Final = 0.8
 """Fraction of `tracking.close_timeout_s` that W&B gets to close. The rest is left for the report on
 what is missing there."""
@@ -65,6 +69,7 @@ def build_subscribers(
     *,
     resumed_timestep: int | None,
     console: Console,
+    files: Writing = AT_ONCE,
 ) -> tuple[Subscriber, ...]:
     """Builds the subscribers of a run. They are to be put on the bus in this order.
 
@@ -74,6 +79,7 @@ def build_subscribers(
         bus: the bus they will be on, for those that publish in turn.
         resumed_timestep: the resumed checkpoint's timestep; None for a fresh run.
         console: where the view draws; the console that was given to `logs.configure`.
+        files: has the run's records written.
 
     Raises:
         ConfigError: a user's subscriber (`tracking.subscribers`) or TensorBoard cannot be loaded.
@@ -84,27 +90,34 @@ def build_subscribers(
     tensorboard_writer = _tensorboard_writer_class() if config.tracking.tensorboard else None
     users_own = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
 
-    built = [Subscriber("log", log_event), *_recorders(run_dir, bus, resumed_timestep)]
+    built = [Subscriber("log", log_event), *_recorders(run_dir, bus, resumed_timestep, files)]
     if tensorboard_writer is not None:
         writer = tensorboard_writer(run_dir, resumed_timestep, time.time)
-        built.append(Subscriber(TENSORBOARD_DIR, writer.handle, writer.close))
+        built.append(
+            Subscriber(TENSORBOARD_DIR, writer.handle, writer.close, num_waiting=EVENTS_WAITING)
+        )
     view = choose_view(config.tracking.view, console)
     if view != "none":
         shown = (LiveView if view == "rich" else LinesView)(console, time.monotonic)
         built.append(Subscriber("view", shown.handle, shown.close))
-    built += [Subscriber(path, call, getattr(call, "close", None)) for path, call in users_own]
+    built += [
+        Subscriber(path, call, getattr(call, "close", None), num_waiting=EVENTS_WAITING)
+        for path, call in users_own
+    ]
     if config.tracking.wandb != "off":
         built.append(_wandb_subscriber(config.tracking, run_dir, bus))
     return tuple(built)
 
 
-def _recorders(run_dir: Path, bus: EventBus, resumed_timestep: int | None) -> list[Subscriber]:
+def _recorders(
+    run_dir: Path, bus: EventBus, resumed_timestep: int | None, files: Writing
+) -> list[Subscriber]:
     """Builds the writers of the run directory's records, and the alarms on what they hold."""
-    metrics = recorders.metrics_recorder(run_dir, resumed_timestep)
-    games = recorders.games_recorder(run_dir, resumed_timestep)
-    diagnostics = recorders.diagnostics_recorder(run_dir, resumed_timestep)
-    evaluations = EvaluationRecorder(run_dir, resumed_timestep, bus.publish)
-    events = recorders.events_recorder(run_dir, resumed_timestep, time.time)
+    metrics = recorders.metrics_recorder(run_dir, resumed_timestep, files)
+    games = recorders.games_recorder(run_dir, resumed_timestep, files)
+    diagnostics = recorders.diagnostics_recorder(run_dir, resumed_timestep, files)
+    evaluations = EvaluationRecorder(run_dir, resumed_timestep, bus.publish, files)
+    events = recorders.events_recorder(run_dir, resumed_timestep, time.time, files)
     divergence = DivergenceAlarm(bus.publish, run_dir / CHECKPOINTS_DIR)
     return [
         Subscriber(METRICS_FILE, metrics.handle, metrics.close),
@@ -113,7 +126,7 @@ def _recorders(run_dir: Path, bus: EventBus, resumed_timestep: int | None) -> li
         Subscriber("divergence alarm", divergence.handle),
         Subscriber(DIAGNOSTICS_FILE, diagnostics.handle, diagnostics.close),
         Subscriber(EVALUATIONS_FILE, evaluations.handle, evaluations.close),
-        Subscriber(EVENTS_FILE, events.handle, events.close),
+        Subscriber(EVENTS_FILE, events.handle, events.close, flush=files.flush),
     ]
 
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import ray
 from ray.exceptions import RayError
@@ -71,6 +72,10 @@ from keisei_ray.training.admission import Admission
 from keisei_ray.training.saved_run import check_digest, save_run
 
 logger = logging.getLogger(__name__)
+
+FLUSH_S: Final = 10.0
+"""Seconds that a checkpoint waits for the records of its plies; longer only if the disk is full or
+does not answer, when saving will fail too."""
 
 
 @dataclass
@@ -223,6 +228,8 @@ class Driver:
         """Saves the newest finished update, once."""
         if self._saved_timestep == self.progress.timestep:
             return
+        # The records come first: those of plies that a checkpoint counts cannot be made again.
+        self.bus.flush(FLUSH_S)
         path = save_run(
             self.checkpoints_dir,
             self.config,

@@ -6,7 +6,7 @@ driver or the configuration should decide.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from keisei_ray.tracking import logs
 from keisei_ray.tracking.background_upload import uploading
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
-from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
+from keisei_ray.tracking.run_file_queue import AT_ONCE, RunFileQueue, Writing, run_file_queue
+from keisei_ray.tracking.subscribers import EVENTS_WAITING, build_subscribers, check_trackers
 from keisei_ray.training.driver import Driver
 from keisei_ray.training.resumed_settings import notices
 from keisei_ray.training.run_start import RunStart, claimed_start
@@ -46,6 +47,8 @@ class Outcome:
     run_dir: Path
     checkpoint: Path | None
     """The newest checkpoint; None if there is none."""
+    signum: int | None = None
+    """Signal that interrupted it; None if none did."""
 
 
 def train(
@@ -83,11 +86,13 @@ def train(
     bus = EventBus()
     with (
         claimed_start(config, force=force, lock=lock, say=_printed_by(console)) as start,
+        run_file_queue(bus.publish) as files,
         logs.configure(
             start.run_dir,
             config.tracking.log_level,
             console,
             is_showing_events=config.tracking.view == "none",
+            files=files,
         ),
         _connected(start, cluster) as found,
         stopping_on_signals(stop),  # After Ray, which sets handlers of its own.
@@ -100,13 +105,14 @@ def train(
             bus,
             start.run_dir,
             resume=start.resume,
-            should_stop=lambda: _is_asked_to_stop(start.lock, stop) or should_stop(),
+            should_stop=lambda: _is_asked_to_stop(start.lock, files, stop) or should_stop(),
         )
         try:
-            own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console)
-            _subscribe(bus, [*own, *subscribers])
+            own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)
+            for subscriber in (*own, *subscribers):
+                bus.add(subscriber)
             _begin(driver, start, cluster)
-            with _announced_end(driver, stop):
+            with _announced_end(driver, stop, files):
                 driver.run()
         finally:
             bus.close(config.tracking.close_timeout_s)
@@ -115,11 +121,17 @@ def train(
         driver.progress.timestep,
         start.run_dir,
         driver.last_checkpoint,
+        stop.signum,
     )
 
 
 def configured_subscribers(
-    config: Config, run_dir: Path, bus: EventBus, resume: Checkpoint | None, console: Console
+    config: Config,
+    run_dir: Path,
+    bus: EventBus,
+    resume: Checkpoint | None,
+    console: Console,
+    files: Writing = AT_ONCE,
 ) -> tuple[Subscriber, ...]:
     """Makes the subscribers that the settings ask for.
 
@@ -128,11 +140,14 @@ def configured_subscribers(
     """
     resumed_timestep = resume.timestep if resume else None
     built = build_subscribers(
-        config, run_dir, bus, resumed_timestep=resumed_timestep, console=console
+        config, run_dir, bus, resumed_timestep=resumed_timestep, console=console, files=files
     )
     if config.profile.updates:
         profile = ProfileFiles(run_dir)
-        built = (*built, Subscriber("profile", profile.handle, profile.close))
+        built = (
+            *built,
+            Subscriber("profile", profile.handle, profile.close, num_waiting=EVENTS_WAITING),
+        )
     if not config.tracking.ray_metrics:
         return built
     exported = RayMetrics(run_dir.resolve().name)
@@ -143,9 +158,15 @@ def _printed_by(console: Console) -> Callable[[str], object]:
     return partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
-def _is_asked_to_stop(lock: RunLock, stop: StopRequest) -> bool:
-    """Returns whether the user has asked; raises if another process writes to the run now."""
+def _is_asked_to_stop(lock: RunLock, files: RunFileQueue, stop: StopRequest) -> bool:
+    """Returns whether the user has asked.
+
+    Raises:
+        TakenOverError: another process writes to the run now.
+        RunDirError: too many records wait for room on the disk.
+    """
     lock.check()
+    files.check()
     return stop.is_set
 
 
@@ -174,11 +195,6 @@ def _resolve(
     run_dir = str(start.remote or start.run_dir)
     run = resolved.run.model_copy(update={"run_dir": run_dir})
     return resolved.model_copy(update={"run": run}), cluster
-
-
-def _subscribe(bus: EventBus, subscribers: Iterable[Subscriber]) -> None:
-    for subscriber in subscribers:
-        bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
 
 
 def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
@@ -256,8 +272,8 @@ def _publish_sizes(given: Config, config: Config, cluster: Cluster, bus: EventBu
 
 
 @contextlib.contextmanager
-def _announced_end(driver: Driver, stop: StopRequest) -> Iterator[None]:
-    """Publishes how the run in the block ended, also if it failed.
+def _announced_end(driver: Driver, stop: StopRequest, files: RunFileQueue) -> Iterator[None]:
+    """Publishes how the run in the block ended, also if it failed, once its records are written.
 
     A run that another process has taken over has not ended, and its records are that process's.
     """
@@ -273,13 +289,18 @@ def _announced_end(driver: Driver, stop: StopRequest) -> Iterator[None]:
         raise
     finally:
         path = driver.last_checkpoint
-        if not isinstance(sys.exception(), TakenOverError):
-            driver.bus.publish(
-                RunEnded(
-                    reason=reason,  # type: ignore[arg-type]
-                    timestep=driver.progress.timestep,
-                    checkpoint=str(path) if path else None,
-                    wall_time_s=driver.progress.wall_time_s,
-                    cause=cause,
+        if isinstance(sys.exception(), TakenOverError):
+            files.give_up()
+        else:
+            try:
+                files.finish(driver.config.tracking.close_timeout_s)
+            finally:
+                driver.bus.publish(
+                    RunEnded(
+                        reason=reason,  # type: ignore[arg-type]
+                        timestep=driver.progress.timestep,
+                        checkpoint=str(path) if path else None,
+                        wall_time_s=driver.progress.wall_time_s,
+                        cause=cause,
+                    )
                 )
-            )

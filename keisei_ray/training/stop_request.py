@@ -1,4 +1,4 @@
-"""The request to stop a run, as SIGINT and SIGTERM make it."""
+"""The request to stop a run, as SIGINT, SIGTERM and SIGHUP make it."""
 
 import contextlib
 import signal
@@ -10,11 +10,16 @@ from types import FrameType
 class StopRequest:
     """A signal handler: the first signal asks the run to stop and save, the second ends it at once.
 
+    SIGHUP, the end of the terminal, is no second request: shell and kernel both send it, and often
+    SIGTERM with it.
+
     It neither logs nor prints: a signal can come in the middle of a write.
     """
 
     def __init__(self) -> None:
         self.is_set = False
+        self.signum: int | None = None
+        """The first signal; None if there was none."""
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handles a signal.
@@ -22,14 +27,17 @@ class StopRequest:
         Raises:
             KeyboardInterrupt: the stop was requested before.
         """
-        if self.is_set:
+        if self.signum is None:
+            self.is_set, self.signum = True, signum
+        elif signal.SIGHUP not in (signum, self.signum):
             raise KeyboardInterrupt
-        self.is_set = True
 
 
 @contextlib.contextmanager
 def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
-    """Lets SIGINT and SIGTERM request a stop, and restores the former handlers afterwards.
+    """Lets signals request a stop, and restores the former handlers afterwards.
+
+    These are SIGINT, SIGTERM and, unless it is ignored as under `nohup`, SIGHUP.
 
     Does nothing outside the main thread, where Python allows no handlers: there the caller stops
     the run in a way of its own.
@@ -37,7 +45,10 @@ def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {s: signal.signal(s, stop) for s in signals}
     try:
         yield
     finally:

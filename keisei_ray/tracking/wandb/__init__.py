@@ -1,1 +1,1 @@
-"""Weights & Biases: the subscriber, its queue of calls, and the client that uses wandb."""
+"""Weights & Biases: the subscriber, and the client that uses wandb."""

@@ -24,12 +24,12 @@ import tenacity
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.call_queue import CallQueue
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.curves import curve_points
 from keisei_ray.tracking.event_messages import Message, message_of
-from keisei_ray.tracking.logs import publish_or_log
+from keisei_ray.tracking.late_notice import publish_or_log
 from keisei_ray.tracking.terminal.text import clip
-from keisei_ray.tracking.wandb.call_queue import CallQueue
 from keisei_ray.tracking.wandb.client import MAX_ALERT_TITLE, Table, WandbClient
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,8 @@ import pytest
 
 from keisei_ray.telemetry import events as ev
 
+PATIENCE_S = 10.0
+
 
 def test_every_subscriber_gets_every_event_in_the_order_of_publishing() -> None:
     bus, seen = ev.EventBus(), []
@@ -114,6 +116,62 @@ def test_publishing_returns_once_all_have_the_event_also_from_a_second_thread() 
     second.join()
     assert is_waiting
     assert seen == [ev.Notice("first"), ev.Notice("second")]
+
+
+def test_a_subscriber_that_sleeps_for_ever_holds_up_nobody_and_what_it_misses_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus, hang, seen = ev.EventBus(), threading.Event(), list[ev.Event]()
+    bus.add(ev.Subscriber("sleeper", lambda event: hang.wait(), num_waiting=3))
+    bus.subscribe("other", seen.append)
+    told = [ev.RolloutArrived(0, 0, 0, number) for number in range(10)]
+    for event in told:
+        bus.publish(event)
+    late = bus.close(timeout_s=0.2)
+    hang.set()
+    assert [event for event in seen if event in told] == told
+    (notice,) = [event for event in seen if isinstance(event, ev.Notice)]
+    assert (notice.level, "sleeper" in notice.message) == ("WARNING", True)
+    assert late == ("sleeper",)
+    (missed,) = [r.args for r in caplog.records if "missed" in r.message]
+    assert missed == ("sleeper", len(seen) - 1)
+
+
+def test_a_subscriber_with_a_queue_gets_all_events_in_order_and_is_closed_after_the_last() -> None:
+    bus, seen, go = ev.EventBus(), list[object](), threading.Event()
+
+    def handle(event: ev.Event) -> None:
+        go.wait(PATIENCE_S)
+        seen.append(event)
+
+    bus.add(ev.Subscriber("queued", handle, lambda: seen.append("closed"), num_waiting=500))
+    told = [ev.Notice(str(number)) for number in range(300)]
+    for event in told:
+        bus.publish(event)
+    closing = threading.Thread(target=bus.close, args=(PATIENCE_S,))
+    closing.start()
+    closing.join(timeout=0.1)
+    go.set()
+    closing.join()
+    assert seen == [*told, "closed"]
+
+
+def test_failures_of_a_subscriber_with_a_queue_are_counted_like_those_of_others() -> None:
+    bus = ev.EventBus()
+    bus.add(ev.Subscriber("broken", lambda event: 1 / 0, num_waiting=10))
+    for _ in range(3):
+        bus.publish(ev.Notice("x"))
+    bus.close(PATIENCE_S)
+    assert bus.failures == {"broken": 3}
+
+
+def test_flushing_waits_for_those_that_write_and_survives_their_errors() -> None:
+    bus, flushed = ev.EventBus(), list[float]()
+    bus.add(ev.Subscriber("broken", lambda event: None, flush=lambda timeout_s: 1 / 0))
+    bus.add(ev.Subscriber("writer", lambda event: None, flush=flushed.append))
+    bus.subscribe("other", lambda event: None)
+    bus.flush(1.5)
+    assert (flushed, bus.failures) == ([1.5], {"broken": 1})
 
 
 def test_an_interrupt_inside_a_subscriber_passes_through() -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from keisei_ray.tracking.wandb.call_queue import CallQueue
+from keisei_ray.telemetry.call_queue import CallQueue
 
 PATIENCE_S = 10.0
 

@@ -1,9 +1,9 @@
 """A bounded queue of calls with a thread that makes them.
 
-The bus calls subscribers in the driver's thread, which must not wait for a network. A subscriber
-that talks to one puts its calls here instead: they run in order, one at a time, in a daemon thread.
-A call that finds the queue full is refused and counted, so that a slow network costs records and
-not training.
+The bus delivers events in the driver's thread, which must not wait: for a network, a disk, a
+reader of the terminal, a user's subscriber. Calls that may have to are put here instead: they run
+in order, one at a time, in a daemon thread. A call that finds the queue full is refused and
+counted, so that slowness costs calls and not training.
 """
 
 import logging
@@ -55,6 +55,19 @@ class CallQueue:
             return False
         self._queue.put(call)
         return True
+
+    def flush(self, timeout_s: float | None) -> bool:
+        """Waits until all calls that are queued now are made.
+
+        Args:
+            timeout_s: longest wait; None: no limit.
+
+        Returns:
+            Whether they were made in time.
+        """
+        is_done = threading.Event()
+        self._queue.put(is_done.set)
+        return is_done.wait(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
         """Waits until all queued calls are made, at most `timeout_s` seconds.

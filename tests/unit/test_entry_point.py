@@ -1,0 +1,56 @@
+"""The first moment of the program: an interrupt while it loads, closed standard streams."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.program import ROOT, environment, one_line
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+MODULE = sys.argv.pop(1)
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from keisei_ray.__main__ import entry_point
+entry_point()
+"""
+"""Presses Ctrl-C at the moment at which a module is imported."""
+
+
+@pytest.mark.parametrize("module", ["keisei_ray.cli", "rich.console", "pydantic", "yaml"])
+def test_an_interrupt_while_the_program_loads_is_one_word_and_exit_130(
+    module: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, module, "config"],
+        cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def shell(command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} {ROOT / 'run.py'} {command}"],
+        cwd=cwd, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_an_error_is_on_standard_output_where_standard_error_is_closed(tmp_path: Path) -> None:
+    done = shell("config --set learner.gamma=high 2>&-", tmp_path)
+    assert done.returncode == 2
+    assert "learner.gamma" in one_line(done.stdout)
+
+
+def test_a_command_runs_with_all_standard_streams_closed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.log").write_text("")
+    done = shell("status run --json status.json 0<&- 1>&- 2>&-", tmp_path)
+    assert done.returncode == 0
+    assert '"state": ' in (tmp_path / "status.json").read_text()
