@@ -24,6 +24,7 @@ from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
+from keisei_ray.telemetry.visible_text import visible
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 RAYLET_NOISE = "worker processes have been started on node"
@@ -37,12 +38,12 @@ def entry_point() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code: 0, 1, 2 or 130 (see docs/run-directory.md)."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         options = parse_arguments(arguments)
         return _COMMANDS[options.command](options)
     except UserError as error:
-        errors.print(f"{type(error).__name__}: {error}", style="red")
+        errors.print(visible(f"{type(error).__name__}: {error}"), style="red")
         return EXIT_USAGE
     except KeyboardInterrupt:
         errors.print("interrupted")

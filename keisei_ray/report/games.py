@@ -115,7 +115,7 @@ def shown_games(tally: GameTally) -> list[ShownGame]:
 def _shown(why: str, game: Record) -> ShownGame | None:
     try:
         data = _data(game)
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return None
     return ShownGame(why=why, title=title(game), data=data)
 
@@ -132,7 +132,7 @@ def _data(game: Record) -> dict[str, Any]:
 
     Raises:
         ValueError: a move is not legal.
-        AttributeError: the moves are not a text.
+        AttributeError, TypeError: the moves or the start are not a text.
     """
     start = game.get("start_sfen") or ""
     played = replay(game["moves"].split(), start)

@@ -22,6 +22,7 @@ from rich.text import Text
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.event_messages import Message, message_of
 
 EVENT_LOGGER: Final = "keisei_ray.run"
@@ -61,7 +62,7 @@ class ConsoleHandler(logging.Handler):
             if record.exc_info:
                 line += f" (traceback in {LOG_FILE})"
             style = "yellow" if record.levelno < logging.ERROR else "bold red"
-            self._console.print(Text(line, style=style), soft_wrap=True)
+            self._console.print(Text(visible(line), style=style), soft_wrap=True)
         except Exception:  # noqa: BLE001  no error in logging may stop the program
             self.handleError(record)
 

@@ -130,7 +130,7 @@ class Driver:
         self.bus = bus
         self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
         self.progress = (
-            Progress.from_json(resume.files[PROGRESS_FILE].decode()) if resume else Progress()
+            Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         )
         self.last_checkpoint = resume.path if resume else None
         self._resume = resume

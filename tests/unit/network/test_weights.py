@@ -15,9 +15,9 @@ from keisei_ray.network.weights import (
     load_arrays,
     load_weights,
     pack_weights,
-    peek_weights,
     state_arrays,
 )
+from keisei_ray.rollouts.weights_header import peek_weights
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import packed, tiny_config
 
