@@ -66,7 +66,9 @@ def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
     from keisei_ray.training.session import train
 
-    outcome = train(_resolve_training(options), Console(), force=options.force)
+    outcome = train(
+        _resolve_training(options), Console(), force=options.force, is_trusted=options.trust
+    )
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
 
 
@@ -179,6 +181,7 @@ def _tune(options: argparse.Namespace) -> int:
         is_resumed=options.resume,
         address=options.address,
         json=options.json,
+        is_trusted=options.trust,
     )
     return EXIT_DONE if run(typed, os.environ, Console()) else EXIT_INTERRUPTED
 

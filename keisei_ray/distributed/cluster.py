@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants  # Ray has no public setting for it on Linux.
 from ray._private.services import find_gcs_addresses  # Ray has no public function for it.
 from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
@@ -31,6 +33,8 @@ from keisei_ray.errors import ClusterError
 logger = logging.getLogger(__name__)
 
 STDERR = 2
+LOOPBACK = "127.0.0.1"
+"""Address of a cluster that is started here: only processes of this machine reach it."""
 NOTICE_TIMEOUT_S = 0.5
 """Seconds within which another cluster on this machine must answer to be mentioned."""
 RUN_DIR_KEY = "keisei_ray_run_dir"
@@ -137,7 +141,8 @@ def _init_options(
             "num_gpus": c.num_gpus,
             "object_store_memory": c.object_store_bytes,
             "include_dashboard": c.dashboard,
-            "dashboard_host": "127.0.0.1",
+            "_node_ip_address": LOOPBACK,
+            "dashboard_host": LOOPBACK,
             "dashboard_port": c.dashboard_port if c.dashboard else None,
         }
     return options
@@ -149,6 +154,8 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     Raises:
         ClusterError: Ray refused.
     """
+    if address == "local":
+        keep_token_private(os.environ)
     # Token authentication is on by default and wanted: no warning on each start.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR
@@ -157,12 +164,57 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     stderr: list[str] = []
     try:
-        with _captured_stderr(stderr):
+        with _captured_stderr(stderr), _on_loopback_only(address):
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
         raise ClusterError(explain_refusal(address, error, " ".join(stderr))) from error
     return str(context.dashboard_url or "")
+
+
+def keep_token_private(environ: Mapping[str, str]) -> None:
+    """Makes Ray's token readable by this user only, before Ray would write it for all to read.
+
+    Whoever has the token runs anything as this user. Nothing is done where the environment names
+    another token or turns tokens off, or where the home cannot be written: Ray then says so itself.
+
+    Args:
+        environ: the process's environment.
+    """
+    if environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    if environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = Path.home() / ".ray" / "auth_token"  # As in ray._private.authentication.
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        logger.info("%s: its mode is left as it is: %s", path, error)
+
+
+@contextlib.contextmanager
+def _on_loopback_only(address: str) -> Iterator[None]:
+    """Makes a Ray that is started in the block listen on the loopback interface alone.
+
+    Ray's processes listen on all interfaces, unless the node's address is 127.0.0.1; and Ray
+    replaces that address by the machine's own one, except where it believes that this system can
+    have no cluster of several nodes. A joined cluster keeps its addresses.
+
+    Args:
+        address: as for `ray.init`.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and address != "local"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _other_cluster(environ: Mapping[str, str]) -> str | None:

@@ -1,7 +1,8 @@
 """Evaluator: plays the matches of a background evaluation with published weights. No Ray here.
 
 It unpacks the same packed weights that the self-play actors get, checks that they are of the
-version that is to be measured, plays the planned match and returns its score with version and digest of the weights.
+version that is to be measured, plays the planned match and returns its score with version and
+digest of the weights.
 `distributed/actors.py` wraps it in a Ray actor.
 """
 

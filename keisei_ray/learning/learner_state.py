@@ -22,7 +22,8 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage.run_layout import LEARNER_FILE
 
 _GLOBALS: Final = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch (Byte|Float|Double|Long)Storage"
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v2"
+    r"|torch (Byte|Float|Double|Long)Storage"
 )
 """Names that `torch.save` writes for the state of a learner."""
 _NAMELESS: Final = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")

@@ -23,6 +23,8 @@ REASONS: Final = {
     "max_plies": "ply cap",
 }
 """Reason why a game ended -> its words, in the order of the legend."""
+MAX_TIMESTEP: Final = 1 << 53
+"""Largest timestep that is drawn: a float holds it exactly."""
 _RESULTS: Final = {
     "black_win": "Black wins by",
     "white_win": "White wins by",
@@ -54,7 +56,7 @@ class GameTally:
         for record in records:
             tally.num_games += 1
             timestep, reason = record.get("timestep"), record.get("reason")
-            if isinstance(timestep, int) and reason in order:
+            if isinstance(timestep, int) and 0 <= timestep <= MAX_TIMESTEP and reason in order:
                 tally.timesteps.append(timestep)
                 tally.reasons.append(order.index(reason))
             if isinstance(record.get("plies"), int) and record.get("moves"):
@@ -142,6 +144,6 @@ def _data(game: Record) -> dict[str, Any]:
         "western": played.western,
         "japanese": played.japanese,
         "checks": played.checks,
-        "opening": game.get("opening_plies") or 0,
+        "opening": opening if type(opening := game.get("opening_plies")) is int else 0,
         "title": title(game),
     }

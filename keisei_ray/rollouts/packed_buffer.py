@@ -164,7 +164,9 @@ def _check_meta(meta: Mapping[str, Scalar]) -> None:
     """Checks that names are strings and values are scalars that msgpack can hold."""
     for name, value in meta.items():
         if not isinstance(name, str) or not isinstance(value, Scalar):
-            raise ValueError(f"header: {shortened(name)} = {shortened(value)} is not a named scalar.")
+            raise ValueError(
+                f"header: {shortened(name)} = {shortened(value)} is not a named scalar."
+            )
         if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
             raise ValueError(f"header: {shortened(name)} = {value} does not fit in 64 bits.")
 
@@ -229,7 +231,8 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
         raise DamagedBufferError(f"{kind} buffer: {error}") from error
     if header.get("raw_bytes") != raw_bytes:
         raise DamagedBufferError(
-            f"{kind} buffer: raw_bytes = {shortened(header.get('raw_bytes'))}, its fields take {raw_bytes}."
+            f"{kind} buffer: raw_bytes = {shortened(header.get('raw_bytes'))}, its fields take "
+            f"{raw_bytes}."
         )
     if header.get("payload_bytes") != len(payload):
         raise DamagedBufferError(

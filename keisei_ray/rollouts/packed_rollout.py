@@ -63,7 +63,7 @@ def unpack_rollout(
 ) -> Rollout:
     """Unpacks a rollout, verifies the buffer and validates the content.
 
-    Nothing is decompressed unless the buffer's fields are exactly those of a rollout of its T and N.
+    Nothing is decompressed unless the buffer's fields are exactly those of a rollout of that size.
 
     Args:
         buffer: what `pack_rollout` returned, or a copy of its bytes.

@@ -77,11 +77,17 @@ def plan_layout(rows: Sequence[Any]) -> tuple[list[FieldLayout], int]:
         if not isinstance(name, str) or name in fields or not isinstance(shuffled, bool):
             raise ValueError(f"field {shortened(row)} has no name of its own, or no shuffle flag.")
         if not isinstance(code, str) or code not in DTYPES:
-            raise ValueError(f"field {shortened(name)} has dtype {shortened(code)}; expected {sorted(DTYPES)}.")
+            raise ValueError(
+                f"field {shortened(name)} has dtype {shortened(code)}; expected {sorted(DTYPES)}."
+            )
         if not isinstance(shape, list) or len(shape) > 32:
-            raise ValueError(f"field {shortened(name)} has shape {shortened(shape)}; expected up to 32 sizes.")
+            raise ValueError(
+                f"field {shortened(name)} has shape {shortened(shape)}; expected up to 32 sizes."
+            )
         if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"field {shortened(name)} has shape {shortened(shape)}; expected sizes >= 0.")
+            raise ValueError(
+                f"field {shortened(name)} has shape {shortened(shape)}; expected sizes >= 0."
+            )
         dtype = np.dtype(code)
         offset = -(-end // ALIGNMENT) * ALIGNMENT
         end = offset + math.prod(shape) * dtype.itemsize

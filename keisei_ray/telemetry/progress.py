@@ -166,7 +166,11 @@ class Progress:
             raise CheckpointError(f"progress: not JSON: {error}.") from error
         names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
-            odd = shortened(sorted(names ^ set(values))) if isinstance(values, dict) else type(values).__name__
+            odd = (
+                shortened(sorted(names ^ set(values)))
+                if isinstance(values, dict)
+                else type(values).__name__
+            )
             raise CheckpointError(f"progress: expected the counts of a run, differs in {odd}.")
         values["incarnations"] = _read_map(values, "incarnations", 1)
         values["last_sequence"] = _read_map(values, "last_sequence", 2)
@@ -178,7 +182,9 @@ class Progress:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type is int and (type(value) is not int or value < 0):
-                raise CheckpointError(f"progress: {f.name} = {shortened(value)}, expected an integer >= 0.")
+                raise CheckpointError(
+                    f"progress: {f.name} = {shortened(value)}, expected an integer >= 0."
+                )
         if type(self.wall_time_s) not in (int, float) or not 0 <= self.wall_time_s < float("inf"):
             raise CheckpointError(
                 f"progress: wall_time_s = {shortened(self.wall_time_s)}, expected a finite number "

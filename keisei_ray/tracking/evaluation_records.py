@@ -1,12 +1,11 @@
 """Form of `evaluations.jsonl` and `ratings.json`, for writing and for reading them."""
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +17,9 @@ from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 
 logger = logging.getLogger(__name__)
+
+MAX_NUMBER: Final = 1e100
+"""Largest absolute value of a number that is read: sums and powers of it stay finite."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:
     score = result.match
     counts = (score.wins, score.draws, score.losses, score.truncated)
     is_counted = min(counts) >= 0 and sum(counts) == score.games and result.timestep >= 0
-    return result if is_counted and all(map(math.isfinite, numbers)) else None
+    return result if is_counted and all(0 <= n <= MAX_NUMBER for n in numbers) else None
 
 
 def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
@@ -78,14 +80,14 @@ def _rating(player: Any) -> Rating:
     rating: Rating = _reader_of(Rating).validate_python(player)
     return replace(
         rating,
-        elo=_finite_or_none(rating.elo),
-        low=_finite_or_none(rating.low),
-        high=_finite_or_none(rating.high),
+        elo=_usable_or_none(rating.elo),
+        low=_usable_or_none(rating.low),
+        high=_usable_or_none(rating.high),
     )
 
 
-def _finite_or_none(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _usable_or_none(value: float | None) -> float | None:
+    return value if value is not None and abs(value) <= MAX_NUMBER else None
 
 
 @cache

@@ -57,6 +57,7 @@ def train(
     cluster: Cluster | None = None,
     subscribers: Sequence[Subscriber] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    is_trusted: bool = False,
 ) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
 
@@ -71,6 +72,8 @@ def train(
         subscribers: further subscribers, which get each event after the others.
         should_stop: called by the driver between any two things it does, in this thread; True
             ends the run after saving.
+        is_trusted: whether a resume may run the programs that the settings of another user's run
+            name, see `training/trust.py`.
 
     Raises:
         UserError: a setting, directory, checkpoint or cluster that cannot be used, or another
@@ -82,7 +85,9 @@ def train(
     stop = StopRequest()
     bus = EventBus()
     with (
-        claimed_start(config, force=force, lock=lock, say=_printed_by(console)) as start,
+        claimed_start(
+            config, force=force, is_trusted=is_trusted, lock=lock, say=_printed_by(console)
+        ) as start,
         logs.configure(
             start.run_dir,
             config.tracking.log_level,

@@ -60,6 +60,8 @@ from tests.helpers.tiny import packed, played, tiny_config
 
 Read = Callable[[random.Random], object]
 """Makes one input with a random stream and reads it."""
+MAX_MESSAGE = 3000
+"""Characters that an error's message may have."""
 OBEYED = frozenset(map(chr, (*range(32), 127, *range(128, 160)))) - {"\n"}
 """Characters that a terminal obeys."""
 
@@ -324,11 +326,13 @@ def outcomes(reader: str, folder: Path, *, inputs: int, seed: int) -> Iterator[s
                 read(rng)
             yield "accepted"
         except KeiseiError as error:
-            assert len(str(error)) < 3000, f"{reader}: a message of {len(str(error))} characters"
+            if len(str(error)) > MAX_MESSAGE:
+                what = f"{type(error).__name__} of {len(str(error))} characters"
+                raise AssertionError(f"{reader}, input {seed}-{number}: {what}") from error
             yield type(error).__name__
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
             what = f"{type(error).__name__}: {str(error)[:200]}"
             raise AssertionError(f"{reader}, input {seed}-{number}: {what}") from error
 

@@ -179,7 +179,7 @@ def mutated_safetensors(content: bytes, rng: random.Random) -> bytes:
 
 
 def mutated_torch(state: Any, rng: random.Random) -> bytes:
-    """Returns a file of `torch.save` of a mutated state, or with a mutated pickle, its CRC valid."""
+    """Returns a file of `torch.save` of a mutated state, or with a mutated pickle and valid CRC."""
     tensors = (
         torch.zeros(()),
         torch.zeros(3, dtype=torch.int64),

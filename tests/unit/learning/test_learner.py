@@ -32,8 +32,8 @@ from keisei_ray.network.weights import (
     state_arrays,
 )
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
-from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.rollouts.weights_header import peek_weights
+from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import N, T, packed, played, tiny_config
 
