@@ -58,9 +58,9 @@ def _mutate_once(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> An
         del value[key]
     elif isinstance(value, dict):
         name = rng.choice((*value, *TEXTS))
-        value[name] = rng.choice((value[key], rng.choice(poisons)))
+        value[name] = _copy(rng.choice((value[key], rng.choice(poisons))))
     else:
-        value.insert(key, rng.choice((value[key], rng.choice(poisons))))
+        value.insert(key, _copy(rng.choice((value[key], rng.choice(poisons)))))
     return value
 
 
@@ -72,7 +72,7 @@ def _poison(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> Any:
     if type(value) is str and rng.random() < 0.5:
         cut = rng.randint(0, len(value))
         return value[:cut] + rng.choice(TEXTS) + value[cut:]
-    return rng.choice(poisons)
+    return _copy(rng.choice(poisons))
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
