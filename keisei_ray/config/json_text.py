@@ -1,6 +1,6 @@
-"""JSON that came from a file: parsed within limits, with one kind of error.
+"""Parsing of JSON from files of unknown origin: within limits, with one kind of error.
 
-The directory of a run may have been written by anybody. `parse_json` refuses what the rest of the
+The directory of a run may have been written by any user. `parse_json` refuses what the rest of the
 program could not calculate with, and `read_json` refuses a file that is far larger than any that
 this program writes, before it is in memory. What the values mean is for the caller to check.
 """

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants  # Ray has no public setting for it on Linux.
 from ray._private.services import find_gcs_addresses  # Ray has no public function for it.
 from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
@@ -33,8 +32,6 @@ from keisei_ray.errors import ClusterError
 logger = logging.getLogger(__name__)
 
 STDERR = 2
-LOOPBACK = "127.0.0.1"
-"""Address of a cluster that is started here: only processes of this machine reach it."""
 NOTICE_TIMEOUT_S = 0.5
 """Seconds within which another cluster on this machine must answer to be mentioned."""
 RUN_DIR_KEY = "keisei_ray_run_dir"
@@ -141,8 +138,7 @@ def _init_options(
             "num_gpus": c.num_gpus,
             "object_store_memory": c.object_store_bytes,
             "include_dashboard": c.dashboard,
-            "_node_ip_address": LOOPBACK,
-            "dashboard_host": LOOPBACK,
+            "dashboard_host": "127.0.0.1",
             "dashboard_port": c.dashboard_port if c.dashboard else None,
         }
     return options
@@ -164,7 +160,7 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     stderr: list[str] = []
     try:
-        with _captured_stderr(stderr), _on_loopback_only(address):
+        with _captured_stderr(stderr):
             context = ray.init(**options)  # type: ignore[arg-type]
     except Exception as error:
         ray.shutdown()
@@ -173,10 +169,11 @@ def _init(address: str, options: Mapping[str, object]) -> str:
 
 
 def keep_token_private(environ: Mapping[str, str]) -> None:
-    """Makes Ray's token readable by this user only, before Ray would write it for all to read.
+    """Keeps Ray's token from other users: makes it, or its file, readable by this user only.
 
-    Whoever has the token runs anything as this user. Nothing is done where the environment names
-    another token or turns tokens off, or where the home cannot be written: Ray then says so itself.
+    A process that has the token runs anything as this user. Nothing is done where the environment
+    names another token or turns tokens off, or where the home cannot be written: Ray then says so
+    itself.
 
     Args:
         environ: the process's environment.
@@ -196,25 +193,6 @@ def keep_token_private(environ: Mapping[str, str]) -> None:
             path.chmod(0o600)
     except OSError as error:
         logger.info("%s: its mode is left as it is: %s", path, error)
-
-
-@contextlib.contextmanager
-def _on_loopback_only(address: str) -> Iterator[None]:
-    """Makes a Ray that is started in the block listen on the loopback interface alone.
-
-    Ray's processes listen on all interfaces, unless the node's address is 127.0.0.1; and Ray
-    replaces that address by the machine's own one, except where it believes that this system can
-    have no cluster of several nodes. A joined cluster keeps its addresses.
-
-    Args:
-        address: as for `ray.init`.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = before and address != "local"
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _other_cluster(environ: Mapping[str, str]) -> str | None:

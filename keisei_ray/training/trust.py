@@ -1,7 +1,7 @@
-"""Whether a run may be resumed whose files another user could have written.
+"""Refusal to resume a run of another user without being told to.
 
 The settings of a run name programs: USI engines, and subscribers that are imported. A resume takes
-them from the run's `config.json`, so whoever wrote that file chooses what this user runs. Only a
+them from the run's `config.json`, so the writer of that file chooses what this user runs. Only a
 run of one's own goes without asking. What a run keeps besides (weights, state, records) is data:
 nothing of it is executed.
 """
@@ -18,7 +18,7 @@ from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
 
 
 def check_trusted(given: Config, resume: Checkpoint | None, *, is_trusted: bool) -> None:
-    """Refuses to resume a run of somebody else whose settings run programs.
+    """Refuses to resume a run of another user whose settings run programs.
 
     Args:
         given: settings of the resumed run as given, with URIs where there are any.
@@ -34,7 +34,7 @@ def check_trusted(given: Config, resume: Checkpoint | None, *, is_trusted: bool)
     uri = next(
         (text for text in (given.run.resume, given.run.run_dir) if text and is_uri(text)), ""
     )
-    owner = f"{uri} may be of anybody" if uri else foreign_owner(_files(given, resume))
+    owner = f"{uri} may be of any user" if uri else foreign_owner(_files(given, resume))
     if owner is not None:
         raise RunDirError(
             f"{owner}, and its settings would run {', '.join(commands)}. Expected a run of your "

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray._private import ray_constants
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed import cluster
 from keisei_ray.distributed.cluster import connect, keep_token_private
 from keisei_ray.errors import ClusterError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +32,7 @@ from keisei_ray.errors import ClusterError
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
-    raised: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+    raised: Exception, advice: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**options: object) -> None:
         raise raised
@@ -40,16 +48,7 @@ def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
         pass
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is raised
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
-
-
-def mode_of(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+    assert mode_of(home / ".ray" / "auth_token") == 0o600, "made before Ray would make it"
 
 
 def test_rays_token_is_made_for_this_user_only(home: Path) -> None:
@@ -76,25 +75,3 @@ def test_a_token_that_ray_does_not_use_is_not_made(environ: dict[str, str], home
 def test_a_home_that_cannot_be_written_is_left_to_ray(home: Path) -> None:
     (home / ".ray").write_text("a file")
     keep_token_private({})
-
-
-@pytest.mark.parametrize(("address", "may_span_nodes"), [("local", False), ("192.0.2.1:6", True)])
-def test_only_a_cluster_that_is_started_here_stays_on_loopback(
-    address: str, may_span_nodes: bool, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[bool, object]] = []
-
-    def init(**options: object) -> None:
-        seen.append((ray_constants.ENABLE_RAY_CLUSTER, options.get("_node_ip_address")))
-        raise OSError("seen enough")
-
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(cluster, "check_reachable", lambda *_: None)
-    config = Config.model_validate({"cluster": {"address": address}})
-    with pytest.raises(ClusterError), connect(config, environ={}):
-        pass
-    assert seen == [(may_span_nodes, None if may_span_nodes else "127.0.0.1")]
-    assert ray_constants.ENABLE_RAY_CLUSTER
-    assert (home / ".ray").exists() is not may_span_nodes

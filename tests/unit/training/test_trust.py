@@ -92,7 +92,7 @@ def test_a_uri_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     config = resumed(tmp_path / "store" / "run", **PROGRAMS)
     run = config.run.model_copy(update={"run_dir": f"file://{tmp_path}/store/run"})
     config = config.model_copy(update={"run": run})
-    with pytest.raises(RunDirError, match=r"store/run may be of anybody, .*--trust"):
+    with pytest.raises(RunDirError, match=r"store/run may be of any user, .*--trust"):
         find_start(config)
     assert find_start(config, is_trusted=True).resumed_timestep == 64
 
