@@ -1,9 +1,9 @@
 """Refusal to resume a run of another user without being told to.
 
 The settings of a run name programs: USI engines, and subscribers that are imported. A resume takes
-them from the run's `config.json`, so the writer of that file chooses what this user runs. Only a
-run of one's own goes without asking. What a run keeps besides (weights, state, records) is data:
-nothing of it is executed.
+them from the run's files, so their writer chooses what this user runs. Only a run of one's own goes
+without asking. What a run keeps besides (weights, state, records) is data: nothing of it is
+executed.
 """
 
 import os

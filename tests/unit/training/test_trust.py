@@ -10,7 +10,8 @@ from keisei_ray.cli import main
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage import checkpoint
-from keisei_ray.training.run_start import find_start
+from keisei_ray.telemetry.progress import Progress
+from keisei_ray.training.run_start import claimed_start
 from keisei_ray.training.trust import foreign_owner
 from keisei_ray.tune.command import TuneOptions
 from keisei_ray.tune.command import run as tune
@@ -25,12 +26,21 @@ PROGRAMS: dict[str, dict[str, Any]] = {
 def resumed(run_dir: Path, **sections: dict[str, Any]) -> Config:
     """Returns the settings of a run that is resumed; its files are written."""
     config = Config.model_validate(sections)
-    files = {"config.json": config.model_dump_json().encode(), "progress.json": b"{}"}
+    files = {
+        "config.json": config.model_dump_json().encode(),
+        "progress.json": Progress(timestep=64).to_json().encode(),
+    }
     info: dict[str, Any] = {"model": config.model.model_dump_json()}
     checkpoint.save(run_dir / "checkpoints", 64, files, info)
     (run_dir / "config.json").write_bytes(files["config.json"])
     run = config.run.model_copy(update={"run_dir": str(run_dir), "resume": "latest"})
     return config.model_copy(update={"run": run})
+
+
+def start(config: Config, *, is_trusted: bool = False) -> int | None:
+    """Returns the timestep that a run is resumed from; None for a fresh run."""
+    with claimed_start(config, is_trusted=is_trusted) as found:
+        return found.resumed_timestep
 
 
 @pytest.fixture
@@ -40,14 +50,14 @@ def another_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_of_ones_own_is_resumed(tmp_path: Path) -> None:
-    assert find_start(resumed(tmp_path, **PROGRAMS)).resumed_timestep == 64
+    assert start(resumed(tmp_path, **PROGRAMS)) == 64
 
 
 @pytest.mark.usefixtures("another_user")
 def test_the_programs_of_another_users_run_are_listed_and_not_run(tmp_path: Path) -> None:
     config = resumed(tmp_path, **PROGRAMS)
     with pytest.raises(RunDirError, match=r"belongs to user .*Add --trust") as refusal:
-        find_start(config)
+        start(config)
     for named in (
         "pool.members: usi:rm -r x",
         "evaluation.opponents: usi:evil?nodes=1",
@@ -55,18 +65,18 @@ def test_the_programs_of_another_users_run_are_listed_and_not_run(tmp_path: Path
     ):
         assert named in str(refusal.value)
     assert "greedy" not in str(refusal.value)
-    assert find_start(config, is_trusted=True).resumed_timestep == 64
+    assert start(config, is_trusted=True) == 64
 
 
 @pytest.mark.usefixtures("another_user")
 def test_a_run_of_another_user_without_programs_is_resumed(tmp_path: Path) -> None:
-    assert find_start(resumed(tmp_path)).resumed_timestep == 64
+    assert start(resumed(tmp_path)) == 64
 
 
 @pytest.mark.usefixtures("another_user")
 def test_a_fresh_run_runs_the_users_own_programs(tmp_path: Path) -> None:
     config = Config.model_validate(PROGRAMS | {"run": {"run_dir": str(tmp_path / "new")}})
-    assert find_start(config).resume is None
+    assert start(config) is None
 
 
 @pytest.mark.parametrize("which", ["config.json", "checkpoints/step-000000000064"])
@@ -84,7 +94,7 @@ def test_one_file_of_another_user_is_enough(
 
     monkeypatch.setattr(Path, "stat", stat)
     with pytest.raises(RunDirError, match=f"{which} belongs to user"):
-        find_start(config)
+        start(config)
 
 
 def test_a_uri_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +103,8 @@ def test_a_uri_is_nobodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run = config.run.model_copy(update={"run_dir": f"file://{tmp_path}/store/run"})
     config = config.model_copy(update={"run": run})
     with pytest.raises(RunDirError, match=r"store/run may be of any user, .*--trust"):
-        find_start(config)
-    assert find_start(config, is_trusted=True).resumed_timestep == 64
+        start(config)
+    assert start(config, is_trusted=True) == 64
 
 
 @pytest.mark.usefixtures("another_user")
