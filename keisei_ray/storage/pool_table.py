@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from reprlib import repr as shortened
-from typing import Final
+from typing import Any, Final
 
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import CheckpointError
@@ -92,9 +92,10 @@ def _is_member(member: PoolMember) -> bool:
 
     A snapshot's name and digest give the name of its file, so they must have exactly their form.
     """
-    version = member.weights_version
-    if not (isinstance(member.name, str) and isinstance(member.digest, str)):
+    texts: list[Any] = [member.name, member.digest]
+    if not all(isinstance(text, str) for text in texts):
         return False
+    version = member.weights_version
     if version is None:
         is_named = not member.digest
     else:
