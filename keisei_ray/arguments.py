@@ -121,6 +121,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         help="take the run over from a process on another machine that has locked its directory "
         "and gives no sign of life",
     )
+    _add_trust(train, "run the engines and subscribers that its settings name")
     _add_address(train)
 
 
@@ -216,6 +217,7 @@ def _add_tune(tune: argparse.ArgumentParser) -> None:
     tune.add_argument(
         "--resume", action="store_true", help="continue the sweep in --run-dir, or the newest"
     )
+    _add_trust(tune, "unpickle what Ray Tune has saved in it")
     _add_address(tune)
     _add_json(tune, "write the results to this file as well")
 
@@ -281,6 +283,12 @@ def _add_set(command: argparse.ArgumentParser, meaning: str) -> None:
 def _add_address(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--address", metavar="HOST:PORT", help="join the Ray cluster at this address"
+    )
+
+
+def _add_trust(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--trust", action="store_true", help=f"resume what another user has made, and {what}"
     )
 
 

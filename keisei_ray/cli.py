@@ -25,6 +25,7 @@ from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal.background_stream import background_console
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_HUNG_UP, EXIT_INTERRUPTED = 0, 1, 2, 129, 130
@@ -36,12 +37,12 @@ RAYLET_NOISE = "worker processes have been started on node"
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code: 0, 1, 2, 129 or 130 (see docs/run-directory.md)."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         options = parse_arguments(arguments)
         return _COMMANDS[options.command](options)
     except UserError as error:
-        errors.print(f"{type(error).__name__}: {error}", style="red")
+        errors.print(visible(f"{type(error).__name__}: {error}"), style="red")
         return EXIT_USAGE
     except KeyboardInterrupt:
         errors.print("interrupted")
@@ -66,7 +67,7 @@ def _train(options: argparse.Namespace) -> int:
 
     config = _resolve_training(options)
     with background_console(READER_TIMEOUT_S) as console:
-        outcome = train(config, console, force=options.force)
+        outcome = train(config, console, force=options.force, is_trusted=options.trust)
     if outcome.signum == signal.SIGHUP:
         return EXIT_HUNG_UP
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
@@ -181,6 +182,7 @@ def _tune(options: argparse.Namespace) -> int:
         is_resumed=options.resume,
         address=options.address,
         json=options.json,
+        is_trusted=options.trust,
     )
     with background_console(READER_TIMEOUT_S) as console:
         is_done = run(typed, os.environ, console)

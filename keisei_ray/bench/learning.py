@@ -23,6 +23,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores, play_match
 from keisei_ray.evaluation.score_intervals import score_interval
+from keisei_ray.evaluation.summary import plain
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import finishing, network_policy
 from keisei_ray.players.saved_model import load_model
@@ -259,7 +260,7 @@ def curve_table(seed: int, points: Sequence[Point]) -> Table:
     table.add_column("plies", justify="right")
     table.add_column("minutes", justify="right")
     for opponent, is_finishing in kinds:
-        table.add_column(f"{'finishing' if is_finishing else 'bare'} v {opponent}")
+        table.add_column(plain(f"{'finishing' if is_finishing else 'bare'} v {opponent}"))
     for timestep in sorted({point.timestep for point in points}):
         row = {(p.opponent, p.is_finishing): p for p in points if p.timestep == timestep}
         wall_time_s = next(iter(row.values())).wall_time_s

@@ -9,7 +9,6 @@ A value given as text is read as it would be in a file (`keisei_ray.config.yaml1
 setting whose value is text it is taken as it is, so that a path needs no quotes.
 """
 
-import json
 import re
 import reprlib
 import types
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from keisei_ray.config.describe import ENV_PREFIX, SECTIONS, SETTINGS
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.yaml12 import load_yaml
@@ -123,8 +123,8 @@ def _read_file(path: str) -> object:
 
 def _parse_json(text: str, source: str) -> object:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"{source}: not valid JSON: {_one_line(error)}.") from error
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -150,6 +151,8 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     Raises:
         ClusterError: Ray refused.
     """
+    if address == "local":
+        keep_token_private(os.environ)
     # Token authentication is on by default and wanted: no warning on each start.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR
@@ -178,6 +181,33 @@ def _kept_through_hangup() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def keep_token_private(environ: Mapping[str, str]) -> None:
+    """Keeps Ray's token from other users: makes it, or its file, readable by this user only.
+
+    A process that has the token runs anything as this user. Nothing is done where the environment
+    names another token or turns tokens off, or where the home cannot be written: Ray then says so
+    itself.
+
+    Args:
+        environ: the process's environment.
+    """
+    if environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    if environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = Path.home() / ".ray" / "auth_token"  # As in ray._private.authentication.
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except OSError as error:
+        logger.info("%s: its mode is left as it is: %s", path, error)
 
 
 def _other_cluster(environ: Mapping[str, str]) -> str | None:

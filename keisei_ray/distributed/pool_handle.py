@@ -15,8 +15,9 @@ import ray
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
-from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.errors import CheckpointError, RunDirError, WireError
 from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.selfplay.opponent_mix import OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage.atomic_files import write_atomically
@@ -47,7 +48,7 @@ class PoolHandle:
         self._resume = resume
         self._pool = Pool(config.pool)
         if resume is not None and POOL_FILE in resume.files:
-            self._pool.restore(resume.files[POOL_FILE].decode())
+            self._pool.restore(resume.files[POOL_FILE])
         self._rotation = SnapshotRotation(config, self._pool)
         self._weights: dict[str, Ref] = {}
         every = config.pool.snapshot_interval_timesteps
@@ -76,6 +77,14 @@ class PoolHandle:
                 continue
             if hashlib.sha256(content).hexdigest() != member.digest:
                 self._skip(member, f"{path} is damaged: its SHA-256 is not the pool's")
+                continue
+            try:
+                saved = peek_weights(content)
+            except WireError as error:
+                self._skip(member, f"{path}: {error}")
+                continue
+            if saved.version != member.weights_version:
+                self._skip(member, f"{path} holds version {saved.version}")
                 continue
             if source != self._dir:
                 self._write(member, content)
@@ -135,7 +144,7 @@ class PoolHandle:
             RunDirError: a file cannot be removed.
         """
         try:
-            tables = [path.read_text() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
+            tables = [path.read_bytes() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
             named = [member for table in tables for member in read_table(table)]
         except (CheckpointError, OSError, ValueError) as error:
             logger.warning("no snapshot of the opponent pool is removed: %s", error)

@@ -25,7 +25,7 @@ from keisei_ray.evaluation.matches import (
 )
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
-from keisei_ray.evaluation.summary import result_table, summarize
+from keisei_ray.evaluation.summary import plain, result_table, summarize
 from keisei_ray.players.player import Player, open_player
 
 Finishing = Literal["no", "yes", "both"]
@@ -82,7 +82,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
     book = OpeningBook.read(options.openings, max_plies=MAX_PLIES) if options.openings else None
     settings = MatchSettings(num_games=options.num_games, seed=options.seed, book=book)
     if book and (shortage := book.shortage(options.num_games)):
-        console.print(shortage, markup=False)
+        console.print(plain(shortage))
     # Games are played side by side and networks are small: more threads would wait for each other.
     torch.set_num_threads(1)
     if options.finish_mates != "both":

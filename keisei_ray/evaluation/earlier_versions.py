@@ -13,17 +13,13 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from keisei_ray.errors import WireError
-from keisei_ray.rollouts import packed_buffer
+from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import EVALUATED_DIR, EVALUATED_SUFFIX, evaluated_weights_name
 
 logger = logging.getLogger(__name__)
-
-KIND: Final = "weights"
-"""Kind of packed buffer; written by `network/weights.py`, which this module must not import."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def load_versions(run_dir: Path, newest_version: int) -> list[SavedVersion]:
     for number, path in sorted(_files(run_dir).items()):
         buffer = path.read_bytes()
         try:
-            version = int(str(packed_buffer.peek(buffer, KIND)["version"]))
+            version = peek_weights(buffer).version
         except WireError as error:
             logger.warning("%s is left out: %s", path, error)
             continue

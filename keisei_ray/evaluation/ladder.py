@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -32,9 +33,11 @@ from keisei_ray.evaluation.matches import (
     play_match,
 )
 from keisei_ray.evaluation.openings import OpeningBook
+from keisei_ray.evaluation.summary import plain
 from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
+from keisei_ray.telemetry.visible_text import visible
 
 SHOWN_PAIRS: Final = 8
 """Matches in the table of those that the ratings explain least."""
@@ -99,14 +102,14 @@ def ladder(options: LadderOptions, console: Console) -> tuple[dict[str, Any], bo
     results = LadderResults.open(options.file, _conditions(options, settings))
     players = _enter_players(options, results)
     if settings.book and (shortage := settings.book.shortage(options.num_games)):
-        console.print(shortage, markup=False)
+        console.print(plain(shortage))
     missing = [(a, b) for a, b in schedule(players) if not results.has(a.name, b.name)]
     num_left, is_interrupted = len(missing), False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("matches", total=len(missing))
         try:
             for a, b in missing:
-                bar.update(task, description=f"{a.name} against {b.name}")
+                bar.update(task, description=escape(visible(f"{a.name} against {b.name}")))
                 results.matches.append(_play(a, b, settings))
                 num_left -= 1
                 results.save(options.file)
@@ -168,7 +171,7 @@ def ratings_table(content: dict[str, Any]) -> Table:
             "-" if value is None else f"{value:+.0f}"
             for value in (rating["elo"], rating["low"], rating["high"])
         )
-        table.add_row(rating["name"], elo, low, high, str(rating["games"]))
+        table.add_row(plain(rating["name"]), elo, low, high, str(rating["games"]))
     return table
 
 
@@ -187,7 +190,8 @@ def pairs_table(content: dict[str, Any]) -> Table:
     for pair in pairs[:SHOWN_PAIRS]:
         measured = f"{pair['measured']:.1%} ({pair['low']:.1%} to {pair['high']:.1%})"
         mark = "" if pair["is_explained"] else " outside"
-        table.add_row(pair["player"], pair["opponent"], measured, f"{pair['predicted']:.1%}{mark}")
+        players = (plain(pair["player"]), plain(pair["opponent"]))
+        table.add_row(*players, measured, f"{pair['predicted']:.1%}{mark}")
     return table
 
 

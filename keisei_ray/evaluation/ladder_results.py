@@ -7,11 +7,16 @@ temperature, or other weights under a known name.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from reprlib import repr as shortened
+from typing import Any, Final, Self
 
+from pydantic import TypeAdapter
+
+from keisei_ray.config.json_text import read_json
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.elo_table import ANCHOR, Result, expected_score, fit_ratings
 from keisei_ray.storage.atomic_files import write_atomically
@@ -43,6 +48,9 @@ class LadderMatch:
         return {**record, **score}
 
 
+_MATCH: Final = TypeAdapter(LadderMatch)
+
+
 @dataclass
 class LadderResults:
     """Conditions, players and matches of a ladder. The caller appends to `matches`."""
@@ -63,16 +71,15 @@ class LadderResults:
         if file is None or not file.exists():
             return cls(conditions)
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            found = content["conditions"]
-            results = cls(conditions, {p.pop("name"): p for p in content["players"]})
-            for match in content["matches"]:
-                player, opponent = match.pop("player"), match.pop("opponent")
-                reasons = match.pop("reasons")
-                results.matches.append(LadderMatch(player, opponent, MatchScore(**match), reasons))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            content = read_json(file)
+            found = dict(content["conditions"])
+            players = {str(p.pop("name")): dict(p) for p in content["players"]}
+            results = cls(conditions, players, [_match(entry) for entry in content["matches"]])
+            results.ratings()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"{file} cannot be read as the results of a ladder: {error!r}. Name another --json."
+                f"{file} cannot be read as the results of a ladder: {shortened(error)}. Name "
+                "another --json."
             ) from error
         if found != conditions:
             names = {**found, **conditions}
@@ -130,6 +137,21 @@ class LadderResults:
             except OSError as error:
                 raise ConfigError(f"--json {file}: cannot be written: {error.strerror}.") from error
         return content
+
+
+def _match(entry: Mapping[str, Any]) -> LadderMatch:
+    """Returns a match of the file.
+
+    Raises:
+        ValueError, TypeError: it is not one.
+    """
+    read: LadderMatch = _MATCH.validate_python({**entry, "score": entry})
+    score = read.score
+    counts = (score.wins, score.draws, score.losses, score.truncated)
+    numbers = [value for value in asdict(score).values() if isinstance(value, float)]
+    if min(counts) < 0 or sum(counts) != score.games or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"the counts of {read.player} against {read.opponent} contradict")
+    return read
 
 
 def check_pairs(matches: Sequence[LadderMatch], ratings: Sequence[Rating]) -> list[dict[str, Any]]:

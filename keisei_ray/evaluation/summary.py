@@ -5,12 +5,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, pair_scores
 from keisei_ray.evaluation.score_intervals import CONFIDENCE, Interval, elo_interval, score_interval
 from keisei_ray.players.player import Player
+from keisei_ray.telemetry.visible_text import visible
+
+
+def plain(text: str) -> Text:
+    """Returns a text that a table shows as it is: nothing in it is markup, nothing is hidden."""
+    return Text(visible(text))
 
 
 def summarize(
@@ -64,13 +70,13 @@ def result_table(*results: dict[str, Any]) -> Table:
         results: results as `command.evaluate` returns them for one match.
     """
     title = f"{results[0]['player']['name']} against {results[0]['opponent']['name']}"
-    table = Table(title=title, show_header=len(results) > 1)
+    table = Table(title=plain(title), show_header=len(results) > 1)
     table.add_column(style="bold", no_wrap=True)
     for result in results:
-        table.add_column(result["player"]["name"])
+        table.add_column(plain(result["player"]["name"]))
     columns = [_rows(result) for result in results]
     for row in dict.fromkeys(key for column in columns for key in column):
-        table.add_row(row, *(column.get(row, "") for column in columns))
+        table.add_row(row, *(plain(column.get(row, "")) for column in columns))
     return table
 
 
@@ -148,7 +154,7 @@ def _sprt_text(sprt: dict[str, Any]) -> str:
 def _conditions_text(result: dict[str, Any]) -> str:
     openings = f"0-{result['random_opening_plies']} random opening plies"
     if "openings" in result:
-        openings = f"openings of {escape(result['openings'])} ({result['openings_sha256'][:16]})"
+        openings = f"openings of {result['openings']} ({result['openings_sha256'][:16]})"
     return (
         f"seed {result['seed']}, {openings}, cap "
         f"{result['max_plies']} plies (counts half), temperature {result['temperature']:g}"

@@ -9,9 +9,7 @@ schedule, the order of minibatches and the weights version. This module does not
 wraps it (`distributed/actors.py`), tests and the benchmark call it.
 """
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +28,11 @@ from keisei_ray.errors import (
     WireError,
 )
 from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.learner_state import (
+    not_fitting,
+    read_learner_state,
+    write_learner_state,
+)
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, k3
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
@@ -145,7 +148,7 @@ class Learner:
         started = time.perf_counter()
         timer = StageTimer()
         c = self._config.learner
-        rollouts = _unpack_all(buffers)
+        rollouts = _unpack_all(buffers, self._config.timesteps_per_rollout)
         lags = self._checked_lags(rollouts)
         timer.end_stage("unpack_time_s")
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
@@ -226,19 +229,12 @@ class Learner:
 
     def state_files(self) -> dict[str, bytes]:
         """Returns everything that a later learner needs to continue, as files: name -> content."""
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "weights_version": self.weights_version,
-                "optimizer": self._optimizer.state_dict(),
-                "scaler": self._scaler.state_dict(),
-                "generator": self._generator.get_state(),
-            },
-            buffer,
+        state = write_learner_state(
+            self.weights_version, self._optimizer, self._scaler, self._generator
         )
         return {
             MODEL_FILE: write_model_file(self.model, self.weights_version),
-            LEARNER_FILE: buffer.getvalue(),
+            LEARNER_FILE: state,
         }
 
     def load_state_files(self, files: Mapping[str, bytes]) -> None:
@@ -253,38 +249,24 @@ class Learner:
         Raises:
             CheckpointError: a file is missing, unreadable, or of another architecture.
         """
-        c = self._config.learner
         for name in (MODEL_FILE, LEARNER_FILE):
             if name not in files:
                 raise CheckpointError(f"the checkpoint has no {name}; it cannot be resumed from.")
         arrays = read_model_file(files[MODEL_FILE])
         metadata = read_model_metadata(files[MODEL_FILE])
         check_architecture(self.model, metadata.get("architecture", ""))
+        state = read_learner_state(
+            files[LEARNER_FILE], self._optimizer, self._generator, self._device
+        )
         load_arrays(self.model, arrays)
-        try:
-            state = torch.load(
-                io.BytesIO(files[LEARNER_FILE]), map_location=self._device, weights_only=True
-            )
-            self._optimizer.load_state_dict(state["optimizer"])
-            for group in self._optimizer.param_groups:
-                group.update(eps=c.adam_eps, weight_decay=c.weight_decay)
-            if state["scaler"] and self._scaler.is_enabled():
-                self._scaler.load_state_dict(state["scaler"])
-            self._generator.set_state(state["generator"].cpu())
-            self.weights_version = int(state["weights_version"])
-        except (
-            KeyError,
-            ValueError,
-            RuntimeError,
-            EOFError,
-            TypeError,
-            pickle.UnpicklingError,
-        ) as error:
-            cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise CheckpointError(
-                f"{LEARNER_FILE} does not fit this configuration ({cause}). Resume with the "
-                "model and learner sections it was saved with."
-            ) from error
+        self._optimizer.load_state_dict(state.optimizer)
+        if state.scaler and self._scaler.is_enabled():
+            try:
+                self._scaler.load_state_dict(state.scaler)
+            except KeyError as error:
+                raise CheckpointError(not_fitting(error)) from error
+        self._generator.set_state(state.generator)
+        self.weights_version = state.weights_version
 
     def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
         """Policy lag of each rollout, in updates; raises if one is beyond the limit."""
@@ -475,13 +457,18 @@ class _UpdateTotals:
         self.epoch_kl_behavior += sums.kl_behavior
 
 
-def _unpack_all(buffers: Sequence[BufferLike]) -> list[Rollout]:
-    """Unpacks every buffer into a valid rollout, or raises one error that names all that fail."""
+def _unpack_all(buffers: Sequence[BufferLike], max_timesteps: int) -> list[Rollout]:
+    """Unpacks every buffer into a valid rollout, or raises one error that names all that fail.
+
+    Args:
+        buffers: packed rollouts.
+        max_timesteps: timesteps of a rollout of this configuration; a larger one is refused.
+    """
     rollouts: list[Rollout] = []
     causes: dict[int, str] = {}
     for index, buffer in enumerate(buffers):
         try:
-            rollouts.append(unpack_rollout(buffer))
+            rollouts.append(unpack_rollout(buffer, max_timesteps=max_timesteps))
         except WireError as error:
             causes[index] = f"{type(error).__name__}: {error}"
     if causes:

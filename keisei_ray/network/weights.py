@@ -8,44 +8,27 @@ updated.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
 
-from keisei_ray.errors import CheckpointError
+from keisei_ray.config.json_text import parse_json
+from keisei_ray.errors import CheckpointError, DamagedBufferError
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
 from keisei_ray.rollouts import packed_buffer
+from keisei_ray.rollouts.payload import FieldLayout
+from keisei_ray.rollouts.weights_header import KIND, WeightsFormat, WeightsInfo, weights_info
 from keisei_ray.storage.run_layout import MODEL_FILE
-
-WeightsFormat = Literal["lossless", "half"]
-"""Precision of published weights: float32, or float16."""
-KIND = "weights"
-"""Kind of these buffers in their header."""
 
 _METADATA_KEY = "keisei_ray"
 """Name of the one metadata entry that holds all metadata of a model file.
 
 safetensors writes several entries in an order that changes from call to call; with one entry the
 same weights give the same bytes."""
-
-
-@dataclass(frozen=True)
-class WeightsInfo:
-    """The header of a weights buffer."""
-
-    version: int
-    """Updates behind these weights; 0 = initial."""
-    digest: str
-    """SHA-256 of the learner's float32 weights, names and shapes included."""
-    architecture: str
-    """`model.architecture_digest` of the model section they were built with."""
-    format: WeightsFormat
-    """Precision of the buffer."""
 
 
 def state_arrays(model: PolicyValueNet) -> dict[str, npt.NDArray[np.float32]]:
@@ -95,23 +78,48 @@ def pack_weights(
     return packed_buffer.pack(KIND, header, stored, zstd_level=zstd_level, shuffle=shuffle)
 
 
-def peek_weights(buffer: packed_buffer.BufferLike) -> WeightsInfo:
-    """Returns version and digests without unpacking the weights; raises as `packed_buffer.peek`."""
-    return _info(packed_buffer.peek(buffer, KIND))
-
-
 def load_weights(model: PolicyValueNet, buffer: packed_buffer.BufferLike) -> WeightsInfo:
     """Overwrites a model's weights in place by those of a buffer.
 
+    Nothing is decompressed unless the buffer's fields are exactly the weights of this model.
+
     Raises:
-        WireError: the buffer is damaged, foreign, or of a newer schema.
+        WireError: the buffer is damaged, foreign, or of a newer schema, or its lossless weights
+            are not those that it names by their digest.
         CheckpointError: the weights belong to another architecture. Nothing has changed.
     """
-    header, arrays = packed_buffer.unpack(buffer, KIND)
-    info = _info(header)
-    check_architecture(model, info.architecture)
-    load_arrays(model, {name: array.astype(np.float32) for name, array in arrays.items()})
+
+    def check(header: dict[str, packed_buffer.Scalar], layout: Sequence[FieldLayout]) -> None:
+        info = weights_info(header)
+        check_architecture(model, info.architecture)
+        _check_fields(model, info, layout)
+
+    header, arrays = packed_buffer.unpack(buffer, KIND, check)
+    info = weights_info(header)
+    weights = {name: array.astype(np.float32) for name, array in arrays.items()}
+    # Rounded weights cannot have the digest of the exact ones; their checksum has to do.
+    if info.format == "lossless" and (found := digest(weights)) != info.digest:
+        raise DamagedBufferError(
+            f"weights buffer: version {info.version} holds weights of digest {found[:16]}, its "
+            f"header names {info.digest[:16]}."
+        )
+    load_arrays(model, weights)
     return info
+
+
+def _check_fields(model: PolicyValueNet, info: WeightsInfo, layout: Sequence[FieldLayout]) -> None:
+    """Refuses a buffer whose fields are not the weights of this model."""
+    dtype = np.dtype(np.float16 if info.format == "half" else np.float32)
+    expected = {name: (tuple(t.shape), dtype) for name, t in model.state_dict().items()}
+    announced = {field.name: (field.shape, field.dtype) for field in layout}
+    if announced != expected:
+        names = [*expected, *(name for name in announced if name not in expected)]
+        odd = next(name for name in names if announced.get(name) != expected.get(name))
+        raise CheckpointError(
+            f"weights of another architecture: {shortened(odd)} is "
+            f"{shortened(announced.get(odd))}, expected {expected.get(odd)}. Use the model section "
+            "they were trained with."
+        )
 
 
 def check_architecture(model: PolicyValueNet, architecture: str) -> None:
@@ -126,7 +134,7 @@ def check_architecture(model: PolicyValueNet, architecture: str) -> None:
     own = architecture_digest(model.config)
     if architecture != own:
         raise CheckpointError(
-            f"weights of another architecture: digest {architecture}, expected {own}. "
+            f"weights of another architecture: digest {shortened(architecture)}, expected {own}. "
             "Use the model section they were trained with."
         )
 
@@ -176,13 +184,25 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """
     try:
         tensors = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise CheckpointError(f"{MODEL_FILE} is not a safetensors file: {error}") from error
-    arrays = {name: tensor.to(torch.float32).numpy() for name, tensor in tensors.items()}
+    if odd := [name for name, tensor in tensors.items() if tensor.dtype != torch.float32]:
+        raise CheckpointError(
+            f"{MODEL_FILE}: {shortened(odd[0])} is {tensors[odd[0]].dtype}, expected float32."
+        )
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     named = read_model_metadata(content).get("weights_digest")
     if named != (found := digest(arrays)):
         raise CheckpointError(
-            f"{MODEL_FILE} holds weights of digest {found}, its metadata names {named}."
+            f"{MODEL_FILE} holds weights of digest {found}, its metadata names {shortened(named)}."
         )
     return arrays
 
@@ -195,16 +215,11 @@ def read_model_metadata(content: bytes) -> dict[str, str]:
         Empty if `write_model_file` did not write the file.
     """
     size = int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    metadata: dict[str, str] = json.loads(entries.get(_METADATA_KEY, "{}"))
-    return metadata
-
-
-def _info(header: Mapping[str, object]) -> WeightsInfo:
-    """Makes the typed header."""
-    return WeightsInfo(
-        version=int(str(header["version"])),
-        digest=str(header["digest"]),
-        architecture=str(header["architecture"]),
-        format="half" if header["format"] == "half" else "lossless",
-    )
+    try:
+        entries = parse_json(content[8 : 8 + size])["__metadata__"]
+        metadata = parse_json(entries[_METADATA_KEY])
+    except (ValueError, LookupError, TypeError):
+        return {}
+    if not isinstance(metadata, dict):
+        return {}
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from keisei_ray.errors import EngineDiedError, EngineTimeoutError
+from keisei_ray.telemetry.visible_text import visible
 
 _CHUNK_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 16
@@ -116,7 +117,7 @@ class EngineProcess:
     def last_words(self) -> str:
         """Last lines that the program printed, output and errors, for error messages."""
         text = " / ".join(self._tail) or "nothing"
-        return text if len(text) <= _TAIL_CHARS else f"...{text[-_TAIL_CHARS:]}"
+        return visible(text if len(text) <= _TAIL_CHARS else f"...{text[-_TAIL_CHARS:]}")
 
     def kill(self) -> None:
         """Ends the program and its children at once. May be called from another thread."""

@@ -15,11 +15,14 @@ from typing import Self
 from keisei_ray.config.player_spec import EngineSpec, bad_engine
 from keisei_ray.errors import EngineDiedError, EngineTimeoutError, PlayerError
 from keisei_ray.players.engine_process import EngineProcess
+from keisei_ray.telemetry.visible_text import shortened
 
 _GAMES_DIR = "/usr/games"
 """Directory in which Debian installs engines, often outside PATH."""
 _UNLISTED_OPTIONS = ("USI_Hash", "USI_Ponder")
 """Options that an engine may have without listing them, by the protocol."""
+MAX_NAME = 80
+"""Characters of the name that an engine gives itself."""
 _CLOSE_GRACE_S = 1.0
 """Seconds that an engine has to quit when asked."""
 
@@ -106,7 +109,7 @@ class UsiEngine:
             offered: gets the option, name to description.
         """
         if line.startswith("id name "):
-            self.name = line.removeprefix("id name ").strip()
+            self.name = shortened(line.removeprefix("id name ").strip(), MAX_NAME)
         elif line.startswith("option name "):
             name, _, description = line.removeprefix("option name ").partition(" type ")
             offered[name.strip()] = description.strip()
@@ -148,12 +151,11 @@ def _check_option(spec: EngineSpec, name: str, value: str, offered: dict[str, st
         if name in _UNLISTED_OPTIONS:
             return
         near = difflib.get_close_matches(name, offered, n=1, cutoff=0.0)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = f" Did you mean '{shortened(near[0])}'?" if near else ""
         raise bad_engine(spec.text, f"the engine has no option {name!r}.{hint}")
     if not _fits(value, offered[name].split()):
-        raise bad_engine(
-            spec.text, f"option {name!r} = {value!r}, the engine says {offered[name]!r}"
-        )
+        says = shortened(offered[name])
+        raise bad_engine(spec.text, f"option {name!r} = {value!r}, the engine says '{says}'")
 
 
 def _fits(value: str, description: list[str]) -> bool:

@@ -22,11 +22,14 @@ from keisei_ray.players.policies import Ints, Uniforms
 from keisei_ray.players.usi_engine import UsiEngine
 from keisei_ray.shogi.rules import forfeit
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.telemetry.visible_text import shortened
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_PROCESSES = 4
 """Most processes of an engine if its spec does not say how many."""
+MAX_SHOWN_ANSWER = 40
+"""Characters of an answer that is no legal move which the log shows."""
 MAX_RESTARTS = 5
 """Restarts allowed for each process. Every restart has cost the engine a game."""
 
@@ -121,7 +124,8 @@ class UsiPlayer:
             reason = forfeit("engine_illegal_move")
         if found is None:
             position = games.current_sfen(lane)
-            logger.warning("%s forfeits: 'bestmove %s' in %s", self._spec.text, answer, position)
+            shown = shortened(answer, MAX_SHOWN_ANSWER)
+            logger.warning("%s forfeits: 'bestmove %s' in %s", self._spec.text, shown, position)
             return reason
         return found
 

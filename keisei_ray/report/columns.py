@@ -3,7 +3,7 @@
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from keisei_ray.storage.json_lines import JsonLinesReader
 
 Columns: TypeAlias = Mapping[str, npt.NDArray[np.float64]]
 """Name -> [U] values, NaN where a record has no finite number."""
+MAX_DRAWN: Final = 1e100
+"""Largest absolute value of a number that is drawn: an axis needs room for sums and powers."""
 
 
 def read_columns(reader: JsonLinesReader, names: Sequence[str]) -> Columns:
@@ -41,12 +43,7 @@ def read_columns(reader: JsonLinesReader, names: Sequence[str]) -> Columns:
 
 
 def finite_or_nan(value: object) -> float:
-    """Returns a finite number as float, and NaN for anything else that JSON can hold."""
+    """Returns a number up to MAX_DRAWN as float, and NaN for anything else that JSON can hold."""
     if type(value) is float:  # Nearly all of millions of values: the fast path.
-        return value if math.isfinite(value) else math.nan
-    if type(value) is not int:
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
+        return value if -MAX_DRAWN <= value <= MAX_DRAWN else math.nan
+    return float(value) if type(value) is int and abs(value) <= MAX_DRAWN else math.nan

@@ -28,7 +28,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     run = read_run(run_dir)
     _check_out(file)
     try:
-        write_atomically(file, render(run).encode("utf-8"))
+        write_atomically(file, render(run).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ConfigError(f"--out {file}: cannot be written: {error.strerror}.") from error
     return file

@@ -23,6 +23,8 @@ REASONS: Final = {
     "max_plies": "ply cap",
 }
 """Reason why a game ended -> its words, in the order of the legend."""
+MAX_TIMESTEP: Final = 1 << 53
+"""Largest timestep that is drawn: a float holds it exactly."""
 _RESULTS: Final = {
     "black_win": "Black wins by",
     "white_win": "White wins by",
@@ -54,7 +56,7 @@ class GameTally:
         for record in records:
             tally.num_games += 1
             timestep, reason = record.get("timestep"), record.get("reason")
-            if isinstance(timestep, int) and reason in order:
+            if isinstance(timestep, int) and 0 <= timestep <= MAX_TIMESTEP and reason in order:
                 tally.timesteps.append(timestep)
                 tally.reasons.append(order.index(reason))
             if isinstance(record.get("plies"), int) and record.get("moves"):
@@ -115,7 +117,7 @@ def shown_games(tally: GameTally) -> list[ShownGame]:
 def _shown(why: str, game: Record) -> ShownGame | None:
     try:
         data = _data(game)
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return None
     return ShownGame(why=why, title=title(game), data=data)
 
@@ -132,7 +134,7 @@ def _data(game: Record) -> dict[str, Any]:
 
     Raises:
         ValueError: a move is not legal.
-        AttributeError: the moves are not a text.
+        AttributeError, TypeError: the moves or the start are not a text.
     """
     start = game.get("start_sfen") or ""
     played = replay(game["moves"].split(), start)
@@ -142,6 +144,6 @@ def _data(game: Record) -> dict[str, Any]:
         "western": played.western,
         "japanese": played.japanese,
         "checks": played.checks,
-        "opening": game.get("opening_plies") or 0,
+        "opening": opening if type(opening := game.get("opening_plies")) is int else 0,
         "title": title(game),
     }

@@ -5,12 +5,12 @@ on today's settings. Only `config.json` must exist; every other file may be miss
 still growing.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.report.columns import Columns, read_columns
@@ -118,7 +118,7 @@ def read_config(path: Path) -> Record:
     """
     file = path / CONFIG_FILE
     try:
-        config = json.loads(file.read_bytes())
+        config = read_json(file)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunDirError(
             f"{path} has no {CONFIG_FILE}, expected the directory of a run. "

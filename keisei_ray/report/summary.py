@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from keisei_ray.report import formatting
+from keisei_ray.report.columns import finite_or_nan
 from keisei_ray.report.run_files import Run, is_finishing, opponent_label
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.terminal.text import one_line
@@ -108,17 +109,17 @@ def _trained(run: Run) -> str:
         return f"{network} was to learn Shogi by playing against itself. Nothing is learnt yet."
     cluster = next((e.get("cluster") for e in run.events_of("run_started")), None)
     where = ""
-    if isinstance(cluster, dict) and "num_cpus" in cluster:
-        cpus, gpus = cluster["num_cpus"], cluster.get("num_gpus", 0)
-        where = f" on {formatting.plural(int(cpus), 'CPU')}" + (
-            f" and {formatting.plural(int(gpus), 'GPU')}" if gpus else ", without a GPU"
+    if isinstance(cluster, dict) and (cpus := _whole(cluster.get("num_cpus"))):
+        gpus = _whole(cluster.get("num_gpus"))
+        where = f" on {formatting.plural(cpus, 'CPU')}" + (
+            f" and {formatting.plural(gpus, 'GPU')}" if gpus else ", without a GPU"
         )
-    games, wall_time_s = int(_latest(run, "games_total")), _latest(run, "wall_time_s")
+    games, wall_time_s = _whole(_latest(run, "games_total")), _latest(run, "wall_time_s")
     return (
         f"{network} taught itself Shogi by self-play: "
         f"{formatting.count(run.timesteps)} plies in {formatting.duration(wall_time_s)}"
         f"{where}, {formatting.plural(games, 'game')} finished, "
-        f"{formatting.plural(int(_latest(run, 'update')), 'update')} of the network."
+        f"{formatting.plural(_whole(_latest(run, 'update')), 'update')} of the network."
     )
 
 
@@ -168,6 +169,12 @@ def _interval(rating: Rating) -> str:
     low = "no lower bound" if rating.low is None else formatting.elo(rating.low)
     high = "no upper bound" if rating.high is None else formatting.elo(rating.high)
     return f"95% interval {low} to {high}"
+
+
+def _whole(value: object) -> int:
+    """Returns a finite number as a whole one; 0 for anything else that a record may hold."""
+    number = finite_or_nan(value)
+    return 0 if math.isnan(number) else int(number)
 
 
 def _latest(run: Run, metric: str) -> float:

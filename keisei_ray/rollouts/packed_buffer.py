@@ -3,7 +3,8 @@
 Rollouts and weights are sent and stored in this one format. This module knows arrays and bytes, not
 their meaning; `packed_rollout.py` and `network/weights.py` know it. Nothing is ever unpickled. A
 buffer that is damaged, truncated, foreign or of a newer schema raises an error of its own before
-memory of the size that it claims is allocated.
+memory of the size that it claims is allocated. A sound buffer can still be far larger than what
+its reader expects: `unpack` lets the reader refuse the fields before anything is decompressed.
 
     offset  bytes  content
     0       4      MAGIC
@@ -20,7 +21,8 @@ on rollouts are in packed_rollout.py.
 
 import hashlib
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from reprlib import repr as shortened
 from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
@@ -47,6 +49,8 @@ BufferLike: TypeAlias = bytes | bytearray | memoryview | PackedBuffer
 """A packed buffer, or its bytes in any other form: what `unpack` and `peek` accept."""
 Scalar: TypeAlias = int | float | str | bool | None
 """Type of the values in a header."""
+FieldsCheck: TypeAlias = Callable[[dict[str, Scalar], Sequence[FieldLayout]], object]
+"""Raises if the fields that a header announces, with its values, are not those of a record."""
 
 _PREFIX = struct.Struct("<4sI")
 _HEADER_START = _PREFIX.size + DIGEST_BYTES
@@ -110,12 +114,15 @@ def pack(
     return np.frombuffer(b"".join([prefix, _digest(prefix, head), head, payload]), np.uint8)
 
 
-def unpack(buffer: BufferLike, kind: str) -> tuple[dict[str, Scalar], dict[str, Array]]:
+def unpack(
+    buffer: BufferLike, kind: str, check: FieldsCheck | None = None
+) -> tuple[dict[str, Scalar], dict[str, Array]]:
     """Verifies a packed buffer and returns its header and arrays.
 
     Args:
         buffer: what `pack` returned, or a copy of its bytes.
         kind: kind that the buffer must be of.
+        check: refuses a header and its fields before anything is decompressed.
 
     Returns:
         The header and the arrays by name, C-contiguous, aligned, writable and independent
@@ -125,8 +132,11 @@ def unpack(buffer: BufferLike, kind: str) -> tuple[dict[str, Scalar], dict[str, 
         DamagedBufferError: the buffer is truncated, changed, or contradicts itself.
         ForeignBufferError: the bytes are not a packed buffer, or one of another kind.
         NewerSchemaError: the buffer was written by a newer program.
+        Exception: what `check` raises.
     """
     frame = _open(buffer, kind)
+    if check is not None:
+        check(frame.meta, frame.fields)
     if _digest(frame.payload) != frame.checksum:
         raise DamagedBufferError(f"{kind} buffer: the payload does not match its checksum.")
     return frame.meta, decompress(frame.fields, frame.raw_bytes, frame.payload)
@@ -154,9 +164,11 @@ def _check_meta(meta: Mapping[str, Scalar]) -> None:
     """Checks that names are strings and values are scalars that msgpack can hold."""
     for name, value in meta.items():
         if not isinstance(name, str) or not isinstance(value, Scalar):
-            raise ValueError(f"header: {name!r} = {value!r} is not a named scalar.")
+            raise ValueError(
+                f"header: {shortened(name)} = {shortened(value)} is not a named scalar."
+            )
         if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-            raise ValueError(f"header: {name!r} = {value} does not fit in 64 bits.")
+            raise ValueError(f"header: {shortened(name)} = {value} does not fit in 64 bits.")
 
 
 def _view(buffer: BufferLike) -> memoryview:
@@ -198,14 +210,15 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
         raise DamagedBufferError(f"{kind} buffer: the header is no msgpack: {error}.") from error
     schema = header.get("schema") if isinstance(header, dict) else None
     if type(schema) is not int or schema < 1:
-        raise DamagedBufferError(f"{kind} buffer: schema {schema!r} in the header.")
+        raise DamagedBufferError(f"{kind} buffer: schema {shortened(schema)} in the header.")
     if schema > SCHEMA:
         raise NewerSchemaError(
             f"{kind} buffer has schema {schema}; this program reads up to {SCHEMA}. Upgrade it."
         )
     if header.get("kind") != kind or header.get("codec") != CODEC:
         raise ForeignBufferError(
-            f"a buffer of kind {header.get('kind')!r}, codec {header.get('codec')!r}; "
+            f"a buffer of kind {shortened(header.get('kind'))}, codec "
+            f"{shortened(header.get('codec'))}; "
             f"expected {kind!r}, {CODEC!r}."
         )
     rows, meta, checksum = header.get("fields"), header.get("meta"), header.get("checksum")
@@ -218,11 +231,12 @@ def _read_header(head: memoryview, payload: memoryview, kind: str) -> _Frame:
         raise DamagedBufferError(f"{kind} buffer: {error}") from error
     if header.get("raw_bytes") != raw_bytes:
         raise DamagedBufferError(
-            f"{kind} buffer: raw_bytes = {header.get('raw_bytes')!r}, its fields take {raw_bytes}."
+            f"{kind} buffer: raw_bytes = {shortened(header.get('raw_bytes'))}, its fields take "
+            f"{raw_bytes}."
         )
     if header.get("payload_bytes") != len(payload):
         raise DamagedBufferError(
             f"{kind} buffer: {len(payload)} bytes of payload, expected "
-            f"{header.get('payload_bytes')!r}: truncated, or followed by something else."
+            f"{shortened(header.get('payload_bytes'))}: truncated, or followed by something else."
         )
     return _Frame(fields, raw_bytes, checksum, meta, payload)

@@ -17,12 +17,15 @@ Alternatives, measured on random play (33.4 bytes per ply, without draw_probs):
       level 9: 32.3 in ten times the time
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from reprlib import repr as shortened
 from typing import Final
 
 from keisei_ray.errors import RolloutFormatError
 from keisei_ray.rollouts import packed_buffer
-from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
+from keisei_ray.rollouts.payload import FieldLayout
+from keisei_ray.rollouts.rollout import ROLLOUT_FIELDS, Rollout, RolloutHeader
 
 KIND: Final = "rollout"
 """Kind of these buffers in their header."""
@@ -55,8 +58,16 @@ def pack_rollout(rollout: Rollout, zstd_level: int) -> packed_buffer.PackedBuffe
     return packed_buffer.pack(KIND, meta, arrays, zstd_level=zstd_level, shuffle=FLOAT_FIELDS)
 
 
-def unpack_rollout(buffer: packed_buffer.BufferLike) -> Rollout:
+def unpack_rollout(
+    buffer: packed_buffer.BufferLike, *, max_timesteps: int | None = None
+) -> Rollout:
     """Unpacks a rollout, verifies the buffer and validates the content.
+
+    Nothing is decompressed unless the buffer's fields are exactly those of a rollout of that size.
+
+    Args:
+        buffer: what `pack_rollout` returned, or a copy of its bytes.
+        max_timesteps: most timesteps (T * N) that the rollout may have; None: no limit.
 
     Returns:
         The rollout; its arrays are writable copies.
@@ -65,7 +76,11 @@ def unpack_rollout(buffer: packed_buffer.BufferLike) -> Rollout:
         DamagedBufferError, ForeignBufferError, NewerSchemaError: see `packed_buffer.unpack`.
         RolloutFormatError: the buffer is sound, its content is not a valid rollout.
     """
-    meta, arrays = packed_buffer.unpack(buffer, KIND)
+
+    def check(meta: dict[str, packed_buffer.Scalar], fields: Sequence[FieldLayout]) -> None:
+        _check_fields(_header(meta), fields, max_timesteps)
+
+    meta, arrays = packed_buffer.unpack(buffer, KIND, check)
     rollout = Rollout.from_arrays(_header(meta), arrays)
     rollout.validate()
     return rollout
@@ -75,7 +90,36 @@ def _header(meta: dict[str, packed_buffer.Scalar]) -> RolloutHeader:
     """Makes the typed header; checks names and types, since the header comes from outside."""
     names = [field.name for field in fields(RolloutHeader)]
     if sorted(meta) != sorted(names):
-        raise RolloutFormatError(f"rollout header has {sorted(meta)}, expected {names}.")
+        found = shortened(sorted(meta))
+        raise RolloutFormatError(f"rollout header has {found}, expected {names}.")
     header = RolloutHeader(**meta)  # type: ignore[arg-type]  # check() refuses other types
     header.check()
     return header
+
+
+def _check_fields(
+    header: RolloutHeader, layout: Sequence[FieldLayout], max_timesteps: int | None
+) -> None:
+    """Compares the fields that a buffer announces with those of a rollout of this header."""
+    subject = f"rollout from actor {header.actor_id} (weights {header.weights_version})"
+    if max_timesteps is not None and header.timesteps > max_timesteps:
+        raise RolloutFormatError(
+            f"{subject} has T = {header.T}, N = {header.N}, {header.timesteps} timesteps, "
+            f"expected at most {max_timesteps}."
+        )
+    announced = {field.name: field for field in layout}
+    if missing := [name for name in ROLLOUT_FIELDS if name not in announced]:
+        raise RolloutFormatError(f"{subject} lacks the field {missing[0]!r}.")
+    for name, field in announced.items():
+        spec = ROLLOUT_FIELDS.get(name)
+        if spec is None:
+            raise RolloutFormatError(
+                f"{subject} has an unknown field {shortened(name)}; expected "
+                f"{', '.join(ROLLOUT_FIELDS)}."
+            )
+        expected = (header.T, header.N, *spec.trailing)
+        if (field.dtype, field.shape) != (spec.dtype, expected):
+            raise RolloutFormatError(
+                f"{subject}: {name} has shape {shortened(field.shape)}, {field.dtype}, expected "
+                f"{expected}, {spec.dtype}: time first, then games."
+            )

@@ -12,6 +12,7 @@ Checksums and the kinds of buffers belong to `packed_buffer.py`.
 
 import math
 from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -28,6 +29,8 @@ TRUSTED_RATIO: Final = 64
 """A payload that claims to grow by a larger factor is decompressed once just to count its bytes."""
 TRUSTED_BYTES: Final = 8 << 20
 """Claims up to this size are allocated without counting."""
+MIN_WINDOW_BYTES: Final = 1 << 10
+"""Smallest window of a zstd frame."""
 DTYPES: Final = frozenset(
     ["|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"]
 )
@@ -69,23 +72,29 @@ def plan_layout(rows: Sequence[Any]) -> tuple[list[FieldLayout], int]:
     end = 0
     for row in rows:
         if not isinstance(row, list) or len(row) != 4:
-            raise ValueError(f"field {row!r} is not [name, dtype, shape, shuffled].")
+            raise ValueError(f"field {shortened(row)} is not [name, dtype, shape, shuffled].")
         name, code, shape, shuffled = row
         if not isinstance(name, str) or name in fields or not isinstance(shuffled, bool):
-            raise ValueError(f"field {row!r} has no name of its own, or no shuffle flag.")
+            raise ValueError(f"field {shortened(row)} has no name of its own, or no shuffle flag.")
         if not isinstance(code, str) or code not in DTYPES:
-            raise ValueError(f"field {name!r} has dtype {code!r}; expected {sorted(DTYPES)}.")
+            raise ValueError(
+                f"field {shortened(name)} has dtype {shortened(code)}; expected {sorted(DTYPES)}."
+            )
         if not isinstance(shape, list) or len(shape) > 32:
-            raise ValueError(f"field {name!r} has shape {shape!r}; expected up to 32 sizes.")
+            raise ValueError(
+                f"field {shortened(name)} has shape {shortened(shape)}; expected up to 32 sizes."
+            )
         if any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"field {name!r} has shape {shape!r}; expected sizes >= 0.")
+            raise ValueError(
+                f"field {shortened(name)} has shape {shortened(shape)}; expected sizes >= 0."
+            )
         dtype = np.dtype(code)
         offset = -(-end // ALIGNMENT) * ALIGNMENT
         end = offset + math.prod(shape) * dtype.itemsize
         # Empty arrays too: numpy refuses shapes whose nonzero sizes multiply beyond memory.
         extent = math.prod(max(size, 1) for size in shape) * dtype.itemsize
         if max(end, extent) > MAX_RAW_BYTES:
-            raise ValueError(f"field {name!r} with shape {shape!r} passes {MAX_RAW_BYTES} bytes.")
+            raise ValueError(f"field {shortened(name)} passes {MAX_RAW_BYTES} bytes.")
         fields[name] = FieldLayout(name, dtype, tuple(shape), shuffled, offset, end - offset)
     return list(fields.values()), end
 
@@ -164,7 +173,10 @@ def _read_exactly(payload: memoryview, size: int, into: npt.NDArray[np.uint8] | 
     scratch = None if into is not None else np.empty(1 << 20, np.uint8)
     filled = 0
     try:
-        with zstandard.ZstdDecompressor().stream_reader(payload) as reader:
+        # The compressor never needs a window beyond the data; a false frame may ask for 2 GB.
+        window = max(MIN_WINDOW_BYTES, size)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=window)
+        with decompressor.stream_reader(payload) as reader:
             while filled < size:
                 target = into[filled:] if into is not None else scratch
                 if not (count := reader.readinto(target)):

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from keisei_ray.config.sections import PoolConfig
 from keisei_ray.rollouts.finished_game import FinishedGame
-from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
+from keisei_ray.storage.pool_table import PoolMember, read_table, snapshot_name, table_json
 
 HALF_LIFE_GAMES = 500
 """Games against the pool, whichever the member, after which a result counts half.
@@ -85,7 +85,7 @@ class Pool:
         if len(self.snapshots) >= self._config.max_snapshots:
             removed = self._easiest_snapshot()
             self.remove(removed.name)
-        name = f"v{weights_version}"
+        name = snapshot_name(weights_version)
         self._members[name] = PoolMember(name, weights_version, digest)
         return removed
 
@@ -122,7 +122,7 @@ class Pool:
         """Returns the table as JSON; `restore` reads it."""
         return table_json(self.members)
 
-    def restore(self, text: str) -> None:
+    def restore(self, text: str | bytes) -> None:
         """Loads a table that `to_json` wrote.
 
         Scripted members are those of the configuration, with the results in the table. Snapshots

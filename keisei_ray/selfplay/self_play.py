@@ -21,7 +21,7 @@ import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
-from keisei_ray.network.weights import WeightsInfo, load_weights, peek_weights
+from keisei_ray.network.weights import load_weights
 from keisei_ray.players.policies import (
     FloatN,
     Ints,
@@ -35,6 +35,7 @@ from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
+from keisei_ray.rollouts.weights_header import WeightsInfo, peek_weights
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
 from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.shogi.game import STANDARD_SFEN

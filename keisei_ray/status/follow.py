@@ -199,5 +199,5 @@ def _time_of(record: Record) -> float | None:
     """Returns the time of an event's record, in seconds since 1970."""
     try:
         return datetime.fromisoformat(str(record.get("time"))).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

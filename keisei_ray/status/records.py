@@ -5,6 +5,7 @@ written by an older or a newer version.
 """
 
 import copy
+import math
 from functools import cache
 from typing import Any, Final
 
@@ -14,8 +15,13 @@ from keisei_ray.config.schema import Config
 from keisei_ray.storage.json_lines import Record
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import METRIC_NAMES, UpdateMetrics
+from keisei_ray.tracking.recorders import RECORDED_ELSEWHERE
 
-_EVENTS: Final = {kind.kind: kind for kind in ev.Event.__subclasses__()}
+_EVENTS: Final = {
+    kind.kind: kind
+    for kind in ev.Event.__subclasses__()
+    if not issubclass(kind, RECORDED_ELSEWHERE)
+}
 
 
 @cache
@@ -26,6 +32,8 @@ def _event_reader(kind: str) -> TypeAdapter[Any] | None:
 
 def event_from(record: Record, **unrecorded: object) -> ev.Event | None:
     """Returns the event of a record of `events.jsonl`; None where it is not one.
+
+    No number of these events is negative or infinite.
 
     Args:
         record: the record as it was read.
@@ -38,7 +46,8 @@ def event_from(record: Record, **unrecorded: object) -> ev.Event | None:
         event: ev.Event = reader.validate_python(record | unrecorded)
     except ValidationError:
         return None
-    return event
+    numbers = [value for value in vars(event).values() if isinstance(value, int | float)]
+    return event if all(0 <= number < math.inf for number in numbers) else None
 
 
 @cache

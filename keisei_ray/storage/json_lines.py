@@ -4,15 +4,17 @@ A last line without its newline is still being written, or was cut off by a cras
 Any other line that cannot be read is left out and counted, so that a page can report it.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import RunDirError
 
 Record: TypeAlias = dict[str, Any]
 """One line: a JSON object."""
+MAX_LINE_BYTES: Final = 1 << 20
+"""Longest line that is read; one beyond it is damaged. The moves of a game take up to 25 KB."""
 
 
 class JsonLinesReader:
@@ -50,21 +52,25 @@ class JsonLinesReader:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
+                while line := file.readline(MAX_LINE_BYTES):
+                    size = len(line)
+                    while line and not line.endswith(b"\n"):  # A long line, piece by piece.
+                        line = file.readline(MAX_LINE_BYTES)
+                        size += len(line)
+                    if not line:
                         return
-                    self._offset += len(line)
-                    if (record := self._parse(line)) is not None:
+                    self._offset += size
+                    if (record := self._parse(line, size)) is not None:
                         yield record
         except FileNotFoundError:
             return
         except OSError as error:
             raise RunDirError(f"{self.path} cannot be read: {error.strerror}.") from error
 
-    def _parse(self, line: bytes) -> Record | None:
+    def _parse(self, line: bytes, size: int) -> Record | None:
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line) if len(line) == size else None
+        except ValueError:
             record = None
         if not isinstance(record, dict):
             self.damaged += 1

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.run_layout import SUPERSEDED
 
@@ -174,7 +175,7 @@ def _lines_backwards(path: Path, end: int) -> Iterator[bytes]:
 def _timestep_of(line: bytes) -> float:
     """Returns a record's timestep; infinity for a line that is no record, so that it is moved."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return math.inf
     value = record.get("timestep") if isinstance(record, dict) else None

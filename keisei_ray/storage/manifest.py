@@ -12,13 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Final, TypeAlias
 
+from keisei_ray.config.json_text import read_json
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage.run_layout import MANIFEST_FILE
 
 SCHEMA: Final = 1
 """Manifest schema that this program writes, and the newest one that it reads."""
+
+MAX_MANIFEST_BYTES: Final = 1 << 20
+"""Largest manifest that is read. One of a training checkpoint takes about 1.5 KB."""
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -72,9 +77,28 @@ def read_file(path: Path, size: int | None = None) -> bytes:
         CheckpointError: missing, unreadable, or not `size` bytes long.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a file.")
         if size is not None and (found := path.stat().st_size) != size:
             raise CheckpointError(f"{path}: {found} bytes, the manifest says {size}: truncated?")
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing.") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def _read_small_json(path: Path) -> Any:
+    """Reads a manifest as JSON; a file beyond MAX_MANIFEST_BYTES is none.
+
+    Raises:
+        ValueError: not JSON.
+        CheckpointError: missing or unreadable.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a file.")
+        return read_json(path, MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing.") from error
     except OSError as error:
@@ -92,8 +116,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint at {path}: not a directory.")
     where = path / MANIFEST_FILE
     try:
-        manifest = json.loads(read_file(where))
-    except (ValueError, RecursionError) as error:
+        manifest = _read_small_json(where)
+    except ValueError as error:
         raise CheckpointError(f"{where} is not JSON: {error}.") from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is int and schema > SCHEMA:
@@ -101,7 +125,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{where} has schema {schema}; this program reads up to {SCHEMA}. Upgrade it."
         )
     if type(schema) is not int or schema < 1:
-        raise CheckpointError(f"{where} is not a checkpoint's manifest: schema {schema!r}.")
+        raise CheckpointError(
+            f"{where} is not a checkpoint's manifest: schema {shortened(schema)}."
+        )
     body = {key: value for key, value in manifest.items() if key != "digest"}
     if manifest.get("digest") != _digest_or_none(body):
         raise CheckpointError(f"{where} does not match its own digest: changed or damaged.")
@@ -111,10 +137,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _digest_or_none(body: Mapping[str, Any]) -> str | None:
-    """Returns the digest; None if the manifest holds NaN, which has no canonical JSON."""
+    """Returns the digest; None if the manifest has no canonical JSON, as where it holds NaN."""
     try:
         return _digest(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -122,18 +148,18 @@ def _complaint(manifest: Mapping[str, Any]) -> str | None:
     """Returns a complaint about the structure of a manifest; None if there is none."""
     files, info = manifest.get("files"), manifest.get("info")
     if type(manifest.get("timestep")) is not int or manifest["timestep"] < 0:
-        return f"timestep = {manifest.get('timestep')!r}, expected an integer >= 0"
+        return f"timestep = {shortened(manifest.get('timestep'))}, expected an integer >= 0"
     if not isinstance(info, dict) or not isinstance(files, dict) or not files:
         return "expected a mapping 'info' and a non-empty mapping 'files'"
     if any(not isinstance(value, Scalar) for value in info.values()):
         return "'info' holds a value that is not a scalar"
     for name, entry in files.items():
         if not _is_plain_name(name):
-            return f"{name!r} is not a plain file name"
+            return f"{shortened(name)} is not a plain file name"
         if (
             not isinstance(entry, dict)
             or type(entry.get("bytes")) is not int
             or not isinstance(entry.get("sha256"), str)
         ):
-            return f"the entry of {name!r} lacks its bytes or sha256"
+            return f"the entry of {shortened(name)} lacks its bytes or sha256"
     return None

@@ -6,15 +6,25 @@ decides which members there are and which one is played next.
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from reprlib import repr as shortened
+from typing import Any, Final
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage.run_layout import pool_weights_name
 
 PRIOR_GAMES = 2.0
 """Drawn games that every score starts with. A new member therefore scores 1/2, and no member ever
 has probability 0 of being chosen."""
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+
+def snapshot_name(weights_version: int) -> str:
+    """Returns the name of the pool's member that is a version of the weights, `v12`."""
+    return f"v{weights_version}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def table_json(members: Iterable[PoolMember]) -> str:
     return json.dumps({"members": [asdict(member) for member in members]}, indent=2)
 
 
-def read_table(text: str) -> list[PoolMember]:
+def read_table(text: str | bytes) -> list[PoolMember]:
     """Returns the members of a table that `table_json` wrote.
 
     Raises:
@@ -63,22 +73,42 @@ def read_table(text: str) -> list[PoolMember]:
     """
     names = {f.name for f in fields(PoolMember)}
     try:
-        rows = json.loads(text)["members"]
+        rows = parse_json(text)["members"]
         members = [PoolMember(**row) for row in rows if set(row) == names]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"pool: not the table of an opponent pool: {error}.") from error
     if len(members) < len(rows):
         raise CheckpointError(f"pool: expected members with exactly {', '.join(sorted(names))}.")
     for member in members:
-        version = member.weights_version
-        if not (
-            isinstance(member.name, str)
-            and isinstance(member.digest, str)
-            and (version is None or (type(version) is int and version >= 0))
-            and all(type(n) in (int, float) for n in (member.games, member.points))
-            and 0 <= member.points <= member.games < math.inf
-            and type(member.games_total) is int
-            and member.games_total >= 0
-        ):
-            raise CheckpointError(f"pool: {member} is not a member, expected counts >= 0.")
+        if not _is_member(member):
+            raise CheckpointError(f"pool: {shortened(member)} is not a member of a pool.")
+    if len({member.name for member in members}) < len(members):
+        raise CheckpointError("pool: two members have one name.")
     return members
+
+
+def _is_member(member: PoolMember) -> bool:
+    """Returns whether every value of a member that was read is one that a pool can have.
+
+    A snapshot's name and digest give the name of its file, so they must have exactly their form.
+    """
+    texts: list[Any] = [member.name, member.digest]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    version = member.weights_version
+    if version is None:
+        is_named = not member.digest
+    else:
+        is_named = (
+            type(version) is int
+            and version >= 0
+            and member.name == snapshot_name(version)
+            and bool(_DIGEST.fullmatch(member.digest))
+        )
+    return (
+        is_named
+        and all(type(n) in (int, float) for n in (member.games, member.points))
+        and 0 <= member.points <= member.games < math.inf
+        and type(member.games_total) is int
+        and member.games_total >= 0
+    )

@@ -8,16 +8,20 @@ T: plies of a rollout. N: its games side by side.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args
+from reprlib import repr as shortened
+from typing import Any, Final, get_args
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import CheckpointError
 from keisei_ray.rollouts.finished_game import FinishedGame, GameResult
 from keisei_ray.rollouts.rollout import RolloutHeader
 
 _RESULTS = get_args(GameResult)
+_ACTOR_ID: Final = re.compile("[0-9]{1,18}")
 
 
 @dataclass
@@ -149,7 +153,7 @@ class Progress:
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> "Progress":
+    def from_json(cls, text: str | bytes) -> "Progress":
         """Reads the JSON that `to_json` writes.
 
         Raises:
@@ -157,12 +161,16 @@ class Progress:
                 other.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:
             raise CheckpointError(f"progress: not JSON: {error}.") from error
         names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
-            odd = sorted(names ^ set(values)) if isinstance(values, dict) else type(values).__name__
+            odd = (
+                shortened(sorted(names ^ set(values)))
+                if isinstance(values, dict)
+                else type(values).__name__
+            )
             raise CheckpointError(f"progress: expected the counts of a run, differs in {odd}.")
         values["incarnations"] = _read_map(values, "incarnations", 1)
         values["last_sequence"] = _read_map(values, "last_sequence", 2)
@@ -174,10 +182,13 @@ class Progress:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type is int and (type(value) is not int or value < 0):
-                raise CheckpointError(f"progress: {f.name} = {value!r}, expected an integer >= 0.")
+                raise CheckpointError(
+                    f"progress: {f.name} = {shortened(value)}, expected an integer >= 0."
+                )
         if type(self.wall_time_s) not in (int, float) or not 0 <= self.wall_time_s < float("inf"):
             raise CheckpointError(
-                f"progress: wall_time_s = {self.wall_time_s!r}, expected a finite number >= 0."
+                f"progress: wall_time_s = {shortened(self.wall_time_s)}, expected a finite number "
+                ">= 0."
             )
         by_result = self.black_wins + self.white_wins + self.draws + self.truncated
         if by_result != self.games_total:
@@ -210,12 +221,13 @@ def _read_map(values: Mapping[str, Any], name: str, length: int) -> dict[int, An
     for key, value in entries.items() if isinstance(entries, dict) else [("", None)]:
         numbers = value if length > 1 and isinstance(value, list) else [value]
         if not (
-            key.isdecimal()
+            _ACTOR_ID.fullmatch(key)
             and len(numbers) == length
             and all(type(number) is int and number >= 0 for number in numbers)
         ):
             raise CheckpointError(
-                f"progress: {name} = {entries!r}, expected actor id -> {length} integers >= 0."
+                f"progress: {name} = {shortened(entries)}, expected actor id -> {length} integers "
+                ">= 0."
             )
         result[int(key)] = tuple(numbers) if length > 1 else value
     return result

@@ -1,22 +1,25 @@
 """Form of `evaluations.jsonl` and `ratings.json`, for writing and for reading them."""
 
-import json
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from keisei_ray.config.json_text import read_json
 from keisei_ray.errors import RunDirError
 from keisei_ray.evaluation.elo_table import ANCHOR, Result
 from keisei_ray.evaluation.score_intervals import CONFIDENCE
+from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 
 logger = logging.getLogger(__name__)
+
+MAX_NUMBER: Final = 1e100
+"""Largest absolute value of a number that is read: sums and powers of it stay finite."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:
     except ValidationError:
         return None
     numbers = [v for v in evaluation_record(result).values() if isinstance(v, float)]
-    return result if all(map(math.isfinite, numbers)) else None
+    score = result.match
+    counts = (score.wins, score.draws, score.losses, score.truncated)
+    is_counted = min(counts) >= 0 and sum(counts) == score.games and result.timestep >= 0
+    return result if is_counted and all(0 <= n <= MAX_NUMBER for n in numbers) else None
 
 
 def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
@@ -57,7 +63,7 @@ def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
         RunDirError: the file exists and cannot be read.
     """
     try:
-        players = json.loads(file.read_bytes())["players"]
+        players = read_json(file)["players"]
         return tuple(
             RatedPlayer(_rating(player), _reader_of(int | None).validate_python(player["timestep"]))
             for player in players
@@ -66,7 +72,7 @@ def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
         return ()
     except OSError as error:
         raise RunDirError(f"{file} cannot be read: {error.strerror}.") from error
-    except (KeyError, TypeError, ValueError):  # A ValidationError is a ValueError.
+    except (LookupError, TypeError, ValueError):  # A ValidationError is a ValueError.
         return None
 
 
@@ -74,14 +80,14 @@ def _rating(player: Any) -> Rating:
     rating: Rating = _reader_of(Rating).validate_python(player)
     return replace(
         rating,
-        elo=_finite_or_none(rating.elo),
-        low=_finite_or_none(rating.low),
-        high=_finite_or_none(rating.high),
+        elo=_usable_or_none(rating.elo),
+        low=_usable_or_none(rating.low),
+        high=_usable_or_none(rating.high),
     )
 
 
-def _finite_or_none(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _usable_or_none(value: float | None) -> float | None:
+    return value if value is not None and abs(value) <= MAX_NUMBER else None
 
 
 @cache
@@ -92,14 +98,16 @@ def _reader_of(kind: Any) -> TypeAdapter[Any]:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Reads an `evaluations.jsonl`; warns of lines that hold no match and leaves them out."""
+    reader = JsonLinesReader(path)
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            list(results_of([record]))
-            records.append(record)
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("%s line %d is no match: %r", path, number, error)
+    for record in reader:
+        result = evaluation_from(record)
+        if result is None or result.player == result.opponent:
+            reader.damaged += 1
+        else:
+            records.append(evaluation_record(result))
+    if reader.damaged:
+        logger.warning("%s: %d lines hold no match and are left out", path, reader.damaged)
     return records
 
 

@@ -25,6 +25,7 @@ from keisei_ray.errors import RunDirError
 from keisei_ray.storage.json_lines_writer import append_whole
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.event_messages import Message, message_of
 from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 
@@ -101,7 +102,7 @@ class ConsoleHandler(logging.Handler):
             if record.exc_info:
                 line += f" (traceback in {LOG_FILE})"
             style = "yellow" if record.levelno < logging.ERROR else "bold red"
-            self._console.print(Text(line, style=style), soft_wrap=True)
+            self._console.print(Text(visible(line), style=style), soft_wrap=True)
         except Exception:  # noqa: BLE001  no error in logging may stop the program
             self.handleError(record)
 

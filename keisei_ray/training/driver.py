@@ -134,9 +134,7 @@ class Driver:
         self.config = config
         self.bus = bus
         self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
-        self.progress = (
-            Progress.from_json(resume.files[PROGRESS_FILE].decode()) if resume else Progress()
-        )
+        self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         self.last_checkpoint = resume.path if resume else None
         self._resume = resume
         self._should_stop = should_stop

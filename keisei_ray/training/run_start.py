@@ -29,6 +29,7 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.storage.run_lock import RunLock, run_lock
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.training.resumed_settings import check_length
+from keisei_ray.training.trust import check_trusted
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def claimed_start(
     config: Config,
     *,
     force: bool = False,
+    is_trusted: bool = False,
     lock: RunLock | None = None,
     say: Callable[[str], object] = lambda text: None,
 ) -> Iterator[RunStart]:
@@ -73,6 +75,7 @@ def claimed_start(
     Args:
         config: settings as given.
         force: whether to take over from a process that may have ended, see `run_lock`.
+        is_trusted: whether the programs in the settings of another user's run may be run.
         lock: the lock on the run's directory, if the caller holds it.
         say: called with a sentence about what is being waited for.
 
@@ -98,6 +101,7 @@ def claimed_start(
         if not is_found:
             resume = find_resume(local, skipped)
         _refuse_other_run(run_dir, resume)
+        check_trusted(config, resume, is_trusted=is_trusted)
         if resume is not None:
             check_length(resume, local)
         notices = (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped))

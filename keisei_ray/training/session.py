@@ -60,6 +60,7 @@ def train(
     cluster: Cluster | None = None,
     subscribers: Sequence[Subscriber] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    is_trusted: bool = False,
 ) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
 
@@ -74,6 +75,8 @@ def train(
         subscribers: further subscribers, which get each event after the others.
         should_stop: called by the driver between any two things it does, in this thread; True
             ends the run after saving.
+        is_trusted: whether a resume may run the programs that the settings of another user's run
+            name, see `training/trust.py`.
 
     Raises:
         UserError: a setting, directory, checkpoint or cluster that cannot be used, or another
@@ -85,7 +88,9 @@ def train(
     stop = StopRequest()
     bus = EventBus()
     with (
-        claimed_start(config, force=force, lock=lock, say=_printed_by(console)) as start,
+        claimed_start(
+            config, force=force, is_trusted=is_trusted, lock=lock, say=_printed_by(console)
+        ) as start,
         run_file_queue(bus.publish) as files,
         logs.configure(
             start.run_dir,

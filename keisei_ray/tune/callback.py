@@ -13,7 +13,9 @@ from typing import Any
 
 from ray import tune
 from rich.console import Console
+from rich.text import Text
 
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tune.trial_metrics import ENDED, TIME
 
 PROGRESS_INTERVAL_S = 30.0
@@ -106,7 +108,7 @@ class SweepCallback(tune.Callback):
         return f"at timestep {timestep:,} of {self._total:,}: {self._metric} {value:.4g}"
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(Text(visible(text), style=style or ""), soft_wrap=True)
 
 
 def end_state(trial: Any) -> str:

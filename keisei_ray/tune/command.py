@@ -32,6 +32,7 @@ from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.tracking import logs
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
+from keisei_ray.training.trust import foreign_owner
 from keisei_ray.tune import results as results_file
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
@@ -53,6 +54,8 @@ class TuneOptions:
     """Address of a Ray cluster to join."""
     json: str | None
     """Another file that the results are written to."""
+    is_trusted: bool = False
+    """Whether the sweep of another user may be resumed."""
 
 
 def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> bool:
@@ -119,6 +122,12 @@ def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, P
     if found is None:
         raise ConfigError(f"there is no sweep under {RUNS_DIR}/ to resume. Give --run-dir DIR.")
     path = found / SWEEP_FILE
+    owner = foreign_owner([found, *found.glob("*")])
+    if owner is not None and not options.is_trusted:
+        raise RunDirError(
+            f"{owner}, and a resume would unpickle Ray Tune's state in {found}, which can run any "
+            "program. Expected a sweep of your own. Add --trust if you trust its owner."
+        )
     try:
         sweep = Sweep.from_json(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError
+from keisei_ray.evaluation.summary import plain
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, LOG_FILE, SWEEP_RESULTS_FILE
 from keisei_ray.tune.callback import end_state, failure_cause, value_text
@@ -138,11 +139,11 @@ def show(sweep: Sweep, results: Sequence[TrialResult], console: Console) -> None
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")
     for result in results:
         table.add_row(
-            result.trial,
+            plain(result.trial),
             "-" if result.score is None else f"{result.score:.4g}",
             "-" if result.timestep is None else f"{result.timestep:,}",
             result.state,
-            *(value_text(result.settings.get(key, "-")) for key in keys),
+            *(plain(value_text(result.settings.get(key, "-"))) for key in keys),
         )
     console.print(table)
 

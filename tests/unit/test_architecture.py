@@ -149,7 +149,7 @@ def test_wandb_is_imported_in_one_function_only() -> None:
 
 def test_nothing_is_unpickled() -> None:
     # torch raises UnpicklingError, which is caught.
-    assert attributes("pickle") <= {("learning.learner", "UnpicklingError")}
+    assert attributes("pickle") <= {("learning.learner_state", "UnpicklingError")}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ Everything happens before the run starts anything, and in bounded time if the UR
 
 import contextlib
 import hashlib
-import json
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_spec import EVALUATION_KINDS, parse_player
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, RunDirError
@@ -242,7 +242,7 @@ def uri_of_copy(run_dir: str | None) -> str | None:
 def _uri_in(config_file: Path) -> str | None:
     """Returns the URI that a file of settings names as the run directory; None if it does not."""
     try:
-        uri = json.loads(config_file.read_bytes())["run"]["run_dir"]
+        uri = read_json(config_file)["run"]["run_dir"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return uri if isinstance(uri, str) and is_uri(uri) else None

@@ -225,9 +225,9 @@ class Uploader:
             return
         tables = [n for n in self._storage.names(CHECKPOINTS_DIR) if n.endswith(f"/{POOL_FILE}")]
         try:
-            texts = [(self._storage.read(name) or b"").decode() for name in tables]
+            texts = [self._storage.read(name) or b"" for name in tables]
             used = {m.weights_name for text in texts for m in read_table(text)}
-        except (CheckpointError, ValueError) as error:
+        except CheckpointError as error:
             logger.warning("no weights of the pool are removed at the URI: %s", error)
             return
         for name in gone:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from rich.cells import cell_len
 from rich.text import Text
 
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.text import Glyphs
 
@@ -29,8 +30,14 @@ MAX_TREND: Final = 40
 
 
 def row(*parts: Part) -> Text:
-    """Returns one line made of its parts."""
-    return Text.assemble(*parts, no_wrap=True, overflow="crop")
+    """Returns one line made of its parts, each made visible: none can break or leave the line."""
+    return Text.assemble(*map(_visible, parts), no_wrap=True, overflow="crop")
+
+
+def _visible(part: Part) -> Part:
+    if isinstance(part, Text):
+        return part
+    return visible(part) if isinstance(part, str) else (visible(part[0]), part[1])
 
 
 def labeled(label: str, *parts: Part) -> Text:
@@ -84,5 +91,5 @@ def stacked(parts: Sequence[float], styles: Sequence[str], width: int, glyphs: G
 
 def meter(done: float, whole: float, width: int, glyphs: Glyphs) -> Text:
     """Returns a progress bar of exactly `width` cells; it is full only when all is done."""
-    filled = min(width, int(width * done / whole)) if whole > 0 else 0
+    filled = max(0, min(width, int(width * done / whole))) if whole > 0 else 0
     return row((glyphs.done * filled, "green"), (glyphs.rest * (width - filled), DIM))

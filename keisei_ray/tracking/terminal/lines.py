@@ -13,6 +13,7 @@ from rich.console import Console
 
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.rates import fraction
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.summary import summary
 from keisei_ray.tracking.terminal.view_state import Entry, ViewState, entry_of, fold
@@ -58,13 +59,14 @@ def update_line(state: ViewState) -> str:
     for name, spec, width in FIELDS:
         value = text.figure(values.get(name), spec)
         fields.append(f"{name}={value:<{width}}")
-    return " ".join(fields).rstrip()
+    return visible(" ".join(fields).rstrip())
 
 
 def notice_line(entry: Entry) -> str:
     """Returns a notice as one line; a grep for `^notice` finds all of them."""
     when = f"elapsed={text.duration(entry.elapsed_s):<8}"
-    return f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
+    line = f"notice {when} level={entry.level:<7} kind={entry.kind:<16} {entry.message}"
+    return visible(line)
 
 
 def evaluation_line(state: ViewState) -> str:
@@ -84,7 +86,7 @@ def evaluation_line(state: ViewState) -> str:
     bounds = (rating.elo, rating.low, rating.high) if rating else (None, None, None)
     for name, value in zip(("elo", "elo_low", "elo_high"), bounds, strict=True):
         fields.append(f"{name}={text.figure(value, '+.0f'):<6}")
-    return " ".join(fields).rstrip()
+    return visible(" ".join(fields).rstrip())
 
 
 class LinesView:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
 from keisei_ray.telemetry.rates import fraction, per_second
+from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
 from keisei_ray.tracking.terminal.view_state import ViewState
@@ -56,7 +57,7 @@ def summary(state: ViewState) -> Text:
 
 
 def _line(label: str, value: str) -> Text:
-    return Text.assemble((f"  {label:<{LABEL}}", "dim"), value)
+    return Text.assemble((f"  {label:<{LABEL}}", "dim"), visible(value))
 
 
 def _updates(state: ViewState) -> str:

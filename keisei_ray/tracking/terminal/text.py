@@ -92,13 +92,13 @@ def resample(values: Sequence[float], width: int) -> list[float]:
 def sparkline(values: Sequence[float], width: int, ramp: str) -> str:
     """Returns `values` as at most `width` characters of `ramp`, scaled from least to greatest.
 
-    A flat series is drawn at mid height.
+    A flat series is drawn at mid height, and so is one whose range is beyond a float.
     """
     points = resample(values, width)
     if not points:
         return ""
     low, high = min(points), max(points)
-    if high == low:
+    if high == low or not math.isfinite(high - low):
         return ramp[(len(ramp) - 1) // 2] * len(points)
     top = len(ramp) - 1
     return "".join(ramp[round((value - low) / (high - low) * top)] for value in points)
@@ -107,10 +107,11 @@ def sparkline(values: Sequence[float], width: int, ramp: str) -> str:
 def bar_lengths(parts: Sequence[float], width: int) -> list[int]:
     """Returns whole lengths proportional to `parts` that add up to `width` (largest remainders).
 
-    All are 0 where the parts add up to nothing.
+    A negative part counts as 0. All are 0 where the parts add up to nothing.
     """
+    parts = [max(0.0, part) for part in parts]
     whole = sum(parts)
-    if whole <= 0:
+    if not 0 < whole < math.inf:
         return [0] * len(parts)
     exact = [part / whole * width for part in parts]
     lengths = [math.floor(length) for length in exact]

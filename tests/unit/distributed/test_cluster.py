@@ -1,11 +1,25 @@
 """Connecting to a cluster that Ray refuses. No Ray is started."""
 
+import re
+import stat
+from pathlib import Path
+
 import pytest
 import ray
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import connect
+from keisei_ray.distributed.cluster import connect, keep_token_private
 from keisei_ray.errors import ClusterError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +32,7 @@ from keisei_ray.errors import ClusterError
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
-    raised: Exception, advice: str, monkeypatch: pytest.MonkeyPatch
+    raised: Exception, advice: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**options: object) -> None:
         raise raised
@@ -34,3 +48,30 @@ def test_whatever_ray_raises_at_its_start_is_one_line_with_advice(
         pass
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is raised
+    assert mode_of(home / ".ray" / "auth_token") == 0o600, "made before Ray would make it"
+
+
+def test_rays_token_is_made_for_this_user_only(home: Path) -> None:
+    keep_token_private({})
+    token = home / ".ray" / "auth_token"
+    assert mode_of(token) == 0o600
+    first = token.read_text()
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    token.chmod(0o644)
+    keep_token_private({"RAY_AUTH_MODE": "token"})
+    assert (mode_of(token), token.read_text()) == (0o600, first)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "x"}, {"RAY_AUTH_TOKEN_PATH": "/x"}],
+    ids=str,
+)
+def test_a_token_that_ray_does_not_use_is_not_made(environ: dict[str, str], home: Path) -> None:
+    keep_token_private(environ)
+    assert list(home.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_is_left_to_ray(home: Path) -> None:
+    (home / ".ray").write_text("a file")
+    keep_token_private({})

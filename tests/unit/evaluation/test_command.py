@@ -24,6 +24,7 @@ from keisei_ray.cli import main
 from keisei_ray.errors import ConfigError, PlayerError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
+from keisei_ray.evaluation.ladder import pairs_table, ratings_table
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
 from keisei_ray.evaluation.sprt import Hypotheses
 from keisei_ray.learning.learner import Learner
@@ -335,3 +336,28 @@ def test_a_signal_ends_the_match_and_keeps_its_finished_games(
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_nothing_in_a_name_is_markup_or_reaches_the_terminal(tmp_path: Path) -> None:
+    """A closing tag without an opening one raised MarkupError, and the match was lost."""
+    spec = fake_spec(
+        tmp_path,
+        usi=r"printf 'id name [/bold] [link=x]Evil\033[2J :smile:\nusiok\n'",
+        go="echo bestmove resign",
+        query="processes=1&timeout-s=20",
+    )
+    result, shown = run(player=spec, opponent="random", num_games=2)
+    assert result["games_finished"] == 2
+    assert result["player"]["engine"] == r"[/bold] [link=x]Evil\x1b[2J :smile:"
+    assert r"[/bold] [link=x]Evil\x1b[2J :smile:" in shown
+    assert "\x1b" not in shown
+
+
+def test_the_tables_of_a_ladder_show_names_as_they_are() -> None:
+    name = "[/red]\x1b[2J"
+    rating = {"name": name, "elo": 1.0, "low": None, "high": None, "games": 2}
+    pair = {"player": name, "opponent": name, "is_explained": False, "predicted": 0.5}
+    content = {"ratings": [rating], "pairs": [pair | {"measured": 0.5, "low": 0.1, "high": 0.9}]}
+    screen = io.StringIO()
+    Console(file=screen, width=160).print(ratings_table(content), pairs_table(content))
+    assert screen.getvalue().count(r"[/red]\x1b[2J") == 3

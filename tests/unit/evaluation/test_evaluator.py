@@ -104,12 +104,6 @@ def test_weights_that_are_not_what_was_planned_do_not_play() -> None:
         evaluator.play(MATCH, damaged)
 
 
-def test_weights_of_another_digest_than_named_do_not_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator, "digest", lambda arrays: "0" * 64)
-    with pytest.raises(DamagedBufferError, match="0000000000000000"):
-        Evaluator(config()).play(MATCH, weights(1, 0))
-
-
 def test_an_opponent_that_cannot_be_opened_is_named() -> None:
     with pytest.raises(PlayerError, match="rnadom"):
         Evaluator(config()).play(replace(MATCH, opponent="rnadom"), weights(1, 0))

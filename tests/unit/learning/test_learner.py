@@ -27,12 +27,12 @@ from keisei_ray.network.model import architecture_digest, build_model, legal_mas
 from keisei_ray.network.weights import (
     digest,
     load_weights,
-    peek_weights,
     read_model_file,
     read_model_metadata,
     state_arrays,
 )
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import N, T, packed, played, tiny_config

@@ -1,5 +1,7 @@
 """Weights as buffers: exact where promised, close where not, refused where they do not fit."""
 
+import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,11 @@ from keisei_ray.network.weights import (
     load_arrays,
     load_weights,
     pack_weights,
-    peek_weights,
     state_arrays,
 )
+from keisei_ray.rollouts import packed_buffer
+from keisei_ray.rollouts.weights_header import peek_weights
+from tests.helpers.mutations import joined_packed, split_packed
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import packed, tiny_config
 
@@ -145,6 +149,61 @@ def test_damaged_weights_and_other_buffers_are_refused() -> None:
     with pytest.raises(ForeignBufferError):
         load_weights(receiver, packed(random_rollout(2, 2)))
     assert bits(receiver) == before
+
+
+def forged(change: dict[str, Any]) -> bytes:
+    """Returns sound packed weights with another header."""
+    buffer = pack_weights(model(1), 7, weights_format="lossless", zstd_level=1).tobytes()
+    header, payload = split_packed(buffer)
+    header["meta"] |= change
+    return joined_packed(header, payload)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": -1},
+        {"version": "7"},
+        {"version": None},
+        {"digest": "0" * 63},
+        {"digest": 5},
+        {"format": "float8"},
+        {"architecture": True},
+    ],
+    ids=str,
+)
+def test_a_header_that_is_no_weights_is_damage(change: dict[str, Any]) -> None:
+    for read in (peek_weights, partial(load_weights, model(2))):
+        with pytest.raises(DamagedBufferError, match=f"weights buffer: {next(iter(change))} = "):
+            read(forged(change))
+
+
+def test_weights_of_another_digest_than_named_are_damage() -> None:
+    receiver = model(2)
+    before = bits(receiver)
+    with pytest.raises(DamagedBufferError, match="names 0000000000"):
+        load_weights(receiver, forged({"digest": "0" * 64}))
+    assert bits(receiver) == before
+
+
+@pytest.mark.parametrize("change", [{"huge": (1 << 26,)}, {"policy.bias": (1 << 26,)}], ids=str)
+def test_weights_beyond_the_model_are_refused_before_they_are_decompressed(
+    change: dict[str, tuple[int, ...]],
+) -> None:
+    sender = model(1)
+    arrays: dict[str, Any] = dict(state_arrays(sender))
+    arrays |= {name: np.zeros(shape, np.float32) for name, shape in change.items()}
+    header: dict[str, Any] = {"version": 1, "digest": "0" * 64, "format": "lossless"}
+    header["architecture"] = architecture_digest(sender.config)
+    buffer = packed_buffer.pack("weights", header, arrays, zstd_level=1)
+    receiver = model(2)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=f"another architecture: '{next(iter(change))}'"):
+            load_weights(receiver, buffer)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_state_arrays_are_float32_in_the_order_of_the_state_dict() -> None:

@@ -362,3 +362,30 @@ def test_gpsshogi_plays_legal_moves_and_dies_of_a_limit_that_it_does_not_know() 
         engine.prepare()
         with pytest.raises(EngineDiedError, match="unknown option in go nodes"):
             engine.best_move(START)
+
+
+def test_the_name_of_an_engine_is_cut_and_made_visible(tmp_path: Path) -> None:
+    name = "printf 'id name \\033[2J'; head -c 5000 /dev/zero | tr '\\0' n; printf '\\nusiok\\n'"
+    with UsiEngine(EngineSpec.parse(fake_spec(tmp_path, usi=name))) as engine:
+        engine.prepare()
+        assert engine.name.startswith("\\x1b[2Jnnnn")
+        assert len(engine.name) < 120
+
+
+def test_a_long_answer_is_cut_and_made_visible_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "printf 'bestmove \\033[2J'; head -c 9000 /dev/zero | tr '\\0' n; echo"
+    games = play(fake_spec(tmp_path, go=long, query="processes=1&timeout-s=20"), num_games=2)
+    assert reasons(games) == {"engine_garbage": 2}
+    assert len(caplog.messages) == 2
+    for message in caplog.messages:
+        assert "bestmove \\x1b[2Jnnn" in message
+        assert "(9004 characters)" in message
+        assert len(message) < 500
+
+
+def test_the_last_words_of_an_engine_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    spec = fake_spec(tmp_path, usi="printf '\\033]0;title\\007\\n'; exit 3")
+    with pytest.raises(EngineDiedError, match=r"last: \\x1b\]0;title\\x07"), open_player(spec):
+        pass

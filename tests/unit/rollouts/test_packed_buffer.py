@@ -2,6 +2,7 @@
 
 import resource
 import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from keisei_ray.errors import (
+    ConfigError,
     DamagedBufferError,
     ForeignBufferError,
     NewerSchemaError,
@@ -21,12 +23,13 @@ from keisei_ray.errors import (
 from keisei_ray.rollouts.packed_buffer import (
     MAGIC,
     MAX_HEADER_BYTES,
+    Scalar,
     _digest,
     pack,
     peek,
     unpack,
 )
-from keisei_ray.rollouts.payload import DTYPES, MAX_RAW_BYTES
+from keisei_ray.rollouts.payload import DTYPES, MAX_RAW_BYTES, FieldLayout
 from tests.helpers.arrays import assert_same
 
 SCALARS = (
@@ -279,6 +282,32 @@ def test_a_payload_of_another_content_is_damage_whatever_its_digest() -> None:
         with pytest.raises(DamagedBufferError):
             unpack(forge({}, payload), "rollout")
     assert unpack(forge({}, zstandard.compress(raw)), "rollout")[1]["a"].sum() == 0
+
+
+def test_a_frame_that_asks_for_a_window_beyond_its_data_is_damage() -> None:
+    """The decompressor would allocate the window, here of 128 MB, whatever the frame holds."""
+    block = (1 | 18 << 3).to_bytes(3, "little") + bytes(18)
+    for exponent in (17, 8):
+        frame = zstandard.FRAME_HEADER + bytes([0, exponent << 3]) + block
+        with pytest.raises(DamagedBufferError, match="no zstd frame"):
+            unpack(forge({}, frame), "rollout")
+    unpack(forge({}, zstandard.FRAME_HEADER + bytes([0, 0]) + block), "rollout")
+
+
+def test_a_message_about_a_header_stays_short() -> None:
+    for changes in ({"kind": "k" * 10**6}, {"meta": {"x" * 10**6: []}}, {"fields": ["f" * 10**6]}):
+        with pytest.raises(WireError) as refusal:
+            unpack(forge(changes), "rollout")
+        assert len(str(refusal.value)) < 300
+
+
+def test_a_check_of_the_fields_comes_before_the_payload_is_read() -> None:
+    def refuse(header: dict[str, Scalar], fields: Sequence[FieldLayout]) -> None:
+        assert [field.name for field in fields] == ["a", "b"]
+        raise ConfigError("not these")
+
+    with pytest.raises(ConfigError, match="not these"):
+        unpack(forge({}, b"no payload"), "rollout", refuse)
 
 
 def test_a_bool_that_is_neither_true_nor_false_is_damage() -> None:

@@ -134,6 +134,14 @@ def test_a_resume_keeps_the_members_of_its_own_configuration() -> None:
         {"weights_version": "7"},
         {"name": None},
         {"elo": 7},
+        {"name": "../../x"},
+        {"name": "v8"},
+        {"digest": "../../../x/" + "d" * 53},
+        {"digest": "d" * 63},
+        {"digest": ""},
+        {"weights_version": None},
+        {"games": 10**400},
+        {"games_total": 1 << 63},
     ],
 )
 def test_a_damaged_table_is_refused(change: dict[str, Any]) -> None:
@@ -143,7 +151,9 @@ def test_a_damaged_table_is_refused(change: dict[str, Any]) -> None:
         Pool(pool_config()).restore(json.dumps(table))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"members": [3]}', '{"members": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 100_000, '{"members": [3]}', '{"members": 3}']
+)
 def test_text_that_is_no_table_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="pool"):
         Pool(pool_config()).restore(text)

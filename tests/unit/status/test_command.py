@@ -13,7 +13,7 @@ from rich.console import Console
 from keisei_ray.cli import main
 from keisei_ray.config.schema import Config
 from keisei_ray.status.command import find_run, watch
-from tests.helpers.report_runs import write_run
+from tests.helpers.report_runs import evaluation, write_run
 from tests.helpers.run_events import record
 from tests.helpers.status_runs import append, ended_at, event_at
 
@@ -145,3 +145,40 @@ def test_a_directory_that_is_not_a_run_is_refused_in_one_line(
     assert main([command, *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line
+
+
+OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e]")
+"""Whatever a terminal obeys, besides the end of a line."""
+
+
+@pytest.mark.parametrize("command", ["status", "watch"])
+def test_no_control_character_of_a_runs_files_reaches_the_terminal(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clipboard (OSC 52), the title, a cleared screen, a direction of writing, a surrogate."""
+    evil = "\x1b]52;c;aGk=\x07\x1b]0;t\x07\x1b[2J\x9b2J\u202e\ud800 [bold]"
+    run_dir = write_run(tmp_path / "run\x1b[2J", updates=2)
+    append(
+        run_dir / "events.jsonl",
+        event_at(1, "notice", message=f"{evil} said", level="WARNING"),
+        event_at(2, "actor_lost", actor_id=0, incarnation=0, cause=f"{evil} lost", restarts_left=1),
+        ended_at(30, "failed", cause=f"{evil} failed"),
+    )
+    append(run_dir / "evaluations.jsonl", evaluation(2000, f"usi:{evil}", 0.5))
+    assert main([command, str(run_dir)]) == 0
+    shown = capsys.readouterr().out
+    assert not OBEYED.search(shown)
+    for word in ("said", "lost", "failed"):
+        assert rf"\x1b]52;c;aGk=\x07\x1b]0;t\x07\x1b[2J\x9b2J\u202e\ud800 [bold] {word}" in shown
+    assert r"run\x1b[2J" in shown
+
+
+def test_an_error_about_a_file_cannot_write_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = write_run(tmp_path / "\x1b[2Jrun:x:", updates=1)
+    (run_dir / "config.json").write_text("{")
+    assert main(["status", str(run_dir)]) == 2
+    shown = capsys.readouterr().err
+    assert not OBEYED.search(shown)
+    assert r"\x1b[2Jrun:x:" in shown.replace("\n", "")

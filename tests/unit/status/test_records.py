@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import pytest
+
 from keisei_ray.config.schema import Config
-from keisei_ray.status.records import config_from, metrics_from
+from keisei_ray.status.records import config_from, event_from, metrics_from
 from keisei_ray.storage.json_lines import Record
 from tests.helpers.run_events import fake_metrics, record
+from tests.helpers.status_runs import ended_at, event_at
 
 
 def test_a_setting_that_this_version_refuses_gets_its_default() -> None:
@@ -33,3 +36,19 @@ def test_a_metric_that_an_older_program_did_not_write_is_undefined() -> None:
 def test_a_record_without_the_counts_is_no_metrics() -> None:
     assert metrics_from({}) is None
     assert metrics_from({"timestep": 1, "entropy": 2.0}) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        event_at(1, "update_finished", metrics={}, sample_board="not a board"),
+        event_at(1, "ratings_fitted", ratings=[], timestep=1),
+        event_at(1, "evaluation_finished", result={}),
+        ended_at(1, "done") | {"timestep": -1},
+        ended_at(1, "done") | {"wall_time_s": float("inf")},
+        event_at(1, "checkpoint_saved", path="x", timestep=-5),
+    ],
+    ids=lambda record: str(record["kind"]),
+)
+def test_a_record_that_no_run_writes_is_no_event(record: dict[str, object]) -> None:
+    assert event_from(record) is None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.draw import meter
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 500, 1000])
@@ -72,3 +73,12 @@ def test_text_that_does_not_fit_is_cut_with_a_mark() -> None:
     assert text.clip("abcd", 4, "~") == "abcd"
     assert text.clip_start("runs/a/b", 4, "~") == "~a/b"
     assert text.clip("abc", 0, "~") == text.clip_start("abc", 0, "~") == ""
+
+
+def test_numbers_that_no_run_has_break_no_bar_and_no_line() -> None:
+    assert text.bar_lengths([-5, 10], 20) == [0, 20]
+    assert text.bar_lengths([1e308, 1e308], 20) == [0, 0]
+    assert text.bar_lengths([1e18, 1 - 1e18], 20) == [20, 0]
+    assert text.sparkline([-1e308, 1e308], 10, "abcd") == "bb"
+    for timestep in (-(1 << 62), -1, 1 << 62):
+        assert meter(timestep, 10, 20, text.ASCII).cell_len == 20

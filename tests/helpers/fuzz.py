@@ -1,0 +1,364 @@
+"""Readers of what may have been written by anybody, fed with mutated inputs.
+
+A reader passes if it raises nothing but the errors of `keisei_ray/errors.py`. As a command:
+
+    python -m tests.helpers.fuzz [--inputs N] [--seed S] [READER ...]
+
+gives each reader N inputs and prints their counts, what was raised how often, and how far the
+process's memory has grown.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from keisei_ray.config.resolver import load_config_json
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import KeiseiError
+from keisei_ray.evaluation.elo_table import fit_ratings
+from keisei_ray.evaluation.ladder_results import LadderResults
+from keisei_ray.learning.learner import Learner
+from keisei_ray.network.weights import load_weights
+from keisei_ray.report.page import render
+from keisei_ray.report.run_files import read_run
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.weights_header import peek_weights
+from keisei_ray.selfplay.pool import Pool
+from keisei_ray.status.command import draw_status, watch_reader
+from keisei_ray.status.reader import LocalRunReader
+from keisei_ray.status.run_status import as_json, status_of
+from keisei_ray.storage import checkpoint
+from keisei_ray.storage.manifest import make_manifest
+from keisei_ray.storage.run_layout import LEARNER_FILE, MANIFEST_FILE, MODEL_FILE
+from keisei_ray.telemetry.progress import Progress
+from keisei_ray.telemetry.reports import MatchScore
+from keisei_ray.tracking.evaluation_records import read_records, results_of
+from tests.helpers import mutations
+from tests.helpers.mutations import json_bytes, mutated, mutated_json
+from tests.helpers.pools import EVEN, FEARED, pool_config, pool_with
+from tests.helpers.report_runs import evaluation, rating, write_run
+from tests.helpers.rollouts import random_rollout
+from tests.helpers.run_events import record
+from tests.helpers.saved_runs import save_untrained
+from tests.helpers.status_runs import event_at
+from tests.helpers.tiny import packed, played, tiny_config
+
+Read = Callable[[random.Random], object]
+"""Makes one input with a random stream and reads it."""
+MAX_MESSAGE = 3000
+"""Characters that an error's message may have."""
+OBEYED = frozenset(map(chr, (*range(32), 127, *range(128, 160)))) - {"\n"}
+"""Characters that a terminal obeys."""
+
+
+def _rollouts(folder: Path) -> Read:
+    sound = packed(random_rollout(3, 2, 5)).tobytes()
+    return lambda rng: unpack_rollout(mutations.mutated_packed(sound, rng), max_timesteps=100)
+
+
+def _weights(folder: Path) -> Read:
+    learner = Learner(tiny_config())
+    sound = learner.weights().tobytes()
+
+    def read(rng: random.Random) -> None:
+        buffer = mutations.mutated_packed(sound, rng)
+        peek_weights(buffer)
+        load_weights(learner.model, buffer)
+
+    return read
+
+
+def _model_files(folder: Path) -> Read:
+    learner = Learner(tiny_config())
+    files = learner.state_files()
+
+    def read(rng: random.Random) -> None:
+        model = mutations.mutated_safetensors(files[MODEL_FILE], rng)
+        learner.load_state_files(files | {MODEL_FILE: model})
+
+    return read
+
+
+def _learner_files(folder: Path) -> Read:
+    config = tiny_config()
+    learner = Learner(config)
+    learner.update([played(config, learner)], 0)
+    files = learner.state_files()
+    state = torch.load(io.BytesIO(files[LEARNER_FILE]), weights_only=True)
+
+    def read(rng: random.Random) -> None:
+        changed = mutations.mutated_torch(state, rng)
+        learner.load_state_files(files | {LEARNER_FILE: changed})
+
+    return read
+
+
+def _pool_tables(folder: Path) -> Read:
+    table = json.loads(pool_with({"greedy": EVEN, "v3": FEARED, "v7": EVEN}).to_json())
+
+    def read(rng: random.Random) -> None:
+        pool = Pool(pool_config(members=("greedy",), max_snapshots=2))
+        pool.restore(mutated_json(table, rng))
+        pool.probabilities()
+        for member in pool.snapshots:
+            name = member.weights_name
+            assert Path("pool", name).resolve().parent == Path("pool").resolve(), name
+
+    return read
+
+
+def _progress(folder: Path) -> Read:
+    counts = {"incarnations": {0: 2, 1: 1}, "last_sequence": {0: (1, 5)}, "wall_time_s": 3.5}
+    values = json.loads(dataclasses.replace(Progress(timestep=64), **counts).to_json())
+    return lambda rng: Progress.from_json(mutated_json(values, rng))
+
+
+def _manifests(folder: Path) -> Read:
+    path = save_untrained(folder, timestep=1234)
+    content = json.loads((path / MANIFEST_FILE).read_bytes())
+    digest = make_manifest.__globals__["_digest"]
+
+    def read(rng: random.Random) -> None:
+        if rng.random() < 0.2:
+            text = mutated_json(content, rng)
+        else:
+            body = mutated({k: v for k, v in content.items() if k != "digest"}, rng)
+            try:
+                text = json_bytes(body | {"digest": digest(body)})
+            except (ValueError, TypeError):
+                text = json_bytes(body)
+        (path / MANIFEST_FILE).write_bytes(text)
+        checkpoint.newest(folder / "checkpoints")
+        checkpoint.load(path)
+
+    return read
+
+
+def _configs(folder: Path) -> Read:
+    values = Config().model_dump(mode="json")
+
+    def read(rng: random.Random) -> None:
+        text = mutated_json(values, rng).decode("utf-8", "replace")
+        load_config_json(text, "config.json")
+
+    return read
+
+
+def _ladders(folder: Path) -> Read:
+    score = dataclasses.asdict(MatchScore(4, 2, 1, 1, 0, 0.6, 0.2, 0.9, 80.0, 0.5, 0.7, 3.0))
+    match = {"player": "v1", "opponent": "random", "reasons": {"mate": 4}, **score}
+    other = match | {"player": "v2", "opponent": "v1"}
+    players = [{"name": name, "weights_digest": "d"} for name in ("v1", "v2", "random")]
+    content = {"conditions": {"games": 4}, "players": players, "matches": [match, other]}
+    file = folder / "ladder.json"
+
+    def read(rng: random.Random) -> None:
+        file.write_bytes(mutated_json(content, rng))
+        LadderResults.open(file, {"games": 4}).save(None)
+
+    return read
+
+
+def _run_dirs(folder: Path) -> tuple[Path, Callable[[random.Random], None]]:
+    """Returns a run directory, and what mutates some of its files."""
+    run_dir = write_run(folder / "run", updates=4, games=2)
+    events = [
+        event_at(0, "run_started", run_dir="x", resumed_from=None, cluster={"num_cpus": 2})
+        | {"timestep": 0},
+        event_at(1, "actor_ready", actor_id=0, incarnation=0, pid=1, node="n"),
+        event_at(2, "actor_lost", actor_id=0, incarnation=0, cause="x", restarts_left=1),
+        event_at(3, "notice", message="careful", level="WARNING"),
+        event_at(4, "rollout_rejected", actor_id=0, cause="x"),
+        event_at(4, "checkpoint_saved", path="x", timestep=1000),
+        event_at(5, "cluster_changed", num_nodes=1, num_cpus=2, num_gpus=0, num_actors=2)
+        | {"num_with_room": 1, "rollouts_per_update": 2},
+        event_at(9, "run_ended", reason="failed", timestep=4000, checkpoint=None, wall_time_s=9.0)
+        | {"cause": "X: y"},
+    ]
+    games = [json.loads(line) for line in (run_dir / "games.jsonl").read_text().splitlines()]
+    sound: Mapping[str, list[Any]] = {
+        "events.jsonl": events,
+        "metrics.jsonl": [record(i) for i in range(1, 5)],
+        "evaluations.jsonl": [evaluation(2000, name, 0.5) for name in ("random", "v1")],
+        "games.jsonl": games,
+        "diagnostics.jsonl": [{"timestep": 1000, "distinct_positions": 0.9, "pool_score": 0.5}],
+    }
+    table = {"players": [rating("v2", 80.0, 2000), rating("random", 0.0, None)]}
+    config = Config().model_dump(mode="json")
+
+    def lines(records: list[Any], rng: random.Random | None) -> bytes:
+        if rng is None:
+            return b"".join(json_bytes(r) + b"\n" for r in records)
+        records = [r if rng.random() < 0.5 else mutated(r, rng) for r in records]
+        if rng.random() < 0.2:
+            rng.shuffle(records)
+        content = b"".join(json_bytes(r) + b"\n" for r in records)
+        return mutations.mutated_bytes(content, rng) if rng.random() < 0.1 else content
+
+    def write(rng: random.Random) -> None:
+        chosen = rng.choice((*sound, "ratings.json", "config.json"))
+        for name, records in sound.items():
+            content = lines(records, rng if name == chosen or rng.random() < 0.2 else None)
+            (run_dir / name).write_bytes(content)
+        for name, value in (("ratings.json", table), ("config.json", config)):
+            content = mutated_json(value, rng) if name == chosen else json_bytes(value)
+            (run_dir / name).write_bytes(content)
+
+    return run_dir, write
+
+
+def _shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert not OBEYED & set(shown), f"{sorted(OBEYED & set(shown))} reach the terminal"
+    shown.encode()
+    return shown
+
+
+def _status(folder: Path) -> Read:
+    run_dir, write = _run_dirs(folder)
+
+    def read(rng: random.Random) -> None:
+        write(rng)
+        console = Console(file=io.StringIO(), width=90, highlight=False)
+        status = status_of(run_dir, rng.choice((0.0, 1.8e9)))
+        draw_status(status, console)
+        json.dumps(as_json(status))
+        _shown(console)
+
+    return read
+
+
+def _watch(folder: Path) -> Read:
+    run_dir, write = _run_dirs(folder)
+
+    def stop(_: float) -> object:
+        raise KeyboardInterrupt
+
+    def read(rng: random.Random) -> None:
+        write(rng)
+        console = Console(file=io.StringIO(), width=rng.choice((40, 90, 130)))
+        watch_reader(LocalRunReader(run_dir), console, stop)
+        _shown(console)
+        _frame(run_dir, console)
+        _shown(console)
+
+    return read
+
+
+def _frame(run_dir: Path, console: Console) -> None:
+    """Draws the frame of the live view, as `watch` does on a terminal."""
+    from keisei_ray.status.follow import RunFollower
+    from keisei_ray.tracking.terminal.frame import render as frame
+    from keisei_ray.tracking.terminal.view_state import ViewState, fold
+
+    state = ViewState()
+    for timed in RunFollower(run_dir).poll(1.8e9):
+        state = fold(state, timed.event, timed.time_s)
+    console.print(frame(state, console.width, 40))
+
+
+def _report(folder: Path) -> Read:
+    run_dir, write = _run_dirs(folder)
+
+    def read(rng: random.Random) -> None:
+        write(rng)
+        render(read_run(run_dir))
+
+    return read
+
+
+def _evaluations(folder: Path) -> Read:
+    run_dir, write = _run_dirs(folder)
+
+    def read(rng: random.Random) -> None:
+        write(rng)
+        fit_ratings(results_of(read_records(run_dir / "evaluations.jsonl")))
+
+    return read
+
+
+READERS: Mapping[str, Callable[[Path], Read]] = {
+    "rollouts": _rollouts,
+    "weights": _weights,
+    MODEL_FILE: _model_files,
+    LEARNER_FILE: _learner_files,
+    "pool.json": _pool_tables,
+    "progress.json": _progress,
+    MANIFEST_FILE: _manifests,
+    "config.json": _configs,
+    "ladder": _ladders,
+    "status": _status,
+    "watch": _watch,
+    "report": _report,
+    "evaluations.jsonl": _evaluations,
+}
+"""Name -> what makes a reader in an empty directory."""
+
+
+def outcomes(reader: str, folder: Path, *, inputs: int, seed: int) -> Iterator[str]:
+    """Feeds a reader and yields what became of each input: an error's name, or "accepted".
+
+    Raises:
+        AssertionError: it raised something else; the message has the seed of that input.
+    """
+    read = READERS[reader](folder)
+    for number in range(inputs):
+        rng = random.Random(f"{seed}-{number}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read(rng)
+            yield "accepted"
+        except KeiseiError as error:
+            if len(str(error)) > MAX_MESSAGE:
+                what = f"{type(error).__name__} of {len(str(error))} characters"
+                raise AssertionError(f"{reader}, input {seed}-{number}: {what}") from error
+            yield type(error).__name__
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            what = f"{type(error).__name__}: {str(error)[:200]}"
+            raise AssertionError(f"{reader}, input {seed}-{number}: {what}") from error
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; see the top of this module."""
+    parser = argparse.ArgumentParser(prog="python -m tests.helpers.fuzz")
+    parser.add_argument("readers", nargs="*", metavar="READER", help=", ".join(READERS))
+    parser.add_argument("--inputs", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    options = parser.parse_args(arguments)
+    logging.disable()
+    for reader in options.readers or READERS:
+        began, before = time.monotonic(), _peak_mb()
+        with tempfile.TemporaryDirectory() as folder:
+            found = outcomes(reader, Path(folder), inputs=options.inputs, seed=options.seed)
+            counts = Counter(found)
+        line = {"reader": reader, "inputs": counts.total(), "outcomes": dict(counts.most_common())}
+        figures = {"seconds": round(time.monotonic() - began), "grown_mb": _peak_mb() - before}
+        print(json.dumps(line | figures), flush=True)
+    return 0
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""JSON of unknown origin: what cannot be calculated with is refused, by one kind of error."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.config.json_text import MAX_INTEGER, parse_json, read_json
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": [1, -2.5, None, "x"]}, MAX_INTEGER, -MAX_INTEGER, "\u3042"]
+)
+def test_what_json_writes_is_read_back(value: object) -> None:
+    assert parse_json(json.dumps(value)) == value
+    assert parse_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", "Expecting"),
+        ("[" * 100_000, "too deeply"),
+        (str(MAX_INTEGER + 1), "beyond 64 bits"),
+        (str(-MAX_INTEGER - 1), "beyond 64 bits"),
+        ("[1" + "0" * 5_000 + "]", "beyond 64 bits"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_what_is_no_usable_json_is_a_value_error(text: str | bytes, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        parse_json(text)
+
+
+def test_a_file_beyond_the_limit_is_not_parsed(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text('{"a": 1}')
+    assert read_json(file, 8) == {"a": 1}
+    with pytest.raises(ValueError, match="longer than 7 bytes"):
+        read_json(file, 7)

@@ -1,0 +1,56 @@
+"""Reading of a JSON lines file that grows: each record once, no line can fill the memory."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from keisei_ray.storage import json_lines
+from keisei_ray.storage.json_lines import MAX_LINE_BYTES, JsonLinesReader
+
+
+@pytest.fixture
+def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 16)
+    return 16
+
+
+@pytest.mark.parametrize("size", [15, 16, 17, 18, 31, 32, 33, 500])
+@pytest.mark.usefixtures("short_lines")
+def test_a_line_beyond_the_limit_is_damaged_and_the_next_is_read(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    line = b'{"a": "' + b"x" * (size - 10) + b'"}\n'
+    assert len(line) == size
+    file.write_bytes(b'{"b": 1}\n' + line + b'{"c": 2}\n')
+    reader = JsonLinesReader(file)
+    found = [next(iter(record)) for record in reader]
+    fits = size <= 16
+    assert (found, reader.damaged) == (["b", "a", "c"] if fits else ["b", "c"], 0 if fits else 1)
+    with file.open("ab") as more:
+        more.write(b'{"d": ' + b" " * 40)
+    assert list(reader) == []
+    with file.open("ab") as more:
+        more.write(b'4}\n{"e": 5}\n')
+    assert list(reader) == [{"e": 5}]
+
+
+def test_a_line_without_end_takes_little_memory(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 28)
+        sparse.seek(0, 2)
+        sparse.write(b'\n{"a": 1}\n')
+    tracemalloc.start()
+    try:
+        assert list(JsonLinesReader(file)) == [{"a": 1}]
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_LINE_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", '{"a": 1' + "0" * 30 + "}", "[" * 100_000, "\udcff"])
+def test_a_line_that_is_no_usable_object_is_damaged(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(line.encode("utf-8", "surrogateescape") + b'\n{"a": 1}\n')
+    reader = JsonLinesReader(file)
+    assert (list(reader), reader.damaged) == ([{"a": 1}], 1)
