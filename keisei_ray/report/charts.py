@@ -26,12 +26,16 @@ MeasuredPoint: TypeAlias = tuple[float, float, float, float]
 """Timestep, value, and the ends of its 95% interval, NaN where open."""
 
 
+MAX_BEGIN: Final = 10**12
+"""Largest timestep at which an axis begins: beyond it, ticks one timestep apart would be equal."""
+
+
 def frame(run: Run) -> Frame:
     """Returns the timesteps that all charts of a run cover, and where it was resumed."""
     starts = run.events_of("run_started")
     marks = [e.get("timestep") for e in starts if e.get("resumed_from")]
     first = starts[0].get("timestep") if starts else 0
-    begin = first if isinstance(first, int) else 0
+    begin = first if isinstance(first, int) and 0 <= first <= MAX_BEGIN else 0
     end = max([run.timesteps, *(match.timestep for match in run.evaluations)])
     return Frame(
         (begin, end if end > begin else begin + 1),
