@@ -121,7 +121,7 @@ def test_a_run_is_started_where_there_is_none(place: Place) -> None:
 def test_a_run_with_a_checkpoint_is_gone_on_with(place: Place) -> None:
     (place.root / "runs/a/checkpoints/step-000000000064").mkdir(parents=True)
     _, lines, _ = train(place, str(place.root / "runs/a"), "--seed", "3")
-    assert lines[0] == f"run run.py --resume latest --force --run-dir {place.root}/runs/a --seed 3"
+    assert lines[0] == f"run run.py --resume latest --force --trust --run-dir {place.root}/runs/a --seed 3"
 
 
 def test_a_run_that_saved_nothing_is_set_aside(place: Place) -> None:
@@ -153,7 +153,7 @@ def test_a_run_that_another_process_has_locked_is_not_set_aside(
     assert run_dir.exists() != is_moved
 
 
-@pytest.mark.parametrize(("answer", "resume"), [("0", "--resume latest "), ("1", "")])
+@pytest.mark.parametrize(("answer", "resume"), [("0", "--resume latest --trust "), ("1", "")])
 def test_a_run_at_a_uri_is_gone_on_with_if_it_has_a_checkpoint(
     place: Place, answer: str, resume: str
 ) -> None:
