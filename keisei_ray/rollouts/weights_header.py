@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as shortened
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
 from keisei_ray.errors import DamagedBufferError
 from keisei_ray.rollouts import packed_buffer
@@ -49,9 +49,9 @@ def weights_info(header: Mapping[str, packed_buffer.Scalar]) -> WeightsInfo:
         raise _bad("digest", digest, "a SHA-256 in hex")
     if not isinstance(architecture, str):
         raise _bad("architecture", architecture, "a digest")
-    if precision == "lossless" or precision == "half":
-        return WeightsInfo(version, digest, architecture, precision)
-    raise _bad("format", precision, "lossless or half")
+    if precision not in get_args(WeightsFormat):
+        raise _bad("format", precision, "lossless or half")
+    return WeightsInfo(version, digest, architecture, cast(WeightsFormat, precision))
 
 
 def peek_weights(buffer: packed_buffer.BufferLike) -> WeightsInfo:

@@ -123,8 +123,10 @@ def _pool_tables(folder: Path) -> Read:
 
 
 def _progress(folder: Path) -> Read:
-    counts = {"incarnations": {0: 2, 1: 1}, "last_sequence": {0: (1, 5)}, "wall_time_s": 3.5}
-    values = json.loads(dataclasses.replace(Progress(timestep=64), **counts).to_json())
+    progress = Progress(
+        timestep=64, incarnations={0: 2, 1: 1}, last_sequence={0: (1, 5)}, wall_time_s=3.5
+    )
+    values = json.loads(progress.to_json())
     return lambda rng: Progress.from_json(mutated_json(values, rng))
 
 

@@ -121,7 +121,10 @@ def test_a_run_is_started_where_there_is_none(place: Place) -> None:
 def test_a_run_with_a_checkpoint_is_gone_on_with(place: Place) -> None:
     (place.root / "runs/a/checkpoints/step-000000000064").mkdir(parents=True)
     _, lines, _ = train(place, str(place.root / "runs/a"), "--seed", "3")
-    assert lines[0] == f"run run.py --resume latest --force --trust --run-dir {place.root}/runs/a --seed 3"
+    assert (
+        lines[0]
+        == f"run run.py --resume latest --force --trust --run-dir {place.root}/runs/a --seed 3"
+    )
 
 
 def test_a_run_that_saved_nothing_is_set_aside(place: Place) -> None:

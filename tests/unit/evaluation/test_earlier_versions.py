@@ -32,8 +32,12 @@ def test_the_next_evaluation_always_has_its_opponents() -> None:
 
 def buffer(version: int) -> memoryview:
     arrays = {"w": np.arange(version, dtype=np.float32)}
-    header = {"version": version, "digest": "d" * 64, "architecture": "x", "format": "lossless"}
-    return packed_buffer.pack("weights", header, arrays, zstd_level=1).data
+    return packed_buffer.pack(
+        "weights",
+        {"version": version, "digest": "d" * 64, "architecture": "x", "format": "lossless"},
+        arrays,
+        zstd_level=1,
+    ).data
 
 
 def test_files_of_versions_that_are_trained_again_are_removed(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:10])
     assert [s.number for s in load_versions(tmp_path, 99)] == [2]
     headless = packed_buffer.pack("weights", {"version": "two"}, {}, zstd_level=1)
-    next((tmp_path / "evaluated").glob("*2.weights")).write_bytes(headless)
+    next((tmp_path / "evaluated").glob("*2.weights")).write_bytes(bytes(headless))
     assert load_versions(tmp_path, 99) == []
     assert load_versions(tmp_path / "nowhere", 99) == []
 

@@ -295,7 +295,12 @@ def test_a_frame_that_asks_for_a_window_beyond_its_data_is_damage() -> None:
 
 
 def test_a_message_about_a_header_stays_short() -> None:
-    for changes in ({"kind": "k" * 10**6}, {"meta": {"x" * 10**6: []}}, {"fields": ["f" * 10**6]}):
+    crafted: tuple[dict[str, Any], ...] = (
+        {"kind": "k" * 10**6},
+        {"meta": {"x" * 10**6: []}},
+        {"fields": ["f" * 10**6]},
+    )
+    for changes in crafted:
         with pytest.raises(WireError) as refusal:
             unpack(forge(changes), "rollout")
         assert len(str(refusal.value)) < 300
