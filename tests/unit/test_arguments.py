@@ -172,7 +172,7 @@ def test_a_resume_starts_from_the_settings_in_the_checkpoint_unless_a_file_is_gi
 @pytest.mark.parametrize("force", [False, True])
 def test_force_reaches_the_run(force: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(config: Config, console: object, **options: bool) -> Outcome:
-        assert options == {"force": force}
+        assert options == {"force": force, "is_trusted": False}
         return Outcome("done", 0, Path(), None)
 
     monkeypatch.setattr("keisei_ray.training.session.train", train)
