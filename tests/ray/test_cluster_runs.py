@@ -39,7 +39,7 @@ class Seen:
         elsewhere.mkdir()
         trainer = start(
             "--config", DEBUG_CONFIG, "--run-dir", "first", "--address", cluster.address,
-            "--set", "run.total_timesteps=1000000",
+            "--set", "run.total_timesteps=1000000", "--set", "evaluation.interval_timesteps=null",
             "--set", f"tracking.subscribers=[{BRAKE}]", cwd=cwd,
             # As `ray job submit` gives it to the program that it starts.
             RAY_JOB_CONFIG_JSON_ENV_VAR=json.dumps(
