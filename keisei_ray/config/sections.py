@@ -144,7 +144,7 @@ class ModelConfig(Section):
 class LearnerConfig(Section):
     """PPO update and its optimizer (AdamW)."""
 
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 5e-4
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
     """Shape of the learning rate's decay over run.total_timesteps. adaptive: no decay; after each
@@ -175,7 +175,7 @@ class LearnerConfig(Section):
     """Weight of the value loss."""
     max_grad_norm: PositiveFloat = 1.0
     """Global norm that gradients are clipped to."""
-    num_epochs: PositiveInt = 1
+    num_epochs: PositiveInt = 4
     """Passes over the rows of an update."""
     num_minibatches: PositiveInt = 8
     """Optimizer steps per epoch. It must divide the timesteps of an update (R x T x N)."""
