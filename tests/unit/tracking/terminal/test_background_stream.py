@@ -1,25 +1,18 @@
-"""Whoever reads standard output, its writer goes on: pipes and terminals, not stand-ins."""
+"""Standard output whose reader stalls or leaves: the writer goes on. Real pipes and terminals."""
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from keisei_ray.tracking.terminal.background_stream import BackgroundStream
 from keisei_ray.tracking.terminal.lines import LinesView
 from tests.helpers.run_events import run_started, updated
+from tests.helpers.waiting import wait_until
 
 PATIENCE_S = 10.0
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.005)
 
 
 def read_all(descriptor: int) -> bytes:
@@ -59,11 +52,12 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_is_missed_is_counted(
     os.close(writer)
     shown = read_all(reader).decode()
     os.close(reader)
-    assert shown.count("update=") > 10
+    assert shown.count("update=") >= 9  # At least what waits at the end: ten texts, one a notice.
     (missed,) = [r.args for r in caplog.records if "too slowly" in r.message]
     assert isinstance(missed, tuple)
     assert isinstance(missed[0], int)
-    assert missed[0] + shown.count("\n") in range(985, 1001)
+    # Of 1,001 texts. Where the pipe fills, those that still wait at the end are in neither number.
+    assert 985 <= missed[0] + shown.count("\n") <= 1001
 
 
 def test_a_reader_that_leaves_is_logged_once_and_all_goes_on(
