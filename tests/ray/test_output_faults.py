@@ -28,18 +28,12 @@ from tests.helpers.program import (
     start_program,
 )
 from tests.helpers.subscribers import BRAKE, SLEEPER
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
 ENDLESS = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--set", "cluster.num_cpus=2",
            "--set", "evaluation.interval_timesteps=null")  # fmt: skip
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def updates(run_dir: Path) -> int:
@@ -84,7 +78,7 @@ def test_a_reader_that_leaves_and_a_hangup_under_nohup_do_not_end_a_run(tmp_path
         cwd=tmp_path, before=("nohup",), PYTHONPATH=str(ROOT),
     )  # fmt: skip
     assert process.stdout is not None
-    wait_until(lambda: updates(tmp_path / "run") or process.poll() is not None)
+    wait_until(lambda: updates(tmp_path / "run") or process.poll() is not None, PATIENCE_S)
     process.stdout.close()
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(PATIENCE_S) == 0
@@ -120,7 +114,7 @@ def test_a_terminal_that_closes_stops_a_run_which_is_saved(tmp_path: Path) -> No
     assert (tmp_path / "run" / "checkpoints" / f"step-{last:012}" / "manifest.json").exists()
     ended = json_records(tmp_path / "run" / "events.jsonl")[-1]
     assert (ended["kind"], ended["reason"]) == ("run_ended", "interrupted")
-    wait_until(lambda: not session_members(process.pid))
+    wait_until(lambda: not session_members(process.pid), PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -161,8 +155,8 @@ def test_records_wait_for_a_full_disk_and_a_run_whose_disk_stays_full_ends_in_on
         on_disk = updates(run_dir)
         read_on(5)
         assert updates(run_dir) <= on_disk + 1
-    wait_until(lambda: updates(run_dir) >= on_disk + 5)
-    wait_until(lambda: "can be written again" in (run_dir / "events.jsonl").read_text())
+    wait_until(lambda: updates(run_dir) >= on_disk + 5, PATIENCE_S)
+    wait_until(lambda: "can be written again" in (run_dir / "events.jsonl").read_text(), PATIENCE_S)
     assert any("wait in memory" in w["message"] for w in status_of(run_dir)["warnings"])
     with full_disk(process.pid):
         read_on(3)

@@ -557,7 +557,7 @@ def test_weights_that_are_not_finite_stop_the_update() -> None:
 
 
 def test_the_kl_stop_undoes_the_step_that_is_too_far() -> None:
-    """What is left is what a run of the steps before would have, optimizer state included."""
+    """Weights and optimizer state equal those of a run of only the steps before it."""
     config = learner_config(learning_rate=0.01, num_epochs=20, num_minibatches=1, target_kl=0.01)
     learner = Learner(config)
     buffer = played(config, learner)

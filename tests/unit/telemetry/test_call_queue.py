@@ -1,19 +1,11 @@
 """A bounded queue of calls with a thread of its own."""
 
 import threading
-import time
-from collections.abc import Callable
 
 from keisei_ray.telemetry.call_queue import CallQueue
+from tests.helpers.waiting import wait_until
 
 PATIENCE_S = 10.0
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.005)
 
 
 def test_calls_are_made_in_order_and_a_full_queue_refuses() -> None:

@@ -1,4 +1,4 @@
-"""What the driver saves when its loop ends by an exception. No Ray is started."""
+"""Saving by the driver when its loop ends by an exception. No Ray is started."""
 
 from types import SimpleNamespace
 from typing import Any

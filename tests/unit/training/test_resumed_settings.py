@@ -1,4 +1,4 @@
-"""What a resume says about settings that differ, and what it refuses."""
+"""Notices of a resume about settings that differ, and its refusals."""
 
 import json
 from pathlib import Path
