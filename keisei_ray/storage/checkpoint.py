@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage.atomic_files import sync_directory, write_synced
@@ -32,6 +32,11 @@ from keisei_ray.storage.run_layout import (
     is_checkpoint_name,
     timestep_of,
 )
+
+HEALTH: Final = "health"
+"""Key of a checkpoint's `info`: `HEALTHY`, or what speaks against its weights."""
+HEALTHY: Final = "healthy"
+"""Value of `HEALTH` where nothing does. A checkpoint without the key counts as healthy."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,9 @@ def prune(
 ) -> list[Path]:
     """Removes old checkpoints. A damaged one does not count as kept and is not removed.
 
+    The newest that is healthy stays, however old it is: a run that diverges must not remove the way
+    back.
+
     Args:
         checkpoints_dir: may be missing.
         keep_last: number of the newest checkpoints that stay, >= 1.
@@ -186,7 +194,10 @@ def prune(
         )
     paths = list_complete(checkpoints_dir)
     places = places_to_prune(
-        [timestep_of(path.stem) for path in paths], keep_last, keep_every_timesteps
+        [timestep_of(path.stem) for path in paths],
+        keep_last,
+        keep_every_timesteps,
+        lambda place: health_of(read_manifest(paths[place])["info"]),
     )
     removed = [paths[place] for place in places]
     try:
@@ -201,14 +212,24 @@ def prune(
     return removed
 
 
+def health_of(info: Mapping[str, Any]) -> str:
+    """Returns `HEALTHY`, or the objection to the weights of a checkpoint with this `info`."""
+    return str(info.get(HEALTH, HEALTHY))
+
+
 def places_to_prune(
-    timesteps: Sequence[int], keep_last: int, keep_every_timesteps: int | None
+    timesteps: Sequence[int],
+    keep_last: int,
+    keep_every_timesteps: int | None,
+    health_at: Callable[[int], str],
 ) -> list[int]:
     """Returns the indices of the checkpoints that `prune` would remove.
 
     Args:
         timesteps: timesteps of the checkpoints, oldest first.
         keep_last, keep_every_timesteps: as for `prune`.
+        health_at: returns the health of the checkpoint with an index; asked from the newest on,
+            until one is healthy.
     """
     spans_kept = {0}
     places = []
@@ -217,6 +238,10 @@ def places_to_prune(
         if span in spans_kept and place < len(timesteps) - keep_last:
             places.append(place)
         spans_kept.add(span)
+    if places:
+        newest_first = reversed(range(len(timesteps)))
+        healthy = next((place for place in newest_first if health_at(place) == HEALTHY), None)
+        places = [place for place in places if place != healthy]
     return places
 
 

@@ -23,6 +23,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.telemetry.call_queue import CallQueue
 from keisei_ray.telemetry.diagnostics import Diagnostics
+from keisei_ray.telemetry.divergence import Divergence
 from keisei_ray.telemetry.metrics import UpdateMetrics
 from keisei_ray.telemetry.reports import EvaluationResult, Rating, Trace
 
@@ -155,6 +156,8 @@ class UpdateDiagnosed(Event):
     diagnostics: Diagnostics
     traces: tuple[Trace, ...] = ()
     """Profiles of the update and of its rollouts, if any were taken."""
+    divergence: Divergence | None = None
+    """Divergence that this update has shown; None if there is none, or an earlier one goes on."""
 
 
 @dataclass(frozen=True)

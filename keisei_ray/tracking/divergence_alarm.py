@@ -1,206 +1,45 @@
-"""An alarm for training that diverges: the updates destroy what was learned.
+"""An alarm for training that diverges, by the rule of `telemetry/divergence.py`."""
 
-The limits lie between healthy runs and runs that diverged. The presets `quickstart` and `debug` and
-the default network (53 runs, 775 updates, November 2026) had a KL divergence of up to 0.07 and, in
-the median of three updates without a policy lag, of up to 0.04; a `clip_fraction` of up to 0.42; a
-`value_loss` of up to 1.04; and falls of the entropy of up to 0.5 nats in three updates. A run of 32
-actors with a policy lag of 1, whose ratios were clipped against the acting policy, had 0.6 to 1.1,
-up to 0.89, and a fall from 3.5 to 2.0 nats in three updates. A learning rate of 1e3 without a KL
-stop gave a KL divergence of 1e8 and a value loss of 1e17.
-
-Single updates are noisy, so each sign must last for several. Only a figure that is not finite is a
-sign at once.
-"""
-
-import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Final
 
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import timestep_of
-from keisei_ray.telemetry.diagnostics import Diagnostics
-from keisei_ray.telemetry.events import Event, Notice, UpdateDiagnosed, UpdateFinished
-from keisei_ray.telemetry.metrics import UpdateMetrics
-
-WINDOW: Final = 3
-"""Updates over which the medians are taken, so that one bad update of three is no sign."""
-MAX_KL: Final = 0.2
-"""Upper limit of the median of `kl_proximal`, in nats: five times that of healthy runs, a third of
-that of a bad update. It does not contain the policy lag, unlike `approx_kl`."""
-MAX_CLIP_FRACTION: Final = 0.6
-"""Upper limit of the median of `clip_fraction`, the geometric middle of 0.42 and 0.89. It counts
-only where the KL divergence is above half its limit: a small learner.clip_coef clips most ratios of
-a healthy run."""
-MAX_VALUE_LOSS: Final = 2.2
-"""Upper limit of the median of `value_loss`, in nats. A value head that knows nothing has
-log 3 = 1.1; twice as much means that it is sure of the wrong results. The loss of a scalar head is
-never above 2, so there the explained variance is the sign."""
-MAX_ENTROPY_FALL: Final = 1.0
-"""Upper limit of the fall of the entropy within `WINDOW` updates, in nats: the middle of 0.5 and
-1.5."""
-LONG_WINDOW: Final = 10
-"""Updates over which the median of the explained variance is taken: where few games end, single
-updates of healthy runs have values down to -4."""
-MIN_EXPLAINED_VARIANCE: Final = -0.3
-"""Lower limit of that median. 0 is as good as a constant. Runs of `debug`, whose updates are the
-smallest, have medians down to -0.11."""
-RECOVERY: Final = 10
-"""Updates without a sign after which there can be another alarm."""
+from keisei_ray.telemetry.divergence import Divergence
+from keisei_ray.telemetry.events import Event, Notice, UpdateDiagnosed
 
 
 @dataclass(frozen=True)
-class _Update:
-    """Figures of one update.
-
-    A NaN makes the medians meaningless, but it is a sign itself, and after `RECOVERY` updates
-    without a sign no window contains it any more.
-    """
-
-    began: int
-    """Timestep of the run before the update."""
-    kl: float
-    clip_fraction: float
-    value_loss: float
-    entropy: float
-    explained_variance: float
-    optimizer_steps: int
-    not_finite: tuple[str, ...]
-    """Names of the figures that are not finite."""
-
-
-@dataclass
 class DivergenceAlarm:
-    """Subscriber that watches a run's metrics and diagnostics, update by update.
-
-    It warns when an update shows one of these signs, and again only after `RECOVERY` updates
-    without any:
-
-    - a figure is not finite,
-    - over the last `WINDOW` updates the median of the KL divergence, of the clip fraction or of the
-      value loss is above its limit, the entropy has fallen by more than `MAX_ENTROPY_FALL`, or the
-      KL stop has undone every optimizer step,
-    - over the last `LONG_WINDOW` updates the median of the explained variance is below
-      `MIN_EXPLAINED_VARIANCE`.
-    """
+    """Subscriber that warns of what the driver has found, with the way back."""
 
     publish: Callable[[Event], None]
     """Puts an event on the bus that this subscriber is on."""
     checkpoints_dir: Path
     """Directory of the run's checkpoints; may be missing."""
-    _metrics: UpdateMetrics | None = None
-    _recent: deque[_Update] = field(default_factory=lambda: deque(maxlen=LONG_WINDOW))
-    _calm_updates: int = RECOVERY
 
     def handle(self, event: Event) -> None:
         """Publishes a `Notice` when training has just been found to diverge."""
-        if isinstance(event, UpdateFinished):
-            self._metrics = event.metrics
-        elif isinstance(event, UpdateDiagnosed) and self._metrics is not None:
-            warning = self.observe(self._metrics, event.diagnostics)
-            if warning is not None:
-                self.publish(Notice(warning, "WARNING"))
+        if isinstance(event, UpdateDiagnosed) and event.divergence is not None:
+            found = event.divergence
+            self.publish(
+                Notice(
+                    f"training diverges at update {found.update}: {found.signs}. Lower "
+                    "learner.learning_rate or learner.num_epochs, set learner.target_kl where it "
+                    f"is null, and {self._way_back(found)}",
+                    "WARNING",
+                )
+            )
 
-    def observe(self, metrics: UpdateMetrics, diagnostics: Diagnostics) -> str | None:
-        """Takes the next update into account.
-
-        Args:
-            metrics: the update's.
-            diagnostics: those of the same update.
-
-        Returns:
-            A warning when training has just been found to diverge, else None.
-        """
-        self._recent.append(_figures(metrics, diagnostics))
-        signs = _signs(list(self._recent))
-        if not signs:
-            self._calm_updates += 1
-            return None
-        is_first = self._calm_updates >= RECOVERY
-        self._calm_updates = 0
-        if not is_first:
-            return None
-        return (
-            f"training diverges at update {metrics.update}: {', '.join(signs)}. Lower "
-            "learner.learning_rate or learner.num_epochs, set learner.target_kl where it is null, "
-            f"and {self._way_back()}"
-        )
-
-    def _way_back(self) -> str:
+    def _way_back(self, found: Divergence) -> str:
         """Returns the advice on a checkpoint from before the updates that the signs are from."""
-        began = self._recent[0].began
         try:
             saved = checkpoint.list_complete(self.checkpoints_dir)
         except RunDirError:
             saved = []
-        before = [path for path in saved if timestep_of(path.stem) <= began]
+        before = [path for path in saved if timestep_of(path.stem) <= found.sound_until]
         if not before:
             return "begin again: no checkpoint is from before."
         return f"go back to the newest checkpoint from before: --resume {before[-1]}"
-
-
-def _figures(metrics: UpdateMetrics, diagnostics: Diagnostics) -> _Update:
-    known = {
-        "kl_proximal": diagnostics.kl_proximal,
-        "approx_kl": metrics.approx_kl,
-        "clip_fraction": metrics.clip_fraction,
-        "policy_loss": metrics.policy_loss,
-        "value_loss": metrics.value_loss,
-        "entropy": metrics.entropy,
-        "explained_variance": metrics.explained_variance,
-        "grad_norm": metrics.grad_norm,
-    }
-    # None stands for a value that was not finite, where the metrics come from a file.
-    values = {name: math.nan if value is None else value for name, value in known.items()}
-    return _Update(
-        began=metrics.timestep - metrics.batch_timesteps,
-        kl=values["kl_proximal"],
-        clip_fraction=values["clip_fraction"],
-        value_loss=values["value_loss"],
-        entropy=values["entropy"],
-        explained_variance=values["explained_variance"],
-        optimizer_steps=diagnostics.optimizer_steps,
-        not_finite=tuple(name for name, value in values.items() if not math.isfinite(value)),
-    )
-
-
-def _signs(recent: list[_Update]) -> list[str]:
-    """Returns the signs of divergence, each with its number and what was expected.
-
-    Args:
-        recent: the last updates, oldest first, at most `LONG_WINDOW`, at least one.
-    """
-    if broken := recent[-1].not_finite:
-        return [f"{', '.join(broken)} not finite"]
-    signs = []
-    last = recent[-WINDOW:]
-    if len(last) == WINDOW:
-        kl = median(update.kl for update in last)
-        clip_fraction = median(update.clip_fraction for update in last)
-        value_loss = median(update.value_loss for update in last)
-        if kl > MAX_KL:
-            signs.append(f"kl_proximal {kl:.3g} (expected up to {MAX_KL})")
-        if clip_fraction > MAX_CLIP_FRACTION and kl > MAX_KL / 2:
-            signs.append(f"clip_fraction {clip_fraction:.2f} (expected up to {MAX_CLIP_FRACTION})")
-        if value_loss > MAX_VALUE_LOSS:
-            signs.append(f"value_loss {value_loss:.3g} (expected up to {MAX_VALUE_LOSS})")
-        if not any(update.optimizer_steps for update in last):
-            signs.append(f"the KL stop undid all optimizer steps of {WINDOW} updates")
-    if len(recent) > WINDOW:
-        before, now = recent[-WINDOW - 1].entropy, recent[-1].entropy
-        if before - now > MAX_ENTROPY_FALL:
-            signs.append(
-                f"entropy {before:.2f} to {now:.2f} in {WINDOW} updates (expected a fall of up to "
-                f"{MAX_ENTROPY_FALL:g})"
-            )
-    if len(recent) == LONG_WINDOW:
-        explained = median(update.explained_variance for update in recent)
-        if explained < MIN_EXPLAINED_VARIANCE:
-            signs.append(
-                f"explained_variance {explained:.2f} (expected at least {MIN_EXPLAINED_VARIANCE})"
-            )
-    return signs

@@ -52,6 +52,7 @@ from keisei_ray.errors import KeiseiError, TakenOverError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
+from keisei_ray.telemetry.divergence import RunHealth
 from keisei_ray.telemetry.events import (
     ActorLost,
     ActorReady,
@@ -69,7 +70,7 @@ from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.admission import Admission
-from keisei_ray.training.saved_run import check_digest, save_run
+from keisei_ray.training.saved_run import check_digest, save_run, trouble_of
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ class Driver:
         self._waited_s = 0.0
         """Seconds that the learner was idle before the update under way."""
         self._saved_timestep = resume.timestep if resume else -1
+        self._health = RunHealth.resumed(trouble_of(resume) if resume else None)
 
     def run(self) -> None:
         """Trains until `total_timesteps` or a stop request, then saves.
@@ -235,6 +237,7 @@ class Driver:
             ray.get(self._learner.published.state),
             self._learner.digest,
             self.pool.files(),
+            self._health.trouble,
         )
         self._saved_timestep = self.progress.timestep
         self.last_checkpoint = path
@@ -387,7 +390,8 @@ class Driver:
         last = collected[-1]
         self.bus.publish(UpdateFinished(metrics, last.sample_sfen, last.sample_last_move or None))
         found = diagnose(progress, report, collected)
-        self.bus.publish(UpdateDiagnosed(found, traces(report, collected)))
+        divergence = self._health.observe(metrics, found)
+        self.bus.publish(UpdateDiagnosed(found, traces(report, collected), divergence))
 
     # ---- faults ----
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.checkpoint import HEALTH, HEALTHY, Checkpoint
 from keisei_ray.storage.run_layout import CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.progress import Progress
 
@@ -18,6 +18,7 @@ def save_run(
     learner_files: Mapping[str, bytes],
     weights_digest: str,
     pool_files: Mapping[str, bytes],
+    trouble: str | None,
 ) -> Path:
     """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
 
@@ -28,6 +29,7 @@ def save_run(
         learner_files: everything that a learner needs to go on, by name.
         weights_digest: digest of the weights among them.
         pool_files: table of the opponent pool, by name.
+        trouble: the objection to the weights, see `RunHealth`; None if they are healthy.
 
     Returns:
         The checkpoint's directory.
@@ -43,11 +45,18 @@ def save_run(
         "weights_version": progress.weights_version,
         "weights_digest": weights_digest,
         "model": config.model.model_dump_json(),
+        HEALTH: HEALTHY if trouble is None else trouble,
     }
     path = checkpoint.save(checkpoints_dir, progress.timestep, files, info)
     keep = config.checkpoint
     checkpoint.prune(checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
     return path
+
+
+def trouble_of(saved: Checkpoint) -> str | None:
+    """Returns the objection to the weights of a checkpoint; None if they are healthy."""
+    health = checkpoint.health_of(saved.info)
+    return None if health == HEALTHY else health
 
 
 def check_digest(resumed: Checkpoint, digest: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.storage import checkpoint
@@ -200,6 +201,7 @@ class Uploader:
             [timestep_of(name) for name in names],
             self._keep.keep_last,
             self._keep.keep_every_timesteps,
+            lambda place: self._health_of(names[place]),
         )
         going = [names[place] for place in places]
         folders = {name.split("/")[1] for name in self._storage.names(CHECKPOINTS_DIR)}
@@ -209,6 +211,14 @@ class Uploader:
         for name in self._gone(EVALUATED_DIR):
             self._storage.remove(name)
         self._prune_pool()
+
+    def _health_of(self, name: str) -> str:
+        """Returns the health of a checkpoint at the URI, see `checkpoint.health_of`."""
+        content = self._storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
+        try:
+            return checkpoint.health_of(parse_json(content or b"")["info"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return f"its manifest cannot be read: {error}"
 
     def _gone(self, folder: str) -> set[str]:
         """Returns the files of a directory at the URI that the local copy does not have."""

@@ -452,6 +452,25 @@ def test_prune_never_counts_a_damaged_checkpoint_as_one_that_is_kept(tmp_path: P
     assert kept_steps(tmp_path) == [20, 30, 40, 50]
 
 
+def test_prune_keeps_the_newest_healthy_checkpoint_however_old_it_is(tmp_path: Path) -> None:
+    for step, info in ((10, {}), (20, {"health": "healthy"}), (30, {"health": "diverging: x"})):
+        checkpoint.save(tmp_path, step, FILES, info)
+    for step in (40, 50):
+        checkpoint.save(tmp_path, step, FILES, {"health": "doubtful: y"})
+        checkpoint.prune(tmp_path, keep_last=1)
+    assert kept_steps(tmp_path) == [20, 50]
+    checkpoint.save(tmp_path, 60, FILES, {"health": "healthy"})
+    checkpoint.prune(tmp_path, keep_last=1)
+    assert kept_steps(tmp_path) == [60]
+
+
+def test_a_checkpoint_that_says_nothing_of_its_health_counts_as_healthy(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 10, FILES, {})
+    checkpoint.save(tmp_path, 20, FILES, {"health": "diverging: x"})
+    checkpoint.prune(tmp_path, keep_last=1)
+    assert kept_steps(tmp_path) == [10, 20]
+
+
 def test_prune_of_nothing_removes_nothing_and_bad_limits_are_refused(tmp_path: Path) -> None:
     assert checkpoint.prune(tmp_path / "missing", keep_last=1) == []
     for limits in ((0, None), (1, 0)):

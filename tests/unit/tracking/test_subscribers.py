@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from keisei_ray.errors import ConfigError
 from keisei_ray.report.command import write_report
 from keisei_ray.status.run_status import status_of
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.divergence import Divergence
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.subscribers import build_subscribers, choose_view, load_subscriber
 from tests.helpers.consoles import plain_console, written
@@ -113,9 +115,10 @@ def test_a_divergence_is_seen_by_the_user_wherever_the_run_is_watched(tmp_path: 
         ):
             bus.subscribe(subscriber.name, subscriber.handle, subscriber.close)
         bus.publish(run_started())
-        for update in range(1, 8):
-            bus.publish(updated(update, value_loss=1e17, approx_kl=1e8))
-            bus.publish(diagnosed(update, kl_proximal=1e8))
+        found = Divergence(3, "kl_proximal 1e+08", sound_until=0)
+        for update, divergence in ((2, None), (3, found), (4, None)):
+            bus.publish(updated(update))
+            bus.publish(replace(diagnosed(update), divergence=divergence))
         assert bus.close(5.0) == ()
     warning = "training diverges at update 3: kl_proximal 1e+08"
     (notice,) = [line for line in written(console).splitlines() if "level=WARNING" in line]

@@ -82,6 +82,16 @@ def test_checkpoints_are_pruned_at_the_uri_by_the_rule_of_the_local_copy() -> No
     assert checkpoints_at(remote.storage) == here == [step(40), step(80), step(90)]
 
 
+def test_the_newest_healthy_checkpoint_stays_at_the_uri() -> None:
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10)
+    for timestep in (20, 30):
+        checkpoint.save(remote.run_dir / "checkpoints", timestep, {"a": b""}, {"health": "bad"})
+    keep = CheckpointConfig(interval_timesteps=10, keep_last=1)
+    uploads(remote, keep=keep).run()
+    assert checkpoints_at(remote.storage) == [step(10), step(30)]
+
+
 def test_a_checkpoint_that_is_only_at_the_uri_is_pruned_too() -> None:
     """After a resume on another machine, only the newest is in the local copy."""
     remote = remote_run_at(new_uri())
