@@ -191,12 +191,27 @@ def _add_status(status: argparse.ArgumentParser) -> None:
     _add_watch(status)
 
 
-def _add_watch(watch: argparse.ArgumentParser) -> None:
-    run = watch.add_mutually_exclusive_group()
+def _add_checkpoints(checkpoints: argparse.ArgumentParser) -> None:
+    _add_run(checkpoints)
+    checkpoints.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every byte and compare it with the manifest; exit code 2 if one differs",
+    )
+    _add_json(checkpoints, "write the list as JSON to this file as well; -: print JSON instead")
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    """Adds the two ways to name a run's directory."""
+    run = command.add_mutually_exclusive_group()
     run.add_argument(
         "named", nargs="?", metavar="RUN_DIR", help="run directory; default: the newest in runs/"
     )
     run.add_argument("--run-dir", metavar="DIR", help="the same as a flag")
+
+
+def _add_watch(watch: argparse.ArgumentParser) -> None:
+    _add_run(watch)
     watch.add_argument(
         "--address",
         metavar="HOST:PORT",
@@ -380,6 +395,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "report": ("Show a run as one page of HTML", _add_report),
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),
+    "checkpoints": ("List the checkpoints of a run, and verify them", _add_checkpoints),
     "tune": ("Search settings by Ray Tune", _add_tune),
     "bench": ("Measure the speed of the parts, or how fast runs learn", _add_bench),
     "config": ("Print the effective configuration, or what settings mean", _add_config),

@@ -138,21 +138,49 @@ def _report(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from keisei_ray.status import command, run_status
 
-    refuse_uri("status", options.named or options.run_dir)
-    is_piped = options.json == "-"
-    check_result_file(None if is_piped else options.json)
     named = options.named or options.run_dir
-    console = Console(highlight=False, quiet=is_piped)
+    refuse_uri("status", named)
+    console = _console_beside_json(options.json)
     if options.address is not None:
         from keisei_ray.status.remote import show_status
 
         seen = show_status(options.address, named, console)
     else:
         seen = run_status.as_json(command.show_status(command.find_run(named), console))
-    if is_piped:
-        sys.stdout.write(json.dumps(seen, indent=2) + "\n")
+    _write_json(options.json, seen)
+    return EXIT_DONE
+
+
+def _console_beside_json(file: str | None) -> Console:
+    """Returns a console for what is shown besides `--json FILE`; silent if that is stdout.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    check_result_file(None if file == "-" else file)
+    return Console(highlight=False, quiet=file == "-")
+
+
+def _write_json(file: str | None, result: object) -> None:
+    """Writes a result where `--json` says: nowhere, to a file, or for - to stdout."""
+    if file == "-":
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        write_result_file(options.json, seen)
+        write_result_file(file, result)
+
+
+def _checkpoints(options: argparse.Namespace) -> int:
+    from keisei_ray.status import checkpoints
+    from keisei_ray.status.command import find_run
+
+    named = options.named or options.run_dir
+    refuse_uri("checkpoints", named)
+    console = _console_beside_json(options.json)
+    run_dir = find_run(named)
+    found = checkpoints.show_checkpoints(run_dir, console, verify=options.verify)
+    _write_json(options.json, checkpoints.as_json(run_dir, found))
+    if options.verify:
+        checkpoints.refuse_unusable(found)
     return EXIT_DONE
 
 
@@ -278,6 +306,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "status": _status,
     "watch": _watch,
+    "checkpoints": _checkpoints,
     "tune": _tune,
     "bench": _bench,
     "config": _config,

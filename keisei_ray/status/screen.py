@@ -64,13 +64,18 @@ def runs_table(rows: Sequence[tuple[ClusterRun, Status | None]], now_s: float) -
         rows: runs, each with its status; None where its files were not read.
         now_s: seconds since 1970.
     """
-    lines = [TABLE_HEAD, *(_cells(run, status, now_s) for run, status in rows)]
+    return table_lines(TABLE_HEAD, [_cells(run, status, now_s) for run, status in rows])
+
+
+def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[Text]:
+    """Returns a table as lines: the head, and a line for each row; nothing is cut."""
+    lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    head, *rest = (
+    first, *rest = (
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    return [row((head, ACCENT)), *(row(line) for line in rest)]
+    return [row((first, ACCENT)), *(row(line) for line in rest)]
 
 
 def _cells(run: ClusterRun, status: Status | None, now_s: float) -> tuple[str, ...]:

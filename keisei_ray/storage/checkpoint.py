@@ -19,6 +19,7 @@ from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage.atomic_files import sync_directory, write_synced
 from keisei_ray.storage.manifest import (
     Scalar,
+    check_size,
     make_manifest,
     manifest_bytes,
     read_file,
@@ -27,6 +28,7 @@ from keisei_ray.storage.manifest import (
 from keisei_ray.storage.run_layout import (
     MANIFEST_FILE,
     REPLACED_SUFFIX,
+    SUPERSEDED,
     TEMPORARY_PREFIX,
     checkpoint_name,
     is_checkpoint_name,
@@ -164,6 +166,32 @@ def newest(checkpoints_dir: Path) -> Path | None:
 def list_complete(checkpoints_dir: Path) -> list[Path]:
     """Returns every checkpoint that `newest` would accept, oldest first."""
     return [path for path in _list(checkpoints_dir) if _is_whole(path)]
+
+
+def list_all(checkpoints_dir: Path) -> list[Path]:
+    """Returns every checkpoint, damaged ones too, oldest first; those set aside come last.
+
+    Args:
+        checkpoints_dir: may be missing.
+
+    Raises:
+        RunDirError: the directory cannot be listed.
+    """
+    return [*_list(checkpoints_dir), *sorted(checkpoints_dir.glob(f"{SUPERSEDED}-*-step-*"))]
+
+
+def check_sizes(path: Path) -> dict[str, Any]:
+    """Returns the manifest of a checkpoint whose files have the sizes that it says.
+
+    The content of the files is not read.
+
+    Raises:
+        CheckpointError: the manifest does not verify, or a file is missing or of another size.
+    """
+    manifest = read_manifest(path)
+    for name, entry in manifest["files"].items():
+        check_size(path / name, entry["bytes"])
+    return manifest
 
 
 def prune(
@@ -304,10 +332,7 @@ def _holds(path: Path, manifest: Mapping[str, Any]) -> bool:
 def _is_whole(path: Path) -> bool:
     """Returns whether the manifest verifies and every file has its size; reads no content."""
     try:
-        manifest = read_manifest(path)
-        return all(
-            (path / name).stat().st_size == entry["bytes"]
-            for name, entry in manifest["files"].items()
-        )
-    except (CheckpointError, OSError):
+        check_sizes(path)
+    except CheckpointError:
         return False
+    return True

@@ -7,10 +7,11 @@
 too. `checkpoint.py` decides when and where manifests are written and read.
 """
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, Final, TypeAlias
@@ -70,22 +71,39 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
-def read_file(path: Path, size: int | None = None) -> bytes:
+@contextlib.contextmanager
+def _read_errors_named(path: Path) -> Iterator[None]:
+    """Turns an OSError of reading a file into a CheckpointError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing.") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def check_size(path: Path, size: int) -> None:
+    """Refuses a file of a checkpoint whose size is not the one that its manifest says.
+
+    Raises:
+        CheckpointError: missing, not a file, or not `size` bytes long.
+    """
+    with _read_errors_named(path):
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a file.")
+        if (found := path.stat().st_size) != size:
+            raise CheckpointError(f"{path}: {found} bytes, the manifest says {size}: truncated?")
+
+
+def read_file(path: Path, size: int) -> bytes:
     """Reads a file, unless its size is not the expected one.
 
     Raises:
         CheckpointError: missing, unreadable, or not `size` bytes long.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} is not a file.")
-        if size is not None and (found := path.stat().st_size) != size:
-            raise CheckpointError(f"{path}: {found} bytes, the manifest says {size}: truncated?")
+    check_size(path, size)
+    with _read_errors_named(path):
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing.") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def _read_small_json(path: Path) -> Any:
@@ -95,14 +113,10 @@ def _read_small_json(path: Path) -> Any:
         ValueError: not JSON.
         CheckpointError: missing or unreadable.
     """
-    try:
+    with _read_errors_named(path):
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a file.")
         return read_json(path, MAX_MANIFEST_BYTES)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing.") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from keisei_ray.config.json_text import read_json
+from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.evaluation.elo_table import ANCHOR, Result
 from keisei_ray.evaluation.score_intervals import CONFIDENCE
 from keisei_ray.storage.json_lines import JsonLinesReader
+from keisei_ray.storage.run_layout import RATINGS_FILE
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,25 @@ def read_ratings(file: Path) -> tuple[RatedPlayer, ...] | None:
         raise RunDirError(f"{file} cannot be read: {error.strerror}.") from error
     except (LookupError, TypeError, ValueError):  # A ValidationError is a ValueError.
         return None
+
+
+def ratings_by_version(run_dir: Path) -> dict[int, Rating]:
+    """Returns the rating of each weights version that has an Elo, as it plays without help.
+
+    Args:
+        run_dir: directory of a run. Without an Elo table, or with a damaged one, none is rated.
+
+    Raises:
+        RunDirError: the table exists and cannot be read.
+    """
+    players = [player.rating for player in read_ratings(run_dir / RATINGS_FILE) or ()]
+    return {
+        version: rating
+        for rating in players
+        if (version := version_of(rating.name)) is not None
+        and not finishes_mates(rating.name)
+        and rating.elo is not None
+    }
 
 
 def _rating(player: Any) -> Rating:

@@ -40,6 +40,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["ladder", "--player", "random"], "--players"),
         (["report", "runs/x", "--output", "x.html"], "--out"),
         (["status", "--adress", "auto"], "--address"),
+        (["checkpoints", "--verifi"], "--verify"),
         (["watch", "--rundir", "runs/x"], "--run-dir"),
         (["tune", "--conf", "x.yaml"], "--config"),
         (["bench", "learning", "--seed", "3"], "--seeds"),
