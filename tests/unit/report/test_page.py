@@ -315,6 +315,13 @@ def test_values_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
     assert "NaN" not in page.source.split("<script>")[0]
 
 
+@pytest.mark.parametrize("timestep", [2**63 - 1, 2**64, 1e38])
+def test_a_timestep_that_no_run_reaches_has_an_axis(tmp_path: Path, timestep: float) -> None:
+    run_dir = write_run(tmp_path / "run", updates=2)
+    write_lines(run_dir / "metrics.jsonl", [record(1), record(2) | {"timestep": timestep}])
+    assert write_report(run_dir, None).exists()
+
+
 def test_a_resumed_run_goes_on_where_it_was(run_dir: Path) -> None:
     first = {"kind": "run_started", "cluster": {}, "timestep": 0, "resumed_from": None}
     second = first | {"timestep": 8000, "resumed_from": "c"}
