@@ -15,7 +15,7 @@ results:
 
     a starting actor     its `start` answers, or Ray reports its death      no results
     a rollout in play    `collect` returns, or Ray reports its death        the driver
-    an update            `update` returns, or Ray reports its death         the driver
+    an update            its state is here, or Ray reports its death        the driver
 
 Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
 update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be unconsumed, so that actors
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from keisei_ray.config.autosize import learner_cpus
 from keisei_ray.config.schema import Config
@@ -41,13 +41,14 @@ from keisei_ray.distributed.cluster_watch import ClusterWatch
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
 from keisei_ray.distributed.fleet import Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
+    LEARNER_LOST,
     LearnerHandle,
-    LearnerVersion,
     StopRequested,
+    UpdateUnderWay,
     rejected_rollouts,
 )
 from keisei_ray.distributed.pool_handle import PoolHandle
-from keisei_ray.distributed.supervision import DEATHS, POLL_S
+from keisei_ray.distributed.supervision import POLL_S
 from keisei_ray.errors import KeiseiError, TakenOverError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
@@ -166,8 +167,7 @@ class Driver:
             timesteps_per_rollout=config.timesteps_per_rollout,
             is_one_of_each_actor=config.schedule.mode == "lockstep",
         )
-        self._update: tuple[Ref, LearnerVersion] | None = None
-        """The update under way: the reference to its report, and the version that it makes."""
+        self._update: UpdateUnderWay | None = None
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited_s = 0.0
         """Seconds that the learner was idle before the update under way."""
@@ -234,7 +234,7 @@ class Driver:
             self.checkpoints_dir,
             self.config,
             self.progress,
-            ray.get(self._learner.published.state),
+            self._learner.published.state,
             self._learner.digest,
             self.pool.files(),
             self._health.trouble,
@@ -285,7 +285,7 @@ class Driver:
     def _wait(self) -> list[Ref]:
         """Returns the references that are ready, after waiting for one at most `POLL_S`."""
         refs = [
-            *([self._update[0]] if self._update else []),
+            *([self._update.state] if self._update else []),
             *self._rollouts.in_play,
             *self._fleet.starting,
             *self._learner.refs_to_pull,
@@ -304,8 +304,8 @@ class Driver:
     def _take(self, ref: Ref) -> None:
         if ref in self._rollouts.in_play:
             self._take_rollout(ref)
-        elif self._update and ref == self._update[0]:
-            self._take_update(ref, self._update[1])
+        elif self._update and ref == self._update.state:
+            self._take_update(self._update)
         elif ref in self._learner.refs_to_pull:
             self._learner.pulled(ref)
         elif ref in self._fleet.starting:
@@ -344,26 +344,25 @@ class Driver:
             )
         )
 
-    def _take_update(self, ref: Ref, published: LearnerVersion) -> None:
+    def _take_update(self, update: UpdateUnderWay) -> None:
         """Publishes and records an update; its rollouts go back if it has failed."""
         self._update = None
         rollouts = self._rollouts.finish_update()
         try:
-            report: UpdateReport = ray.get(ref)
-        except DEATHS as error:
-            self._rollouts.put_back(rollouts)
-            self._learner.relaunch(error)
-            self._idle_since = self._clock()
-            return
-        except RayError as error:
+            report = self._learner.take(update)
+        except RayTaskError as error:
             causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
             for index, cause in causes.items():
                 self._reject(rollouts[index].report, cause)
             self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in causes])
             return
-        self._learner.publish(published, report.weights_digest)
+        except LEARNER_LOST as error:
+            self._rollouts.put_back(rollouts)
+            self._learner.relaunch(error)
+            self._idle_since = self._clock()
+            return
         self._record(report, [rollout.report for rollout in rollouts])
-        self.pool.add_if_due(self.progress.timestep, published.version, published.weights)
+        self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
         if self._checkpoint_due.is_due(self.progress.timestep):
             self.save()
 
