@@ -39,7 +39,7 @@ class ListedCheckpoint:
     age_s: float | None
     """Seconds since its manifest was written."""
     health: str | None
-    """Entry `health` of its manifest."""
+    """Health of its weights, `healthy` or the objection; None if its program did not say."""
     rating: Rating | None
     """Rating of exactly these weights; None if they have not been evaluated."""
     is_verified: bool
@@ -131,7 +131,7 @@ def _listed(
         problem = str(error).removeprefix(f"{path}/")
     manifest = _manifest(path)
     info = manifest.get("info", {})
-    version, health = info.get("weights_version"), info.get("health")
+    version, health = info.get("weights_version"), info.get(checkpoint.HEALTH)
     # The course that was set aside had weights of the same versions, which nothing has rated.
     is_set_aside = path.name.startswith(SUPERSEDED)
     return ListedCheckpoint(

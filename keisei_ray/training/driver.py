@@ -8,14 +8,16 @@ One turn of the loop, `Driver._train`:
     take      what is ready: an actor that has started, a rollout, an update
     replace   actors that did not start in time; follow the cluster; evaluate
 
-An update that is taken is published, recorded and, when it is due, saved.
+An update that is taken is published, recorded and, when it is due, saved: its state is handed to a
+thread that writes it (`background_save`), and a later turn publishes that it is on the disk.
 
-There is one thread and one place that waits. What can be under way, what ends it, and who owns the
-results:
+Everything else is done in one thread, and there is one place that waits. What can be under way,
+what ends it, and who owns the results:
 
     a starting actor     its `start` answers, or Ray reports its death      no results
     a rollout in play    `collect` returns, or Ray reports its death        the driver
     an update            its state is here, or Ray reports its death        the driver
+    a checkpoint         it is on the disk, or its writing has failed       the disk
 
 Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
 update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be unconsumed, so that actors
@@ -71,7 +73,14 @@ from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.admission import Admission
-from keisei_ray.training.saved_run import check_digest, save_run, trouble_of
+from keisei_ray.training.background_save import BackgroundSave
+from keisei_ray.training.saved_run import (
+    RunState,
+    check_digest,
+    state_of,
+    trouble_of,
+    write_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +131,7 @@ class Driver:
         *,
         resume: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        waits_for_saving: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -131,6 +141,7 @@ class Driver:
         run_dir: directory of the run, for its checkpoints.
         resume: checkpoint to continue from; None: a fresh run.
         should_stop: called at least every `POLL_S`; True ends the run after saving.
+        waits_for_saving: whether training waits for each checkpoint.
         clock: monotonic seconds.
         """
         self.config = config
@@ -171,6 +182,8 @@ class Driver:
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited_s = 0.0
         """Seconds that the learner was idle before the update under way."""
+        self._saving = BackgroundSave(self._write_state)
+        self._waits_for_saving = waits_for_saving
         self._saved_timestep = resume.timestep if resume else -1
         self._health = RunHealth.resumed(trouble_of(resume) if resume else None)
 
@@ -220,29 +233,75 @@ class Driver:
             for ref in self._wait():
                 self._take(ref)
             self._replace_overdue()
+            self._take_saved(wait=False)
             if self._watch.poll():
                 self._fleet.resize(self._watch.sizes)
             self._evaluation.poll(self.progress, self._learner.published)
 
     def save(self) -> None:
-        """Saves the newest finished update, once."""
-        if self._saved_timestep == self.progress.timestep:
-            return
-        # The records come first: those of plies that a checkpoint counts cannot be made again.
+        """Saves the newest finished update, once. Blocks until the disk has it.
+
+        Raises:
+            RunDirError: it cannot be saved, or the one under way could not.
+        """
+        try:
+            self._take_saved(wait=True)
+        except KeiseiError:
+            self._save_newest()
+            raise
+        self._save_newest()
+
+    def _save_newest(self) -> None:
+        self._begin_saving()
+        self._take_saved(wait=True)
+
+    def _save_if_due(self) -> None:
+        """Has a checkpoint written while training goes on; waits only for the one before it."""
+        if self._checkpoint_due.is_due(self.progress.timestep):
+            self._take_saved(wait=True)
+            self._begin_saving()
+            if self._waits_for_saving:
+                self._take_saved(wait=True)
+
+    def _begin_saving(self) -> None:
+        """Hands the newest finished update to the thread that writes, unless it is saved already.
+
+        Nothing may be under way.
+        """
+        if self._saved_timestep != self.progress.timestep:
+            self._saving.begin(
+                state_of(
+                    self.config,
+                    self.progress,
+                    self._learner.published.state,
+                    self._learner.digest,
+                    self.pool.files(),
+                    self._health.trouble,
+                )
+            )
+
+    def _write_state(self, state: RunState) -> Path:
+        """Writes a checkpoint. Called in the thread that writes.
+
+        The records come first: those of plies that a checkpoint counts cannot be made again.
+        """
         self.bus.flush(FLUSH_S)
-        path = save_run(
-            self.checkpoints_dir,
-            self.config,
-            self.progress,
-            self._learner.published.state,
-            self._learner.digest,
-            self.pool.files(),
-            self._health.trouble,
-        )
-        self._saved_timestep = self.progress.timestep
-        self.last_checkpoint = path
+        return write_state(self.checkpoints_dir, state, self.config.checkpoint)
+
+    def _take_saved(self, *, wait: bool) -> None:
+        """Publishes the checkpoint under way once the disk has it.
+
+        Raises:
+            RunDirError: it could not be saved.
+        """
+        saved = self._saving.take(wait=wait)
+        if saved is None:
+            return
+        self._saved_timestep = saved.timestep
+        self.last_checkpoint = saved.path
+        # Nothing is being written now, so every checkpoint that names a snapshot is on the disk.
         self.pool.prune(self.checkpoints_dir)
-        self.bus.publish(CheckpointSaved(path=str(path), timestep=self.progress.timestep))
+        self.bus.publish(CheckpointSaved(path=str(saved.path), timestep=saved.timestep))
 
     # ---- what the loop starts ----
 
@@ -363,8 +422,7 @@ class Driver:
             return
         self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
-        if self._checkpoint_due.is_due(self.progress.timestep):
-            self.save()
+        self._save_if_due()
 
     def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
         """Counts an update's timesteps and games, once, and publishes its events."""

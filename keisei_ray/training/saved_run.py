@@ -1,35 +1,67 @@
 """The checkpoint of a run: the learner's state, the counts, the pool, the settings."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import HEALTH, HEALTHY, Checkpoint
+from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.run_layout import CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.progress import Progress
 
 
-def save_run(
-    checkpoints_dir: Path,
+@dataclass(frozen=True)
+class RunState:
+    """Everything that a checkpoint keeps of a run after an update. Nothing changes it any more."""
+
+    timestep: int
+    files: Mapping[str, bytes]
+    """Content of the checkpoint's files by name."""
+    info: Mapping[str, Scalar]
+
+
+def state_of(
     config: Config,
     progress: Progress,
     learner_files: Mapping[str, bytes],
     weights_digest: str,
     pool_files: Mapping[str, bytes],
     trouble: str | None,
-) -> Path:
-    """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
+) -> RunState:
+    """Returns the state of a run as it is now; what changes later does not change it.
 
     Args:
-        checkpoints_dir: directory of the run's checkpoints.
         config: effective settings.
         progress: counts after the update whose state `learner_files` is.
         learner_files: everything that a learner needs to go on, by name.
         weights_digest: digest of the weights among them.
         pool_files: table of the opponent pool, by name.
         trouble: the objection to the weights, see `RunHealth`; None if they are healthy.
+    """
+    files = dict(learner_files)
+    files[PROGRESS_FILE] = progress.to_json().encode()
+    files |= pool_files
+    files[CONFIG_FILE] = config.model_dump_json(indent=2).encode()
+    info: dict[str, Scalar] = {
+        "weights_version": progress.weights_version,
+        "weights_digest": weights_digest,
+        "model": config.model.model_dump_json(),
+        HEALTH: HEALTHY if trouble is None else trouble,
+    }
+    return RunState(progress.timestep, files, info)
+
+
+def write_state(checkpoints_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:
+    """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
+
+    Args:
+        checkpoints_dir: directory of the run's checkpoints.
+        state: content of the checkpoint.
+        keep: settings that say which older ones stay.
 
     Returns:
         The checkpoint's directory.
@@ -37,18 +69,7 @@ def save_run(
     Raises:
         RunDirError: the checkpoint cannot be written; older checkpoints are untouched.
     """
-    files = dict(learner_files)
-    files[PROGRESS_FILE] = progress.to_json().encode()
-    files |= pool_files
-    files[CONFIG_FILE] = config.model_dump_json(indent=2).encode()
-    info: dict[str, str | int | float | bool | None] = {
-        "weights_version": progress.weights_version,
-        "weights_digest": weights_digest,
-        "model": config.model.model_dump_json(),
-        HEALTH: HEALTHY if trouble is None else trouble,
-    }
-    path = checkpoint.save(checkpoints_dir, progress.timestep, files, info)
-    keep = config.checkpoint
+    path = checkpoint.save(checkpoints_dir, state.timestep, state.files, state.info)
     checkpoint.prune(checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
     return path
 

@@ -60,6 +60,7 @@ def train(
     cluster: Cluster | None = None,
     subscribers: Sequence[Subscriber] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    waits_for_saving: bool = False,
     is_trusted: bool = False,
 ) -> Outcome:
     """Trains until `run.total_timesteps` or an interrupt, and saves.
@@ -75,6 +76,7 @@ def train(
         subscribers: further subscribers, which get each event after the others.
         should_stop: called by the driver between any two things it does, in this thread; True
             ends the run after saving.
+        waits_for_saving: whether training waits until each checkpoint is on the disk.
         is_trusted: whether a resume may run the programs that the settings of another user's run
             name, see `training/trust.py`.
 
@@ -111,6 +113,7 @@ def train(
             start.run_dir,
             resume=start.resume,
             should_stop=lambda: _is_asked_to_stop(start.lock, files, stop) or should_stop(),
+            waits_for_saving=waits_for_saving,
         )
         try:
             own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)

@@ -162,6 +162,7 @@ def _run_in(
         cluster=placement_group_cluster(num_cpus),
         subscribers=(ev.Subscriber("tune", reports.handle),),
         should_stop=reports.report_due,
+        waits_for_saving=True,  # A report carries the checkpoint of its own update.
     )
     reports.report_rest()
 

@@ -156,7 +156,8 @@ def test_events_come_in_order(run: Run) -> None:
             assert set(game_steps) <= {updates * UPDATE}
             game_steps = []
         elif isinstance(event, CheckpointSaved):
-            assert event.timestep == updates * UPDATE
+            # It was written while training went on.
+            assert event.timestep <= updates * UPDATE
     assert isinstance(events[1], Notice)  # The learner is up before any actor.
     assert isinstance(events[-1], CheckpointSaved)
 

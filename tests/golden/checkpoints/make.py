@@ -15,7 +15,7 @@ from keisei_ray.selfplay.pool import Pool
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.storage.run_layout import POOL_FILE
 from keisei_ray.telemetry.progress import Progress
-from keisei_ray.training.saved_run import save_run
+from keisei_ray.training.saved_run import state_of, write_state
 from tests.helpers.tiny import tiny_config
 
 
@@ -36,14 +36,15 @@ def make(checkpoints_dir: Path) -> Path:
     progress.finish_update(updated.weights_version)
     pool = Pool(config.pool)
     pool.add_snapshot(1, peek_weights(learner.weights()).digest)
-    return save_run(
-        checkpoints_dir,
+    state = state_of(
         config,
         progress,
         learner.state_files(),
         learner.weights_digest(),
         {POOL_FILE: pool.to_json().encode()},
+        None,
     )
+    return write_state(checkpoints_dir, state, config.checkpoint)
 
 
 if __name__ == "__main__":
