@@ -11,6 +11,7 @@ from rsshogi.core import Board
 
 from keisei_ray.bench.measure import Figure, against_bare
 from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.learning.learner import Learner
@@ -76,7 +77,7 @@ def actor(config: Config) -> list[Figure]:
         return len(positions) * report.header.N
 
     value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
-    what = f"self-play {_shape(config)}, N = {report.header.N}, one core"
+    what = f"self-play {network_shape(config)}, N = {report.header.N}, one core"
     return [Figure(what, value, "plies/s", bare_rate, ratio, ACTOR_BUDGET)]
 
 
@@ -100,7 +101,7 @@ def learner(config: Config) -> list[Figure]:
     for size in (minibatch, 1024):
         bare = bare_backward(config, unpack_rollout(packed), size)
         value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
-        what = f"PPO {_shape(config)}, one core, bare loop in batches of {size}"
+        what = f"PPO {network_shape(config)}, one core, bare loop in batches of {size}"
         figures.append(Figure(what, value, "samples/s", bare_rate, ratio, LEARNER_BUDGET))
     return figures
 
@@ -132,7 +133,7 @@ def wire(config: Config) -> list[Figure]:
         Figure("packing", pack_s / plies * 1e6, "us/ply"),
         Figure("unpacking", unpack_s / plies * 1e6, "us/ply"),
         Figure(
-            f"both, share of producing it {_shape(config)}", share, "",
+            f"both, share of producing it {network_shape(config)}", share, "",
             budget=WIRE_TIME_BUDGET, budget_is="at most",
         ),
     ]  # fmt: skip
@@ -178,20 +179,21 @@ def _published(
 def single_thread(config: Config) -> Config:
     """Returns a configuration for one CPU core, with every epoch run, validated as a whole."""
     values = config.model_dump()
-    values["learner"].update(device="cpu", amp="off", num_threads=1, target_kl=None)
-    return resolve_auto(Config.model_validate(values), num_cpus=1, num_gpus=0)
+    values["learner"].update(device="cpu", num_threads=1, target_kl=None)
+    single = Config.model_validate(values)
+    return resolve_auto(single, num_cpus=1, num_gpus=0, has_bf16=has_bf16())
 
 
 def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], int]:
     """Returns a loop of forward pass, plain loss and backward pass: no PPO, no optimizer.
 
     Args:
-        config: settings of the network.
+        config: settings of the network and its precision.
         rollout: source of the rows.
         size: rows in a batch.
     """
     torch.set_num_threads(1)
-    model = build_model(config.model, seed=0)
+    model = build_model(config.model, seed=0, amp=config.learner.amp)
     rows = np.arange(size) % rollout.header.timesteps
     boards, hands, scalars = (
         torch.from_numpy(field.reshape(rollout.header.timesteps, -1)[rows])
@@ -210,7 +212,7 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
 def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
     """Returns self-play on one core with initial weights, and a network for the plain loop."""
     config = single_thread(config)
-    model = build_model(config.model, seed=config.run.seed)
+    model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp)
     self_play = SelfPlay(config, actor_id=0, incarnation=0)
     self_play.set_weights(pack_weights(model, 0, weights_format="lossless", zstd_level=1))
     return self_play, model
@@ -242,5 +244,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
-def _shape(config: Config) -> str:
-    return f"{config.model.depth}x{config.model.width}"
+def network_shape(config: Config) -> str:
+    """Returns the size of the network, and the precision if it is not float32."""
+    amp = single_thread(config).self_play.amp
+    return f"{config.model.depth}x{config.model.width}" + ("" if amp == "off" else f" {amp}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keisei_ray.bench.components import bare_backward, single_thread
+from keisei_ray.bench.components import bare_backward, network_shape, single_thread
 from keisei_ray.bench.measure import Figure, rate
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
@@ -43,7 +43,7 @@ def train(config: Config) -> list[Figure]:
     before = _ideal(config)
     sps, driver_share = _run(config, before)
     ideal = (before + _ideal(config)) / 2
-    shape = f"{model.depth}x{model.width}, {config.learner.num_epochs} epochs"
+    shape = f"{network_shape(config)}, {config.learner.num_epochs} epochs"
     budget = BUDGETS.get((model.depth, model.width))
     return [
         Figure(f"training {shape}, all cores", sps, "timesteps/s", ideal, sps / ideal, budget),
@@ -57,7 +57,7 @@ def train(config: Config) -> list[Figure]:
 def _ideal(config: Config) -> float:
     """Returns the timesteps a second that the plain loops would give on all cores."""
     single = single_thread(config)
-    network = build_model(single.model, seed=1)
+    network = build_model(single.model, seed=1, amp=single.self_play.amp)
     self_play = SelfPlay(single, actor_id=0, incarnation=0)
     self_play.set_weights(pack_weights(network, 0, weights_format="lossless", zstd_level=1))
     rollout = unpack_rollout(self_play.collect()[1])

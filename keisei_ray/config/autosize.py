@@ -92,7 +92,12 @@ def choose_schedule(
 
 
 def resolve_auto(
-    config: Config, num_cpus: float, num_gpus: int, *, may_grow: bool = False
+    config: Config,
+    num_cpus: float,
+    num_gpus: int,
+    *,
+    may_grow: bool = False,
+    has_bf16: bool = False,
 ) -> Config:
     """Replaces every setting left to the hardware by a value.
 
@@ -104,9 +109,10 @@ def resolve_auto(
         num_cpus: CPUs of the whole cluster; less than one counts as one.
         num_gpus: GPUs of the whole cluster.
         may_grow: whether nodes may join the cluster.
+        has_bf16: whether the processors of all nodes have instructions for bfloat16.
 
     Returns:
-        A config whose mode, rollouts_per_update, device, amp and num_threads are decided.
+        A config whose mode, rollouts_per_update, device, precisions and num_threads are decided.
 
     Raises:
         ConfigError: learner.device is cuda and the cluster has no GPU.
@@ -116,9 +122,6 @@ def resolve_auto(
     if config.schedule.mode == "auto":
         choice = choose_schedule(config, num_cpus, num_gpus, may_grow=may_grow)
         config = _with_schedule(config, choice, cores)
-    amp = config.learner.amp
-    if amp == "auto":
-        amp = "bf16" if device == "cuda" else "off"
     actors = config.self_play.num_actors
     # An elastic run may shrink to one actor; the number of threads must fit its updates then too.
     fewest = 1 if actors == "auto" else min(config.at_most_max_actors(actors), cores)
@@ -131,8 +134,29 @@ def resolve_auto(
     if config.schedule.mode == "overlap" and actors != "auto":
         # In lockstep it follows num_actors, also when the run is resumed with another number.
         values["schedule"]["rollouts_per_update"] = rollouts
-    values["learner"].update(device=device, amp=amp, num_threads=threads)
+    playing, learning = _precisions(config, device, has_bf16=has_bf16)
+    values["self_play"].update(amp=playing)
+    values["learner"].update(device=device, amp=learning, num_threads=threads)
     return Config.model_validate(values)
+
+
+def _precisions(config: Config, device: str, *, has_bf16: bool) -> tuple[str, str]:
+    """Returns the precisions of self-play and of the update.
+
+    On CPUs an open one follows the other, so that both compute the same function.
+    """
+    playing, learning = config.self_play.amp, config.learner.amp
+    on_cpus = "bf16" if has_bf16 else "off"
+    if device == "cuda":
+        return (
+            on_cpus if playing == "auto" else playing,
+            "bf16" if learning == "auto" else learning,
+        )
+    if playing == learning == "auto":
+        return on_cpus, on_cpus
+    if playing == "auto":
+        return ("bf16" if learning == "bf16" else "off"), learning
+    return playing, (playing if learning == "auto" else learning)
 
 
 def _device(config: Config, num_gpus: int) -> str:

@@ -80,6 +80,10 @@ class SelfPlayConfig(Section):
     ply as if it had chosen it."""
     start_positions: tuple[str, ...] = ()
     """Start positions as SFEN, of which each game gets one at random. Empty: the standard one."""
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    """Precision in which the actors' networks compute their residual tower. auto: that of the
+    update on CPUs; beside a GPU, bf16 where the CPUs of all nodes have instructions for it. off:
+    float32."""
 
 
 class PoolConfig(Section):
@@ -193,7 +197,8 @@ class LearnerConfig(Section):
     adam_eps: PositiveFloat = 1e-5
     """Epsilon of AdamW."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    """Mixed precision of the update. auto: bf16 on CUDA, off on CPU."""
+    """Precision in which the update computes the residual tower; weights, heads and losses are
+    float32. auto: bf16 on CUDA, and on CPUs that have instructions for it; else off."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the update. auto: cuda if the cluster has a GPU, else cpu."""
     num_gpus: PositiveFloat = 1.0

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
@@ -261,6 +261,19 @@ def new_pinned_actor(pinned: type, *arguments: object, node_id: str) -> ActorHan
     actor: Any = ray.remote(pinned)
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return actor.options(num_cpus=0, num_gpus=0, scheduling_strategy=strategy).remote(*arguments)
+
+
+def ask_node(question: Callable[[], object], node_id: str) -> Ref:
+    """Asks Ray for a function's value on one node, once; it reserves nothing there.
+
+    Args:
+        question: an ordinary function that can be imported on that node.
+        node_id: Ray's id of the node, in hex.
+    """
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task: Any = ray.remote(question)
+    asked: Ref = task.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote()
+    return asked
 
 
 def _check_versions(driver_versions: Versions) -> None:

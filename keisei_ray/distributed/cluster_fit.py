@@ -9,6 +9,7 @@ from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_for_actors, resolve_
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, refreshed
+from keisei_ray.distributed.node_processors import all_have_bf16
 from keisei_ray.errors import ClusterError, UserError
 
 GIB = 2**30
@@ -50,11 +51,9 @@ def fit_to_cluster(
     try:
         while True:
             try:
-                resolved = resolve_auto(
-                    config, cluster.num_cpus, cluster.num_gpus, may_grow=cluster.may_grow
-                )
-                check_fits(resolved, cluster)
-                return resolved, cluster
+                check_fits(_resolved(config, cluster), cluster)
+                has_bf16 = all_have_bf16(is_one_machine=cluster.is_started_here)
+                return _resolved(config, cluster, has_bf16=has_bf16), cluster
             except UserError as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -69,6 +68,17 @@ def fit_to_cluster(
     finally:
         if is_waiting:
             request_nodes(None)
+
+
+def _resolved(config: Config, cluster: Cluster, *, has_bf16: bool = False) -> Config:
+    """Returns the settings with all that is left to the hardware decided."""
+    return resolve_auto(
+        config,
+        cluster.num_cpus,
+        cluster.num_gpus,
+        may_grow=cluster.may_grow,
+        has_bf16=has_bf16,
+    )
 
 
 def request_nodes(config: Config | None) -> None:

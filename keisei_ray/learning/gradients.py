@@ -14,7 +14,6 @@ B: rows of the update. M: rows of the minibatch. P: trained parameters.
 import copy
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
 
 import torch
@@ -33,7 +32,6 @@ class ParallelGradients:
         *,
         num_threads: int,
         micro_batch: int | None,
-        autocast_dtype: torch.dtype | None,
     ) -> None:
         """Makes the replicas and starts the threads.
 
@@ -42,12 +40,10 @@ class ParallelGradients:
                 flat tensor.
             num_threads: number of replicas; 1 on CUDA.
             micro_batch: rows processed at once; None: all rows of a piece.
-            autocast_dtype: precision of forward pass and loss under autocast; None: float32.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
         self._micro_batch = micro_batch
-        self._autocast_dtype = autocast_dtype
         self._threads = ThreadPoolExecutor(
             num_threads, "gradients", initializer=torch.set_num_threads, initargs=(1,)
         )
@@ -116,23 +112,22 @@ class ParallelGradients:
         gradient.zero_()
         parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
-            with self._autocast(micro.device):
-                logits, outcomes = replica(
-                    *(fields[name][micro] for name in ("boards", "hands", "scalars"))
-                )
-                sums = ppo_sums(
-                    masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
-                    outcomes,
-                    fields["actions"][micro].long(),
-                    fields["behavior_log_probs"][micro],
-                    fields["proximal_log_probs"][micro],
-                    fields["is_forced"][micro],
-                    fields["advantages"][micro],
-                    fields["value_targets"][micro],
-                    fields["draw_targets"][micro],
-                    coefs,
-                )
-                loss = sums.loss / num_rows
+            logits, outcomes = replica(
+                *(fields[name][micro] for name in ("boards", "hands", "scalars"))
+            )
+            sums = ppo_sums(
+                masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
+                outcomes,
+                fields["actions"][micro].long(),
+                fields["behavior_log_probs"][micro],
+                fields["proximal_log_probs"][micro],
+                fields["is_forced"][micro],
+                fields["advantages"][micro],
+                fields["value_targets"][micro],
+                fields["draw_targets"][micro],
+                coefs,
+            )
+            loss = sums.loss / num_rows
             if loss_scale is not None:
                 loss = loss * loss_scale
             torch.autograd.backward(loss)
@@ -160,21 +155,13 @@ class ParallelGradients:
         replica, _ = self._replicas[index]
         parts = []
         for micro in torch.split(piece, self._micro_batch or max(1, len(piece))):
-            with torch.no_grad(), self._autocast(micro.device):
+            with torch.no_grad():
                 logits, _ = replica(
                     *(fields[name][micro] for name in ("boards", "hands", "scalars"))
                 )
                 log_probs = masked_log_probs(logits, legal_mask(fields["legal_bits"][micro]))
             parts.append(log_probs.gather(1, fields["actions"][micro].long()[:, None])[:, 0])
         return torch.cat(parts)
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Makes the context of the forward pass and the loss."""
-        if self._autocast_dtype is None:
-            return nullcontext()
-        # Autocast's cache would keep half-precision copies of weights that an optimizer step then
-        # changes in another thread. A micro-batch uses each weight once, so nothing is lost.
-        return torch.autocast(device.type, dtype=self._autocast_dtype, cache_enabled=False)
 
 
 def _add(left: PPOSums[Tensor], right: PPOSums[Tensor]) -> PPOSums[Tensor]:

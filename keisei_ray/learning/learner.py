@@ -92,20 +92,19 @@ class Learner:
             )
         self._config = config
         self._device = torch.device(c.device)
-        self._amp_dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(c.amp)
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # Parallelism comes from the replicas.
         else:
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
-        self.model = build_model(config.model, seed=config.run.seed).to(self._device)
+        model = build_model(config.model, seed=config.run.seed, amp=c.amp)
+        self.model = model.to(self._device)
         assert c.num_threads is not None, "learner.num_threads is resolved before the learner"
         self._gradients = ParallelGradients(
             self.model,
             num_threads=c.num_threads,
             micro_batch=c.micro_batch if self._device.type == "cpu" else None,
-            autocast_dtype=self._amp_dtype,
         )
         self._optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],

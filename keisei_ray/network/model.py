@@ -6,7 +6,8 @@ each policy label; a value head returns logits of win, draw and loss for the sid
 number (`model.value_head`).
 
 No layer keeps statistics that differ between acting and learning, so with a policy lag of 0 the
-probability ratio is 1 in the first minibatch.
+probability ratio is 1 in the first minibatch. The tower may compute in half precision; weights,
+heads and all outputs are float32.
 
 B: rows (positions). A: policy labels (1,496). C: channels (`model.width`). Squares are numbered
 file * 9 + rank from the side to move. Memory is channels-last throughout, which is the layout that
@@ -14,6 +15,8 @@ one-hot rows of the board have by nature.
 """
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +39,8 @@ WIN, DRAW, LOSS = range(3)
 """Order of the outcome's logits, for the side to move."""
 INITIAL_DRAW_LOGIT = -2.0
 """Bias of the draw logit in a new network: few games are drawn."""
+Amp = Literal["auto", "off", "bf16", "fp16"]
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ILLEGAL_LOGIT = -1e9
 """Logit of illegal moves. Finite, so that p * log(p) of an illegal move is 0 and not NaN."""
 
@@ -87,13 +92,15 @@ class PolicyValueNet(nn.Module):
 
     Attributes:
         config: the architecture; two models fit the same weights exactly if it is equal.
+        tower_dtype: half precision of stem and tower under autocast; None: float32.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, amp: Amp = "off") -> None:
         """Initializes the weights from torch's global generator; use `build_model` for a seed."""
         super().__init__()
         width = config.width
         self.config = config
+        self.tower_dtype = AMP_DTYPES.get(amp)
         self.stem = nn.Conv2d(NUM_PIECE_CODES, width, 3, padding=1)
         self.globals = nn.Linear(14 + NUM_SCALARS, width)
         self.blocks = nn.Sequential(*(ResidualBlock(config) for _ in range(config.depth)))
@@ -150,8 +157,18 @@ class PolicyValueNet(nn.Module):
                 [B, 1] whose hyperbolic tangent is the value. See `outcome_values`.
         """
         codes = boards.long()
-        x = self.blocks(self.activation(self._embed(boards, codes, hands, scalars)))
+        with self._tower_precision(boards.device):
+            x = self.blocks(self.activation(self._embed(boards, codes, hands, scalars)))
+        x = x.float()
         return self._policy_logits(x), self._outcome_logits(x, codes, hands)
+
+    def _tower_precision(self, device: torch.device) -> AbstractContextManager[object]:
+        """Makes the context in which stem and tower compute."""
+        if self.tower_dtype is None:
+            return nullcontext()
+        # Autocast's cache would keep half-precision copies of weights that an optimizer step then
+        # changes in another thread. A pass uses each weight once, so nothing is lost.
+        return torch.autocast(device.type, dtype=self.tower_dtype, cache_enabled=False)
 
     def _embed(self, boards: Tensor, codes: Tensor, hands: Tensor, scalars: Tensor) -> Tensor:
         """[B, C, 9, 9]: the pieces around each square, hands and scalars, and the attackers."""
@@ -172,19 +189,19 @@ class PolicyValueNet(nn.Module):
         return x + attacks.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
     def _policy_logits(self, x: Tensor) -> Tensor:
-        """[B, A] float32 logits of all labels, from the tower's output [B, C, 9, 9]."""
+        """[B, A] logits of all labels, from the tower's output [B, C, 9, 9], all float32."""
         by_square = self.policy_head(x).permute(0, 2, 3, 1).reshape(len(x), -1)
-        return by_square.index_select(1, self.label_index).float()  # type: ignore[no-any-return]
+        return by_square.index_select(1, self.label_index)  # type: ignore[no-any-return]
 
     def _outcome_logits(self, x: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
         """[B, 3] or [B, 1] float32 logits, from the tower's output and the material prior."""
         squares = self.activation(self.value_squares(x)).permute(0, 2, 3, 1)
         hidden = self.activation(self.value_hidden(squares.reshape(len(x), -1)))
-        outcomes: Tensor = self.value_out(hidden).float()
+        outcomes: Tensor = self.value_out(hidden)
         if self.config.material_prior:
             material = functional.embedding(codes, self.board_material[:, None]).sum((1, 2))
             material = material + hands.float() @ self.hand_material
-            prior = self.material_weight.float() * material
+            prior = self.material_weight * material
             outcomes = outcomes + prior[:, None] * self.prior_signs
         return outcomes
 
@@ -193,14 +210,20 @@ class PolicyValueNet(nn.Module):
         self.register_buffer(name, tensor, persistent=False)
 
 
-def build_model(config: ModelConfig, *, seed: int) -> PolicyValueNet:
+def build_model(config: ModelConfig, *, seed: int, amp: Amp = "off") -> PolicyValueNet:
     """Builds a new network on the CPU; the same config and seed give the same weights.
 
     Leaves torch's global generator as it was.
+
+    Args:
+        config: the architecture.
+        seed: seed of the initial weights.
+        amp: precision of stem and tower; "auto", which only a running configuration can decide,
+            is float32 here.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PolicyValueNet(config)
+        return PolicyValueNet(config, amp=amp)
 
 
 def outcome_values(outcomes: Tensor) -> tuple[Tensor, Tensor]:

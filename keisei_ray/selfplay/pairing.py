@@ -155,7 +155,8 @@ class Pairing:
 
     def _load(self, weights: BufferLike) -> Choose:
         """A snapshot's policy; its moves are sampled, as they were when it was the learner."""
-        model = build_model(self._config.model, seed=self._config.run.seed).eval()
+        config = self._config
+        model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp).eval()
         load_weights(model, weights)
         return network_policy(model, temperature=1.0)
 

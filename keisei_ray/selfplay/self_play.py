@@ -66,7 +66,7 @@ class SelfPlay:
         self._config = config
         self._actor_id = actor_id
         self._incarnation = incarnation
-        self._model = build_model(config.model, seed=config.run.seed).eval()
+        self._model = build_model(config.model, seed=config.run.seed, amp=s.amp).eval()
         self._weights: WeightsInfo | None = None
         self._rng = self._stream(_ACTION_STREAM)
         self._games = VectorGames(

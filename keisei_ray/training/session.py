@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from keisei_ray.config.autosize import actor_cpus, choose_schedule, run_sizes
+from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
@@ -238,6 +239,7 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
             ),
         )
     _publish_sizes(start.config, config, cluster, bus)
+    _warn_of_slow_precision(config, cluster, bus)
 
 
 def _write(path: Path, text: str) -> None:
@@ -275,6 +277,27 @@ def _publish_sizes(given: Config, config: Config, cluster: Cluster, bus: EventBu
                 f"{sizes.max_unconsumed} of {sizes.num_actors} actors play at a time, in turns "
                 f"(rollouts_per_update {sizes.rollouts_per_update} x (max_policy_lag "
                 f"{config.effective_max_lag} + 1))"
+            )
+        )
+
+
+def _warn_of_slow_precision(config: Config, cluster: Cluster, bus: EventBus) -> None:
+    """Publishes a warning if this machine's processor has to imitate the run's precision."""
+    keys = [
+        f"{section}.amp"
+        for section, is_on_cpus in (
+            ("self_play", True),
+            ("learner", config.learner.device == "cpu"),
+        )
+        if is_on_cpus and getattr(config, section).amp == "bf16"
+    ]
+    if keys and cluster.is_started_here and not has_bf16():
+        settings = " ".join(f"--set {key}=off" for key in keys)
+        bus.publish(
+            Notice(
+                f"{' and '.join(keys)} = bf16, and this processor has no instructions for it: "
+                f"several times slower than float32. To change that: {settings}",
+                "WARNING",
             )
         )
 

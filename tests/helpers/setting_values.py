@@ -17,6 +17,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "self_play.random_opening_plies": 0,
     "self_play.finish_mates": False,
     "self_play.start_positions": ["4k4/9/4P4/9/9/9/9/9/4K4 b G2r2b 1"],
+    "self_play.amp": "off",
     "pool.share": 0.5,
     "pool.members": ["greedy", "usi:engine --flag"],
     "pool.snapshot_interval_timesteps": 20_000,

@@ -68,6 +68,34 @@ def test_what_is_left_to_the_hardware(
     ) == expected
 
 
+@pytest.mark.parametrize(
+    ("playing", "learning", "num_gpus", "has_bf16", "expected"),
+    [
+        ("auto", "auto", 0, True, ("bf16", "bf16")),
+        ("auto", "auto", 0, False, ("off", "off")),
+        # On CPUs an open one follows the other, whatever the processor.
+        ("auto", "bf16", 0, False, ("bf16", "bf16")),
+        ("bf16", "auto", 0, False, ("bf16", "bf16")),
+        ("auto", "off", 0, True, ("off", "off")),
+        ("off", "auto", 0, True, ("off", "off")),
+        ("auto", "fp16", 0, True, ("off", "fp16")),
+        ("off", "bf16", 0, True, ("off", "bf16")),
+        # A GPU has bfloat16 whatever the actors' CPUs have.
+        ("auto", "auto", 1, True, ("bf16", "bf16")),
+        ("auto", "auto", 1, False, ("off", "bf16")),
+        ("auto", "fp16", 1, True, ("bf16", "fp16")),
+        ("off", "auto", 1, True, ("off", "bf16")),
+    ],
+)
+def test_precision_goes_by_the_processor_and_is_one_on_cpus(
+    playing: str, learning: str, num_gpus: int, has_bf16: bool, expected: tuple[str, str]
+) -> None:
+    config = make_config(self_play={"amp": playing}, learner={"amp": learning})
+    resolved = resolve_auto(config, 4, num_gpus, has_bf16=has_bf16)
+    assert (resolved.self_play.amp, resolved.learner.amp) == expected
+    assert resolve_auto(resolved, 4, num_gpus, has_bf16=not has_bf16) == resolved
+
+
 def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
     resolved = resolve_auto(make_config(schedule={"mode": "lockstep"}), 4, 0)
     values = resolved.model_dump()
@@ -178,7 +206,7 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
     assert resolve_auto(once, 999, num_gpus) == once
     assert once.timesteps_per_update >= 4096
     assert once.timesteps_per_update % once.learner.num_minibatches == 0
-    assert "auto" not in (once.learner.device, once.learner.amp)
+    assert "auto" not in (once.learner.device, once.learner.amp, once.self_play.amp)
     assert once.learner.num_threads is not None
 
 

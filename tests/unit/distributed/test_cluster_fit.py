@@ -66,6 +66,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Resources that an autoscaler was asked for."""
     asked: list[object] = []
     monkeypatch.setattr(cluster_fit, "request_nodes", asked.append)
+    monkeypatch.setattr(cluster_fit, "all_have_bf16", lambda *, is_one_machine: True)
     monkeypatch.setattr(cluster_fit, "POLL_S", 0.0)
     return asked
 
@@ -76,6 +77,7 @@ def test_a_run_that_fits_does_not_wait(requests: list[object]) -> None:
         config(2), cluster(4), say=said.append, should_stop=lambda: False
     )
     assert (resolved.learner.device, found.num_cpus, said, requests) == ("cpu", 4, [], [])
+    assert (resolved.self_play.amp, resolved.learner.amp) == ("bf16", "bf16")
 
 
 @pytest.mark.parametrize(

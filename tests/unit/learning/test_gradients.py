@@ -8,7 +8,13 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.learning.update_batch import UpdateBatch
-from keisei_ray.network.model import PolicyValueNet, build_model, legal_mask, masked_log_probs
+from keisei_ray.network.model import (
+    Amp,
+    PolicyValueNet,
+    build_model,
+    legal_mask,
+    masked_log_probs,
+)
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import tiny_config
 
@@ -35,9 +41,9 @@ def fields() -> dict[str, torch.Tensor]:
     return fields
 
 
-def model(config: ModelConfig = MODEL) -> PolicyValueNet:
+def model(config: ModelConfig = MODEL, amp: Amp = "off") -> PolicyValueNet:
     """Weights large enough that every parameter gets a gradient far from zero."""
-    network = build_model(config, seed=0)
+    network = build_model(config, seed=0, amp=amp)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -46,14 +52,9 @@ def model(config: ModelConfig = MODEL) -> PolicyValueNet:
 
 
 def parallel(
-    network: PolicyValueNet,
-    num_threads: int,
-    micro_batch: int | None,
-    amp: torch.dtype | None = None,
+    network: PolicyValueNet, num_threads: int, micro_batch: int | None
 ) -> ParallelGradients:
-    return ParallelGradients(
-        network, num_threads=num_threads, micro_batch=micro_batch, autocast_dtype=amp
-    )
+    return ParallelGradients(network, num_threads=num_threads, micro_batch=micro_batch)
 
 
 def plain(
@@ -177,8 +178,8 @@ def test_the_loss_scale_scales_the_gradient_and_not_the_sums() -> None:
 
 
 def test_bf16_changes_forward_a_little_and_keeps_float32_gradients() -> None:
-    network = model()
-    gradients = parallel(network, num_threads=2, micro_batch=16, amp=torch.bfloat16)
+    network = model(amp="bf16")
+    gradients = parallel(network, num_threads=2, micro_batch=16)
     sums = gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     expected, exact = plain(model())
     gradient = by_parameter(network)
@@ -190,7 +191,7 @@ def test_bf16_changes_forward_a_little_and_keeps_float32_gradients() -> None:
 
 
 def test_no_thread_is_left_with_mixed_precision_or_more_than_one_torch_thread() -> None:
-    gradients = parallel(model(), num_threads=2, micro_batch=16, amp=torch.bfloat16)
+    gradients = parallel(model(amp="bf16"), num_threads=2, micro_batch=16)
     gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     assert not torch.is_autocast_enabled("cpu")
     states = gradients._threads.map(

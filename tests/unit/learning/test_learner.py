@@ -200,10 +200,16 @@ def test_every_trained_parameter_is_trained(model: dict[str, Any]) -> None:
     assert untrained == ([] if config.model.material_prior else ["material_weight"])
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(activation: str) -> None:
+def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(
+    activation: str, amp: str
+) -> None:
+    """Also in bf16: tower and rounding are the same for any number of rows."""
     config = tiny_config(
-        model={"activation": activation}, learner={"num_threads": 2, "learning_rate": 3e-3}
+        model={"activation": activation},
+        self_play={"amp": amp},
+        learner={"num_threads": 2, "learning_rate": 3e-3, "amp": amp},
     )
     learner = Learner(config)
     for update in range(4):
@@ -218,6 +224,13 @@ def test_a_wrong_behavior_log_prob_shows_in_the_first_ratio() -> None:
     rollout.behavior_log_probs[:] -= 0.01
     report = learner.update([packed(rollout)], 0)
     assert report.first_log_ratio == pytest.approx(0.01, rel=0.02)
+
+
+def test_self_play_in_another_precision_than_the_update_shows_in_the_first_ratio() -> None:
+    config = tiny_config(self_play={"amp": "bf16"}, learner={"amp": "off", "learning_rate": 3e-3})
+    learner = Learner(config)
+    learner.update([played(config, learner)], 0)
+    assert 1e-5 < learner.update([played(config, learner)], T * N).first_log_ratio < 1e-2
 
 
 def test_training_prefers_what_was_rewarded_and_learns_the_result() -> None:

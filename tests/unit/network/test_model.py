@@ -10,6 +10,7 @@ from torch import nn
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import (
+    AMP_DTYPES,
     PolicyValueNet,
     architecture_digest,
     build_model,
@@ -320,3 +321,39 @@ def test_the_architecture_digest_changes_with_every_setting_of_the_model() -> No
     digests = {architecture_digest(base.model_copy(update={k: v})) for k, v in changes.items()}
     assert len(digests | {architecture_digest(base)}) == len(changes) + 1
     assert architecture_digest(ModelConfig(**SMALL)) == architecture_digest(base)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_half_precision_is_of_the_tower_alone(config: ModelConfig) -> None:
+    """Weights, heads and outputs stay float32; the outputs are close to those of float32."""
+    exact, half = lively(config), lively(config)
+    half.tower_dtype = AMP_DTYPES["bf16"]
+    precisions = {}
+    for name, module in half.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(
+                lambda _module, _inputs, output, name=name: precisions.update({name: output.dtype})
+            )
+    games = played_games()
+    positions = tuple(map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
+    with torch.no_grad():
+        outputs, expected = half(*positions), exact(*positions)
+    for output, wanted in zip(outputs, expected, strict=True):
+        assert output.dtype == torch.float32
+        assert not torch.equal(output, wanted)
+        assert float((output - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
+    heads = {"policy_head", "value_squares", "value_hidden", "value_out"}
+    assert {name for name, dtype in precisions.items() if dtype == torch.float32} == heads
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+
+
+def test_half_precision_does_not_depend_on_the_number_of_rows() -> None:
+    model = build_model(ModelConfig(depth=2, width=48), seed=0, amp="bf16")
+    games = played_games(num_games=40)
+    positions = tuple(map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
+    with torch.no_grad():
+        whole = model(*positions)
+        for start, end in ((0, 1), (3, 20), (7, 40)):
+            part = model(*(position[start:end] for position in positions))
+            for all_rows, some_rows in zip(whole, part, strict=True):
+                torch.testing.assert_close(some_rows, all_rows[start:end], rtol=0, atol=1e-5)

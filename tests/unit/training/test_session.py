@@ -1,4 +1,4 @@
-"""How the end of a run is announced. No Ray is started."""
+"""How the end of a run is announced, and what is warned of at its start. No Ray is started."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from keisei_ray.config.schema import Config
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import KeiseiError, TakenOverError
-from keisei_ray.telemetry.events import Event, RunEnded
-from keisei_ray.training.session import _announced_end
+from keisei_ray.telemetry.events import Event, EventBus, Notice, RunEnded, Subscriber
+from keisei_ray.training import session
+from keisei_ray.training.session import _announced_end, _warn_of_slow_precision
 from keisei_ray.training.stop_request import StopRequest
+from tests.helpers.setting_values import make_config
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,37 @@ def test_a_run_that_another_process_has_taken_over_does_not_end_in_its_records(
         raise error
     assert [event.reason for event in published if isinstance(event, RunEnded)] == reasons
     assert asked == (["finish"] if reasons else ["give up"])
+
+
+@pytest.mark.parametrize(
+    ("playing", "learning", "device", "has_bf16", "is_started_here", "named"),
+    [
+        ("bf16", "bf16", "cpu", False, True, "self_play.amp=off --set learner.amp=off"),
+        ("off", "bf16", "cpu", False, True, "--set learner.amp=off"),
+        ("bf16", "bf16", "cuda", False, True, "--set self_play.amp=off"),
+        ("bf16", "bf16", "cpu", True, True, None),
+        ("off", "off", "cpu", False, True, None),
+        # What the nodes of a cluster have is not known from here.
+        ("bf16", "bf16", "cpu", False, False, None),
+    ],
+)
+def test_a_precision_that_the_processor_lacks_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    playing: str,
+    learning: str,
+    device: str,
+    has_bf16: bool,
+    is_started_here: bool,
+    named: str | None,
+) -> None:
+    monkeypatch.setattr(session, "has_bf16", lambda: has_bf16)
+    config = make_config(self_play={"amp": playing}, learner={"amp": learning, "device": device})
+    published: list[Event] = []
+    bus = EventBus()
+    bus.add(Subscriber("seen", published.append))
+    _warn_of_slow_precision(
+        config, Cluster("a", 1, 2, 0, 0, "", is_started_here=is_started_here), bus
+    )
+    notices = [event for event in published if isinstance(event, Notice)]
+    assert [notice.level for notice in notices] == (["WARNING"] if named else [])
+    assert named is None or notices[0].message.endswith(named)
