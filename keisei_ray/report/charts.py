@@ -95,7 +95,8 @@ def strength_charts(run: Run) -> list[Chart]:
 def result_charts(run: Run) -> list[Chart | ShareChart]:
     """Returns how the games of training ended, and how long they were."""
     num_columns = min(MAX_COLUMNS, max(1, len(run.metrics["timestep"])))
-    edges = np.linspace(*map(float, frame(run).x_range), num_columns + 1)
+    first, last = frame(run).x_range
+    edges = np.linspace(float(first), float(last), num_columns + 1)
     results = ("black_wins", "white_wins", "draws", "truncated")
     totals = np.stack([np.nan_to_num(run.metrics[name]) for name in results], axis=1)
     gains = np.clip(np.diff(totals, axis=0, prepend=0.0), 0.0, None)
