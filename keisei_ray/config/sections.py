@@ -312,6 +312,10 @@ class ClusterConfig(Section):
     start_timeout_s: PositiveFloat = 120.0
     """Seconds that a starting process has to answer. An actor that does not counts as dead and is
     replaced; a learner that does not ends the run."""
+    call_timeout_s: PositiveFloat | None = 300.0
+    """Fewest seconds that a rollout, an update or a match may take before its process counts as
+    dead and is replaced. It gets ten times the longest that one like it has taken, if that is more,
+    and 24 times this before the first has finished. null: it is waited for without limit."""
     max_actor_deaths: NonNegativeInt = 3
     """Deaths of one self-play actor, of the learner or of the evaluator after which it is replaced,
     within death_window_s or in a row without a successful start between (for the evaluator: a

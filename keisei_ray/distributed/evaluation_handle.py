@@ -1,8 +1,9 @@
 """The driver's handle on the evaluator: matches of the newest weights, beside training.
 
 Nothing here waits, except `finish` at the end of a run, and that for a bounded time. One match
-is under way at a time; it ends when the evaluator answers or Ray reports its death. Of the weights
-that are to be evaluated while an evaluation is under way, only the newest wait for its end.
+is under way at a time; it ends when the evaluator answers, Ray reports its death, or its answer is
+overdue. Of the weights that are to be evaluated while an evaluation is under way, only the newest
+wait for its end.
 The weights are references to what the learner published. The driver opens them only to write them
 to disk, so that a resumed run can play against them.
 """
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ActorHandle, Ref, new_evaluation_actor
+from keisei_ray.distributed.deadlines import Deadlines
 from keisei_ray.distributed.learner_handle import LearnerVersion
 from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
@@ -96,6 +98,7 @@ class EvaluationHandle:
         self._actor: ActorHandle = None
         self._incarnation = 0
         self._budget = DeathBudget("the evaluator", config.cluster, clock)
+        self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, clock)
 
     def poll(self, progress: Progress, published: LearnerVersion) -> None:
         """Takes the evaluator's answer, if there is one, and gives it the next match.
@@ -153,11 +156,15 @@ class EvaluationHandle:
 
     def _advance(self) -> None:
         if self._under_way is not None:
-            if not ray.wait([self._under_way[1]], timeout=0)[0]:
-                return
             match, answer = self._under_way
-            self._under_way = None
-            self._take(match, answer)
+            if ray.wait([answer], timeout=0)[0]:
+                self._under_way = None
+                self._take(match, answer)
+            elif error := self._deadlines.overdue().get(answer):
+                self._under_way = None
+                self._abandon(match, answer, error)
+            else:
+                return
         if not self._queue and self._waiting is not None:
             self._measured, self._waiting = self._waiting, None
             self._begin(self._measured)
@@ -167,7 +174,8 @@ class EvaluationHandle:
     def _take(self, match: PlannedMatch, answer: Ref) -> None:
         """Takes the result of a match, or its failure."""
         try:
-            result = ray.get(answer)
+            with self._deadlines.taking(answer):
+                result = ray.get(answer)
         except DEATHS as error:
             self._queue.appendleft(match)
             self._replace_actor(error)
@@ -186,6 +194,12 @@ class EvaluationHandle:
         else:
             self._budget.answered()
             self._bus.publish(EvaluationFinished(result))
+
+    def _abandon(self, match: PlannedMatch, answer: Ref, error: TimeoutError) -> None:
+        """Leaves out a match whose answer is overdue, with the evaluator that plays it."""
+        self._deadlines.forget(answer)
+        self._say(f"evaluation of {match.player} against {match.opponent} is left out: {error}")
+        self._replace_actor(error)
 
     def _begin(self, due: _Due) -> None:
         """Plans the matches of these weights, and keeps them to be played by later ones."""
@@ -232,8 +246,11 @@ class EvaluationHandle:
             opponent = self._opponents[match.opponent_version]
         answer = self._actor.play.remote(match, self._measured.weights, opponent)
         self._under_way = match, answer
+        is_earlier = match.opponent_version is not None
+        against = "an earlier version" if is_earlier else match.opponent
+        self._deadlines.asked(answer, f"play against {against}")
 
-    def _replace_actor(self, error: RayError) -> None:
+    def _replace_actor(self, error: Exception) -> None:
         """Makes room for the next evaluator after a death, or gives the evaluation up."""
         actor, self._actor = self._actor, None
         try:

@@ -128,8 +128,8 @@ class Fleet:
         """Returns the actor that answers with `ref`."""
         return self._starting[ref]
 
-    def overdue(self) -> list[FleetActor]:
-        """Returns the starting actors that have not answered within `cluster.start_timeout_s`.
+    def overdue(self) -> list[Ref]:
+        """Returns the references of starts that take longer than `cluster.start_timeout_s`.
 
         While there are more actors than the cluster has room for, the time does not run: Ray does
         not say which of them it has started.
@@ -139,7 +139,7 @@ class Fleet:
                 actor.started_at = self._clock()
             return []
         limit = self._clock() - self._config.cluster.start_timeout_s
-        return [actor for actor in self._starting.values() if actor.started_at < limit]
+        return [ref for ref, actor in self._starting.items() if actor.started_at < limit]
 
     def take_idle(self, excluded: Collection[int]) -> FleetActor | None:
         """Takes the actor that has been idle longest, to collect a rollout.

@@ -115,7 +115,7 @@ class LearnerHandle:
 
         Raises:
             ActorLostError: it died too often.
-            ClusterError: it did not answer in time.
+            ClusterError: the run's first learner did not answer in time.
             UserError: it refused the settings or the state.
             StopRequested: the run was asked to stop meanwhile.
         """
@@ -132,12 +132,22 @@ class LearnerHandle:
                 raise remote_cause(error) from error
             except LEARNER_LOST as error:
                 self._count_death(error)
+            except TimeoutError as error:
+                if self._incarnation == 0:
+                    what = "GPU" if self._config.learner.device == "cuda" else "CPU"
+                    limit_s = self._config.cluster.start_timeout_s
+                    raise ClusterError(
+                        f"the learner did not answer within {limit_s:g} s of its start. Is a node "
+                        f"with a free {what} up? Raise cluster.start_timeout_s if the cluster is "
+                        "slow."
+                    ) from error
+                self._count_death(error)
 
-    def relaunch(self, error: RayError) -> None:
+    def relaunch(self, error: Exception) -> None:
         """Replaces a learner that has died by one that goes on from the newest finished version.
 
         Args:
-            error: one of `LEARNER_LOST`, of its call.
+            error: one of `LEARNER_LOST`, of its call, or a TimeoutError: its answer is overdue.
 
         Raises:
             Exception: the same as `launch`.
@@ -215,7 +225,7 @@ class LearnerHandle:
             self._remove_group()
             self._num_cpus = 0.0
 
-    def _count_death(self, error: RayError) -> None:
+    def _count_death(self, error: Exception) -> None:
         left = end_dead_actor(self._actor, error, self._budget)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1
@@ -225,6 +235,7 @@ class LearnerHandle:
 
         Raises:
             PlacementLost: its placement group is on no node, and it `can_move`.
+            TimeoutError: it did not answer within `cluster.start_timeout_s`.
         """
         limit_s = self._config.cluster.start_timeout_s
         began = self._clock()
@@ -236,11 +247,7 @@ class LearnerHandle:
             if can_move and self._group and is_late and not self._group.wait(1):
                 raise PlacementLost
             if waited_s > limit_s:
-                what = "GPU" if self._config.learner.device == "cuda" else "CPU"
-                raise ClusterError(
-                    f"the learner did not answer within {limit_s:g} s of its start. Is a node with "
-                    f"a free {what} up? Raise cluster.start_timeout_s if the cluster is slow."
-                )
+                raise TimeoutError(f"no answer within {limit_s:g} s of its start")
         return ray.get(ref)
 
 

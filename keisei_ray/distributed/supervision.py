@@ -15,14 +15,16 @@ These differences between the actors are intended:
 
                       what counts as a death   a start too late   dying too often
     self-play actor   any RayError             is a death         ends the run
-    learner           only DEATHS              ends the run       ends the run
-    evaluator         only DEATHS              is not noticed     ends the evaluation, not the run
+    learner           only DEATHS              ends the run *     ends the run
+    evaluator         only DEATHS              see below          ends the evaluation, not the run
+
+    * the first start, where settings or cluster are to blame; a later one is a death
 
 Deaths are noticed in these places:
 
     self-play actor   Driver._take_start, Driver._take_rollout, Driver._replace_overdue
-    learner           Driver._take_update, LearnerHandle.launch
-    evaluator         EvaluationHandle._take
+    learner           Driver._take_update, Driver._replace_overdue, LearnerHandle.launch
+    evaluator         EvaluationHandle._take, EvaluationHandle._abandon
 
 A self-play actor that raises has games in an unknown state, and a new one plays as well; so it is
 replaced. The learner would raise the same again from the same state, and the evaluator's error is
@@ -30,8 +32,12 @@ about one match only; so an exception that they raise is not a death. Evaluation
 death of the evaluator whose cause is a `UserError` (its node lacks a package) is counted like any
 other, since the next incarnation may run on another node.
 
-Nothing watches an actor between calls: a death while it is idle is noticed at its next call. A call
-that never returns, of a process that lives, is not noticed.
+Nothing watches an actor between calls: a death while it is idle is noticed at its next call. A
+rollout, an update or a match that takes too long is a death of all three: `deadlines.py` says how
+long that is. Of the evaluator it includes the start.
+
+Ray ends a process for certain (`ray.kill`): one that does not react, since it is stopped, is ended
+by its node with SIGKILL after five seconds (Ray 2.60).
 """
 
 from collections import deque

@@ -6,7 +6,7 @@ One turn of the loop, `Driver._train`:
     update    the learner is given the next rollouts, if it is idle and they are all here
     wait      for anything that is ready
     take      what is ready: an actor that has started, a rollout, an update
-    replace   actors that did not start in time; follow the cluster; evaluate
+    replace   actors and learner whose answer is overdue; follow the cluster; evaluate
 
 An update that is taken is published, recorded and, when it is due, saved: its state is handed to a
 thread that writes it (`background_save`), and a later turn publishes that it is on the disk.
@@ -17,7 +17,11 @@ what ends it, and who owns the results:
     a starting actor     its `start` answers, or Ray reports its death      no results
     a rollout in play    `collect` returns, or Ray reports its death        the driver
     an update            its state is here, or Ray reports its death        the driver
+    a copy of weights    the driver's node has it, or newer ones are out    the driver
     a checkpoint         it is on the disk, or its writing has failed       the disk
+
+The first three have a deadline as well (`distributed/deadlines.py`). `_awaited` is the table of all
+references that the loop waits for, and `_take` has the rule for one that is not in it any more.
 
 Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
 update; `overlap` lets `max_policy_lag + 1` updates' worth of rollouts be unconsumed, so that actors
@@ -40,6 +44,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.distributed.cluster import Cluster, learner_placement_group
 from keisei_ray.distributed.cluster_watch import ClusterWatch
+from keisei_ray.distributed.deadlines import AwakeClock, Deadlines
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
 from keisei_ray.distributed.fleet import Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
@@ -152,12 +157,14 @@ class Driver:
         self._resume = resume
         self._should_stop = should_stop
         self._clock = clock
+        awake = AwakeClock(clock)
+        self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, awake)
         self._watch = ClusterWatch(config, cluster, bus, clock=clock)
         self._fleet = Fleet(
             config,
             num_cpus_per_actor=self._watch.cpus_per_actor,
             next_incarnation=self.progress.next_incarnation,
-            clock=clock,
+            clock=awake,
         )
         self._fleet.resize(self._watch.sizes)
         self._learner = LearnerHandle(
@@ -166,9 +173,9 @@ class Driver:
             num_cpus=learner_cpus(cluster.num_cpus),
             reserve=lambda: learner_placement_group(config, cluster),
             should_stop=should_stop,
-            clock=clock,
+            clock=awake,
         )
-        self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=clock)
+        self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=awake)
         self.pool = PoolHandle(config, bus, run_dir, resume)
         self._checkpoint_due = PeriodicTrigger(
             config.checkpoint.interval_timesteps, last=self.progress.timestep
@@ -331,6 +338,7 @@ class Driver:
                 newest.weights, mix, *snapshots
             )
             self._rollouts.asked(report, RolloutInPlay(actor, newest.version, packed))
+            self._deadlines.asked(report, "collect")
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all here."""
@@ -339,16 +347,22 @@ class Driver:
             self._update = self._learner.update(
                 self.progress.timestep, [rollout.packed for rollout in rollouts]
             )
+            self._deadlines.asked(self._update.state, "update", size=len(rollouts))
             self._waited_s = self._clock() - self._idle_since
+
+    def _awaited(self) -> dict[Ref, Callable[[Ref], None]]:
+        """Returns everything that the loop waits for: each reference, and what takes it."""
+        awaited: dict[Ref, Callable[[Ref], None]] = {}
+        if self._update:
+            awaited[self._update.state] = self._take_update
+        awaited |= dict.fromkeys(self._rollouts.in_play, self._take_rollout)
+        awaited |= dict.fromkeys(self._fleet.starting, self._take_start)
+        awaited |= dict.fromkeys(self._learner.refs_to_pull, self._learner.pulled)
+        return awaited
 
     def _wait(self) -> list[Ref]:
         """Returns the references that are ready, after waiting for one at most `POLL_S`."""
-        refs = [
-            *([self._update.state] if self._update else []),
-            *self._rollouts.in_play,
-            *self._fleet.starting,
-            *self._learner.refs_to_pull,
-        ]
+        refs = list(self._awaited())
         if not refs:
             time.sleep(POLL_S)
             return []
@@ -361,16 +375,14 @@ class Driver:
     # ---- what the loop takes ----
 
     def _take(self, ref: Ref) -> None:
-        if ref in self._rollouts.in_play:
-            self._take_rollout(ref)
-        elif self._update and ref == self._update.state:
-            self._take_update(self._update)
-        elif ref in self._learner.refs_to_pull:
-            self._learner.pulled(ref)
-        elif ref in self._fleet.starting:
-            self._take_start(ref)
-        # Else a copy of weights that are no longer the newest: an update that was ready at the
-        # same time has been taken just before.
+        """Takes what is ready, if it is still awaited.
+
+        What was ready at the same time and taken before may have put an end to that: a copy of
+        weights is not wanted any more once an update has made newer ones.
+        """
+        take = self._awaited().get(ref)
+        if take is not None:
+            take(ref)
 
     def _take_start(self, ref: Ref) -> None:
         actor = self._fleet.starting_actor(ref)
@@ -385,7 +397,8 @@ class Driver:
     def _take_rollout(self, ref: Ref) -> None:
         played = self._rollouts.take(ref)
         try:
-            report: CollectReport = ray.get(ref)
+            with self._deadlines.taking(ref):
+                report: CollectReport = ray.get(ref)
         except RayError as error:
             self._replace(played.actor, error)
             return
@@ -393,7 +406,8 @@ class Driver:
         header = report.header
         self.progress.collect(header)
         unconsumed = [rollout.report.header for rollout in self._rollouts.delivered_or_updating()]
-        if self.progress.is_duplicate(header) or header in unconsumed:
+        is_old = header.weights_version != played.weights_version
+        if is_old or self.progress.is_duplicate(header) or header in unconsumed:
             self._reject(report, "delivered before")
             return
         self._rollouts.deliver(DeliveredRollout(report, played.packed))
@@ -403,12 +417,12 @@ class Driver:
             )
         )
 
-    def _take_update(self, update: UpdateUnderWay) -> None:
+    def _take_update(self, ref: Ref) -> None:
         """Publishes and records an update; its rollouts go back if it has failed."""
-        self._update = None
-        rollouts = self._rollouts.finish_update()
+        update, rollouts = self._end_update()
         try:
-            report = self._learner.take(update)
+            with self._deadlines.taking(ref):
+                report = self._learner.take(update)
         except RayTaskError as error:
             causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
             for index, cause in causes.items():
@@ -416,13 +430,17 @@ class Driver:
             self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in causes])
             return
         except LEARNER_LOST as error:
-            self._rollouts.put_back(rollouts)
-            self._learner.relaunch(error)
-            self._idle_since = self._clock()
+            self._relaunch_learner(rollouts, error)
             return
         self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
         self._save_if_due()
+
+    def _end_update(self) -> tuple[UpdateUnderWay, list[DeliveredRollout]]:
+        """Returns the update that was under way, and its rollouts."""
+        assert self._update is not None
+        update, self._update = self._update, None
+        return update, self._rollouts.finish_update()
 
     def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
         """Counts an update's timesteps and games, once, and publishes its events."""
@@ -466,10 +484,28 @@ class Driver:
         except (KeiseiError, RayError, OSError):
             logger.exception("the last state could not be saved")
 
+    def _relaunch_learner(self, rollouts: list[DeliveredRollout], error: Exception) -> None:
+        """Replaces a learner that died; the rollouts of its update wait for the next."""
+        self._rollouts.put_back(rollouts)
+        self._learner.relaunch(error)
+        self._idle_since = self._clock()
+
     def _replace_overdue(self) -> None:
-        for actor in self._fleet.overdue():
-            limit = self.config.cluster.start_timeout_s
-            self._replace(actor, TimeoutError(f"no answer within {limit:g} s of its start"))
+        """Replaces actors and learner whose answer is overdue, unless it has come by now."""
+        limit_s = self.config.cluster.start_timeout_s
+        too_late = TimeoutError(f"no answer within {limit_s:g} s of its start")
+        overdue = dict.fromkeys(self._fleet.overdue(), too_late) | self._deadlines.overdue()
+        for ref, error in overdue.items():
+            if ray.wait([ref], timeout=0)[0]:
+                continue  # The loop was busy and takes it at its next turn.
+            self._deadlines.forget(ref)
+            if ref in self._rollouts.in_play:
+                self._replace(self._rollouts.take(ref).actor, error)
+            elif ref in self._fleet.starting:
+                self._replace(self._fleet.starting_actor(ref), error)
+            else:
+                _, rollouts = self._end_update()
+                self._relaunch_learner(rollouts, error)
 
     def _reject(self, report: CollectReport, cause: str) -> None:
         self.progress.reject_rollout()

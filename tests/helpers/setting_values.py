@@ -85,6 +85,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "cluster.dashboard_port": 9000,
     "cluster.wait_for_nodes_s": 30.0,
     "cluster.start_timeout_s": 30.5,
+    "cluster.call_timeout_s": 60.0,
     "cluster.max_actor_deaths": 0,
     "cluster.death_window_s": 1.0,
     "tracking.view": "none",

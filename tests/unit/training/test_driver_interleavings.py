@@ -1,0 +1,196 @@
+"""The driver's loop under orders of events that no cluster shows on demand. No Ray is started.
+
+A world drawn from a seed: rollouts and updates come in any order and several at once, processes
+die, stop, answer too late or raise, rollouts are damaged, delivered twice or lost with their node,
+and the cluster grows and shrinks.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ObjectLostError
+
+from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.schema import Config
+from keisei_ray.distributed import fleet, learner_handle, supervision
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.errors import RejectedRolloutsError
+from keisei_ray.rollouts.rollout import RolloutHeader
+from keisei_ray.telemetry.events import Event, EventBus, UpdateFinished
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.training import driver as driver_module
+from keisei_ray.training.driver import Driver
+from tests.helpers.simulated_ray import SimulatedRay
+from tests.helpers.tiny import tiny_config
+
+T, N = 64, 32
+UPDATES = 25
+INFO = ProcessInfo(pid=1, node="127.0.0.1", device="cpu", num_parameters=1)
+LOST_WITH_A_NODE = ObjectLostError("ff" * 28, None, "")
+CLUSTER = Cluster(
+    address="", num_nodes=1, num_cpus=4, num_gpus=0, memory_bytes=0, dashboard_url="", is_fixed=True
+)
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "lockstep": ({"num_actors": 3}, {"mode": "lockstep"}),
+    "overlap": (
+        {"num_actors": 3},
+        {"mode": "overlap", "rollouts_per_update": 2, "max_policy_lag": 1},
+    ),
+    "elastic": ({"num_actors": "auto"}, {"mode": "overlap", "max_policy_lag": 2}),
+}
+"""Settings of sections self_play and schedule by the kind of run."""
+
+
+@dataclass
+class FakeSelfPlay:
+    """A self-play actor. The packed rollout is its header."""
+
+    random: Random
+    actor_id: int
+    incarnation: int
+    sequence: int = 0
+    last: tuple[CollectReport, RolloutHeader] | None = None
+
+    def start(self) -> ProcessInfo:
+        return INFO
+
+    def collect(self, version: int, *_: object) -> tuple[CollectReport, RolloutHeader]:
+        if self.random.random() < 0.02:
+            raise MemoryError("no room for the games")
+        if self.last is None or self.random.random() > 0.02:
+            header = RolloutHeader(
+                self.actor_id, self.incarnation, self.sequence, version - 1, T, N
+            )
+            self.last = CollectReport(header, (), T * N, 1.0, 0, 0, 1.0, "", ""), header
+            self.sequence += 1
+        return self.last
+
+
+@dataclass
+class FakeLearner:
+    """The learner. Weights and state are its version plus one, since 0 is no weights."""
+
+    random: Random
+    max_lag: int
+    version: int = 0
+
+    def start(self) -> ProcessInfo:
+        return INFO
+
+    def restore(self, state: int) -> None:
+        self.version = state - 1
+
+    def publish(self) -> tuple[str, int, int]:
+        return "digest", self.version + 1, self.version + 1
+
+    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, int, Any]:
+        assert len(set(rollouts)) == len(rollouts)
+        lags = [self.version - rollout.weights_version for rollout in rollouts]
+        assert all(0 <= lag <= self.max_lag for lag in lags), lags
+        chance = self.random.random()
+        if chance < 0.05:
+            raise RejectedRolloutsError({0: "damaged"})
+        if chance < 0.1:
+            raise LOST_WITH_A_NODE
+        self.version += 1
+        values: dict[str, Any] = dict.fromkeys(UpdateReport.__dataclass_fields__, 0)
+        del values["stages"], values["trace"]
+        values |= {"amp_dtype": "off", "weights_digest": "digest"}
+        values |= {"weights_version": self.version, "batch_timesteps": T * N * len(rollouts)}
+        state = LOST_WITH_A_NODE if chance > 0.98 else self.version + 1
+        return UpdateReport(**values), self.version + 1, state
+
+
+def config_of(kind: str) -> Config:
+    self_play, schedule = KINDS[kind]
+    config = tiny_config(
+        run={"total_timesteps": UPDATES * 3 * T * N},
+        self_play={"games_per_actor": N, "rollout_length": T, **self_play},
+        schedule=schedule,
+        pool={"share": 0.0},
+        checkpoint={"interval_timesteps": 10**12},
+        # Every death may be replaced. No answer within 2 s is too late, at first within 48 s.
+        cluster={"max_actor_deaths": 10**9, "start_timeout_s": 20.0, "call_timeout_s": 2.0},
+    )
+    return resolve_auto(config, num_cpus=4, num_gpus=0)
+
+
+def simulated_driver(
+    kind: str, seed: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch, **chances: float
+) -> tuple[Any, SimulatedRay, list[Event]]:
+    """Returns a driver in a simulated world, the world, and the list that its events go to."""
+    random = Random(f"{kind} {seed}")
+    world = SimulatedRay(random, chances)
+    config = config_of(kind)
+    for module in (driver_module, learner_handle, fleet, supervision):
+        monkeypatch.setattr(module, "ray", world)
+    monkeypatch.setattr(driver_module, "time", SimpleNamespace(sleep=world.sleep))
+    monkeypatch.setattr(
+        fleet,
+        "new_self_play_actor",
+        lambda _, actor_id, incarnation, **__: world.new_actor(
+            FakeSelfPlay(random, actor_id, incarnation)
+        ),
+    )
+    monkeypatch.setattr(
+        learner_handle,
+        "new_learner_actor",
+        lambda *_, **__: world.new_actor(FakeLearner(random, config.effective_max_lag)),
+    )
+    bus = EventBus()
+    events: list[Event] = []
+    bus.subscribe("recorder", events.append)
+    driver: Any = Driver(config, CLUSTER, bus, run_dir, clock=world.clock)
+    driver._watch._look = lambda found: replace(found, num_cpus=random.choice([1, 2, 4, 4, 8]))
+    return driver, world, events
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_comes_in_whatever_order_each_rollout_counts_once(
+    kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, world, events = simulated_driver(
+        kind, seed, tmp_path, monkeypatch, die=0.01, stop=0.003, pause=0.01
+    )
+    driver._start_learner()
+    driver._train()
+    progress, rollouts = driver.progress, driver._rollouts
+    updates = [event.metrics for event in events if isinstance(event, UpdateFinished)]
+    assert progress.timestep == sum(metrics.batch_timesteps for metrics in updates)
+    assert progress.timestep >= driver.config.run.total_timesteps
+    assert [metrics.weights_version for metrics in updates] == list(range(1, len(updates) + 1))
+    waiting = len(rollouts.delivered_or_updating())
+    assert progress.timesteps_collected == progress.timestep + T * N * (
+        progress.rollouts_rejected + waiting
+    )
+    awaited = {*rollouts.in_play, *([driver._update.state] if driver._update else [])}
+    assert set(driver._deadlines._awaited) == awaited
+    for part in (driver._fleet, driver._learner):
+        part.dismiss()
+    assert [actor.work for actor in world.actors if actor.is_alive] == []
+
+
+def test_an_answer_that_waits_for_a_busy_driver_is_not_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after minutes in which a dead learner was restarted."""
+    driver, world, _ = simulated_driver("lockstep", 0, tmp_path, monkeypatch)
+    driver._start_learner()
+    while not driver._rollouts.in_play:
+        driver._fleet.start_waiting()
+        for ref in driver._wait():
+            driver._take(ref)
+        driver._ask_for_rollouts()
+    asked = list(driver._rollouts.in_play)
+    while not all(ref.is_ready for ref in asked):
+        world.happen()
+    for _ in range(20):
+        world.now += 5.0
+        driver._replace_overdue()
+    assert list(driver._deadlines.overdue()) == asked
+    assert list(driver._rollouts.in_play) == asked
