@@ -90,7 +90,8 @@ class ClusterError(UserError):
 class PlayerError(UserError):
     """A player is unknown, or an engine cannot be started.
 
-    Raised where a player is built from its name. Correct the name or the command.
+    Raised where a player is built from its name. Correct the name or the command. An engine of the
+    opponent pool is benched instead, and the run goes on.
     """
 
 

@@ -93,7 +93,8 @@ class PoolConfig(Section):
     """Share of new games in which the learner plays a member of the pool. 0: pure self-play."""
     members: tuple[str, ...] = ()
     """Members that are in the pool from the start and stay: `greedy`, `random` or `usi:COMMAND`.
-    With self_play.finish_mates they also play every mate in one."""
+    With self_play.finish_mates they also play every mate in one. An engine that fails gets no more
+    games in this session."""
     snapshot_interval_timesteps: PositiveInt | None = 200_000
     """Timesteps between two snapshots: the newest weights join the pool whenever the timestep
     crosses a multiple of this. null: never."""

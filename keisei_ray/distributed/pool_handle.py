@@ -26,6 +26,7 @@ from keisei_ray.storage.pool_table import PoolMember, read_table
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
 from keisei_ray.telemetry.events import EventBus, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
+from keisei_ray.telemetry.reports import BenchedMember
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,25 @@ class PoolHandle:
     def count(self, games: Iterable[FinishedGame]) -> None:
         """Counts the results of games that have just been consumed."""
         self._pool.count(games)
+
+    def bench(self, member: BenchedMember, actor_id: int) -> None:
+        """Gives a member that has failed no games any more in this session; says so once.
+
+        Args:
+            member: the member and what it did.
+            actor_id: actor that played against it.
+        """
+        if not self._pool.bench(member.name):
+            return
+        is_last = not self._pool.probabilities()
+        left = "; no opponent is left, all games are self-play" if is_last else ""
+        self._bus.publish(
+            Notice(
+                f"{member.name} is benched for the rest of this session (actor {actor_id}): "
+                f"{member.cause.rstrip('.')}. Its games go on as self-play{left}",
+                "WARNING",
+            )
+        )
 
     def add_if_due(self, timestep: int, weights_version: int, weights: Ref) -> None:
         """Adds a snapshot of the newest weights to the pool if one is due.

@@ -2,7 +2,8 @@
 
 One poll loop writes its input and reads its output and its errors, so that neither side blocks on
 a full pipe. The child leads a process group of its own: Ctrl-C does not reach it, and the
-processes that it started end with it. No thread, no shell. Knows nothing about shogi.
+processes that it started end with it. A small shell in that group kills it as soon as its owner is
+gone, however that died. No thread. Knows nothing about shogi.
 """
 
 import contextlib
@@ -32,13 +33,16 @@ _EXIT_S = 0.5
 """Seconds to wait for the exit of a program that has closed its output."""
 _REAP_S = 5.0
 """Seconds to wait for the exit after SIGKILL."""
+_GUARD = ("/bin/sh", "-c", "read -r _; kill -9 0")
+"""Program that waits for the end of its input and then kills its process group. The owner holds the
+other end, which the kernel closes with it."""
 
 
 class EngineProcess:
     """A child process with deadlines. Not thread-safe, except for `kill`.
 
     It is killed, with the processes that it started, when it is closed or garbage-collected, or
-    when the interpreter exits.
+    when its owner exits or is killed. Stopped processes (SIGSTOP) are killed too.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -58,7 +62,9 @@ class EngineProcess:
             bufsize=0,
             process_group=0,
         )
-        self._finalizer = weakref.finalize(self, _end, self._process)
+        self._finalizer = weakref.finalize(
+            self, _end, self._process, _start_guard(self._process.pid)
+        )
         self._input, self._output, errors = _streams(self._process)
         self._partial = {self._output: b"", errors: b""}
         self._selector = selectors.DefaultSelector()
@@ -195,13 +201,36 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kills the group, then reaps its leader. In this order, see `_exit_state`."""
+def _start_guard(group: int) -> "subprocess.Popen[bytes] | None":
+    """Starts the shell that kills a process group when this process is gone.
+
+    Returns:
+        None where the group's leader has just left it: then there is no group to join.
+    """
+    try:
+        return subprocess.Popen(
+            _GUARD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            process_group=group,
+        )
+    except PermissionError:
+        return None
+
+
+def _end(process: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes] | None") -> None:
+    """Kills the group, its guard included, then reaps them. In this order, see `_exit_state`."""
     _kill_group(process)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_REAP_S)
-    for stream in _streams(process):
-        stream.close()
+    for child in (process, guard):
+        if child is None:
+            continue
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_REAP_S)
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _streams(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes], IO[bytes]]:

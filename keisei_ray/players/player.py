@@ -62,6 +62,7 @@ def open_player(
     kinds: Sequence[PlayerKind] = MATCH_KINDS,
     temperature: float = 0.0,
     finish_mates: bool = False,
+    forfeits: bool = True,
 ) -> Player:
     """Returns the player that a text stands for. The caller closes it: an engine is started here.
 
@@ -70,6 +71,8 @@ def open_player(
         kinds: the kinds that are allowed here.
         temperature: for a checkpoint, see `checkpoint_player`.
         finish_mates: makes a checkpoint finish mates even if the text does not say so.
+        forfeits: whether an engine that fails loses the game; otherwise `choose` raises a
+            PlayerError.
 
     Raises:
         PlayerError: the text is not understood or not allowed here, or the engine cannot be
@@ -85,7 +88,7 @@ def open_player(
             spec.path, temperature=temperature, finish_mates=finish_mates or spec.finishes_mates
         )
     if spec.engine is not None:
-        engine = UsiPlayer(spec.engine)
+        engine = UsiPlayer(spec.engine, forfeits=forfeits)
         return Player(text, engine.choose, {"engine": engine.engine_name}, engine.close)
     return Player(text, {"random": choose_random, "greedy": choose_greedy}[spec.kind])
 

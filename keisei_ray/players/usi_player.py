@@ -1,8 +1,9 @@
 """A USI engine as a player: a few processes that share the positions of a whole match.
 
-An engine that dies, does not answer in time, or answers with anything but a legal move forfeits
-that game, and the match goes on. After a death or a timeout the process is started again. An
-engine that must be started again too often ends the match.
+An engine fails if it dies, does not answer in time, or answers with anything but a legal move. In
+a match it then forfeits that game, and the match goes on. After a death or a timeout the process is
+started again. An engine that must be started again too often ends the match. Elsewhere (the
+opponent pool) the first failure is an error.
 
 Each process serves many games in turn, so what an engine remembers (its hash table) carries over
 from one game to another. The i-th position of a call goes to process i modulo the number of
@@ -20,6 +21,7 @@ from keisei_ray.config.player_spec import EngineSpec
 from keisei_ray.errors import EngineTimeoutError, PlayerError
 from keisei_ray.players.policies import Ints, Uniforms
 from keisei_ray.players.usi_engine import UsiEngine
+from keisei_ray.rollouts.finished_game import ForfeitReason
 from keisei_ray.shogi.rules import forfeit
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.telemetry.visible_text import shortened
@@ -40,15 +42,22 @@ Answer = str | PlayerError
 class UsiPlayer:
     """A player that asks engine processes for its moves. Close it when the match is over."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, *, forfeits: bool = True) -> None:
         """Starts the first process; the others start when there are positions for them.
+
+        Args:
+            spec: the engine.
+            forfeits: whether a failure loses the game; otherwise `choose` raises it, and no process
+                is started again.
 
         Raises:
             PlayerError: the engine is not found, does not speak USI, or lacks an option.
         """
         self._spec = spec
+        self._forfeits = forfeits
         num_processes = spec.processes or min(DEFAULT_MAX_PROCESSES, os.cpu_count() or 1)
-        self._engines = [_RestartedEngine(spec) for _ in range(num_processes)]
+        max_restarts = MAX_RESTARTS if forfeits else 0
+        self._engines = [_RestartedEngine(spec, max_restarts) for _ in range(num_processes)]
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="usi")
         try:
             self.engine_name = self._engines[0].start()
@@ -64,7 +73,8 @@ class UsiPlayer:
             [K] int64, index into each lane's legal moves, or a `forfeit`.
 
         Raises:
-            PlayerError: in an earlier call a process failed once more than `MAX_RESTARTS`.
+            PlayerError: in an earlier call a process failed once more than `MAX_RESTARTS`; or,
+                where failures are no forfeits, the engine has failed. Close it then.
         """
         asked = lanes.tolist()
         answers = self._ask([games.usi_position(lane) for lane in asked])
@@ -90,11 +100,11 @@ class UsiPlayer:
                 )
         number = min(len(self._engines), len(positions))
         answers: list[Answer] = [""] * len(positions)
-        futures = [
-            self._threads.submit(engine.answer, positions[i::number])
-            for i, engine in enumerate(self._engines[:number])
-        ]
         try:
+            futures = [
+                self._threads.submit(engine.answer, positions[i::number])
+                for i, engine in enumerate(self._engines[:number])
+            ]
             for i, future in enumerate(futures):
                 answers[i::number] = future.result()
         except BaseException:  # An interrupt: the answers are not needed any more.
@@ -107,27 +117,37 @@ class UsiPlayer:
         """Returns an answer in the form that `VectorGames.step` takes."""
         if isinstance(answer, PlayerError):
             is_late = isinstance(answer, EngineTimeoutError)
-            logger.warning("%s forfeits a game: it %s", self._spec.text, answer)
-            return forfeit("engine_timeout" if is_late else "engine_died")
+            return self._fail("engine_timeout" if is_late else "engine_died", answer)
         if answer == "resign":
             return forfeit("resign")
         if answer == "win":
             # A game ends as soon as the side to move may declare a win, so it is never true here.
-            logger.warning("%s forfeits a game: it declares a win too early", self._spec.text)
-            return forfeit("engine_false_win")
+            return self._fail("engine_false_win", PlayerError("declared a win too early"))
+        reason: ForfeitReason = "engine_illegal_move"
         try:
             found = games.find_move(lane, answer)
         except ValueError:
-            found = None
-            reason = forfeit("engine_garbage")
-        else:
-            reason = forfeit("engine_illegal_move")
+            found, reason = None, "engine_garbage"
         if found is None:
-            position = games.current_sfen(lane)
             shown = shortened(answer, MAX_SHOWN_ANSWER)
-            logger.warning("%s forfeits: 'bestmove %s' in %s", self._spec.text, shown, position)
-            return reason
+            told = f"answered 'bestmove {shown}' in {games.current_sfen(lane)}: no legal move there"
+            return self._fail(reason, PlayerError(told))
         return found
+
+    def _fail(self, reason: ForfeitReason, error: PlayerError) -> int:
+        """Returns the forfeit of a game.
+
+        Args:
+            reason: what the engine did.
+            error: the same in words that follow "the engine".
+
+        Raises:
+            PlayerError: failures are no forfeits.
+        """
+        if not self._forfeits:
+            raise error
+        logger.warning("%s forfeits a game: it %s", self._spec.text, error)
+        return forfeit(reason)
 
 
 class _RestartedEngine:
@@ -136,8 +156,9 @@ class _RestartedEngine:
     For one thread at a time, except for `kill`.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, max_restarts: int) -> None:
         self._spec = spec
+        self._max_restarts = max_restarts
         self._engine: UsiEngine | None = None
         self._num_starts = 0
         self._is_closing = False
@@ -146,7 +167,7 @@ class _RestartedEngine:
     @property
     def has_given_up(self) -> bool:
         """Whether there is no process and none may be started again."""
-        return self._engine is None and self._num_starts > MAX_RESTARTS
+        return self._engine is None and self._num_starts > self._max_restarts
 
     def start(self) -> str:
         """Starts a process and returns the name that the engine gives itself."""

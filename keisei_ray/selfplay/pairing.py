@@ -9,9 +9,14 @@ a game gets its snapshot and a slot is free. A snapshot that is no longer in the
 games, and its network is dropped when its last game has ended. While no slot is free, a new game
 gets one of the members that need none; if there is no such member, the game is self-play.
 
+An engine starts when a game first gets it. If it cannot be started, or fails in a game, it is
+benched: it gets no game any more, and its games in play go on as self-play from where they are.
+They have no end that the engine's failure decided, and all plies of the learner in them count.
+
 N: games side by side, one in each lane. K: some of these lanes.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,14 +24,18 @@ import numpy.typing as npt
 
 from keisei_ray.config.player_spec import POOL_KINDS
 from keisei_ray.config.schema import Config
+from keisei_ray.errors import PlayerError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
-from keisei_ray.players.player import open_player
+from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.rollouts.packed_buffer import BufferLike
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.telemetry.reports import BenchedMember
+
+logger = logging.getLogger(__name__)
 
 NO_OPPONENT = ""
 """Opponent's name in a game in which the learner plays both sides."""
@@ -40,21 +49,20 @@ class Pairing:
     def __init__(
         self, config: Config, num_games: int, rng_for_game: Callable[[int], np.random.Generator]
     ) -> None:
-        """Starts the scripted members; every game is self-play until `start_game`.
+        """Makes N games of self-play, until `start_game`; no engine is started yet.
 
         Args:
-            config: names the scripted members, which are started only if games can go to them.
+            config: with every choice made.
             num_games: N.
             rng_for_game: makes the generator of the game with this index, used for its pairing
                 only.
-
-        Raises:
-            PlayerError: a scripted member cannot be started.
         """
         self._config = config
         self._rng_for_game = rng_for_game
-        members = config.pool.members if config.pool.share > 0 else ()
-        self._scripted = {name: open_player(name, kinds=POOL_KINDS).choose for name in members}
+        self._scripted: dict[str, Player] = {}
+        """Scripted members that a game has had."""
+        self._benched: set[str] = set()
+        self._newly_benched: list[BenchedMember] = []
         self._networks: dict[str, Choose] = {}
         self._mix = SELF_PLAY_ONLY
         self._weights: dict[str, BufferLike] = {}
@@ -94,6 +102,8 @@ class Pairing:
         name = NO_OPPONENT
         if self._mix.pool_share > 0:
             name, self._learner_turns[lane] = self._choose_opponent(self._rng_for_game(game_index))
+            if not self._make_ready(name):
+                name = NO_OPPONENT
         self._opponents[lane] = name
         if name != NO_OPPONENT:
             self._lanes_of.setdefault(name, []).append(lane)
@@ -120,20 +130,31 @@ class Pairing:
         """[N] choices where an opponent is to move, 0 elsewhere.
 
         A choice is an index into the lane's legal moves, or a `rules.forfeit`. Each opponent is
-        asked once, for all its games together.
+        asked once, for all its games together. One that fails is benched, so that its lanes are the
+        learner's from this ply on.
 
         Args:
             games: the N games; not changed.
             uniforms: [N] in [0, 1), one draw a lane.
         """
         choices = np.zeros(games.num_games, np.int64)
-        for name, lanes_of_name in self._lanes_of.items():
+        for name, lanes_of_name in tuple(self._lanes_of.items()):
             lanes = np.array(sorted(lanes_of_name))
             lanes = lanes[games.turns[lanes] != self._learner_turns[lanes]]
-            if len(lanes):
-                choose = self._scripted.get(name) or self._networks[name]
+            if not len(lanes):
+                continue
+            choose = self._networks[name] if name in self._networks else self._scripted[name].choose
+            try:
                 choices[lanes] = choose(games, lanes, uniforms[lanes])
+            except PlayerError as error:
+                self._bench(name, error)
         return choices
+
+    def take_benched(self) -> tuple[BenchedMember, ...]:
+        """Returns the members that were benched since the last call, each once."""
+        benched = tuple(self._newly_benched)
+        self._newly_benched.clear()
+        return benched
 
     def _choose_opponent(self, rng: np.random.Generator) -> tuple[str, int]:
         """Chooses an opponent's name and the learner's side, 0 black, 1 white."""
@@ -142,7 +163,8 @@ class Pairing:
         members = [
             (name, probability)
             for name, probability in self._mix.members
-            if name in self._scripted or name in self._networks or num_free_slots > 0
+            if name not in self._benched
+            and (name not in self._weights or name in self._networks or num_free_slots > 0)
         ]
         if is_pool >= self._mix.pool_share or not members:
             return NO_OPPONENT, 0
@@ -152,6 +174,32 @@ class Pairing:
         if name in self._weights and name not in self._networks:
             self._networks[name] = self._load(self._weights[name])
         return name, int(side >= 0.5)
+
+    def _make_ready(self, name: str) -> bool:
+        """Starts a scripted member that has not had a game yet; benches it if that fails.
+
+        Returns:
+            Whether the opponent can play.
+        """
+        if name == NO_OPPONENT or name in self._networks or name in self._scripted:
+            return True
+        try:
+            self._scripted[name] = open_player(name, kinds=POOL_KINDS, forfeits=False)
+        except PlayerError as error:
+            self._bench(name, error)
+            return False
+        return True
+
+    def _bench(self, name: str, error: PlayerError) -> None:
+        """Gives a member no game any more, and those that it has to the learner."""
+        logger.warning("%s is benched: %s", name, error)
+        self._benched.add(name)
+        self._newly_benched.append(BenchedMember(name, str(error)))
+        for lane in self._lanes_of.pop(name, ()):
+            self._opponents[lane] = NO_OPPONENT
+        player = self._scripted.pop(name, None)
+        if player is not None:
+            player.close()
 
     def _load(self, weights: BufferLike) -> Choose:
         """A snapshot's policy; its moves are sampled, as they were when it was the learner."""

@@ -34,6 +34,7 @@ class Pool:
         """A pool of the scripted members in `config`, without results and snapshots."""
         self._config = config
         self._members = {name: PoolMember(name) for name in config.members}
+        self._benched: set[str] = set()
 
     @property
     def members(self) -> tuple[PoolMember, ...]:
@@ -93,8 +94,22 @@ class Pool:
         """Removes a member. Games in play against it are played to their end."""
         del self._members[name]
 
+    def bench(self, name: str) -> bool:
+        """Gives a scripted member no games any more, as long as this object lives.
+
+        It stays in the table with its results, and a resumed run tries it again.
+
+        Returns:
+            Whether it was not benched before.
+        """
+        is_new = name not in self._benched
+        self._benched.add(name)
+        return is_new
+
     def probabilities(self) -> dict[str, float]:
         """Name -> probability of being chosen for a game against the pool; empty without members.
+
+        A benched member counts as none.
 
             weight = (1 - x)^p          pool.pfsp = hard
             weight = (x (1 - x))^p      pool.pfsp = even
@@ -104,12 +119,13 @@ class Pool:
         members of both kinds, the scripted members together get s and the snapshots 1 - s.
         """
         config = self._config
+        members = [member for member in self.members if member.name not in self._benched]
         weights = {}
-        for member in self.members:
+        for member in members:
             x = member.score
             base = 1 - x if config.pfsp == "hard" else x * (1 - x)
             weights[member.name] = base**config.pfsp_power
-        kinds = [[m.name for m in self.members if m.is_snapshot is kind] for kind in (False, True)]
+        kinds = [[m.name for m in members if m.is_snapshot is kind] for kind in (False, True)]
         shares = [sum(weights[name] for name in names) for names in kinds]
         if config.scripted_share is not None and all(kinds):
             fixed = [config.scripted_share, 1 - config.scripted_share]

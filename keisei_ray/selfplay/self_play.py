@@ -57,9 +57,6 @@ class SelfPlay:
             config: with every choice made.
             actor_id: number of the self-play actor.
             incarnation: start number of that actor, from 0.
-
-        Raises:
-            PlayerError: a scripted member of the pool cannot be started.
         """
         torch.set_num_threads(config.schedule.actor_threads)
         s = config.self_play
@@ -144,6 +141,7 @@ class SelfPlay:
                 sample_sfen=self._games.current_sfen(0),
                 sample_last_move=self._games.last_move_usi(0),
                 stages=self._stages(),
+                benched=self._pairing.take_benched(),
             ),
             packed,
         )

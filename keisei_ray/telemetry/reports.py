@@ -60,6 +60,15 @@ class UpdateStages:
 
 
 @dataclass(frozen=True)
+class BenchedMember:
+    """A member of the opponent pool that an actor can no longer play against."""
+
+    name: str
+    cause: str
+    """Reason in words: it could not be started, or what it did in a game."""
+
+
+@dataclass(frozen=True)
 class CollectReport:
     """Report on one rollout. The driver reads it, and forwards the rollout itself unread."""
 
@@ -82,6 +91,8 @@ class CollectReport:
     """Ply that led to `sample_sfen`, in USI; empty at the start of a game."""
     stages: CollectStages = CollectStages()
     """Parts of collect_time_s."""
+    benched: tuple[BenchedMember, ...] = ()
+    """Members of the pool that failed in this call."""
     trace: Trace | None = None
     """Profile of this call, if one was taken."""
 

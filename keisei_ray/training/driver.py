@@ -404,6 +404,8 @@ class Driver:
             return
         self._fleet.give_back(played.actor)
         header = report.header
+        for member in report.benched:
+            self.pool.bench(member, header.actor_id)
         self.progress.collect(header)
         unconsumed = [rollout.report.header for rollout in self._rollouts.delivered_or_updating()]
         is_old = header.weights_version != played.weights_version

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -71,3 +72,26 @@ def find_engine(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def living_members(group: int) -> list[int]:
+    """Returns the processes of a group that are not zombies."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # It has ended meanwhile.
+        if int(pgrp) == group and state != "Z":
+            members.append(int(stat.parent.name))
+    return members
+
+
+def assert_all_ended(pids: Path) -> None:
+    """Checks that every process whose id an engine wrote to the file has ended, with its group."""
+    for pid in map(int, pids.read_text().split()):
+        deadline = time.monotonic() + 20
+        while living_members(pid):
+            assert time.monotonic() < deadline, f"{pid} lives"
+            time.sleep(0.01)
+        assert not Path(f"/proc/{pid}").exists(), f"{pid} was not reaped"

@@ -1,4 +1,4 @@
-"""A USI engine in the opponent pool of a real run: it plays, it may die, it leaves with the run."""
+"""A USI engine in the opponent pool of a real run: it plays, it may hang, it ends with the run."""
 
 import shutil
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.errors import PlayerError
+from keisei_ray.storage import checkpoint
+from keisei_ray.telemetry.events import ActorLost, Notice
 from tests.helpers.engines import RULE_ENGINE, fake_spec, rule_spec
 from tests.helpers.training_run import overlap_config, train
 
@@ -56,10 +57,36 @@ def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
     assert all_end(str(program))
 
 
-def test_an_engine_that_cannot_be_kept_alive_ends_the_run_and_says_so(
+def test_engines_that_fail_are_benched_once_and_the_run_goes_on_also_when_resumed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    config = engine_config(fake_spec(tmp_path, go="exit"), updates=1000)
-    run = train(config, cluster, tmp_path / "run", fails_with=(PlayerError,))
-    assert "had to be started again more than 5 times" in str(run.error)
+    """One stops in its first game and never answers, one does not exist."""
+    hung = fake_spec(tmp_path, go="kill -STOP $$", query="processes=2&timeout-s=1")
+    missing = "usi:/no/such/engine"
+    config = overlap_config(
+        run={"total_timesteps": 6 * 64},
+        self_play={"max_plies": 16},
+        pool={"share": 1.0, "members": (hung, missing), "snapshot_interval_timesteps": None},
+    )
+    first = train(config, cluster, tmp_path / "run")
+    more = config.model_copy(
+        update={"run": config.run.model_copy(update={"total_timesteps": 12 * 64})}
+    )
+    assert first.driver.last_checkpoint is not None
+    saved = checkpoint.load(first.driver.last_checkpoint)
+    again = train(more, cluster, tmp_path / "run", resume=saved)
+    for run in (first, again):
+        warnings = [notice for notice in run.of(Notice) if notice.level == "WARNING"]
+        texts = sorted(notice.message for notice in warnings)
+        assert len(texts) == 2
+        assert texts[0].startswith(f"{missing} is benched for the rest of this session (actor ")
+        assert "is not found: expected a program on PATH" in texts[0]
+        assert texts[1].startswith(f"{hung} is benched for the rest of this session (actor ")
+        assert "gave no bestmove in time" in texts[1]
+        assert warnings[-1].message.endswith("no opponent is left, all games are self-play")
+        assert not run.of(ActorLost)
+    assert again.driver.progress.updates == 12
+    games = again.lines("games.jsonl")
+    assert len(games) > 12
+    assert {game["opponent"] for game in games} == {""}
     assert all_end(str(tmp_path / "engine.sh"))

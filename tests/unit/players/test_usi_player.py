@@ -1,7 +1,8 @@
 """USI engines as players: good ones, every kind of bad one, and the processes they leave."""
 
 import signal
-import time
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -19,10 +20,26 @@ from keisei_ray.players.policies import choose_random
 from keisei_ray.players.usi_engine import UsiEngine, go_command
 from keisei_ray.players.usi_player import UsiPlayer
 from keisei_ray.shogi.vector_games import VectorGames
-from tests.helpers.engines import choose_by_rule, fake_spec, find_engine, rule_spec
+from tests.helpers.engines import (
+    assert_all_ended,
+    choose_by_rule,
+    fake_spec,
+    find_engine,
+    living_members,
+    rule_spec,
+)
+from tests.helpers.waiting import wait_until
 
 RANDOM = Player("random", choose_random)
 START = "position sfen lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
+OWNER = f"""
+import sys
+from keisei_ray.config.player_spec import EngineSpec
+from keisei_ray.players.usi_engine import UsiEngine
+engine = UsiEngine(EngineSpec.parse(sys.argv[1]))
+engine.prepare()
+engine.best_move({START!r})
+"""
 
 
 def play(spec: str, num_games: int = 4, **settings: Any) -> list[PlayedGame]:
@@ -34,29 +51,6 @@ def play(spec: str, num_games: int = 4, **settings: Any) -> list[PlayedGame]:
 
 def reasons(games: list[PlayedGame]) -> Counter[str]:
     return Counter(game.reason for game in games)
-
-
-def living_members(group: int) -> list[int]:
-    """Returns the processes of a group that are not zombies."""
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue  # It has ended meanwhile.
-        if int(pgrp) == group and state != "Z":
-            members.append(int(stat.parent.name))
-    return members
-
-
-def assert_all_ended(pids: Path) -> None:
-    """Checks that every process whose id an engine wrote to the file has ended, with its group."""
-    for pid in map(int, pids.read_text().split()):
-        deadline = time.monotonic() + 20
-        while living_members(pid):
-            assert time.monotonic() < deadline, f"{pid} lives"
-            time.sleep(0.01)
-        assert not Path(f"/proc/{pid}").exists(), f"{pid} was not reaped"
 
 
 # Engines that play
@@ -280,7 +274,7 @@ def test_closing_ends_the_engine_and_what_it_started(tmp_path: Path) -> None:
     spec = fake_spec(tmp_path, start=f"echo $$ >> {pids}; sleep 1000 & sleep 1000 &")
     with open_player(spec):
         (pid,) = map(int, pids.read_text().split())
-        assert len(living_members(pid)) == 3
+        assert len(living_members(pid)) == 4  # With the shell that guards them.
     assert_all_ended(pids)
 
 
@@ -304,6 +298,23 @@ def test_an_engine_that_was_not_closed_is_killed_with_its_owner(tmp_path: Path) 
     engine.prepare()
     del engine
     assert_all_ended(pids)
+
+
+@pytest.mark.parametrize("engine", ["kill -STOP $$", "sleep 1000"])
+def test_a_hung_engine_is_killed_with_an_owner_that_is_killed(tmp_path: Path, engine: str) -> None:
+    """The owner has no time to end it, and the engine does not read that its input has ended."""
+    pids = tmp_path / "pids"
+    spec = fake_spec(tmp_path, go=f"echo $$ > {pids}; {engine}", query="timeout-s=600")
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, spec])
+    try:
+        wait_until(pids.exists)
+        wait_until(lambda: bool(pids.read_text()))
+        group = int(pids.read_text())
+        assert living_members(group)
+    finally:
+        owner.kill()
+        owner.wait()
+    wait_until(lambda: not living_members(group))
 
 
 def test_closing_while_the_engine_thinks_does_not_wait_for_it(tmp_path: Path) -> None:

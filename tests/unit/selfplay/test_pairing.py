@@ -3,6 +3,7 @@
 Every test goes through the real `SelfPlay`, and `UpdateBatch` where advantages are compared.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 
 from keisei_ray.config.player_spec import POOL_KINDS, PlayerKind
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import PlayerError
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
@@ -37,7 +37,7 @@ from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import VectorGames
-from tests.helpers.engines import choose_by_rule, fake_spec, rule_spec
+from tests.helpers.engines import assert_all_ended, choose_by_rule, fake_spec, rule_spec
 from tests.helpers.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
@@ -93,19 +93,20 @@ def lowest_label(monkeypatch: pytest.MonkeyPatch) -> None:
         ends = games.legal_offsets
         return np.array([games.legal_labels[ends[n] : ends[n + 1]].argmin() for n in lanes])
 
-    monkeypatch.setattr(pairing_module, "open_player", lambda name, kinds: Player(name, choose))
+    monkeypatch.setattr(pairing_module, "open_player", lambda name, **_: Player(name, choose))
 
 
 def test_members_are_opened_as_kinds_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind of the pool need not be one that may play matches."""
     opened = {}
 
-    def open_player(name: str, kinds: Sequence[PlayerKind]) -> Player:
+    def open_player(name: str, kinds: Sequence[PlayerKind], forfeits: bool) -> Player:
+        assert not forfeits
         opened[name] = kinds
         return Player(name, choose_random)
 
     monkeypatch.setattr(pairing_module, "open_player", open_player)
-    new(pool_config())
+    new(pool_config()).collect(against("greedy"))
     assert opened == {"greedy": POOL_KINDS}
 
 
@@ -280,10 +281,73 @@ def test_an_engine_that_resigns_has_lost_and_its_row_stays_valid(tmp_path: Path)
     assert (filled(rollout).on_device()["advantages"] > 0).any()
 
 
-def test_a_member_that_cannot_be_started_is_refused_before_any_game() -> None:
-    config = pool_config(pool={"members": ("usi:/does/not/exist",)})
-    with pytest.raises(PlayerError, match="/does/not/exist"):
-        SelfPlay(config, 0, 0)
+@pytest.mark.parametrize(
+    ("parts", "cause"),
+    [
+        ({"start": "exit 3"}, "ended with exit code 3"),
+        ({"usi": ":"}, "gave no usiok in time"),
+        ({"isready": "kill -STOP $$"}, "gave no readyok in time"),
+        ({"go": "kill -STOP $$"}, "gave no bestmove in time"),
+        ({"go": "exit 1"}, "ended with exit code 1"),
+        ({"go": "echo bestmove '(none)'"}, r"answered 'bestmove \(none\)' in .*: no legal move"),
+        ({"go": "echo bestmove P*1a"}, "answered 'bestmove P.1a' in .*: no legal move"),
+        ({"go": "echo bestmove win"}, "declared a win too early"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_an_engine_that_fails_is_benched_and_its_games_go_on_as_self_play(
+    tmp_path: Path, parts: dict[str, str], cause: str
+) -> None:
+    pids = tmp_path / "pids"
+    start = f"echo $$ >> {pids}; {parts.get('start', ':')}"
+    engine = fake_spec(tmp_path, **parts | {"start": start}, query="processes=2&timeout-s=0.5")
+    self_play = new(pool_config(pool={"members": (engine,)}, max_plies=5))
+    report, packed = self_play.collect(against(engine))
+    (benched,) = report.benched
+    assert benched.name == engine
+    assert re.search(cause, benched.cause)
+    rollout = unpack_rollout(packed)
+    # At the latest with its first ply it has failed in all of its games, of either side.
+    assert rollout.is_trained[1:].all()
+    assert {game.opponent for game in report.games} == {""}
+    assert {game.reason for game in report.games} <= {"max_plies", "mate"}
+    assert len(report.games) >= N
+    assert_all_ended(pids)
+    again, packed = self_play.collect(against(engine))
+    assert again.benched == ()
+    assert unpack_rollout(packed).is_trained.all()
+
+
+def test_the_plies_that_an_engine_has_played_before_it_fails_stay_its_own(tmp_path: Path) -> None:
+    """Its one move is legal for Black only, so it fails in its games with White, a ply later."""
+    engine = fake_spec(tmp_path)
+    config = pool_config(pool={"members": (engine,)}, random_opening_plies=0)
+    report, packed = new(config).collect(against(engine))
+    assert len(report.benched) == 1
+    is_trained = unpack_rollout(packed).is_trained
+    assert not is_trained[0].all()
+    assert is_trained[0].any()
+    assert is_trained[1:].all()
+
+
+def test_a_failed_engine_leaves_its_part_to_the_other_members() -> None:
+    engine = "usi:/does/not/exist"
+    config = pool_config(pool={"members": (engine, "greedy")}, max_plies=5)
+    self_play = new(config)
+    mix = OpponentMix(1.0, ((engine, 0.5), ("greedy", 0.5)))
+    report, _ = self_play.collect(mix)
+    (benched,) = report.benched
+    assert "'/does/not/exist' is not found" in benched.cause
+    assert {game.opponent for game in self_play.collect(mix)[0].games} == {"greedy"}
+
+
+def test_an_engine_that_is_slow_within_its_time_stays(tmp_path: Path) -> None:
+    go = "sleep 0.2; echo bestmove resign"
+    engine = fake_spec(tmp_path, go=go, query="processes=4&timeout-s=60")
+    self_play = new(pool_config(pool={"members": (engine,)}))
+    report, _ = self_play.collect(against(engine))
+    assert report.benched == ()
+    assert {game.opponent for game in report.games} == {engine}
 
 
 # ---- pairing ----

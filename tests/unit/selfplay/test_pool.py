@@ -106,6 +106,23 @@ def test_the_newest_snapshot_enters_a_pool_of_one() -> None:
     assert [m.name for m in pool.members] == ["v2"]
 
 
+def test_a_benched_member_gets_no_games_and_keeps_its_results() -> None:
+    pool = pool_with({"greedy": FEARED, "random": EVEN, "v3": BEATEN})
+    before = pool.to_json()
+    assert [pool.bench("random"), pool.bench("random")] == [True, False]
+    assert pool.probabilities().keys() == {"greedy", "v3"}
+    assert sum(pool.probabilities().values()) == pytest.approx(1)
+    assert pool.to_json() == before
+    pool.bench("greedy")
+    assert pool.probabilities() == {"v3": 1.0}
+
+
+def test_a_pool_of_benched_members_is_as_good_as_empty() -> None:
+    pool = pool_with({"greedy": FEARED})
+    pool.bench("greedy")
+    assert pool.probabilities() == {}
+
+
 def test_the_table_survives_a_resume() -> None:
     config = pool_config(members=("greedy",))
     pool = Pool(config)
