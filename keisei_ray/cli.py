@@ -31,8 +31,9 @@ from keisei_ray.tracking.terminal.background_stream import background_console
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_HUNG_UP, EXIT_INTERRUPTED = 0, 1, 2, 129, 130
 READER_TIMEOUT_S = 10.0
 """Seconds that a run that has ended waits for a reader of its output that stalls."""
-RAYLET_NOISE = "worker processes have been started on node"
-"""Start of a warning of Ray about many processes on few cores, which is how actors are meant."""
+RAYLET_NOISE = "worker processes have been started on node|Raylet is terminated|marked dead because"
+"""Messages that Ray prints itself: a warning about many processes on few cores, which is how actors
+are meant, and the log's end of a raylet that has ended, of which this program tells in one line."""
 
 
 def main(arguments: Sequence[str]) -> int:

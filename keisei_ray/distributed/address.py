@@ -55,7 +55,7 @@ def recorded_address(environ: Mapping[str, str] = os.environ) -> str | None:
 def accepts_connection(address: str, timeout_s: float) -> bool:
     """Whether a process accepts a connection at host:port; blocks no longer than `timeout_s`."""
     try:
-        _connect(address, timeout_s)
+        open_connection(address, timeout_s).close()
     except (OSError, ValueError, OverflowError):
         return False
     return True
@@ -93,13 +93,19 @@ def check_reachable(
             "`ray start --head` prints it."
         )
     try:
-        _connect(address, CONNECT_TIMEOUT_S)
+        open_connection(address, CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
             f"no cluster answers at {what}: {error}. Check the address, and that the cluster is up."
         ) from error
 
 
-def _connect(address: str, timeout_s: float) -> None:
+def open_connection(address: str, timeout_s: float) -> socket.socket:
+    """Opens a connection to host:port; blocks no longer than `timeout_s`.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError, OverflowError: the port is none.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+    return socket.create_connection((host.strip("[]"), int(port)), timeout_s)

@@ -10,10 +10,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray._private.services import find_gcs_addresses  # Ray has no public function for it.
 from ray.job_config import JobConfig
 from ray.util.placement_group import PlacementGroup, placement_group
@@ -27,6 +29,8 @@ from keisei_ray.distributed.address import (
     choose_address,
     recorded_address,
 )
+from keisei_ray.distributed.orphans import children_ended
+from keisei_ray.distributed.ray_connection import RayConnection, connection_to_ray
 from keisei_ray.distributed.ray_errors import explain_refusal
 from keisei_ray.errors import ClusterError
 
@@ -57,6 +61,8 @@ class Cluster:
     """Whether this run has started the cluster, for itself alone."""
     other_address: str | None = None
     """Address of a cluster that runs on this machine besides the one started here."""
+    connection: RayConnection = field(default_factory=RayConnection, compare=False, repr=False)
+    """Connections by which the end of Ray's own processes is noticed."""
 
     @property
     def may_grow(self) -> bool:
@@ -104,7 +110,9 @@ def connect(
         )
     check_reachable(address, environ, find_gcs_addresses)
     dashboard_url = _init(address, _init_options(config.cluster, address, run_dir, namespace))
+    connection = RayConnection()
     try:
+        connection = connection_to_ray(is_started_here=address == "local", environ=environ)
         other = None
         if address == "local" and config.cluster.address is None:  # Not asked for by name.
             other = _other_cluster(environ)
@@ -112,11 +120,21 @@ def connect(
             _current(address, dashboard_url),
             is_started_here=address == "local",
             other_address=other,
+            connection=connection,
         )
     finally:
+        is_orphaning = address == "local" and not connection.is_there()
+        connection.close()
         # Actors are owned by this driver: they end with its connection. A cluster that was
-        # started here ends too.
-        ray.shutdown()
+        # started here ends too; without its control service, by force.
+        with children_ended(_raylet_pid()) if is_orphaning else contextlib.nullcontext():
+            ray.shutdown()
+
+
+def _raylet_pid() -> int:
+    """Returns the process id of the raylet that this process has started."""
+    node: Any = ray._private.worker._global_node
+    return int(node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid)
 
 
 def _init_options(
@@ -217,13 +235,17 @@ def _other_cluster(environ: Mapping[str, str]) -> str | None:
 
 
 def refreshed(cluster: Cluster) -> Cluster:
-    """Returns the same cluster as it is now: nodes may have come or gone."""
-    if cluster.is_fixed:
+    """Returns the same cluster as it is now: nodes may have come or gone.
+
+    Where Ray's control service does not answer, it is returned as it was.
+    """
+    if cluster.is_fixed or not cluster.connection.is_there():
         return cluster
     return dataclasses.replace(
         _current(cluster.address, cluster.dashboard_url),
         is_started_here=cluster.is_started_here,
         other_address=cluster.other_address,
+        connection=cluster.connection,
     )
 
 
@@ -248,6 +270,7 @@ def placement_group_cluster(num_cpus: float) -> Cluster:
         memory_bytes=0,
         dashboard_url="",
         is_fixed=True,
+        connection=connection_to_ray(is_started_here=False),
     )
 
 

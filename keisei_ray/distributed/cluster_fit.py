@@ -64,9 +64,10 @@ def fit_to_cluster(
             if should_stop():
                 raise KeyboardInterrupt
             time.sleep(POLL_S)
+            cluster.connection.check()
             cluster = refreshed(cluster)
     finally:
-        if is_waiting:
+        if is_waiting and cluster.connection.is_there():
             request_nodes(None)
 
 

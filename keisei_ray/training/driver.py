@@ -29,6 +29,7 @@ play while the learner learns. `admission` has the rules and the proof that the 
 its limit.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -159,6 +160,7 @@ class Driver:
         self._clock = clock
         awake = AwakeClock(clock)
         self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, awake)
+        self._ray = cluster.connection
         self._watch = ClusterWatch(config, cluster, bus, clock=clock)
         self._fleet = Fleet(
             config,
@@ -213,21 +215,22 @@ class Driver:
         except StopRequested:
             logger.info("stopped before the learner was up: nothing to save")
         finally:
-            for part in (self._fleet, self._learner, self._evaluation):
-                part.dismiss()
+            if self._ray.is_there():  # Else their processes end with it.
+                for part in (self._fleet, self._learner, self._evaluation):
+                    part.dismiss()
 
     def _train_and_save(self) -> None:
         try:
-            self._train()
-        except StopRequested:
-            pass  # While a dead learner was restarted: its newest finished update is still here.
+            # A stop that comes while a dead learner is restarted: its newest update is still here.
+            with contextlib.suppress(StopRequested):
+                self._train()
+            if self._should_stop():
+                self.bus.publish(Notice("asked to stop: saving; ask again to leave without"))
         except (KeyboardInterrupt, TakenOverError):
             raise  # The second request to stop, or the directory is another's: do not even save.
         except BaseException:
             self._save_after_failure()
             raise
-        if self._should_stop():
-            self.bus.publish(Notice("asked to stop: saving; ask again to leave without"))
         self._tick()
         self.save()
 
@@ -474,6 +477,7 @@ class Driver:
 
     def _replace(self, actor: FleetActor, error: BaseException) -> None:
         """Replaces a self-play actor that died or failed; its unfinished rollout is not counted."""
+        self._ray.check()
         left = self._fleet.replace(actor, error)
         self.progress.restart_actor()
         self.bus.publish(ActorLost(actor.actor_id, actor.incarnation, str(error), left))
@@ -489,6 +493,7 @@ class Driver:
     def _relaunch_learner(self, rollouts: list[DeliveredRollout], error: Exception) -> None:
         """Replaces a learner that died; the rollouts of its update wait for the next."""
         self._rollouts.put_back(rollouts)
+        self._ray.check()
         self._learner.relaunch(error)
         self._idle_since = self._clock()
 

@@ -19,6 +19,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
 from keisei_ray.distributed.cluster_watch import cluster_changed
+from keisei_ray.distributed.ray_connection import RayConnection
 from keisei_ray.errors import RunDirError, TakenOverError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -113,7 +114,9 @@ def train(
             bus,
             start.run_dir,
             resume=start.resume,
-            should_stop=lambda: _is_asked_to_stop(start.lock, files, stop) or should_stop(),
+            should_stop=lambda: (
+                _is_asked_to_stop(start.lock, found.connection, files, stop) or should_stop()
+            ),
             waits_for_saving=waits_for_saving,
         )
         try:
@@ -121,7 +124,7 @@ def train(
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)
             _begin(driver, start, cluster)
-            with _announced_end(driver, stop, files):
+            with _announced_end(driver, stop, files), found.connection.explaining_errors():
                 driver.run()
         finally:
             bus.close(config.tracking.close_timeout_s)
@@ -167,14 +170,18 @@ def _printed_by(console: Console) -> Callable[[str], object]:
     return partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
-def _is_asked_to_stop(lock: RunLock, files: RunFileQueue, stop: StopRequest) -> bool:
+def _is_asked_to_stop(
+    lock: RunLock, connection: RayConnection, files: RunFileQueue, stop: StopRequest
+) -> bool:
     """Returns whether the user has asked.
 
     Raises:
         TakenOverError: another process writes to the run now.
+        ClusterError: Ray is gone.
         RunDirError: too many records wait for room on the disk.
     """
     lock.check()
+    connection.check()
     files.check()
     return stop.is_set
 
