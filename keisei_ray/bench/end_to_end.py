@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +21,7 @@ from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.storage.json_lines import JsonLinesReader
-from keisei_ray.storage.run_layout import METRICS_FILE
+from keisei_ray.storage.run_layout import CONFIG_FILE, DIAGNOSTICS_FILE, METRICS_FILE
 from keisei_ray.training.session import train as run_training
 
 BUDGETS = {(4, 64): 0.90, (1, 32): 0.80}
@@ -37,21 +40,72 @@ def train(config: Config) -> list[Figure]:
 
     with the rates of random legal play, forward passes and backward passes on one core. They are
     measured just before and just after the run, and their mean counts. All cores together do a
-    little less than each of them alone, so the ratio is a little too low.
+    little less than each of them alone, so the ratio is a little too low. The stages say where the
+    time of all cores went.
     """
     model = config.model
     before = _ideal(config)
-    sps, driver_share = _run(config, before)
+    measured = _run(config, before)
     ideal = (before + _ideal(config)) / 2
     shape = f"{network_shape(config)}, {config.learner.num_epochs} epochs"
     budget = BUDGETS.get((model.depth, model.width))
     return [
-        Figure(f"training {shape}, all cores", sps, "timesteps/s", ideal, sps / ideal, budget),
         Figure(
-            "driver's own CPU, share of one core", driver_share, "",
+            f"training {shape}, all cores", measured.sps, "timesteps/s",
+            ideal, measured.sps / ideal, budget,
+        ),
+        *[Figure(f"  {stage}", share, "of all cores") for stage, share in measured.stages.items()],
+        Figure(
+            "driver's own CPU, share of one core", measured.driver_share, "",
             budget=0.03, budget_is="at most",
         ),
     ]  # fmt: skip
+
+
+def stage_shares(
+    metrics: Sequence[Mapping[str, Any]],
+    diagnostics: Sequence[Mapping[str, Any]],
+    config: Config,
+    cores: int,
+) -> dict[str, float]:
+    """Computes what the cores did, as shares of their time, which add up to 1.
+
+    A stage counts as many cores as it has threads. "idle" is the rest: what waits, what starts and
+    ends a stage, Ray and the driver. Stages are timed by the clock, so where more threads run than
+    there are cores, as in overlap on few cores, they add up to more and "idle" is too small.
+
+    Args:
+        metrics: records of the updates, after one whose end is where the time begins.
+        diagnostics: records of the same updates.
+        config: the effective settings.
+        cores: cores of the machine.
+    """
+    plies_per_rollout = config.timesteps_per_rollout
+    threads = config.learner.num_threads or 1
+    rollouts = [record["batch_timesteps"] / plies_per_rollout for record in metrics[1:]]
+    updates = diagnostics[1:]
+
+    def acting(name: str) -> float:
+        return sum(n * found[name] for n, found in zip(rollouts, updates, strict=True))
+
+    def learning(name: str) -> float:
+        return sum(float(found[name]) for found in updates)
+
+    seconds = {
+        "games: rules, legal moves, mates in one": acting("env_time_s"),
+        "opponents' moves": acting("opponents_time_s"),
+        "forward passes of self-play": acting("forward_time_s"),
+        "sampling moves": acting("sample_time_s"),
+        "packing": acting("pack_time_s"),
+        "unpacking": learning("unpack_time_s"),
+        "advantages": learning("advantages_time_s"),
+        "gradients": threads * learning("gradients_time_s"),
+        "optimizer": learning("optimizer_time_s"),
+        "publishing": sum(float(record["publish_time_s"]) for record in metrics[1:]),
+    }
+    whole = cores * (metrics[-1]["wall_time_s"] - metrics[0]["wall_time_s"])
+    shares = {stage: spent / whole for stage, spent in seconds.items()}
+    return shares | {"idle": 1 - sum(shares.values())}
 
 
 def _ideal(config: Config) -> float:
@@ -81,15 +135,24 @@ def _ideal(config: Config) -> float:
     return (os.cpu_count() or 1) / seconds
 
 
-def _run(config: Config, expected: float) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Measured:
+    """Figures of one training run after its warm-up."""
+
+    sps: float
+    """Timesteps a second."""
+    driver_share: float
+    """CPU time of the driver's process as a share of one core."""
+    stages: Mapping[str, float]
+    """Stage -> share of the time of all cores."""
+
+
+def _run(config: Config, expected: float) -> _Measured:
     """Trains for about MEASURED_SECONDS.
 
     Args:
         config: settings of the run.
         expected: timesteps a second that are expected of it.
-
-    Returns:
-        Timesteps a second after the warm-up, and the driver's CPU time as a share of one core.
     """
     values = config.model_dump()
     values["learner"]["target_kl"] = None
@@ -106,10 +169,14 @@ def _run(config: Config, expected: float) -> tuple[float, float]:
         outcome = run_training(Config.model_validate(values), Console(quiet=True))
         cpu_after = os.times()
         records = list(JsonLinesReader(outcome.run_dir / METRICS_FILE))
-    first, last = records[WARM_UP_UPDATES - 1], records[-1]
+        found = list(JsonLinesReader(outcome.run_dir / DIAGNOSTICS_FILE))
+        effective = (outcome.run_dir / CONFIG_FILE).read_text(encoding="utf-8")
+    records, found = records[WARM_UP_UPDATES - 1 :], found[WARM_UP_UPDATES - 1 :]
+    first, last = records[0], records[-1]
     plies = last["timestep"] - first["timestep"]
     cpu_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
-    return (
+    return _Measured(
         plies / (last["wall_time_s"] - first["wall_time_s"]),
         cpu_s / last["wall_time_s"],
+        stage_shares(records, found, Config.model_validate_json(effective), cpus),
     )
