@@ -82,11 +82,11 @@ def stage_shares(
     """
     plies_per_rollout = config.timesteps_per_rollout
     threads = config.learner.num_threads or 1
-    rollouts = [record["batch_timesteps"] / plies_per_rollout for record in metrics[1:]]
+    rollouts = [float(record["batch_timesteps"]) / plies_per_rollout for record in metrics[1:]]
     updates = diagnostics[1:]
 
     def acting(name: str) -> float:
-        return sum(n * found[name] for n, found in zip(rollouts, updates, strict=True))
+        return sum(n * float(found[name]) for n, found in zip(rollouts, updates, strict=True))
 
     def learning(name: str) -> float:
         return sum(float(found[name]) for found in updates)
