@@ -8,6 +8,7 @@ from typing import Final
 from rich.console import Console
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.status.liveness import Liveness
 from keisei_ray.status.reader import LocalRunReader, RunReader
 from keisei_ray.status.run_status import Status
 from keisei_ray.status.screen import status_lines
@@ -82,7 +83,8 @@ def watch_reader(
 ) -> None:
     """Shows a run as its own terminal does. Blocks until the run ends, or until Ctrl-C.
 
-    The run is not affected. A silence that is longer than expected is shown as a notice.
+    The run is not affected. A silence that is longer than expected is shown as a notice, and so is
+    a time without an update.
 
     Args:
         run: reader of a run in any state.
@@ -94,7 +96,7 @@ def watch_reader(
     """
     is_rich = choose_view("auto", console) == "rich"
     view = (LiveView if is_rich else LinesView)(console, time.time)
-    was_warned = False
+    before = False, False
     try:
         while True:
             for timed in run.poll():
@@ -104,13 +106,20 @@ def watch_reader(
             if view.state == ViewState():
                 view.handle(Notice("the run is about to begin"))
             liveness = run.liveness(view.state)
-            if liveness.may_be_dead and not was_warned:
-                silent_s = liveness.silent_s
-                since = "so far" if silent_s is None else f"for {duration(silent_s)}"
-                view.handle(Notice(f"nothing was written {since}: it may be dead", "WARNING"))
-            was_warned = liveness.may_be_dead
+            found = liveness.may_be_dead, liveness.stands_still
+            if any(found) and found != before:
+                view.handle(Notice(_doubt(liveness), "WARNING"))
+            before = found
             wait(POLL_S)
     except KeyboardInterrupt:
         pass  # The user's way to stop watching.
     finally:
         view.close()
+
+
+def _doubt(liveness: Liveness) -> str:
+    """Returns what is odd about a run that is silent or stands still."""
+    if not liveness.may_be_dead:
+        return f"no update for {duration(liveness.idle_s)}"
+    since = "so far" if liveness.silent_s is None else f"for {duration(liveness.silent_s)}"
+    return f"nothing was written {since}: it may be dead"

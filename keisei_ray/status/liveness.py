@@ -51,6 +51,8 @@ class Liveness:
     """Seconds since one of the run's files was last written; None if none exists."""
     patience_s: float
     """Silence of up to this many seconds is expected."""
+    idle_s: float | None = None
+    """Seconds since the last update of this session was recorded; None before the first."""
 
     @cached_property
     def pid(self) -> int | None:
@@ -66,6 +68,11 @@ class Liveness:
         return self.silent_s is None or self.silent_s > self.patience_s
 
     @property
+    def stands_still(self) -> bool:
+        """Whether there was no update for longer than expected, whatever else was written."""
+        return self.idle_s is not None and self.idle_s > self.patience_s
+
+    @property
     def may_be_dead(self) -> bool:
         """Whether the run has been silent for too long and no process has its files open."""
         return self.is_overdue and self.pid is None
@@ -79,12 +86,12 @@ def liveness_of(run_dir: Path, view_state: ViewState, now_s: float) -> Liveness:
         view_state: the view's state of the run's newest session.
         now_s: seconds since 1970.
     """
-    times = []
+    ages = {}
     for name in DRIVER_FILES:
         with contextlib.suppress(OSError):
-            times.append((run_dir / name).stat().st_mtime)
-    silent_s = max(0.0, now_s - max(times)) if times else None
-    return Liveness(run_dir, silent_s, patience_s(view_state))
+            ages[name] = max(0.0, now_s - (run_dir / name).stat().st_mtime)
+    idle_s = ages.get(METRICS_FILE) if view_state.metrics else None
+    return Liveness(run_dir, min(ages.values(), default=None), patience_s(view_state), idle_s)
 
 
 def patience_s(view_state: ViewState) -> float:

@@ -52,6 +52,8 @@ class Status:
     """Seconds since a file of the run was last written; None once the run has ended."""
     patience_s: float | None
     """Silence of up to this many seconds is expected; None once the run has ended."""
+    idle_s: float | None
+    """Seconds since the last update, if there was none for longer than expected; else None."""
     pid: int | None
     """Process that writes the run's files; None if none can be seen on the machine that reads
     them."""
@@ -124,6 +126,7 @@ def status_of(run_dir: Path, now_s: float) -> Status:
         cause=one_line(ended.cause) if ended and ended.cause else None,
         silent_s=liveness.silent_s if liveness else None,
         patience_s=liveness.patience_s if liveness else None,
+        idle_s=liveness.idle_s if liveness and liveness.stands_still else None,
         pid=liveness.pid if liveness else None,
         timestep=view_state.timestep,
         total_timesteps=total,

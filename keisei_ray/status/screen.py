@@ -132,7 +132,8 @@ def _signs(status: Status) -> str:
         )
     process = ", by no process seen here" if status.pid is None else f" by process {status.pid}"
     late = ", longer than expected" if status.silent_s > (status.patience_s or 0.0) else ""
-    return f", {since}{process}{late}"
+    idle = f", no update for {text.duration(status.idle_s)}" if status.idle_s is not None else ""
+    return f"{idle}, {since}{process}{late}"
 
 
 def _ago(seconds: float) -> str:

@@ -75,6 +75,15 @@ def test_watch_reports_a_silent_run_once(run_dir: Path) -> None:
     assert output(shown).count("it may be dead") == 1
 
 
+def test_watch_reports_a_run_without_updates_and_then_its_silence(run_dir: Path) -> None:
+    log, updated_s = run_dir / "run.log", (run_dir / "metrics.jsonl").stat().st_mtime
+    log.touch()
+    shown = console()
+    watch(run_dir, shown, waits(lambda: None, lambda: os.utime(log, (updated_s, updated_s))))
+    text = output(shown)
+    assert (text.count("no update for"), text.count("it may be dead")) == (1, 1)
+
+
 def test_a_run_that_is_about_to_begin_can_be_watched(tmp_path: Path) -> None:
     (tmp_path / "run.log").write_text("")
     shown = console()

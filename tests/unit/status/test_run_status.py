@@ -74,6 +74,17 @@ def test_a_silent_run_whose_files_a_process_has_open_is_running(run_dir: Path) -
     assert "longer than expected" in screen(status)
 
 
+def test_a_run_that_writes_but_makes_no_update_is_seen_to_stand_still(run_dir: Path) -> None:
+    """Its actors or its learner do not answer, and evaluations go on."""
+    log = run_dir / "run.log"
+    log.touch()
+    for after_s, idle_s in ((125, None), (126, 126.0)):
+        os.utime(log, (BEGAN_S + 20 + after_s, BEGAN_S + 20 + after_s))
+        status = status_after(run_dir, 20 + after_s)
+        assert (status.state, status.silent_s, status.idle_s) == ("running", 0.0, idle_s)
+    assert "running, no update for 0:02:06, last written to" in screen(status)
+
+
 def test_before_the_first_update_a_run_is_starting(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", updates=0)
     ready = event_at(3, "actor_ready", actor_id=0, incarnation=0, pid=1, node="n")
