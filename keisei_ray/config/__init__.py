@@ -10,6 +10,7 @@
     memory         estimate of the memory that a run needs
     player_spec    how a player is written
     player_names   names of the run's own weights
+    subscriber_entries  how a user's subscriber is named, with settings of its own
     yaml12         YAML as a user expects it
 
 Nothing here imports torch or Ray.

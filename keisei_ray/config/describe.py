@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import JsonValue
+
 from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import Section
@@ -160,6 +162,10 @@ def _describe_type(annotation: Any) -> str:
         return " or ".join(_describe_type(argument) for argument in arguments)
     if origin is tuple:
         return f"a list of {_describe_type(arguments[0])}"
+    if origin is dict:
+        return f"{{{_describe_type(arguments[0])}: {_describe_type(arguments[1])}}}"
+    if annotation is JsonValue:
+        return "value"
     if metadata := getattr(annotation, "__metadata__", ()):
         return _describe_type(annotation.__origin__) + _join(metadata)
     return str(annotation.__name__)

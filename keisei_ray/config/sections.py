@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from keisei_ray.config.player_spec import EVALUATION_KINDS, POOL_KINDS, PlayerKind, parse_player
+from keisei_ray.config.subscriber_entries import SubscriberEntry, check_entries
 from keisei_ray.errors import PlayerError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -332,8 +333,10 @@ class TrackingConfig(Section):
     """Terminal output. auto: rich on a terminal, else lines."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level of the records written to run.log."""
-    subscribers: tuple[str, ...] = ()
-    """Additional subscribers to the run's events, each as `package.module:callable`."""
+    subscribers: tuple[SubscriberEntry, ...] = ()
+    """Additional subscribers to the run's events, each by the name of an installed entry point or
+    as `package.module:callable`. One with settings of its own is given as `{NAME: {KEY: VALUE}}`.
+    """
     save_moves: bool = True
     """Whether games.jsonl holds the moves of each game."""
     tensorboard: bool = False
@@ -354,6 +357,14 @@ class TrackingConfig(Section):
     """Tags of the W&B run."""
     close_timeout_s: PositiveFloat = 20.0
     """Seconds that all subscribers together have to finish at the end, e.g. uploads in progress."""
+
+    @field_validator("subscribers")
+    @classmethod
+    def _check_subscribers(
+        cls, entries: tuple[SubscriberEntry, ...]
+    ) -> tuple[SubscriberEntry, ...]:
+        check_entries(entries)
+        return entries
 
 
 class ProfileConfig(Section):

@@ -3,6 +3,7 @@
 Everything here reads events and never steers the run. `logs.configure` wraps the whole run.
 
     subscribers.py          builds the subscribers of a configuration
+    plugins.py              users' own subscribers, by name and with settings
     recorders.py            JSON lines files: events, metrics, diagnostics, games
     run_file_queue.py       writes them and `run.log` in a thread, also when the disk was full
     evaluation_recorder.py  `evaluations.jsonl` and `ratings.json`

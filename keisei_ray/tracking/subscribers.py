@@ -1,15 +1,14 @@
 """Builds the subscribers that a configuration asks for: records, views, trackers, users' own."""
 
-import importlib
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.console import Console
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import TrackingConfig
+from keisei_ray.config.subscriber_entries import name_and_settings
 from keisei_ray.errors import ConfigError
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
@@ -20,12 +19,13 @@ from keisei_ray.storage.run_layout import (
     METRICS_FILE,
     TENSORBOARD_DIR,
 )
-from keisei_ray.telemetry.events import Event, EventBus, Subscriber
+from keisei_ray.telemetry.events import EventBus, Subscriber
 from keisei_ray.tracking import recorders
 from keisei_ray.tracking.collapse_alarm import CollapseAlarm
 from keisei_ray.tracking.divergence_alarm import DivergenceAlarm
 from keisei_ray.tracking.evaluation_recorder import EvaluationRecorder
 from keisei_ray.tracking.logs import log_event
+from keisei_ray.tracking.plugins import load_subscriber
 from keisei_ray.tracking.run_file_queue import AT_ONCE, Writing
 from keisei_ray.tracking.terminal.lines import LinesView
 from keisei_ray.tracking.terminal.live import LiveView
@@ -88,7 +88,10 @@ def build_subscribers(
     """
     # What can be refused comes first: a resumed run's files must not have been touched by then.
     tensorboard_writer = _tensorboard_writer_class() if config.tracking.tensorboard else None
-    users_own = [(path, load_subscriber(path)) for path in config.tracking.subscribers]
+    users_own = [
+        (name_and_settings(entry)[0], load_subscriber(entry))
+        for entry in config.tracking.subscribers
+    ]
 
     built = [Subscriber("log", log_event), *_recorders(run_dir, bus, resumed_timestep, files)]
     if tensorboard_writer is not None:
@@ -101,8 +104,8 @@ def build_subscribers(
         shown = (LiveView if view == "rich" else LinesView)(console, time.monotonic)
         built.append(Subscriber("view", shown.handle, shown.close))
     built += [
-        Subscriber(path, call, getattr(call, "close", None), num_waiting=EVENTS_WAITING)
-        for path, call in users_own
+        Subscriber(name, call, getattr(call, "close", None), num_waiting=EVENTS_WAITING)
+        for name, call in users_own
     ]
     if config.tracking.wandb != "off":
         built.append(_wandb_subscriber(config.tracking, run_dir, bus))
@@ -147,33 +150,3 @@ def _wandb_subscriber(tracking: TrackingConfig, run_dir: Path, bus: EventBus) ->
     client = RealClient(load_wandb(tracking), tracking, run_dir, timeout_s)
     tracker = WandbTracker(client, bus.publish, close_timeout_s=timeout_s)
     return Subscriber("wandb", tracker.handle, tracker.close)
-
-
-def load_subscriber(path: str) -> Callable[[Event], object]:
-    """Imports a user's subscriber.
-
-    Args:
-        path: "package.module:name". The name is a callable that takes an event, or a class
-            that makes one when called with nothing. If the callable has a `close` attribute,
-            that is called at the end of the run.
-
-    Raises:
-        ConfigError: the form is wrong, the module or name does not exist, or it is not
-            callable. Other errors of importing or making it pass through.
-    """
-    where = f"tracking.subscribers entry {path!r}"
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise ConfigError(f"{where} has no module and name, expected 'package.module:callable'.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"{where} cannot be imported: {error}. Is it installed?") from error
-    try:
-        found = getattr(module, name)
-    except AttributeError as error:
-        raise ConfigError(f"{where}: {module_name} has no {name!r}. Check the name.") from error
-    subscriber = found() if isinstance(found, type) else found
-    if not callable(subscriber):
-        raise ConfigError(f"{where} is a {type(subscriber).__name__}, expected something callable.")
-    return cast("Callable[[Event], object]", subscriber)

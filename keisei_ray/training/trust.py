@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keisei_ray.config.schema import Config
+from keisei_ray.config.subscriber_entries import entry_text
 from keisei_ray.errors import RunDirError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.remote.filesystem import is_uri
@@ -49,7 +50,7 @@ def programs(config: Config) -> list[str]:
         "evaluation.opponents": [
             text for text in config.evaluation.opponents if text.startswith("usi:")
         ],
-        "tracking.subscribers": config.tracking.subscribers,
+        "tracking.subscribers": [entry_text(entry) for entry in config.tracking.subscribers],
     }
     return [f"{key}: {text}" for key, texts in named.items() for text in texts]
 

@@ -92,7 +92,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "tracking.log_level": "DEBUG",
     "tracking.tensorboard": True,
     "tracking.ray_metrics": False,
-    "tracking.subscribers": ["package.module:callable", "other:thing"],
+    "tracking.subscribers": ["package.module:callable", {"entropy-log": {"every": 10}}],
     "tracking.save_moves": False,
     "tracking.wandb": "offline",
     "tracking.wandb_project": "shogi",

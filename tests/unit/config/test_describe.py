@@ -140,5 +140,5 @@ def test_settings_name_type_and_limits() -> None:
     assert expected["learner.gamma"] == "float >= 0 and <= 1"
     assert expected["learner.target_kl"] == "float > 0 or null"
     assert expected["model.activation"] == "one of relu, silu"
-    assert expected["tracking.subscribers"] == "a list of str"
+    assert expected["tracking.subscribers"] == "a list of str or {str: {str: value}}"
     assert expected["cluster.object_store_bytes"] == "int >= 78643200 or null"

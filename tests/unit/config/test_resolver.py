@@ -372,7 +372,7 @@ configs = st.builds(
     st.none() | st.floats(min_value=1e-300, max_value=1e300),
     st.integers(1, 10**6),
     st.sampled_from(["overlap", "lockstep"]),
-    st.lists(st.text(st.characters(codec="utf-8")), max_size=3),
+    st.lists(st.text(st.characters(codec="utf-8")), max_size=3, unique=True),
 )
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import ConfigError
 from keisei_ray.report.command import write_report
 from keisei_ray.status.run_status import status_of
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.divergence import Divergence
 from keisei_ray.tracking import logs
-from keisei_ray.tracking.subscribers import build_subscribers, choose_view, load_subscriber
+from keisei_ray.tracking.subscribers import build_subscribers, choose_view
 from tests.helpers.consoles import plain_console, written
 from tests.helpers.run_events import diagnosed, game, run_started, updated
 
@@ -47,26 +46,6 @@ def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.delitem(sys.modules, "subscribers_for_tests", raising=False)
     return "subscribers_for_tests"
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("subscribers_for_tests", "package.module:callable"),
-        (":handle", "package.module:callable"),
-        ("subscribers_for_tests:", "package.module:callable"),
-        ("no_such_module_here:handle", "no_such_module_here"),
-        ("subscribers_for_tests:handel", "handel"),
-        ("subscribers_for_tests:number", "int"),
-        ("subscribers_for_tests:NotCallable", "NotCallable"),
-    ],
-)
-@pytest.mark.usefixtures("users_module")
-def test_a_subscriber_that_cannot_be_loaded_is_a_config_error(path: str, expected: str) -> None:
-    with pytest.raises(ConfigError, match=r"tracking\.subscribers") as error:
-        load_subscriber(path)
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_whole_run_with_users_subscribers_leaves_complete_files(

@@ -19,7 +19,7 @@ from keisei_ray.tune.command import run as tune
 PROGRAMS: dict[str, dict[str, Any]] = {
     "pool": {"members": ["greedy", "usi:rm -r x"], "share": 0.5},
     "evaluation": {"opponents": ["random", "usi:evil?nodes=1"]},
-    "tracking": {"subscribers": ["evil.module:call"]},
+    "tracking": {"subscribers": ["evil.module:call", {"log": {"path": "x"}}]},
 }
 
 
@@ -62,6 +62,7 @@ def test_the_programs_of_another_users_run_are_listed_and_not_run(tmp_path: Path
         "pool.members: usi:rm -r x",
         "evaluation.opponents: usi:evil?nodes=1",
         "tracking.subscribers: evil.module:call",
+        'tracking.subscribers: log {"path": "x"}',
     ):
         assert named in str(refusal.value)
     assert "greedy" not in str(refusal.value)
