@@ -8,6 +8,7 @@ every check. Only RAY_ADDRESS, which is not a setting, is looked at later, in
 from keisei_ray.config.sections import (
     CheckpointConfig,
     ClusterConfig,
+    EvaluationConfig,
     LearnerConfig,
     PoolConfig,
     ScheduleConfig,
@@ -95,14 +96,22 @@ def check_pool(pool: PoolConfig) -> None:
         )
 
 
-def check_kept_checkpoints(checkpoint: CheckpointConfig) -> None:
-    """Refuses to keep checkpoints more often than they are made."""
+def check_kept_checkpoints(checkpoint: CheckpointConfig, evaluation: EvaluationConfig) -> None:
+    """Refuses to keep checkpoints more often than they are made, or by ratings that none gets."""
     keep = checkpoint.keep_every_timesteps
     if keep is not None and keep < checkpoint.interval_timesteps:
         raise ValueError(
             f"checkpoint.keep_every_timesteps = {keep} is less than "
             f"checkpoint.interval_timesteps = {checkpoint.interval_timesteps}: there is "
             "nothing to keep that often. Use at least the interval."
+        )
+    rated = evaluation.interval_timesteps
+    if checkpoint.keep_best and (rated is None or rated % checkpoint.interval_timesteps):
+        raise ValueError(
+            f"checkpoint.keep_best = {checkpoint.keep_best}, but evaluation.interval_timesteps = "
+            f"{'null' if rated is None else rated}, expected a multiple of "
+            f"checkpoint.interval_timesteps = {checkpoint.interval_timesteps}: only weights that "
+            "are evaluated and saved in the same update have a rating and a checkpoint."
         )
 
 

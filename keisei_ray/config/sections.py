@@ -252,6 +252,10 @@ class CheckpointConfig(Section):
     keep_every_timesteps: PositiveInt | None = None
     """Timesteps between two checkpoints that are kept for good, besides the newest: the first one
     after each multiple of this. null: none."""
+    keep_best: NonNegativeInt = 0
+    """Number of checkpoints with the highest Elo to keep, besides the newest. The Elo is that of
+    the background evaluation, whose interval must be a multiple of this section's. While weights
+    are being evaluated, their checkpoint stays. 0: ratings do not matter."""
     upload_timeout_s: PositiveFloat = 120.0
     """Seconds that the end of a run waits for its last upload, if run.run_dir is a URI."""
 

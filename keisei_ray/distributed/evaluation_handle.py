@@ -100,6 +100,13 @@ class EvaluationHandle:
         self._budget = DeathBudget("the evaluator", config.cluster, clock)
         self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, clock)
 
+    @property
+    def versions_under_way(self) -> frozenset[int]:
+        """Weights versions that are being evaluated, or wait for it."""
+        is_measuring = self._under_way is not None or bool(self._queue)
+        due = (self._measured if is_measuring else None, self._waiting)
+        return frozenset(d.version for d in due if d is not None)
+
     def poll(self, progress: Progress, published: LearnerVersion) -> None:
         """Takes the evaluator's answer, if there is one, and gives it the next match.
 

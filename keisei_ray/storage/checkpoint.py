@@ -10,11 +10,13 @@ process may read it.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage.atomic_files import sync_directory, write_synced
 from keisei_ray.storage.manifest import (
@@ -25,7 +27,9 @@ from keisei_ray.storage.manifest import (
     read_file,
     read_manifest,
 )
+from keisei_ray.storage.retention import Candidate, places_to_prune
 from keisei_ray.storage.run_layout import (
+    CHECKPOINT_GLOB,
     MANIFEST_FILE,
     REPLACED_SUFFIX,
     SUPERSEDED,
@@ -177,7 +181,10 @@ def list_all(checkpoints_dir: Path) -> list[Path]:
     Raises:
         RunDirError: the directory cannot be listed.
     """
-    return [*_list(checkpoints_dir), *sorted(checkpoints_dir.glob(f"{SUPERSEDED}-*-step-*"))]
+    return [
+        *_list(checkpoints_dir),
+        *sorted(checkpoints_dir.glob(f"{SUPERSEDED}-*-{CHECKPOINT_GLOB}")),
+    ]
 
 
 def check_sizes(path: Path) -> dict[str, Any]:
@@ -195,39 +202,33 @@ def check_sizes(path: Path) -> dict[str, Any]:
 
 
 def prune(
-    checkpoints_dir: Path, keep_last: int, keep_every_timesteps: int | None = None
+    checkpoints_dir: Path,
+    keep: CheckpointConfig,
+    elo_of: Mapping[int, float] = MappingProxyType({}),
+    awaited: Collection[int] = (),
 ) -> list[Path]:
-    """Removes old checkpoints. A damaged one does not count as kept and is not removed.
+    """Removes old checkpoints by the rule of `storage/retention.py`.
 
-    The newest that is healthy stays, however old it is: a run that diverges must not remove the way
-    back.
+    A damaged one does not count as kept and is not removed.
 
     Args:
         checkpoints_dir: may be missing.
-        keep_last: number of the newest checkpoints that stay, >= 1.
-        keep_every_timesteps: the first checkpoint at or after each multiple of this stays too;
-            None: only the newest stay.
+        keep: settings of the run.
+        elo_of: ratings by weights version.
+        awaited: weights versions whose rating may still come.
 
     Returns:
         The removed directories, oldest first.
 
     Raises:
         RunDirError: a directory cannot be removed.
-        ValueError: an argument below 1.
     """
-    if keep_last < 1 or (keep_every_timesteps is not None and keep_every_timesteps < 1):
-        raise ValueError(
-            f"prune: keep_last = {keep_last}, keep_every_timesteps = {keep_every_timesteps}; "
-            f"expected at least 1."
-        )
     paths = list_complete(checkpoints_dir)
-    places = places_to_prune(
-        [timestep_of(path.stem) for path in paths],
-        keep_last,
-        keep_every_timesteps,
-        lambda place: health_of(read_manifest(paths[place])["info"]),
-    )
-    removed = [paths[place] for place in places]
+    found = [
+        candidate_of(timestep_of(path.stem), read_manifest(path)["info"], elo_of, awaited)
+        for path in paths
+    ]
+    removed = [paths[place] for place in places_to_prune(found, keep)]
     try:
         for path in removed:
             aside = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
@@ -245,32 +246,27 @@ def health_of(info: Mapping[str, Any]) -> str:
     return str(info.get(HEALTH, HEALTHY))
 
 
-def places_to_prune(
-    timesteps: Sequence[int],
-    keep_last: int,
-    keep_every_timesteps: int | None,
-    health_at: Callable[[int], str],
-) -> list[int]:
-    """Returns the indices of the checkpoints that `prune` would remove.
+def candidate_of(
+    timestep: int,
+    info: Mapping[str, Any],
+    elo_of: Mapping[int, float],
+    awaited: Collection[int] = (),
+) -> Candidate:
+    """Returns a checkpoint as the rule of what stays sees it.
 
     Args:
-        timesteps: timesteps of the checkpoints, oldest first.
-        keep_last, keep_every_timesteps: as for `prune`.
-        health_at: returns the health of the checkpoint with an index; asked from the newest on,
-            until one is healthy.
+        timestep: the checkpoint's.
+        info: the checkpoint's.
+        elo_of: ratings by weights version.
+        awaited: weights versions whose rating may still come.
     """
-    spans_kept = {0}
-    places = []
-    for place, timestep in enumerate(timesteps):
-        span = timestep // keep_every_timesteps if keep_every_timesteps else 0
-        if span in spans_kept and place < len(timesteps) - keep_last:
-            places.append(place)
-        spans_kept.add(span)
-    if places:
-        newest_first = reversed(range(len(timesteps)))
-        healthy = next((place for place in newest_first if health_at(place) == HEALTHY), None)
-        places = [place for place in places if place != healthy]
-    return places
+    version = info.get("weights_version")
+    return Candidate(
+        timestep,
+        is_healthy=health_of(info) == HEALTHY,
+        elo=elo_of.get(version) if isinstance(version, int) else None,
+        is_awaited=version in awaited,
+    )
 
 
 def _write(aside: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import tenacity
@@ -22,6 +23,7 @@ from keisei_ray.errors import KeiseiError, StorageError
 from keisei_ray.storage.remote.remote_run import RemoteRun
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader, local_checkpoints
 from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking.evaluation_records import elo_by_version
 from keisei_ray.tracking.late_notice import publish_or_log
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,13 @@ class BackgroundUpload:
         self.ended: ev.RunEnded | None = None
         self.failures = 0
         """Rounds of uploads that were given up."""
-        self._uploader = Uploader(remote, keep, resumed_timestep, on_saved=self._report_uploaded)
+        self._uploader = Uploader(
+            remote,
+            keep,
+            resumed_timestep,
+            on_saved=self._report_uploaded,
+            read_elo=partial(elo_by_version, remote.run_dir),
+        )
         self._uri = remote.storage.uri
         self._run_dir = remote.run_dir
         self._publish = publish

@@ -97,6 +97,12 @@ def ratings_by_version(run_dir: Path) -> dict[int, Rating]:
     }
 
 
+def elo_by_version(run_dir: Path) -> dict[int, float]:
+    """Returns the Elo of each weights version that has one; see `ratings_by_version`."""
+    rated = ratings_by_version(run_dir)
+    return {version: rating.elo for version, rating in rated.items() if rating.elo is not None}
+
+
 def _rating(player: Any) -> Rating:
     rating: Rating = _reader_of(Rating).validate_python(player)
     return replace(

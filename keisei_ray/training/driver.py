@@ -287,6 +287,7 @@ class Driver:
                     self._learner.digest,
                     self.pool.files(),
                     self._health.trouble,
+                    self._evaluation.versions_under_way,
                 )
             )
 
@@ -296,7 +297,7 @@ class Driver:
         The records come first: those of plies that a checkpoint counts cannot be made again.
         """
         self.bus.flush(FLUSH_S)
-        return write_state(self.checkpoints_dir, state, self.config.checkpoint)
+        return write_state(self.checkpoints_dir.parent, state, self.config.checkpoint)
 
     def _take_saved(self, *, wait: bool) -> None:
         """Publishes the checkpoint under way once the disk has it.

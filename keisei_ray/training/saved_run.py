@@ -10,8 +10,9 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import HEALTH, HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import Scalar
-from keisei_ray.storage.run_layout import CONFIG_FILE, PROGRESS_FILE
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.progress import Progress
+from keisei_ray.tracking.evaluation_records import elo_by_version
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class RunState:
     files: Mapping[str, bytes]
     """Content of the checkpoint's files by name."""
     info: Mapping[str, Scalar]
+    awaited: frozenset[int] = frozenset()
+    """Weights versions whose rating may still come. Not part of the checkpoint."""
 
 
 def state_of(
@@ -31,6 +34,7 @@ def state_of(
     weights_digest: str,
     pool_files: Mapping[str, bytes],
     trouble: str | None,
+    awaited: frozenset[int] = frozenset(),
 ) -> RunState:
     """Returns the state of a run as it is now; what changes later does not change it.
 
@@ -41,6 +45,7 @@ def state_of(
         weights_digest: digest of the weights among them.
         pool_files: table of the opponent pool, by name.
         trouble: the objection to the weights, see `RunHealth`; None if they are healthy.
+        awaited: weights versions whose rating may still come.
     """
     files = dict(learner_files)
     files[PROGRESS_FILE] = progress.to_json().encode()
@@ -52,14 +57,14 @@ def state_of(
         "model": config.model.model_dump_json(),
         HEALTH: HEALTHY if trouble is None else trouble,
     }
-    return RunState(progress.timestep, files, info)
+    return RunState(progress.timestep, files, info, awaited)
 
 
-def write_state(checkpoints_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:
+def write_state(run_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:
     """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
 
     Args:
-        checkpoints_dir: directory of the run's checkpoints.
+        run_dir: directory of the run.
         state: content of the checkpoint.
         keep: settings that say which older ones stay.
 
@@ -69,8 +74,10 @@ def write_state(checkpoints_dir: Path, state: RunState, keep: CheckpointConfig) 
     Raises:
         RunDirError: the checkpoint cannot be written; older checkpoints are untouched.
     """
+    checkpoints_dir = run_dir / CHECKPOINTS_DIR
     path = checkpoint.save(checkpoints_dir, state.timestep, state.files, state.info)
-    checkpoint.prune(checkpoints_dir, keep.keep_last, keep.keep_every_timesteps)
+    elo_of = elo_by_version(run_dir) if keep.keep_best else {}
+    checkpoint.prune(checkpoints_dir, keep, elo_of, state.awaited)
     return path
 
 

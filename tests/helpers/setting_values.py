@@ -68,6 +68,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "checkpoint.interval_timesteps": 50_000,
     "checkpoint.keep_last": 5,
     "checkpoint.keep_every_timesteps": 100_000,
+    "checkpoint.keep_best": 2,
     "checkpoint.upload_timeout_s": 30.0,
     "evaluation.interval_timesteps": 100_000,
     "evaluation.num_games": 64,

@@ -124,7 +124,11 @@ def test_training_goes_on_beside_an_evaluator_that_hangs_and_ends(
     monkeypatch.setattr(
         "keisei_ray.distributed.evaluation_handle.new_evaluation_actor", evaluators(HangingShell)
     )
-    config = evaluated_config(8, {"finish_timeout_s": 0.1})
+    config = evaluated_config(
+        8,
+        {"finish_timeout_s": 0.1},
+        checkpoint={"interval_timesteps": UPDATE, "keep_last": 1, "keep_best": 1},
+    )
     run = train(with_run_dir(config, tmp_path), cluster, tmp_path)
     assert run.driver.progress.updates == 8
     assert run.of(EvaluationFinished) == []
@@ -132,7 +136,9 @@ def test_training_goes_on_beside_an_evaluator_that_hangs_and_ends(
     assert len(said) == 1
     assert "v2 and v8" in said[0]
     assert sum("only the newest weights wait" in message for message in notices(run)) == 1
-    assert checkpoint.find_latest(tmp_path / "checkpoints", on_skip=lambda *_: None) is not None
+    # A match of v2 is under way and v6 waits for its turn when the last checkpoint is handed over.
+    kept = checkpoint.list_complete(tmp_path / "checkpoints")
+    assert [checkpoint.load(path).info["weights_version"] for path in kept] == [2, 6, 8]
 
 
 def with_run_dir(config: Config, run_dir: Path) -> Config:

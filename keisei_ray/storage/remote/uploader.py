@@ -13,9 +13,11 @@ does not verify.
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.config.sections import CheckpointConfig
@@ -29,6 +31,7 @@ from keisei_ray.storage.remote.remote_run import (
     is_run_file,
     run_id,
 )
+from keisei_ray.storage.retention import Candidate, places_to_prune
 from keisei_ray.storage.run_layout import (
     CHECKPOINT_GLOB,
     CHECKPOINTS_DIR,
@@ -64,12 +67,14 @@ class Uploader:
         keep: CheckpointConfig,
         resumed_timestep: int | None,
         on_saved: Callable[[str], object],
+        read_elo: Callable[[], Mapping[int, float]] = dict,
     ) -> None:
         """Args:
         remote: the run, at its URI and in its local copy.
         keep: settings that say which checkpoints stay.
         resumed_timestep: timestep of the checkpoint that was resumed; None for a fresh run.
         on_saved: called with the name of each checkpoint that is complete at the URI.
+        read_elo: returns the ratings by weights version, as they are now.
         """
         self.uploaded: set[str] = set()
         """Names of the checkpoints that are complete at the URI."""
@@ -78,6 +83,9 @@ class Uploader:
         self._keep = keep
         self._resumed_timestep = resumed_timestep
         self._on_saved = on_saved
+        self._read_elo = read_elo
+        self._infos: dict[str, dict[str, Any]] = {}
+        """Entry `info` of manifests at the URI, by checkpoint."""
         self._token = secrets.token_hex(16).encode()
         self._is_writer = False
         self._sent: dict[str, tuple[int, int]] = {}
@@ -185,11 +193,12 @@ class Uploader:
                     )
             self._claim()
             self._storage.write(f"{where}/{MANIFEST_FILE}", manifest)
+        self._infos.pop(path.name, None)
         self.uploaded.add(path.name)
         self._on_saved(path.name)
 
     def _prune(self, here: set[str]) -> None:
-        """Removes checkpoints at the URI by the rule of `checkpoint.prune`, and old weights.
+        """Removes checkpoints at the URI by the rule of `storage/retention.py`, and old weights.
 
         Leftovers of an upload that was cut off are removed too.
 
@@ -197,13 +206,10 @@ class Uploader:
             here: names of the local checkpoints, which are not leftovers.
         """
         names = checkpoints_at(self._storage)
-        places = checkpoint.places_to_prune(
-            [timestep_of(name) for name in names],
-            self._keep.keep_last,
-            self._keep.keep_every_timesteps,
-            lambda place: self._health_of(names[place]),
-        )
-        going = [names[place] for place in places]
+        elo_of = self._read_elo() if self._keep.keep_best else {}
+        # The local copy knows which ratings may still come, so what it has stays.
+        found = [self._candidate(name, elo_of, is_awaited=name in here) for name in names]
+        going = [names[place] for place in places_to_prune(found, self._keep)]
         folders = {name.split("/")[1] for name in self._storage.names(CHECKPOINTS_DIR)}
         going += [f for f in folders if fnmatch(f, CHECKPOINT_GLOB) and f not in (*names, *here)]
         for name in going:
@@ -212,13 +218,21 @@ class Uploader:
             self._storage.remove(name)
         self._prune_pool()
 
-    def _health_of(self, name: str) -> str:
-        """Returns the health of a checkpoint at the URI, see `checkpoint.health_of`."""
-        content = self._storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
+    def _candidate(self, name: str, elo_of: Mapping[int, float], *, is_awaited: bool) -> Candidate:
+        """Returns a checkpoint at the URI as the rule of what stays sees it."""
+        timestep = timestep_of(name)
         try:
-            return checkpoint.health_of(parse_json(content or b"")["info"])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            return f"its manifest cannot be read: {error}"
+            found = checkpoint.candidate_of(timestep, self._info_of(name), elo_of)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return Candidate(timestep, is_healthy=False, is_awaited=is_awaited)
+        return replace(found, is_awaited=is_awaited)
+
+    def _info_of(self, name: str) -> dict[str, Any]:
+        """Returns the `info` of a checkpoint at the URI, as it was when it was first asked for."""
+        if name not in self._infos:
+            content = self._storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
+            self._infos[name] = parse_json(content or b"")["info"]
+        return self._infos[name]
 
     def _gone(self, folder: str) -> set[str]:
         """Returns the files of a directory at the URI that the local copy does not have."""
@@ -247,4 +261,5 @@ class Uploader:
     def _remove_checkpoint(self, name: str) -> None:
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
         self._storage.remove(f"{CHECKPOINTS_DIR}/{name}")
+        self._infos.pop(name, None)
         self.uploaded.discard(name)

@@ -1,9 +1,10 @@
 """Saves a checkpoint of a tiny run after one update, as the program of the day does.
 
-    python -m tests.golden.checkpoints.make tests/golden/checkpoints/NAME
+    python -m tests.golden.checkpoints.make RUN_DIR
 
 Each kept checkpoint is loaded by `tests/unit/training/test_golden_checkpoints.py` for ever. When
-the form of a checkpoint changes, make another one with this script and keep those that are here.
+the form of a checkpoint changes, make another one with this script, put it here under a new name
+and keep those that are here.
 """
 
 import sys
@@ -19,7 +20,7 @@ from keisei_ray.training.saved_run import state_of, write_state
 from tests.helpers.tiny import tiny_config
 
 
-def make(checkpoints_dir: Path) -> Path:
+def make(run_dir: Path) -> Path:
     """Trains for one update and saves."""
     config = tiny_config(
         model={"depth": 1, "width": 2, "value_hidden": 2, "squeeze_excitation": True},
@@ -44,7 +45,7 @@ def make(checkpoints_dir: Path) -> Path:
         {POOL_FILE: pool.to_json().encode()},
         None,
     )
-    return write_state(checkpoints_dir, state, config.checkpoint)
+    return write_state(run_dir, state, config.checkpoint)
 
 
 if __name__ == "__main__":

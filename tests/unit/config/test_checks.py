@@ -48,6 +48,17 @@ LEAVE_OUT = "Leave out one of the two."
             ["checkpoint.keep_every_timesteps = 99", "checkpoint.interval_timesteps = 100"],
         ),
         (
+            {"checkpoint": {"keep_best": 2}},
+            ["checkpoint.keep_best = 2", "evaluation.interval_timesteps = null, expected a mul"],
+        ),
+        (
+            {
+                "checkpoint": {"interval_timesteps": 100, "keep_best": 2},
+                "evaluation": {"interval_timesteps": 150},
+            },
+            ["evaluation.interval_timesteps = 150", "checkpoint.interval_timesteps = 100"],
+        ),
+        (
             {"cluster": {"address": "10.0.0.1:6379", "num_cpus": 4}},
             [
                 "cluster.num_cpus = 4 has no effect: cluster.address = 10.0.0.1:6379 joins",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import _digest
@@ -346,12 +347,13 @@ def test_a_file_that_does_not_fit_leaves_nothing_over_and_older_ones_untouched(
 SAVE_FOREVER = """
 import itertools, sys
 from pathlib import Path
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.storage import checkpoint
 same_step = sys.argv[2] == "replacing"
 for k in itertools.count(int(sys.argv[3])):
     files = {f"file{i}": bytes([(k + i) % 256]) * 100_000 for i in range(4)}
     checkpoint.save(Path(sys.argv[1]), 5 if same_step else k, files, {"k": k})
-    checkpoint.prune(Path(sys.argv[1]), keep_last=2)
+    checkpoint.prune(Path(sys.argv[1]), CheckpointConfig(keep_last=2))
     print(k, flush=True)
 """
 
@@ -412,6 +414,10 @@ def test_a_save_syncs_every_file_before_the_rename_and_the_directory_after(
     ]
 
 
+def keeping(last: int, every: int | None = None) -> CheckpointConfig:
+    return CheckpointConfig(keep_last=last, keep_every_timesteps=every)
+
+
 def kept_steps(directory: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in directory.iterdir())
 
@@ -420,13 +426,13 @@ def test_prune_keeps_the_newest_and_the_first_after_each_multiple(tmp_path: Path
     steps = [0, 90, 110, 190, 205, 290, 420, 430, 490, 505]
     for step in steps:
         checkpoint.save(tmp_path, step, {"a": b""}, {})
-    removed = checkpoint.prune(tmp_path, keep_last=2, keep_every_timesteps=100)
+    removed = checkpoint.prune(tmp_path, keeping(2, 100))
     assert kept_steps(tmp_path) == [110, 205, 420, 490, 505]
     assert [int(path.name[5:]) for path in removed] == [0, 90, 190, 290, 430]
-    assert checkpoint.prune(tmp_path, keep_last=2, keep_every_timesteps=100) == []
-    checkpoint.prune(tmp_path, keep_last=3)
+    assert checkpoint.prune(tmp_path, keeping(2, 100)) == []
+    checkpoint.prune(tmp_path, keeping(3))
     assert kept_steps(tmp_path) == [420, 490, 505]
-    checkpoint.prune(tmp_path, keep_last=1)
+    checkpoint.prune(tmp_path, keeping(1))
     assert kept_steps(tmp_path) == [505]
 
 
@@ -435,9 +441,9 @@ def test_pruning_after_every_save_keeps_what_pruning_once_keeps(tmp_path: Path) 
     steps = sorted(rng.sample(range(1000), 40))
     for step in steps:
         checkpoint.save(tmp_path / "each", step, {"a": b""}, {})
-        checkpoint.prune(tmp_path / "each", keep_last=3, keep_every_timesteps=70)
+        checkpoint.prune(tmp_path / "each", keeping(3, 70))
         checkpoint.save(tmp_path / "once", step, {"a": b""}, {})
-    checkpoint.prune(tmp_path / "once", keep_last=3, keep_every_timesteps=70)
+    checkpoint.prune(tmp_path / "once", keeping(3, 70))
     firsts = {min(s for s in steps if s // 70 == span) for span in {s // 70 for s in steps} - {0}}
     assert kept_steps(tmp_path / "each") == sorted(firsts | set(steps[-3:]))
     assert kept_steps(tmp_path / "once") == kept_steps(tmp_path / "each")
@@ -448,7 +454,7 @@ def test_prune_never_counts_a_damaged_checkpoint_as_one_that_is_kept(tmp_path: P
         checkpoint.save(tmp_path, step, FILES, {})
     (tmp_path / "step-000000000050" / "learner.pt").write_bytes(b"")
     (tmp_path / "step-000000000040" / "manifest.json").unlink()
-    checkpoint.prune(tmp_path, keep_last=2)
+    checkpoint.prune(tmp_path, keeping(2))
     assert kept_steps(tmp_path) == [20, 30, 40, 50]
 
 
@@ -457,22 +463,27 @@ def test_prune_keeps_the_newest_healthy_checkpoint_however_old_it_is(tmp_path: P
         checkpoint.save(tmp_path, step, FILES, info)
     for step in (40, 50):
         checkpoint.save(tmp_path, step, FILES, {"health": "doubtful: y"})
-        checkpoint.prune(tmp_path, keep_last=1)
+        checkpoint.prune(tmp_path, keeping(1))
     assert kept_steps(tmp_path) == [20, 50]
     checkpoint.save(tmp_path, 60, FILES, {"health": "healthy"})
-    checkpoint.prune(tmp_path, keep_last=1)
+    checkpoint.prune(tmp_path, keeping(1))
     assert kept_steps(tmp_path) == [60]
 
 
 def test_a_checkpoint_that_says_nothing_of_its_health_counts_as_healthy(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 10, FILES, {})
     checkpoint.save(tmp_path, 20, FILES, {"health": "diverging: x"})
-    checkpoint.prune(tmp_path, keep_last=1)
+    checkpoint.prune(tmp_path, keeping(1))
     assert kept_steps(tmp_path) == [10, 20]
 
 
-def test_prune_of_nothing_removes_nothing_and_bad_limits_are_refused(tmp_path: Path) -> None:
-    assert checkpoint.prune(tmp_path / "missing", keep_last=1) == []
-    for limits in ((0, None), (1, 0)):
-        with pytest.raises(ValueError, match="at least 1"):
-            checkpoint.prune(tmp_path, *limits)
+def test_prune_of_nothing_removes_nothing(tmp_path: Path) -> None:
+    assert checkpoint.prune(tmp_path / "missing", keeping(1)) == []
+
+
+def test_prune_keeps_the_best_rated_and_those_whose_rating_may_still_come(tmp_path: Path) -> None:
+    for version in range(1, 7):
+        checkpoint.save(tmp_path, 10 * version, {"a": b""}, {"weights_version": version})
+    keep = CheckpointConfig(keep_last=1, keep_best=1)
+    checkpoint.prune(tmp_path, keep, elo_of={1: 10.0, 2: 30.0, 3: 20.0}, awaited={4})
+    assert kept_steps(tmp_path) == [20, 40, 60]

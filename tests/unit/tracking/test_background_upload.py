@@ -147,7 +147,7 @@ def test_a_slow_upload_is_followed_by_the_newest_checkpoint_and_none_piles_up() 
     assert is_slow.wait(PATIENCE_S)
     for timestep in range(20, 100, 10):
         run.save(remote, timestep)
-        checkpoint.prune(remote.run_dir / "checkpoints", 2)
+        checkpoint.prune(remote.run_dir / "checkpoints", KEEP)
     go_on.set()
     run.upload.finish(PATIENCE_S)
     sent = [path.split("/")[-2] for path in fs.written if path.endswith("manifest.json")]

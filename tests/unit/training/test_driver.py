@@ -57,6 +57,7 @@ class SavingDriver(Driver):
             published=SimpleNamespace(state={"model.safetensors": b"weights"}), digest="d"
         )
         self._health: Any = SimpleNamespace(trouble=None)
+        self._evaluation: Any = SimpleNamespace(versions_under_way=frozenset())
         self._checkpoint_due = PeriodicTrigger(100, last=0)
         self._saving = BackgroundSave(self._write_state)
         self._waits_for_saving = waits_for_saving

@@ -76,7 +76,7 @@ def test_checkpoints_are_pruned_at_the_uri_by_the_rule_of_the_local_copy() -> No
     session = uploads(remote, keep=keep)
     for timestep in range(10, 100, 10):
         save(remote.run_dir, timestep)
-        checkpoint.prune(remote.run_dir / "checkpoints", 2, 40)
+        checkpoint.prune(remote.run_dir / "checkpoints", keep)
         session.run()
     here = [path.name for path in checkpoint.list_complete(remote.run_dir / "checkpoints")]
     assert checkpoints_at(remote.storage) == here == [step(40), step(80), step(90)]
@@ -90,6 +90,24 @@ def test_the_newest_healthy_checkpoint_stays_at_the_uri() -> None:
     keep = CheckpointConfig(interval_timesteps=10, keep_last=1)
     uploads(remote, keep=keep).run()
     assert checkpoints_at(remote.storage) == [step(10), step(30)]
+
+
+def test_the_best_rated_stay_at_the_uri_whichever_machine_has_them() -> None:
+    """With ratings, the local copy decides about those that it has."""
+    remote = remote_run_at(new_uri())
+    checkpoints_dir = remote.run_dir / "checkpoints"
+    keep = CheckpointConfig(interval_timesteps=10, keep_last=1, keep_best=1)
+    session = Uploader(
+        remote, keep, None, on_saved=lambda name: None, read_elo=lambda: {1: 30.0, 2: 40.0, 3: 9.0}
+    )
+    for version in (1, 2, 3, 4, 5):
+        checkpoint.save(checkpoints_dir, 10 * version, {"a": b""}, {"weights_version": version})
+    session.run()
+    assert checkpoints_at(remote.storage) == [step(10 * version) for version in (1, 2, 3, 4, 5)]
+    for version in (1, 2, 3):
+        shutil.rmtree(checkpoints_dir / step(10 * version))
+    session.run()
+    assert checkpoints_at(remote.storage) == [step(20), step(40), step(50)]
 
 
 def test_a_checkpoint_that_is_only_at_the_uri_is_pruned_too() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tenacity
 
+from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
@@ -116,7 +117,7 @@ def test_checkpoints_are_uploaded_unless_pruned_before_their_turn(tmp_path: Path
     go = threading.Event()
     client = FakeClient(start=lambda: go.wait(PATIENCE_S))
     tracked = TrackedBus(client).publish(run_started(), saved(tmp_path, 10), saved(tmp_path, 20))
-    checkpoint.prune(tmp_path / "checkpoints", keep_last=1)
+    checkpoint.prune(tmp_path / "checkpoints", CheckpointConfig(keep_last=1))
     go.set()
     wait_until(lambda: client.uploaded)
     tracked.close()
