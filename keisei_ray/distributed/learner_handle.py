@@ -4,7 +4,8 @@ It holds what the learner published last. The state is in the driver's own memor
 lost with nothing that an update can outlive: not with the learner, its node, or Ray itself. An
 update has only finished when its state is here; the copy takes 1 ms for the 4 MiB of a 4x64 network
 and 4 to 25 ms for the 35 MiB of a 10x128. The packed weights are an object that the driver owns,
-of which its node pulls a copy (`refs_to_pull`).
+of which its node pulls a copy (`refs_to_pull`). If they are lost with the learner's node before, the
+learner is relaunched from the state and publishes them again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -177,7 +178,13 @@ class LearnerHandle:
         return report
 
     def pulled(self, ref: Ref) -> None:
-        """Notes that the driver's node has a copy of one of `refs_to_pull` now."""
+        """Notes that the driver's node has a copy of one of `refs_to_pull` now.
+
+        Raises:
+            LEARNER_LOST: it was lost with the learner's node before. A learner that is relaunched
+                publishes it again.
+        """
+        ray.get(ref)
         self.refs_to_pull = [other for other in self.refs_to_pull if other != ref]
 
     def dismiss(self) -> None:

@@ -361,7 +361,7 @@ class Driver:
             awaited[self._update.state] = self._take_update
         awaited |= dict.fromkeys(self._rollouts.in_play, self._take_rollout)
         awaited |= dict.fromkeys(self._fleet.starting, self._take_start)
-        awaited |= dict.fromkeys(self._learner.refs_to_pull, self._learner.pulled)
+        awaited |= dict.fromkeys(self._learner.refs_to_pull, self._take_copy)
         return awaited
 
     def _wait(self) -> list[Ref]:
@@ -387,6 +387,13 @@ class Driver:
         take = self._awaited().get(ref)
         if take is not None:
             take(ref)
+
+    def _take_copy(self, ref: Ref) -> None:
+        """Notes that the newest weights are on the driver's node, or lost with the learner's."""
+        try:
+            self._learner.pulled(ref)
+        except LEARNER_LOST as error:
+            self._relaunch_learner(error)
 
     def _take_start(self, ref: Ref) -> None:
         actor = self._fleet.starting_actor(ref)
@@ -425,28 +432,30 @@ class Driver:
 
     def _take_update(self, ref: Ref) -> None:
         """Publishes and records an update; its rollouts go back if it has failed."""
-        update, rollouts = self._end_update()
+        update = self._update
+        assert update is not None
         try:
             with self._deadlines.taking(ref):
                 report = self._learner.take(update)
         except RayTaskError as error:
+            rollouts = self._end_update()
             causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
             for index, cause in causes.items():
                 self._reject(rollouts[index].report, cause)
             self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in causes])
             return
         except LEARNER_LOST as error:
-            self._relaunch_learner(rollouts, error)
+            self._relaunch_learner(error)
             return
+        rollouts = self._end_update()
         self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
         self._save_if_due()
 
-    def _end_update(self) -> tuple[UpdateUnderWay, list[DeliveredRollout]]:
-        """Returns the update that was under way, and its rollouts."""
-        assert self._update is not None
-        update, self._update = self._update, None
-        return update, self._rollouts.finish_update()
+    def _end_update(self) -> list[DeliveredRollout]:
+        """Ends the update that is under way, if one is, and returns its rollouts."""
+        self._update = None
+        return self._rollouts.finish_update()
 
     def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
         """Counts an update's timesteps and games, once, and publishes its events."""
@@ -491,9 +500,11 @@ class Driver:
         except (KeiseiError, RayError, OSError):
             logger.exception("the last state could not be saved")
 
-    def _relaunch_learner(self, rollouts: list[DeliveredRollout], error: Exception) -> None:
+    def _relaunch_learner(self, error: Exception) -> None:
         """Replaces a learner that died; the rollouts of its update wait for the next."""
-        self._rollouts.put_back(rollouts)
+        if self._update:
+            self._deadlines.forget(self._update.state)
+        self._rollouts.put_back(self._end_update())
         self._ray.check()
         self._learner.relaunch(error)
         self._idle_since = self._clock()
@@ -506,14 +517,13 @@ class Driver:
         for ref, error in overdue.items():
             if ray.wait([ref], timeout=0)[0]:
                 continue  # The loop was busy and takes it at its next turn.
-            self._deadlines.forget(ref)
             if ref in self._rollouts.in_play:
+                self._deadlines.forget(ref)
                 self._replace(self._rollouts.take(ref).actor, error)
             elif ref in self._fleet.starting:
                 self._replace(self._fleet.starting_actor(ref), error)
             else:
-                _, rollouts = self._end_update()
-                self._relaunch_learner(rollouts, error)
+                self._relaunch_learner(error)
 
     def _reject(self, report: CollectReport, cause: str) -> None:
         self.progress.reject_rollout()

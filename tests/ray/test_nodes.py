@@ -95,6 +95,21 @@ def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
         assert len(learner_deaths) == 1
 
 
+def test_a_driver_without_cpus_follows_fast_updates_of_a_learner_on_another_node(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    """Copies of weights that are no longer the newest reach the driver's node all the time."""
+    add_node(nodes, 2)
+    run = WatchedTraining(nodes.address, tmp_path / "run", "--total-timesteps", str(40 * 256))
+    try:
+        output, errors = run.process.communicate(timeout=PATIENCE_S)
+    finally:
+        run.process.kill()
+    assert run.process.returncode == 0, (output, errors)
+    assert [r["weights_version"] for r in run.records("metrics.jsonl")] == list(range(1, 41))
+    assert run.events("actor_lost") == []
+
+
 PLACES = """
 import sys
 import time

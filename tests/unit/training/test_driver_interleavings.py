@@ -87,7 +87,7 @@ class FakeLearner:
     def publish(self) -> tuple[str, int, int]:
         return "digest", self.version + 1, self.version + 1
 
-    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, int, Any]:
+    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, Any, Any]:
         assert len(set(rollouts)) == len(rollouts)
         lags = [self.version - rollout.weights_version for rollout in rollouts]
         assert all(0 <= lag <= self.max_lag for lag in lags), lags
@@ -102,7 +102,8 @@ class FakeLearner:
         values |= {"amp_dtype": "off", "weights_digest": "digest"}
         values |= {"weights_version": self.version, "batch_timesteps": T * N * len(rollouts)}
         state = LOST_WITH_A_NODE if chance > 0.98 else self.version + 1
-        return UpdateReport(**values), self.version + 1, state
+        weights = LOST_WITH_A_NODE if 0.96 < chance < 0.98 else self.version + 1
+        return UpdateReport(**values), weights, state
 
 
 def config_of(kind: str) -> Config:
