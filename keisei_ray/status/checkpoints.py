@@ -19,6 +19,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, MANIFEST_FILE, SUPERSEDED
 from keisei_ray.telemetry.reports import Rating
+from keisei_ray.telemetry.visible_text import shortened
 from keisei_ray.tracking.evaluation_records import ratings_by_version
 from keisei_ray.tracking.terminal.draw import row
 from keisei_ray.tracking.terminal.panels import elo_text
@@ -140,7 +141,7 @@ def _listed(
         weights_version=version if isinstance(version, int) else None,
         bytes=_bytes(path),
         age_s=_age_s(path, now_s),
-        health=health if isinstance(health, str) else None,
+        health=shortened(health) if isinstance(health, str) else None,
         rating=None if is_set_aside or not isinstance(version, int) else ratings.get(version),
         is_verified=verify and problem is None,
         problem=problem,

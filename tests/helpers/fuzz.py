@@ -39,6 +39,8 @@ from keisei_ray.report.run_files import read_run
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.selfplay.pool import Pool
+from keisei_ray.status.checkpoints import as_json as checkpoints_as_json
+from keisei_ray.status.checkpoints import show_checkpoints
 from keisei_ray.status.command import draw_status, watch_reader
 from keisei_ray.status.reader import LocalRunReader
 from keisei_ray.status.run_status import as_json, status_of
@@ -145,6 +147,10 @@ def _manifests(folder: Path) -> Read:
             except (ValueError, TypeError):
                 text = json_bytes(body)
         (path / MANIFEST_FILE).write_bytes(text)
+        console = Console(file=io.StringIO(), width=90, highlight=False)
+        found = show_checkpoints(folder, console, verify=False)
+        json.dumps(checkpoints_as_json(folder, found))
+        _shown(console)
         checkpoint.newest(folder / "checkpoints")
         checkpoint.load(path)
 

@@ -113,6 +113,18 @@ def test_each_checkpoint_that_is_due_is_saved_though_the_disk_is_slow(driver: Sa
     assert names(driver) == ["step-000000000100", "step-000000000200", "step-000000000250"]
 
 
+def test_a_second_interrupt_does_not_wait_for_the_disk(driver: SavingDriver) -> None:
+    def interrupted(*, wait: bool) -> None:
+        raise KeyboardInterrupt
+
+    driver.train_to(100)
+    driver.train_to(150)
+    driver._saving.take = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        driver.save()
+    driver.disk.set()
+
+
 def test_a_sweeps_trial_waits_for_each(tmp_path: Path, driver: SavingDriver) -> None:
     trial = SavingDriver(tmp_path / "trial", waits_for_saving=True)
     trial.disk.set()
