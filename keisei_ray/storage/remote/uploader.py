@@ -84,7 +84,7 @@ class Uploader:
         self._resumed_timestep = resumed_timestep
         self._on_saved = on_saved
         self._read_elo = read_elo
-        self._infos: dict[str, dict[str, Any]] = {}
+        self._infos: dict[str, Mapping[str, Any]] = {}
         """Entry `info` of manifests at the URI, by checkpoint."""
         self._token = secrets.token_hex(16).encode()
         self._is_writer = False
@@ -172,7 +172,7 @@ class Uploader:
         where = f"{CHECKPOINTS_DIR}/{path.name}"
         try:
             manifest = (path / MANIFEST_FILE).read_bytes()
-            files = checkpoint.load(path).files
+            saved = checkpoint.load(path)
         except (CheckpointError, FileNotFoundError):
             if path.exists():
                 raise
@@ -182,10 +182,10 @@ class Uploader:
         if before != manifest:
             if before is not None:
                 self._storage.remove(f"{where}/{MANIFEST_FILE}")
-            for name, content in files.items():
+            for name, content in saved.files.items():
                 self._storage.write(f"{where}/{name}", content)
             there = self._storage.names(where)
-            for name, content in files.items():
+            for name, content in saved.files.items():
                 if (size := there.get(f"{where}/{name}")) != len(content):
                     raise StorageError(
                         f"{self._storage.uri}/{where}/{name} has {size} bytes, {len(content)} "
@@ -193,7 +193,7 @@ class Uploader:
                     )
             self._claim()
             self._storage.write(f"{where}/{MANIFEST_FILE}", manifest)
-        self._infos.pop(path.name, None)
+        self._infos[path.name] = saved.info
         self.uploaded.add(path.name)
         self._on_saved(path.name)
 
@@ -227,8 +227,8 @@ class Uploader:
             return Candidate(timestep, is_healthy=False, is_awaited=is_awaited)
         return replace(found, is_awaited=is_awaited)
 
-    def _info_of(self, name: str) -> dict[str, Any]:
-        """Returns the `info` of a checkpoint at the URI, as it was when it was first asked for."""
+    def _info_of(self, name: str) -> Mapping[str, Any]:
+        """Returns the `info` of a checkpoint at the URI, from memory if it is known."""
         if name not in self._infos:
             content = self._storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}")
             self._infos[name] = parse_json(content or b"")["info"]
