@@ -60,15 +60,25 @@ def test_an_engine_plays_every_other_ply_and_ends_with_the_run(
 def test_engines_that_fail_are_benched_once_and_the_run_goes_on_also_when_resumed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    """One stops in its first game and never answers, one does not exist."""
+    """One stops in its first game and never answers, one does not exist. Another one hangs at its
+    start in the background evaluation, which loses its matches and nothing else.
+    """
     hung = fake_spec(tmp_path, go="kill -STOP $$", query="processes=2&timeout-s=1")
     missing = "usi:/no/such/engine"
+    (tmp_path / "mute").mkdir()
+    mute = fake_spec(tmp_path / "mute", usi="sleep 1000", query="timeout-s=1")
     config = overlap_config(
         run={"total_timesteps": 6 * 64},
         self_play={"max_plies": 16},
         pool={"share": 1.0, "members": (hung, missing), "snapshot_interval_timesteps": None},
     )
-    first = train(config, cluster, tmp_path / "run")
+    evaluation = config.evaluation.model_copy(
+        update={"interval_timesteps": 128, "opponents": (mute,), "finish_timeout_s": 120.0}
+    )
+    first = train(config.model_copy(update={"evaluation": evaluation}), cluster, tmp_path / "run")
+    (left_out,) = [n.message for n in first.of(Notice) if "is left out" in n.message]
+    assert f"against {mute} is left out, and so will all others against it: Engine" in left_out
+    assert "gave no usiok in time" in left_out
     more = config.model_copy(
         update={"run": config.run.model_copy(update={"total_timesteps": 12 * 64})}
     )
@@ -76,7 +86,8 @@ def test_engines_that_fail_are_benched_once_and_the_run_goes_on_also_when_resume
     saved = checkpoint.load(first.driver.last_checkpoint)
     again = train(more, cluster, tmp_path / "run", resume=saved)
     for run in (first, again):
-        warnings = [notice for notice in run.of(Notice) if notice.level == "WARNING"]
+        warnings = [notice for notice in run.of(Notice) if "benched" in notice.message]
+        assert {notice.level for notice in warnings} == {"WARNING"}
         texts = sorted(notice.message for notice in warnings)
         assert len(texts) == 2
         assert texts[0].startswith(f"{missing} is benched for the rest of this session (actor ")
@@ -89,4 +100,4 @@ def test_engines_that_fail_are_benched_once_and_the_run_goes_on_also_when_resume
     games = again.lines("games.jsonl")
     assert len(games) > 12
     assert {game["opponent"] for game in games} == {""}
-    assert all_end(str(tmp_path / "engine.sh"))
+    assert all_end(str(tmp_path))

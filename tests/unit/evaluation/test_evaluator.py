@@ -1,13 +1,14 @@
 """The evaluator plays the published weights, under their version and digest."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import DamagedBufferError, PlayerError, WireError
+from keisei_ray.errors import DamagedBufferError, EngineTimeoutError, PlayerError, WireError
 from keisei_ray.evaluation import evaluator
 from keisei_ray.evaluation.evaluator import Evaluator
 from keisei_ray.evaluation.plan import PlannedMatch
@@ -15,6 +16,7 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import digest, pack_weights, state_arrays
 from keisei_ray.players.policies import network_policy
+from tests.helpers.engines import assert_all_ended, fake_spec
 from tests.helpers.tiny import tiny_config
 
 MATCH = PlannedMatch(
@@ -102,6 +104,29 @@ def test_weights_that_are_not_what_was_planned_do_not_play() -> None:
     damaged[-3] ^= 1
     with pytest.raises(WireError):
         evaluator.play(MATCH, damaged)
+
+
+def test_an_engine_that_hangs_at_its_start_ends_the_match_and_is_gone(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    engine = fake_spec(
+        tmp_path, start=f"echo $$ >> {pids}", usi="kill -STOP $$", query="timeout-s=0.5"
+    )
+    with pytest.raises(EngineTimeoutError, match="gave no usiok in time"):
+        Evaluator(config()).play(replace(MATCH, opponent=engine), weights(1, 0))
+    assert_all_ended(pids)
+
+
+def test_an_engine_that_hangs_in_every_game_loses_them_all(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    engine = fake_spec(
+        tmp_path,
+        start=f"echo $$ >> {pids}",
+        go="kill -STOP $$",
+        query="timeout-s=0.5&processes=4",
+    )
+    played = Evaluator(config()).play(replace(MATCH, opponent=engine), weights(1, 0))
+    assert (played.match.games, played.match.wins) == (4, 4)
+    assert_all_ended(pids)
 
 
 def test_an_opponent_that_cannot_be_opened_is_named() -> None:
