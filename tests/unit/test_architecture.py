@@ -147,6 +147,13 @@ def test_wandb_is_imported_in_one_function_only() -> None:
     assert users == [("tracking.wandb.client", "load_wandb")]
 
 
+def test_no_time_limit_is_a_signal() -> None:
+    """An alarm reaches only the main thread, and not every system has one."""
+    used = {name for _, name in attributes("signal")}
+    assert {"SIGTERM", "SIGKILL"} <= used
+    assert not used & {"alarm", "setitimer", "SIGALRM"}
+
+
 def test_nothing_is_unpickled() -> None:
     # torch raises UnpicklingError, which is caught.
     assert attributes("pickle") <= {("learning.learner_state", "UnpicklingError")}

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.helpers.run_events import evaluated, game, record, run_started, updat
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
 PATIENCE_S = 20.0
+needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
 
 # Before the run
 
@@ -72,6 +74,7 @@ def online(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[s
     )
 
 
+@needs_wandb
 def test_not_being_logged_in_is_one_line_before_anything_is_started(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     done = online(tmp_path)
@@ -81,6 +84,7 @@ def test_not_being_logged_in_is_one_line_before_anything_is_started(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@needs_wandb
 def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     done = online(tmp_path, WANDB_API_KEY="hunter2")
@@ -91,6 +95,7 @@ def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@needs_wandb
 def test_offline_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     for name in NO_KEY:
@@ -146,6 +151,7 @@ def whole_session(path: Path) -> list[Any]:
         time.sleep(0.01)
 
 
+@needs_wandb
 def test_an_offline_run_and_its_resume_read_back_from_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +238,7 @@ Path(sys.argv[1], "seconds").write_text(str(time.monotonic() - began))
 """
 
 
+@needs_wandb
 def test_a_stopped_wandb_service_holds_up_neither_the_run_nor_the_process(tmp_path: Path) -> None:
     """wandb's exit hook waits for its service without a limit."""
     pytest.importorskip("wandb")
