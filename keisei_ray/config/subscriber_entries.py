@@ -12,6 +12,9 @@ from pydantic import JsonValue
 SubscriberEntry = str | dict[str, dict[str, JsonValue]]
 """`name`, or `{name: {key: value}}` with one name."""
 
+MAX_DEPTH = 32
+"""Deepest nesting of a subscriber's settings. Far beyond it they could be read and not written."""
+
 
 def name_and_settings(entry: SubscriberEntry) -> tuple[str, dict[str, JsonValue]]:
     """Returns an entry's name and its settings, none where it gives none."""
@@ -40,7 +43,18 @@ def check_entries(entries: Iterable[SubscriberEntry]) -> None:
                 f"an entry with {len(entry)} names, expected one name and its settings; begin a "
                 "new entry for each subscriber"
             )
-        name, _ = name_and_settings(entry)
+        name, settings = name_and_settings(entry)
         if name in seen:
             raise ValueError(f"{name!r} is named twice. Leave one out")
         seen.add(name)
+        if _depth(settings) > MAX_DEPTH:
+            raise ValueError(f"settings of {name!r} are nested more than {MAX_DEPTH} deep")
+
+
+def _depth(value: JsonValue) -> int:
+    """Returns how many lists and mappings are inside each other."""
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0

@@ -11,6 +11,11 @@ from keisei_ray.errors import ConfigError
 KEY = "tracking.subscribers"
 
 
+def nested(depth: int) -> list[Any]:
+    """Returns lists inside each other."""
+    return [nested(depth - 1)] if depth > 1 else []
+
+
 def test_an_entry_is_a_name_or_a_name_with_settings() -> None:
     assert name_and_settings("a.b:c") == ("a.b:c", {})
     assert name_and_settings({"log": {"every": 2}}) == ("log", {"every": 2})
@@ -33,6 +38,11 @@ def test_settings_of_a_subscriber_come_by_every_route_and_survive_the_file(text:
         assert load_config_json(config.model_dump_json(), "file") == config
 
 
+def test_settings_may_be_nested() -> None:
+    config = resolve_config(None, {}, [], {}, sweep={KEY: [{"a": {"x": nested(31)}}]})
+    assert load_config_json(config.model_dump_json(), "file") == config
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
@@ -40,6 +50,8 @@ def test_settings_of_a_subscriber_come_by_every_route_and_survive_the_file(text:
         ([{"a": {}, "b": {}}], "an entry with 2 names, expected one"),
         ([{}], "an entry with 0 names, expected one"),
         ([{"a": 3}], "expected a list of str or {str: {str: value}}"),
+        ([{"a": {"x": nested(32)}}], "settings of 'a' are nested more than 32 deep"),
+        ([{"a": {"x": nested(253)}}], "settings of 'a' are nested more than 32 deep"),
         ([{"a": {"x": float("inf")}}], "expected a list of str or {str: {str: value}}"),
     ],
 )
