@@ -205,7 +205,8 @@ def _start_guard(group: int) -> "subprocess.Popen[bytes] | None":
     """Starts the shell that kills a process group when this process is gone.
 
     Returns:
-        None where the group's leader has just left it: then there is no group to join.
+        None where it cannot be started, for example because the group's leader has just left it.
+        The process then ends when it reads that its input has ended.
     """
     try:
         return subprocess.Popen(
@@ -216,7 +217,7 @@ def _start_guard(group: int) -> "subprocess.Popen[bytes] | None":
             bufsize=0,
             process_group=group,
         )
-    except PermissionError:
+    except OSError:
         return None
 
 
