@@ -11,6 +11,7 @@
     |   |-- PlayerError             a player that matches or the pool need
     |   |   |-- EngineDiedError     a USI engine that ended
     |   |   `-- EngineTimeoutError  a USI engine that did not answer in time
+    |   |-- NumericalError          training that gives numbers that are not finite
     |   |-- TrackerError            a tracker that is not installed or not logged in
     |   `-- BenchmarkError          a benchmark's run, or the directory it was given
     |-- WireError                   a packed buffer that must not be used
@@ -21,7 +22,6 @@
     |   `-- RejectedRolloutsError   some buffers of an update are one of the above
     |-- PolicyLagError              exit code 1, as all below: a rollout that is too old
     |-- EmptyUpdateError            an update without a ply to learn from
-    |-- NumericalError              a loss or a gradient that is not finite
     `-- ActorLostError              an actor that died too often
 
 Exit codes of the command line (`cli.main`): 0 done; 2 for a UserError, which is printed as one line
@@ -110,6 +110,15 @@ class TrackerError(UserError):
     """
 
 
+class NumericalError(UserError):
+    """Training gives infinite numbers, or such that are not numbers, again and again.
+
+    Raised by `Learner.update` when several updates in a row had to be undone, also at half the
+    learning rate; by self-play with weights whose outputs are not finite; by whatever would save
+    such a state. Resume from the newest checkpoint with a lower learning rate.
+    """
+
+
 class BenchmarkError(UserError):
     """A training run of a benchmark has failed, or its directory holds something else.
 
@@ -172,13 +181,6 @@ class EmptyUpdateError(KeiseiError):
     """An update was asked for without a single ply that the learner chose.
 
     Raised by `UpdateBatch.fill`. Happens at most with tiny rollouts and a `pool.share` close to 1.
-    """
-
-
-class NumericalError(KeiseiError):
-    """A loss or a gradient is not finite.
-
-    Raised by `Learner.update`. Resume from a checkpoint with a lower learning rate or without AMP.
     """
 
 

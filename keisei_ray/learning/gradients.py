@@ -163,6 +163,20 @@ class ParallelGradients:
             parts.append(log_probs.gather(1, fields["actions"][micro].long()[:, None])[:, 0])
         return torch.cat(parts)
 
+    def are_outputs_finite(self, fields: Mapping[str, Tensor], rows: Tensor) -> bool:
+        """Returns whether the current weights give finite outputs for some rows.
+
+        Args:
+            fields: [B, ...] rows of the update on the model's device.
+            rows: [M] int64, indices of rows.
+        """
+        model, _ = self._replicas[0]
+        with torch.no_grad():
+            logits, outcomes = model(
+                *(fields[name][rows] for name in ("boards", "hands", "scalars"))
+            )
+            return bool(torch.isfinite(logits).all() & torch.isfinite(outcomes).all())
+
 
 def _add(left: PPOSums[Tensor], right: PPOSums[Tensor]) -> PPOSums[Tensor]:
     """Adds two sums field by field."""

@@ -41,6 +41,7 @@ from keisei_ray.learning.schedules import (
 )
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
+from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
     check_architecture,
@@ -56,7 +57,7 @@ from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
-from keisei_ray.telemetry.reports import UpdateReport, UpdateStages
+from keisei_ray.telemetry.reports import UndoneUpdate, UpdateReport, UpdateStages
 from keisei_ray.telemetry.stage_timer import StageTimer
 
 KL_STOP_FACTOR = 1.5
@@ -65,6 +66,10 @@ KL_STOP_FACTOR = 1.5
     kl_proximal > KL_STOP_FACTOR * target_kl
 
 and the step that led there is undone. The factor is that of Stable-Baselines3."""
+
+PROBED_ROWS = 256
+"""Rows by which the weights are looked at after the last step of an update: 1% of its cost, or
+less."""
 
 
 class Learner:
@@ -116,6 +121,9 @@ class Learner:
         self._backup = StepBackup(self._optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
+        self._guard = UpdateGuard(
+            self.model, self._optimizer, self._scaler, self._generator, c.learning_rate
+        )
         rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
         self._batch = UpdateBatch(
             (rollouts or 1) * config.timesteps_per_rollout,
@@ -127,7 +135,8 @@ class Learner:
     def update(self, buffers: Sequence[BufferLike], timestep: int) -> UpdateReport:
         """Makes `num_epochs` passes over the rollouts and raises `weights_version` by 1.
 
-        The weights do not change unless every buffer is a valid rollout within the lag limit.
+        The weights do not change unless every buffer is a valid rollout within the lag limit, and
+        loss, gradients, the new weights and their outputs are finite.
 
         Args:
             buffers: packed rollouts; their rows enter the update in this order.
@@ -142,7 +151,8 @@ class Learner:
             RejectedRolloutsError: some of the buffers are not valid rollouts.
             PolicyLagError: a rollout is older than `schedule.max_policy_lag` allows.
             EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
-            NumericalError: the loss or the gradient is not finite (without loss scaling).
+            NumericalError: several updates in a row made something infinite or not a number and
+                were undone, see `UpdateGuard`. The learner is as it was before them.
         """
         started = time.perf_counter()
         timer = StageTimer()
@@ -169,9 +179,7 @@ class Learner:
         fields = self._batch.on_device()
         self._recompute_stale_log_probs(fields, lags)
         timer.end_stage("gradients_time_s")
-        totals = self._optimize(fields, coefs, timer)
-        if c.lr_schedule == "adaptive":
-            self._adapt_learning_rate(totals)
+        totals, undone = self._optimize_or_undo(fields, coefs, timer)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -195,10 +203,10 @@ class Learner:
                 gradients_time_s=timer.seconds["gradients_time_s"],
                 optimizer_time_s=timer.seconds["optimizer_time_s"],
             ),
-            policy_loss=totals.policy_loss / totals.rows,
+            policy_loss=totals.per_row(totals.policy_loss),
             mate_loss=totals.mate_loss / max(1.0, totals.rows - totals.sampled_rows),
-            value_loss=totals.value_loss / totals.rows,
-            entropy=totals.entropy / totals.rows,
+            value_loss=totals.per_row(totals.value_loss),
+            entropy=totals.per_row(totals.entropy),
             clip_fraction=totals.clipped_rows / max(1.0, totals.sampled_rows),
             truncated_weights=totals.truncated_weights / max(1.0, totals.sampled_rows),
             kl_proximal=totals.mean_kl_proximal,
@@ -210,6 +218,7 @@ class Learner:
             steps_undone=totals.steps_undone,
             amp_skipped=totals.skipped_steps,
             optimizer_steps=len(totals.grad_norms),
+            undone=undone,
         )
 
     def weights(self) -> PackedBuffer:
@@ -227,9 +236,21 @@ class Learner:
         return digest(state_arrays(self.model))
 
     def state_files(self) -> dict[str, bytes]:
-        """Returns everything that a later learner needs to continue, as files: name -> content."""
+        """Returns everything that a later learner needs to continue, as files: name -> content.
+
+        Raises:
+            NumericalError: a weight or the optimizer's state is not finite.
+        """
+        try:
+            check_finite(self.model, self._optimizer)
+        except NotFiniteError as error:
+            raise NumericalError(f"{error}: such a state is not saved.") from error
         state = write_learner_state(
-            self.weights_version, self._optimizer, self._scaler, self._generator
+            self.weights_version,
+            self._optimizer,
+            self._scaler,
+            self._generator,
+            self._guard.halved_rate,
         )
         return {
             MODEL_FILE: write_model_file(self.model, self.weights_version),
@@ -246,7 +267,8 @@ class Learner:
             files: name -> content; other files than the learner's are ignored.
 
         Raises:
-            CheckpointError: a file is missing, unreadable, or of another architecture.
+            CheckpointError: a file is missing, unreadable, of another architecture, or holds
+                numbers that are not finite. Nothing has changed.
         """
         for name in (MODEL_FILE, LEARNER_FILE):
             if name not in files:
@@ -265,6 +287,7 @@ class Learner:
             except KeyError as error:
                 raise CheckpointError(not_fitting(error)) from error
         self._generator.set_state(state.generator)
+        self._guard.halved_rate = state.halved_rate
         self.weights_version = state.weights_version
 
     def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
@@ -287,7 +310,7 @@ class Learner:
         """Learning rate of the next update. An adaptive one is a state, kept by the optimizer."""
         if self._config.learner.lr_schedule == "adaptive":
             return float(self._optimizer.param_groups[0]["lr"])
-        return scheduled_learning_rate(self._config.learner, progress)
+        return self._guard.rate_factor * scheduled_learning_rate(self._config.learner, progress)
 
     def _adapt_learning_rate(self, totals: "_UpdateTotals") -> None:
         """Sets the adaptive learning rate of the next update."""
@@ -307,10 +330,38 @@ class Learner:
             rows = torch.cat([torch.arange(r.start, r.stop) for r in stale]).to(self._device)
             fields["proximal_log_probs"][rows] = self._gradients.log_probs(fields, rows)
 
+    def _optimize_or_undo(
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+    ) -> tuple["_UpdateTotals", UndoneUpdate | None]:
+        """Makes the update, or leaves everything as it was before it; sets the adaptive rate.
+
+        Raises:
+            NumericalError: too many updates in a row had to be undone.
+        """
+        rate = self._optimizer.param_groups[0]["lr"]
+        is_adaptive = self._config.learner.lr_schedule == "adaptive"
+        self._guard.begin()
+        try:
+            totals = self._optimize(fields, coefs, timer)
+            self._guard.accept()
+        except NotFiniteError as error:
+            undone = self._guard.undo(error, update=self.weights_version + 1, learning_rate=rate)
+            if is_adaptive and undone.is_rate_halved:
+                for group in self._optimizer.param_groups:
+                    group["lr"] = rate / 2
+            return _UpdateTotals(), undone
+        if is_adaptive:
+            self._adapt_learning_rate(totals)
+        return totals, None
+
     def _optimize(
         self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
     ) -> "_UpdateTotals":
-        """Runs epochs of minibatches over the filled batch, to the end or the KL stop."""
+        """Runs epochs of minibatches over the filled batch, to the end or the KL stop.
+
+        Raises:
+            NotFiniteError: the loss, the gradient or an output of the network is not finite.
+        """
         c = self._config.learner
         totals = _UpdateTotals()
         for _ in range(c.num_epochs):
@@ -331,6 +382,9 @@ class Learner:
                 timer.end_stage("optimizer_time_s")
         if c.target_kl is not None and self._is_beyond(*self._kl_proximal(fields, rows)):
             self._undo_step(totals)
+        # No loss has shown what the last step did.
+        if not self._gradients.are_outputs_finite(fields, rows[:PROBED_ROWS]):
+            raise NotFiniteError("the network's outputs are not finite after the last step")
         timer.end_stage("gradients_time_s")
         return totals
 
@@ -370,11 +424,12 @@ class Learner:
         self._scaler.unscale_(self._optimizer)
         gradient = self._gradients.flat
         norm = float(gradient.norm())
-        if not math.isfinite(norm) and not self._scaler.is_enabled():
-            raise NumericalError(
-                f"the gradient's norm is {norm} at weights version {self.weights_version}. "
-                "Lower learner.learning_rate, or set learner.amp = 'off'."
-            )
+        # The loss scaler skips a step whose scaled gradient overflows, and lowers the scale. At a
+        # scale of 1 it is the gradient itself that is not finite.
+        is_scaled = self._scaler.is_enabled() and before > 1
+        if not math.isfinite(norm) and not is_scaled:
+            self._scaler.update()  # Else it would refuse the next gradient.
+            raise NotFiniteError(f"the gradient's norm is {norm} {totals.place}")
         limit = self._config.learner.max_grad_norm
         if math.isfinite(norm) and norm > limit:
             gradient.mul_(limit / (norm + 1e-6))
@@ -421,6 +476,15 @@ class _UpdateTotals:
     """Optimizer steps undone by the KL stop: 0 or 1."""
 
     @property
+    def place(self) -> str:
+        """Place in the update, for a message."""
+        return f"in optimizer step {len(self.grad_norms) + self.skipped_steps + 1}"
+
+    def per_row(self, total: float) -> float:
+        """Mean over the rows of a sum; NaN where there are none, as of an update undone."""
+        return total / self.rows if self.rows else math.nan
+
+    @property
     def mean_kl_proximal(self) -> float:
         """Mean kl_proximal of the sampled rows of the last epoch, in nats."""
         return self.epoch_kl_proximal / max(1.0, self.epoch_sampled_rows)
@@ -433,13 +497,12 @@ class _UpdateTotals:
         """Adds the sums of a minibatch.
 
         Raises:
-            NumericalError: the loss is not finite.
+            NotFiniteError: the loss is not finite.
         """
         if not math.isfinite(sums.loss):
-            raise NumericalError(
-                f"the loss is {sums.loss} (policy {sums.policy_loss}, mates {sums.mate_loss}, "
-                f"value {sums.value_loss}, entropy {sums.entropy}). Lower "
-                "learner.learning_rate, or set learner.amp = 'off'."
+            raise NotFiniteError(
+                f"the loss is {sums.loss} {self.place} (policy {sums.policy_loss:g}, mates "
+                f"{sums.mate_loss:g}, value {sums.value_loss:g}, entropy {sums.entropy:g})"
             )
         if self.rows == 0:
             self.first_kl_behavior = sums.kl_behavior / max(1.0, sums.sampled)

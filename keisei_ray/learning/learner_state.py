@@ -45,6 +45,8 @@ class LearnerState:
     """State of the loss scaler; empty where none was used."""
     generator: Tensor
     """State of the random generator of minibatches, on the CPU."""
+    halved_rate: float | None
+    """The `learner.learning_rate` that was halved, see `UpdateGuard`; None: none was."""
 
 
 def write_learner_state(
@@ -52,6 +54,7 @@ def write_learner_state(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     generator: torch.Generator,
+    halved_rate: float | None,
 ) -> bytes:
     """Returns the content of the learner's file, for `read_learner_state`."""
     buffer = io.BytesIO()
@@ -61,6 +64,7 @@ def write_learner_state(
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "generator": generator.get_state(),
+            "halved_rate": halved_rate,
         },
         buffer,
     )
@@ -82,7 +86,8 @@ def read_learner_state(
         device: where the state is needed.
 
     Raises:
-        CheckpointError: the content is something else, or of another learner.
+        CheckpointError: the content is something else, of another learner, or holds numbers that
+            are not finite.
     """
     try:
         _check_archive(content)
@@ -92,6 +97,7 @@ def read_learner_state(
             _optimizer_state(state["optimizer"], optimizer),
             _scaler_state(state["scaler"]),
             _generator_state(state["generator"], generator),
+            _halved_rate(state.get("halved_rate")),  # Older files have none.
         )
     except (
         ValueError,
@@ -164,6 +170,11 @@ def _optimizer_state(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, 
         state[index] = {"step": _tensor(entry["step"], "step", torch.zeros(())).clone()}
         for name in _MOMENTS:
             moment = _tensor(entry[name], name, parameter)
+            if not torch.isfinite(moment).all():
+                raise CheckpointError(
+                    f"{LEARNER_FILE}: {name} of parameter {index} is not finite: training had "
+                    "diverged when it was saved. Resume from an older checkpoint."
+                )
             state[index][name] = torch.empty_like(parameter.detach()).copy_(moment)
     return {
         "state": state,
@@ -182,6 +193,10 @@ def _generator_state(saved: Any, generator: torch.Generator) -> Tensor:
     state = saved.cpu().clone()
     torch.Generator().set_state(state)  # Refuses a state that no generator can be in.
     return state
+
+
+def _halved_rate(saved: object) -> float | None:
+    return None if saved is None else _number(saved, "halved_rate")
 
 
 def _tensor(value: object, name: str, like: Tensor) -> Tensor:

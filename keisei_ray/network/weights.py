@@ -18,6 +18,7 @@ import torch
 
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import CheckpointError, DamagedBufferError
+from keisei_ray.network.finite_weights import check_finite
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
 from keisei_ray.rollouts import packed_buffer
 from keisei_ray.rollouts.payload import FieldLayout
@@ -179,8 +180,8 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """Returns the weights by name from the content of `model.safetensors`.
 
     Raises:
-        CheckpointError: the content is not a safetensors file, or its weights do not match the
-            digest in its metadata.
+        CheckpointError: the content is not a safetensors file, its weights do not match the digest
+            in its metadata, or they are not finite.
     """
     try:
         tensors = safetensors.torch.load(content)
@@ -204,6 +205,7 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
         raise CheckpointError(
             f"{MODEL_FILE} holds weights of digest {found}, its metadata names {shortened(named)}."
         )
+    check_finite(arrays)
     return arrays
 
 

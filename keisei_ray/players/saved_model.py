@@ -3,10 +3,9 @@
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError
+from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import digest, load_arrays, read_model_file
 from keisei_ray.storage import checkpoint
@@ -23,8 +22,8 @@ def find_checkpoint(path: Path) -> Checkpoint:
         path: a run directory, a `checkpoints` directory or the directory of one checkpoint.
 
     Raises:
-        CheckpointError: there is none, or the one named is damaged. Of several, damaged ones are
-            skipped with a warning.
+        CheckpointError: there is none, or the one named is damaged. Of several, damaged ones and
+            those whose weights are not finite are skipped with a warning.
     """
     inside = path / CHECKPOINTS_DIR
     directory = inside if inside.is_dir() else path
@@ -35,6 +34,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     found = checkpoint.find_latest(
         directory,
         on_skip=lambda bad, cause: logger.warning("skipping checkpoint %s: %s", bad, cause),
+        check=check_weights,
     )
     if found is None:
         raise CheckpointError(f"{directory} holds no intact checkpoint.")
@@ -66,8 +66,6 @@ def load_model(saved: Checkpoint) -> PolicyValueNet:
             f"{saved.path / MODEL_FILE}: the weights' digest is {found[:16]}..., the checkpoint "
             f"names {str(expected)[:16]}...: not the weights that were saved with it."
         )
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise CheckpointError(f"{saved.path / MODEL_FILE}: weights that are not finite.")
     model = build_model(config, seed=0).eval()
     load_arrays(model, arrays)
     return model

@@ -20,10 +20,11 @@ _EVENT_NAMES: Final = {
     "actor_ready": "actor ready",
     "actor_lost": "actor lost",
     "rollout_rejected": "rollout rejected",
+    "update_undone": "update undone",
     "checkpoint_saved": "checkpoint",
     "notice": "notice",
 }
-_TROUBLE: Final = ("actor_lost", "rollout_rejected")
+_TROUBLE: Final = ("actor_lost", "rollout_rejected", "update_undone")
 """Kinds of events that are always warnings."""
 MAX_WARNINGS: Final = 3
 """Number of the newest warnings that the page's header shows."""
@@ -101,7 +102,12 @@ def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]
     for kind, group in groupby(events, key=lambda event: str(event["kind"])):
         same = list(group)
         time, name = _time(same[0]), _EVENT_NAMES.get(kind, kind)
-        if len(same) > 3 and kind in ("actor_ready", "checkpoint_saved", "rollout_rejected"):
+        if len(same) > 3 and kind in (
+            "actor_ready",
+            "checkpoint_saved",
+            "rollout_rejected",
+            "update_undone",
+        ):
             text = f"{len(same)} times until {_time(same[-1])}; the last: {_event_text(same[-1])}"
             yield time, name, text, _is_warning(same[-1])
             continue
@@ -141,6 +147,9 @@ def _event_text(event: Record) -> str:
             return f"{who}: {one_line(str(get('cause')))} ({get('restarts_left')} restarts left)"
         case "rollout_rejected":
             return f"of self-play actor {get('actor_id')}: {one_line(str(get('cause')))}"
+        case "update_undone":
+            halved = "; the learning rate is halved" if get("is_rate_halved") else ""
+            return f"update {get('update')}: {one_line(str(get('cause')))}{halved}"
         case "checkpoint_saved":
             return f"{timestep}, {get('path')}"
         case "notice":

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from keisei_ray.config.schema import Config
+from keisei_ray.errors import NumericalError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.policies import (
@@ -108,6 +109,7 @@ class SelfPlay:
         Raises:
             WireError, CheckpointError: a snapshot's weights are damaged or of another
                 architecture.
+            NumericalError: outputs of the network are infinite or not numbers.
         """
         assert self._weights is not None, "set_weights comes before collect"
         started = time.perf_counter()
@@ -214,12 +216,24 @@ class SelfPlay:
             logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = network_outputs(
                 self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
             )
+            # Sums, because they are finite only if everything is.
+            if not np.isfinite(logits.sum() + rollout.values[t, lanes].sum()):
+                raise self._not_finite()
             self._timer.end_stage("forward_time_s")
             choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
                 lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
             )
             self._timer.end_stage("sample_time_s")
         return choices
+
+    def _not_finite(self) -> NumericalError:
+        """Makes the error of weights with which no game can be played."""
+        version = self._weights.version if self._weights else 0
+        return NumericalError(
+            f"the network's outputs are not finite in self-play with weights version {version}. "
+            "Resume from an older checkpoint with a lower learning rate; if they travel in half "
+            "precision, with lossless weights."
+        )
 
     def _sample(
         self, lanes: Ints, logits: FloatN, uniforms: Uniforms, mates: Ints | None

@@ -131,12 +131,18 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest["timestep"], manifest["info"], files)
 
 
-def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> Checkpoint | None:
+def find_latest(
+    checkpoints_dir: Path,
+    on_skip: Callable[[Path, str], None],
+    check: Callable[[Checkpoint], object] = lambda found: None,
+) -> Checkpoint | None:
     """Reads the newest checkpoint that verifies.
 
     Args:
         checkpoints_dir: may be missing.
         on_skip: called with path and cause for each newer checkpoint that does not verify.
+        check: raises a CheckpointError for one that verifies and cannot be used all the same; it is
+            skipped too.
 
     Returns:
         The checkpoint, or None if there is none.
@@ -146,7 +152,9 @@ def find_latest(checkpoints_dir: Path, on_skip: Callable[[Path, str], None]) -> 
     """
     for path in reversed(_list(checkpoints_dir)):
         try:
-            return load(path)
+            found = load(path)
+            check(found)
+            return found
         except CheckpointError as error:
             on_skip(path, str(error))
     return None

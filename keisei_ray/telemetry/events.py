@@ -150,6 +150,23 @@ class UpdateFinished(Event):
 
 
 @dataclass(frozen=True)
+class UpdateUndone(Event):
+    """An update made something infinite or not a number, and the learner undid all of it.
+
+    Its plies count as consumed. It published the weights from before under a version of its own.
+    """
+
+    update: int
+    """Number of the update in the run."""
+    cause: str
+    """Quantity that is not finite, and the place in the update."""
+    learning_rate: float
+    """Learning rate of the update."""
+    is_rate_halved: bool
+    """Whether the learning rate is halved from now on; see `UpdateGuard` of the learner."""
+
+
+@dataclass(frozen=True)
 class UpdateDiagnosed(Event):
     """The diagnostics of an update are known; follows its `UpdateFinished`."""
 

@@ -120,6 +120,9 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     """Self-play actors that are up."""
     actor_restarts: Annotated[int, "actors"]
     """Deaths of self-play actors after which the run went on, over all resumes."""
+    updates_undone: Annotated[float | None, "updates"]
+    """Updates that were undone because they made something infinite or not a number, over all
+    resumes."""
 
     def __post_init__(self) -> None:
         """Refuses a value of another type than its field."""
@@ -247,4 +250,5 @@ def update_metrics(
         wait_time_s=waited_s,
         actors_alive=actors_alive,
         actor_restarts=progress.actor_restarts,
+        updates_undone=progress.updates_undone,
     )

@@ -21,6 +21,8 @@ from keisei_ray.rollouts.finished_game import FinishedGame, GameResult
 from keisei_ray.rollouts.rollout import RolloutHeader
 
 _RESULTS = get_args(GameResult)
+_ADDED: Final = {"updates_undone"}
+"""Counts that older checkpoints lack; 0 there."""
 _ACTOR_ID: Final = re.compile("[0-9]{1,18}")
 
 
@@ -36,7 +38,7 @@ class Progress:
     timesteps_collected: int = 0
     """Plies in rollouts that actors delivered, consumed or not."""
     updates: int = 0
-    """Updates finished."""
+    """Updates finished, those that were undone included."""
     weights_version: int = 0
     """Version of the newest weights."""
     games_total: int = 0
@@ -58,6 +60,8 @@ class Progress:
     node."""
     actor_restarts: int = 0
     """Deaths of self-play actors after which the run went on."""
+    updates_undone: int = 0
+    """Updates that were undone because they made something infinite or not a number."""
     incarnations: dict[int, int] = field(default_factory=dict)
     """Actor id -> newest incarnation given to it."""
     last_sequence: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -116,8 +120,12 @@ class Progress:
         self.games_total += len(games)
         self.game_plies_total += sum(game.plies for game in games)
 
-    def finish_update(self, weights_version: int) -> None:
+    def finish_update(self, weights_version: int, *, is_undone: bool = False) -> None:
         """Counts an update. Its timesteps are counted by `consume`.
+
+        Args:
+            weights_version: version that it published.
+            is_undone: whether that holds the same weights as the version before.
 
         Raises:
             ValueError: the version is not newer than the last: a version names one set of weights.
@@ -128,6 +136,7 @@ class Progress:
                 f"{self.weights_version}: a version names one set of weights."
             )
         self.updates += 1
+        self.updates_undone += is_undone
         self.weights_version = weights_version
 
     def reject_rollout(self) -> None:
@@ -165,7 +174,7 @@ class Progress:
         except ValueError as error:
             raise CheckpointError(f"progress: not JSON: {error}.") from error
         names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or set(values) | _ADDED != names:
             odd = (
                 shortened(sorted(names ^ set(values)))
                 if isinstance(values, dict)

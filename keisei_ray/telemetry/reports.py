@@ -98,6 +98,16 @@ class CollectReport:
 
 
 @dataclass(frozen=True)
+class UndoneUpdate:
+    """Undoing of a whole update, after which the learner is as it was before it."""
+
+    cause: str
+    """Quantity that is not finite, and the place in the update."""
+    is_rate_halved: bool
+    """Whether the learning rate is halved from now on, because it was the last of several."""
+
+
+@dataclass(frozen=True)
 class UpdateReport:
     """Report on one update: the learner's part of the metrics.
 
@@ -148,6 +158,8 @@ class UpdateReport:
     """Parts of update_time_s."""
     trace: Trace | None = None
     """Profile of this update, if one was taken."""
+    undone: UndoneUpdate | None = None
+    """Cause if the update was undone: its losses are then NaN, and it made no optimizer step."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,13 @@ def message_of(event: ev.Event) -> Message | None:
         case ev.RolloutRejected():
             text = f"rollout of actor {event.actor_id} rejected: {one_line(event.cause)}"
             return Message("WARNING", text)
+        case ev.UpdateUndone():
+            text = (
+                f"update {event.update} undone, at a learning rate of {event.learning_rate:.3g}: "
+                f"{one_line(event.cause)}"
+            )
+            halved = "; the learning rate is halved from now on" if event.is_rate_halved else ""
+            return Message("WARNING", text + halved)
         case ev.CheckpointSaved():
             return Message("INFO", f"checkpoint at timestep {event.timestep}: {event.path}")
         case ev.EvaluationFinished(result=result):

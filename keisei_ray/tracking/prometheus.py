@@ -36,6 +36,7 @@ GAUGES: Final[dict[str, str]] = {
     "rollout_bytes_wire": "keisei_rollout_wire_bytes",
     "weights_bytes_wire": "keisei_weights_wire_bytes",
     "actors_alive": "keisei_actors_alive",
+    "updates_undone": "keisei_updates_undone",
 }
 """Metric of `keisei_ray.telemetry.metrics` -> gauge of its newest value; absent if undefined."""
 

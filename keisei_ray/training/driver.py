@@ -73,6 +73,7 @@ from keisei_ray.telemetry.events import (
     RolloutRejected,
     UpdateDiagnosed,
     UpdateFinished,
+    UpdateUndone,
 )
 from keisei_ray.telemetry.metrics import update_metrics
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
@@ -463,7 +464,8 @@ class Driver:
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
         self.pool.count(games)
-        progress.finish_update(report.weights_version)
+        undone = report.undone
+        progress.finish_update(report.weights_version, is_undone=undone is not None)
         self._tick()
         now = self._clock()
         since_last, self._last_update, self._idle_since = now - self._last_update, now, now
@@ -480,8 +482,15 @@ class Driver:
         last = collected[-1]
         self.bus.publish(UpdateFinished(metrics, last.sample_sfen, last.sample_last_move or None))
         found = diagnose(progress, report, collected)
-        divergence = self._health.observe(metrics, found)
+        # An update that was undone says nothing about the weights.
+        divergence = None if undone else self._health.observe(metrics, found)
         self.bus.publish(UpdateDiagnosed(found, traces(report, collected), divergence))
+        if undone:
+            self.bus.publish(
+                UpdateUndone(
+                    progress.updates, undone.cause, report.learning_rate, undone.is_rate_halved
+                )
+            )
 
     # ---- faults ----
 

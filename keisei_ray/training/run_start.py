@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
+from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.remote.remote_lock import remote_lock
@@ -91,6 +92,7 @@ def claimed_start(
             copied.append,
             skipped.append,
             claim=lambda storage: stack.enter_context(remote_lock(storage, say)),
+            check=check_weights,
         )
         run_dir = choose_run_dir(local)
         # Without a directory there is no writer, and a resume is refused before one is made.
@@ -143,7 +145,7 @@ def saved_settings(run_dir: str | None, resume: str) -> Path | None:
     """
     if resume == "latest":
         where = Path(run_dir or newest_run_dir())
-        found = checkpoint.find_latest(where / CHECKPOINTS_DIR, on_skip=lambda path, cause: None)
+        found = checkpoint.find_latest(where / CHECKPOINTS_DIR, lambda *_: None, check_weights)
     else:
         found = checkpoint.load(Path(resume))
         where = found.path.parent.parent
@@ -163,7 +165,8 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
         The checkpoint, or None for a fresh run.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or of another architecture.
+        CheckpointError: there is none, it is damaged, its weights are not finite, or they are of
+            another architecture.
     """
     if config.run.resume is None:
         return None
@@ -171,6 +174,7 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
         found = _latest(Path(config.run.run_dir or newest_run_dir()) / CHECKPOINTS_DIR, skipped)
     else:
         found = checkpoint.load(Path(config.run.resume))
+        check_weights(found)
     if PROGRESS_FILE not in found.files:
         raise CheckpointError(f"{found.path} has no {PROGRESS_FILE}: not a training checkpoint.")
     _check_model(found, config.model)
@@ -178,15 +182,19 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
 
 
 def _latest(checkpoints_dir: Path, skipped: list[str]) -> Checkpoint:
-    found = checkpoint.find_latest(
-        checkpoints_dir,
-        on_skip=lambda path, cause: skipped.append(f"checkpoint {path} skipped: {cause}"),
-    )
+    causes: list[str] = []
+
+    def skip(path: Path, cause: str) -> None:
+        skipped.append(f"checkpoint {path} skipped: {cause}")
+        causes.append(cause)
+
+    found = checkpoint.find_latest(checkpoints_dir, skip, check_weights)
     if found is None:
+        newest = f" The newest: {causes[0]}" if causes else ""
         raise CheckpointError(
-            f"--resume latest: {checkpoints_dir} has no intact checkpoint "
-            f"({len(skipped)} damaged). Give the run's directory with --run-dir, or start a "
-            "fresh run without --resume."
+            f"--resume latest: {checkpoints_dir} has no intact checkpoint ({len(causes)} damaged "
+            f"or not finite). Give the run's directory with --run-dir, or start a fresh run "
+            f"without --resume.{newest}"
         )
     return found
 

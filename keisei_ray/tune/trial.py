@@ -29,6 +29,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, placement_group_cluster
 from keisei_ray.distributed.cluster_fit import check_fits
 from keisei_ray.errors import CheckpointError, ConfigError
+from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.status.records import metrics_from
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -209,7 +210,7 @@ def find_start(
     Raises:
         CheckpointError: the given checkpoint is damaged or was not made by a trial.
     """
-    own = checkpoint.find_latest(run_dir / CHECKPOINTS_DIR, on_skip=lambda path, cause: None)
+    own = checkpoint.find_latest(run_dir / CHECKPOINTS_DIR, lambda *_: None, check_weights)
     if given is None:
         return own, True
     with given.as_directory() as name:

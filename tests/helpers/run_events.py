@@ -65,6 +65,7 @@ def record(update: int, **changes: MetricValue) -> dict[str, MetricValue]:
         "wait_time_s": 1.0,
         "actors_alive": 2,
         "actor_restarts": 0,
+        "updates_undone": 0,
     }
     return values | changes
 

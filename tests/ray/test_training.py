@@ -38,7 +38,8 @@ CONTRACT = (
     "approx_kl, clip_fraction, explained_variance, learning_rate, grad_norm, amp_dtype, "
     "amp_scale, amp_skipped, policy_lag_mean, policy_lag_max, batch_timesteps, "
     "rollout_bytes_raw, rollout_bytes_wire, weights_bytes_wire, collect_time_s, "
-    "update_time_s, publish_time_s, wait_time_s, actors_alive, actor_restarts"
+    "update_time_s, publish_time_s, wait_time_s, actors_alive, actor_restarts, "
+    "updates_undone"
 )
 """Keys of metrics.jsonl that users' scripts rely on, retyped on purpose."""
 

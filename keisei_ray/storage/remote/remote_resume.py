@@ -17,6 +17,7 @@ from keisei_ray.config.player_spec import EVALUATION_KINDS, parse_player
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.remote.filesystem import Storage, check_uri, download, is_uri
 from keisei_ray.storage.remote.remote_run import (
@@ -46,6 +47,7 @@ def use_local_copy(
     say: Callable[[str], object],
     warn: Callable[[str], object],
     claim: Callable[[Storage], object] = lambda storage: None,
+    check: Callable[[Checkpoint], object] = lambda found: None,
 ) -> tuple[Config, RemoteRun | None]:
     """Replaces the URIs of a run by paths in a local copy, which it brings up to date.
 
@@ -55,6 +57,7 @@ def use_local_copy(
         warn: called with a sentence about anything left out, because it is damaged or belongs to
             another run.
         claim: called with the files of the run at the URI, before anything of it is changed.
+        check: raises a CheckpointError for a checkpoint that verifies and cannot be used.
 
     Returns:
         The configuration with local paths, and the remote run; None if the run is only local.
@@ -83,12 +86,12 @@ def use_local_copy(
         storage.check_writable(secrets.token_hex(4))
         claim(storage)
     if source is not None:
-        resume = str(fetch_run(open_readable(source), step, say, warn))
+        resume = str(fetch_run(open_readable(source), step, say, warn, check))
     remote = None
     if storage is not None:
         remote = RemoteRun(storage, local_copy(storage.uri))
         if resume == "latest":
-            resume = str(fetch_run(storage, None, say, warn))
+            resume = str(fetch_run(storage, None, say, warn, check))
         elif not _goes_on_with(remote, resume):
             _check_empty(remote)
         run_dir = str(remote.run_dir)
@@ -170,6 +173,7 @@ def fetch_run(
     step: str | None,
     say: Callable[[str], object],
     warn: Callable[[str], object],
+    check: Callable[[Checkpoint], object],
 ) -> Path:
     """Brings the local copy of a run up to date and returns the checkpoint to resume from.
 
@@ -181,7 +185,7 @@ def fetch_run(
     Args:
         storage: the files of the run at the URI.
         step: name of the checkpoint to take; None: the newest that verifies.
-        say, warn: as for `use_local_copy`.
+        say, warn, check: as for `use_local_copy`.
 
     Returns:
         The path of the checkpoint in the local copy.
@@ -190,7 +194,7 @@ def fetch_run(
         StorageError, RunDirError, CheckpointError: see `use_local_copy`.
     """
     local_dir = local_copy(storage.uri)
-    local = checkpoint.find_latest(local_dir / CHECKPOINTS_DIR, on_skip=lambda *_: None)
+    local = checkpoint.find_latest(local_dir / CHECKPOINTS_DIR, lambda *_: None, check)
     if local is not None and not _is_same_run(storage, local_dir):
         warn(f"{local_dir} is the local copy of another run than the one at {storage.uri}")
         local = None
@@ -199,7 +203,7 @@ def fetch_run(
     if step is not None:
         is_ahead = all(timestep_of(name) <= newest_local for name in at_uri)
         if not (is_ahead and _is_same(storage, local_dir, step)):
-            _fetch(storage, step, local_dir, say)
+            _fetch(storage, step, local_dir, say, check)
         return local_dir / CHECKPOINTS_DIR / step
     for name in reversed(at_uri):
         if timestep_of(name) < newest_local:
@@ -207,7 +211,7 @@ def fetch_run(
         if timestep_of(name) == newest_local and _is_same(storage, local_dir, name):
             break
         try:
-            _fetch(storage, name, local_dir, say)
+            _fetch(storage, name, local_dir, say, check)
         except CheckpointError as error:
             warn(f"checkpoint {storage.uri}/{CHECKPOINTS_DIR}/{name} skipped: {error}")
             continue
@@ -296,11 +300,17 @@ def _is_same(storage: Storage, local_dir: Path, name: str) -> bool:
     return storage.read(f"{CHECKPOINTS_DIR}/{name}/{MANIFEST_FILE}") == manifest
 
 
-def _fetch(storage: Storage, name: str, local_dir: Path, say: Callable[[str], object]) -> None:
+def _fetch(
+    storage: Storage,
+    name: str,
+    local_dir: Path,
+    say: Callable[[str], object],
+    check: Callable[[Checkpoint], object],
+) -> None:
     """Replaces the local copy by one checkpoint and all records of the run at the URI."""
     fresh = local_dir.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{local_dir.name}")
     try:
-        fetch_checkpoint(storage, name, fresh / CHECKPOINTS_DIR)
+        check(fetch_checkpoint(storage, name, fresh / CHECKPOINTS_DIR))
         for file in storage.names():
             if is_run_file(file):
                 download(storage, file, fresh / file)

@@ -264,6 +264,7 @@ def test_events_are_frozen_and_named_after_their_class() -> None:
         ev.RolloutRejected: "rollout_rejected",
         ev.GameFinished: "game_finished",
         ev.UpdateFinished: "update_finished",
+        ev.UpdateUndone: "update_undone",
         ev.UpdateDiagnosed: "update_diagnosed",
         ev.CheckpointSaved: "checkpoint_saved",
         ev.EvaluationFinished: "evaluation_finished",

@@ -21,7 +21,8 @@ KEYS = (
     "approx_kl, clip_fraction, explained_variance, learning_rate, grad_norm, amp_dtype, "
     "amp_scale, amp_skipped, policy_lag_mean, policy_lag_max, batch_timesteps, "
     "rollout_bytes_raw, rollout_bytes_wire, weights_bytes_wire, collect_time_s, update_time_s, "
-    "publish_time_s, wait_time_s, actors_alive, actor_restarts"
+    "publish_time_s, wait_time_s, actors_alive, actor_restarts, "
+    "updates_undone"
 )
 """The keys of metrics.jsonl that scripts rely on, in their order."""
 CONTRACT = KEYS.split(", ")
@@ -114,6 +115,7 @@ def test_an_updates_metrics_are_the_runs_counts_and_the_figures_of_its_reports()
         truncated=3,
         wall_time_s=50.0,
         actor_restarts=2,
+        updates_undone=0,
     )
     report = UpdateReport(
         weights_version=5,

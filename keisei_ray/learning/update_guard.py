@@ -1,0 +1,131 @@
+"""A guard on updates: one that makes something infinite or not a number is undone as a whole.
+
+An update that is undone leaves weights, optimizer, loss scaler and random generator as they were.
+`PATIENCE` of them in a row halve the learning rate, once for each `learner.learning_rate`. As many
+again end the run with a `NumericalError`.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from keisei_ray.errors import NumericalError
+from keisei_ray.learning.step_backup import StepBackup
+from keisei_ray.telemetry.reports import UndoneUpdate
+
+PATIENCE: Final = 3
+"""Updates undone in a row after which the learning rate is halved, or the run ends."""
+
+
+class NotFiniteError(Exception):
+    """Something in an update is infinite or not a number; the message says what, and where."""
+
+
+class UpdateGuard:
+    """State of the learner from before an update, and the number of updates undone in a row.
+
+    Attributes:
+        halved_rate: the `learner.learning_rate` that has been halved; None: none has.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        generator: torch.Generator,
+        learning_rate: float,
+    ) -> None:
+        """Args:
+        model: the network under training.
+        optimizer: the learner's, of all trained parameters of the model.
+        scaler: the learner's.
+        generator: the learner's.
+        learning_rate: the setting `learner.learning_rate`.
+        """
+        self._model = model
+        self._optimizer = optimizer
+        self._scaler = scaler
+        self._generator = generator
+        self._setting = learning_rate
+        self._backup = StepBackup(optimizer)
+        self._in_a_row = 0
+        self.halved_rate: float | None = None
+
+    @property
+    def rate_factor(self) -> float:
+        """Factor on every learning rate: 0.5 once the setting has been halved.
+
+        Another `learner.learning_rate`, given on a resume, counts as it stands.
+        """
+        return 0.5 if self.halved_rate == self._setting else 1.0
+
+    def begin(self) -> None:
+        """Keeps everything that the update to come may change."""
+        self._backup.save()
+        self._scaler_state = self._scaler.state_dict()
+        self._generator_state = self._generator.get_state()
+
+    def accept(self) -> None:
+        """Takes the update that has just been made as a good one.
+
+        Raises:
+            NotFiniteError: a weight or the optimizer's state is not finite.
+        """
+        check_finite(self._model, self._optimizer)
+        self._in_a_row = 0
+
+    def undo(self, cause: NotFiniteError, *, update: int, learning_rate: float) -> UndoneUpdate:
+        """Puts back what `begin` kept, and halves the learning rate if that is due.
+
+        Args:
+            cause: what is not finite.
+            update: weights version that the update was to make.
+            learning_rate: learning rate of the update.
+
+        Raises:
+            NumericalError: too many updates in a row were undone.
+        """
+        self._backup.undo()
+        self._scaler.load_state_dict(self._scaler_state)
+        self._generator.set_state(self._generator_state)
+        self._in_a_row += 1
+        if self._in_a_row < PATIENCE:
+            return UndoneUpdate(str(cause), is_rate_halved=False)
+        if self.rate_factor < 1:
+            raise NumericalError(
+                f"{PATIENCE} updates in a row were undone, although learner.learning_rate = "
+                f"{self._setting:g} had been halved. Update {update}, at a learning rate of "
+                f"{learning_rate:.3g}: {cause}. The weights from before are saved: go on by "
+                "--resume latest with a lower --set learner.learning_rate=..., or with other "
+                "settings of the loss if it is they that are too large."
+            ) from cause
+        self._in_a_row = 0
+        self.halved_rate = self._setting
+        return UndoneUpdate(str(cause), is_rate_halved=True)
+
+
+def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Checks the weights and the optimizer's state; one transfer from the device.
+
+    Raises:
+        NotFiniteError: names the first tensor with an infinite value or one that is not a number.
+    """
+    named = list(_state_tensors(model, optimizer))
+    are_finite = torch.stack([torch.isfinite(tensor).all() for _, tensor in named]).tolist()
+    for (name, _), is_finite in zip(named, are_finite, strict=True):
+        if not is_finite:
+            raise NotFiniteError(f"{name} is not finite after its last step")
+
+
+def _state_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields the weights, then what the optimizer keeps for each, with their names."""
+    for name, weights in model.state_dict().items():
+        yield f"the weight {name}", weights
+    for name, parameter in model.named_parameters():
+        for key, tensor in optimizer.state.get(parameter, {}).items():
+            yield f"the optimizer's {key} of {name}", tensor
