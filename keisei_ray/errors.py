@@ -7,6 +7,7 @@
     |   |   `-- TakenOverError      another process writes to the run now
     |   |-- StorageError            a URI and what is stored there
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
+    |   |   `-- RefusedStateError   a checkpoint that verifies and that its learner refuses
     |   |-- ClusterError            Ray: starting it, joining it, its resources
     |   |-- PlayerError             a player that matches or the pool need
     |   |   |-- EngineDiedError     a USI engine that ended
@@ -78,6 +79,24 @@ class CheckpointError(UserError):
     Raised when checkpoints, weights, the pool's table or a run's progress are read. Choose another
     checkpoint, or use the `model` section that the weights were trained with.
     """
+
+
+class RefusedStateError(CheckpointError):
+    """A checkpoint verifies, and the learner refuses its state.
+
+    Raised when a run is resumed. `--resume latest` then goes on from the next older checkpoint.
+
+    Attributes:
+        timestep: the checkpoint's.
+    """
+
+    def __init__(self, message: str, timestep: int) -> None:
+        """Makes the error of the checkpoint at a timestep."""
+        super().__init__(message, timestep)
+        self.timestep = timestep
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ClusterError(UserError):

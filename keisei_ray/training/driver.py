@@ -57,7 +57,7 @@ from keisei_ray.distributed.learner_handle import (
 )
 from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.distributed.supervision import POLL_S
-from keisei_ray.errors import KeiseiError, TakenOverError
+from keisei_ray.errors import CheckpointError, KeiseiError, RefusedStateError, TakenOverError
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
@@ -205,6 +205,7 @@ class Driver:
         the saving.
 
         Raises:
+            RefusedStateError: the learner refuses the state of the checkpoint.
             ActorLostError: an actor died too often.
             KeiseiError, RayError: an actor raised what no restart can put right.
         """
@@ -320,9 +321,16 @@ class Driver:
     def _start_learner(self) -> None:
         """Starts the learner before any actor, so that bad settings are known at once."""
         resume = self._resume
-        info = self._learner.launch(self.progress.weights_version, resume.files if resume else None)
-        if resume:
-            check_digest(resume, self._learner.digest)
+        try:
+            info = self._learner.launch(
+                self.progress.weights_version, resume.files if resume else None
+            )
+            if resume:
+                check_digest(resume, self._learner.digest)
+        except CheckpointError as error:
+            if resume is None:
+                raise
+            raise RefusedStateError(f"{resume.path}: {error}", resume.timestep) from error
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )

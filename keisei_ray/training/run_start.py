@@ -6,9 +6,11 @@ is changed before this process is its only writer.
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -66,6 +68,7 @@ def claimed_start(
     force: bool = False,
     is_trusted: bool = False,
     lock: RunLock | None = None,
+    refused: Mapping[int, str] = MappingProxyType({}),
     say: Callable[[str], object] = lambda text: None,
 ) -> Iterator[RunStart]:
     """Finds where a run starts, and makes this process its only writer within the block.
@@ -78,6 +81,8 @@ def claimed_start(
         force: whether to take over from a process that may have ended, see `run_lock`.
         is_trusted: whether the programs in the settings of another user's run may be run.
         lock: the lock on the run's directory, if the caller holds it.
+        refused: timestep -> cause of checkpoints that the learner has refused; they are passed
+            over where the newest is to be resumed.
         say: called with a sentence about what is being waited for.
 
     Raises:
@@ -92,16 +97,16 @@ def claimed_start(
             copied.append,
             skipped.append,
             claim=lambda storage: stack.enter_context(remote_lock(storage, say)),
-            check=check_weights,
+            check=partial(_check_usable, refused=refused),
         )
         run_dir = choose_run_dir(local)
         # Without a directory there is no writer, and a resume is refused before one is made.
-        resume = None if run_dir.exists() else find_resume(local, skipped)
+        resume = None if run_dir.exists() else find_resume(local, skipped, refused)
         is_found = resume is not None
         stack.enter_context(prepared_run_dir(run_dir))
         held = lock or stack.enter_context(run_lock(run_dir, force=force, say=say))
         if not is_found:
-            resume = find_resume(local, skipped)
+            resume = find_resume(local, skipped, refused)
         _refuse_other_run(run_dir, resume)
         check_trusted(config, resume, is_trusted=is_trusted)
         if resume is not None:
@@ -154,12 +159,15 @@ def saved_settings(run_dir: str | None, resume: str) -> Path | None:
     return where / CONFIG_FILE if (where / CONFIG_FILE).is_file() else None
 
 
-def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
+def find_resume(
+    config: Config, skipped: list[str], refused: Mapping[int, str] = MappingProxyType({})
+) -> Checkpoint | None:
     """Loads the checkpoint that `run.resume` names, verified.
 
     Args:
         config: names the checkpoint, and the model that it must be of.
         skipped: gets a sentence for each newer checkpoint that `latest` passed over.
+        refused: timestep -> cause of checkpoints that `latest` is to pass over.
 
     Returns:
         The checkpoint, or None for a fresh run.
@@ -171,7 +179,8 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
     if config.run.resume is None:
         return None
     if config.run.resume == "latest":
-        found = _latest(Path(config.run.run_dir or newest_run_dir()) / CHECKPOINTS_DIR, skipped)
+        where = Path(config.run.run_dir or newest_run_dir()) / CHECKPOINTS_DIR
+        found = _latest(where, skipped, refused)
     else:
         found = checkpoint.load(Path(config.run.resume))
         check_weights(found)
@@ -181,14 +190,14 @@ def find_resume(config: Config, skipped: list[str]) -> Checkpoint | None:
     return found
 
 
-def _latest(checkpoints_dir: Path, skipped: list[str]) -> Checkpoint:
+def _latest(checkpoints_dir: Path, skipped: list[str], refused: Mapping[int, str]) -> Checkpoint:
     causes: list[str] = []
 
     def skip(path: Path, cause: str) -> None:
         skipped.append(f"checkpoint {path} skipped: {cause}")
         causes.append(cause)
 
-    found = checkpoint.find_latest(checkpoints_dir, skip, check_weights)
+    found = checkpoint.find_latest(checkpoints_dir, skip, partial(_check_usable, refused=refused))
     if found is None:
         newest = f" The newest: {causes[0]}" if causes else ""
         raise CheckpointError(
@@ -197,6 +206,13 @@ def _latest(checkpoints_dir: Path, skipped: list[str]) -> Checkpoint:
             f"without --resume.{newest}"
         )
     return found
+
+
+def _check_usable(found: Checkpoint, refused: Mapping[int, str]) -> None:
+    """Refuses a checkpoint that verifies and that no learner can go on from."""
+    if found.timestep in refused:
+        raise CheckpointError(refused[found.timestep])
+    check_weights(found)
 
 
 def _check_model(found: Checkpoint, model: ModelConfig) -> None:

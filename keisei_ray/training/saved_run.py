@@ -102,6 +102,6 @@ def check_digest(resumed: Checkpoint, digest: str) -> None:
     """
     if digest != resumed.info.get("weights_digest"):
         raise CheckpointError(
-            f"{resumed.path} gives weights with digest {digest}, its manifest says "
+            f"its weights have the digest {digest}, its manifest says "
             f"{resumed.info.get('weights_digest')}. Resume from another checkpoint."
         )

@@ -6,7 +6,7 @@ driver or the configuration should decide.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
 from keisei_ray.distributed.cluster_watch import cluster_changed
 from keisei_ray.distributed.ray_connection import RayConnection
-from keisei_ray.errors import RunDirError, TakenOverError
+from keisei_ray.errors import RefusedStateError, RunDirError, TakenOverError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
@@ -89,11 +89,40 @@ def train(
         KeiseiError: a failure during training; what was learnt has been saved.
     """
     check_trackers(config.tracking)
+    refused: dict[int, str] = {}
+    while True:
+        try:
+            return _train(
+                config, console, force, lock, cluster, subscribers, should_stop, is_trusted, refused
+            )
+        except RefusedStateError as error:
+            if config.run.resume != "latest" or error.timestep in refused:
+                raise
+            refused[error.timestep] = str(error)
+
+
+def _train(
+    config: Config,
+    console: Console,
+    force: bool,
+    lock: RunLock | None,
+    cluster: Cluster | None,
+    subscribers: Sequence[Subscriber],
+    should_stop: Callable[[], bool],
+    is_trusted: bool,
+    refused: Mapping[int, str],
+) -> Outcome:
+    """Trains from the checkpoint that is named, or from the newest that has not been `refused`."""
     stop = StopRequest()
     bus = EventBus()
     with (
         claimed_start(
-            config, force=force, is_trusted=is_trusted, lock=lock, say=_printed_by(console)
+            config,
+            force=force,
+            is_trusted=is_trusted,
+            lock=lock,
+            refused=refused,
+            say=_printed_by(console),
         ) as start,
         run_file_queue(bus.publish) as files,
         logs.configure(
