@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, NumericalError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.policies import network_outputs
@@ -328,3 +328,18 @@ def test_memory_stays_flat_over_rollouts() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 65_000  # Games of other lengths; a leak of one rollout a call is 195 kB.
+
+
+def test_weights_whose_outputs_are_not_finite_end_self_play_by_name() -> None:
+    """They are finite themselves, but overflow on the way."""
+    model = build_model(tiny_config().model, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e30)
+    self_play = SelfPlay(tiny_config(), 0, 0)
+    self_play.set_weights(pack_weights(model, 7, weights_format="lossless", zstd_level=1))
+    with pytest.raises(
+        NumericalError, match=r"outputs are not finite .* weights version 7"
+    ) as told:
+        self_play.collect()
+    assert "\n" not in str(told.value)

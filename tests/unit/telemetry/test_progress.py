@@ -265,3 +265,17 @@ def test_counts_that_are_damaged_are_refused(changes: dict[str, object], word: s
 def test_text_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="progress"):
         Progress.from_json(text)
+
+
+def test_undone_updates_are_counted_and_older_checkpoints_lack_the_count() -> None:
+    progress = Progress()
+    for version, is_undone in ((1, False), (2, True), (3, True)):
+        progress.finish_update(version, is_undone=is_undone)
+    assert (progress.updates, progress.updates_undone) == (3, 2)
+    values = json.loads(progress.to_json())
+    assert Progress.from_json(json.dumps(values)).updates_undone == 2
+    del values["updates_undone"]
+    assert Progress.from_json(json.dumps(values)).updates_undone == 0
+    del values["updates"]
+    with pytest.raises(CheckpointError, match="differs in"):
+        Progress.from_json(json.dumps(values))

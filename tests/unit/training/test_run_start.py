@@ -5,7 +5,9 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import RunDirError, UserError
@@ -181,3 +183,54 @@ def test_a_run_whose_settings_are_lost_is_found_by_its_events(
     run_dir.rename(Path(RUNS_DIR) / "a")
     (Path(RUNS_DIR) / "a" / "config.json").rename(Path(RUNS_DIR) / "a" / "events.jsonl")
     assert choose_run_dir(Config.model_validate({"run": {"resume": "latest"}})).name == "a"
+
+
+# ---- checkpoints that verify and cannot be gone on from ----
+
+
+def save_weights(run_dir: Path, timestep: int, value: float) -> Path:
+    """A checkpoint with one weight."""
+    path = save_checkpoint(run_dir, timestep)
+    found = checkpoint.load(path)
+    model = safetensors.numpy.save({"head": np.array([value], np.float32)})
+    return checkpoint.save(path.parent, timestep, found.files | {"model.safetensors": model},
+                           found.info)  # fmt: skip
+
+
+def test_the_latest_checkpoint_is_the_newest_with_finite_weights(run_dir: Path) -> None:
+    save_weights(run_dir, 1_100, 0.5)
+    passed_over = [save_weights(run_dir, timestep, np.nan) for timestep in (1_200, 1_300)]
+    with claimed_start(settings(run_dir, resume="latest")) as start:
+        assert start.resumed_timestep == 1_100
+    told = [notice.message for notice in start.notices]
+    for text, path in zip(told, reversed(passed_over), strict=True):
+        assert text.startswith(f"checkpoint {path} skipped: model.safetensors: the weights 'head'")
+    assert {notice.level for notice in start.notices} == {"WARNING"}
+    expected = run_dir / "checkpoints" / "step-000000001100" / "config.json"
+    assert saved_settings(str(run_dir), "latest") == expected
+
+
+def test_a_checkpoint_that_is_named_and_not_finite_is_refused_in_one_line(run_dir: Path) -> None:
+    path = save_weights(run_dir, 1_200, np.inf)
+    told = refusal(settings(run_dir, resume=str(path)))
+    assert "the weights 'head' are not finite" in told
+    assert "\n" not in told
+
+
+def test_a_run_without_a_finite_checkpoint_is_refused_and_says_why(run_dir: Path) -> None:
+    for timestep in (1_000, 1_100):
+        save_weights(run_dir, timestep, np.nan)
+    before = content(run_dir)
+    told = refusal(settings(run_dir, resume="latest"))
+    assert "has no intact checkpoint (2 damaged or not finite)" in told
+    assert told.endswith("Use an older checkpoint.")
+    assert content(run_dir) == before
+
+
+def test_checkpoints_that_the_learner_has_refused_are_passed_over(run_dir: Path) -> None:
+    save_weights(run_dir, 1_100, 0.5)
+    save_weights(run_dir, 1_200, 0.5)
+    with claimed_start(settings(run_dir, resume="latest"), refused={1_200: "its cause"}) as start:
+        assert start.resumed_timestep == 1_100
+    (notice,) = start.notices
+    assert notice.message.endswith("step-000000001200 skipped: its cause")

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.errors import KeiseiError, TakenOverError
+from keisei_ray.errors import KeiseiError, RefusedStateError, TakenOverError
 from keisei_ray.telemetry.events import Event, EventBus, Notice, RunEnded, Subscriber
 from keisei_ray.training import session
 from keisei_ray.training.session import _announced_end, _warn_of_slow_precision
@@ -72,3 +73,34 @@ def test_a_precision_that_the_processor_lacks_is_warned_of(
     notices = [event for event in published if isinstance(event, Notice)]
     assert [notice.level for notice in notices] == (["WARNING"] if named else [])
     assert named is None or notices[0].message.endswith(named)
+
+
+@pytest.mark.parametrize(
+    ("resume", "refusals", "tried"),
+    [
+        ("latest", [30, 20], [{}, {30: "30: bad"}, {30: "30: bad", 20: "20: bad"}]),
+        ("latest", [30, 30], [{}, {30: "30: bad"}]),
+        ("runs/x/checkpoints/step-30", [30], [{}]),
+    ],
+)
+def test_the_latest_checkpoint_is_the_newest_that_the_learner_accepts(
+    resume: str, refusals: list[int], tried: list[dict[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[int, str]] = []
+    left = list(refusals)
+
+    def attempt(*arguments: Any) -> str:
+        calls.append(dict(arguments[-1]))
+        if left:
+            timestep = left.pop(0)
+            raise RefusedStateError(f"{timestep}: bad", timestep)
+        return "outcome"
+
+    monkeypatch.setattr(session, "_train", attempt)
+    config = Config.model_validate({"run": {"resume": resume}})
+    if len(tried) > len(refusals):
+        assert session.train(config, Console()) == "outcome"
+    else:
+        with pytest.raises(RefusedStateError, match="30: bad"):
+            session.train(config, Console())
+    assert calls == tried

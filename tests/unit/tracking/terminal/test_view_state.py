@@ -33,6 +33,7 @@ def test_notices_are_of_faults_and_recoveries_but_not_of_each_first_start() -> N
         ev.ActorReady(1, 1, 1, "n"),
         ev.ActorLost(None, 0, "node died", 1),
         ev.RolloutRejected(0, "checksum differs"),
+        ev.UpdateUndone(7, "the loss is nan", 3e38, is_rate_halved=True),
         ev.CheckpointSaved("c", 1),
     )
     told = [(entry.elapsed_s, entry.level, entry.message) for entry in state.notices]
@@ -42,8 +43,10 @@ def test_notices_are_of_faults_and_recoveries_but_not_of_each_first_start() -> N
         (4.0, "INFO", "actor 1 is back (incarnation 1)"),
         (5.0, "WARNING", "learner lost, 1 restart left: node died"),
         (6.0, "WARNING", "rollout of actor 0 rejected: checksum differs"),
-    ]
-    assert state.faults == 3
+        (7.0, "WARNING", "update 7 undone, at a learning rate of 3e+38: the loss is nan; the "
+         "learning rate is halved from now on"),
+    ]  # fmt: skip
+    assert state.faults == 4
     assert state.actors_ready == {0, 1}
     assert state.actors_lost == set()
 
