@@ -1,5 +1,6 @@
 """How the end of a run is announced, and what is warned of at its start. No Ray is started."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,17 +90,19 @@ def test_the_latest_checkpoint_is_the_newest_that_the_learner_accepts(
     calls: list[dict[int, str]] = []
     left = list(refusals)
 
-    def attempt(*arguments: Any) -> str:
+    expected = session.Outcome("done", 40, Path("x"), None)
+
+    def attempt(*arguments: Any) -> session.Outcome:
         calls.append(dict(arguments[-1]))
         if left:
             timestep = left.pop(0)
             raise RefusedStateError(f"{timestep}: bad", timestep)
-        return "outcome"
+        return expected
 
     monkeypatch.setattr(session, "_train", attempt)
     config = Config.model_validate({"run": {"resume": resume}})
     if len(tried) > len(refusals):
-        assert session.train(config, Console()) == "outcome"
+        assert session.train(config, Console()) == expected
     else:
         with pytest.raises(RefusedStateError, match="30: bad"):
             session.train(config, Console())
