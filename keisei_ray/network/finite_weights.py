@@ -35,8 +35,17 @@ def check_weights(found: Checkpoint) -> None:
     Raises:
         CheckpointError: they are unreadable or not finite.
     """
-    if MODEL_FILE in found.files:  # Else the checkpoint's reader says what it is missing.
-        check_model_file(found.files[MODEL_FILE])
+    check_files(found.files)
+
+
+def check_files(files: Mapping[str, bytes]) -> None:
+    """Checks the weights among the files of a checkpoint; does nothing where there are none.
+
+    Raises:
+        CheckpointError: they are unreadable or not finite.
+    """
+    if MODEL_FILE in files:
+        check_model_file(files[MODEL_FILE])
 
 
 def check_model_file(content: bytes) -> None:

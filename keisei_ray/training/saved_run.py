@@ -7,11 +7,11 @@ from pathlib import Path
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError
-from keisei_ray.network.finite_weights import check_model_file
+from keisei_ray.network.finite_weights import check_files
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import HEALTH, HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import Scalar
-from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, MODEL_FILE, PROGRESS_FILE
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.tracking.evaluation_records import elo_by_version
 
@@ -76,7 +76,7 @@ def write_state(run_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:
         RunDirError: the checkpoint cannot be written; older checkpoints are untouched.
         CheckpointError: the weights are not finite; nothing has been written.
     """
-    check_model_file(state.files[MODEL_FILE])
+    check_files(state.files)
     checkpoints_dir = run_dir / CHECKPOINTS_DIR
     path = checkpoint.save(checkpoints_dir, state.timestep, state.files, state.info)
     elo_of = elo_by_version(run_dir) if keep.keep_best else {}

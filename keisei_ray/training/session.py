@@ -93,8 +93,9 @@ def train(
     while True:
         try:
             return _train(
-                config, console, force, lock, cluster, subscribers, should_stop, is_trusted, refused
-            )
+                config, console, force, lock, cluster, subscribers, should_stop, is_trusted,
+                waits_for_saving, refused,
+            )  # fmt: skip
         except RefusedStateError as error:
             if config.run.resume != "latest" or error.timestep in refused:
                 raise
@@ -110,6 +111,7 @@ def _train(
     subscribers: Sequence[Subscriber],
     should_stop: Callable[[], bool],
     is_trusted: bool,
+    waits_for_saving: bool,
     refused: Mapping[int, str],
 ) -> Outcome:
     """Trains from the checkpoint that is named, or from the newest that has not been `refused`."""

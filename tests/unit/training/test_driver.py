@@ -5,7 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError, TakenOverError
@@ -15,6 +17,8 @@ from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.background_save import BackgroundSave
 from keisei_ray.training.driver import Driver
+
+MODEL = safetensors.numpy.save({"head": np.zeros(1, np.float32)})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ class SavingDriver(Driver):
             files=dict, prune=lambda path: self.happened.append("pool pruned")
         )
         self._learner: Any = SimpleNamespace(
-            published=SimpleNamespace(state={"model.safetensors": b"weights"}), digest="d"
+            published=SimpleNamespace(state={"model.safetensors": MODEL}), digest="d"
         )
         self._health: Any = SimpleNamespace(trouble=None)
         self._evaluation: Any = SimpleNamespace(versions_under_way=frozenset())

@@ -11,14 +11,15 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import MODEL_FILE
 from keisei_ray.telemetry.progress import Progress
-from keisei_ray.training.saved_run import save_run, trouble_of
+from keisei_ray.training.saved_run import state_of, trouble_of, write_state
 
 
 def save(directory: Path, timestep: int, trouble: str | None = None, weight: float = 1.0) -> Path:
     config = Config.model_validate({"checkpoint": {"keep_last": 1}})
     model = safetensors.numpy.save({"head": np.array([weight], np.float32)})
     progress = Progress(timestep=timestep)
-    return save_run(directory, config, progress, {MODEL_FILE: model}, "digest", {}, trouble)
+    state = state_of(config, progress, {MODEL_FILE: model}, "digest", {}, trouble)
+    return write_state(directory, state, config.checkpoint)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
