@@ -41,7 +41,7 @@ def test_a_learning_rate_that_is_far_too_high_costs_no_weights_and_the_run_goes_
     run_dir = tmp_path / "run"
     first = save_untrained(run_dir)
     arrays = safetensors.numpy.load(first.files[MODEL_FILE])
-    nan = safetensors.numpy.save({name: array * np.nan for name, array in arrays.items()})
+    nan = safetensors.numpy.save({n: np.full_like(a, np.nan) for n, a in arrays.items()})
     # The learner refuses the newest; the one before has weights that are not finite.
     for timestep, files in ((1, {MODEL_FILE: nan}), (2, {LEARNER_FILE: b"something else"})):
         checkpoint.save(run_dir / "checkpoints", timestep, first.files | files, first.info)
