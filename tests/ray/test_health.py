@@ -32,7 +32,7 @@ def save_untrained(run_dir: Path) -> Checkpoint:
     learner = Learner(config)
     files, digest = learner.state_files(), learner.weights_digest()
     state = state_of(config, Progress(), files, digest, {}, None)
-    return checkpoint.load(write_state(run_dir / "checkpoints", state, config.checkpoint))
+    return checkpoint.load(write_state(run_dir, state, config.checkpoint))
 
 
 def test_a_learning_rate_that_is_far_too_high_costs_no_weights_and_the_run_goes_on_with_another(

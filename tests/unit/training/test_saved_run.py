@@ -14,19 +14,19 @@ from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import state_of, trouble_of, write_state
 
 
-def save(directory: Path, timestep: int, trouble: str | None = None, weight: float = 1.0) -> Path:
+def save(run_dir: Path, timestep: int, trouble: str | None = None, weight: float = 1.0) -> Path:
     config = Config.model_validate({"checkpoint": {"keep_last": 1}})
     model = safetensors.numpy.save({"head": np.array([weight], np.float32)})
     progress = Progress(timestep=timestep)
     state = state_of(config, progress, {MODEL_FILE: model}, "digest", {}, trouble)
-    return write_state(directory, state, config.checkpoint)
+    return write_state(run_dir, state, config.checkpoint)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     save(tmp_path, 10)
     with pytest.raises(CheckpointError, match="not finite"):
         save(tmp_path, 20, weight=np.nan)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000000010"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000000010"]
 
 
 def test_the_way_back_stays_while_a_run_diverges(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_the_way_back_stays_while_a_run_diverges(tmp_path: Path) -> None:
     save(tmp_path, 20)
     for timestep in (30, 40, 50):
         save(tmp_path, timestep, "diverging: kl_proximal 1e+08 (expected up to 0.2)")
-    kept = [checkpoint.load(path) for path in checkpoint.list_complete(tmp_path)]
+    kept = [checkpoint.load(path) for path in checkpoint.list_complete(tmp_path / "checkpoints")]
     assert [(found.timestep, trouble_of(found)) for found in kept] == [
         (20, None),
         (50, "diverging: kl_proximal 1e+08 (expected up to 0.2)"),
