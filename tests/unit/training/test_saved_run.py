@@ -26,7 +26,8 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     save(tmp_path, 10)
     with pytest.raises(CheckpointError, match="not finite"):
         save(tmp_path, 20, weight=np.nan)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000000010"]
+    kept = list((tmp_path / "checkpoints").iterdir())
+    assert [path.name for path in kept] == ["step-000000000010"]
 
 
 def test_the_way_back_stays_while_a_run_diverges(tmp_path: Path) -> None:
