@@ -38,6 +38,10 @@ never above 2, so there the explained variance is the sign."""
 MAX_ENTROPY_FALL: Final = 1.0
 """Upper limit of the fall of the entropy within `WINDOW` updates, in nats: the middle of 0.5 and
 1.5."""
+MIN_ENTROPY: Final = 0.1
+"""Lower limit of the entropy, in nats, for weights that are worth keeping. Runs that diverged end
+below it, with figures that are calm because nothing changes any more; healthy runs have 1.5 to 3.5,
+and a run that collapsed had 0.13."""
 LONG_WINDOW: Final = 10
 """Updates over which the median of the explained variance is taken: where few games end, single
 updates of healthy runs have values down to -4."""
@@ -45,8 +49,8 @@ MIN_EXPLAINED_VARIANCE: Final = -0.3
 """Lower limit of that median. 0 is as good as a constant. Runs of `debug`, whose updates are the
 smallest, have medians down to -0.11."""
 RECOVERY: Final = 10
-"""Updates without a sign after which a run counts as healthy again, and may be found to diverge
-again."""
+"""Updates without sign or doubt after which a run counts as healthy again, and may be found to
+diverge again."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ class _Update:
 class RunHealth:
     """Judge of a run's updates, one after the other: whether the weights are worth keeping.
 
-    A run diverges when an update shows one of these signs, and for `RECOVERY` updates without any
-    after it:
+    A run diverges when an update shows one of these signs, until there have been `RECOVERY` updates
+    without any and without doubts:
 
     - a figure is not finite,
     - over the last `WINDOW` updates the median of the KL divergence, of the clip fraction or of the
@@ -126,10 +130,12 @@ class RunHealth:
         recent = list(self._recent)
         found = ", ".join(_signs_of_divergence(recent))
         was_healthy = self._calm_updates >= RECOVERY
-        self._calm_updates = 0 if found else self._calm_updates + 1
+        doubts = ", ".join(_doubts(recent))
         if found:
             self._divergence = f"diverging: {found}"
-        doubts = ", ".join(_figures_beyond(recent, 1))
+            self._calm_updates = 0
+        elif not doubts:
+            self._calm_updates += 1
         if self._calm_updates < RECOVERY:
             self.trouble = self._divergence
         else:
@@ -190,6 +196,14 @@ def _signs_of_divergence(recent: Sequence[_Update]) -> list[str]:
                 f"explained_variance {explained:.2f} (expected at least {MIN_EXPLAINED_VARIANCE})"
             )
     return signs
+
+
+def _doubts(recent: Sequence[_Update]) -> list[str]:
+    """Returns what speaks against the weights after the last of these updates."""
+    doubts = _figures_beyond(recent, 1)
+    if (entropy := recent[-1].entropy) < MIN_ENTROPY:
+        doubts.append(f"entropy {entropy:.2g} (expected at least {MIN_ENTROPY})")
+    return doubts
 
 
 def _figures_beyond(recent: Sequence[_Update], window: int) -> list[str]:

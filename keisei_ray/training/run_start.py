@@ -19,7 +19,8 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.storage import checkpoint, run_dirs
-from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.checkpoint import HEALTHY, Checkpoint
+from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.remote.remote_lock import remote_lock
 from keisei_ray.storage.remote.remote_resume import use_local_copy
 from keisei_ray.storage.remote.remote_run import RemoteRun
@@ -111,8 +112,20 @@ def claimed_start(
         check_trusted(config, resume, is_trusted=is_trusted)
         if resume is not None:
             check_length(resume, local)
+            skipped += _health_warning(resume)
         notices = (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped))
         yield RunStart(local, run_dir, remote, resume, notices, held, _former_config(run_dir))
+
+
+def _health_warning(resume: Checkpoint) -> list[str]:
+    """Returns a warning if the weights are not healthy, with the newest checkpoint that is."""
+    health = checkpoint.health_of(resume.info)
+    if health == HEALTHY:
+        return []
+    paths = checkpoint.list_complete(resume.path.parent)
+    healthy = [p for p in paths if checkpoint.health_of(read_manifest(p)["info"]) == HEALTHY]
+    way_back = f"--resume {healthy[-1]}" if healthy else "none"
+    return [f"{resume.path} is not healthy ({health}); the newest healthy checkpoint: {way_back}"]
 
 
 def _refuse_other_run(run_dir: Path, resume: Checkpoint | None) -> None:

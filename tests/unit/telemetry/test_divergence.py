@@ -183,6 +183,16 @@ def test_weights_are_healthy_again_after_a_recovery() -> None:
     assert trouble_after(bad + calm(RECOVERY + 1)) is None
 
 
+def test_a_policy_that_has_died_is_not_healthy_however_calm_it_is() -> None:
+    """As after a learning rate of 100: no change, no loss, and always the same moves."""
+    dead = calm(5 * RECOVERY, kl_proximal=0.0, value_loss=0.0, entropy=0.0)
+    bad = calm(WINDOW, kl_proximal=1e4)
+    assert str(trouble_after(calm(20) + bad + dead)).startswith("diverging: ")
+    assert trouble_after(calm(20) + dead + calm(2)) is not None
+    assert trouble_after(dead) == "doubtful: entropy 0 (expected at least 0.1)"
+    assert len(found_in(calm(20) + bad + dead)) == 1
+
+
 def test_a_run_that_goes_on_from_troubled_weights_has_to_recover() -> None:
     assert trouble_after(calm(RECOVERY - 1), RunHealth.resumed("diverging: x")) == "diverging: x"
     assert trouble_after(calm(RECOVERY), RunHealth.resumed("diverging: x")) is None

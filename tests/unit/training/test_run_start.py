@@ -234,3 +234,20 @@ def test_checkpoints_that_the_learner_has_refused_are_passed_over(run_dir: Path)
         assert start.resumed_timestep == 1_100
     (notice,) = start.notices
     assert notice.message.endswith("step-000000001200 skipped: its cause")
+
+
+def test_a_resume_of_weights_that_are_not_healthy_names_the_newest_that_are(run_dir: Path) -> None:
+    saved = checkpoint.load(save_checkpoint(run_dir, 1_100))
+    for timestep in (1_200, 1_300):
+        checkpoint.save(saved.path.parent, timestep, saved.files,
+                        saved.info | {"health": "diverging: kl_proximal 9"})  # fmt: skip
+    with claimed_start(settings(run_dir, resume="latest")) as start:
+        assert start.resumed_timestep == 1_300
+    (notice,) = start.notices
+    assert (notice.level, notice.message) == (
+        "WARNING",
+        f"{run_dir}/checkpoints/step-000000001300 is not healthy (diverging: kl_proximal 9); the "
+        f"newest healthy checkpoint: --resume {run_dir}/checkpoints/step-000000001100",
+    )
+    with claimed_start(settings(run_dir, resume=str(saved.path))) as start:
+        assert start.notices == ()
