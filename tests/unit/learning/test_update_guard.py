@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError, NumericalError, UserError
+from keisei_ray.errors import CheckpointError, NumericalError, RejectedRolloutsError, UserError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.update_guard import PATIENCE
 from keisei_ray.network.weights import state_arrays
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.reports import UpdateReport
 from tests.helpers.tiny import N, T, packed, played, tiny_config
@@ -115,6 +116,23 @@ def test_a_value_target_that_is_not_finite_undoes_the_update(
     report = update(learner, played(learner_config(), learner))
     assert report.undone is not None
     assert report.undone.cause.startswith("the loss is ")
+
+
+@pytest.mark.parametrize("field", ["behavior_log_probs", "values", "rewards", "bootstrap_values"])
+def test_a_rollout_that_is_not_finite_is_rejected_and_no_fault_of_the_learner(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = Learner(learner_config())
+    rollout = unpack_rollout(played(learner_config(), learner))
+    getattr(rollout, field)[0, 1] = np.nan
+    with monkeypatch.context() as careless:
+        careless.setattr(Rollout, "validate", lambda self: None)
+        buffer = packed(rollout)
+    before = everything(learner)
+    with pytest.raises(RejectedRolloutsError, match=rf"{field}\[0, 1\] = nan, expected finite"):
+        learner.update([buffer], 0)
+    assert everything(learner) == before
+    assert learner.weights_version == 0
 
 
 def test_large_but_finite_settings_are_no_fault() -> None:
