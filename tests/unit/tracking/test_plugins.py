@@ -138,7 +138,7 @@ def test_the_file_of_the_page_gives_settings_and_the_class_without_any_is_called
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"evry": 2}, "unknown setting 'evry'. Did you mean 'every'?"),
+        ({"every_n": 2}, "unknown setting 'every_n'. Did you mean 'every'?"),
         ({"every": 0}, "every = 0: Input should be greater than 0"),
         ({"every": "x", "file_name": 3}, "(and 1 more)"),
     ],
@@ -168,7 +168,7 @@ def test_settings_that_the_pages_subscriber_does_not_have_are_one_line(
         (f"{MY}:number", "int"),
         (f"{MY}:NotCallable", "NotCallable"),
         ("gone", "has no 'Gone'"),
-        ("plian", "is not an installed subscriber (entry point group keisei_ray.subscribers: "
+        ("plain-one", "is not an installed subscriber (entry point group keisei_ray.subscribers: "
          "nearest are plain"),
         ({"plain": {"a": 1}}, "takes no settings"),
         ({f"{MY}:handle": {"a": 1}}, "takes no settings"),
