@@ -23,8 +23,7 @@ These differences between the actors are intended:
 Deaths are noticed in these places:
 
     self-play actor   Driver._take_start, Driver._take_rollout, Driver._replace_overdue
-    learner           Driver._take_update, Driver._take_copy, Driver._replace_overdue,
-                      LearnerHandle.launch
+    learner           Driver._take_update, Driver._replace_overdue, LearnerHandle.launch
     evaluator         EvaluationHandle._take, EvaluationHandle._abandon
 
 A self-play actor that raises has games in an unknown state, and a new one plays as well; so it is

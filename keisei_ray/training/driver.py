@@ -16,8 +16,7 @@ what ends it, and who owns the results:
 
     a starting actor     its `start` answers, or Ray reports its death      no results
     a rollout in play    `collect` returns, or Ray reports its death        the driver
-    an update            its state is here, or Ray reports its death        the driver
-    a copy of weights    the driver's node has it, or newer ones are out    the driver
+    an update            it is all here, or Ray reports its death           the driver
     a checkpoint         it is on the disk, or its writing has failed       the disk
 
 The first three have a deadline as well (`distributed/deadlines.py`). `_awaited` is the table of all
@@ -367,10 +366,9 @@ class Driver:
         """Returns everything that the loop waits for: each reference, and what takes it."""
         awaited: dict[Ref, Callable[[Ref], None]] = {}
         if self._update:
-            awaited[self._update.state] = self._take_update
+            awaited |= dict.fromkeys(self._update.missing, self._take_update)
         awaited |= dict.fromkeys(self._rollouts.in_play, self._take_rollout)
         awaited |= dict.fromkeys(self._fleet.starting, self._take_start)
-        awaited |= dict.fromkeys(self._learner.refs_to_pull, self._take_copy)
         return awaited
 
     def _wait(self) -> list[Ref]:
@@ -388,21 +386,14 @@ class Driver:
     # ---- what the loop takes ----
 
     def _take(self, ref: Ref) -> None:
-        """Takes what is ready, if it is still awaited.
+        """Takes what is ready. A reference that nothing awaits any more is passed over.
 
-        What was ready at the same time and taken before may have put an end to that: a copy of
-        weights is not wanted any more once an update has made newer ones.
+        What was ready at the same time and taken before may have put an end to the waiting, as a
+        process that is replaced does.
         """
         take = self._awaited().get(ref)
         if take is not None:
             take(ref)
-
-    def _take_copy(self, ref: Ref) -> None:
-        """Notes that the newest weights are on the driver's node, or lost with the learner's."""
-        try:
-            self._learner.pulled(ref)
-        except LEARNER_LOST as error:
-            self._relaunch_learner(error)
 
     def _take_start(self, ref: Ref) -> None:
         actor = self._fleet.starting_actor(ref)
@@ -440,11 +431,14 @@ class Driver:
         )
 
     def _take_update(self, ref: Ref) -> None:
-        """Publishes and records an update; its rollouts go back if it has failed."""
+        """Publishes and records an update that is all here; if it failed, its rollouts go back."""
         update = self._update
         assert update is not None
+        update.missing.remove(ref)
+        if update.missing:
+            return
         try:
-            with self._deadlines.taking(ref):
+            with self._deadlines.taking(update.state):
                 report = self._learner.take(update)
         except RayTaskError as error:
             rollouts = self._end_update()

@@ -195,3 +195,4 @@ def test_an_answer_that_waits_for_a_busy_driver_is_not_overdue(
         driver._replace_overdue()
     assert list(driver._deadlines.overdue()) == asked
     assert list(driver._rollouts.in_play) == asked
+    driver._take(world.new_ref())  # A reference that nothing awaits is passed over.
