@@ -75,13 +75,13 @@ class SimulatedMethod:
 class SimulatedRay:
     """The part of Ray's interface that the driver uses, and the world behind it."""
 
-    def __init__(self, random: Random, chances: dict[str, float]) -> None:
+    def __init__(self, random: Random) -> None:
         """Args:
         random: decides what happens.
-        chances: probability that a process meets one of `_accidents`, at each step.
         """
         self.random = random
-        self.chances = chances
+        self.chances: dict[str, float] = {}
+        """Probability that a process meets one of `_accidents`, at each step."""
         self.now = 0.0
         self.actors: list[SimulatedActor] = []
         self._num_refs = 0
@@ -129,7 +129,7 @@ class SimulatedRay:
 
     def get(self, ref: SimulatedRef) -> Any:
         """Returns the answer of a reference that is ready."""
-        assert ref.answer is not None, "the driver would block"
+        assert ref.is_ready, "the driver would block"
         if isinstance(ref.answer, RayError):
             raise ref.answer
         return ref.answer

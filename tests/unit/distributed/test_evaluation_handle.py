@@ -28,7 +28,7 @@ class FakeEvaluator:
 def test_a_match_that_is_overdue_is_left_out_and_its_evaluator_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = SimulatedRay(Random(0), {})
+    world = SimulatedRay(Random(0))
     for module in (evaluation_handle, supervision):
         monkeypatch.setattr(module, "ray", world)
     monkeypatch.setattr(

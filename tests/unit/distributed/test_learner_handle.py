@@ -66,7 +66,7 @@ def handle_of(
     stopped: list[bool], events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> LearnerHandle:
     """Returns a handle whose learners are stopped from their first moment, or not, in turn."""
-    world = SimulatedRay(Random(0), {})
+    world = SimulatedRay(Random(0))
     for module in (learner_handle, supervision):
         monkeypatch.setattr(module, "ray", world)
     waiting = iter(stopped)

@@ -121,11 +121,11 @@ def config_of(kind: str) -> Config:
 
 
 def simulated_driver(
-    kind: str, seed: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch, **chances: float
+    kind: str, seed: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, SimulatedRay, list[Event]]:
-    """Returns a driver in a simulated world, the world, and the list that its events go to."""
+    """Returns a driver whose learner is up, its world, and the list that its events go to."""
     random = Random(f"{kind} {seed}")
-    world = SimulatedRay(random, chances)
+    world = SimulatedRay(random)
     config = config_of(kind)
     for module in (driver_module, learner_handle, fleet, supervision):
         monkeypatch.setattr(module, "ray", world)
@@ -147,6 +147,7 @@ def simulated_driver(
     bus.subscribe("recorder", events.append)
     driver: Any = Driver(config, CLUSTER, bus, run_dir, clock=world.clock)
     driver._watch._look = lambda found: replace(found, num_cpus=random.choice([1, 2, 4, 4, 8]))
+    driver._start_learner()
     return driver, world, events
 
 
@@ -155,10 +156,8 @@ def simulated_driver(
 def test_whatever_comes_in_whatever_order_each_rollout_counts_once(
     kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, world, events = simulated_driver(
-        kind, seed, tmp_path, monkeypatch, die=0.01, stop=0.003, pause=0.01
-    )
-    driver._start_learner()
+    driver, world, events = simulated_driver(kind, seed, tmp_path, monkeypatch)
+    world.chances = {"die": 0.01, "stop": 0.003, "pause": 0.01}
     driver._train()
     progress, rollouts = driver.progress, driver._rollouts
     updates = [event.metrics for event in events if isinstance(event, UpdateFinished)]
@@ -181,7 +180,6 @@ def test_an_answer_that_waits_for_a_busy_driver_is_not_overdue(
 ) -> None:
     """As after minutes in which a dead learner was restarted."""
     driver, world, _ = simulated_driver("lockstep", 0, tmp_path, monkeypatch)
-    driver._start_learner()
     while not driver._rollouts.in_play:
         driver._fleet.start_waiting()
         for ref in driver._wait():
