@@ -61,7 +61,7 @@ class UpdateUnderWay:
     weights: Ref
     state: Ref
     missing: set[Ref]
-    """Those of weights and state that the driver's node does not have. Waiting for them with Ray
+    """Weights and state, as long as the driver's node does not have them. Waiting for them with Ray
     makes it fetch them. The update is finished when it has both."""
 
 
