@@ -4,6 +4,7 @@
     |-- UserError                   exit code 2
     |   |-- ConfigError             a setting or an option of the command line
     |   |-- RunDirError             a directory on this machine: the run's, or one of results
+    |   |   |-- RunDirLostError     the run's directory was moved or deleted
     |   |   `-- TakenOverError      another process writes to the run now
     |   |-- StorageError            a URI and what is stored there
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
@@ -32,6 +33,8 @@ RejectedRolloutsError is counted and does not end the run; another WireError of 
 
 Messages say what is wrong (the value and its name), what was expected, and what to do.
 """
+
+from pathlib import Path
 
 
 class KeiseiError(Exception):
@@ -63,6 +66,22 @@ class TakenOverError(RunDirError):
     Raised while a run trains. Nothing more is saved; the other process has gone on from the last
     checkpoint.
     """
+
+
+class RunDirLostError(RunDirError):
+    """The directory of a run was moved or deleted while the run trained.
+
+    Raised while a run trains, and ends it. The newest finished update is saved; the message has the
+    flags to go on with.
+
+    Attributes:
+        place: where the directory is now, or the one that was made in its place.
+    """
+
+    def __init__(self, message: str, place: Path) -> None:
+        """Makes the error; the newest update goes to `place`."""
+        super().__init__(message)
+        self.place = place
 
 
 class StorageError(UserError):

@@ -5,6 +5,7 @@ to the actors that play against the snapshot. A copy of its bytes lies in the ru
 by version and digest, so that a resumed run has the same pool.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
@@ -29,6 +31,9 @@ from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.reports import BenchedMember
 
 logger = logging.getLogger(__name__)
+
+READ_S = 10.0
+"""Longest wait for weights that are in the object store."""
 
 
 class PoolHandle:
@@ -151,6 +156,21 @@ class PoolHandle:
     def files(self) -> dict[str, bytes]:
         """Returns the files of the pool that a checkpoint keeps."""
         return {POOL_FILE: self._pool.to_json().encode()}
+
+    def move_to(self, run_dir: Path) -> None:
+        """Goes on in another directory, and writes the weights that are missing there.
+
+        Those that cannot be read, because Ray is gone, are left out; a resume says which.
+
+        Raises:
+            RunDirError: the weights cannot be written.
+        """
+        self._dir = run_dir / POOL_DIR
+        for member in self._pool.snapshots:
+            if not (self._dir / member.weights_name).exists():
+                with contextlib.suppress(RayError):
+                    weights = self._weights[member.name]
+                    self._write(member, ray.get(weights, timeout=READ_S).tobytes())
 
     def prune(self, checkpoints_dir: Path) -> None:
         """Removes the files of snapshots that neither the pool nor any checkpoint names.

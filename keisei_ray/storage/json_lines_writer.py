@@ -9,8 +9,6 @@ are moved to `<name>.superseded`, so that a file's timestep never goes back and 
 twice.
 """
 
-import errno
-import io
 import json
 import logging
 import math
@@ -21,6 +19,7 @@ from typing import Final
 
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.append_file import AppendFile
 from keisei_ray.storage.run_layout import SUPERSEDED
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class JsonLinesWriter:
                         "Choose another --run-dir, or continue that run with --resume latest."
                     )
                 _mend(path, resumed_timestep if is_cut else None)
-            self._file = path.open("ab", buffering=0)
+            self._file = AppendFile(path)
         except OSError as error:
             raise RunDirError(f"{path} cannot be written: {error}. Check the disk.") from error
 
@@ -90,27 +89,11 @@ class JsonLinesWriter:
         Raises:
             OSError: it could not be written; the file is as it was before.
         """
-        append_whole(self._file, self.path, line)
+        self._file.append(line)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-
-def append_whole(file: io.FileIO, path: Path, content: bytes) -> None:
-    """Appends to an unbuffered file everything or nothing.
-
-    Raises:
-        OSError: it could not be written, and names the file, which is as it was before.
-    """
-    end = os.fstat(file.fileno()).st_size
-    try:
-        written = file.write(content)
-        if written != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        os.ftruncate(file.fileno(), end)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _mend(path: Path, timestep: int | None) -> None:

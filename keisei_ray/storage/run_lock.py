@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import socket
 import sys
 import threading
@@ -28,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from keisei_ray.errors import RunDirError, TakenOverError
+from keisei_ray.errors import RunDirError, RunDirLostError, TakenOverError
+from keisei_ray.storage.held_directory import HeldDirectory
 from keisei_ray.storage.run_layout import LOCK_FILE, TEMPORARY_PREFIX
 
 HEARTBEAT_S: Final = 5.0
@@ -99,8 +101,10 @@ class Owner:
 class RunLock:
     """The right to write to a run directory. Held by this process within `run_lock`."""
 
-    def __init__(self, path: Path, owner: Owner, descriptor: int) -> None:
+    def __init__(self, path: Path, owner: Owner, descriptor: int, directory: HeldDirectory) -> None:
         """Writes the owner into the lock file, which `descriptor` has open and locked.
+
+        Takes over the descriptor and the directory.
 
         Raises:
             OSError: it cannot be written; the lock is free again.
@@ -108,7 +112,12 @@ class RunLock:
         self._path = path
         self._owner = owner
         self._descriptor = descriptor
+        self._directory = directory
         self._other: Owner | None = None
+        self._is_away = False
+        """Whether a heartbeat has not found the directory."""
+        self._lost: RunDirLostError | None = None
+        self._one_looks = threading.Lock()
         try:
             _write(descriptor, owner.record(0))
         except OSError:
@@ -116,10 +125,12 @@ class RunLock:
             raise
 
     def check(self) -> None:
-        """Checks that no other process has taken the run over. Reads no file.
+        """Checks what the last heartbeat has found. Reads no file.
 
         Raises:
-            TakenOverError: one has, because this process gave no sign of life.
+            TakenOverError: another process has taken the run over, because this one gave no sign of
+                life.
+            RunDirLostError: the directory was moved or deleted.
         """
         if self._other is not None:
             raise TakenOverError(
@@ -127,10 +138,61 @@ class RunLock:
                 "process had given no sign of life. What it learned since its last checkpoint is "
                 "not saved."
             )
+        if self._is_away:
+            self.check_place()
+
+    def check_place(self) -> None:
+        """Looks whether the directory is where it was. One that was deleted is made again, empty.
+
+        Any thread may call it.
+
+        Raises:
+            RunDirLostError: it was moved or deleted.
+            RunDirError: it was deleted and cannot be made again.
+        """
+        with self._one_looks:
+            if self._lost is None:
+                self._lost = self._look()
+        if self._lost is not None:
+            raise self._lost
+
+    def _look(self) -> RunDirLostError | None:
+        path, place = self._directory.path, self._directory.now_at()
+        if place == path:
+            return None
+        if place is not None:
+            what = f"{path} has been moved to {place} while the run trained."
+        else:
+            place = self._directory.make_successor()
+            what = f"{path} has been deleted, with its records, while the run trained."
+        return RunDirLostError(
+            f"{what} What was learned up to the last finished update is saved. Go on with "
+            f"--run-dir {shlex.quote(str(place))} --resume latest.",
+            place,
+        )
+
+    @contextlib.contextmanager
+    def explaining_errors(self) -> Iterator[None]:
+        """Replaces a RunDirError of the block by that of `check_place` where the place is why."""
+        try:
+            yield
+        except (TakenOverError, RunDirLostError):
+            raise
+        except RunDirError as error:
+            try:
+                self.check_place()
+            except RunDirError as lost:
+                raise lost from error
+            raise
 
     def beat(self, count: int) -> bool:
         """Writes a heartbeat; returns False if another process has taken the run over."""
+        if not self._directory.is_in_place():
+            self._is_away = True
+            return True
         try:
+            if not self._path.exists():
+                self._replace_file()
             found = _owner_at(self._path)
             if found is not None and found.token != self._owner.token:
                 self._other = found
@@ -142,10 +204,22 @@ class RunLock:
 
     def release(self) -> None:
         """Removes the lock file, if it is still this lock's, and frees the lock."""
+        path = (self._directory.now_at() or self._directory.path) / LOCK_FILE
         with contextlib.suppress(OSError):
-            if _is_at(self._descriptor, self._path):
-                self._path.unlink()
+            if _is_at(self._descriptor, path):
+                path.unlink()
         os.close(self._descriptor)
+        self._directory.close()
+
+    def _replace_file(self) -> None:
+        """Makes the lock file again where it was removed: another process would not see the lock.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        removed, self._descriptor = self._descriptor, _replace(self._path, self._owner)
+        os.close(removed)
+        logger.warning("%s was removed while the run trained: it is made again", self._path)
 
 
 @contextlib.contextmanager
@@ -174,7 +248,7 @@ def run_lock(
     deadline_s = time.monotonic() + wait_s
     while True:
         try:
-            lock = RunLock(path, owner, _acquire(path, owner, force, say))
+            lock = RunLock(path, owner, _acquire(path, owner, force, say), HeldDirectory(run_dir))
             break
         except RunDirError:
             if time.monotonic() >= deadline_s:

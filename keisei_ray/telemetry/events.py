@@ -224,6 +224,8 @@ class RunEnded(Event):
     """Time that the run took, over all resumes."""
     cause: str | None = None
     """Error of a run that failed, in one line."""
+    run_dir: str | None = None
+    """Directory of the run at its end, if it was moved or deleted since `RunStarted`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from keisei_ray.errors import RunDirError
-from keisei_ray.storage.json_lines_writer import append_whole
+from keisei_ray.storage.append_file import AppendFile
 from keisei_ray.storage.run_layout import LOG_FILE
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.visible_text import visible
@@ -65,8 +64,7 @@ class FileHandler(logging.Handler):
             OSError: the file cannot be opened.
         """
         super().__init__()
-        self._file = path.open("ab", buffering=0)
-        self._append = partial(append_whole, self._file, path)
+        self._file = AppendFile(path)
         self._files = files
         self.setFormatter(SourceFormatter(FORMAT))
 
@@ -74,7 +72,7 @@ class FileHandler(logging.Handler):
         """Has the record written; an error goes to logging's handleError."""
         try:
             line = self.format(record) + "\n"
-            self._files.put(self._append, line.encode("utf-8", "backslashreplace"))
+            self._files.put(self._file.append, line.encode("utf-8", "backslashreplace"))
         except Exception:  # noqa: BLE001  no error in logging may stop the program
             self.handleError(record)
 

@@ -38,6 +38,11 @@ class BackgroundSave:
         self._write = write
         self._under_way: Future[SavedState] | None = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a checkpoint was begun and not taken yet."""
+        return self._under_way is not None
+
     def begin(self, state: RunState) -> None:
         """Starts writing and returns at once. Nothing may be under way."""
         assert self._under_way is None, "two checkpoints at once"

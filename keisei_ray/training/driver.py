@@ -56,7 +56,14 @@ from keisei_ray.distributed.learner_handle import (
 )
 from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.distributed.supervision import POLL_S
-from keisei_ray.errors import CheckpointError, KeiseiError, RefusedStateError, TakenOverError
+from keisei_ray.errors import (
+    CheckpointError,
+    KeiseiError,
+    RefusedStateError,
+    RunDirError,
+    RunDirLostError,
+    TakenOverError,
+)
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
@@ -137,6 +144,7 @@ class Driver:
         *,
         resume: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        check_place: Callable[[], object] = lambda: None,
         waits_for_saving: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -147,16 +155,20 @@ class Driver:
         run_dir: directory of the run, for its checkpoints.
         resume: checkpoint to continue from; None: a fresh run.
         should_stop: called at least every `POLL_S`; True ends the run after saving.
+        check_place: raises RunDirLostError if `run_dir` is no longer the run's directory; called
+            before each checkpoint, in the thread that writes it, and at the end.
         waits_for_saving: whether training waits for each checkpoint.
         clock: monotonic seconds.
         """
         self.config = config
         self.bus = bus
+        self.run_dir = run_dir
         self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
         self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         self.last_checkpoint = resume.path if resume else None
         self._resume = resume
         self._should_stop = should_stop
+        self._check_place = check_place
         self._clock = clock
         awake = AwakeClock(clock)
         self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, awake)
@@ -227,13 +239,18 @@ class Driver:
                 self._train()
             if self._should_stop():
                 self.bus.publish(Notice("asked to stop: saving; ask again to leave without"))
+            self._check_place()
         except (KeyboardInterrupt, TakenOverError):
             raise  # The second request to stop, or the directory is another's: do not even save.
         except BaseException:
             self._save_after_failure()
             raise
         self._tick()
-        self.save()
+        try:
+            self.save()
+        except RunDirLostError:  # In this moment.
+            self._save_after_failure()
+            raise
 
     def _train(self) -> None:
         total = self.config.run.total_timesteps
@@ -268,11 +285,23 @@ class Driver:
 
     def _save_if_due(self) -> None:
         """Has a checkpoint written while training goes on; waits only for the one before it."""
-        if self._checkpoint_due.is_due(self.progress.timestep):
+        is_due = self._checkpoint_due.is_due(self.progress.timestep)
+        if is_due or self._is_newest_gone():
             self._take_saved(wait=True)
             self._begin_saving()
             if self._waits_for_saving:
                 self._take_saved(wait=True)
+
+    def _is_newest_gone(self) -> bool:
+        """Returns whether the run's newest checkpoint was removed or moved; says so."""
+        newest = self.last_checkpoint
+        if newest is None or self._saving.is_under_way:  # The thread that writes prunes, too.
+            return False
+        if newest.parent != self.checkpoints_dir or newest.exists():
+            return False
+        self.last_checkpoint = None
+        self.bus.publish(Notice(f"checkpoint {newest} is gone: saving another", "WARNING"))
+        return True
 
     def _begin_saving(self) -> None:
         """Hands the newest finished update to the thread that writes, unless it is saved already.
@@ -298,6 +327,7 @@ class Driver:
         The records come first: those of plies that a checkpoint counts cannot be made again.
         """
         self.bus.flush(FLUSH_S)
+        self._check_place()
         return write_state(self.checkpoints_dir.parent, state, self.config.checkpoint)
 
     def _take_saved(self, *, wait: bool) -> None:
@@ -506,6 +536,7 @@ class Driver:
     def _save_after_failure(self) -> None:
         """Saves on the way out of a failure, which no error of the saving must hide."""
         try:
+            self._follow_place()
             self._tick()
             self.save()
         except (KeiseiError, RayError, OSError):
@@ -519,6 +550,23 @@ class Driver:
         self._ray.check()
         self._learner.relaunch(error)
         self._idle_since = self._clock()
+
+    def _follow_place(self) -> None:
+        """Lets the last checkpoint be written where the run's directory is now.
+
+        Raises:
+            RunDirError: it was deleted and cannot be made again, or a snapshot cannot be written.
+        """
+        try:
+            self._check_place()
+        except RunDirLostError as lost:
+            with contextlib.suppress(RunDirError):
+                self._take_saved(wait=True)  # Wherever it was going.
+            self._check_place = lambda: None
+            self._saved_timestep = -1
+            self.run_dir = lost.place
+            self.checkpoints_dir = lost.place / CHECKPOINTS_DIR
+            self.pool.move_to(lost.place)
 
     def _replace_overdue(self) -> None:
         """Replaces actors and learner whose answer is overdue, unless it has come by now."""

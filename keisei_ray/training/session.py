@@ -148,6 +148,7 @@ def _train(
             should_stop=lambda: (
                 _is_asked_to_stop(start.lock, found.connection, files, stop) or should_stop()
             ),
+            check_place=start.lock.check_place,
             waits_for_saving=waits_for_saving,
         )
         try:
@@ -155,14 +156,18 @@ def _train(
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)
             _begin(driver, start, cluster)
-            with _announced_end(driver, stop, files), found.connection.explaining_errors():
+            with (
+                _announced_end(driver, stop, files, start.run_dir),
+                start.lock.explaining_errors(),
+                found.connection.explaining_errors(),
+            ):
                 driver.run()
         finally:
             bus.close(config.tracking.close_timeout_s)
     return Outcome(
         "interrupted" if stop.is_set else "done",
         driver.progress.timestep,
-        start.run_dir,
+        driver.run_dir,
         driver.last_checkpoint,
         stop.signum,
     )
@@ -208,6 +213,7 @@ def _is_asked_to_stop(
 
     Raises:
         TakenOverError: another process writes to the run now.
+        RunDirLostError: the run's directory was moved or deleted.
         ClusterError: Ray is gone.
         RunDirError: too many records wait for room on the disk.
     """
@@ -341,7 +347,9 @@ def _warn_of_slow_precision(config: Config, cluster: Cluster, bus: EventBus) -> 
 
 
 @contextlib.contextmanager
-def _announced_end(driver: Driver, stop: StopRequest, files: RunFileQueue) -> Iterator[None]:
+def _announced_end(
+    driver: Driver, stop: StopRequest, files: RunFileQueue, run_dir: Path
+) -> Iterator[None]:
     """Publishes how the run in the block ended, also if it failed, once its records are written.
 
     A run that another process has taken over has not ended, and its records are that process's.
@@ -371,5 +379,6 @@ def _announced_end(driver: Driver, stop: StopRequest, files: RunFileQueue) -> It
                         checkpoint=str(path) if path else None,
                         wall_time_s=driver.progress.wall_time_s,
                         cause=cause,
+                        run_dir=str(driver.run_dir) if driver.run_dir != run_dir else None,
                     )
                 )

@@ -189,7 +189,8 @@ def _fold(now: ViewState, event: ev.Event) -> ViewState:
             ratings = {rating.name: rating for rating in event.ratings}
             return replace(now, is_evaluated=True, ratings=ratings)
         case ev.RunEnded():
-            return replace(now, ended=event, timestep=event.timestep)
+            run_dir = event.run_dir or now.run_dir
+            return replace(now, ended=event, timestep=event.timestep, run_dir=run_dir)
         case _:
             return now
 

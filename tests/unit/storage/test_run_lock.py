@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,9 +17,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from keisei_ray.errors import RunDirError, TakenOverError
+from keisei_ray.errors import RunDirError, RunDirLostError, TakenOverError
 from keisei_ray.storage import run_lock as module
-from keisei_ray.storage.run_lock import Owner, run_lock
+from keisei_ray.storage.run_lock import Owner, RunLock, run_lock
 
 WRITER = """
 import sys
@@ -261,3 +263,74 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
             run_lock(tmp_path).__enter__()
     assert is_free(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the directory itself ----
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    return path
+
+
+def lost(lock: RunLock) -> RunDirLostError:
+    """Returns the error for a directory that the next heartbeat does not find."""
+    lock.check()
+    assert lock.beat(1)
+    with pytest.raises(RunDirLostError) as told:
+        lock.check()
+    return told.value
+
+
+def test_a_directory_that_was_moved_is_found_and_left_without_a_lock(run_dir: Path) -> None:
+    moved = run_dir.with_name("it's moved")
+    with run_lock(run_dir) as lock:
+        lock.check_place()
+        run_dir.rename(moved)
+        error = lost(lock)
+        assert error.place == moved
+        assert f"--run-dir {shlex.quote(str(moved))} --resume latest" in str(error)
+        with pytest.raises(RunDirError, match="going on there"):
+            run_lock(moved).__enter__()
+    assert list(moved.iterdir()) == []
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("is_path_taken", [False, True])
+def test_a_directory_that_was_deleted_gets_one_successor(
+    run_dir: Path, is_path_taken: bool
+) -> None:
+    with run_lock(run_dir) as lock:
+        shutil.rmtree(run_dir)
+        if is_path_taken:
+            run_dir.mkdir()
+        expected = run_dir.with_name("run.rescued-1") if is_path_taken else run_dir
+        assert lost(lock).place == lost_again(lock).place == expected
+        assert list(expected.iterdir()) == []
+
+
+def lost_again(lock: RunLock) -> RunDirLostError:
+    with pytest.raises(RunDirLostError) as told:
+        lock.check_place()
+    return told.value
+
+
+def test_an_error_of_writing_is_explained_by_the_directory_that_is_gone(run_dir: Path) -> None:
+    with run_lock(run_dir) as lock:
+        with pytest.raises(RunDirError, match="disk is full"), lock.explaining_errors():
+            raise RunDirError("the disk is full")
+        run_dir.rename(run_dir.with_name("moved"))
+        with pytest.raises(RunDirLostError), lock.explaining_errors():
+            raise RunDirError("no such file")
+
+
+def test_a_lock_file_that_was_removed_is_made_again(run_dir: Path) -> None:
+    with run_lock(run_dir) as lock:
+        (run_dir / ".lock").unlink()
+        assert lock.beat(1)
+        lock.check()
+        with pytest.raises(RunDirError, match=f"process {os.getpid()}"):
+            run_lock(run_dir).__enter__()
+    assert list(run_dir.iterdir()) == []

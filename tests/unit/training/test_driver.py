@@ -1,5 +1,6 @@
 """Saving by the driver: in the background, and when its loop ends by an exception. No Ray."""
 
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import KeiseiError, RunDirError, TakenOverError
+from keisei_ray.errors import KeiseiError, RunDirError, RunDirLostError, TakenOverError
 from keisei_ray.storage import checkpoint
-from keisei_ray.telemetry.events import CheckpointSaved, Event
+from keisei_ray.telemetry.events import CheckpointSaved, Event, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.background_save import BackgroundSave
@@ -66,6 +67,7 @@ class SavingDriver(Driver):
         self._saving = BackgroundSave(self._write_state)
         self._waits_for_saving = waits_for_saving
         self._saved_timestep = -1
+        self._check_place = lambda: None
 
     def _flushed(self, timeout_s: float) -> None:
         assert self.disk.wait(60)
@@ -163,3 +165,35 @@ def test_the_newest_state_is_saved_though_the_one_before_could_not_be(driver: Sa
     with pytest.raises(RunDirError, match="step-000000000100"):
         driver.save()
     assert names(driver) == ["step-000000000150"]
+
+
+def test_a_checkpoint_that_was_removed_is_saved_anew(driver: SavingDriver) -> None:
+    driver.disk.set()
+    driver.train_to(100)
+    driver._take_saved(wait=True)
+    shutil.rmtree(driver.checkpoints_dir)
+    published: list[Event] = []
+    driver.bus.publish = published.append
+    driver.train_to(120)
+    driver._take_saved(wait=True)
+    driver.train_to(130)
+    assert names(driver) == ["step-000000000120"]
+    assert [event.level for event in published if isinstance(event, Notice)] == ["WARNING"]
+
+
+def test_the_last_checkpoint_follows_the_runs_directory(
+    driver: SavingDriver, tmp_path: Path
+) -> None:
+    def lost() -> None:
+        raise RunDirLostError("moved", tmp_path / "moved")
+
+    moved: list[Path] = []
+    driver.pool.move_to = moved.append
+    driver.disk.set()
+    driver.train_to(100)
+    driver._take_saved(wait=True)
+    driver._check_place = lost
+    driver._follow_place()
+    driver.save()
+    assert driver.last_checkpoint == tmp_path / "moved" / "checkpoints" / "step-000000000100"
+    assert moved == [driver.run_dir] == [tmp_path / "moved"]

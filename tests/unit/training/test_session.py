@@ -28,6 +28,7 @@ def test_a_run_that_another_process_has_taken_over_does_not_end_in_its_records(
     published: list[Event] = []
     driver: Any = SimpleNamespace(
         last_checkpoint=None,
+        run_dir=Path("run"),
         progress=SimpleNamespace(timestep=3, wall_time_s=1.0),
         bus=SimpleNamespace(publish=published.append),
         config=Config(),
@@ -36,7 +37,7 @@ def test_a_run_that_another_process_has_taken_over_does_not_end_in_its_records(
     files: Any = SimpleNamespace(
         finish=lambda timeout_s: asked.append("finish"), give_up=lambda: asked.append("give up")
     )
-    with pytest.raises(type(error)), _announced_end(driver, StopRequest(), files):
+    with pytest.raises(type(error)), _announced_end(driver, StopRequest(), files, Path("run")):
         raise error
     assert [event.reason for event in published if isinstance(event, RunEnded)] == reasons
     assert asked == (["finish"] if reasons else ["give up"])
