@@ -43,18 +43,38 @@ def main(arguments: Sequence[str]) -> int:
         options = parse_arguments(arguments)
         return _COMMANDS[options.command](options)
     except UserError as error:
-        errors.print(visible(f"{type(error).__name__}: {error}"), style="red")
+        with _telling():
+            errors.print(visible(f"{type(error).__name__}: {error}"), style="red")
         return EXIT_USAGE
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        with _telling():
+            errors.print("interrupted")
+        return EXIT_INTERRUPTED
+    except SystemExit as ended:
+        if ended.code != signal.SIGTERM:
+            raise
+        # By Ray's handler, which is there until the run sets its own.
+        with _telling():
+            errors.print("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has left; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except Exception:  # noqa: BLE001  the process border: nothing else handles these
-        errors.print_exception(max_frames=20)
+        with _telling():
+            errors.print_exception(max_frames=20)
         return EXIT_FAILED
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Keeps the exit code right where standard error cannot be written, as on a full disk."""
+    try:
+        yield
+    except OSError:
+        # Python writes what is left in its buffer once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _quieten_raylet() -> None:

@@ -29,6 +29,7 @@ from keisei_ray.distributed.address import (
     choose_address,
     recorded_address,
 )
+from keisei_ray.distributed.agent_watch import end_agents_with_this_process
 from keisei_ray.distributed.orphans import children_ended
 from keisei_ray.distributed.ray_connection import RayConnection, connection_to_ray
 from keisei_ray.distributed.ray_errors import explain_refusal
@@ -171,6 +172,7 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     """
     if address == "local":
         keep_token_private(os.environ)
+        end_agents_with_this_process()
     # Token authentication is on by default and wanted: no warning on each start.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR

@@ -31,7 +31,7 @@ LIVE_FAULTS: Final = (4, 10)
 """Least and most faults that a drawn life takes before the one that ends it."""
 EARLY_S: Final = 12.0
 """Longest time after a start at which a signal of `faults.EARLY` comes."""
-LAST_TIMESTEPS: Final = 1024
+LAST_TIMESTEPS: Final = 4096
 """Timesteps of a life that trains to its end."""
 END: Final = "none: trains to its end"
 START: Final = "none: starts"

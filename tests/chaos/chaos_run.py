@@ -144,12 +144,14 @@ class ChaosRun:
             AssertionError: it took longer than anything should.
         """
         deadline = time.monotonic() + PATIENCE_S
-        while not (found := condition()):
-            if self.process.poll() is not None:
-                raise HasEnded(f"exit code {self.process.returncode} while waiting for {what}")
+        while True:
+            code = self.process.poll()
+            if found := condition():
+                return found
+            if code is not None:
+                raise HasEnded(f"exit code {code} while waiting for {what}")
             assert time.monotonic() < deadline, f"{PATIENCE_S:g} s without {what}"
             time.sleep(0.05)
-        return found
 
     def wait_updates(self, number: int) -> None:
         """Waits until a number of further updates is on record."""

@@ -1,11 +1,13 @@
 """The first moment of the program: an interrupt while it loads, closed standard streams."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from keisei_ray import cli
 from tests.helpers.program import ROOT, environment, one_line
 
 INTERRUPTED_IMPORT = """
@@ -46,6 +48,21 @@ def test_an_error_is_on_standard_output_where_standard_error_is_closed(tmp_path:
     done = shell("config --set learner.gamma=high 2>&-", tmp_path)
     assert done.returncode == 2
     assert "learner.gamma" in one_line(done.stdout)
+
+
+def test_an_error_has_its_exit_code_where_standard_error_cannot_be_written(tmp_path: Path) -> None:
+    assert shell("config --set learner.gamma=high 2>/dev/full", tmp_path).returncode == 2
+
+
+def test_sigterm_while_ray_starts_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exit_as_rays_handler_does(options: object) -> int:
+        sys.exit(signal.SIGTERM)
+
+    monkeypatch.setitem(cli._COMMANDS, "config", exit_as_rays_handler_does)  # type: ignore[misc]
+    assert cli.main(["config"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_command_runs_with_all_standard_streams_closed(tmp_path: Path) -> None:
