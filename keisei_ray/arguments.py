@@ -157,6 +157,13 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--records", metavar="DIR", help="save each finished game as KIF, CSA and USI"
     )
+    evaluate.add_argument(
+        "--kif-encoding",
+        default="utf-8",
+        choices=["utf-8", "shift-jis"],
+        help="encoding of the KIF files of --records: utf-8 writes .kifu files, shift-jis .kif "
+        "files for programs that read no others",
+    )
     _add_json(evaluate, "write the result to this file as well")
 
 

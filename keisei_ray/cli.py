@@ -109,6 +109,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             finish_mates=options.finish_mates,
             sprt=Hypotheses.parse(options.sprt) if options.sprt else None,
             records=Path(options.records) if options.records else None,
+            kif_encoding=options.kif_encoding,
             openings=options.openings,
         ),
         Console(),

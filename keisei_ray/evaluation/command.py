@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from keisei_ray.errors import UserError
-from keisei_ray.evaluation.game_files import GameFiles
+from keisei_ray.errors import ConfigError, UserError
+from keisei_ray.evaluation.game_files import GameFiles, KifEncoding
 from keisei_ray.evaluation.matches import (
     MAX_PLIES,
     MatchSettings,
@@ -52,6 +52,8 @@ class EvaluateOptions:
     """Two Elo differences; the match stops as soon as it can tell which is nearer the truth."""
     records: Path | None = None
     """Directory for the finished games; None: games are not saved."""
+    kif_encoding: KifEncoding = "utf-8"
+    """Encoding of the saved games' KIF files: `.kifu` in UTF-8, `.kif` in Shift-JIS."""
     openings: Path | None = None
     """Book of openings that games start from; after random plies if None."""
 
@@ -73,12 +75,17 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
         {"bare": ..., "finishing": ..., "interrupted": ..., "error": ...}.
 
     Raises:
-        ConfigError: an odd number of games, a bad book, or a directory that records cannot be
-            written to.
+        ConfigError: an odd number of games, a bad book, a directory that records cannot be
+            written to, or an encoding of records that are not written.
         CheckpointError: a checkpoint is missing, damaged, or not what it says it is.
         PlayerError: a player is unknown or cannot be started.
     """
     check_num_games(options.num_games)
+    if options.kif_encoding != "utf-8" and not options.records:
+        raise ConfigError(
+            f"--kif-encoding {options.kif_encoding}: expected --records DIR, whose KIF files it is "
+            "about. Add it."
+        )
     book = OpeningBook.read(options.openings, max_plies=MAX_PLIES) if options.openings else None
     settings = MatchSettings(num_games=options.num_games, seed=options.seed, book=book)
     if book and (shortage := book.shortage(options.num_games)):
@@ -117,10 +124,19 @@ def _evaluate(
         open_player(options.opponent, temperature=options.temperature) as opponent,
     ):
         players = (player, opponent)
-        files = GameFiles(records, player.name, opponent.name, settings) if records else None
+        files = (
+            GameFiles(records, player.name, opponent.name, settings, options.kif_encoding)
+            if records
+            else None
+        )
         started = time.perf_counter()
         played = _play(players, settings, test, files, console)
         wall_time_s = time.perf_counter() - started
+    if files and files.num_replaced:
+        console.print(
+            f"{files.num_replaced} characters of the KIF files are not in Shift-JIS and are "
+            "written as '?'. --kif-encoding utf-8 keeps them."
+        )
     return summarize(players, settings, played.games, wall_time_s=wall_time_s) | {
         "temperature": options.temperature,
         "sprt": test.describe() if test else None,

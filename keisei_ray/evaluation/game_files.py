@@ -1,25 +1,36 @@
 """Files of a match's games, in formats that other shogi programs read.
 
-One directory holds `game-000012.kif`, `.csa` and `.usi` for each game, each written in one step
-when the game ends.
+One directory holds `game-000012.kifu`, `.csa` and `.usi` for each game, each written in one step
+when the game ends. Readers tell KIF's encoding by the ending: `.kifu` is UTF-8, `.kif` Shift-JIS.
 """
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame
 from keisei_ray.shogi.notation import Heading, to_csa, to_kif, to_usi
 from keisei_ray.storage.atomic_files import write_atomically
 
-FORMATS = ("kif", "csa", "usi")
-"""Endings of the file names."""
+KifEncoding = Literal["utf-8", "shift-jis"]
+"""Encoding of the KIF files, and with it the ending of their names."""
 
 
 class GameFiles:
     """Writes a match's games into a directory."""
 
-    def __init__(self, directory: Path, first: str, second: str, settings: MatchSettings) -> None:
+    num_replaced: int
+    """Characters that Shift-JIS does not have and that were written as `?`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        first: str,
+        second: str,
+        settings: MatchSettings,
+        kif_encoding: KifEncoding = "utf-8",
+    ) -> None:
         """Makes the directory if it is not there.
 
         Args:
@@ -27,6 +38,7 @@ class GameFiles:
             first: name of the match's first player.
             second: name of the second player.
             settings: settings of the match.
+            kif_encoding: encoding of the KIF files.
 
         Raises:
             ConfigError: not a directory that can be written, or it holds games already.
@@ -44,6 +56,8 @@ class GameFiles:
         self._directory = directory
         self._names = (first, second)
         self._settings = settings
+        self._kif_encoding = kif_encoding
+        self.num_replaced = 0
 
     def save(self, game: PlayedGame) -> None:
         """Writes a game in every format, each file in one step.
@@ -61,10 +75,21 @@ class GameFiles:
             comment=f"{game.opening_plies} {opening} (pair {game.pair})\n"
             f"{game.result} by {game.reason}",
         )
-        texts = (to_kif(game, heading), to_csa(game, heading), to_usi(game))
-        for suffix, text in zip(FORMATS, texts, strict=True):
-            file = self._directory / f"game-{game.index:06d}.{suffix}"
-            try:
-                write_atomically(file, f"{text.rstrip()}\n".encode())
-            except OSError as error:
-                raise ConfigError(f"--records {file}: not written: {error.strerror}.") from error
+        kif = to_kif(game, heading)
+        if self._kif_encoding == "utf-8":
+            self._write(game, "kifu", kif.encode())
+        else:
+            # Shift-JIS as Windows has it. Each lost character becomes one `?`.
+            data = kif.encode("cp932", errors="replace")
+            written = data.decode("cp932")
+            self.num_replaced += sum(a != b for a, b in zip(kif, written, strict=True))
+            self._write(game, "kif", data)
+        self._write(game, "csa", to_csa(game, heading).encode())
+        self._write(game, "usi", to_usi(game).encode())
+
+    def _write(self, game: PlayedGame, suffix: str, data: bytes) -> None:
+        file = self._directory / f"game-{game.index:06d}.{suffix}"
+        try:
+            write_atomically(file, data.rstrip() + b"\n")
+        except OSError as error:
+            raise ConfigError(f"--records {file}: not written: {error.strerror}.") from error

@@ -1,8 +1,10 @@
 """A finished game in the notations that other shogi programs read: KIF, CSA and USI.
 
-Returns text; no files are written here.
+Returns text; no files are written here. The rules library writes it. What other readers cannot read
+of that is written anew here: large hands and the ending of KIF, empty squares of CSA.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,24 +84,59 @@ _NO_HEADING = Heading()
 def to_kif(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
     """Returns the game as KIF, with its moves in Japanese notation.
 
+    The line of the ending says why the game ended, the last line only who won: of the last line
+    readers know no other words.
+
     Raises:
         ValueError: the moves were not saved or are not legal, or the result cannot come from the
             reason.
     """
-    return _record(game, heading).to_kif()
+    result = _result(game, heading)
+    if game.reason == "mate":
+        end = SpecialMoveEntry("MATE", result)
+    elif game.reason == "max_plies":
+        # KIF has no word of its own for a ply cap.
+        end = SpecialMoveEntry.from_result(GameResult.DRAW_BY_IMPASSE)
+    else:
+        end = SpecialMoveEntry.from_result(result)
+    text = _HAND_LINE.sub(_with_kanji_numbers, _record(game, heading, end).to_kif())
+    lines = [line for line in text.split("\n") if line]
+    if result.is_win():
+        names = ("下手", "上手") if _HANDICAP_LINE.search(text) else ("先手", "後手")
+        winner = names[game.result == "white_win"]
+        lines[-1] = f"まで{game.plies}手で{winner}の勝ち"
+    return "\n".join(lines) + "\n"
 
 
 def to_csa(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
-    """Returns the game as CSA 2.2; raises as `to_kif` does."""
-    return _record(game, heading).to_csa()
+    """Returns the game as CSA 2.2; raises as `to_kif` does.
+
+    A mated player resigns: `%TSUMI` names no winner, and readers take it for a draw.
+    """
+    end = SpecialMoveEntry.from_result(_result(game, heading))
+    return _BOARD_ROW.sub(
+        lambda row: row[0].replace("*  ", " * "), _record(game, heading, end).to_csa()
+    )
 
 
 def to_usi(game: RecordedGame) -> str:
     """Returns the game as a USI `position` command; raises as `to_kif` does."""
-    return _record(game, _NO_HEADING).to_usi_position()
+    end = SpecialMoveEntry.from_result(_result(game, _NO_HEADING))
+    return _record(game, _NO_HEADING, end).to_usi_position()
 
 
-def _record(game: RecordedGame, heading: Heading) -> Record:
+_HAND_LINE = re.compile("^.手の持駒.*$", re.MULTILINE)
+_HANDICAP_LINE = re.compile("^手合割.(?!平手)", re.MULTILINE)
+_BOARD_ROW = re.compile(r"^P[1-9](?:\*  |[-+][A-Z]{2}){9}$", re.MULTILINE)
+"""A rank of CSA's diagram with the star of an empty square in the wrong column."""
+
+
+def _with_kanji_numbers(line: re.Match[str]) -> str:
+    """A line of pieces in hand; the rules library writes numbers above ten in digits."""
+    return re.sub("1[1-8]", lambda number: "十" + "一二三四五六七八"[int(number[0]) - 11], line[0])
+
+
+def _result(game: RecordedGame, heading: Heading) -> GameResult:
     if game.plies and not game.moves:
         raise ValueError(
             f"{heading.event or 'game'} has no moves: they are saved when tracking.save_moves is "
@@ -110,10 +147,10 @@ def _record(game: RecordedGame, heading: Heading) -> Record:
         raise ValueError(
             f"{heading.event or 'game'}: result {game.result!r} cannot come from {game.reason!r}."
         )
-    if game.reason == "mate":
-        end = SpecialMoveEntry("MATE", result)
-    else:
-        end = SpecialMoveEntry.from_result(result)
+    return result
+
+
+def _record(game: RecordedGame, heading: Heading, end: SpecialMoveEntry) -> Record:
     metadata = RecordMetadataBuilder(
         event=heading.event or None,
         black_player=heading.black or None,

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "wandb": set[str](),
     "tests": set[str](),
     "cshogi": set[str](),
+    "shogi": set[str](),
     "cloudpickle": set[str](),
 }
 """Library -> the packages and modules whose import may load it."""

@@ -199,7 +199,7 @@ def test_a_test_that_the_match_does_not_decide_says_so() -> None:
 def moves_of(directory: Path, index: int) -> list[list[str]]:
     """Returns the moves of a saved game as five readers see them."""
     kif, csa, usi = (
-        (directory / f"game-{index:06d}.{suffix}").read_text() for suffix in ("kif", "csa", "usi")
+        (directory / f"game-{index:06d}.{suffix}").read_text() for suffix in ("kifu", "csa", "usi")
     )
     ours = (
         Record.from_kif_str(kif),
@@ -221,7 +221,7 @@ def test_every_finished_game_is_saved_and_read_back_with_its_moves(tmp_path: Pat
     assert len(list(directory.iterdir())) == 3 * 6
     for game in games:
         assert moves_of(directory, game.index) == [game.moves.split()] * 5
-        kif = (directory / f"game-{game.index:06d}.kif").read_text()
+        kif = (directory / f"game-{game.index:06d}.kifu").read_text()
         names = ("greedy", "random") if game.is_black else ("random", "greedy")
         assert KIF.Parser.parse_str(kif).names == list(names)
         assert f"*{game.opening_plies} random opening plies" in kif
@@ -250,6 +250,23 @@ def test_forfeits_are_recorded_as_what_the_formats_have(
         engine_is_black = index == 0
         assert Record.from_csa_str(csa).result.is_white_win() == engine_is_black
         assert len({tuple(moves) for moves in moves_of(tmp_path / "games", index)}) == 1
+
+
+def test_shift_jis_writes_kif_files_and_says_once_what_it_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "é"
+    folder.mkdir()
+    spec = fake_spec(folder, go="echo bestmove resign")
+    _, screen = run(player=spec, num_games=2, records=tmp_path / "games", kif_encoding="shift-jis")
+    suffixes = {path.suffix for path in (tmp_path / "games").iterdir()}
+    assert suffixes == {".kif", ".csa", ".usi"}
+    # The engine's name has one such letter, in each of the two games.
+    says = "2 characters of the KIF files are not in Shift-JIS"
+    assert [line for line in screen.splitlines() if says in line] == [screen.splitlines()[0]]
+    assert (
+        spec.replace("é", "?") in KIF.Parser.parse_file(f"{tmp_path}/games/game-000000.kif").names
+    )
+    with pytest.raises(ConfigError, match="expected --records DIR"):
+        run(kif_encoding="shift-jis")
 
 
 def test_a_directory_with_games_or_none_at_all_is_refused(tmp_path: Path) -> None:

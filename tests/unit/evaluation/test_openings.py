@@ -283,7 +283,8 @@ def test_saved_games_begin_with_the_opening(line: str, tmp_path: Path) -> None:
     run_evaluate(openings=book_file(tmp_path, line), num_games=2, records=records)
     for index in (0, 1):
         kif, csa, usi = (
-            (records / f"game-{index:06d}.{suffix}").read_text() for suffix in ("kif", "csa", "usi")
+            (records / f"game-{index:06d}.{suffix}").read_text()
+            for suffix in ("kifu", "csa", "usi")
         )
         plies = len(opening.moves.split())
         assert f"*{plies} opening plies of book.txt (pair 0)" in kif
