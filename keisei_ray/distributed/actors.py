@@ -23,6 +23,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.distributed.versions import Versions, check_versions, own_versions
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.rollouts.actor_state import read_state
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.selfplay.opponent_mix import OpponentMix
 from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
@@ -48,17 +49,22 @@ class SelfPlayShell:
         """Args:
         config: with every hardware-dependent choice made.
         actor_id: number of the actor in the run, from 0.
-        incarnation: number of this process among the actor's, from 0.
+        incarnation: names the actor's games and random streams, see `Progress.next_incarnation`.
         driver_versions: versions that this process must have too.
         """
         self._arguments = (config, actor_id, incarnation)
         self._driver_versions = driver_versions
 
-    def start(self) -> ProcessInfo:
+    def start(self, state: bytes = b"", *networks: PackedBuffer) -> ProcessInfo:
         """Builds games and network. The first call; an error in it says what is wrong here.
+
+        Args:
+            state: packed state of this incarnation, from which it plays on; empty: new games.
+            networks: packed weights of the snapshots that the state names, in its order.
 
         Raises:
             ClusterError: this node runs another program than the driver.
+            CheckpointError, WireError: the state or a network cannot be used.
         """
         config, actor_id, incarnation = self._arguments
         _check_versions(self._driver_versions)
@@ -70,6 +76,8 @@ class SelfPlayShell:
         from keisei_ray.telemetry.profiler import CallProfiler
 
         self._self_play = SelfPlay(config, actor_id, incarnation)
+        if state:
+            self._self_play.restore(read_state(state), networks)
         # Only actor 0 is profiled: all actors do the same.
         wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
         self._profiler = CallProfiler(f"actor-{actor_id}.{incarnation}-rollout", wanted)
@@ -209,7 +217,7 @@ def new_self_play_actor(
     Args:
         config: with every hardware-dependent choice made.
         actor_id: number of the actor in the run.
-        incarnation: number of the process among the actor's.
+        incarnation: see `SelfPlayShell`.
         num_cpus: CPUs that Ray reserves.
     """
     actor: Any = ray.remote(SelfPlayShell)

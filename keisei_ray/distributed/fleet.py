@@ -26,6 +26,16 @@ from keisei_ray.distributed.actors import ActorHandle, Ref, new_self_play_actor
 from keisei_ray.distributed.supervision import DeathBudget, end_dead_actor
 
 
+@dataclass(frozen=True)
+class ActorStart:
+    """How an actor is to be started."""
+
+    incarnation: int
+    """Incarnation that it begins, or plays on as."""
+    arguments: tuple[object, ...] = ()
+    """Arguments of `SelfPlayShell.start`."""
+
+
 @dataclass
 class FleetActor:
     """One self-play actor's current incarnation."""
@@ -45,18 +55,18 @@ class Fleet:
         config: Config,
         *,
         num_cpus_per_actor: float,
-        next_incarnation: Callable[[int], int],
+        next_start: Callable[[int], ActorStart],
         clock: Callable[[], float],
     ) -> None:
         """Args:
         config: with every hardware-dependent choice made.
         num_cpus_per_actor: CPUs that Ray reserves for each actor.
-        next_incarnation: actor id -> number of the incarnation about to start.
+        next_start: actor id -> how it is to be started now.
         clock: monotonic seconds.
         """
         self._config = config
         self._num_cpus = num_cpus_per_actor
-        self._next_incarnation = next_incarnation
+        self._next_start = next_start
         self._clock = clock
         self._sizes = RunSizes(0, 0, 0, 0, 0)
         self._may_dismiss_playing = False
@@ -110,13 +120,13 @@ class Fleet:
         at_once = max(1, int(self._sizes.num_cpus)) if is_short else 1
         while self._waiting and len(self._starting) < at_once:
             actor_id = self._waiting.popleft()
-            incarnation = self._next_incarnation(actor_id)
+            start = self._next_start(actor_id)
             handle = new_self_play_actor(
-                self._config, actor_id, incarnation, num_cpus=self._num_cpus
+                self._config, actor_id, start.incarnation, num_cpus=self._num_cpus
             )
-            actor = FleetActor(actor_id, incarnation, handle, self._clock())
+            actor = FleetActor(actor_id, start.incarnation, handle, self._clock())
             self._actors[actor_id] = actor
-            self._starting[handle.start.remote()] = actor
+            self._starting[handle.start.remote(*start.arguments)] = actor
 
     def started(self, ref: Ref) -> None:
         """Makes the actor that has answered with `ref` an idle one."""

@@ -8,7 +8,7 @@ by version and digest, so that a resumed run has the same pool.
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from ray.exceptions import RayError
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.errors import CheckpointError, RunDirError, WireError
+from keisei_ray.rollouts.actor_state import NO_OPPONENT, ActorState
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.selfplay.opponent_mix import OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.pool_table import PoolMember, read_table
+from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
 from keisei_ray.telemetry.events import EventBus, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
@@ -53,10 +54,16 @@ class PoolHandle:
         self._dir = run_dir / POOL_DIR
         self._resume = resume
         self._pool = Pool(config.pool)
+        self._former: dict[str, PoolMember] = {}
+        """Snapshots that have left the pool, against which games may still be in play."""
         if resume is not None and POOL_FILE in resume.files:
             self._pool.restore(resume.files[POOL_FILE])
+            saved = read_table(resume.files[POOL_FILE], with_former=True)
+            stay = {member.name for member in self._pool.members}
+            self._former = {m.name: m for m in saved if m.is_snapshot and m.name not in stay}
         self._rotation = SnapshotRotation(config, self._pool)
         self._weights: dict[str, Ref] = {}
+        self._scripted = config.pool.members if config.pool.share > 0 else ()
         every = config.pool.snapshot_interval_timesteps
         self._snapshot_due = None
         if every is not None and config.pool.share > 0:
@@ -74,7 +81,7 @@ class PoolHandle:
         if self._resume is None:
             return
         source = self._resume.path.parent.parent / POOL_DIR
-        for member in self._pool.snapshots:
+        for member in (*self._pool.snapshots, *self._former.values()):
             path = source / member.weights_name
             try:
                 content = path.read_bytes()
@@ -95,6 +102,20 @@ class PoolHandle:
             if source != self._dir:
                 self._write(member, content)
             self._weights[member.name] = ray.put(np.frombuffer(content, np.uint8))
+
+    def missing(self, state: ActorState) -> list[str]:
+        """Returns the opponents in an actor's state that this run does not have."""
+        names = {*state.pairing.opponents, *state.pairing.networks} - {NO_OPPONENT}
+        return sorted(names - {*self._scripted, *self._weights})
+
+    def go_on(self, state: ActorState) -> list[Ref]:
+        """Makes the mixes that follow an actor's state.
+
+        Returns:
+            Packed weights of the networks in the state, in their order.
+        """
+        self._rotation.restore(state)
+        return [self._weights[name] for name in state.pairing.networks]
 
     def next_mix(self, actor_id: int, incarnation: int) -> tuple[OpponentMix, list[Ref]]:
         """Returns the opponents of an actor's new games, and the weights of its snapshots.
@@ -149,13 +170,26 @@ class PoolHandle:
         self._weights[member.name] = weights
         left = ""
         if gone is not None:
-            self._weights.pop(gone.name)
+            self._former[gone.name] = gone
             left = f"; {gone.name}, against which the learner scores {gone.score:.2f}, leaves"
         self._bus.publish(Notice(f"{member.name} joins the opponent pool{left}"))
 
+    def forget_former(self, in_play: Callable[[], Container[str]]) -> None:
+        """Drops the snapshots that have left the pool and against which no game is in play.
+
+        Args:
+            in_play: returns every snapshot against which one is, or may be in a rollout in play;
+                called only if a snapshot has left.
+        """
+        names = in_play() if self._former else ()
+        for name in [name for name in self._former if name not in names]:
+            del self._former[name]
+            self._weights.pop(name, None)
+
     def files(self) -> dict[str, bytes]:
         """Returns the files of the pool that a checkpoint keeps."""
-        return {POOL_FILE: self._pool.to_json().encode()}
+        table = table_json(self._pool.members, self._former.values())
+        return {POOL_FILE: table.encode()}
 
     def move_to(self, run_dir: Path) -> None:
         """Goes on in another directory, and writes the weights that are missing there.
@@ -185,11 +219,12 @@ class PoolHandle:
         """
         try:
             tables = [path.read_bytes() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
-            named = [member for table in tables for member in read_table(table)]
+            named = [m for table in tables for m in read_table(table, with_former=True)]
         except (CheckpointError, OSError, ValueError) as error:
             logger.warning("no snapshot of the opponent pool is removed: %s", error)
             return
-        used = {member.weights_name for member in (*named, *self._pool.snapshots)}
+        kept = (*named, *self._pool.snapshots, *self._former.values())
+        used = {member.weights_name for member in kept}
         for path in self._dir.glob(POOL_WEIGHTS_GLOB):
             if path.name not in used:
                 try:
@@ -206,6 +241,8 @@ class PoolHandle:
             raise RunDirError(f"{path} cannot be written: {error.strerror or error}.") from error
 
     def _skip(self, member: PoolMember, cause: str) -> None:
+        if self._former.pop(member.name, None):
+            return  # The games against it are not kept, which has a notice of its own.
         self._pool.remove(member.name)
         self._bus.publish(
             Notice(f"{member.name} is no longer in the opponent pool: {cause}", "WARNING")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keisei_ray.config.schema import Config
+from keisei_ray.rollouts.actor_state import ActorState
 from keisei_ray.selfplay.pool import Pool
 
 _ROTATION_STREAM = 3
@@ -29,6 +30,11 @@ class OpponentMix:
     """(name, probability) of each member; the probabilities add up to 1."""
     snapshots: tuple[str, ...] = ()
     """Members whose packed weights are sent along, in the order of these weights."""
+    number: int = 0
+    """Mixes with snapshots made for the actor's incarnation, this one included. With `slots` all
+    that a later session needs to make the next mix; the actor keeps both in its state."""
+    slots: tuple[str, ...] = ()
+    """The snapshot in each slot of the actor, see `SnapshotRotation`."""
 
 
 SELF_PLAY_ONLY = OpponentMix()
@@ -90,7 +96,24 @@ class SnapshotRotation:
             slots = self._next_slots(actor_id, incarnation, names, weights)
             for name in slots:
                 members[name] = members.get(name, 0.0) + snapshots_share / len(slots)
-        return OpponentMix(config.pool.share, tuple(members.items()), tuple(dict.fromkeys(slots)))
+        return OpponentMix(
+            pool_share=config.pool.share,
+            members=tuple(members.items()),
+            snapshots=tuple(dict.fromkeys(slots)),
+            number=self._actors[actor_id].num_mixes if names else 0,
+            slots=tuple(slots),
+        )
+
+    def restore(self, state: ActorState) -> None:
+        """Makes the mixes that follow the one in an actor's state.
+
+        Slots of another number than the settings have are filled anew.
+        """
+        slots = state.pairing.slots
+        if len(slots) == self._config.pool.networks_per_actor:
+            self._actors[state.actor_id] = _ActorSlots(
+                state.incarnation, state.pairing.num_mixes, list(slots)
+            )
 
     def _next_slots(
         self,

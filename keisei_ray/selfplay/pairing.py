@@ -18,17 +18,19 @@ N: games side by side, one in each lane. K: some of these lanes.
 
 import logging
 from collections.abc import Callable, Sequence
+from reprlib import repr as shortened
 
 import numpy as np
 import numpy.typing as npt
 
 from keisei_ray.config.player_spec import POOL_KINDS
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import PlayerError
+from keisei_ray.errors import CheckpointError, PlayerError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
+from keisei_ray.rollouts.actor_state import NO_OPPONENT, PairingState
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.rollouts.packed_buffer import BufferLike
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
@@ -37,8 +39,6 @@ from keisei_ray.telemetry.reports import BenchedMember
 
 logger = logging.getLogger(__name__)
 
-NO_OPPONENT = ""
-"""Opponent's name in a game in which the learner plays both sides."""
 COLOR_OF_TURN: tuple[Color, Color] = ("black", "white")
 """Name of a side by its number in `VectorGames.turns`."""
 
@@ -107,6 +107,48 @@ class Pairing:
         self._opponents[lane] = name
         if name != NO_OPPONENT:
             self._lanes_of.setdefault(name, []).append(lane)
+
+    def state(self) -> PairingState:
+        """Returns the opponents in the games in play, for `restore`."""
+        return PairingState(
+            opponents=tuple(self._opponents),
+            learner_turns=tuple(self._learner_turns.tolist()),
+            networks=tuple(self._networks),
+            num_mixes=self._mix.number,
+            slots=self._mix.slots,
+        )
+
+    def restore(self, state: PairingState, weights: Sequence[BufferLike]) -> None:
+        """Seats the opponents of a `state`, which may be another process's.
+
+        An engine that cannot be started is benched, as in `start_game`.
+
+        Args:
+            state: of as many games.
+            weights: packed weights of `state.networks`, in their order.
+
+        Raises:
+            CheckpointError: an opponent is neither scripted here nor among the networks, or
+                weights are of another architecture.
+            WireError: weights are damaged.
+        """
+        networks = dict(zip(state.networks, weights, strict=True))
+        config = self._config.pool
+        known = {NO_OPPONENT, *networks, *(config.members if config.share > 0 else ())}
+        if unknown := [name for name in state.opponents if name not in known]:
+            raise CheckpointError(
+                f"the state of an actor has games against {shortened(unknown[0])}, which is not in "
+                "the opponent pool."
+            )
+        self._networks = {name: self._load(buffer) for name, buffer in networks.items()}
+        self._opponents = list(state.opponents)
+        self._learner_turns = np.array(state.learner_turns, np.uint8)
+        self._lanes_of = {}
+        for lane, name in enumerate(state.opponents):
+            if name != NO_OPPONENT:
+                self._lanes_of.setdefault(name, []).append(lane)
+        for name in tuple(self._lanes_of):
+            self._make_ready(name)
 
     def opponent_of(self, lane: int) -> tuple[str, Color | None]:
         """Opponent of the game in a lane and the learner's side; ("", None) in self-play."""

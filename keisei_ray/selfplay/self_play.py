@@ -32,6 +32,7 @@ from keisei_ray.players.policies import (
     network_outputs,
     sample_legal,
 )
+from keisei_ray.rollouts.actor_state import ActorState, pack_state
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout
@@ -80,6 +81,8 @@ class SelfPlay:
         )
         self._rollout = Rollout.allocate(s.rollout_length, s.games_per_actor)
         self._sequence = 0
+        self._num_drawn = 0
+        """Numbers drawn from `_rng` so far."""
         self._timer = StageTimer()
 
     def set_weights(self, buffer: BufferLike) -> None:
@@ -129,8 +132,9 @@ class SelfPlay:
         self._timer.end_stage("forward_time_s")
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
         distinct_positions = rollout.distinct_positions()
-        self._timer.end_stage("pack_time_s")
         self._sequence += 1
+        state = pack_state(self.state())
+        self._timer.end_stage("pack_time_s")
         return (
             CollectReport(
                 header=header,
@@ -144,9 +148,44 @@ class SelfPlay:
                 sample_last_move=self._games.last_move_usi(0),
                 stages=self._stages(),
                 benched=self._pairing.take_benched(),
+                state=state,
             ),
             packed,
         )
+
+    def state(self) -> ActorState:
+        """Returns all that another process needs to play on from here, for `restore`."""
+        return ActorState(
+            actor_id=self._actor_id,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            num_drawn=self._num_drawn,
+            max_plies=self._config.self_play.max_plies,
+            games=self._games.state(),
+            pairing=self._pairing.state(),
+        )
+
+    def restore(self, state: ActorState, networks: Sequence[BufferLike] = ()) -> None:
+        """Plays on from a state of this actor and incarnation, before the first `collect`.
+
+        With the weights, mixes and settings that the actor would have got, every byte of the
+        rollouts is the same.
+
+        Args:
+            state: of this incarnation, with the same number of games and the same ply cap.
+            networks: packed weights of `state.pairing.networks`, in their order.
+
+        Raises:
+            CheckpointError, WireError: the games cannot be replayed, or see `Pairing.restore`.
+        """
+        assert self._sequence == 0, "restore comes before the first collect"
+        self._games.restore(state.games)
+        self._pairing.restore(state.pairing, networks)
+        self._sequence = state.sequence
+        self._num_drawn = state.num_drawn
+        bits = self._rng.bit_generator
+        assert isinstance(bits, np.random.PCG64), "one step for each number in [0, 1)"
+        bits.advance(state.num_drawn)
 
     def _header(self, weights_version: int) -> RolloutHeader:
         """Header of the rollout that is to be filled next."""
@@ -197,6 +236,7 @@ class SelfPlay:
         """
         games = self._games
         uniforms = self._rng.random(games.num_games)
+        self._num_drawn += games.num_games
         mates = None
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()

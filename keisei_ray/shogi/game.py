@@ -12,6 +12,7 @@ them made `VectorGames` a third slower.
 
 import struct
 from array import array
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -243,6 +244,34 @@ def play_opening(opening: Opening, *, max_plies: int, index: int = 0) -> Game:
             "game still to be played."
         )
     game.opening_plies = len(game.moves)
+    return game
+
+
+def replayed_game(
+    sfen: str, moves: Iterable[int], *, opening_plies: int, max_plies: int, index: int
+) -> Game:
+    """Brings a game to where it was, with all that the rules must remember.
+
+    Args:
+        sfen: start position.
+        moves: every 16-bit move, opening included.
+        opening_plies: plies at the start that no player chose.
+        max_plies: plies after which the game is truncated, opening included.
+        index: number of the game.
+
+    Raises:
+        ValueError: no game can be played from the start position, a move is illegal, or the game
+            has ended.
+    """
+    check_start(sfen)
+    game = Game(sfen, max_plies=max_plies, index=index)
+    for value in moves:
+        if value not in array("H", game.legal):
+            raise ValueError(f"move {value} (ply {len(game.moves) + 1}) is not legal.")
+        verdict = game.play(value)
+        if verdict is not None:
+            raise ValueError(f"the game has ended: {verdict.reason} at ply {len(game.moves)}.")
+    game.opening_plies = opening_plies
     return game
 
 

@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from rsshogi.core import Move
 
+from keisei_ray.errors import CheckpointError
+from keisei_ray.rollouts.actor_state import GameInPlay, GamesState
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
-from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game
+from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replayed_game
 from keisei_ray.shogi.moves import material_gains, play_moves
 from keisei_ray.shogi.rules import FORFEITS, Verdict, forfeit_verdict
 
@@ -245,6 +247,53 @@ class VectorGames:
         """The last ply in a lane in USI notation, empty at the start of a game."""
         moves = self._games[lane].moves
         return Move(moves[-1]).to_usi() if moves else ""
+
+    def state(self) -> GamesState:
+        """Returns the games in play, for `restore`."""
+        return GamesState(
+            self._next_index,
+            tuple(
+                GameInPlay(
+                    index=game.index,
+                    start_sfen="" if game.sfen == STANDARD_SFEN else game.sfen,
+                    opening_plies=game.opening_plies,
+                    moves=np.frombuffer(game.moves, np.uint16).astype("<u2").tobytes(),
+                )
+                for game in self._games
+            ),
+        )
+
+    def restore(self, state: GamesState) -> None:
+        """Plays on with the games of a `state`, which may be another process's.
+
+        Raises:
+            CheckpointError: there are more or fewer games than lanes, or a game cannot be
+                replayed. Nothing has changed.
+        """
+        if len(state.games) != self.num_games:
+            raise CheckpointError(
+                f"the state of an actor holds {len(state.games)} games, expected {self.num_games}."
+            )
+        games = []
+        for saved in state.games:
+            try:
+                games.append(
+                    replayed_game(
+                        saved.start_sfen or STANDARD_SFEN,
+                        np.frombuffer(saved.moves, "<u2").tolist(),
+                        opening_plies=saved.opening_plies,
+                        max_plies=self._max_plies,
+                        index=saved.index,
+                    )
+                )
+            except ValueError as error:
+                raise CheckpointError(
+                    f"game {saved.index} cannot be replayed: {error} Resume from another "
+                    "checkpoint."
+                ) from error
+        self._games = games
+        self._next_index = state.next_index
+        self._read_all()
 
     def _next_game(self) -> Game:
         """Starts the game with the next index and plays its opening."""

@@ -60,20 +60,33 @@ class PoolMember:
         return (self.points + PRIOR_GAMES / 2) / (self.games + PRIOR_GAMES)
 
 
-def table_json(members: Iterable[PoolMember]) -> str:
-    """Returns the table as JSON, for `read_table`."""
-    return json.dumps({"members": [asdict(member) for member in members]}, indent=2)
+def table_json(members: Iterable[PoolMember], former: Iterable[PoolMember] = ()) -> str:
+    """Returns the table as JSON, for `read_table`.
+
+    Args:
+        members: members of the pool.
+        former: snapshots that have left the pool, against which games are still in play.
+    """
+    table = {"members": [asdict(member) for member in members]}
+    if left := [asdict(member) for member in former]:
+        table["former"] = left
+    return json.dumps(table, indent=2)
 
 
-def read_table(text: str | bytes) -> list[PoolMember]:
+def read_table(text: str | bytes, *, with_former: bool = False) -> list[PoolMember]:
     """Returns the members of a table that `table_json` wrote.
+
+    Args:
+        text: the table.
+        with_former: whether the former members come after them.
 
     Raises:
         CheckpointError: the text is something else.
     """
     names = {f.name for f in fields(PoolMember)}
     try:
-        rows = parse_json(text)["members"]
+        table = parse_json(text)
+        rows = table["members"] + (table.get("former", []) if with_former else [])
         members = [PoolMember(**row) for row in rows if set(row) == names]
     except (ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"pool: not the table of an opponent pool: {error}.") from error

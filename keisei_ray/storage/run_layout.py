@@ -69,6 +69,8 @@ LEARNER_FILE: Final = "learner.pt"
 """State of optimizer, AMP scaler and random generator."""
 PROGRESS_FILE: Final = "progress.json"
 """Counts of the run: timesteps, updates, games."""
+ACTORS_FILE: Final = "actors.msgpack"
+"""State of each self-play actor: games in play, see `rollouts/actor_state.py`."""
 POOL_FILE: Final = "pool.json"
 """The opponent pool's members and the learner's results against them."""
 

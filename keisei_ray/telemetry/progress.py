@@ -21,7 +21,7 @@ from keisei_ray.rollouts.finished_game import FinishedGame, GameResult
 from keisei_ray.rollouts.rollout import RolloutHeader
 
 _RESULTS = get_args(GameResult)
-_ADDED: Final = {"updates_undone"}
+_ADDED: Final = {"updates_undone", "timesteps_lost"}
 """Counts that older checkpoints lack; 0 there."""
 _ACTOR_ID: Final = re.compile("[0-9]{1,18}")
 
@@ -58,6 +58,9 @@ class Progress:
     rollouts_rejected: int = 0
     """Rollouts delivered that could not be used: damaged, delivered twice, or lost with its
     node."""
+    timesteps_lost: int = 0
+    """Plies of timesteps_collected that no update will consume: of rejected rollouts, and of those
+    that waited for an update when a session ended."""
     actor_restarts: int = 0
     """Deaths of self-play actors after which the run went on."""
     updates_undone: int = 0
@@ -67,8 +70,26 @@ class Progress:
     last_sequence: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Actor id -> (incarnation, sequence) of its newest rollout consumed."""
 
+    def begin_session(self) -> int:
+        """Goes on after a resume, without the rollouts that waited for an update.
+
+        An incarnation of which nothing was consumed has left no trace: its number is free again.
+
+        Returns:
+            Plies that were delivered and are lost.
+        """
+        lost = max(0, self.timesteps_collected - self.timestep - self.timesteps_lost)
+        self.timesteps_lost += lost
+        self.incarnations = {
+            actor_id: incarnation for actor_id, (incarnation, _) in self.last_sequence.items()
+        }
+        return lost
+
     def next_incarnation(self, actor_id: int) -> int:
-        """Returns the next number to start an actor under: 0, 1, ... over all resumes."""
+        """Returns the next number to start an actor with new games under: 0, 1, ...
+
+        A process that plays on from an actor's state has the incarnation in that state.
+        """
         incarnation = self.incarnations.get(actor_id, -1) + 1
         self.incarnations[actor_id] = incarnation
         return incarnation
@@ -139,9 +160,10 @@ class Progress:
         self.updates_undone += is_undone
         self.weights_version = weights_version
 
-    def reject_rollout(self) -> None:
+    def reject_rollout(self, header: RolloutHeader) -> None:
         """Counts a delivered rollout that will not be consumed."""
         self.rollouts_rejected += 1
+        self.timesteps_lost += header.timesteps
 
     def restart_actor(self) -> None:
         """Counts a death of a self-play actor after which the run goes on."""

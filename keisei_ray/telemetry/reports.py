@@ -42,7 +42,7 @@ class CollectStages:
     sample_time_s: float = 0.0
     """Drawing moves from its policy."""
     pack_time_s: float = 0.0
-    """Counting distinct positions and packing the rollout."""
+    """Counting distinct positions, packing the rollout and the actor's state."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ class CollectReport:
     """Members of the pool that failed in this call."""
     trace: Trace | None = None
     """Profile of this call, if one was taken."""
+    state: bytes = b""
+    """State of the actor after this rollout, see `rollouts/actor_state.py`."""
 
 
 @dataclass(frozen=True)

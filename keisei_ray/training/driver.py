@@ -46,7 +46,7 @@ from keisei_ray.distributed.cluster import Cluster, learner_placement_group
 from keisei_ray.distributed.cluster_watch import ClusterWatch
 from keisei_ray.distributed.deadlines import AwakeClock, Deadlines
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
-from keisei_ray.distributed.fleet import Fleet, FleetActor
+from keisei_ray.distributed.fleet import ActorStart, Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
     LEARNER_LOST,
     LearnerHandle,
@@ -64,8 +64,9 @@ from keisei_ray.errors import (
     RunDirLostError,
     TakenOverError,
 )
+from keisei_ray.rollouts.actor_state import pack_state, read_state
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, CHECKPOINTS_DIR, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.divergence import RunHealth
 from keisei_ray.telemetry.events import (
@@ -85,6 +86,7 @@ from keisei_ray.telemetry.metrics import update_metrics
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.training.actor_states import ActorStates
 from keisei_ray.training.admission import Admission
 from keisei_ray.training.background_save import BackgroundSave
 from keisei_ray.training.saved_run import (
@@ -111,6 +113,8 @@ class RolloutInPlay:
     """Version of the weights that it is played with."""
     packed: Ref
     """The rollout itself, once it has been played."""
+    snapshots: tuple[str, ...] = ()
+    """Snapshots against which games may begin in it."""
 
 
 @dataclass
@@ -165,6 +169,8 @@ class Driver:
         self.run_dir = run_dir
         self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
         self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
+        self._lost_timesteps = self.progress.begin_session()
+        self._states = ActorStates(resume.files.get(ACTORS_FILE) if resume else None)
         self.last_checkpoint = resume.path if resume else None
         self._resume = resume
         self._should_stop = should_stop
@@ -177,7 +183,7 @@ class Driver:
         self._fleet = Fleet(
             config,
             num_cpus_per_actor=self._watch.cpus_per_actor,
-            next_incarnation=self.progress.next_incarnation,
+            next_start=self._next_start,
             clock=awake,
         )
         self._fleet.resize(self._watch.sizes)
@@ -309,13 +315,14 @@ class Driver:
         Nothing may be under way.
         """
         if self._saved_timestep != self.progress.timestep:
+            self.pool.forget_former(self._snapshots_in_play)
             self._saving.begin(
                 state_of(
                     self.config,
                     self.progress,
                     self._learner.published.state,
                     self._learner.digest,
-                    self.pool.files(),
+                    self.pool.files() | self._states.files(self.progress.incarnations),
                     self._health.trouble,
                     self._evaluation.versions_under_way,
                 )
@@ -364,7 +371,32 @@ class Driver:
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )
         self.pool.restore()
+        if resume:
+            self._say_what_is_not_kept(resume)
         self._idle_since = self._clock()
+
+    def _say_what_is_not_kept(self, resume: Checkpoint) -> None:
+        """Drops the states that do not fit this run; new games begin in their place."""
+        if ACTORS_FILE not in resume.files:
+            self.bus.publish(
+                Notice(f"games in play are not kept: {resume.path} has no {ACTORS_FILE}")
+            )
+        for notice in self._states.drop_unfit(self.config, self.progress, self.pool):
+            self.bus.publish(notice)
+        if self._lost_timesteps:
+            self.bus.publish(
+                Notice(
+                    f"{self._lost_timesteps:,} plies that actors had delivered are lost: no update "
+                    "had consumed them; they are played again"
+                )
+            )
+
+    def _next_start(self, actor_id: int) -> ActorStart:
+        """Starts an actor with new games, or where the checkpoint's left off."""
+        state = self._states.take(actor_id)
+        if state is None:
+            return ActorStart(self.progress.next_incarnation(actor_id))
+        return ActorStart(state.incarnation, (pack_state(state), *self.pool.go_on(state)))
 
     def _ask_for_rollouts(self) -> None:
         """Asks idle actors for rollouts as far as the admission allows."""
@@ -379,7 +411,9 @@ class Driver:
             report, packed = actor.handle.collect.options(num_returns=2).remote(
                 newest.weights, mix, *snapshots
             )
-            self._rollouts.asked(report, RolloutInPlay(actor, newest.version, packed))
+            self._rollouts.asked(
+                report, RolloutInPlay(actor, newest.version, packed, mix.snapshots)
+            )
             self._deadlines.asked(report, "collect")
 
     def _start_update(self) -> None:
@@ -495,6 +529,7 @@ class Driver:
         progress = self.progress
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
+        self._states.consume(collected)
         self.pool.count(games)
         undone = report.undone
         progress.finish_update(report.weights_version, is_undone=undone is not None)
@@ -523,6 +558,15 @@ class Driver:
                     progress.updates, undone.cause, report.learning_rate, undone.is_rate_halved
                 )
             )
+
+    def _snapshots_in_play(self) -> set[str]:
+        """Returns every snapshot that an actor plays against, or may yet report to play against."""
+        in_play = self._states.networks()
+        for delivered in self._rollouts.delivered_or_updating():
+            in_play.update(read_state(delivered.report.state).pairing.networks)
+        for played in self._rollouts.in_play.values():
+            in_play.update(played.snapshots)
+        return in_play
 
     # ---- faults ----
 
@@ -585,7 +629,7 @@ class Driver:
                 self._relaunch_learner(error)
 
     def _reject(self, report: CollectReport, cause: str) -> None:
-        self.progress.reject_rollout()
+        self.progress.reject_rollout(report.header)
         self.bus.publish(RolloutRejected(report.header.actor_id, cause))
 
     # ---- time ----

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: the learner's state, the counts, the pool, the settings."""
+"""The checkpoint of a run: state of learner and actors, counts, pool, settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def state_of(
     progress: Progress,
     learner_files: Mapping[str, bytes],
     weights_digest: str,
-    pool_files: Mapping[str, bytes],
+    driver_files: Mapping[str, bytes],
     trouble: str | None,
     awaited: frozenset[int] = frozenset(),
 ) -> RunState:
@@ -44,13 +44,13 @@ def state_of(
         progress: counts after the update whose state `learner_files` is.
         learner_files: everything that a learner needs to go on, by name.
         weights_digest: digest of the weights among them.
-        pool_files: table of the opponent pool, by name.
+        driver_files: table of the opponent pool and states of the actors, by name.
         trouble: the objection to the weights, see `RunHealth`; None if they are healthy.
         awaited: weights versions whose rating may still come.
     """
     files = dict(learner_files)
     files[PROGRESS_FILE] = progress.to_json().encode()
-    files |= pool_files
+    files |= driver_files
     files[CONFIG_FILE] = config.model_dump_json(indent=2).encode()
     info: dict[str, Scalar] = {
         "weights_version": progress.weights_version,

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import torch
 from rich.console import Console
 
@@ -36,9 +37,11 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.weights import load_weights
 from keisei_ray.report.page import render
 from keisei_ray.report.run_files import read_run
+from keisei_ray.rollouts.actor_state import pack_states, read_states
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.selfplay.pool import Pool
+from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.status.checkpoints import as_json as checkpoints_as_json
 from keisei_ray.status.checkpoints import show_checkpoints
 from keisei_ray.status.command import draw_status, watch_reader
@@ -46,7 +49,7 @@ from keisei_ray.status.reader import LocalRunReader
 from keisei_ray.status.run_status import as_json, status_of
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import make_manifest
-from keisei_ray.storage.run_layout import LEARNER_FILE, MANIFEST_FILE, MODEL_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, LEARNER_FILE, MANIFEST_FILE, MODEL_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import MatchScore
 from keisei_ray.tracking.evaluation_records import read_records, results_of
@@ -120,6 +123,28 @@ def _pool_tables(folder: Path) -> Read:
         for member in pool.snapshots:
             name = member.weights_name
             assert Path("pool", name).resolve().parent == Path("pool").resolve(), name
+
+    return read
+
+
+def _actor_states(folder: Path) -> Read:
+    config = tiny_config()
+    self_play = SelfPlay(config, 0, 0)
+    weights = Learner(config).weights()
+    self_play.set_weights(weights)
+    for _ in range(2):
+        state = self_play.collect()[0].state
+    values = msgpack.unpackb(state)
+
+    def read(rng: random.Random) -> None:
+        poisons = (*mutations.POISONS, b"", b"\x01", bytes(2), bytes(400))
+        changed = mutations.msgpack_bytes(mutated(values, rng, poisons))
+        if rng.random() < 0.1:
+            changed = mutations.mutated_bytes(changed, rng)
+        file = mutations.msgpack_bytes(mutated([1, [state]], rng, poisons))
+        for found in read_states(rng.choice((file, pack_states([changed])))).values():
+            networks = [weights] * len(found.pairing.networks)
+            SelfPlay(config, 0, 0).restore(found, networks)
 
     return read
 
@@ -307,6 +332,7 @@ READERS: Mapping[str, Callable[[Path], Read]] = {
     MODEL_FILE: _model_files,
     LEARNER_FILE: _learner_files,
     "pool.json": _pool_tables,
+    ACTORS_FILE: _actor_states,
     "progress.json": _progress,
     MANIFEST_FILE: _manifests,
     "config.json": _configs,

@@ -118,7 +118,7 @@ def split_packed(buffer: bytes) -> tuple[dict[str, Any], bytes]:
 
 def joined_packed(header: Any, payload: bytes) -> bytes:
     """Returns a packed buffer with a valid digest of its header."""
-    head = header if isinstance(header, bytes) else _msgpack(header)
+    head = header if isinstance(header, bytes) else msgpack_bytes(header)
     prefix = struct.pack("<4sI", MAGIC, len(head))
     return prefix + _digest(prefix, head) + head + payload
 
@@ -130,7 +130,7 @@ def mutated_packed(buffer: bytes, rng: random.Random) -> bytes:
     if chance < 0.1:
         return mutated_bytes(buffer, rng)
     if chance < 0.2:
-        return joined_packed(mutated_bytes(_msgpack(header), rng), payload)
+        return joined_packed(mutated_bytes(msgpack_bytes(header), rng), payload)
     if chance < 0.5:
         raw = bytearray(zstandard.ZstdDecompressor().decompress(payload))
         for _ in range(rng.randint(1, 8)):
@@ -144,7 +144,7 @@ def mutated_packed(buffer: bytes, rng: random.Random) -> bytes:
     return joined_packed(header, payload)
 
 
-def _msgpack(value: Any) -> bytes:
+def msgpack_bytes(value: Any) -> bytes:
     """Packs a value; integers and texts that msgpack cannot hold are replaced."""
     packed: bytes = msgpack.packb(_packable(value))
     return packed

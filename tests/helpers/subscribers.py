@@ -56,3 +56,12 @@ class DieOnce:
             except FileExistsError:
                 return
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillItself:
+    """Ends its process by SIGKILL after the update with the number in KILLED_AFTER_UPDATE."""
+
+    def __call__(self, event: ev.Event) -> None:
+        last = int(os.environ["KILLED_AFTER_UPDATE"])
+        if isinstance(event, ev.UpdateFinished) and event.metrics.update >= last:
+            os.kill(os.getpid(), signal.SIGKILL)

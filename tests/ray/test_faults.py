@@ -109,10 +109,10 @@ def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
 class NeverStarts(SelfPlayShell):
     """Actor 1 cannot be built."""
 
-    def start(self) -> ProcessInfo:
+    def start(self, *arguments: Any) -> ProcessInfo:
         if self._arguments[1] == 1:
             raise MemoryError("no room for the games")
-        return super().start()
+        return super().start(*arguments)
 
 
 def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint(

@@ -28,10 +28,10 @@ NUM_UPDATES = 2
 class Delayed(SelfPlayShell):
     """Starts and delivers after a random time, which differs in every process."""
 
-    def start(self) -> ProcessInfo:
+    def start(self, *arguments: Any) -> ProcessInfo:
         self._delays = np.random.default_rng()
         time.sleep(self._delays.uniform(0, 0.5))
-        return super().start()
+        return super().start(*arguments)
 
     def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
         time.sleep(self._delays.uniform(0, 0.2))

@@ -10,23 +10,30 @@ import torch
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.learning.schedules import scheduled_learning_rate
+from keisei_ray.rollouts.actor_state import read_states
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_layout import LEARNER_FILE
-from keisei_ray.telemetry.events import ActorReady, Event, UpdateFinished
+from keisei_ray.storage.run_layout import ACTORS_FILE, LEARNER_FILE, checkpoint_name
+from keisei_ray.telemetry.events import ActorReady, Event, RolloutArrived, UpdateFinished
 from keisei_ray.training.run_start import find_resume
 from tests.helpers.training_run import Run, overlap_config, train
 
 pytestmark = pytest.mark.ray
 
-UPDATE, STOP_AFTER, NUM_UPDATES = 64, 4, 8
-CONFIG = overlap_config(run={"total_timesteps": NUM_UPDATES * UPDATE})
+UPDATE, RESUMED_AFTER, STOP_AFTER, NUM_UPDATES = 64, 3, 4, 8
+CONFIG = overlap_config(
+    run={"total_timesteps": NUM_UPDATES * UPDATE},
+    checkpoint={"interval_timesteps": RESUMED_AFTER * UPDATE},
+)
 STEPS_PER_UPDATE = CONFIG.learner.num_epochs * CONFIG.learner.num_minibatches
 
 
 @dataclass
 class Resumed:
-    """One run in two parts."""
+    """One run in two parts, the second from a checkpoint before the end of the first.
+
+    So it goes on as after a kill: updates and rollouts beyond the checkpoint are gone.
+    """
 
     first: Run
     stopped_at: Checkpoint
@@ -50,7 +57,8 @@ def resumed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Resum
         should_stop=lambda: len(updates) >= STOP_AFTER,
     )
     stopped_at = latest(run_dir)
-    return Resumed(first, stopped_at, train(CONFIG, cluster, run_dir, resume=stopped_at))
+    saved = checkpoint.load(run_dir / "checkpoints" / checkpoint_name(RESUMED_AFTER * UPDATE))
+    return Resumed(first, stopped_at, train(CONFIG, cluster, run_dir, resume=saved))
 
 
 def latest(run_dir: Path) -> Checkpoint:
@@ -98,10 +106,31 @@ def test_games_count_once_across_the_resume(resumed: Resumed) -> None:
     )
 
 
-def test_resumed_actors_are_new_incarnations(resumed: Resumed) -> None:
-    """Otherwise their random streams and the ids of their games would be used twice."""
-    assert {event.incarnation for event in resumed.first.of(ActorReady)} == {0}
-    assert {event.incarnation for event in resumed.second.of(ActorReady)} == {1}
+def test_every_ply_counts_once_across_the_resume(resumed: Resumed) -> None:
+    """Each timestep is one ply of a finished game or of one that is still in play."""
+    saved = latest(resumed.second.run_dir)
+    games = resumed.second.lines("games.jsonl")
+    states = read_states(saved.files[ACTORS_FILE])
+    plies = sum(game["plies"] - game["opening_plies"] for game in games)
+    for actor_id, state in states.items():
+        plies += sum(len(game.moves) // 2 - game.opening_plies for game in state.games.games)
+        finished = {game["index"] for game in games if game["actor_id"] == actor_id}
+        in_play = {game.index for game in state.games.games}
+        assert finished | in_play == set(range(state.games.next_index))
+    assert plies == saved.timestep == NUM_UPDATES * UPDATE
+
+
+def test_plies_that_were_not_learned_from_are_lost_and_counted(resumed: Resumed) -> None:
+    progress = resumed.second.driver.progress
+    waiting = len(resumed.second.driver._rollouts.delivered) * UPDATE // 2
+    assert progress.timesteps_collected == progress.timestep + progress.timesteps_lost + waiting
+
+
+def test_resumed_actors_play_on_as_the_incarnations_that_they_were(resumed: Resumed) -> None:
+    for run in (resumed.first, resumed.second):
+        assert {event.incarnation for event in run.of(ActorReady)} == {0}
+    arrived = [e for e in resumed.second.of(RolloutArrived) if e.weights_version == RESUMED_AFTER]
+    assert arrived, "the first rollouts are played with the weights of the checkpoint"
 
 
 def test_latest_passes_over_a_truncated_checkpoint_and_says_so(

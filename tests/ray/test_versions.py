@@ -29,17 +29,17 @@ pytestmark = pytest.mark.ray
 class OtherProgram(SelfPlayShell):
     """The process finds another version of the package on its node."""
 
-    def start(self) -> ProcessInfo:
+    def start(self, *arguments: Any) -> ProcessInfo:
         keisei_ray.__version__ = "0.0.1"
-        return super().start()
+        return super().start(*arguments)
 
 
 class LacksAPackage(SelfPlayShell):
     """The node has Keisei Ray, but not all that it needs."""
 
-    def start(self) -> ProcessInfo:
+    def start(self, *arguments: Any) -> ProcessInfo:
         importlib.import_module("not_installed_here")
-        return super().start()
+        return super().start(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ class Uploader:
         tables = [n for n in self._storage.names(CHECKPOINTS_DIR) if n.endswith(f"/{POOL_FILE}")]
         try:
             texts = [self._storage.read(name) or b"" for name in tables]
-            used = {m.weights_name for text in texts for m in read_table(text)}
+            used = {m.weights_name for text in texts for m in read_table(text, with_former=True)}
         except CheckpointError as error:
             logger.warning("no weights of the pool are removed at the URI: %s", error)
             return

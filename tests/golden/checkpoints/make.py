@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 from keisei_ray.learning.learner import Learner
+from keisei_ray.rollouts.actor_state import pack_states
 from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.selfplay.self_play import SelfPlay
-from keisei_ray.storage.run_layout import POOL_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, POOL_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import state_of, write_state
 from tests.helpers.tiny import tiny_config
@@ -42,7 +43,7 @@ def make(run_dir: Path) -> Path:
         progress,
         learner.state_files(),
         learner.weights_digest(),
-        {POOL_FILE: pool.to_json().encode()},
+        {POOL_FILE: pool.to_json().encode(), ACTORS_FILE: pack_states([report.state])},
         None,
     )
     return write_state(run_dir, state, config.checkpoint)

@@ -1,10 +1,12 @@
 """How many self-play actors there are, as the cluster grows and shrinks. No Ray is started."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from keisei_ray.config.autosize import RunSizes
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.fleet import Fleet, FleetActor
+from keisei_ray.distributed.fleet import ActorStart, Fleet, FleetActor
 from keisei_ray.errors import ActorLostError
 from tests.helpers.tiny import tiny_config
 
@@ -45,14 +47,14 @@ def sizes(num_actors: int, *, num_placeable: int | None = None, num_cpus: int = 
 def new_fleet(clock: Clock | None = None, config: Config | None = None) -> Fleet:
     incarnations: dict[int, int] = {}
 
-    def next_incarnation(actor_id: int) -> int:
+    def next_start(actor_id: int) -> ActorStart:
         incarnations[actor_id] = incarnations.get(actor_id, -1) + 1
-        return incarnations[actor_id]
+        return ActorStart(incarnations[actor_id])
 
     return Fleet(
         config or tiny_config(),
         num_cpus_per_actor=1.0,
-        next_incarnation=next_incarnation,
+        next_start=next_start,
         clock=clock or Clock(),
     )
 
@@ -195,3 +197,26 @@ def test_an_actor_that_dies_too_often_ends_the_run(killed: list[object]) -> None
     start_all(fleet)
     with pytest.raises(ActorLostError, match="self-play actor 0 died 2 times"):
         fleet.replace(collecting(fleet, 1)[0], RuntimeError("twice"))
+
+
+def test_an_actor_is_started_with_the_arguments_and_the_incarnation_that_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+
+    def new(config: Config, actor_id: int, incarnation: int, *, num_cpus: float) -> SimpleNamespace:
+        def remote(*arguments: object) -> None:
+            started.append((actor_id, incarnation, arguments))
+
+        return SimpleNamespace(start=SimpleNamespace(remote=remote))
+
+    monkeypatch.setattr("keisei_ray.distributed.fleet.new_self_play_actor", new)
+    fleet = Fleet(
+        tiny_config(),
+        num_cpus_per_actor=1.0,
+        next_start=lambda actor_id: ActorStart(5, (b"state", "weights")),
+        clock=Clock(),
+    )
+    fleet.resize(sizes(1))
+    fleet.start_waiting()
+    assert started == [(0, 5, (b"state", "weights"))]

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keisei_ray.config.player_spec import POOL_KINDS, PlayerKind
 from keisei_ray.config.schema import Config
+from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
@@ -27,17 +30,20 @@ from keisei_ray.players.policies import (
     network_outputs,
     network_policy,
 )
+from keisei_ray.rollouts.actor_state import read_state
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay import pairing as pairing_module
 from keisei_ray.selfplay import self_play as self_play_module
-from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
+from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.telemetry.reports import CollectReport
 from tests.helpers.engines import assert_all_ended, choose_by_rule, fake_spec, rule_spec
+from tests.helpers.pools import EVEN, FEARED, pool_with
 from tests.helpers.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
@@ -649,3 +655,68 @@ def test_the_learners_last_ply_gets_the_sign_of_the_mate_that_ends_the_game(
                 advantage = fields["advantages"][row_of[last]].item()
                 assert advantage == pytest.approx(1 if won else -GAMMA, abs=0.01)
     assert seen > 4
+
+
+# ---- an actor that plays on elsewhere ----
+
+
+def rotating_config(settings: dict[str, Any], **pool: Any) -> Config:
+    """Half the games against greedy and snapshots, of which an actor holds two at a time."""
+    return pool_config(0.5, pool, max_plies=20, **settings)
+
+
+def next_collect(self_play: SelfPlay, rotation: SnapshotRotation) -> tuple[bytes, CollectReport]:
+    mix = rotation.next_mix(0, 0)
+    report, packed = self_play.collect(mix, snapshots_of(self_play._config, mix.snapshots))
+    return packed.tobytes(), report
+
+
+def snapshots_of(config: Config, names: Sequence[str]) -> list[np.ndarray]:
+    versions = [int(name.removeprefix("v")) for name in names]
+    return [weights(config, seed=version, version=version) for version in versions]
+
+
+PLAYS: tuple[dict[str, Any], ...] = (
+    {},
+    {"finish_mates": True},
+    {"start_positions": (STANDARD_SFEN, MATE_IN_ONE), "finish_mates": True},
+    {"random_opening_plies": 0},
+)
+
+
+@settings(max_examples=6)
+@given(
+    st.integers(1, 5),
+    st.sampled_from(PLAYS),
+    st.sampled_from(({"share": 0.0}, {}, {"networks_per_actor": 1, "pfsp": "even"})),
+)
+def test_an_actor_that_plays_on_from_a_state_plays_the_same_bytes(
+    rollouts: int, play: dict[str, Any], pool: dict[str, Any]
+) -> None:
+    config = rotating_config(play, **pool)
+    members = pool_with({"greedy": EVEN, "v3": FEARED, "v7": EVEN}, max_snapshots=2)
+    straight, rotation = new(config), SnapshotRotation(config, members)
+    for version in range(rollouts):
+        _, report = next_collect(straight, rotation)
+        if version % 2:
+            members.add_snapshot(20 + version, "d" * 64)  # Others leave; games against them stay.
+    state = read_state(report.state)
+    resumed, other_rotation = SelfPlay(config, 0, 0), SnapshotRotation(config, members)
+    resumed.restore(state, snapshots_of(config, state.pairing.networks))
+    resumed.set_weights(weights(config))
+    other_rotation.restore(state)
+    for _ in range(3):
+        one, report = next_collect(straight, rotation)
+        other, other_report = next_collect(resumed, other_rotation)
+        assert one == other
+        assert report.games == other_report.games
+        assert report.state == other_report.state
+
+
+def test_a_state_with_an_opponent_that_is_not_here_is_refused() -> None:
+    config = pool_config()
+    playing = new(config)
+    playing.collect(against("greedy"))
+    without = SelfPlay(pool_config(pool={"members": ("random",)}), 0, 0)
+    with pytest.raises(CheckpointError, match="against 'greedy', which is not in the opponent"):
+        without.restore(playing.state())

@@ -1,12 +1,16 @@
 """N games side by side: arrays against the slow oracle, new games in place of ended ones, seeds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from rsshogi.core import Board
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rsshogi.core import Board, Move
 
+from keisei_ray.errors import CheckpointError
 from keisei_ray.rollouts.finished_game import ForfeitReason
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
@@ -17,6 +21,7 @@ from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 
 MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 """Black mates with a gold on 5b."""
+MATING = Move.from_usi("G*5b").value
 
 
 def rng_for_game(index: int) -> np.random.Generator:
@@ -486,3 +491,61 @@ def test_the_usi_position_command_leads_to_the_position() -> None:
         board = Board()
         board.set_usi_position(games.usi_position(lane).removeprefix("position "))
         assert board.to_sfen() == games.current_sfen(lane)
+
+
+# ---- games that go on elsewhere ----
+
+DANCING = ("5i5h", "5a5b", "5h5i", "5b5a")
+"""Four plies after which the position is the same."""
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 60), st.integers(0, 9))
+def test_restored_games_go_on_as_the_others_do(plies: int, opening: int) -> None:
+    sfens = (STANDARD_SFEN, MATE_SFEN)
+    values: dict[str, Any] = {"max_plies": 40, "random_opening_plies": opening, "sfens": sfens}
+    games, rng = make_games(3, **values), np.random.default_rng(plies)
+    for _ in range(plies):
+        games.step(random_choices(games, rng))
+    others = make_games(3, **values)
+    others.restore(games.state())
+    assert others.state() == games.state()
+    for _ in range(30):
+        for name in ("boards", "hands", "scalars", "legal_labels", "turns", "plies", "game_index"):
+            np.testing.assert_array_equal(getattr(games, name), getattr(others, name), name)
+        choices = random_choices(games, rng)
+        assert games.step(choices).finished == others.step(choices).finished
+
+
+def test_earlier_occurrences_of_a_position_are_restored() -> None:
+    games = make_games(1)
+    for usi in DANCING * 2:
+        play_usi(games, usi)
+    others = make_games(1)
+    others.restore(games.state())
+    for usi in DANCING[:3]:
+        play_usi(others, usi)
+    (end,) = play_usi(others, DANCING[3]).finished
+    assert (end.reason, end.plies) == ("repetition", 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"moves": b"\xff\xff"}, r"move 65535 \(ply 1\) is not legal"),
+        ({"start_sfen": "x"}, "not an SFEN"),
+        ({"start_sfen": MATE_SFEN, "moves": np.array([MATING], "<u2").tobytes()}, "has ended"),
+    ],
+)
+def test_a_game_that_cannot_be_replayed_is_refused(change: dict[str, Any], message: str) -> None:
+    games = make_games(1)
+    before = games.state()
+    state = replace(before, games=(replace(before.games[0], **change),))
+    with pytest.raises(CheckpointError, match=message):
+        games.restore(state)
+    assert games.state() == before
+
+
+def test_a_state_of_another_number_of_games_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="holds 2 games, expected 3"):
+        make_games(3).restore(make_games(2).state())

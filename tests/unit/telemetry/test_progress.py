@@ -63,7 +63,7 @@ def deliver(progress: Progress, head: RolloutHeader, games: list[FinishedGame]) 
     """Counts a rollout as the driver does when it arrives."""
     progress.collect(head)
     if progress.is_duplicate(head):
-        progress.reject_rollout()
+        progress.reject_rollout(head)
     else:
         progress.consume([head], games)
 
@@ -93,7 +93,7 @@ def test_every_timestep_and_game_counts_once_however_often_it_is_delivered(
         for end in ends:
             results[end] += 1
     assert progress.timestep == timesteps
-    assert progress.timesteps_collected == collected
+    assert progress.timesteps_collected == collected == timesteps + progress.timesteps_lost
     assert progress.rollouts_rejected == redelivered
     assert progress.games_total == index == sum(results)
     assert [
@@ -152,7 +152,7 @@ def consumed() -> Progress:
         progress.collect(head)
     progress.consume(heads, ends)
     progress.finish_update(1)
-    progress.reject_rollout()
+    progress.reject_rollout(head)
     progress.restart_actor()
     progress.add_wall_time(1.5)
     progress.add_wall_time(0.1)
@@ -279,3 +279,33 @@ def test_undone_updates_are_counted_and_older_checkpoints_lack_the_count() -> No
     del values["updates"]
     with pytest.raises(CheckpointError, match="differs in"):
         Progress.from_json(json.dumps(values))
+
+
+def test_what_waited_for_an_update_is_lost_with_a_session_and_counted_so_once() -> None:
+    progress = Progress()
+    heads = [header(0, sequence=0), header(0, sequence=1), header(1, sequence=0)]
+    for head in heads:
+        progress.collect(head)
+    progress.consume(heads[:1], [])
+    progress.reject_rollout(heads[1])
+    assert Progress.from_json(progress.to_json()).begin_session() == 12
+    assert progress.begin_session() == 12
+    assert progress.timesteps_lost == 24
+    assert progress.begin_session() == 0
+
+
+def test_a_session_uses_the_number_of_an_incarnation_of_which_nothing_counts_again() -> None:
+    progress = Progress()
+    for actor_id in (0, 0, 1, 2):
+        progress.next_incarnation(actor_id)
+    progress.consume([header(0, incarnation=1), header(1, incarnation=0)], [])
+    progress.next_incarnation(1)
+    progress.begin_session()
+    assert [progress.next_incarnation(actor_id) for actor_id in (0, 1, 2)] == [2, 1, 0]
+
+
+def test_counts_of_a_program_that_did_not_count_lost_plies_are_read() -> None:
+    values = json.loads(Progress(timestep=64, timesteps_collected=96).to_json())
+    del values["timesteps_lost"]
+    progress = Progress.from_json(json.dumps(values))
+    assert (progress.timesteps_lost, progress.begin_session()) == (0, 32)

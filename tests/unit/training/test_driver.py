@@ -16,6 +16,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.events import CheckpointSaved, Event, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
+from keisei_ray.training.actor_states import ActorStates
 from keisei_ray.training.background_save import BackgroundSave
 from keisei_ray.training.driver import Driver
 
@@ -56,13 +57,16 @@ class SavingDriver(Driver):
         """What happened, in order."""
         self.bus: Any = SimpleNamespace(publish=self._published, flush=self._flushed)
         self.pool: Any = SimpleNamespace(
-            files=dict, prune=lambda path: self.happened.append("pool pruned")
+            files=dict,
+            forget_former=lambda in_play: None,
+            prune=lambda path: self.happened.append("pool pruned"),
         )
         self._learner: Any = SimpleNamespace(
             published=SimpleNamespace(state={"model.safetensors": MODEL}), digest="d"
         )
         self._health: Any = SimpleNamespace(trouble=None)
         self._evaluation: Any = SimpleNamespace(versions_under_way=frozenset())
+        self._states = ActorStates(None)
         self._checkpoint_due = PeriodicTrigger(100, last=0)
         self._saving = BackgroundSave(self._write_state)
         self._waits_for_saving = waits_for_saving

@@ -10,9 +10,12 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.rollouts.actor_state import read_states
 from keisei_ray.selfplay.pool import Pool
+from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import SCHEMA, _digest
+from keisei_ray.storage.run_layout import ACTORS_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import check_digest
 
@@ -39,6 +42,20 @@ def test_a_learner_goes_on_from_it_with_the_very_weights(path: Path) -> None:
     pool = Pool(config.pool)
     pool.restore(saved.files["pool.json"])
     assert [member.name for member in pool.members] == ["greedy", "v1"]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SAVED if (p / ACTORS_FILE).exists()], ids=lambda path: path.parent.name
+)
+def test_an_actor_plays_on_from_it(path: Path) -> None:
+    saved = checkpoint.load(path)
+    config = Config.model_validate_json(saved.files["config.json"])
+    learner, actor = Learner(config), SelfPlay(config, 0, 0)
+    learner.load_state_files(saved.files)
+    actor.set_weights(learner.weights())
+    actor.restore(read_states(saved.files[ACTORS_FILE])[0])
+    header = actor.collect()[0].header
+    assert (header.sequence, header.weights_version) == (1, 1)
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.parent.name)
