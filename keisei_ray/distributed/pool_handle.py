@@ -200,7 +200,7 @@ class PoolHandle:
             RunDirError: the weights cannot be written.
         """
         self._dir = run_dir / POOL_DIR
-        for member in self._pool.snapshots:
+        for member in (*self._pool.snapshots, *self._former.values()):
             if not (self._dir / member.weights_name).exists():
                 with contextlib.suppress(RayError):
                     weights = self._weights[member.name]
