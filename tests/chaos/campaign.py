@@ -60,7 +60,7 @@ class Life:
     """The faults of one process of a run, by their names in `faults`."""
 
     early: str | None = None
-    """A signal that ends a start before this one."""
+    """What ends a start before this one: one of `faults.EARLY`, or `faults.DIVERGED`."""
     damages: Sequence[str] = ()
     """Damage to the directory before the start."""
     start: str | None = None
@@ -99,7 +99,7 @@ def drawn_lives(rng: random.Random, only: Collection[str] = ()) -> list[Life]:
         is_last = number == LIVES_PER_RUN - 1
         lives.append(
             Life(
-                early=one_of(faults.EARLY, 0.25) if number else None,
+                early=one_of((*faults.EARLY, faults.DIVERGED), 0.3) if number else None,
                 damages=some_of(faults.DAMAGES, 0, 2) if number else (),
                 start=one_of(faults.STARTS, 0.5),
                 live=() if is_last else some_of(faults.LIVE, *LIVE_FAULTS),
@@ -171,7 +171,8 @@ def read_log(log: Path) -> list[Injected]:
 def _live(run_dir: Path, life: Life, rng: random.Random, *, is_first: bool) -> Iterator[Injected]:
     memory = shared_files()
     if life.early and newest_usable(run_dir) is not None:
-        yield _end_early(run_dir, life.early, rng, memory)
+        end = _diverge if life.early == faults.DIVERGED else _end_early
+        yield end(run_dir, life.early, rng, memory)
     damaged = list(_damage(run_dir, life.damages, rng))
     saved = newest_usable(run_dir)
     if saved is None and not is_first:
@@ -219,6 +220,22 @@ def _end_early(run_dir: Path, name: str, rng: random.Random, memory: frozenset[s
         send(run.pid, signum)
         injected.outcome = f"ended, {run.wait_end()}"
         injected.violations = _left(run, memory, codes, must_be_saved=True)
+
+    try:
+        return _checked(Injected(name), act)
+    finally:
+        run.destroy()
+
+
+def _diverge(run_dir: Path, name: str, rng: random.Random, memory: frozenset[str]) -> Injected:
+    """Goes on with a learning rate that makes all updates infinite, until the run gives up."""
+    run = ChaosRun.resumed(
+        run_dir, settings=("learner.learning_rate=3e38", "learner.lr_schedule=constant")
+    )
+
+    def act(injected: Injected) -> None:
+        injected.outcome = f"ended, {run.wait_end()}"
+        injected.violations = _left(run, memory, frozenset({2}), must_be_saved=True)
 
     try:
         return _checked(Injected(name), act)

@@ -30,6 +30,10 @@ SETTINGS: Final = (
     f"cluster.object_store_bytes={75 * 2**20}",
     # A campaign kills more processes than a run should be left alone with.
     "cluster.max_actor_deaths=1000",
+    # What is halted for good counts as dead after this.
+    "cluster.call_timeout_s=10",
+    # Given, since a run of which it was taken beyond all bounds is resumed too.
+    "learner.learning_rate=0.0005",
     f"self_play.num_actors={NUM_ACTORS}",
     "self_play.games_per_actor=8",
     "schedule.mode=overlap",

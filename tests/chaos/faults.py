@@ -109,6 +109,16 @@ def _halted(role: str) -> Live:
     return halt
 
 
+def _halted_for_good(role: str) -> Live:
+    def halt(run: ChaosRun, rng: random.Random) -> None:
+        pid = rng.choice(run.a(role))
+        send(pid, signal.SIGSTOP)
+        run.stopped.add(pid)
+        run.wait_for(lambda: pid not in run.pids(role), f"the end of a {role} that is halted")
+
+    return halt
+
+
 def halt_driver(run: ChaosRun, rng: random.Random) -> None:
     """The driver is halted for some seconds, as by Ctrl-Z."""
     send(run.pid, signal.SIGSTOP)
@@ -152,6 +162,19 @@ def damage_checkpoint_of_living_run(run: ChaosRun, rng: random.Random) -> None:
         flip_checkpoint(run.run_dir, rng)
 
 
+def remove_record(run: ChaosRun, rng: random.Random) -> None:
+    """A file of records is removed while the run goes on, which must write it again."""
+    file = run.run_dir / rng.choice((METRICS_FILE, GAMES_FILE, EVENTS_FILE))
+    file.unlink()
+    run.wait_for(file.exists, f"{file.name} again")
+
+
+def remove_newest_checkpoint(run: ChaosRun, rng: random.Random) -> None:
+    """The newest checkpoint is removed while the run goes on."""
+    run.wait_for(lambda: len(_checkpoints(run.run_dir)) > 1, "two checkpoints")
+    shutil.rmtree(_checkpoints(run.run_dir)[-1], ignore_errors=True)
+
+
 def see_status(run: ChaosRun, rng: random.Random) -> None:
     """`status` is asked about the run while it goes on."""
     done = run_program("status", str(run.run_dir), "--json", "-", cwd=run.run_dir.parent)
@@ -170,6 +193,8 @@ LIVE: Final[Mapping[str, Live]] = {
     "kill -9 of Ray's log monitor, autoscaler or dashboard": kill_helpers_of_ray,
     "actor halted for 0.5 to 3 s": _halted("actor"),
     "learner halted for 0.5 to 3 s": _halted("learner"),
+    "actor halted for good": _halted_for_good("actor"),
+    "learner halted for good": _halted_for_good("learner"),
     "driver halted for 0.5 to 3 s": halt_driver,
     "raylet halted for 0.5 to 3 s": _halted("raylet"),
     "GCS halted for 0.5 to 3 s": _halted("gcs_server"),
@@ -177,6 +202,8 @@ LIVE: Final[Mapping[str, Live]] = {
     "reader of standard output leaves": close_reader,
     "second run in the same directory": second_run,
     "newest checkpoint damaged while the run goes on": damage_checkpoint_of_living_run,
+    "newest checkpoint removed while the run goes on": remove_newest_checkpoint,
+    "record file removed while the run goes on": remove_record,
     "status is asked": see_status,
 }
 """Name -> a fault after which the run must go on by itself."""
@@ -276,6 +303,15 @@ def fill_disk_for_good(run: ChaosRun, rng: random.Random) -> None:
     resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (1, hard))
 
 
+def move_directory(run: ChaosRun, rng: random.Random) -> None:
+    """The run's directory gets another name, and its own again once the run has ended."""
+    moved = run.run_dir.with_name("moved")
+    run.run_dir.rename(moved)
+    run.wait_end()
+    assert not run.run_dir.exists(), "the run has made a directory where its own was"
+    moved.rename(run.run_dir)
+
+
 KILLED: Final = frozenset({-signal.SIGKILL})
 ENDINGS: Final[Mapping[str, Ending]] = {
     "SIGTERM": Ending(_signalled(signal.SIGTERM), frozenset({130}), True),
@@ -286,9 +322,10 @@ ENDINGS: Final[Mapping[str, Ending]] = {
     "kill -9 of the driver": Ending(_signalled(signal.SIGKILL), KILLED, False),
     "SIGTERM, then kill -9": Ending(kill_driver_while_ending, KILLED | {130}, False),
     "kill -9 of every process": Ending(kill_everything, KILLED, False),
-    "kill -9 of the raylet": Ending(_killed("raylet"), frozenset({1}), True),
-    "kill -9 of the GCS": Ending(_killed("gcs_server"), frozenset({1}), True),
-    "kill -9 of an agent of Ray": Ending(_killed("agent"), frozenset({1}), True),
+    "kill -9 of the raylet": Ending(_killed("raylet"), frozenset({2}), True),
+    "kill -9 of the GCS": Ending(_killed("gcs_server"), frozenset({2}), True),
+    "kill -9 of an agent of Ray": Ending(_killed("agent"), frozenset({2}), True),
+    "run directory moved": Ending(move_directory, frozenset({2}), True),
     "disk full for good": Ending(fill_disk_for_good, frozenset({2}), False),
 }
 """Name -> a fault after which the run ends, and can be gone on with."""
@@ -300,6 +337,10 @@ EARLY: Final[Mapping[str, tuple[int, frozenset[int]]]] = {
     "kill -9 of the driver in the first seconds": (signal.SIGKILL, KILLED),
 }
 """Name -> (signal, right exit codes) of a signal at a random moment of a start."""
+
+
+DIVERGED: Final = "learning rate 3e38"
+"""A start with a learning rate that makes every update infinite: it ends, with sound weights."""
 
 
 # ---- damage between two starts ----

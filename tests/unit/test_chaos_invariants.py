@@ -25,7 +25,8 @@ Change = Callable[[list[Any]], object]
 def saved(run_dir: Path, timestep: int, /, weight: float = 1.0, **counts: int) -> Path:
     """Saves a checkpoint of a run with one drawn game in each update."""
     updates = timestep // BATCH
-    known = {"timestep": timestep, "timesteps_collected": timestep + 32, "updates": updates}
+    known: dict[str, Any] = {"timestep": timestep, "updates": updates}
+    known["timesteps_collected"] = timestep + 32
     games = {"weights_version": updates, "games_total": updates, "draws": updates}
     progress = Progress(**(known | games | counts))
     files = {

@@ -60,7 +60,7 @@ def test_sigterm_while_ray_starts_is_an_interrupt(
     def exit_as_rays_handler_does(options: object) -> int:
         sys.exit(signal.SIGTERM)
 
-    monkeypatch.setitem(cli._COMMANDS, "config", exit_as_rays_handler_does)  # type: ignore[misc]
+    monkeypatch.setitem(cli._COMMANDS, "config", exit_as_rays_handler_does)
     assert cli.main(["config"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
