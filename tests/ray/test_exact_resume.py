@@ -128,3 +128,20 @@ def test_games_in_play_went_on(runs: Resumed) -> None:
     assert all(any(game.moves for game in state.games.games) for state in states.values())
     assert {event.incarnation for event in runs.resumed.of(ActorReady)} == {0}
     assert not [n for n in runs.resumed.of(Notice) if "not kept" in n.message]
+
+
+def test_a_run_with_fewer_actors_goes_on_and_says_whose_games_it_could_not_keep(
+    runs: Resumed, cluster: Cluster, tmp_path: Path
+) -> None:
+    config = lockstep_config()
+    changes = {
+        "run": config.run.model_copy(update={"total_timesteps": (KEPT + 1) * UPDATE}),
+        "self_play": config.self_play.model_copy(update={"num_actors": 1}),
+        "schedule": config.schedule.model_copy(update={"rollouts_per_update": 1}),
+    }
+    fewer = train(config.model_copy(update=changes), cluster, tmp_path / "run", resume=runs.saved)
+    assert [n.message for n in fewer.of(Notice) if "not kept" in n.message] == [
+        "games in play of 1 of 2 actors are not kept: this run has 1 self-play actors"
+    ]
+    assert [(event.actor_id, event.incarnation) for event in fewer.of(ActorReady)] == [(0, 0)]
+    assert latest(fewer.run_dir).timestep >= (KEPT + 1) * UPDATE

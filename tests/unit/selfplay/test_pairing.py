@@ -6,6 +6,7 @@ Every test goes through the real `SelfPlay`, and `UpdateBatch` where advantages 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -720,3 +721,18 @@ def test_a_state_with_an_opponent_that_is_not_here_is_refused() -> None:
     without = SelfPlay(pool_config(pool={"members": ("random",)}), 0, 0)
     with pytest.raises(CheckpointError, match="against 'greedy', which is not in the opponent"):
         without.restore(playing.state())
+
+
+def test_a_network_without_a_game_in_play_is_restored_while_it_is_held() -> None:
+    """It takes a slot, so which members a new game can get depends on it."""
+    config = pool_config(pool={"networks_per_actor": 2})
+    mix, packed = mix_of(config, [1, 2], share=1.0)
+    straight = new(config)
+    straight.collect(mix, packed)
+    held = straight.state().pairing
+    state = replace(
+        straight.state(), pairing=replace(held, opponents=("",) * N, networks=("v1", "v2"))
+    )
+    resumed = SelfPlay(config, 0, 0)
+    resumed.restore(state, packed)
+    assert resumed.state() == state

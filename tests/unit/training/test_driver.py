@@ -12,7 +12,10 @@ import safetensors.numpy
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import KeiseiError, RunDirError, RunDirLostError, TakenOverError
+from keisei_ray.rollouts.actor_state import pack_states
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.run_layout import ACTORS_FILE
 from keisei_ray.telemetry.events import CheckpointSaved, Event, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
@@ -201,3 +204,34 @@ def test_the_last_checkpoint_follows_the_runs_directory(
     driver.save()
     assert driver.last_checkpoint == tmp_path / "moved" / "checkpoints" / "step-000000000100"
     assert moved == [driver.run_dir] == [tmp_path / "moved"]
+
+
+@pytest.mark.parametrize(
+    ("files", "lost", "said"),
+    [
+        ({ACTORS_FILE: pack_states([])}, 0, []),
+        ({}, 0, [f"games in play are not kept: runs/a has no {ACTORS_FILE}"]),
+        (
+            {ACTORS_FILE: pack_states([])},
+            1024,
+            [
+                "1,024 plies that actors had delivered are lost: no update had consumed them; they "
+                "are played again"
+            ],
+        ),
+    ],
+)
+def test_a_resumed_run_says_what_it_could_not_keep(
+    files: dict[str, bytes], lost: int, said: list[str]
+) -> None:
+    messages: list[str] = []
+    driver: Any = SimpleNamespace(
+        bus=SimpleNamespace(publish=lambda notice: messages.append(notice.message)),
+        config=Config(),
+        progress=Progress(),
+        pool=None,
+        _states=ActorStates(files.get(ACTORS_FILE)),
+        _lost_timesteps=lost,
+    )
+    Driver._say_what_is_not_kept(driver, Checkpoint(Path("runs/a"), 0, {}, files))
+    assert messages == said
