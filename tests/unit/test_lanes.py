@@ -1,6 +1,8 @@
 """The fast lane keeps what it promises, and every test of the other lane is marked."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +36,20 @@ def test_no_test_of_the_fast_lane_is_marked_as_starting_ray() -> None:
 def test_every_file_that_starts_ray_is_marked(path: Path) -> None:
     assert "\npytestmark = " in path.read_text()
     assert "pytest.mark.ray" in path.read_text()
+
+
+def test_tests_of_one_group_run_in_one_process(tmp_path: Path) -> None:
+    """With versions of pytest and xdist that do not fit, each process makes every fixture anew."""
+    (tmp_path / "test_group.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.parametrize('i', range(4))\n"
+        "def test_of_the_group(i, worker_id):\n"
+        "    open(f'seen-{worker_id}', 'w').close()\n"
+    )
+    options = ["-q", "-n", "2", "--dist=loadgroup", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "4 passed" in done.stdout
+    assert len(list(tmp_path.glob("seen-*"))) == 1
