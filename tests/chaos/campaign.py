@@ -27,7 +27,7 @@ from tests.chaos.processes import leaked_shared_memory, send, shared_files
 from tests.helpers.program import json_records
 
 LIVES_PER_RUN: Final = 4
-LIVE_FAULTS: Final = (4, 10)
+LIVE_FAULTS: Final = (8, 20)
 """Least and most faults that a drawn life takes before the one that ends it."""
 EARLY_S: Final = 12.0
 """Longest time after a start at which a signal of `faults.EARLY` comes."""

@@ -127,15 +127,21 @@ def wrong_progress(
     on_record = sum(game["timestep"] <= progress.timestep for game in games)
     if on_record != progress.games_total:
         yield f"{name} counts {progress.games_total} games, on record are {on_record}"
-    yield from wrong_accounts(progress)
+    if record is not None:
+        yield from wrong_accounts(progress, record["batch_timesteps"])
 
 
-def wrong_accounts(progress: Progress) -> Iterator[str]:
-    """Yields if more was consumed and rejected than actors have delivered."""
-    if progress.timesteps_collected < progress.timestep:
+def wrong_accounts(progress: Progress, batch: int) -> Iterator[str]:
+    """Yields where plies are missing or count twice.
+
+    All that actors have delivered was consumed, is counted as lost (rejected plies too), or waits
+    for an update: at most what two updates take, for the policy lag is at most 1.
+    """
+    waiting = progress.timesteps_collected - progress.timestep - progress.timesteps_lost
+    if not 0 <= waiting <= 2 * batch:
         yield (
-            f"{progress.timestep} plies were consumed, only {progress.timesteps_collected} were "
-            "delivered"
+            f"{progress.timesteps_collected} plies delivered - {progress.timestep} consumed - "
+            f"{progress.timesteps_lost} lost = {waiting}, expected 0 to {2 * batch}"
         )
 
 

@@ -99,7 +99,8 @@ def test_records_that_contradict_each_other_are_told(
         ({"games_total": 5, "draws": 5}, "counts 5 games, on record are 4"),
         ({"draws": 3, "truncated": 1}, "draws 3, metrics.jsonl has 4"),
         ({"updates": 5}, "of another update"),
-        ({"timesteps_collected": 300}, "400 plies were consumed, only 300 were delivered"),
+        ({"timesteps_collected": 300}, "300 plies delivered - 400 consumed - 0 lost = -100"),
+        ({"timesteps_collected": 700, "timesteps_lost": 99}, "- 99 lost = 201, expected 0 to 200"),
         ({"timestep": 401}, "holds the progress of timestep 401"),
     ],
 )
