@@ -36,6 +36,7 @@ SETTINGS: Final = (
     "learner.learning_rate=0.0005",
     f"self_play.num_actors={NUM_ACTORS}",
     "self_play.games_per_actor=8",
+    "pool.share=0.0",
     "schedule.mode=overlap",
     "checkpoint.interval_timesteps=1024",
     "evaluation.interval_timesteps=2048",

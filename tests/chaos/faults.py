@@ -30,6 +30,7 @@ from tests.chaos.processes import end_session, send
 from tests.helpers.program import run_program, session_members
 from tests.helpers.subscribers import SLEEPER
 
+ENGINE: Final = Path(__file__).with_name("hung_engine.sh")
 JSON_LINES: Final = (METRICS_FILE, GAMES_FILE, EVENTS_FILE, DIAGNOSTICS_FILE)
 
 
@@ -237,6 +238,14 @@ STARTS: Final[Mapping[str, Start]] = {
     "all standard streams closed": Start({"closed": (0, 1, 2)}),
     "SIGHUP under nohup": Start({"before": ("nohup",)}, hang_up),
     "subscriber that never returns": Start({"subscribers": (SLEEPER,)}),
+    "engine of the pool that hangs": Start(
+        {
+            "settings": (
+                "pool.share=0.5",
+                f'pool.members=["usi:sh {ENGINE}?timeout-s=2&processes=1"]',
+            )
+        }
+    ),
     "smallest object store, four times the games": Start(
         {"settings": ("self_play.games_per_actor=32",)}
     ),
