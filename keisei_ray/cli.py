@@ -88,7 +88,11 @@ def _train(options: argparse.Namespace) -> int:
 
     config = _resolve_training(options)
     with background_console(READER_TIMEOUT_S) as console:
-        outcome = train(config, console, force=options.force, is_trusted=options.trust)
+        try:
+            outcome = train(config, console, force=options.force, is_trusted=options.trust)
+        except BrokenPipeError as error:
+            # This console never raises it, so it is not a reader that has left.
+            raise RuntimeError("a pipe of the training itself broke") from error
     if outcome.signum == signal.SIGHUP:
         return EXIT_HUNG_UP
     return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE

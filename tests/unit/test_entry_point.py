@@ -71,3 +71,16 @@ def test_a_command_runs_with_all_standard_streams_closed(tmp_path: Path) -> None
     done = shell("status run --json status.json 0<&- 1>&- 2>&-", tmp_path)
     assert done.returncode == 0
     assert '"state": ' in (tmp_path / "status.json").read_text()
+
+
+def test_a_pipe_that_breaks_in_training_is_not_taken_for_a_reader_that_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a run that failed, or was interrupted, would end with exit code 0."""
+
+    def break_pipe(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("keisei_ray.training.session.train", break_pipe)
+    assert cli.main(["train"]) == 1
+    assert "a pipe of the training itself broke" in capsys.readouterr().err
