@@ -89,13 +89,22 @@ def test_a_reader_that_leaves_and_a_hangup_under_nohup_do_not_end_a_run(tmp_path
     assert "standard output: Broken pipe" in (tmp_path / "run" / "run.log").read_text()
 
 
+def own_terminal() -> None:
+    """Makes standard input the terminal of a new process, whose hangup ends it.
+
+    Also where the tests themselves run under nohup.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def test_a_terminal_that_closes_stops_a_run_which_is_saved(tmp_path: Path) -> None:
     terminal, device = os.openpty()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *ENDLESS, "--total-timesteps", "100000000"],
         cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT), TERM="xterm"), stdin=device,
         stdout=device, stderr=device, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=own_terminal,
     )  # fmt: skip
     os.close(device)
 
