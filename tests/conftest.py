@@ -32,6 +32,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = NUM_PROCESSES
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the marks.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps in one process the tests that share a Ray or a run."""
     for item in items:

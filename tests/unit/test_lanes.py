@@ -1,5 +1,6 @@
 """The fast lane keeps what it promises, and every test of the other lane is marked."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.program import environment
 
 TESTS = Path(__file__).parents[1]
 
@@ -38,18 +41,24 @@ def test_every_file_that_starts_ray_is_marked(path: Path) -> None:
     assert "pytest.mark.ray" in path.read_text()
 
 
-def test_tests_of_one_group_run_in_one_process(tmp_path: Path) -> None:
-    """With versions of pytest and xdist that do not fit, each process makes every fixture anew."""
+def test_tests_that_share_a_ray_run_in_one_process(tmp_path: Path) -> None:
+    """Otherwise, as with versions that do not fit, each process makes every fixture anew."""
+    shutil.copy(TESTS / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = ray\n")
     (tmp_path / "test_group.py").write_text(
         "import pytest\n"
-        "@pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.ray\n"
         "@pytest.mark.parametrize('i', range(4))\n"
-        "def test_of_the_group(i, worker_id):\n"
+        "def test_of_one_file(i, worker_id):\n"
         "    open(f'seen-{worker_id}', 'w').close()\n"
     )
     options = ["-q", "-n", "2", "--dist=loadgroup", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(TESTS.parent)),
+        capture_output=True,
+        text=True,
     )
-    assert "4 passed" in done.stdout
+    assert "4 passed" in done.stdout, done.stdout
     assert len(list(tmp_path.glob("seen-*"))) == 1
