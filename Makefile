@@ -2,7 +2,7 @@
 
 PYTHON ?= .venv/bin/python
 
-.PHONY: help setup check fast test docs ci
+.PHONY: help setup check fast test long docs ci
 
 help:  ## list the tasks
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,8 +21,11 @@ check:  ## lint, format, spelling, types
 fast:  ## tests that need neither Ray nor a network
 	$(PYTHON) -m pytest tests/unit -n 2
 
-test:  ## all tests
+test:  ## all tests but the long ones
 	$(PYTHON) -m pytest
+
+long:  ## the long tests: sweeps that are killed, nodes that are lost, faults
+	$(PYTHON) -m pytest -m long
 
 docs:  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -1,8 +1,9 @@
 """Fixtures of several test folders, and how the suite is spread over processes.
 
-`pytest` runs everything in two processes, `pytest tests/unit -n 2` only what needs no Ray, and
-`pytest PATH` one file or folder in this process. All tests that take the fixture `cluster` share
-one Ray and therefore one process; a file whose tests start a Ray of their own stays together.
+`pytest` runs everything but the long tests in two processes, `pytest -m long` those,
+`pytest tests/unit -n 2` only what needs no Ray, and `pytest PATH` one file or folder in this
+process. All tests of files that take the fixture `cluster` share one Ray and therefore one
+process; a file whose tests start a Ray of their own stays together.
 """
 
 import threading
@@ -23,22 +24,25 @@ NUM_PROCESSES = 2
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Spreads the whole suite over processes; a path, `-n` or `--pdb` decides otherwise."""
+    """Spreads the whole suite over processes; a path, `-n`, `-m` or `--pdb` decides otherwise."""
     if hasattr(config, "workerinput"):
         return  # This is one of those processes.
     option = config.option
     is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if is_whole_suite and option.numprocesses is None and not option.usepdb:
         option.numprocesses = NUM_PROCESSES
+    if is_whole_suite and not option.markexpr:
+        option.markexpr = "not long"
 
 
 @pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the marks.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps in one process the tests that share a Ray or a run."""
+    """Keeps in one process the tests that share a Ray or a run, and with them their files."""
+    sharing = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
     for item in items:
         if item.get_closest_marker("ray") and not item.get_closest_marker("xdist_group"):
-            is_shared = "cluster" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("shared_ray" if is_shared else item.path.stem))
+            group = "shared_ray" if item.path in sharing else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

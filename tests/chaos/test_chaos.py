@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.campaign import Life, endure
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.long]
 
 PLAN = (
     Life(

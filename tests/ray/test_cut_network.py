@@ -20,7 +20,7 @@ import pytest
 from tests.helpers.subscribers import BRAKE
 from tests.helpers.watched_training import NOTICES_DEATHS_SOON, WatchedTraining, ended_after
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 HEAD, NODE = "keisei-head", "keisei-node"
 ADDRESS = {HEAD: "10.77.0.1", NODE: "10.77.0.2"}

@@ -56,6 +56,7 @@ def settled_record(run: WatchedTraining) -> dict[str, Any]:
     return newest
 
 
+@pytest.mark.long
 def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
     nodes: Cluster, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_an_elastic_run_uses_nodes_that_come_and_outlives_nodes_that_go(
         run.wait_until(lambda _: {g["actor_id"] for g in run.records("games.jsonl")} == {0, 1, 2})
 
 
+@pytest.mark.long
 def test_a_learner_whose_node_is_lost_goes_on_elsewhere_from_its_newest_update(
     nodes: Cluster, tmp_path: Path
 ) -> None:

@@ -257,6 +257,7 @@ def test_the_example_for_a_tuner_of_ones_own_runs(
     assert isinstance(scope["tuner"].get_results(), ResultGrid)
 
 
+@pytest.mark.long
 def test_a_sweep_that_was_killed_is_resumed(tmp_path: Path) -> None:
     """By kill -9 of the command; the finished trial is not run again, the other goes on."""
     sweep = sweep_of(
