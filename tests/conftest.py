@@ -24,15 +24,23 @@ NUM_PROCESSES = 2
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Spreads the whole suite over processes; a path, `-n`, `-m` or `--pdb` decides otherwise."""
+    """Spreads the whole suite over processes; a path, `-n` or `--pdb` decides otherwise."""
     if hasattr(config, "workerinput"):
         return  # This is one of those processes.
     option = config.option
-    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if is_whole_suite and option.numprocesses is None and not option.usepdb:
+    if _is_whole_suite(config) and option.numprocesses is None and not option.usepdb:
         option.numprocesses = NUM_PROCESSES
-    if is_whole_suite and not option.markexpr:
-        option.markexpr = "not long"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves the long tests out of the whole suite, in each process; a path or `-m` takes them."""
+    if _is_whole_suite(config) and not config.option.markexpr:
+        config.option.markexpr = "not long"
+
+
+def _is_whole_suite(config: pytest.Config) -> bool:
+    """Whether no path was given."""
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
 
 @pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the marks.
