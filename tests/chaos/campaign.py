@@ -43,7 +43,7 @@ class Injected:
 
     fault: str
     outcome: str = ""
-    """What the run did: went on, ended with an exit code, was resumed."""
+    """Reaction of the run: it went on, ended with an exit code, or was resumed."""
     violations: list[str] = field(default_factory=list)
     seconds: float = 0.0
     """Until the outcome was clear."""
@@ -60,7 +60,7 @@ class Life:
     """The faults of one process of a run, by their names in `faults`."""
 
     early: str | None = None
-    """What ends a start before this one: one of `faults.EARLY`, or `faults.DIVERGED`."""
+    """Fault that ends a start before this one: of `faults.EARLY`, or `faults.DIVERGED`."""
     damages: Sequence[str] = ()
     """Damage to the directory before the start."""
     start: str | None = None

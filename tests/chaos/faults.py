@@ -228,7 +228,7 @@ class Start:
     options: Mapping[str, Any]
     """Further arguments of `ChaosRun`."""
     then: Live | None = None
-    """What is done once it trains; None: nothing."""
+    """Fault injected once the run trains; None: none."""
 
 
 STARTS: Final[Mapping[str, Start]] = {

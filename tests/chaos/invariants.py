@@ -1,4 +1,4 @@
-"""What must hold in a run directory at every moment, whatever has been done to the run.
+"""Invariants of a run directory: true at every moment, after any fault.
 
 Each function reads the directory and returns the violations as sentences; an empty list is good.
 They hold while the run goes on as well: files are read in an order in which a living writer can

@@ -1,4 +1,4 @@
-"""Processes of a run as the system sees them, and shared memory that nobody uses.
+"""Processes of a run as the system sees them, and shared memory that no process uses.
 
 `run.py` is started in a session of its own, and so is everything that it starts: its actors, Ray's
 servers and their agents stay in that session, also after the driver has died.

@@ -1,7 +1,7 @@
 """A Ray without processes: calls are answered, late, lost or never, in an order drawn at random.
 
-`SimulatedRay` stands in for `ray` in the driver's process. Its actors are ordinary objects. What
-happens, happens while somebody waits: one thing after another, each drawn from a seeded generator.
+`SimulatedRay` stands in for `ray` in the driver's process. Its actors are ordinary objects. Events
+happen only inside `wait`: one after another, each drawn from a seeded generator.
 """
 
 import math
@@ -193,5 +193,5 @@ class SimulatedRay:
     def _value(self, argument: Any) -> Any:
         if not isinstance(argument, SimulatedRef):
             return argument
-        assert argument.answer is not None, "a call was made with what nobody works on any more"
+        assert argument.answer is not None, "an argument of a call is a result that will never come"
         return argument.answer

@@ -138,7 +138,7 @@ def read(reader: str, files: list[Path]) -> list[ReadGame]:
 
 
 def unread(reader: str, suffix: str, game: PlayedGame) -> set[str]:
-    """What the reader cannot read of the game: the limits that docs/evaluate.md names."""
+    """Parts of the game that the reader cannot read: the limits named in docs/evaluate.md."""
     has_diagram = game.start_sfen not in ["", *HANDICAPS]
     if suffix == ".csa" and reader == "python-shogi":
         _, _, hands, _ = (game.start_sfen or STANDARD_SFEN).split()

@@ -57,7 +57,7 @@ class SavingDriver(Driver):
         self.disk = threading.Event()
         """Set while the disk answers."""
         self.happened: list[str] = []
-        """What happened, in order."""
+        """Calls and events, in order."""
         self.bus: Any = SimpleNamespace(publish=self._published, flush=self._flushed)
         self.pool: Any = SimpleNamespace(
             files=dict,
