@@ -161,6 +161,8 @@ class VectorGames:
         self._spare_hands = np.zeros_like(self.hands)
         self._values = np.zeros(0, dtype=np.uint16)
         self._legal_mask = np.zeros((n, NUM_ACTIONS), dtype=np.bool_)
+        self._legal_bits: Bytes | None = None
+        """Result of `legal_bits` since the last step."""
         self._lanes = np.arange(n)
         self._legal_counts = np.zeros(n, dtype=np.int64)
         self._legal_lanes = np.zeros(0, dtype=np.int64)
@@ -198,12 +200,14 @@ class VectorGames:
         return result
 
     def legal_bits(self) -> Bytes:
-        """[N, 187] uint8: the legal mask over all labels, packed by `np.packbits`."""
-        mask = self._legal_mask
-        mask[:] = False
-        mask.ravel()[self._legal_lanes * NUM_ACTIONS + self.legal_labels] = True
-        # The labels fill whole bytes, so lanes need not be packed one by one.
-        return np.packbits(mask.ravel()).reshape(self.num_games, -1)
+        """[N, 187] uint8: the legal mask over all labels, packed by `np.packbits`. Read only."""
+        if self._legal_bits is None:
+            mask = self._legal_mask
+            mask[:] = False
+            mask.ravel()[self._legal_lanes * NUM_ACTIONS + self.legal_labels] = True
+            # The labels fill whole bytes, so lanes need not be packed one by one.
+            self._legal_bits = np.packbits(mask.ravel()).reshape(self.num_games, -1)
+        return self._legal_bits
 
     def gains(self) -> npt.NDArray[np.int32]:
         """[L] int32: material that each legal move wins at once, in pawns; see `material_gains`."""
@@ -410,3 +414,4 @@ class VectorGames:
         self._legal_lanes = np.repeat(self._lanes, self._legal_counts)
         first_entry = np.repeat(self.turns * np.int64(1 << 16), self._legal_counts)
         self.legal_labels = _LABEL_OF_MOVE[first_entry + self._values]
+        self._legal_bits = None
