@@ -4,6 +4,7 @@
     update_batch.py  the plies of rollouts become the rows of an update, with their targets
     advantages.py    generalized advantage estimation for two players who move in turn
     gradients.py     the rows of a minibatch become a gradient, computed by several threads
+    late_reading.py  figures of a minibatch reach the host without keeping the device waiting
     ppo.py           the loss of a minibatch and its diagnostics
     schedules.py     learning rate and entropy coefficient over the length of a run
 

@@ -11,7 +11,7 @@ wraps it (`distributed/actors.py`), tests and the benchmark call it.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,7 @@ from keisei_ray.errors import (
     WireError,
 )
 from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_state import (
     not_fitting,
     read_learner_state,
@@ -66,6 +67,9 @@ KL_STOP_FACTOR = 1.5
     kl_proximal > KL_STOP_FACTOR * target_kl
 
 and the step that led there is undone. The factor is that of Stable-Baselines3."""
+
+READ_DELAYS = {"cpu": 0, "cuda": 1}
+"""Minibatches that are queued behind one before its figures are read, by type of device."""
 
 PROBED_ROWS = 256
 """Rows by which the weights are looked at after the last step of an update: 1% of its cost, or
@@ -118,8 +122,17 @@ class Learner:
             weight_decay=c.weight_decay,
             fused=True,
         )
-        self._backup = StepBackup(self._optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
+        # The loss scaler decides for itself about each step, so its figures are read at once.
+        self._read_delay = 0 if self._scaler.is_enabled() else READ_DELAYS[self._device.type]
+        # Before a stop is read, the minibatch that shows it and those behind it make a backup too.
+        self._backup = StepBackup(
+            self._optimizer, depth=self._read_delay + 2 if self._read_delay else 1
+        )
+        self._is_stopped = torch.zeros((), device=self._device)
+        # The fused optimizer makes no step where this is 1; a loss scaler has its own tensor.
+        if not self._scaler.is_enabled():
+            self._optimizer.found_inf = self._is_stopped  # type: ignore[attr-defined]
         self._generator = torch.Generator().manual_seed(config.run.seed)
         self._guard = UpdateGuard(
             self.model, self._optimizer, self._scaler, self._generator, c.learning_rate
@@ -359,28 +372,28 @@ class Learner:
     ) -> "_UpdateTotals":
         """Runs epochs of minibatches over the filled batch, to the end or the KL stop.
 
+        The rule is the same on every device. The first minibatch that shows too large a KL
+        divergence, or a loss or gradient that is not finite, stops the update: neither it nor any
+        later one makes a step. Steps are withheld by `_is_stopped`, a flag on the device, so that
+        on CUDA the host may read a minibatch's figures when the next one has already been queued;
+        what was queued behind the stop has changed nothing. The step before the KL stop is then
+        undone. At the end of an epoch all figures are read, before the next order of rows is drawn.
+
         Raises:
             NotFiniteError: the loss, the gradient or an output of the network is not finite.
         """
-        c = self._config.learner
         totals = _UpdateTotals()
-        for _ in range(c.num_epochs):
+        self._is_stopped.zero_()
+        for _ in range(self._config.learner.num_epochs):
             totals.start_epoch()
-            order = torch.randperm(self._batch.rows, generator=self._generator)
-            for rows in order.to(self._device).chunk(c.num_minibatches):
-                sums = self._gradients.compute(
-                    fields, rows, loss_scale=self._loss_scale(), coefs=coefs
-                )
-                # One transfer from the device for all sums.
-                values = PPOSums[float](*torch.stack(list(sums)).tolist())
-                timer.end_stage("gradients_time_s")
-                if self._is_beyond(values.kl_proximal, values.sampled):
-                    self._undo_step(totals)
+            for coming in late(self._epoch(fields, coefs, timer), by=self._read_delay):
+                if self._ends_update(coming, totals):
                     return totals
-                totals.add_minibatch(values, len(rows))
-                self._optimizer_step(totals)
-                timer.end_stage("optimizer_time_s")
-        if c.target_kl is not None and self._is_beyond(*self._kl_proximal(fields, rows)):
+                timer.end_stage("gradients_time_s")
+        rows = coming.rows
+        if self._config.learner.target_kl is not None and bool(
+            self._is_beyond(*self._kl_proximal(fields, rows))
+        ):
             self._undo_step(totals)
         # No loss has shown what the last step did.
         if not self._gradients.are_outputs_finite(fields, rows[:PROBED_ROWS]):
@@ -388,7 +401,44 @@ class Learner:
         timer.end_stage("gradients_time_s")
         return totals
 
-    def _kl_proximal(self, fields: Mapping[str, Tensor], rows: Tensor) -> tuple[float, float]:
+    def _epoch(
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+    ) -> Iterator[ComingFigures]:
+        """Queues the gradient and the step of one minibatch after another; waits for none."""
+        order = torch.randperm(
+            self._batch.rows, generator=self._generator, pin_memory=self._device.type == "cuda"
+        )
+        order = order.to(self._device, non_blocking=True)
+        for rows in order.chunk(self._config.learner.num_minibatches):
+            sums = self._gradients.compute(fields, rows, loss_scale=self._loss_scale(), coefs=coefs)
+            timer.end_stage("gradients_time_s")
+            is_beyond = self._is_beyond(sums.kl_proximal, sums.sampled)
+            self._stop_if(is_beyond | ~sums.loss.isfinite())
+            step = self._optimizer_step()
+            timer.end_stage("optimizer_time_s")
+            yield ComingFigures(rows, sums, is_beyond, self._is_stopped, step)
+
+    def _ends_update(self, coming: ComingFigures, totals: "_UpdateTotals") -> bool:
+        """Reads a minibatch's figures and adds them; or undoes the step that was too far.
+
+        Raises:
+            NotFiniteError: its loss or its gradient is not finite.
+        """
+        figures = coming.read()
+        if figures.is_beyond:
+            self._undo_step(totals)
+            return True
+        totals.add_minibatch(figures.sums, len(coming.rows))
+        if figures.is_stopped:
+            raise NotFiniteError(f"the gradient's norm is {figures.grad_norm} {totals.place}")
+        if coming.step.is_skipped:
+            totals.skipped_steps += 1
+        else:
+            totals.grad_norms.append(figures.grad_norm)
+            totals.last_save = coming.step.save
+        return False
+
+    def _kl_proximal(self, fields: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of kl_proximal over the sampled ones of `rows`, by the weights now, and their number.
 
         For the last step of an update, which no further minibatch follows.
@@ -397,17 +447,19 @@ class Learner:
         log_ratio = (
             self._gradients.log_probs(fields, sampled) - fields["proximal_log_probs"][sampled]
         )
-        return float(k3(log_ratio).sum()), len(sampled)
+        return k3(log_ratio).sum(), torch.tensor(len(sampled), device=self._device)
 
-    def _is_beyond(self, kl_sum: float, num_rows: float) -> bool:
+    def _is_beyond(self, kl_sum: Tensor, num_rows: Tensor) -> Tensor:
         """Whether these rows show a larger change of the policy than the settings allow."""
         target = self._config.learner.target_kl
-        return target is not None and kl_sum > KL_STOP_FACTOR * target * num_rows
+        if target is None:
+            return torch.zeros_like(kl_sum, dtype=torch.bool)
+        return kl_sum.double() > KL_STOP_FACTOR * target * num_rows.double()
 
     def _undo_step(self, totals: "_UpdateTotals") -> None:
         """Takes back the update's last optimizer step, if it made one."""
         if totals.grad_norms:
-            self._backup.undo()
+            self._backup.undo(totals.last_save)
             totals.grad_norms.pop()
             totals.steps_undone += 1
 
@@ -418,29 +470,32 @@ class Learner:
         scale: torch.Tensor = self._scaler.scale(torch.ones((), device=self._device))
         return scale
 
-    def _optimizer_step(self, totals: "_UpdateTotals") -> None:
-        """Unscales and clips the gradient, makes one step, updates the scale: in that order."""
-        before = self._scaler.get_scale()
+    def _stop_if(self, condition: Tensor) -> None:
+        """Withholds this and all later steps of the update if a condition on the device holds."""
+        self._is_stopped.add_(condition).clamp_(max=1)
+
+    def _optimizer_step(self) -> Step:
+        """Unscales and clips the gradient, makes one step, updates the scale: in that order.
+
+        Where figures are read at once, nothing of that is done in an update that was stopped.
+        """
+        if not self._read_delay and bool(self._is_stopped):
+            return Step(grad_norm=torch.zeros_like(self._is_stopped))
+        scale = self._scaler.get_scale()
         self._scaler.unscale_(self._optimizer)
         gradient = self._gradients.flat
-        norm = float(gradient.norm())
+        norm = gradient.norm()
         # The loss scaler skips a step whose scaled gradient overflows, and lowers the scale. At a
         # scale of 1 it is the gradient itself that is not finite.
-        is_scaled = self._scaler.is_enabled() and before > 1
-        if not math.isfinite(norm) and not is_scaled:
-            self._scaler.update()  # Else it would refuse the next gradient.
-            raise NotFiniteError(f"the gradient's norm is {norm} {totals.place}")
+        if not (self._scaler.is_enabled() and scale > 1):
+            self._stop_if(~norm.isfinite())
         limit = self._config.learner.max_grad_norm
-        if math.isfinite(norm) and norm > limit:
-            gradient.mul_(limit / (norm + 1e-6))
-        if self._config.learner.target_kl is not None:
-            self._backup.save()
+        is_clipped = norm.isfinite() & (norm > limit)
+        gradient.mul_(torch.where(is_clipped, limit / (norm.double() + 1e-6), 1.0))
+        save = self._backup.save() if self._config.learner.target_kl is not None else 0
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self._scaler.get_scale() < before:
-            totals.skipped_steps += 1
-        else:
-            totals.grad_norms.append(norm)
+        return Step(norm, save, is_skipped=self._scaler.get_scale() < scale)
 
 
 @dataclass
@@ -472,6 +527,8 @@ class _UpdateTotals:
     """L2 norm of the gradient before clipping, of every optimizer step made and not undone."""
     skipped_steps: int = 0
     """Optimizer steps that the loss scaler skipped."""
+    last_save: int = 0
+    """Number of the backup from before the last optimizer step, see `StepBackup`."""
     steps_undone: int = 0
     """Optimizer steps undone by the KL stop: 0 or 1."""
 

@@ -64,7 +64,7 @@ class UpdateGuard:
 
     def begin(self) -> None:
         """Keeps everything that the update to come may change."""
-        self._backup.save()
+        self._save = self._backup.save()
         self._scaler_state = self._scaler.state_dict()
         self._generator_state = self._generator.get_state()
 
@@ -88,7 +88,7 @@ class UpdateGuard:
         Raises:
             NumericalError: too many updates in a row were undone.
         """
-        self._backup.undo()
+        self._backup.undo(self._save)
         self._scaler.load_state_dict(self._scaler_state)
         self._generator.set_state(self._generator_state)
         self._in_a_row += 1

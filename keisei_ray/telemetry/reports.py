@@ -54,9 +54,10 @@ class UpdateStages:
     advantages_time_s: float = 0.0
     """Advantages, value targets, and putting the rows of all rollouts together."""
     gradients_time_s: float = 0.0
-    """Forward and backward passes of all minibatches; on CUDA, copying the rows there too."""
+    """Forward and backward passes of all minibatches; on CUDA, copying the rows there too, and all
+    waiting for the device."""
     optimizer_time_s: float = 0.0
-    """Clipping and optimizer steps."""
+    """Clipping and optimizer steps; on CUDA, only queuing them."""
 
 
 @dataclass(frozen=True)
