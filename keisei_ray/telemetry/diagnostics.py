@@ -75,9 +75,9 @@ class Diagnostics:
     together."""
     gradients_time_s: Annotated[float, "s"] = 0.0
     """Part of update_time_s: forward and backward passes of all minibatches; on CUDA, copying the
-    rows there too."""
+    rows there too, and all waiting for the device."""
     optimizer_time_s: Annotated[float, "s"] = 0.0
-    """Part of update_time_s: clipping and optimizer steps."""
+    """Part of update_time_s: clipping and optimizer steps; on CUDA, only queuing them."""
     env_time_s: Annotated[float, "s"] = 0.0
     """Part of an actor's collect_time_s, mean over the rollouts: rules, legal moves, mates in one,
     recording."""

@@ -66,7 +66,7 @@ class ReadingsOfTheHost(TorchDispatchMode):
     """Counts what makes the host wait for a device: values, and shapes that depend on values."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
