@@ -21,6 +21,17 @@ LEARNER_CPUS = 1.0
 """CPUs reserved for the learner; on a single CPU it shares with the actors."""
 MIN_ACTOR_CPUS = 0.001
 """Smallest part of a CPU that is reserved for an actor; parts are in thousandths."""
+MIN_GPU_MULTIPLICATIONS = 20_000_000
+"""Fewest multiplications a position, in the tower, for which self-play is put on a GPU if that is
+left open. 4x64 has 24 million; a core evaluates smaller networks about as fast as it plays."""
+MIN_GPU_GAMES = 32
+"""Fewest games of an actor for which self-play is put on a GPU if that is left open."""
+MAX_ACTORS_PER_GPU = 16
+"""Most actors that share a GPU if that is left open: each process takes memory of it."""
+SHARED_GPU = 0.5
+"""Learner's part of the only GPU if self-play has the other part."""
+MIN_GPU_PART = 0.0001
+"""Smallest part of a GPU that Ray reserves; parts are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,47 @@ class ScheduleChoice:
     """Clause that tells a person why, with the numbers that decided."""
 
 
+@dataclass(frozen=True)
+class DeviceChoice:
+    """The device that `self_play.device` auto stands for on a cluster, and why."""
+
+    device: Literal["cpu", "cuda"]
+    reason: str
+    """Clause that tells a person why, with the numbers that decided."""
+
+
+def choose_self_play_device(config: Config, num_gpus: int) -> DeviceChoice:
+    """Chooses where the actors' networks compute. docs/train.md has the rule as a table.
+
+    Args:
+        config: as given; its self_play.device is not looked at.
+        num_gpus: GPUs of the whole cluster.
+    """
+    play, model = config.self_play, config.model
+    multiplications = 2 * model.depth * 81 * 9 * model.width**2
+    reason: str | None = None
+    if num_gpus < 1:
+        reason = "the cluster has no GPU"
+    elif config.learner.device == "cpu":
+        reason = "the learner is on a CPU"
+    elif num_gpus == 1 and config.learner.num_gpus is not None:
+        reason = f"learner.num_gpus is {config.learner.num_gpus:g} of the only GPU"
+    elif play.num_actors == "auto":
+        reason = "self_play.num_actors is auto"
+    elif (actors := config.at_most_max_actors(play.num_actors)) > MAX_ACTORS_PER_GPU * num_gpus:
+        reason = f"{actors} actors for {num_gpus} GPU are more than {MAX_ACTORS_PER_GPU} each"
+    elif multiplications < MIN_GPU_MULTIPLICATIONS:
+        reason = f"a core evaluates a network of {model.depth}x{model.width} fast enough"
+    elif play.games_per_actor < MIN_GPU_GAMES:
+        reason = f"games_per_actor {play.games_per_actor} is less than {MIN_GPU_GAMES}"
+    if reason is not None:
+        return DeviceChoice("cpu", reason)
+    shape = f"{model.depth}x{model.width}"
+    return DeviceChoice(
+        "cuda", f"{num_gpus} GPU, network {shape}, {actors} actors x {play.games_per_actor} games"
+    )
+
+
 def choose_schedule(
     config: Config, num_cpus: float, num_gpus: int, *, may_grow: bool
 ) -> ScheduleChoice:
@@ -72,6 +124,8 @@ def choose_schedule(
     reason: str | None = None
     if _device(config, num_gpus) == "cuda":
         reason = "the learner has a GPU"
+    elif _self_play_device(config, num_gpus) == "cuda":
+        reason = "self-play has a GPU"
     elif may_grow:
         reason = "nodes may join the cluster"
     elif asked == "auto":
@@ -112,13 +166,14 @@ def resolve_auto(
         has_bf16: whether the processors of all nodes have instructions for bfloat16.
 
     Returns:
-        A config whose mode, rollouts_per_update, device, precisions and num_threads are decided.
+        A config whose mode, rollouts_per_update, devices, parts of GPUs, precisions and
+        num_threads are decided.
 
     Raises:
-        ConfigError: learner.device is cuda and the cluster has no GPU.
+        ConfigError: a device is cuda and the cluster has no GPU, or none is left to self-play.
     """
     cores = max(1, int(num_cpus))
-    device = _device(config, num_gpus)
+    device, play_device = _device(config, num_gpus), _self_play_device(config, num_gpus)
     if config.schedule.mode == "auto":
         choice = choose_schedule(config, num_cpus, num_gpus, may_grow=may_grow)
         config = _with_schedule(config, choice, cores)
@@ -134,29 +189,75 @@ def resolve_auto(
     if config.schedule.mode == "overlap" and actors != "auto":
         # In lockstep it follows num_actors, also when the run is resumed with another number.
         values["schedule"]["rollouts_per_update"] = rollouts
-    playing, learning = _precisions(config, device, has_bf16=has_bf16)
-    values["self_play"].update(amp=playing)
+    playing, learning = _precisions(config, play_device, device, has_bf16=has_bf16)
+    values["self_play"].update(device=play_device, amp=playing)
     values["learner"].update(device=device, amp=learning, num_threads=threads)
-    return Config.model_validate(values)
+    if device == "cuda" and config.learner.num_gpus is None:
+        is_shared = play_device == "cuda" and num_gpus == 1
+        values["learner"]["num_gpus"] = SHARED_GPU if is_shared else 1.0
+    config = Config.model_validate(values)
+    if play_device == "cuda" and config.self_play.num_gpus is None:
+        values["self_play"]["num_gpus"] = _gpus_of_each_actor(config, num_gpus)
+        config = Config.model_validate(values)
+    return config
 
 
-def _precisions(config: Config, device: str, *, has_bf16: bool) -> tuple[str, str]:
+def _precisions(
+    config: Config, play_device: str, device: str, *, has_bf16: bool
+) -> tuple[str, str]:
     """Returns the precisions of self-play and of the update.
 
-    On CPUs an open one follows the other, so that both compute the same function.
+    An open one follows the other where both are on CPUs or both on CUDA, so that both compute the
+    same function.
     """
     playing, learning = config.self_play.amp, config.learner.amp
     on_cpus = "bf16" if has_bf16 else "off"
-    if device == "cuda":
-        return (
-            on_cpus if playing == "auto" else playing,
-            "bf16" if learning == "auto" else learning,
+    chosen: str = learning
+    if learning == "auto":
+        on_cpus_alone = on_cpus if playing == "auto" else playing
+        chosen = "bf16" if device == "cuda" else on_cpus_alone
+    if playing != "auto":
+        return playing, chosen
+    if device == "cuda" and play_device == "cpu":
+        return on_cpus, chosen
+    return ("bf16" if chosen == "bf16" else "off"), chosen
+
+
+def _self_play_device(config: Config, num_gpus: int) -> str:
+    """Returns the device of the actors' networks, "cpu" or "cuda".
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    device = config.self_play.device
+    if device == "cuda" and num_gpus < 1:
+        raise _no_gpu("self_play.device")
+    return choose_self_play_device(config, num_gpus).device if device == "auto" else device
+
+
+def _gpus_of_each_actor(config: Config, num_gpus: int) -> float:
+    """Computes the GPUs that Ray reserves for each self-play actor, if that is left open.
+
+    An equal part of the GPUs that the learner leaves, or of what it leaves of the only one.
+
+    Args:
+        config: with the devices and the learner's part decided; num_actors is a number.
+        num_gpus: GPUs of the whole cluster.
+
+    Raises:
+        ConfigError: the learner leaves nothing.
+    """
+    asked = config.self_play.num_actors
+    assert asked != "auto", "refused by checks.check_self_play_device"
+    free = num_gpus - learner_gpus(config)
+    if free <= 0:
+        raise ConfigError(
+            f"self_play.device = 'cuda', but learner.num_gpus = {learner_gpus(config):g} takes all "
+            f"GPUs of the cluster ({num_gpus}). Use a smaller learner.num_gpus, or leave it out."
         )
-    if playing == learning == "auto":
-        return on_cpus, on_cpus
-    if playing == "auto":
-        return ("bf16" if learning == "bf16" else "off"), learning
-    return playing, (playing if learning == "auto" else learning)
+    actors_per_gpu = math.ceil(config.at_most_max_actors(asked) / max(1, int(free)))
+    parts = int(min(1.0, free) / actors_per_gpu / MIN_GPU_PART + 1e-6)
+    return max(1, parts) * MIN_GPU_PART
 
 
 def _device(config: Config, num_gpus: int) -> str:
@@ -167,13 +268,18 @@ def _device(config: Config, num_gpus: int) -> str:
     """
     device = config.learner.device
     if device == "cuda" and num_gpus < 1:
-        raise ConfigError(
-            "learner.device = 'cuda' but the cluster has no GPU. Use device auto or cpu, or join "
-            "a cluster with a GPU; if one is coming, set cluster.wait_for_nodes_s."
-        )
+        raise _no_gpu("learner.device")
     if device == "auto":
         return "cuda" if num_gpus > 0 else "cpu"
     return device
+
+
+def _no_gpu(key: str) -> ConfigError:
+    """Makes the error of a device that the cluster does not have."""
+    return ConfigError(
+        f"{key} = 'cuda' but the cluster has no GPU. Use device auto or cpu, or join "
+        "a cluster with a GPU; if one is coming, set cluster.wait_for_nodes_s."
+    )
 
 
 def _with_schedule(config: Config, choice: ScheduleChoice, cores: int) -> Config:
@@ -208,15 +314,21 @@ def _fewest_rollouts(config: Config) -> int:
     return math.ceil(MIN_UPDATE_TIMESTEPS / config.timesteps_per_rollout)
 
 
-def run_sizes(config: Config, num_cpus: float, cpus_per_actor: float) -> RunSizes:
+def run_sizes(
+    config: Config, num_cpus: float, cpus_per_actor: float, *, num_gpus: float = math.inf
+) -> RunSizes:
     """Computes how many actors play and how many rollouts there are.
 
     Args:
         config: with every hardware-dependent choice made.
         num_cpus: CPUs of the cluster now.
         cpus_per_actor: CPUs that Ray reserves for each actor, fixed when the run started.
+        num_gpus: GPUs of the cluster now.
     """
     num_placeable = max(0, int(cpus_for_actors(config, num_cpus) / cpus_per_actor))
+    if (part := self_play_gpus(config)) > 0 and num_gpus < math.inf:
+        free = num_gpus - learner_gpus(config)
+        num_placeable = min(num_placeable, max(0, int(free / part + 1e-6)))
     asked = config.self_play.num_actors
     num_actors = config.at_most_max_actors(num_placeable if asked == "auto" else asked)
     rollouts = choose_rollouts_per_update(config, num_actors)
@@ -254,7 +366,12 @@ def learner_cpus(num_cpus: float) -> float:
 
 def learner_gpus(config: Config) -> float:
     """Returns the GPUs that Ray reserves for the learner."""
-    return config.learner.num_gpus if config.learner.device == "cuda" else 0.0
+    return (config.learner.num_gpus or 1.0) if config.learner.device == "cuda" else 0.0
+
+
+def self_play_gpus(config: Config) -> float:
+    """Returns the GPUs that Ray reserves for each self-play actor, once they are decided."""
+    return (config.self_play.num_gpus or 0.0) if config.self_play.device == "cuda" else 0.0
 
 
 def cpus_for_actors(config: Config, num_cpus: float) -> float:

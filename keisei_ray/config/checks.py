@@ -55,6 +55,15 @@ def check_lockstep(schedule: ScheduleConfig, play: SelfPlayConfig) -> None:
         )
 
 
+def check_self_play_device(play: SelfPlayConfig) -> None:
+    """Refuses a number of actors that follows the CPUs where each needs its part of a GPU."""
+    if play.device == "cuda" and play.num_actors == "auto":
+        raise ValueError(
+            "self_play.num_actors = auto does not go with self_play.device = cuda, where each "
+            "actor has its part of a GPU. Give a number, or use self_play.device = cpu."
+        )
+
+
 def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: int | None) -> None:
     """Refuses minibatches that do not divide an update's timesteps or have fewer rows than threads.
 

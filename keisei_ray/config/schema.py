@@ -89,6 +89,7 @@ class Config(Section):
     def _check_across_sections(self) -> Self:
         checks.check_opening(self.self_play)
         checks.check_lockstep(self.schedule, self.self_play)
+        checks.check_self_play_device(self.self_play)
         checks.check_minibatches(self.self_play, self.learner, self.effective_rollouts_per_update)
         checks.check_pool(self.pool)
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)

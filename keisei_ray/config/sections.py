@@ -83,8 +83,15 @@ class SelfPlayConfig(Section):
     """Start positions as SFEN, of which each game gets one at random. Empty: the standard one."""
     amp: Literal["auto", "off", "bf16"] = "auto"
     """Precision in which the actors' networks compute their residual tower. auto: that of the
-    update on CPUs; beside a GPU, bf16 where the CPUs of all nodes have instructions for it. off:
-    float32."""
+    update if both are on CPUs or both on CUDA; on CPUs beside a GPU, bf16 where the CPUs of all
+    nodes have instructions for it. off: float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the actors' networks. The games themselves are played on CPUs. auto: cuda where the
+    cluster has a GPU and it pays, by the network's size and the number of games and actors; else
+    cpu."""
+    num_gpus: PositiveFloat | None = None
+    """GPUs that Ray reserves for each actor if the device is cuda. null: an equal part of what the
+    learner leaves, which on a single GPU is half of it."""
 
 
 class PoolConfig(Section):
@@ -203,9 +210,9 @@ class LearnerConfig(Section):
     float32. auto: bf16 on CUDA, and on CPUs that have instructions for it; else off."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the update. auto: cuda if the cluster has a GPU, else cpu."""
-    num_gpus: PositiveFloat = 1.0
+    num_gpus: PositiveFloat | None = None
     """GPUs that Ray reserves for the learner if the device is cuda. A fraction shares one GPU with
-    other runs."""
+    other runs. null: 1, or 0.5 where self-play shares the cluster's only GPU."""
     num_threads: PositiveInt | None = None
     """Single-threaded replicas that share each minibatch on a CPU. null: chosen from the cluster's
     CPUs; 1 on CUDA."""

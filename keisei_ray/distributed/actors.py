@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from keisei_ray.config.autosize import learner_gpus
+from keisei_ray.config.autosize import learner_gpus, self_play_gpus
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ProfileConfig
 from keisei_ray.distributed.versions import Versions, check_versions, own_versions
@@ -70,8 +70,11 @@ class SelfPlayShell:
         _check_versions(self._driver_versions)
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
-        # Only the learner sees a GPU. CUDA is not initialised yet, so this holds for torch too.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        device = config.self_play.device
+        if device != "cuda":
+            # Hides every GPU. CUDA is not initialised yet, so this holds for torch too. Where the
+            # device is cuda, Ray has made the actor's own GPU the only visible one.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
 
@@ -81,7 +84,7 @@ class SelfPlayShell:
         # Only actor 0 is profiled: all actors do the same.
         wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
         self._profiler = CallProfiler(f"actor-{actor_id}.{incarnation}-rollout", wanted)
-        return _process_info("cpu", 0)
+        return _process_info(device, 0)
 
     def collect(
         self, weights: PackedBuffer, mix: OpponentMix, *snapshots: PackedBuffer
@@ -212,7 +215,9 @@ class EvaluationShell:
 def new_self_play_actor(
     config: Config, actor_id: int, incarnation: int, *, num_cpus: float
 ) -> ActorHandle:
-    """Asks Ray for a self-play actor; call `start` on it first.
+    """Asks Ray for a self-play actor, with its part of a GPU if that is its device.
+
+    Call `start` on it first.
 
     Args:
         config: with every hardware-dependent choice made.
@@ -221,7 +226,7 @@ def new_self_play_actor(
         num_cpus: CPUs that Ray reserves.
     """
     actor: Any = ray.remote(SelfPlayShell)
-    options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": 0}
+    options: dict[str, object] = {"num_cpus": num_cpus, "num_gpus": self_play_gpus(config)}
     if ray.util.get_current_placement_group() is None:
         # In a placement group any strategy, even the default by name, would lead out of it.
         options["scheduling_strategy"] = "SPREAD"

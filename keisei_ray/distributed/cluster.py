@@ -177,7 +177,8 @@ def _init(address: str, options: Mapping[str, object]) -> str:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
         logging.ERROR
     )
-    # Our actors need no GPU mask from Ray: the shells set their own.
+    # Ray shows an actor with a part of a GPU that GPU alone. Actors without any hide all of them
+    # by themselves (`distributed/actors.py`): Ray need not.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     stderr: list[str] = []
     try:

@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 from ray.autoscaler.sdk import request_resources
 
-from keisei_ray.config.autosize import MIN_ACTOR_CPUS, cpus_for_actors, resolve_auto
+from keisei_ray.config.autosize import (
+    MIN_ACTOR_CPUS,
+    MIN_GPU_PART,
+    cpus_for_actors,
+    learner_gpus,
+    resolve_auto,
+    self_play_gpus,
+)
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, refreshed
@@ -95,7 +102,10 @@ def request_nodes(config: Config | None) -> None:
         return
     actors = config.self_play.num_actors
     learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
-    request_resources(bundles=[learner, *[{"CPU": 1}] * (1 if actors == "auto" else actors)])
+    actor: dict[str, float] = {"CPU": 1}
+    if (gpus := self_play_gpus(config)) > 0:
+        actor["GPU"] = gpus
+    request_resources(bundles=[learner, *[actor] * (1 if actors == "auto" else actors)])
 
 
 def check_fits(config: Config, cluster: Cluster) -> None:
@@ -126,6 +136,13 @@ def check_fits(config: Config, cluster: Cluster) -> None:
         raise ClusterError(
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
             f"cluster can be divided into. Use at most {most}. {WAIT_FOR_NODES}"
+        )
+    gpus, learner = self_play_gpus(config), learner_gpus(config)
+    if gpus > 0 and actors * gpus + learner > cluster.num_gpus + MIN_GPU_PART:
+        raise ClusterError(
+            f"self_play.num_gpus = {gpus:g} for each of {actors} actors and learner.num_gpus = "
+            f"{learner:g} are {actors * gpus + learner:g} GPUs, the cluster has "
+            f"{cluster.num_gpus}. Use smaller parts, or null for parts that fit. {WAIT_FOR_NODES}"
         )
     needed = estimate_memory_bytes(config, actors)
     limit = int(cluster.memory_bytes * MEMORY_SHARE)

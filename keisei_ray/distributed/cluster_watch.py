@@ -42,7 +42,9 @@ class ClusterWatch:
         self._looked_at = clock()
         self.cluster = cluster
         self.cpus_per_actor = actor_cpus(config, cluster.num_cpus)
-        self.sizes = run_sizes(config, cluster.num_cpus, self.cpus_per_actor)
+        self.sizes = run_sizes(
+            config, cluster.num_cpus, self.cpus_per_actor, num_gpus=cluster.num_gpus
+        )
 
     def poll(self) -> bool:
         """Looks at the cluster, at most every `LOOK_S`. Returns whether it has looked."""
@@ -54,7 +56,9 @@ class ClusterWatch:
         found = self.cluster
         if (found.num_nodes, found.num_cpus) == (before.num_nodes, before.num_cpus):
             return True
-        self.sizes = run_sizes(self._config, found.num_cpus, self.cpus_per_actor)
+        self.sizes = run_sizes(
+            self._config, found.num_cpus, self.cpus_per_actor, num_gpus=found.num_gpus
+        )
         self._bus.publish(cluster_changed(found, self.sizes))
         return True
 

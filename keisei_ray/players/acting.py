@@ -269,19 +269,21 @@ def acting_device(device: str) -> torch.device:
     TF32 is allowed as in the learner, which then computes the same function.
 
     Args:
-        device: "cpu", or "cuda" for the GPU that the process sees.
+        device: "cpu", or "cuda" for the GPU that the process sees; "auto", which only a running
+            configuration can decide, is the CPU here.
 
     Raises:
         ConfigError: torch sees no CUDA device.
     """
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                "self_play.device = 'cuda', but torch sees no CUDA device in a self-play actor's "
-                "process. Use self_play.device = 'cpu' or machines with a GPU."
-            )
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+    if device != "cuda":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "self_play.device = 'cuda', but torch sees no CUDA device in a self-play actor's "
+            "process. Use self_play.device = 'cpu' or machines with a GPU."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
     return torch.device(device)
 
 

@@ -13,7 +13,10 @@ An engine starts when a game first gets it. If it cannot be started, or fails in
 benched: it gets no game any more, and its games in play go on as self-play from where they are.
 They have no end that the engine's failure decided, and all plies of the learner in them count.
 
-N: games side by side, one in each lane. K: some of these lanes.
+An actor may step its games in several groups (`selfplay/self_play.py`). A group has a range of
+lanes, and numbers them from 0.
+
+N: games side by side, one in each lane. M: games of a group. K: some of these lanes.
 """
 
 import logging
@@ -28,8 +31,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, PlayerError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
+from keisei_ray.players.acting import acting_device, acting_network, acting_policy
 from keisei_ray.players.player import Player, open_player
-from keisei_ray.players.policies import Choose, Ints, Uniforms, network_policy
+from keisei_ray.players.policies import Choose, Ints, Uniforms
 from keisei_ray.rollouts.actor_state import NO_OPPONENT, PairingState
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.rollouts.packed_buffer import BufferLike
@@ -58,6 +62,7 @@ class Pairing:
                 only.
         """
         self._config = config
+        self._device = acting_device(config.self_play.device)
         self._rng_for_game = rng_for_game
         self._scripted: dict[str, Player] = {}
         """Scripted members that a game has had."""
@@ -69,7 +74,6 @@ class Pairing:
         self._opponents = [NO_OPPONENT] * num_games
         self._learner_turns = np.zeros(num_games, np.uint8)
         self._lanes_of: dict[str, list[int]] = {}
-        self._all_lanes = np.arange(num_games)
 
     def set_mix(self, mix: OpponentMix, weights: Sequence[BufferLike]) -> None:
         """Makes games that start from now on choose their opponent from `mix`.
@@ -155,34 +159,35 @@ class Pairing:
         name = self._opponents[lane]
         return name, COLOR_OF_TURN[self._learner_turns[lane]] if name != NO_OPPONENT else None
 
-    def learner_lanes(self, turns: npt.NDArray[np.uint8]) -> Ints:
-        """[K] lanes, ascending, in which the learner is to move.
+    def learner_lanes(self, turns: npt.NDArray[np.uint8], first_lane: int = 0) -> Ints:
+        """[K] lanes of a group, ascending, in which the learner is to move.
 
         Args:
-            turns: [N] the side to move, 0 black, 1 white.
+            turns: [M] the side to move, 0 black, 1 white.
+            first_lane: the actor's lane that is lane 0 of the group.
         """
-        if not self._lanes_of:
-            return self._all_lanes
         is_learner = np.ones(len(turns), np.bool_)
-        for lanes in self._lanes_of.values():
-            is_learner[lanes] = turns[lanes] == self._learner_turns[lanes]
+        for name in self._lanes_of:
+            lanes = self._lanes_in_group(name, first_lane, len(turns))
+            is_learner[lanes] = turns[lanes] == self._learner_turns[first_lane + lanes]
         return np.flatnonzero(is_learner)
 
-    def opponent_choices(self, games: VectorGames, uniforms: Uniforms) -> Ints:
-        """[N] choices where an opponent is to move, 0 elsewhere.
+    def opponent_choices(self, games: VectorGames, uniforms: Uniforms, first_lane: int = 0) -> Ints:
+        """[M] choices where an opponent is to move, 0 elsewhere.
 
         A choice is an index into the lane's legal moves, or a `rules.forfeit`. Each opponent is
         asked once, for all its games together. One that fails is benched, so that its lanes are the
         learner's from this ply on.
 
         Args:
-            games: the N games; not changed.
-            uniforms: [N] in [0, 1), one draw a lane.
+            games: the M games of the group; not changed.
+            uniforms: [M] in [0, 1), one draw a lane.
+            first_lane: the actor's lane that is lane 0 of the group.
         """
         choices = np.zeros(games.num_games, np.int64)
-        for name, lanes_of_name in tuple(self._lanes_of.items()):
-            lanes = np.array(sorted(lanes_of_name))
-            lanes = lanes[games.turns[lanes] != self._learner_turns[lanes]]
+        for name in tuple(self._lanes_of):
+            lanes = self._lanes_in_group(name, first_lane, games.num_games)
+            lanes = lanes[games.turns[lanes] != self._learner_turns[first_lane + lanes]]
             if not len(lanes):
                 continue
             choose = self._networks[name] if name in self._networks else self._scripted[name].choose
@@ -197,6 +202,11 @@ class Pairing:
         benched = tuple(self._newly_benched)
         self._newly_benched.clear()
         return benched
+
+    def _lanes_in_group(self, name: str, first_lane: int, num_lanes: int) -> Ints:
+        """Lanes of a group, ascending, that a member plays in."""
+        lanes = np.array(sorted(self._lanes_of[name])) - first_lane
+        return lanes[(lanes >= 0) & (lanes < num_lanes)]
 
     def _choose_opponent(self, rng: np.random.Generator) -> tuple[str, int]:
         """Chooses an opponent's name and the learner's side, 0 black, 1 white."""
@@ -248,7 +258,9 @@ class Pairing:
         config = self._config
         model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp).eval()
         load_weights(model, weights)
-        return network_policy(model, temperature=1.0)
+        # The number of its positions changes from ply to ply.
+        model.to(self._device)
+        return acting_policy(acting_network(model, len(self._opponents), fixed_size=False))
 
     def _drop_unused_networks(self) -> None:
         """Drops the networks that are not in the mix and have no game in play."""

@@ -1,19 +1,25 @@
 """Self-play: plays games and records every ply as a row of a rollout.
 
 `SelfPlay.collect` plays T plies in each of N games with the newest weights that it was given. The
-t-th ply of the rollout in lane n becomes row [t, n] of one preallocated `Rollout` (`_play_ply`),
-which is then packed. In some games a pool member plays the other side (`selfplay/pairing.py`).
-Advantages are not computed here: the learner does that (`learning/update_batch.py`).
+t-th ply of the rollout in lane n becomes row [t, n] of one preallocated `Rollout`, which is then
+packed. In some games a pool member plays the other side (`selfplay/pairing.py`). Advantages are not
+computed here: the learner does that (`learning/update_batch.py`).
+
+A ply has two halves: the network is asked (`_begin_ply`), then the games are stepped
+(`_finish_ply`). On a GPU the games are in two groups, so that the GPU evaluates one while the CPU
+steps the other. On a CPU there is one group. Nothing that a rollout holds depends on the groups.
 
 This module does not know Ray: an actor wraps it (`distributed/actors.py`), tests and the benchmark
 call it.
 
-T: plies of a rollout. N: games side by side, one in each lane. K: some of these lanes.
-A: policy labels.
+T: plies of a rollout. N: games side by side, one in each lane. M: games of a group. K: some of
+these lanes.
 """
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +29,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import NumericalError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
-from keisei_ray.players.policies import (
-    FloatN,
-    Ints,
-    Uniforms,
-    forced_log_probs,
-    legal_moves,
-    network_outputs,
-    sample_legal,
-)
-from keisei_ray.rollouts.actor_state import ActorState, pack_state
+from keisei_ray.players.acting import ActingNetwork, acting_device, acting_network
+from keisei_ray.players.policies import Ints
+from keisei_ray.rollouts.actor_state import ActorState, GamesState, pack_state
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout
@@ -41,7 +40,7 @@ from keisei_ray.rollouts.weights_header import WeightsInfo, peek_weights
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
 from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.vector_games import GameEnd, VectorGames
+from keisei_ray.shogi.vector_games import GameCounter, GameEnd, VectorGames
 from keisei_ray.telemetry.reports import CollectReport, CollectStages
 from keisei_ray.telemetry.stage_timer import StageTimer
 
@@ -49,33 +48,63 @@ _ACTION_STREAM, _GAME_STREAM, _PAIRING_STREAM = 0, 1, 2
 """Spawn keys that keep an actor's random streams apart; `selfplay/opponent_mix.py` uses 3."""
 
 
+_NUM_GROUPS = {"cpu": 1, "cuda": 2}
+"""Groups of games by the device of the network."""
+
+
+@dataclass
+class _Group:
+    """Games that are evaluated and stepped together, and their ply in progress."""
+
+    first_lane: int
+    """The actor's lane that is lane 0 of the group."""
+    games: VectorGames
+    acting: ActingNetwork
+    """The learner's network; the groups' share one set of weights."""
+    choices: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[M] the choices made so far: mates in one, and opponents' moves."""
+    learner_lanes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[K] lanes of the group in which the learner has been asked."""
+
+    @property
+    def lanes(self) -> slice:
+        """The actor's lanes that are the group's."""
+        return slice(self.first_lane, self.first_lane + self.games.num_games)
+
+
 class SelfPlay:
     """N games in play, their players, and the rollout that their plies fill."""
 
-    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+    def __init__(
+        self, config: Config, actor_id: int, incarnation: int, *, num_groups: int | None = None
+    ) -> None:
         """Starts N games; sets the number of torch threads of the whole process.
 
         Args:
             config: with every choice made.
             actor_id: number of the self-play actor.
             incarnation: start number of that actor, from 0.
+            num_groups: groups of games; None: by the device.
+
+        Raises:
+            ConfigError: the device is a GPU and torch sees none.
         """
         torch.set_num_threads(config.schedule.actor_threads)
         s = config.self_play
         self._config = config
         self._actor_id = actor_id
         self._incarnation = incarnation
-        self._model = build_model(config.model, seed=config.run.seed, amp=s.amp).eval()
+        device = acting_device(s.device)
+        model = build_model(config.model, seed=config.run.seed, amp=s.amp).eval()
+        self._model = model.to(device)
         self._weights: WeightsInfo | None = None
         self._rng = self._stream(_ACTION_STREAM)
-        self._games = VectorGames(
-            s.games_per_actor,
-            max_plies=s.max_plies,
-            random_opening_plies=s.random_opening_plies,
-            rng_for_game=lambda index: self._stream(_GAME_STREAM, index),
-            sfens=s.start_positions or (STANDARD_SFEN,),
-            save_moves=config.tracking.save_moves,
-        )
+        num_groups = min(num_groups or _NUM_GROUPS[device.type], s.games_per_actor)
+        ends = np.linspace(0, s.games_per_actor, num_groups + 1).astype(int).tolist()
+        counter = GameCounter()
+        self._groups = [
+            self._new_group(first, end - first, counter) for first, end in pairwise(ends)
+        ]
         self._pairing = Pairing(
             config, s.games_per_actor, lambda index: self._stream(_PAIRING_STREAM, index)
         )
@@ -84,6 +113,20 @@ class SelfPlay:
         self._num_drawn = 0
         """Numbers drawn from `_rng` so far."""
         self._timer = StageTimer()
+
+    def _new_group(self, first_lane: int, num_games: int, counter: GameCounter) -> _Group:
+        """Starts the games of a group."""
+        s = self._config.self_play
+        games = VectorGames(
+            num_games,
+            max_plies=s.max_plies,
+            random_opening_plies=s.random_opening_plies,
+            rng_for_game=lambda index: self._stream(_GAME_STREAM, index),
+            sfens=s.start_positions or (STANDARD_SFEN,),
+            save_moves=self._config.tracking.save_moves,
+            counter=counter,
+        )
+        return _Group(first_lane, games, acting_network(self._model, num_games))
 
     def set_weights(self, buffer: BufferLike) -> None:
         """Loads the weights to play with from now on; does nothing for those already held.
@@ -120,13 +163,19 @@ class SelfPlay:
         header = self._header(self._weights.version)
         self._pairing.set_mix(mix, snapshots)
         if self._sequence == 0:
-            for lane in range(header.N):
-                self._pairing.start_game(lane, int(self._games.game_index[lane]))
+            for group in self._groups:
+                for lane, index in enumerate(group.games.game_index.tolist()):
+                    self._pairing.start_game(group.first_lane + lane, index)
         rollout = self._rollout.with_header(header)
         games: list[FinishedGame] = []
         cuts = _CutPositions()
+        for group in self._groups:
+            self._begin_ply(rollout, 0, group)
         for t in range(header.T):
-            games.extend(self._play_ply(rollout, t, cuts))
+            for group in self._groups:
+                games.extend(self._finish_ply(rollout, t, group, cuts))
+                if t + 1 < header.T:
+                    self._begin_ply(rollout, t + 1, group)
         self._timer.end_stage("env_time_s")
         self._bootstrap(rollout, cuts)
         self._timer.end_stage("forward_time_s")
@@ -144,8 +193,8 @@ class SelfPlay:
                 raw_bytes=rollout.raw_bytes,
                 wire_bytes=packed.nbytes,
                 collect_time_s=time.perf_counter() - started,
-                sample_sfen=self._games.current_sfen(0),
-                sample_last_move=self._games.last_move_usi(0),
+                sample_sfen=self._groups[0].games.current_sfen(0),
+                sample_last_move=self._groups[0].games.last_move_usi(0),
                 stages=self._stages(),
                 benched=self._pairing.take_benched(),
                 state=state,
@@ -155,13 +204,15 @@ class SelfPlay:
 
     def state(self) -> ActorState:
         """Returns all that another process needs to play on from here, for `restore`."""
+        states = [group.games.state() for group in self._groups]
+        games = tuple(game for state in states for game in state.games)
         return ActorState(
             actor_id=self._actor_id,
             incarnation=self._incarnation,
             sequence=self._sequence,
             num_drawn=self._num_drawn,
             max_plies=self._config.self_play.max_plies,
-            games=self._games.state(),
+            games=GamesState(states[0].next_index, games),
             pairing=self._pairing.state(),
         )
 
@@ -179,7 +230,9 @@ class SelfPlay:
             CheckpointError, WireError: the games cannot be replayed, or see `Pairing.restore`.
         """
         assert self._sequence == 0, "restore comes before the first collect"
-        self._games.restore(state.games)
+        for group in self._groups:
+            games = state.games.games[group.lanes]
+            group.games.restore(GamesState(state.games.next_index, games))
         self._pairing.restore(state.pairing, networks)
         self._sequence = state.sequence
         self._num_drawn = state.num_drawn
@@ -198,73 +251,91 @@ class SelfPlay:
             N=self._config.self_play.games_per_actor,
         )
 
-    def _play_ply(self, rollout: Rollout, t: int, cuts: "_CutPositions") -> list[FinishedGame]:
-        """Plays one ply in every game and records it in time slice t, [t] of every field.
+    def _begin_ply(self, rollout: Rollout, t: int, group: _Group) -> None:
+        """Records the positions of a group in time slice t, and asks for its next ply.
 
-        Returns:
-            The games that ended, in order of lanes. Each has been replaced by a new one.
+        Where the learner is to move, `is_trained` is set; its network's answers are recorded by
+        `_finish_ply`, elsewhere zeros here.
         """
-        games = self._games
-        rollout.boards[t] = games.boards
-        rollout.hands[t] = games.hands
-        rollout.scalars[t] = games.scalars
-        rollout.legal_bits[t] = games.legal_bits()
-        choices = self._choose(rollout, t)
-        # A forfeit (negative) is recorded as the first legal move; the row is not trained on.
-        moves = games.legal_offsets[:-1] + np.maximum(choices, 0)
-        rollout.actions[t] = games.legal_labels[moves]
-        result = games.step(choices)
-        rollout.rewards[t] = result.rewards
-        rollout.terminated[t] = result.terminated
-        rollout.truncated[t] = result.truncated
-        if len(result.final_lanes):
-            cuts.add(
-                t,
-                result.final_lanes,
-                (result.final_boards, result.final_hands, result.final_scalars),
-            )
-        finished = [self._finished_game(end) for end in result.finished]
-        for end in result.finished:
-            self._pairing.start_game(end.lane, int(games.game_index[end.lane]))
-        return finished
-
-    def _choose(self, rollout: Rollout, t: int) -> Ints:
-        """[N] the choice of the side to move in every game.
-
-        Where the learner is to move, `is_trained` is set in time slice t, which also gets the
-        learner's values, draw probabilities and log-probability of the choice; elsewhere zeros.
-        """
-        games = self._games
+        games, lanes = group.games, group.lanes
+        rollout.boards[t, lanes] = games.boards
+        rollout.hands[t, lanes] = games.hands
+        rollout.scalars[t, lanes] = games.scalars
+        rollout.legal_bits[t, lanes] = games.legal_bits()
         uniforms = self._rng.random(games.num_games)
         self._num_drawn += games.num_games
         mates = None
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()
         self._timer.end_stage("env_time_s")
-        choices = self._pairing.opponent_choices(games, uniforms)
+        choices = self._pairing.opponent_choices(games, uniforms, group.first_lane)
         self._timer.end_stage("opponents_time_s")
         if mates is not None:
-            # Opponents play mates in one as well; the learner's lanes are overwritten below.
+            # Opponents play mates in one as well; the learner's lanes are overwritten later.
             choices = np.where(mates >= 0, mates, choices)
-        lanes = self._pairing.learner_lanes(games.turns)
-        for field in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
-            field[t] = 0
-        rollout.is_trained[t] = False
-        rollout.is_trained[t, lanes] = True
-        rollout.is_forced[t] = False if mates is None else rollout.is_trained[t] & (mates >= 0)
-        if len(lanes):
-            logits, rollout.values[t, lanes], rollout.draw_probs[t, lanes] = network_outputs(
-                self._model, games.boards[lanes], games.hands[lanes], games.scalars[lanes]
-            )
-            # Sums, because they are finite only if everything is.
-            if not np.isfinite(logits.sum() + rollout.values[t, lanes].sum()):
-                raise self._not_finite()
+        asked = self._pairing.learner_lanes(games.turns, group.first_lane)
+        for array in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
+            array[t, lanes] = 0
+        is_trained = np.zeros(games.num_games, np.bool_)
+        is_trained[asked] = True
+        rollout.is_trained[t, lanes] = is_trained
+        rollout.is_forced[t, lanes] = False if mates is None else is_trained & (mates >= 0)
+        group.choices, group.learner_lanes = choices, asked
+        if len(asked):
+            forced = None if mates is None else mates[asked]
+            group.acting.begin(games, asked, uniforms[asked], forced)
             self._timer.end_stage("forward_time_s")
-            choices[lanes], rollout.behavior_log_probs[t, lanes] = self._sample(
-                lanes, logits, uniforms[lanes], None if mates is None else mates[lanes]
+
+    def _finish_ply(
+        self, rollout: Rollout, t: int, group: _Group, cuts: "_CutPositions"
+    ) -> list[FinishedGame]:
+        """Plays the ply that `_begin_ply` asked for, and records it in time slice t.
+
+        Returns:
+            The games that ended, in order of lanes. Each has been replaced by a new one.
+        """
+        games, lanes = group.games, group.lanes
+        if len(group.learner_lanes):
+            self._take_answers(rollout, t, group)
+        # A forfeit (negative) is recorded as the first legal move; the row is not trained on.
+        moves = games.legal_offsets[:-1] + np.maximum(group.choices, 0)
+        rollout.actions[t, lanes] = games.legal_labels[moves]
+        result = games.step(group.choices)
+        rollout.rewards[t, lanes] = result.rewards
+        rollout.terminated[t, lanes] = result.terminated
+        rollout.truncated[t, lanes] = result.truncated
+        if len(result.final_lanes):
+            cuts.add(
+                t,
+                group.first_lane + result.final_lanes,
+                (result.final_boards, result.final_hands, result.final_scalars),
             )
-            self._timer.end_stage("sample_time_s")
-        return choices
+        finished = [
+            self._finished_game(end, group.first_lane + end.lane) for end in result.finished
+        ]
+        for end in result.finished:
+            index = int(games.game_index[end.lane])
+            self._pairing.start_game(group.first_lane + end.lane, index)
+        return finished
+
+    def _take_answers(self, rollout: Rollout, t: int, group: _Group) -> None:
+        """Waits for the network's answers; makes them the group's choices, and records them.
+
+        Raises:
+            NumericalError: outputs of the network are infinite or not numbers.
+        """
+        self._timer.end_stage("env_time_s")
+        is_finite = group.acting.wait()
+        self._timer.end_stage("forward_time_s")
+        if not is_finite:
+            raise self._not_finite()
+        chosen = group.acting.finish()
+        asked = group.first_lane + group.learner_lanes
+        group.choices[group.learner_lanes] = chosen.choices
+        rollout.values[t, asked] = chosen.values
+        rollout.draw_probs[t, asked] = chosen.draw_probs
+        rollout.behavior_log_probs[t, asked] = chosen.log_probs
+        self._timer.end_stage("sample_time_s")
 
     def _not_finite(self) -> NumericalError:
         """Makes the error of weights with which no game can be played."""
@@ -275,26 +346,6 @@ class SelfPlay:
             "precision, with lossless weights."
         )
 
-    def _sample(
-        self, lanes: Ints, logits: FloatN, uniforms: Uniforms, mates: Ints | None
-    ) -> tuple[Ints, FloatN]:
-        """[K] the learner's choices in these lanes, and [K] their log-probabilities.
-
-        Args:
-            lanes: [K] lanes in which the learner is to move.
-            logits: [K, A] its policy logits there.
-            uniforms: [K] in [0, 1), one draw a lane.
-            mates: [K] index of a mating move, which is played at once, -1 where there is none;
-                None if mates are not looked for.
-        """
-        labels, offsets = legal_moves(self._games, lanes)
-        choices, log_probs = sample_legal(logits, labels, offsets, uniforms)
-        if mates is not None:
-            mating = np.flatnonzero(mates >= 0)
-            choices[mating] = mates[mating]
-            log_probs[mating] = forced_log_probs(logits, labels, offsets, mating, mates[mating])
-        return choices, log_probs
-
     def _bootstrap(self, rollout: Rollout, cuts: "_CutPositions") -> None:
         """Records the value of every position at which a trajectory is cut.
 
@@ -302,22 +353,30 @@ class SelfPlay:
         """
         last = rollout.header.T - 1
         alive = np.flatnonzero(~(rollout.terminated[last] | rollout.truncated[last]))
-        games = self._games
-        if len(alive):
-            cuts.add(last, alive, (games.boards[alive], games.hands[alive], games.scalars[alive]))
+        for group in self._groups:
+            games = group.games
+            lanes = alive[(alive >= group.lanes.start) & (alive < group.lanes.stop)]
+            own = lanes - group.first_lane
+            if len(lanes):
+                cuts.add(last, lanes, (games.boards[own], games.hands[own], games.scalars[own]))
         rollout.bootstrap_values[:] = 0
         rollout.bootstrap_draw_probs[:] = 0
         if cuts.times:
             positions = (np.concatenate(parts) for parts in zip(*cuts.positions, strict=True))
-            _, values, draw_probs = network_outputs(self._model, *positions)
+            values, draw_probs = self._groups[0].acting.outcomes(*positions)
             where = np.concatenate(cuts.times), np.concatenate(cuts.lanes)
             rollout.bootstrap_values[where] = values
             rollout.bootstrap_draw_probs[where] = draw_probs
 
-    def _finished_game(self, end: GameEnd) -> FinishedGame:
-        """Adds to a game's end the identity by which it is counted once in the whole run."""
+    def _finished_game(self, end: GameEnd, lane: int) -> FinishedGame:
+        """Adds to a game's end the identity by which it is counted once in the whole run.
+
+        Args:
+            end: with the lane in its group.
+            lane: the actor's lane.
+        """
         assert self._weights is not None
-        opponent, learner_color = self._pairing.opponent_of(end.lane)
+        opponent, learner_color = self._pairing.opponent_of(lane)
         return FinishedGame(
             game_id=f"{self._actor_id}-{self._incarnation}-{end.index}",
             actor_id=self._actor_id,

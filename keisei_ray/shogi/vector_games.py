@@ -79,6 +79,19 @@ class StepResult:
     """[K, 3] last scalars of these games."""
 
 
+class GameCounter:
+    """Counter that gives every new game its index; several `VectorGames` may share one."""
+
+    def __init__(self) -> None:
+        """Starts at 0."""
+        self.next_index = 0
+
+    def take(self) -> int:
+        """Returns the index of a new game."""
+        self.next_index += 1
+        return self.next_index - 1
+
+
 class VectorGames:
     """N games in play, one in each lane.
 
@@ -104,6 +117,7 @@ class VectorGames:
         random_opening_plies: int = 0,
         sfens: Sequence[str] = (STANDARD_SFEN,),
         save_moves: bool = True,
+        counter: GameCounter | None = None,
     ) -> None:
         """Starts a game in every lane.
 
@@ -117,6 +131,7 @@ class VectorGames:
             random_opening_plies: longest random opening, less than `max_plies`; see `open_game`.
             sfens: start positions; a game draws one if there are several.
             save_moves: whether `GameEnd.moves` is filled.
+            counter: gives the games their indices; None: one of its own.
 
         Raises:
             ValueError: a size is out of range, or no game can be played from a start position.
@@ -141,7 +156,7 @@ class VectorGames:
         self._random_opening_plies = random_opening_plies
         self._sfens = tuple(sfens)
         self._save_moves = save_moves
-        self._next_index = 0
+        self._counter = counter or GameCounter()
         self._allocate()
         self._games = [self._next_game() for _ in range(num_games)]
         self._read_all()
@@ -255,7 +270,7 @@ class VectorGames:
     def state(self) -> GamesState:
         """Returns the games in play, for `restore`."""
         return GamesState(
-            self._next_index,
+            self._counter.next_index,
             tuple(
                 GameInPlay(
                     index=game.index,
@@ -296,13 +311,12 @@ class VectorGames:
                     "checkpoint."
                 ) from error
         self._games = games
-        self._next_index = state.next_index
+        self._counter.next_index = state.next_index
         self._read_all()
 
     def _next_game(self) -> Game:
         """Starts the game with the next index and plays its opening."""
-        index = self._next_index
-        self._next_index += 1
+        index = self._counter.take()
         if self._start_game is not None:
             return self._start_game(index)
         assert self._rng_for_game is not None

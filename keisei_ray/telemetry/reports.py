@@ -38,9 +38,10 @@ class CollectStages:
     opponents_time_s: float = 0.0
     """Players of the pool choosing their moves."""
     forward_time_s: float = 0.0
-    """Forward passes of the network under training."""
+    """Forward passes of the network under training. On a GPU: sending it the positions, and
+    waiting for what it has not finished while the CPU stepped other games."""
     sample_time_s: float = 0.0
-    """Drawing moves from its policy."""
+    """Drawing moves from its policy; on a GPU, reading the moves that were drawn there."""
     pack_time_s: float = 0.0
     """Counting distinct positions, packing the rollout and the actor's state."""
 

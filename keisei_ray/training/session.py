@@ -13,7 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from keisei_ray.config.autosize import actor_cpus, choose_schedule, run_sizes
+from keisei_ray.config.autosize import (
+    actor_cpus,
+    choose_schedule,
+    choose_self_play_device,
+    run_sizes,
+)
 from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
@@ -305,7 +310,15 @@ def _publish_sizes(given: Config, config: Config, cluster: Cluster, bus: EventBu
             given, cluster.num_cpus, cluster.num_gpus, may_grow=cluster.may_grow
         )
         bus.publish(Notice(f"schedule: {choice.mode}, because {choice.reason}"))
-    sizes = run_sizes(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
+    if given.self_play.device == "auto" and cluster.num_gpus > 0:
+        device = choose_self_play_device(given, cluster.num_gpus)
+        bus.publish(Notice(f"self-play: {device.device}, because {device.reason}"))
+    sizes = run_sizes(
+        config,
+        cluster.num_cpus,
+        actor_cpus(config, cluster.num_cpus),
+        num_gpus=cluster.num_gpus,
+    )
     if config.self_play.num_actors == "auto":
         bus.publish(cluster_changed(cluster, sizes))
     elif sizes.num_actors < config.self_play.num_actors:
@@ -330,7 +343,7 @@ def _warn_of_slow_precision(config: Config, cluster: Cluster, bus: EventBus) -> 
     keys = [
         f"{section}.amp"
         for section, is_on_cpus in (
-            ("self_play", True),
+            ("self_play", config.self_play.device != "cuda"),
             ("learner", config.learner.device == "cpu"),
         )
         if is_on_cpus and getattr(config, section).amp == "bf16"

@@ -24,7 +24,14 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto, run_sizes
+from keisei_ray.config.autosize import (
+    actor_cpus,
+    learner_cpus,
+    learner_gpus,
+    resolve_auto,
+    run_sizes,
+    self_play_gpus,
+)
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, placement_group_cluster
 from keisei_ray.distributed.cluster_fit import check_fits
@@ -70,7 +77,7 @@ def trainable(
         metric: the metric that is optimized, e.g. evaluation/bare/greedy.
         num_cpus: Ray CPUs for learner, actors and evaluator together. In addition the trial gets
             `learner.num_gpus` of a GPU where the learner's device is cuda, or auto and there is
-            one.
+            one, and `self_play.num_gpus` for each actor where that device is cuda.
     """
     base = dotted_settings(config)
 
@@ -98,17 +105,16 @@ def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
 
 def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str, float]]:
     """Returns the resources that learner, actors and evaluator reserve; see `placement`."""
-    has_gpu = has_gpu or config.learner.device == "cuda"
+    has_gpu = has_gpu or "cuda" in (config.learner.device, config.self_play.device)
     config = resolve_auto(config, num_cpus, int(has_gpu))
-    learner = {"CPU": learner_cpus(num_cpus)}
-    if config.learner.device == "cuda":
-        learner["GPU"] = config.learner.num_gpus
+    learner = {"CPU": learner_cpus(num_cpus), "GPU": learner_gpus(config)}
     each = actor_cpus(config, num_cpus)
-    found = [learner, *[{"CPU": each}] * run_sizes(config, num_cpus, each).num_actors]
+    actor = {"CPU": each, "GPU": self_play_gpus(config)}
+    found = [learner, *[actor] * run_sizes(config, num_cpus, each).num_actors]
     evaluation = config.evaluation
     if evaluation.interval_timesteps is not None and evaluation.num_cpus > 0:
         found.append({"CPU": evaluation.num_cpus})
-    return found
+    return [{what: part for what, part in bundle.items() if part > 0} for bundle in found]
 
 
 def check_trial_fits(config: Config, num_cpus: float) -> None:

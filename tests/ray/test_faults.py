@@ -61,12 +61,13 @@ class DiesMidRollout(SelfPlayShell):
         _, actor_id, incarnation = self._arguments
         self.calls += 1
         if (actor_id, incarnation, self.calls) == (0, 0, 2):
-            play_ply = self._self_play._play_ply
+            actor: Any = self._self_play
+            finish_ply = actor._finish_ply
 
-            def die_at_third(rollout: Any, t: int, cuts: Any) -> Any:
-                return kill_this_process() if t == 2 else play_ply(rollout, t, cuts)
+            def die_at_third(rollout: Any, t: int, *rest: Any) -> Any:
+                return kill_this_process() if t == 2 else finish_ply(rollout, t, *rest)
 
-            self._self_play._play_ply = die_at_third
+            actor._finish_ply = die_at_third
         return super().collect(*arguments)
 
 

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.config.autosize import actor_cpus, choose_schedule, resolve_auto, run_sizes
+from keisei_ray.config.autosize import (
+    actor_cpus,
+    choose_schedule,
+    choose_self_play_device,
+    resolve_auto,
+    run_sizes,
+)
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
 from tests.helpers.setting_values import make_config
@@ -90,10 +96,105 @@ def test_what_is_left_to_the_hardware(
 def test_precision_goes_by_the_processor_and_is_one_on_cpus(
     playing: str, learning: str, num_gpus: int, has_bf16: bool, expected: tuple[str, str]
 ) -> None:
-    config = make_config(self_play={"amp": playing}, learner={"amp": learning})
+    config = make_config(self_play={"amp": playing, "device": "cpu"}, learner={"amp": learning})
     resolved = resolve_auto(config, 4, num_gpus, has_bf16=has_bf16)
     assert (resolved.self_play.amp, resolved.learner.amp) == expected
     assert resolve_auto(resolved, 4, num_gpus, has_bf16=not has_bf16) == resolved
+
+
+@pytest.mark.parametrize(
+    ("playing", "learning", "has_bf16", "expected"),
+    [
+        ("auto", "auto", False, ("bf16", "bf16")),
+        ("auto", "off", True, ("off", "off")),
+        ("auto", "fp16", True, ("off", "fp16")),
+        ("off", "auto", True, ("off", "bf16")),
+    ],
+)
+def test_on_a_gpu_self_play_has_the_precision_of_the_update(
+    playing: str, learning: str, has_bf16: bool, expected: tuple[str, str]
+) -> None:
+    config = make_config(self_play={"amp": playing, "device": "cuda"}, learner={"amp": learning})
+    resolved = resolve_auto(config, 4, 1, has_bf16=has_bf16)
+    assert (resolved.self_play.amp, resolved.learner.amp) == expected
+
+
+@pytest.mark.parametrize(
+    ("sections", "num_gpus", "device", "reason"),
+    [
+        ({}, 0, "cpu", "has no GPU"),
+        ({}, 1, "cuda", "1 GPU, network 4x64, 2 actors x 32 games"),
+        ({"model": {"depth": 20, "width": 256}}, 8, "cuda", "8 GPU, network 20x256"),
+        ({"learner": {"device": "cpu"}}, 1, "cpu", "learner is on a CPU"),
+        ({"learner": {"num_gpus": 0.25}}, 1, "cpu", "num_gpus is 0.25 of the only GPU"),
+        ({"learner": {"num_gpus": 1}}, 2, "cuda", "2 GPU"),
+        ({"self_play": {"num_actors": "auto"}}, 1, "cpu", "num_actors is auto"),
+        ({"self_play": {"num_actors": 16}}, 1, "cuda", "16 actors"),
+        ({"self_play": {"num_actors": 17}}, 1, "cpu", "17 actors for 1 GPU are more than 16 each"),
+        ({"self_play": {"num_actors": 17}}, 2, "cuda", "17 actors"),
+        ({"model": {"depth": 3}}, 1, "cpu", "a network of 3x64 fast enough"),
+        ({"model": {"depth": 1, "width": 128}}, 1, "cuda", "network 1x128"),
+        ({"self_play": {"games_per_actor": 31}}, 1, "cpu", "games_per_actor 31 is less than 32"),
+    ],
+)
+def test_an_open_device_of_self_play_is_a_gpu_where_that_pays(
+    sections: dict[str, dict[str, object]], num_gpus: int, device: str, reason: str
+) -> None:
+    config = make_config(**sections)
+    choice = choose_self_play_device(config, num_gpus)
+    assert choice.device == device
+    assert reason in choice.reason
+    for asked in ("auto", device):
+        values = config.model_dump()
+        values["self_play"]["device"] = asked
+        resolved = resolve_auto(Config.model_validate(values), 16, num_gpus)
+        assert resolved.self_play.device == device
+        assert resolve_auto(resolved, 16, num_gpus) == resolved
+
+
+@pytest.mark.parametrize(
+    ("play", "learner", "num_gpus", "expected"),
+    [
+        # On one GPU learner and self-play have a half each.
+        ({"num_actors": 4}, {}, 1, (0.125, 0.5)),
+        ({"num_actors": 3}, {}, 1, (0.1666, 0.5)),
+        ({"num_actors": 4}, {"num_gpus": 0.2}, 1, (0.2, 0.2)),
+        ({"num_actors": 4, "num_gpus": 0.1}, {}, 1, (0.1, 0.5)),
+        # The learner has one of several; as many actors on each of the others.
+        ({"num_actors": 4}, {}, 2, (0.25, 1.0)),
+        ({"num_actors": 7}, {}, 4, (0.3333, 1.0)),
+        ({"num_actors": 3}, {}, 8, (1.0, 1.0)),
+        # A learner on a CPU leaves them all.
+        ({"num_actors": 4}, {"device": "cpu"}, 1, (0.25, None)),
+        # Without self-play there the learner has a GPU of its own.
+        ({"device": "cpu"}, {}, 1, (None, 1.0)),
+    ],
+)
+def test_gpus_are_shared_out_between_learner_and_actors(
+    play: dict[str, object],
+    learner: dict[str, object],
+    num_gpus: int,
+    expected: tuple[float | None, float | None],
+) -> None:
+    config = make_config(self_play={"device": "cuda"} | play, learner=learner)
+    resolved = resolve_auto(config, 16, num_gpus)
+    found = resolved.self_play.num_gpus, resolved.learner.num_gpus
+    assert found == pytest.approx(expected)
+    assert resolve_auto(resolved, 16, num_gpus) == resolved
+    sizes = run_sizes(resolved, 16, 0.5, num_gpus=num_gpus)
+    if expected[0] is not None:
+        # All of them have room; with a GPU less they have not.
+        assert sizes.num_placeable >= sizes.num_actors > 0
+        assert run_sizes(resolved, 16, 0.5, num_gpus=0).num_placeable == 0
+
+
+def test_self_play_on_a_gpu_that_is_not_there_or_is_taken_is_refused_in_one_line() -> None:
+    config = make_config(self_play={"device": "cuda"})
+    with pytest.raises(ConfigError, match=r"self_play\.device = 'cuda' but the cluster has no GPU"):
+        resolve_auto(config, 16, 0)
+    config = make_config(self_play={"device": "cuda"}, learner={"num_gpus": 1})
+    with pytest.raises(ConfigError, match=r"learner\.num_gpus = 1 takes all GPUs .* \(1\)"):
+        resolve_auto(config, 16, 1)
 
 
 def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:

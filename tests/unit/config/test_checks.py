@@ -36,6 +36,10 @@ LEAVE_OUT = "Leave out one of the two."
             ["self_play.num_actors = auto does not go with schedule.mode = lockstep"],
         ),
         (
+            {"self_play": {"num_actors": "auto", "device": "cuda"}},
+            ["self_play.num_actors = auto does not go with self_play.device = cuda"],
+        ),
+        (
             {"pool": {"share": 0.5, "snapshot_interval_timesteps": None}},
             ["pool.share = 0.5", "pool.members", "pool.snapshot_interval_timesteps"],
         ),

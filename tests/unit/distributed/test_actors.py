@@ -7,10 +7,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed import actors
 
 
-@pytest.mark.parametrize(("device", "num_gpus"), [("cuda", 0.25), ("cpu", 0)])
-def test_a_learner_reserves_its_part_of_a_gpu_only_where_it_uses_one(
-    device: str, num_gpus: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Options with which Ray was asked for an actor."""
     asked: dict[str, object] = {}
 
     class Remote:
@@ -24,7 +23,25 @@ def test_a_learner_reserves_its_part_of_a_gpu_only_where_it_uses_one(
             pass
 
     monkeypatch.setattr(ray, "remote", lambda shell: Remote())
+    monkeypatch.setattr(ray.util, "get_current_placement_group", lambda: None)
+    return asked
+
+
+@pytest.mark.parametrize(("device", "num_gpus"), [("cuda", 0.25), ("cpu", 0)])
+def test_a_learner_reserves_its_part_of_a_gpu_only_where_it_uses_one(
+    device: str, num_gpus: float, asked: dict[str, object]
+) -> None:
     learner = {"device": device, "num_gpus": 0.25}
     actors.new_learner_actor(Config.model_validate({"learner": learner}), num_cpus=0.5)
+    assert asked["num_cpus"] == 0.5
+    assert asked["num_gpus"] == num_gpus
+
+
+@pytest.mark.parametrize(("device", "num_gpus"), [("cuda", 0.125), ("cpu", 0)])
+def test_a_self_play_actor_reserves_its_part_of_a_gpu_only_where_it_uses_one(
+    device: str, num_gpus: float, asked: dict[str, object]
+) -> None:
+    play = {"device": device, "num_gpus": 0.125}
+    actors.new_self_play_actor(Config.model_validate({"self_play": play}), 0, 0, num_cpus=0.5)
     assert asked["num_cpus"] == 0.5
     assert asked["num_gpus"] == num_gpus

@@ -10,6 +10,7 @@ from keisei_ray.distributed import cluster_fit
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.cluster_fit import check_fits, fit_to_cluster
 from keisei_ray.errors import ClusterError, ConfigError
+from tests.helpers.setting_values import make_config
 
 
 def cluster(num_cpus: float, *, num_gpus: int = 0) -> Cluster:
@@ -59,6 +60,27 @@ def test_an_evaluator_that_is_off_reserves_nothing() -> None:
     check_fits(off, cluster(2))
     with pytest.raises(ClusterError, match=r"evaluation\.num_cpus = 1 leaves no part of the"):
         check_fits(on, cluster(2))
+
+
+def test_parts_of_gpus_that_are_more_than_there_are_are_refused() -> None:
+    play = {"device": "cuda", "num_actors": 4, "num_gpus": 0.2}
+    run = resolve_auto(make_config(self_play=play), 8, 1)
+    with pytest.raises(ClusterError, match=r"0\.2 for each of 4 actors .* are 1\.3 GPUs, .* has 1"):
+        check_fits(run, cluster(8, num_gpus=1))
+    check_fits(run, cluster(8, num_gpus=2))
+    # Parts that were left open fit.
+    check_fits(
+        resolve_auto(make_config(self_play=play | {"num_gpus": None}), 8, 1),
+        cluster(8, num_gpus=1),
+    )
+
+
+def test_an_autoscaler_is_asked_for_the_parts_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(cluster_fit, "request_resources", lambda *, bundles: asked.append(bundles))
+    play = {"device": "cuda", "num_actors": 2, "num_gpus": 0.2}
+    cluster_fit.request_nodes(make_config(self_play=play, learner={"device": "cuda"}))
+    assert asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 0.2}, {"CPU": 1, "GPU": 0.2}]]
 
 
 @pytest.fixture

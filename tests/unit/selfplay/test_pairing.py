@@ -20,8 +20,9 @@ from keisei_ray.config.player_spec import POOL_KINDS, PlayerKind
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.update_batch import UpdateBatch
-from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
+from keisei_ray.players.acting import ActingNetwork, DeviceActingNetwork, acting_policy
 from keisei_ray.players.player import Player
 from keisei_ray.players.policies import (
     Choose,
@@ -29,14 +30,12 @@ from keisei_ray.players.policies import (
     Uniforms,
     choose_random,
     network_outputs,
-    network_policy,
 )
 from keisei_ray.rollouts.actor_state import read_state
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay import pairing as pairing_module
-from keisei_ray.selfplay import self_play as self_play_module
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pairing import Pairing
 from keisei_ray.selfplay.self_play import SelfPlay
@@ -129,12 +128,12 @@ def test_without_a_share_every_byte_is_that_of_a_run_without_a_pool() -> None:
 def turns_of(self_play: SelfPlay, mix: OpponentMix, opponents: Sequence[Any] = ()) -> Iterator[Any]:
     """Plays a rollout; yields a ply's sides to move, opponents, `is_trained` and game indices."""
     seen: list[Any] = []
-    choose = self_play._choose
+    begin: Any = self_play._begin_ply
 
-    def spied(rollout: Rollout, t: int) -> Ints:
-        choices = choose(rollout, t)
+    def spied(rollout: Rollout, t: int, group: Any) -> None:
+        begin(rollout, t, group)
         opponents_now = [self_play._pairing.opponent_of(lane) for lane in range(N)]
-        games = self_play._games
+        games = group.games
         seen.append(
             (
                 games.turns.copy(),
@@ -143,11 +142,10 @@ def turns_of(self_play: SelfPlay, mix: OpponentMix, opponents: Sequence[Any] = (
                 games.game_index.copy(),
             )
         )
-        return choices
 
-    self_play._choose = spied
+    self_play._begin_ply = spied
     collect(self_play, mix, opponents)
-    self_play._choose = choose
+    self_play._begin_ply = begin
     yield from seen
 
 
@@ -255,20 +253,20 @@ def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
         assert (row == 1).all()
 
 
-def test_an_engine_may_be_a_member() -> None:
+def test_an_engine_may_be_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's moves are those of the same rule called without a process."""
     engine = rule_spec()
     self_play = new(pool_config(pool={"members": (engine,)}))
     expected: list[Ints] = []
-    choose = self_play._choose
+    begin: Any = self_play._begin_ply
 
-    def spied(rollout: Rollout, t: int) -> Ints:
-        games = self_play._games
+    def spied(rollout: Rollout, t: int, group: Any) -> None:
+        games = group.games
         by_rule = choose_by_rule(games, np.arange(N), np.zeros(N))
         expected.append(games.legal_labels[games.legal_offsets[:-1] + by_rule])
-        return choose(rollout, t)
+        begin(rollout, t, group)
 
-    self_play._choose = spied
+    monkeypatch.setattr(self_play, "_begin_ply", spied)
     _, rollout = collect(self_play, against(engine))
     foreign = ~rollout.is_trained
     assert foreign.sum() > T
@@ -449,7 +447,7 @@ def test_a_network_out_of_the_mix_gets_no_new_games_and_is_dropped_after_its_las
     begun = {self_play._pairing.opponent_of(n)[0] for n in range(N)}
     assert begun == {"v1"}
     later, buffers = mix_of(config, [2])
-    started_before = int(self_play._games.game_index.max())
+    started_before = int(self_play._groups[0].games.game_index.max())
     for _ in range(8):
         for _, opponents, _, index in turns_of(self_play, later, buffers):
             for (name, _), game in zip(opponents, index.tolist(), strict=True):
@@ -506,6 +504,34 @@ def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(loads) == 2
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Games against a snapshot and a scripted member, in lanes of both groups."""
+    if on_device:
+        monkeypatch.setattr(
+            "keisei_ray.selfplay.pairing.acting_network",
+            lambda model, num_rows, fixed_size: DeviceActingNetwork(
+                model, num_rows, fixed_size=fixed_size
+            ),
+        )
+    config = pool_config(share=0.8, max_plies=14, pool={"networks_per_actor": 2})
+    one, two = (SelfPlay(config, 0, 0, num_groups=number) for number in (1, 2))
+    packed = weights(config)
+    met: Counter[tuple[str, bool]] = Counter()
+    mix, buffers = mix_of(config, [1, 2], share=0.8)
+    for self_play in (one, two):
+        self_play.set_weights(packed)
+    for _ in range(8):
+        games, rollout = collect(one, mix, buffers)
+        other_games, other = collect(two, mix, buffers)
+        assert games == other_games
+        np.testing.assert_array_equal(rollout.actions, other.actions)
+        np.testing.assert_array_equal(rollout.is_trained, other.is_trained)
+        for lane in range(N):
+            met[two._pairing.opponent_of(lane)[0], lane < N // 2] += 1
+    assert len(met) >= 6
+
+
 def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ply costs one pass of the learner's network and at most one of each opponent's."""
     config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
@@ -515,30 +541,30 @@ def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> No
         calls["learner"] += 1
         return network_outputs(*args)
 
-    def counted_policy(model: PolicyValueNet, temperature: float) -> Choose:
-        choose = network_policy(model, temperature)
+    def counted_policy(acting: ActingNetwork) -> Choose:
+        choose = acting_policy(acting)
 
         def counted(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
             calls["opponent"] += 1
+            calls["learner"] -= 1  # Counted as the learner's when the network is called.
             assert not set(lanes) & set(self_play._pairing.learner_lanes(games.turns))
             return choose(games, lanes, uniforms)
 
         return counted
 
-    monkeypatch.setattr(self_play_module, "network_outputs", counted_outputs)
-    monkeypatch.setattr("keisei_ray.selfplay.pairing.network_policy", counted_policy)
+    monkeypatch.setattr("keisei_ray.players.acting.network_outputs", counted_outputs)
+    monkeypatch.setattr("keisei_ray.selfplay.pairing.acting_policy", counted_policy)
     self_play = new(config)
     mix, buffers = mix_of(config, [1, 2], share=0.7)
     per_ply: list[Counter[str]] = []
-    play: Any = self_play._play_ply
+    begin: Any = self_play._begin_ply
 
-    def counted_ply(*args: Any) -> Any:
+    def counted_ply(*args: Any) -> None:
         calls.clear()
-        finished = play(*args)
+        begin(*args)
         per_ply.append(calls.copy())
-        return finished
 
-    monkeypatch.setattr(self_play, "_play_ply", counted_ply)
+    monkeypatch.setattr(self_play, "_begin_ply", counted_ply)
     for _ in range(6):
         calls.clear()
         collect(self_play, mix, buffers)

@@ -1,6 +1,7 @@
 """Self-play: valid, reproducible rollouts; signs, values, cuts and ends of games."""
 
 import tracemalloc
+from typing import Any
 
 import cshogi
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError, NumericalError
+from keisei_ray.errors import CheckpointError, ConfigError, NumericalError
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import pack_weights
+from keisei_ray.players.acting import DeviceActingNetwork
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
@@ -312,6 +314,105 @@ def test_one_storage_serves_every_rollout_and_a_packed_one_is_independent_of_it(
         arrays = self_play._rollout.arrays()
         assert {name: array.ctypes.data for name, array in arrays.items()} == storage
     assert first.tobytes() == before
+
+
+GROUPS_PLAY = {"games_per_actor": 7, "max_plies": 24, "random_opening_plies": 3}
+
+
+def grouped(num_groups: int) -> SelfPlay:
+    config = tiny_config(self_play=GROUPS_PLAY)
+    self_play = SelfPlay(config, 0, 0, num_groups=num_groups)
+    self_play.set_weights(weights(config))
+    return self_play
+
+
+def assert_same_rollout(one: Rollout, other: Rollout) -> None:
+    """Batches of other sizes may round the network's outputs differently."""
+    for (name, array), theirs in zip(one.arrays().items(), other.arrays().values(), strict=True):
+        found, expected = array.astype(np.float64), theirs.astype(np.float64)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("num_groups", [2, 3, 7, 9])
+def test_a_rollout_does_not_depend_on_the_groups(num_groups: int) -> None:
+    """Also numbers of games, random numbers and the state, game for game."""
+    one, several = grouped(1), grouped(num_groups)
+    ended = 0
+    for _ in range(6):
+        report, packed = one.collect()
+        other, other_packed = several.collect()
+        assert_same_rollout(unpack_rollout(packed), unpack_rollout(other_packed))
+        assert report.games == other.games
+        assert report.state == other.state
+        ended += len(report.games)
+    assert ended > 7
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
+def test_a_state_is_played_on_from_in_other_groups(before: int, after: int) -> None:
+    straight, resumed = grouped(before), grouped(after)
+    for _ in range(3):
+        straight.collect()
+    resumed.restore(straight.state())
+    for _ in range(3):
+        one, other = straight.collect(), resumed.collect()
+        assert_same_rollout(unpack_rollout(one[1]), unpack_rollout(other[1]))
+        assert one[0].games == other[0].games
+        assert one[0].state == other[0].state
+
+
+def test_each_group_is_asked_before_the_other_is_stepped(monkeypatch: pytest.MonkeyPatch) -> None:
+    self_play = grouped(2)
+    calls: list[tuple[str, int, int]] = []
+    for what in ("_begin_ply", "_finish_ply"):
+        real = getattr(self_play, what)
+
+        def noted(rollout: Rollout, t: int, group: Any, *rest: Any, real: Any = real) -> Any:
+            calls.append((real.__name__, t, self_play._groups.index(group)))
+            return real(rollout, t, group, *rest)
+
+        monkeypatch.setattr(self_play, what, noted)
+    self_play.collect()
+    assert len(calls) == 4 * T
+    assert calls[:6] == [
+        ("_begin_ply", 0, 0), ("_begin_ply", 0, 1),
+        ("_finish_ply", 0, 0), ("_begin_ply", 1, 0),
+        ("_finish_ply", 0, 1), ("_begin_ply", 1, 1),
+    ]  # fmt: skip
+
+
+def test_the_device_path_plays_valid_rollouts_of_the_networks_own_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU, with two groups, but on the CPU. An unpacked rollout is validated."""
+    monkeypatch.setattr(
+        "keisei_ray.selfplay.self_play.acting_network",
+        lambda model, num_rows: DeviceActingNetwork(model, num_rows, fixed_size=True),
+    )
+    self_play = grouped(2)
+    log_probs = []
+    for _ in range(3):
+        rollout = collect(self_play)
+        log_probs.append(rollout.behavior_log_probs)
+        for t in range(T):
+            logits, values, _ = network_outputs(
+                self_play._model, rollout.boards[t], rollout.hands[t], rollout.scalars[t]
+            )
+            np.testing.assert_allclose(rollout.values[t], values, atol=1e-6)
+            mask = np.unpackbits(rollout.legal_bits[t], axis=1).astype(bool)
+            exact = np.where(mask, logits.astype(np.float64), -np.inf)
+            exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
+            played = exact[np.arange(7), rollout.actions[t]]
+            np.testing.assert_allclose(rollout.behavior_log_probs[t], played, atol=1e-5)
+    assert np.std(log_probs) > 0.01
+
+
+def test_a_gpu_that_the_process_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = tiny_config()
+    play = config.self_play.model_copy(update={"device": "cuda"})
+    with pytest.raises(ConfigError, match=r"self_play\.device = 'cuda', but torch sees no CUDA"):
+        SelfPlay(config.model_copy(update={"self_play": play}), 0, 0)
 
 
 def test_memory_stays_flat_over_rollouts() -> None:

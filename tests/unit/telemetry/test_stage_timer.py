@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from keisei_ray.learning.learner import Learner
+from keisei_ray.players import acting
 from keisei_ray.selfplay import self_play
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.telemetry.diagnostics import diagnose
@@ -49,23 +50,23 @@ def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
 ) -> None:
     """Time stands still but for one part, which takes a second each time."""
     parts = {
-        "network_outputs": ("forward_time_s", T + 1),
-        "sample_legal": ("sample_time_s", T),
-        "pack_rollout": ("pack_time_s", 1),
+        (acting, "network_outputs"): ("forward_time_s", T + 1),
+        (acting, "sample_legal"): ("sample_time_s", T),
+        (self_play, "pack_rollout"): ("pack_time_s", 1),
     }
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     config = tiny_config()
     weights = Learner(config).weights()
-    for part, (stage, calls) in parts.items():
-        real = getattr(self_play, part)
+    for (module, part), (stage, calls) in parts.items():
+        real = getattr(module, part)
 
         def takes_a_second(*args: Any, real: Any = real, **named: Any) -> Any:
             now[0] += 1.0
             return real(*args, **named)
 
         with monkeypatch.context() as patch:
-            patch.setattr(self_play, part, takes_a_second)
+            patch.setattr(module, part, takes_a_second)
             actor = SelfPlay(config, 0, 0)
             actor.set_weights(weights)
             stages = asdict(actor.collect()[0].stages)

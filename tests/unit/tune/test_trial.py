@@ -177,6 +177,14 @@ def test_learner_actors_and_evaluator_fit_into_the_cpus_of_a_trial() -> None:
             assert [part.get("GPU") for part in parts] == [0.5 if has_gpu else None] + [None] * 4
 
 
+def test_actors_of_a_trial_reserve_their_parts_of_its_gpu() -> None:
+    play = {"num_actors": 4, "device": "cuda"}
+    config = Config.model_validate({"self_play": play, "schedule": {"mode": "overlap"}})
+    for has_gpu in (False, True):
+        parts = bundles(config, 2.0, has_gpu=has_gpu)
+        assert [part.get("GPU") for part in parts] == [0.5] + [0.125] * 4
+
+
 def test_only_the_actors_that_a_trial_starts_have_a_part_of_its_cpus() -> None:
     config = Config.model_validate({"self_play": {"num_actors": 32}})
     assert len(bundles(config, 2.0, has_gpu=False)) == 3  # Learner and an actor for each core.
