@@ -45,13 +45,13 @@ from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
+    HostWeights,
     check_architecture,
-    digest,
+    host_weights,
     load_arrays,
-    pack_weights,
+    pack_host_weights,
     read_model_file,
     read_model_metadata,
-    state_arrays,
     write_model_file,
 )
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
@@ -144,6 +144,8 @@ class Learner:
             takes_multiples=rollouts is None,
         )
         self.weights_version = 0
+        self._on_host: HostWeights | None = None
+        """The current weights, once they have been asked for since they last changed."""
 
     def update(self, buffers: Sequence[BufferLike], timestep: int) -> UpdateReport:
         """Makes `num_epochs` passes over the rollouts and raises `weights_version` by 1.
@@ -237,8 +239,8 @@ class Learner:
     def weights(self) -> PackedBuffer:
         """Returns the current weights as a packed buffer with their version and digest."""
         wire = self._config.wire
-        return pack_weights(
-            self.model,
+        return pack_host_weights(
+            self._host_weights(),
             self.weights_version,
             weights_format=wire.weights_format,
             zstd_level=wire.zstd_level,
@@ -246,7 +248,13 @@ class Learner:
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 digest of the current weights, see `weights.digest`."""
-        return digest(state_arrays(self.model))
+        return self._host_weights().digest
+
+    def _host_weights(self) -> HostWeights:
+        """The current weights on the host: copied, and their digest computed, once a version."""
+        if self._on_host is None:
+            self._on_host = host_weights(self.model)
+        return self._on_host
 
     def state_files(self) -> dict[str, bytes]:
         """Returns everything that a later learner needs to continue, as files: name -> content.
@@ -266,7 +274,7 @@ class Learner:
             self._guard.halved_rate,
         )
         return {
-            MODEL_FILE: write_model_file(self.model, self.weights_version),
+            MODEL_FILE: write_model_file(self._host_weights(), self.weights_version),
             LEARNER_FILE: state,
         }
 
@@ -293,6 +301,7 @@ class Learner:
             files[LEARNER_FILE], self._optimizer, self._generator, self._device
         )
         load_arrays(self.model, arrays)
+        self._on_host = None
         self._optimizer.load_state_dict(state.optimizer)
         if state.scaler and self._scaler.is_enabled():
             try:
@@ -353,6 +362,7 @@ class Learner:
         """
         rate = self._optimizer.param_groups[0]["lr"]
         is_adaptive = self._config.learner.lr_schedule == "adaptive"
+        self._on_host = None
         self._guard.begin()
         try:
             totals = self._optimize(fields, coefs, timer)

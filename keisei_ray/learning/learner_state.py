@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.errors import CheckpointError
+from keisei_ray.network.host_copy import together
 from keisei_ray.storage.run_layout import LEARNER_FILE
 
 _GLOBALS: Final = re.compile(
@@ -58,10 +59,12 @@ def write_learner_state(
 ) -> bytes:
     """Returns the content of the learner's file, for `read_learner_state`."""
     buffer = io.BytesIO()
+    state = optimizer.state_dict()
+    is_on_cuda = optimizer.param_groups[0]["params"][0].is_cuda
     torch.save(
         {
             "weights_version": weights_version,
-            "optimizer": optimizer.state_dict(),
+            "optimizer": copied_together(state) if is_on_cuda else state,
             "scaler": scaler.state_dict(),
             "generator": generator.get_state(),
             "halved_rate": halved_rate,
@@ -69,6 +72,16 @@ def write_learner_state(
         buffer,
     )
     return buffer.getvalue()
+
+
+def copied_together(state: dict[str, Any]) -> dict[str, Any]:
+    """Copies the tensors of an optimizer's state dict to the CPU, in one transfer."""
+    names = [(index, name) for index, entry in state["state"].items() for name in entry]
+    tensors = [state["state"][index][name] for index, name in names]
+    copies: dict[int, dict[str, Tensor]] = {index: {} for index in state["state"]}
+    for (index, name), tensor in zip(names, together(tensors) if tensors else [], strict=True):
+        copies[index][name] = tensor
+    return state | {"state": copies}
 
 
 def read_learner_state(

@@ -9,6 +9,7 @@ updated.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from reprlib import repr as shortened
 
 import numpy as np
@@ -17,8 +18,10 @@ import safetensors.torch
 import torch
 
 from keisei_ray.config.json_text import parse_json
+from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, DamagedBufferError
 from keisei_ray.network.finite_weights import check_finite
+from keisei_ray.network.host_copy import on_host
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
 from keisei_ray.rollouts import packed_buffer
 from keisei_ray.rollouts.payload import FieldLayout
@@ -32,12 +35,29 @@ safetensors writes several entries in an order that changes from call to call; w
 same weights give the same bytes."""
 
 
+@dataclass(frozen=True)
+class HostWeights:
+    """A model's weights on the host, with their digest; on a CPU they may be the model's own."""
+
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+    """Weights by name, see `state_arrays`."""
+    digest: str
+    """Their digest, see `digest`."""
+    config: ModelConfig
+    """The architecture."""
+
+
+def host_weights(model: PolicyValueNet) -> HostWeights:
+    """Copies a model's weights to the host, and computes their digest. Waits for the device."""
+    arrays = state_arrays(model)
+    return HostWeights(arrays, digest(arrays), model.config)
+
+
 def state_arrays(model: PolicyValueNet) -> dict[str, npt.NDArray[np.float32]]:
     """Returns the weights by name, float32 on the CPU, in the order of the state dict."""
-    return {
-        name: tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-        for name, tensor in model.state_dict().items()
-    }
+    state = model.state_dict()
+    tensors = on_host(list(state.values()))
+    return {name: tensor.numpy() for name, tensor in zip(state, tensors, strict=True)}
 
 
 def digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
@@ -53,10 +73,19 @@ def digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
 def pack_weights(
     model: PolicyValueNet, version: int, *, weights_format: WeightsFormat, zstd_level: int
 ) -> packed_buffer.PackedBuffer:
-    """Packs a model's weights into one buffer.
+    """Packs a model's weights into one buffer, see `pack_host_weights`."""
+    return pack_host_weights(
+        host_weights(model), version, weights_format=weights_format, zstd_level=zstd_level
+    )
+
+
+def pack_host_weights(
+    weights: HostWeights, version: int, *, weights_format: WeightsFormat, zstd_level: int
+) -> packed_buffer.PackedBuffer:
+    """Packs weights into one buffer.
 
     Args:
-        model: the model, on any device; not changed.
+        weights: the weights; not changed.
         version: updates behind the weights.
         weights_format: precision of the buffer.
         zstd_level: 1 (fast) to 22 (small).
@@ -64,16 +93,15 @@ def pack_weights(
     Returns:
         [bytes] uint8, read-only.
     """
-    arrays = state_arrays(model)
     header: dict[str, packed_buffer.Scalar] = {
         "version": version,
-        "digest": digest(arrays),
-        "architecture": architecture_digest(model.config),
+        "digest": weights.digest,
+        "architecture": architecture_digest(weights.config),
         "format": weights_format,
     }
-    stored: dict[str, npt.NDArray[np.generic]] = dict(arrays)
+    stored: dict[str, npt.NDArray[np.generic]] = dict(weights.arrays)
     if weights_format == "half":
-        stored = {name: array.astype(np.float16) for name, array in arrays.items()}
+        stored = {name: array.astype(np.float16) for name, array in weights.arrays.items()}
     # Shuffled, since the exponents of floats compress and their mantissas do not.
     shuffle = frozenset(stored)
     return packed_buffer.pack(KIND, header, stored, zstd_level=zstd_level, shuffle=shuffle)
@@ -163,16 +191,15 @@ def load_arrays(model: PolicyValueNet, arrays: Mapping[str, npt.NDArray[np.float
         tensor.copy_(torch.from_numpy(np.array(arrays[name])))
 
 
-def write_model_file(model: PolicyValueNet, version: int) -> bytes:
+def write_model_file(weights: HostWeights, version: int) -> bytes:
     """Returns the content of `model.safetensors`; equal weights and versions give equal bytes."""
-    arrays = state_arrays(model)
     metadata = {
         "weights_version": str(version),
-        "weights_digest": digest(arrays),
-        "architecture": architecture_digest(model.config),
-        "model": model.config.model_dump_json(),
+        "weights_digest": weights.digest,
+        "architecture": architecture_digest(weights.config),
+        "model": weights.config.model_dump_json(),
     }
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in weights.arrays.items()}
     return safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(metadata)})
 
 

@@ -765,3 +765,22 @@ def test_published_weights_and_state_do_not_change_with_the_next_update() -> Non
     assert replace(peek_weights(weights), digest="") != replace(
         peek_weights(learner.weights()), digest=""
     )
+
+
+def test_the_digest_of_a_version_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    learner = Learner(config)
+    buffer = played(config, learner)
+    computed: list[str] = []
+
+    def noting(arrays: Any) -> str:
+        computed.append(digest(arrays))
+        return computed[-1]
+
+    monkeypatch.setattr("keisei_ray.network.weights.digest", noting)
+    report = learner.update([buffer], 0)
+    assert peek_weights(learner.weights()).digest == report.weights_digest
+    named = read_model_metadata(learner.state_files()[MODEL_FILE])["weights_digest"]
+    assert [named] == computed == [report.weights_digest]
+    learner.load_state_files(Learner(config).state_files())
+    assert learner.weights_digest() != report.weights_digest
