@@ -14,6 +14,7 @@
     |   |   |-- EngineDiedError     a USI engine that ended
     |   |   `-- EngineTimeoutError  a USI engine that did not answer in time
     |   |-- NumericalError          training that gives numbers that are not finite
+    |   |-- DeviceMemoryError       a GPU whose memory does not suffice
     |   |-- TrackerError            a tracker that is not installed or not logged in
     |   `-- BenchmarkError          a benchmark's run, or the directory it was given
     |-- WireError                   a packed buffer that must not be used
@@ -154,6 +155,14 @@ class NumericalError(UserError):
     Raised by `Learner.update` when several updates in a row had to be undone, also at half the
     learning rate; by self-play with weights whose outputs are not finite; by whatever would save
     such a state. Resume from the newest checkpoint with a lower learning rate.
+    """
+
+
+class DeviceMemoryError(UserError):
+    """The learner's GPU has too little memory, also for half of a minibatch at a time.
+
+    Raised by `Learner.update`. The newest finished update is saved; resume with smaller
+    minibatches, or give the learner more of the GPU.
     """
 
 

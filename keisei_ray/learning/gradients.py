@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.network.model import PolicyValueNet, legal_mask, masked_log_probs
 
+FORWARD_ROWS = 8192
+"""Rows of a forward pass without gradient, where nothing else is set: an update may have many."""
+
 
 class ParallelGradients:
     """Replicas of one model, one for each thread, and their gradients."""
@@ -39,7 +42,8 @@ class ParallelGradients:
             model: replica 0; owns the weights. The `.grad` of its parameters become views of one
                 flat tensor.
             num_threads: number of replicas; 1 on CUDA.
-            micro_batch: rows processed at once; None: all rows of a piece.
+            micro_batch: rows processed at once; None: all rows of a piece, and of a forward pass
+                without gradient as many as `FORWARD_ROWS`.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
@@ -52,6 +56,15 @@ class ParallelGradients:
     def flat(self) -> Tensor:
         """[P] gradients of all trained parameters, in their order; `compute` overwrites them."""
         return self._replicas[0][1]
+
+    def halve_micro_batch(self, rows: int) -> int:
+        """Halves the number of rows processed at once; returns it.
+
+        Args:
+            rows: rows of a minibatch, all of which are processed at once where nothing else is set.
+        """
+        self._micro_batch = (min(rows, self._micro_batch or rows) + 1) // 2
+        return self._micro_batch
 
     def compute(
         self,
@@ -154,7 +167,7 @@ class ParallelGradients:
         """Computes one replica's part of `log_probs`; runs in its thread."""
         replica, _ = self._replicas[index]
         parts = []
-        for micro in torch.split(piece, self._micro_batch or max(1, len(piece))):
+        for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
             with torch.no_grad():
                 logits, _ = replica(
                     *(fields[name][micro] for name in ("boards", "hands", "scalars"))

@@ -11,8 +11,9 @@ wraps it (`distributed/actors.py`), tests and the benchmark call it.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import (
     CheckpointError,
     ConfigError,
+    DeviceMemoryError,
     NumericalError,
     PolicyLagError,
     RejectedRolloutsError,
@@ -60,6 +62,8 @@ from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.reports import UndoneUpdate, UpdateReport, UpdateStages
 from keisei_ray.telemetry.stage_timer import StageTimer
+
+Result = TypeVar("Result")
 
 KL_STOP_FACTOR = 1.5
 """An update ends early at the first minibatch for which
@@ -143,6 +147,7 @@ class Learner:
             self._device,
             takes_multiples=rollouts is None,
         )
+        self._is_micro_batch_halved = False
         self.weights_version = 0
         self._on_host: HostWeights | None = None
         """The current weights, once they have been asked for since they last changed."""
@@ -168,6 +173,8 @@ class Learner:
             EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
             NumericalError: several updates in a row made something infinite or not a number and
                 were undone, see `UpdateGuard`. The learner is as it was before them.
+            DeviceMemoryError: the device's memory does not suffice for half of a minibatch. The
+                learner is as it was before the update.
         """
         started = time.perf_counter()
         timer = StageTimer()
@@ -192,9 +199,13 @@ class Learner:
             ent_coef=ent_coef,
         )
         fields = self._batch.on_device()
-        self._recompute_stale_log_probs(fields, lags)
-        timer.end_stage("gradients_time_s")
-        totals, undone = self._optimize_or_undo(fields, coefs, timer)
+
+        def make() -> tuple[_UpdateTotals, UndoneUpdate | None]:
+            self._recompute_stale_log_probs(fields, lags)
+            timer.end_stage("gradients_time_s")
+            return self._optimize_or_undo(fields, coefs, timer)
+
+        (totals, undone), notice = self._within_memory(make)
         self.weights_version += 1
         return UpdateReport(
             weights_version=self.weights_version,
@@ -234,6 +245,7 @@ class Learner:
             amp_skipped=totals.skipped_steps,
             optimizer_steps=len(totals.grad_norms),
             undone=undone,
+            notice=notice,
         )
 
     def weights(self) -> PackedBuffer:
@@ -352,6 +364,42 @@ class Learner:
             rows = torch.cat([torch.arange(r.start, r.stop) for r in stale]).to(self._device)
             fields["proximal_log_probs"][rows] = self._gradients.log_probs(fields, rows)
 
+    def _within_memory(self, make: Callable[[], Result]) -> tuple[Result, str]:
+        """Makes an update; if the device's memory does not suffice, again with fewer rows at once.
+
+        Args:
+            make: makes the update, or raises and leaves everything as it was.
+
+        Returns:
+            What `make` returns, and a notice for the user, if there is something to say.
+
+        Raises:
+            DeviceMemoryError: the memory did not suffice a second time.
+        """
+        try:
+            return make(), ""
+        except torch.OutOfMemoryError as error:
+            cause = _out_of_memory(error)
+            if self._is_micro_batch_halved:
+                raise DeviceMemoryError(
+                    f"The learner's device has too little memory: {cause}. Half of a minibatch at "
+                    "a time was too much too, or something else took the memory. The newest "
+                    "finished update is saved: go on by --resume latest with a larger --set "
+                    "learner.num_minibatches=... or a smaller model, and with less beside the "
+                    "learner on its GPU."
+                ) from error
+        # Only here, where the error no longer holds the tensors of the failed pass.
+        minibatch = math.ceil(self._batch.rows / self._config.learner.num_minibatches)
+        rows = self._gradients.halve_micro_batch(minibatch)
+        self._is_micro_batch_halved = True
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        result, _ = self._within_memory(make)
+        return result, (
+            f"The learner's device has too little memory: {cause}. From now on it processes {rows} "
+            "rows at a time, half as many."
+        )
+
     def _optimize_or_undo(
         self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
     ) -> tuple["_UpdateTotals", UndoneUpdate | None]:
@@ -367,6 +415,9 @@ class Learner:
         try:
             totals = self._optimize(fields, coefs, timer)
             self._guard.accept()
+        except torch.OutOfMemoryError:
+            self._guard.restore()
+            raise
         except NotFiniteError as error:
             undone = self._guard.undo(error, update=self.weights_version + 1, learning_rate=rate)
             if is_adaptive and undone.is_rate_halved:
@@ -584,6 +635,12 @@ class _UpdateTotals:
         self.epoch_sampled_rows += sums.sampled
         self.epoch_kl_proximal += sums.kl_proximal
         self.epoch_kl_behavior += sums.kl_behavior
+
+
+def _out_of_memory(error: torch.OutOfMemoryError) -> str:
+    """The message of the device about its memory, in one line and without its advice."""
+    found = " ".join(str(error).partition("Of the allocated memory")[0].split())
+    return found[:300].rstrip(".")
 
 
 def _unpack_all(buffers: Sequence[BufferLike], max_timesteps: int) -> list[Rollout]:

@@ -77,8 +77,14 @@ class UpdateGuard:
         check_finite(self._model, self._optimizer)
         self._in_a_row = 0
 
+    def restore(self) -> None:
+        """Puts back what `begin` kept."""
+        self._backup.undo(self._save)
+        self._scaler.load_state_dict(self._scaler_state)
+        self._generator.set_state(self._generator_state)
+
     def undo(self, cause: NotFiniteError, *, update: int, learning_rate: float) -> UndoneUpdate:
-        """Puts back what `begin` kept, and halves the learning rate if that is due.
+        """Undoes the update for a cause, and halves the learning rate if that is due.
 
         Args:
             cause: what is not finite.
@@ -88,9 +94,7 @@ class UpdateGuard:
         Raises:
             NumericalError: too many updates in a row were undone.
         """
-        self._backup.undo(self._save)
-        self._scaler.load_state_dict(self._scaler_state)
-        self._generator.set_state(self._generator_state)
+        self.restore()
         self._in_a_row += 1
         if self._in_a_row < PATIENCE:
             return UndoneUpdate(str(cause), is_rate_halved=False)

@@ -164,6 +164,8 @@ class UpdateReport:
     """Profile of this update, if one was taken."""
     undone: UndoneUpdate | None = None
     """Cause if the update was undone: its losses are then NaN, and it made no optimizer step."""
+    notice: str = ""
+    """Message about this update that the user should see as a warning; empty: there is none."""
 
 
 @dataclass(frozen=True)

@@ -558,6 +558,8 @@ class Driver:
                     progress.updates, undone.cause, report.learning_rate, undone.is_rate_halved
                 )
             )
+        if report.notice:
+            self.bus.publish(Notice(report.notice, "WARNING"))
 
     def _snapshots_in_play(self) -> set[str]:
         """Returns every snapshot that an actor plays against, or may yet report to play against."""
