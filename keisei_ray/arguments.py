@@ -17,6 +17,8 @@ from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.storage.run_layout import REPORT_FILE
 
+ALONE_BENCHES = ("gpu", "learning")
+"""Benchmarks that are run alone, and only when asked for."""
 BENCHES = ("env", "actor", "learner", "wire", "broadcast", "train")
 ALL_SETTINGS = "All settings and their meaning: run.py config --describe [SECTION|KEY]."
 SURELY_MEANT = 0.8
@@ -246,15 +248,28 @@ def _add_tune(tune: argparse.ArgumentParser) -> None:
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     _add_settings(bench)
-    names = [*BENCHES, "learning"]
+    names = [*BENCHES, *ALONE_BENCHES]
     bench.add_argument(
         "benches",
         nargs="*",
         type=_benchmark,
         metavar="|".join(names),
-        help="benchmarks to run; default: all but learning, which takes hours",
+        help="benchmarks to run; default: all but gpu, which needs one, and learning, which takes "
+        "hours",
     )
     _add_json(bench, "write the results to this file as well")
+
+    gpu = bench.add_argument_group("gpu", "a GPU's numbers checked against the CPU, and its speed")
+    gpu.add_argument(
+        "--seconds", type=_seconds, default=0.4, metavar="S", help="length of each measurement"
+    )
+    gpu.add_argument(
+        "--actors",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="self-play actors of the training run; default: 6, or as many as leave two cores",
+    )
 
     learning = bench.add_argument_group("learning", "runs from zero, and matches of their networks")
     learning.add_argument(
@@ -364,6 +379,10 @@ def _minutes(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of minutes")
 
 
+def _seconds(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of seconds")
+
+
 def _temperature(text: str) -> float:
     return _number(
         text, float, lambda value: value == 0.0 or 0.01 <= value <= 100.0, "0, or from 0.01 to 100"
@@ -386,7 +405,7 @@ def _number(
 
 
 def _benchmark(text: str) -> str:
-    names = [*BENCHES, "learning"]
+    names = [*BENCHES, *ALONE_BENCHES]
     if text not in names:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a benchmark, did you mean {nearest(text, names)!r}? "

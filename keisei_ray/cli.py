@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from keisei_ray.arguments import BENCHES, parse_arguments
+from keisei_ray.arguments import ALONE_BENCHES, BENCHES, parse_arguments
 from keisei_ray.config.describe import describe
 from keisei_ray.config.player_spec import checkpoint_text
 from keisei_ray.config.resolver import load_sweep, resolve_config
@@ -249,12 +249,29 @@ def _bench(options: argparse.Namespace) -> int:
     check_result_file(options.json)
     config = _resolve(options)
     console = Console()
-    if "learning" in options.benches:
+    alone = [name for name in options.benches if name in ALONE_BENCHES]
+    if alone and options.benches != alone[:1]:
+        raise ConfigError(f"bench {alone[0]} is run alone; leave the others out.")
+    if alone == ["learning"]:
         result = _bench_learning(options, config, console)
+    elif alone == ["gpu"]:
+        result = _bench_gpu(options, config, console)
     else:
         result = run_benchmarks(options.benches or list(BENCHES), config, console)
     write_result_file(options.json, result)
-    return EXIT_DONE
+    return EXIT_FAILED if result.get("failed") else EXIT_DONE
+
+
+def _bench_gpu(options: argparse.Namespace, config: Config, console: Console) -> dict[str, object]:
+    """The benchmark of a GPU. A check that fails is in its table; the exit code says so too."""
+    _quieten_raylet()
+    from keisei_ray.bench.gpu import require_cuda, run_gpu_benchmark
+    from keisei_ray.bench.gpu_rates import Sizes
+
+    most = max(1, (os.cpu_count() or 1) - 2)
+    actors = min(most, options.actors or Sizes.actors)
+    sizes = Sizes(seconds=options.seconds, actors=actors)
+    return run_gpu_benchmark(config, sizes, console, require_cuda())
 
 
 def _bench_learning(
@@ -263,8 +280,6 @@ def _bench_learning(
     """The learning benchmark: hours, so it is run alone and only when asked for."""
     from keisei_ray.bench.learning import run_learning
 
-    if options.benches != ["learning"]:
-        raise ConfigError("bench learning takes hours and is run alone; leave the others out.")
     if options.games % 2:
         raise ConfigError(f"--games {options.games}: expected an even number.")
     return run_learning(

@@ -16,7 +16,7 @@
     |   |-- NumericalError          training that gives numbers that are not finite
     |   |-- DeviceMemoryError       a GPU whose memory does not suffice
     |   |-- TrackerError            a tracker that is not installed or not logged in
-    |   `-- BenchmarkError          a benchmark's run, or the directory it was given
+    |   `-- BenchmarkError          a benchmark's run, its directory, or a GPU that is not there
     |-- WireError                   a packed buffer that must not be used
     |   |-- DamagedBufferError      truncated or changed
     |   |-- ForeignBufferError      something else, or of another kind
@@ -167,9 +167,10 @@ class DeviceMemoryError(UserError):
 
 
 class BenchmarkError(UserError):
-    """A training run of a benchmark has failed, or its directory holds something else.
+    """A training run of a benchmark has failed, its directory holds something else, or no GPU.
 
-    Raised by `bench learning`. The message names the run's log or the directory.
+    Raised by `bench learning`, whose message names the run's log or the directory, and by
+    `bench gpu`.
     """
 
 

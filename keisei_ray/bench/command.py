@@ -45,15 +45,16 @@ def run_benchmarks(names: Sequence[str], config: Config, console: Console) -> di
         with console.status(f"benchmark {name}"):
             measured = BENCHMARKS[name](config)
         figures += measured
-        console.print(_table(name, measured))
+        console.print(figures_table(name, measured))
     return {
-        "machine": _machine(),
+        "machine": machine(),
         "config": config.model_dump(mode="json"),
         "figures": [asdict(figure) | {"is_met": figure.is_met} for figure in figures],
     }
 
 
-def _table(name: str, figures: Sequence[Figure]) -> Table:
+def figures_table(name: str, figures: Sequence[Figure]) -> Table:
+    """Returns a table of figures, with the plain loop's beside them where there is one."""
     table = Table(title=name, title_justify="left", show_edge=False, pad_edge=False)
     for column, justify in (
         ("what", "left"),
@@ -76,7 +77,8 @@ def _table(name: str, figures: Sequence[Figure]) -> Table:
     return table
 
 
-def _machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int]:
+    """Returns the machine and the versions of what runs on it."""
     packages = ("keisei-ray", "torch", "ray", "numpy", "rsshogi")
     return {
         "processor": platform.processor() or platform.machine(),

@@ -45,7 +45,7 @@ def train(config: Config) -> list[Figure]:
     """
     model = config.model
     before = _ideal(config)
-    measured = _run(config, before)
+    measured = run_for(MEASURED_SECONDS, config, before)
     ideal = (before + _ideal(config)) / 2
     shape = f"{network_shape(config)}, {config.learner.num_epochs} epochs"
     budget = BUDGETS.get((model.depth, model.width))
@@ -136,7 +136,7 @@ def _ideal(config: Config) -> float:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """Figures of one training run after its warm-up."""
 
     sps: float
@@ -147,20 +147,22 @@ class _Measured:
     """Stage -> share of the time of all cores."""
 
 
-def _run(config: Config, expected: float) -> _Measured:
-    """Trains for about MEASURED_SECONDS.
+def run_for(seconds: float, config: Config, expected: float, *, num_gpus: int = 0) -> Measured:
+    """Trains in the real program, beyond its warm-up, for about that long.
 
     Args:
+        seconds: approximate duration after the warm-up.
         config: settings of the run.
         expected: timesteps a second that are expected of it.
+        num_gpus: GPUs of this machine.
     """
     values = config.model_dump()
     values["learner"]["target_kl"] = None
     values["tracking"]["view"] = "none"
     cpus = os.cpu_count() or 1
-    resolved = resolve_auto(Config.model_validate(values), num_cpus=cpus, num_gpus=0)
+    resolved = resolve_auto(Config.model_validate(values), num_cpus=cpus, num_gpus=num_gpus)
     per_update = resolved.timesteps_per_update
-    measured = max(3, round(MEASURED_SECONDS * expected / per_update))
+    measured = max(3, round(seconds * expected / per_update))
     values["run"]["total_timesteps"] = per_update * (WARM_UP_UPDATES + measured)
     values["checkpoint"]["interval_timesteps"] = values["run"]["total_timesteps"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -175,7 +177,7 @@ def _run(config: Config, expected: float) -> _Measured:
     first, last = records[0], records[-1]
     plies = last["timestep"] - first["timestep"]
     cpu_s = cpu_after.user + cpu_after.system - cpu_before.user - cpu_before.system
-    return _Measured(
+    return Measured(
         plies / (last["wall_time_s"] - first["wall_time_s"]),
         cpu_s / last["wall_time_s"],
         stage_shares(records, found, Config.model_validate_json(effective), cpus),
