@@ -264,7 +264,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "--seconds", type=_seconds, default=0.4, metavar="S", help="length of each measurement"
     )
     gpu.add_argument(
-        "--actors",
+        "--processes",
         type=_positive,
         default=None,
         metavar="N",

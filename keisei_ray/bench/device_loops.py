@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.network.model import Amp, PolicyValueNet, build_model
+from keisei_ray.network.model import Amp, PolicyValueNet, ResidualBlock, build_model
 from keisei_ray.shogi.vector_games import VectorGames
 
 NOMINAL_BF16_FLOPS: Final[Mapping[str, float]] = {
@@ -72,11 +72,12 @@ def trained_network(config: ModelConfig, *, seed: int = 0, amp: Amp = "off") -> 
     errors.
     """
     model = build_model(config, seed=seed, amp=amp)
-    layers = [model.stem, *(block.second for block in model.blocks), model.policy_head]
+    blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
+    layers = [model.stem, *(block.second for block in blocks), model.policy_head]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for layer in layers:
-            nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
+            nn.init.kaiming_normal_(layer.weight)
         hooks = [layer.register_forward_hook(_scale_to_one) for layer in layers]
         model(*network_inputs(random_games(32), torch.device("cpu")))
         for hook in hooks:

@@ -27,7 +27,7 @@ from keisei_ray.bench.gpu_rates import (
 )
 from keisei_ray.bench.measure import Figure, rate
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import BenchmarkError
+from keisei_ray.errors import BenchmarkError, KeiseiError
 
 NETWORKS: Final = ((10, 128), (4, 64), (20, 256))
 """(depth, width) of the networks that are measured; the first also trains with Ray."""
@@ -95,8 +95,10 @@ def run_gpu_benchmark(
 
     checks: list[Figure] = []
     for network in networks:
-        say(f"{network[0]}x{network[1]}: checks")
-        checks += _check(config, sizes, device, network)
+        say(f"{network[0]}x{network[1]}: outputs, checked")
+        checks += check_outputs(one_process(config, network, device, sizes).model, device)
+    say(f"{networks[0][0]}x{networks[0][1]}: self-play, learner and sampling, checked")
+    checks += _check_play(config, sizes, device, networks[0])
     console.print(figures_table("checks", checks))
     failed = [check.what for check in checks if not check.is_met]
     for what in failed:
@@ -114,9 +116,14 @@ def run_gpu_benchmark(
         figures += found
     if sizes.run_seconds:
         say("a training run with Ray")
-        found = train_on(*ideals[0])
-        console.print(figures_table("training with Ray", found))
-        figures += found
+        try:
+            found = train_on(*ideals[0])
+        except KeiseiError as error:  # What has been measured is kept.
+            failed.append("the training run")
+            console.print(f"[bold red]failed:[/] {type(error).__name__}: {error}", highlight=False)
+        else:
+            console.print(figures_table("training with Ray", found))
+            figures += found
     say("done")
     return {
         "machine": machine(),
@@ -137,15 +144,14 @@ def _peak(sizes: Sizes, device: torch.device) -> float:
     return max(rate(loop, sizes.seconds) for _ in range(sizes.rounds))
 
 
-def _check(
+def _check_play(
     config: Config, sizes: Sizes, device: torch.device, network: tuple[int, int]
 ) -> list[Figure]:
-    """All checks of one network."""
+    """Checks of one network that plays and learns on the device."""
     games, plies = sizes.check_games, min(16, sizes.plies)
     small = replace(sizes, games=games, plies=plies, minibatch=games * plies, num_minibatches=1)
     configs = [one_process(config, network, device, small, amp) for amp in ("off", "bf16")]
     return [
-        *check_outputs(configs[0].model, device),
         *(figure for each in configs for figure in check_first_ratio(each)),
         *check_sampling(configs[0].model, device, sizes.draws),
     ]

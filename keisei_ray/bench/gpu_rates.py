@@ -137,6 +137,7 @@ def one_process(
     values["learner"].update(
         device=device.type,
         amp=amp,
+        learning_rate=1e-5,  # The same rollout may be learned from hundreds of times.
         num_epochs=1,
         num_minibatches=sizes.num_minibatches,
         num_threads=1,
@@ -160,27 +161,34 @@ def measure_acting(subject: Subject) -> tuple[list[Figure], float]:
     flops, _ = count_flops(subject.config.model)
     for rows in sizes.rows:
         reset_peak_memory(device)
-        model = subject.network().eval()
-        inputs = network_inputs(random_games(rows), device)
-        variants = {"eager": forward_pass(model, inputs)}
-        if device.type == "cuda":
-            variants["graph"] = captured(variants["eager"])
-        if rows == sizes.rows[-1]:
-            variants |= compiled(subject, model, partial(forward_pass, inputs=inputs))
-        bare, notes = fastest(variants, rows, subject)
-        real = acting_loop(model, rows, device)
+        real = acting_loop(subject.network().eval(), rows, device)
+        real()
+        used = memory(subject)
+        bare, notes = fastest(_forward_variants(subject, rows), rows, subject)
         value, bare_rate, ratio = against_bare(
             real, bare, seconds=sizes.seconds, rounds=sizes.rounds
         )
         best = max(best, bare_rate)
-        what = f"acting, batches of {rows}"
         figures += [
-            Figure(what, value, "positions/s", bare_rate, ratio, ACTING_BUDGET),
+            Figure(
+                f"acting, batches of {rows}", value, "positions/s", bare_rate, ratio, ACTING_BUDGET
+            ),
             *notes,
             *shares(value, flops, subject, None),
-            memory(subject),
+            used,
         ]
     return figures, best
+
+
+def _forward_variants(subject: Subject, rows: int) -> dict[str, Callable[[], object]]:
+    """Forward passes over a batch that lies on the device, with and without graph and compiler."""
+    forward = partial(forward_pass, inputs=network_inputs(random_games(rows), subject.device))
+    variants = {"eager": forward(subject.network().eval())}
+    if subject.device.type == "cuda":
+        variants["graph"] = captured(variants["eager"])
+    if rows == subject.sizes.rows[-1]:
+        variants |= compiled(subject, subject.network().eval(), forward)
+    return variants
 
 
 def acting_loop(model: PolicyValueNet, rows: int, device: torch.device) -> Loop:
@@ -258,15 +266,8 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
     Returns:
         Figures, and samples a second of the fastest plain loop.
     """
-    config, sizes, device = subject.config, subject.sizes, subject.device
-    model = subject.network()
-    inputs = network_inputs(random_games(sizes.minibatch), device)
-    variants = {"eager": learning_step(model, inputs)}
-    if device.type == "cuda":
-        variants["graph"] = captured(learning_step(subject.network(), inputs))
-    variants |= compiled(subject, subject.network(), partial(learning_step, inputs=inputs))
-    bare, notes = fastest(variants, sizes.minibatch, subject)
-    reset_peak_memory(device)
+    config, sizes = subject.config, subject.sizes
+    reset_peak_memory(subject.device)
     learner = Learner(config)
     rollouts = [packed] * (config.schedule.rollouts_per_update or 1)
     reports = []
@@ -277,6 +278,8 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
         return config.timesteps_per_update
 
     update()
+    used = memory(subject)
+    bare, notes = fastest(_learning_variants(subject), sizes.minibatch, subject)
     value, bare_rate, ratio = against_bare(update, bare, seconds=sizes.seconds, rounds=sizes.rounds)
     what = f"learning, minibatches of {sizes.minibatch}"
     report = reports[-1]
@@ -286,8 +289,18 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
         *notes,
         *stages(report.stages, report.update_time_s),
         *shares(value, count_flops(config.model)[1], subject, budget),
-        memory(subject),
+        used,
     ], bare_rate
+
+
+def _learning_variants(subject: Subject) -> dict[str, Callable[[], object]]:
+    """Training steps on a resident minibatch, with and without graph and compiler."""
+    inputs = network_inputs(random_games(subject.sizes.minibatch), subject.device)
+    step = partial(learning_step, inputs=inputs)
+    variants = {"eager": step(subject.network())}
+    if subject.device.type == "cuda":
+        variants["graph"] = captured(step(subject.network()))
+    return variants | compiled(subject, subject.network(), step)
 
 
 def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
@@ -302,12 +315,18 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
     values = config.model_dump()
     plies = max(1, sizes.plies // 2)
     values["self_play"].update(
-        num_actors=sizes.actors, games_per_actor=sizes.games_per_actor, rollout_length=plies
+        num_actors=sizes.actors,
+        games_per_actor=sizes.games_per_actor,
+        rollout_length=plies,
+        num_gpus=None,
     )
     timesteps = sizes.actors * sizes.games_per_actor * plies
     epochs = type(config.learner)().num_epochs
     values["learner"].update(
-        num_epochs=epochs, num_minibatches=max(1, timesteps // sizes.minibatch), num_threads=None
+        num_epochs=epochs,
+        num_minibatches=max(1, timesteps // sizes.minibatch),
+        num_threads=None,
+        num_gpus=None,
     )
     values["schedule"].update(rollouts_per_update=sizes.actors)
     games = random_games(sizes.games_per_actor)
@@ -324,7 +343,7 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
         sizes.run_seconds,
         Config.model_validate(values),
         ideal / 2,
-        num_gpus=int(subject.device.type == "cuda"),
+        num_gpus=torch.cuda.device_count(),
     )
     what = f"training {subject.shape}, {sizes.actors} actors, {epochs} epochs"
     return [
@@ -359,13 +378,14 @@ def compiled(
 
     Args:
         subject: the network; the time that this takes is taken off what it has left.
-        model: the network to be compiled.
+        model: the network; compiled in place.
         work_of: makes a plain loop's work with a network.
     """
     if subject.compile_left_s < COMPILE_S_PER_BLOCK * subject.config.model.depth:
         return {}
     started = time.perf_counter()
-    work = work_of(torch.compile(model, dynamic=False))
+    model.compile(dynamic=False)
+    work = work_of(model)
     try:
         work()  # Compiles.
         found = {"compiled": work}

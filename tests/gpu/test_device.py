@@ -31,9 +31,7 @@ T, N = 16, 32
 def config_on(device: torch.device, **sections: dict[str, Any]) -> Config:
     """Returns the tiny settings, in float32, with self-play and learner on a device."""
     values = tiny_config().model_dump()
-    values["self_play"].update(
-        device=device.type, amp="off", games_per_actor=N, rollout_length=T
-    )
+    values["self_play"].update(device=device.type, amp="off", games_per_actor=N, rollout_length=T)
     values["learner"].update(device=device.type, amp="off")
     for section, changes in sections.items():
         values[section] |= changes
