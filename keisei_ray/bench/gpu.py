@@ -102,7 +102,7 @@ def run_gpu_benchmark(
     console.print(figures_table("checks", checks))
     failed = [check.what for check in checks if not check.is_met]
     for what in failed:
-        console.print(f"[bold red]check failed:[/] {what}", highlight=False)
+        console.print(f"check failed: {what}", style="bold red", highlight=False)
 
     ideals = []
     for network in networks:
@@ -120,7 +120,7 @@ def run_gpu_benchmark(
             found = train_on(*ideals[0])
         except KeiseiError as error:  # What has been measured is kept.
             failed.append("the training run")
-            console.print(f"[bold red]failed:[/] {type(error).__name__}: {error}", highlight=False)
+            console.print(f"{type(error).__name__}: {error}", style="bold red", markup=False)
         else:
             console.print(figures_table("training with Ray", found))
             figures += found
