@@ -25,6 +25,7 @@
     |   `-- RejectedRolloutsError   some buffers of an update are one of the above
     |-- PolicyLagError              exit code 1, as all below: a rollout that is too old
     |-- EmptyUpdateError            an update without a ply to learn from
+    |-- PeerLostError               another of several learners that is gone
     `-- ActorLostError              an actor that died too often
 
 Exit codes of the command line (`cli.main`): 0 done; 2 for a UserError, which is printed as one line
@@ -204,7 +205,8 @@ class RejectedRolloutsError(WireError):
     and makes the update with others.
 
     Attributes:
-        causes: index of a buffer in the call -> what is wrong with it.
+        causes: index of a buffer in the call -> what is wrong with it. Empty where it is another
+            learner that refuses its share.
     """
 
     def __init__(self, causes: dict[int, str]) -> None:
@@ -213,6 +215,8 @@ class RejectedRolloutsError(WireError):
         self.causes = causes
 
     def __str__(self) -> str:
+        if not self.causes:
+            return "another learner has refused its share of the update"
         index, cause = next(iter(self.causes.items()))
         return f"{len(self.causes)} buffers are not rollouts; buffer {index}: {cause}"
 
@@ -229,6 +233,13 @@ class EmptyUpdateError(KeiseiError):
     """An update was asked for without a single ply that the learner chose.
 
     Raised by `UpdateBatch.fill`. Happens at most with tiny rollouts and a `pool.share` close to 1.
+    """
+
+
+class PeerLostError(KeiseiError):
+    """One of several learners cannot go on, because another one has ended or is out of reach.
+
+    Raised by `LearnerGroup`. The driver restarts all learners.
     """
 
 

@@ -3,6 +3,7 @@
     learner.py       `Learner.update`: one PPO update, from packed rollouts to new weights
     update_batch.py  the plies of rollouts become the rows of an update, with their targets
     advantages.py    generalized advantage estimation for two players who move in turn
+    learner_group.py what several learners add up and agree on
     gradients.py     the rows of a minibatch become a gradient, computed by several threads
     late_reading.py  figures of a minibatch reach the host without keeping the device waiting
     ppo.py           the loss of a minibatch and its diagnostics

@@ -9,6 +9,8 @@ Source: Schulman et al. 2016, arXiv:1506.02438; the sign change for alternating 
 in tests/unit/learning/test_advantages.py.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -162,7 +164,13 @@ def generalized_advantages(
     return advantages
 
 
-def explained_variance(values: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
+def explained_variance(
+    values: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    variance_of: Callable[[npt.NDArray[np.float32]], float] = lambda array: float(
+        np.var(array, dtype=np.float64)
+    ),
+) -> float:
     """Share of the targets' variance that the values explain.
 
         1 - Var(targets - values) / Var(targets)
@@ -170,12 +178,13 @@ def explained_variance(values: npt.NDArray[np.float32], targets: npt.NDArray[np.
     Args:
         values: [B] float32, predictions.
         targets: [B] float32.
+        variance_of: computes the variance of [B] float32; of several learners', over all of them.
 
     Returns:
         1 if the values are perfect, 0 if they are no better than a constant; may be negative. 0.0
         if the targets do not vary.
     """
-    variance = float(np.var(targets, dtype=np.float64))
+    variance = variance_of(targets)
     if variance < 1e-12:
         return 0.0
-    return 1.0 - float(np.var(targets - values, dtype=np.float64)) / variance
+    return 1.0 - variance_of(targets - values) / variance

@@ -8,7 +8,7 @@ rows give the same bits, whatever the timing.
 
 On CUDA there is one replica and one piece.
 
-B: rows of the update. M: rows of the minibatch. P: trained parameters.
+B: rows of the update. M: rows of the minibatch here. P: trained parameters.
 """
 
 import copy
@@ -71,22 +71,34 @@ class ParallelGradients:
         fields: Mapping[str, Tensor],
         rows: Tensor,
         *,
+        num_rows: int | None = None,
         loss_scale: Tensor | None,
         coefs: LossCoefs,
     ) -> PPOSums[Tensor]:
-        """Computes the gradient of the mean loss over `rows` and leaves it in `flat`.
+        """Computes the gradient of the minibatch's mean loss and leaves it in `flat`.
+
+        Of several learners each computes the part that its rows have in it.
 
         Args:
             fields: [B, ...] rows of the update on the model's device, see `BATCH_FIELDS`.
-            rows: [M] int64, indices of the minibatch's rows.
+            rows: [M] int64, indices of the minibatch's rows here; there may be none.
+            num_rows: rows of the minibatch over all learners, by which the loss is divided. None:
+                there are no others.
             loss_scale: factor on the loss before the backward pass (fp16), or None.
             coefs: numbers of the loss, the same for all minibatches of an update.
 
         Returns:
-            Sums over the minibatch, without the loss scale.
+            Sums over `rows`, without the loss scale.
         """
+        if not len(rows):
+            self.flat.zero_()
+            return PPOSums(*self.flat.new_zeros(len(PPOSums._fields)))
         process = partial(
-            self._process_piece, fields, num_rows=len(rows), loss_scale=loss_scale, coefs=coefs
+            self._process_piece,
+            fields,
+            num_rows=num_rows or len(rows),
+            loss_scale=loss_scale,
+            coefs=coefs,
         )
         pieces = rows.tensor_split(min(len(rows), len(self._replicas)))
         if len(pieces) == 1:
@@ -114,7 +126,7 @@ class ParallelGradients:
             fields: as in `compute`.
             index: the replica.
             piece: indices of the rows that it processes, at least one.
-            num_rows: M, rows of the whole minibatch, by which the loss is divided.
+            num_rows: as in `compute`.
             loss_scale: as in `compute`.
             coefs: as in `compute`.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.learning.ppo import PPOSums
+from keisei_ray.learning.update_batch import Minibatch
 
 Item = TypeVar("Item")
 
@@ -49,13 +50,13 @@ class ComingFigures:
     """Figures of a minibatch that are on their way from the device to the host.
 
     Attributes:
-        rows: [M] int64, indices of the minibatch's rows, on the device.
+        minibatch: its rows.
         step: the optimizer step that it led to.
     """
 
     def __init__(
         self,
-        rows: Tensor,
+        minibatch: Minibatch,
         sums: PPOSums[Tensor],
         is_beyond: Tensor,
         is_stopped: Tensor,
@@ -64,13 +65,13 @@ class ComingFigures:
         """Starts the copy to the host; does not wait for it.
 
         Args:
-            rows: see above.
-            sums: sums over the rows.
+            minibatch: see above.
+            sums: sums over its rows.
             is_beyond: scalar, see `MinibatchFigures`.
             is_stopped: scalar, see `MinibatchFigures`.
             step: see above.
         """
-        self.rows = rows
+        self.minibatch = minibatch
         self.step = step
         figures = torch.stack([*sums, step.grad_norm, is_beyond.float(), is_stopped.float()])
         self._values = figures.to("cpu", non_blocking=True)  # From CUDA, into pinned memory.

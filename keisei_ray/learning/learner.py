@@ -4,6 +4,9 @@
 update's rows (`update_batch.py`), then for every epoch and minibatch compute the gradient
 (`gradients.py`, with the loss of `ppo.py`), clip it, and make one optimizer step.
 
+Several learners (`learner_group.py`) make the same update as one, up to float error: each unpacks
+its share of the rollouts and computes its part of every gradient, and the parts are added up.
+
 The learner is the only owner of the weights, the optimizer, the loss scaler, the learning-rate
 schedule, the order of minibatches and the weights version. This module does not know Ray: an actor
 wraps it (`distributed/actors.py`), tests and the benchmark call it.
@@ -13,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +34,7 @@ from keisei_ray.errors import (
 )
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
+from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.learning.learner_state import (
     not_fitting,
     read_learner_state,
@@ -88,11 +92,12 @@ class Learner:
         weights_version: updates behind the weights, those of earlier sessions included.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, group: LearnerGroup | None = None) -> None:
         """Builds the model and its optimizer; sets torch's threads or TF32 for the whole process.
 
         Args:
             config: with every hardware-dependent choice made (`autosize.resolve_auto`).
+            group: the learners that make each update together. None: this one alone.
 
         Raises:
             ConfigError: a CUDA device is asked for where torch sees none.
@@ -104,6 +109,7 @@ class Learner:
                 "Use learner.device = 'cpu' or a machine with a GPU."
             )
         self._config = config
+        self._group = group or LearnerGroup()
         self._device = torch.device(c.device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # Parallelism comes from the replicas.
@@ -146,6 +152,7 @@ class Learner:
             (rollouts or 1) * config.timesteps_per_rollout,
             self._device,
             takes_multiples=rollouts is None,
+            group=self._group,
         )
         self._is_micro_batch_halved = False
         self.weights_version = 0
@@ -158,29 +165,34 @@ class Learner:
         The weights do not change unless every buffer is a valid rollout within the lag limit, and
         loss, gradients, the new weights and their outputs are finite.
 
+        Of several learners, each is given its share of the rollouts, in the order of their ranks.
+
         Args:
             buffers: packed rollouts; their rows enter the update in this order.
             timestep: the run's timestep before this update; sets the learning rate and the weight
                 of the entropy bonus.
 
         Returns:
-            Figures of the update. `weights_bytes_wire` and `publish_time_s` are 0: they are known
-            only when the weights are packed.
+            Figures of the update, the same for all learners but for times. `weights_bytes_wire` and
+            `publish_time_s` are 0: they are known only when the weights are packed.
 
         Raises:
-            RejectedRolloutsError: some of the buffers are not valid rollouts.
+            RejectedRolloutsError: some of the buffers, or of another learner's, are not valid
+                rollouts.
             PolicyLagError: a rollout is older than `schedule.max_policy_lag` allows.
             EmptyUpdateError, RolloutFormatError: see `UpdateBatch.fill`.
             NumericalError: several updates in a row made something infinite or not a number and
                 were undone, see `UpdateGuard`. The learner is as it was before them.
             DeviceMemoryError: the device's memory does not suffice for half of a minibatch. The
                 learner is as it was before the update.
+            PeerLostError: another learner is gone.
         """
         started = time.perf_counter()
         timer = StageTimer()
         c = self._config.learner
-        rollouts = _unpack_all(buffers, self._config.timesteps_per_rollout)
-        lags = self._checked_lags(rollouts)
+        with self._group.agreeing():
+            rollouts = _unpack_all(buffers, self._config.timesteps_per_rollout)
+            lags = self._checked_lags(rollouts)
         timer.end_stage("unpack_time_s")
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
@@ -207,20 +219,21 @@ class Learner:
 
         (totals, undone), notice = self._within_memory(make)
         self.weights_version += 1
+        received = self._received(rollouts, buffers, lags)
         return UpdateReport(
             weights_version=self.weights_version,
             weights_digest=self.weights_digest(),
             batch_timesteps=self._batch.timesteps,
-            rollout_bytes_raw=sum(r.raw_bytes for r in rollouts),
-            rollout_bytes_wire=sum(len(buffer) for buffer in buffers),
+            rollout_bytes_raw=received.raw_bytes,
+            rollout_bytes_wire=received.wire_bytes,
             weights_bytes_wire=0,
             explained_variance=explained,
             learning_rate=learning_rate,
             ent_coef=ent_coef,
             amp_dtype=c.amp,
             amp_scale=float(self._scaler.get_scale()) if self._scaler.is_enabled() else None,
-            policy_lag_mean=float(np.mean(lags)),
-            policy_lag_max=max(lags),
+            policy_lag_mean=received.lag_mean,
+            policy_lag_max=received.lag_max,
             update_time_s=time.perf_counter() - started,
             publish_time_s=0.0,
             stages=UpdateStages(
@@ -340,6 +353,22 @@ class Learner:
             lags.append(lag)
         return lags
 
+    def _received(
+        self, rollouts: Sequence[Rollout], buffers: Sequence[BufferLike], lags: Sequence[int]
+    ) -> "_Received":
+        """Bytes and lags of the update's rollouts, over all learners."""
+        shares = self._group.gather(
+            (
+                sum(rollout.raw_bytes for rollout in rollouts),
+                sum(len(buffer) for buffer in buffers),
+                len(lags),
+                sum(lags),
+                max(lags, default=0),
+            )
+        )
+        raw, wire, number, lag_sum, _ = (sum(column) for column in zip(*shares, strict=True))
+        return _Received(int(raw), int(wire), lag_sum / number, max(int(s[-1]) for s in shares))
+
     def _learning_rate(self, progress: float) -> float:
         """Learning rate of the next update. An adaptive one is a state, kept by the optimizer."""
         if self._config.learner.lr_schedule == "adaptive":
@@ -374,16 +403,18 @@ class Learner:
             What `make` returns, and a notice for the user, if there is something to say.
 
         Raises:
-            DeviceMemoryError: the memory did not suffice a second time.
+            DeviceMemoryError: the memory did not suffice a second time; of several learners: once.
         """
         try:
             return make(), ""
         except torch.OutOfMemoryError as error:
             cause = _out_of_memory(error)
-            if self._is_micro_batch_halved:
+            if self._is_micro_batch_halved or self._group.size > 1:
+                tried = "Half of a minibatch at a time was too much too, or something else took it."
+                if self._group.size > 1:  # The others are in the middle of the update.
+                    tried = "Several learners do not try again with fewer rows at a time."
                 raise DeviceMemoryError(
-                    f"The learner's device has too little memory: {cause}. Half of a minibatch at "
-                    "a time was too much too, or something else took the memory. The newest "
+                    f"The learner's device has too little memory: {cause}. {tried} The newest "
                     "finished update is saved: go on by --resume latest with a larger --set "
                     "learner.num_minibatches=... or a smaller model, and with less beside the "
                     "learner on its GPU."
@@ -451,13 +482,14 @@ class Learner:
                 if self._ends_update(coming, totals):
                     return totals
                 timer.end_stage("gradients_time_s")
-        rows = coming.rows
+        rows = coming.minibatch.rows
         if self._config.learner.target_kl is not None and bool(
             self._is_beyond(*self._kl_proximal(fields, rows))
         ):
             self._undo_step(totals)
         # No loss has shown what the last step did.
-        if not self._gradients.are_outputs_finite(fields, rows[:PROBED_ROWS]):
+        are_finite = self._gradients.are_outputs_finite(fields, rows[:PROBED_ROWS])
+        if self._group.counts(not are_finite) != [0]:
             raise NotFiniteError("the network's outputs are not finite after the last step")
         timer.end_stage("gradients_time_s")
         return totals
@@ -467,17 +499,33 @@ class Learner:
     ) -> Iterator[ComingFigures]:
         """Queues the gradient and the step of one minibatch after another; waits for none."""
         order = torch.randperm(
-            self._batch.rows, generator=self._generator, pin_memory=self._device.type == "cuda"
+            self._batch.update_rows,
+            generator=self._generator,
+            pin_memory=self._device.type == "cuda",
         )
-        order = order.to(self._device, non_blocking=True)
-        for rows in order.chunk(self._config.learner.num_minibatches):
-            sums = self._gradients.compute(fields, rows, loss_scale=self._loss_scale(), coefs=coefs)
+        for minibatch in self._batch.minibatches(order, self._config.learner.num_minibatches):
+            sums = self._gradients.compute(
+                fields,
+                minibatch.rows,
+                num_rows=minibatch.num_rows,
+                loss_scale=self._loss_scale(),
+                coefs=coefs,
+            )
+            sums = self._over_all_learners(sums)
             timer.end_stage("gradients_time_s")
             is_beyond = self._is_beyond(sums.kl_proximal, sums.sampled)
             self._stop_if(is_beyond | ~sums.loss.isfinite())
             step = self._optimizer_step()
             timer.end_stage("optimizer_time_s")
-            yield ComingFigures(rows, sums, is_beyond, self._is_stopped, step)
+            yield ComingFigures(minibatch, sums, is_beyond, self._is_stopped, step)
+
+    def _over_all_learners(self, sums: PPOSums[Tensor]) -> PPOSums[Tensor]:
+        """Adds the other learners' parts to the gradient, in place, and to the sums."""
+        if self._group.size == 1:
+            return sums
+        total = torch.stack(list(sums))
+        self._group.sum_(self._gradients.flat, total)
+        return PPOSums(*total)
 
     def _ends_update(self, coming: ComingFigures, totals: "_UpdateTotals") -> bool:
         """Reads a minibatch's figures and adds them; or undoes the step that was too far.
@@ -489,7 +537,7 @@ class Learner:
         if figures.is_beyond:
             self._undo_step(totals)
             return True
-        totals.add_minibatch(figures.sums, len(coming.rows))
+        totals.add_minibatch(figures.sums, coming.minibatch.num_rows)
         if figures.is_stopped:
             raise NotFiniteError(f"the gradient's norm is {figures.grad_norm} {totals.place}")
         if coming.step.is_skipped:
@@ -508,7 +556,9 @@ class Learner:
         log_ratio = (
             self._gradients.log_probs(fields, sampled) - fields["proximal_log_probs"][sampled]
         )
-        return k3(log_ratio).sum(), torch.tensor(len(sampled), device=self._device)
+        found = torch.stack([k3(log_ratio).sum(), log_ratio.new_tensor(len(sampled))])
+        self._group.sum_(found)
+        return found[0], found[1]
 
     def _is_beyond(self, kl_sum: Tensor, num_rows: Tensor) -> Tensor:
         """Whether these rows show a larger change of the policy than the settings allow."""
@@ -557,6 +607,15 @@ class Learner:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return Step(norm, save, is_skipped=self._scaler.get_scale() < scale)
+
+
+class _Received(NamedTuple):
+    """The rollouts of an update as they came."""
+
+    raw_bytes: int
+    wire_bytes: int
+    lag_mean: float
+    lag_max: int
 
 
 @dataclass

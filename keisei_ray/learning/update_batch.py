@@ -8,10 +8,15 @@ Storage is allocated once and filled by slices, so memory stays flat over any nu
 Only where updates grow with the cluster is it allocated anew, for the largest update so far. On
 CUDA the host tensors are pinned, and each field is copied to the device in one piece.
 
+Of several learners each has a batch with the rows of its share of the rollouts. The rows of the
+update are those of all learners in the order of their ranks: the order in which a single learner
+would have them.
+
 R: rollouts of the update. T: plies of a rollout. N: games side by side. The update has R * T * N
 timesteps. B: rows of the update, which are the plies with `is_trained` among its timesteps.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -27,6 +32,7 @@ from keisei_ray.learning.advantages import (
     generalized_advantages,
     next_values,
 )
+from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.rollouts.rollout import NUM_ACTIONS, Rollout
 
 BATCH_FIELDS: Final[Mapping[str, tuple[torch.dtype, tuple[int, ...]]]] = {
@@ -68,18 +74,33 @@ class TrainingTargets(NamedTuple):
     """[T, N] float32 in [0, 1]: P(draw)."""
 
 
+class Minibatch(NamedTuple):
+    """The rows of one optimizer step."""
+
+    rows: Tensor
+    """[M] int64, indices of those that this learner has, where the network is."""
+    num_rows: int
+    """Number of them over all learners."""
+
+
 class UpdateBatch:
     """Preallocated [capacity, ...] tensors on the host and, where it differs, on the device.
 
     Attributes:
-        timesteps: R * T * N of the last `fill`: all plies, trained or not.
-        rows: B, the rows written by the last `fill`. Rows beyond B hold old data.
-        forced_rows: rows among them whose ply is a forced mate.
+        timesteps: R * T * N of the last `fill`: all plies of the update, trained or not.
+        update_rows: B, the rows of the update in the last `fill`, over all learners.
+        rows: the rows among them that are here. Rows beyond them hold old data.
+        forced_rows: rows of the update whose ply is a forced mate.
         rollout_rows: the rows that each rollout of the last `fill` gave, in their order.
     """
 
     def __init__(
-        self, timesteps: int, device: torch.device, *, takes_multiples: bool = False
+        self,
+        timesteps: int,
+        device: torch.device,
+        *,
+        takes_multiples: bool = False,
+        group: LearnerGroup | None = None,
     ) -> None:
         """Allocates the storage for one update.
 
@@ -88,15 +109,18 @@ class UpdateBatch:
             device: where the network is.
             takes_multiples: whether an update may also be made from a multiple of `timesteps`; the
                 storage then grows to the largest.
+            group: the learners that share the updates. None: there is one.
         """
-        self.timesteps = self.rows = 0
+        self.timesteps = self.rows = self.update_rows = 0
+        self._first_row = 0
+        self._group = group or LearnerGroup()
         self.rollout_rows: tuple[slice, ...] = ()
         self.forced_rows = 0
         self._unit = timesteps
         self._takes_multiples = takes_multiples
         self._torch_device = device
         self._on_cuda = device.type == "cuda"
-        self._allocate(timesteps)
+        self._allocate(-(-timesteps // self._group.size))
 
     def _allocate(self, capacity: int) -> None:
         """Allocates every field for `capacity` rows; what was in them is lost."""
@@ -116,22 +140,24 @@ class UpdateBatch:
         """Writes the trained plies of all rollouts, in their order, with advantages and targets.
 
         Args:
-            rollouts: the rollouts of one update. Within each, rows are in order of t, then n.
+            rollouts: the rollouts of one update, or this learner's share of them. Within each, rows
+                are in order of t, then n.
             gamma: discount per ply, in [0, 1].
             gae_lambda: see `generalized_advantages`.
 
         Returns:
-            Explained variance of the values with which the plies were played.
+            Explained variance of the values with which the plies of the update were played.
 
         Raises:
             EmptyUpdateError: there is no trained ply. Nothing has changed.
             RolloutFormatError: the rollouts do not hold the plies of one update. Nothing has
                 changed.
         """
-        self.timesteps = self._checked_timesteps(rollouts)
-        if self.timesteps > self._capacity:
-            self._allocate(self.timesteps)
-        values = np.empty(self.timesteps, np.float32)
+        self._count(rollouts)
+        timesteps = sum(rollout.header.timesteps for rollout in rollouts)
+        if timesteps > self._capacity:
+            self._allocate(timesteps)
+        values = np.empty(timesteps, np.float32)
         start = 0
         rollout_rows = []
         for rollout in rollouts:
@@ -146,10 +172,12 @@ class UpdateBatch:
             values[rows] = rollout.values[trained]
             rollout_rows.append(rows)
             start = rows.stop
-        self.rows = start
         self.rollout_rows = tuple(rollout_rows)
-        self.forced_rows = int(self._arrays["is_forced"][:start].sum())
-        return explained_variance(values[:start], self._arrays["value_targets"][:start])
+        return explained_variance(
+            values[:start],
+            self._arrays["value_targets"][:start],
+            lambda array: self._group.moments(array).variance,
+        )
 
     def normalize_advantages(self) -> None:
         """Brings the update's advantages to mean 0 and standard deviation 1, in place.
@@ -159,12 +187,30 @@ class UpdateBatch:
         """
         advantages = self._arrays["advantages"][: self.rows]
         sampled = advantages[~self._arrays["is_forced"][: self.rows]]
-        if not len(sampled):
+        count, mean, variance = self._group.moments(sampled)
+        if not count:
             return
-        mean = sampled.mean(dtype=np.float64)
-        std = sampled.std(dtype=np.float64)
         np.subtract(advantages, np.float32(mean), out=advantages)
-        np.divide(advantages, np.float32(std + 1e-8), out=advantages)
+        np.divide(advantages, np.float32(math.sqrt(variance) + 1e-8), out=advantages)
+
+    def minibatches(self, order: Tensor, count: int) -> list[Minibatch]:
+        """Cuts the update's rows into minibatches.
+
+        Args:
+            order: [B] int64 on the CPU, a permutation of the update's rows, the same for all
+                learners; pinned if the network is on CUDA.
+            count: number of minibatches; there may be fewer.
+        """
+        chunks = order.chunk(count)
+        if self._group.size > 1:
+            places = [chunk - self._first_row for chunk in chunks]
+            own = [place[(place >= 0) & (place < self.rows)] for place in places]
+            order = torch.cat(own)
+        else:
+            own = list(chunks)
+        order = order.to(self._torch_device, non_blocking=True)
+        parts = order.split([len(rows) for rows in own])
+        return [Minibatch(rows, len(chunk)) for rows, chunk in zip(parts, chunks, strict=True)]
 
     def on_device(self) -> Mapping[str, Tensor]:
         """Returns [capacity, ...] fields where the network is, of which the first B rows count.
@@ -176,10 +222,20 @@ class UpdateBatch:
                 self._device[name][: self.rows].copy_(tensor[: self.rows], non_blocking=True)
         return self._device
 
-    def _checked_timesteps(self, rollouts: Sequence[Rollout]) -> int:
-        """Plies of all rollouts; raises where no update can be made from them."""
-        total = sum(rollout.header.timesteps for rollout in rollouts)
-        if not any(rollout.is_trained.any() for rollout in rollouts):
+    def _count(self, rollouts: Sequence[Rollout]) -> None:
+        """Counts plies and rows of all learners; raises where no update can be made from them."""
+        shares = self._group.gather(
+            (
+                len(rollouts),
+                sum(rollout.header.timesteps for rollout in rollouts),
+                sum(int(rollout.is_trained.sum()) for rollout in rollouts),
+                sum(int((rollout.is_forced & rollout.is_trained).sum()) for rollout in rollouts),
+            )
+        )
+        num_rollouts, total, rows, forced = (
+            int(sum(column)) for column in zip(*shares, strict=True)
+        )
+        if not rows:
             raise EmptyUpdateError(
                 f"an update was asked for with {total} timesteps and no ply of the learner's own "
                 "among them; nothing changed."
@@ -187,10 +243,13 @@ class UpdateBatch:
         if total % self._unit or (total != self._unit and not self._takes_multiples):
             a_multiple_of = "a multiple of " if self._takes_multiples else ""
             raise RolloutFormatError(
-                f"{len(rollouts)} rollouts hold {total} timesteps, expected {a_multiple_of}"
+                f"{num_rollouts} rollouts hold {total} timesteps, expected {a_multiple_of}"
                 f"{self._unit} for an update. Every actor must run with the same config."
             )
-        return total
+        rows_of = [int(share[2]) for share in shares]
+        self.timesteps, self.update_rows, self.forced_rows = total, rows, forced
+        self.rows = rows_of[self._group.rank]
+        self._first_row = sum(rows_of[: self._group.rank])
 
 
 def training_targets(rollout: Rollout, *, gamma: float, gae_lambda: float) -> TrainingTargets:

@@ -190,13 +190,13 @@ class PolicyValueNet(nn.Module):
 
     def _policy_logits(self, x: Tensor) -> Tensor:
         """[B, A] logits of all labels, from the tower's output [B, C, 9, 9], all float32."""
-        by_square = self.policy_head(x).permute(0, 2, 3, 1).reshape(len(x), -1)
+        by_square = self.policy_head(x).permute(0, 2, 3, 1).flatten(1)
         return by_square.index_select(1, self.label_index)  # type: ignore[no-any-return]
 
     def _outcome_logits(self, x: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
         """[B, 3] or [B, 1] float32 logits, from the tower's output and the material prior."""
         squares = self.activation(self.value_squares(x)).permute(0, 2, 3, 1)
-        hidden = self.activation(self.value_hidden(squares.reshape(len(x), -1)))
+        hidden = self.activation(self.value_hidden(squares.flatten(1)))
         outcomes: Tensor = self.value_out(hidden)
         if self.config.material_prior:
             material = functional.embedding(codes, self.board_material[:, None]).sum((1, 2))
@@ -254,7 +254,7 @@ def legal_mask(legal_bits: Tensor) -> Tensor:
     """
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=legal_bits.device)
     bits = (legal_bits[:, :, None] >> shifts) & 1
-    return bits.reshape(len(legal_bits), -1)[:, :NUM_ACTIONS].bool()
+    return bits.flatten(1)[:, :NUM_ACTIONS].bool()
 
 
 def masked_log_probs(logits: Tensor, mask: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def test_an_epoch_is_queued_without_reading_anything_from_the_device(
     assert readings.found == []
     assert len(coming) == 4
     with ReadingsOfTheHost() as readings:
-        learner._kl_proximal(learner._batch.on_device(), coming[0].rows)
+        learner._kl_proximal(learner._batch.on_device(), coming[0].minibatch.rows)
         bool(learner._is_stopped)
     assert readings.found == ["index", "_local_scalar_dense"]  # It does see what reads.
 
