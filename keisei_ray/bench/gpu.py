@@ -159,6 +159,8 @@ def _check_play(
 
 def _measure(subject: Subject) -> tuple[list[Figure], float, float]:
     """All figures of one network, and the rates of its plain loops: forward passes and learning."""
+    # torch compiles one function for eight networks and sizes at most, then for no more.
+    torch.compiler.reset()
     subject.say(f"{subject.shape}: acting")
     acting, forward = measure_acting(subject)
     subject.say(f"{subject.shape}: self-play")

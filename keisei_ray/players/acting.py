@@ -10,8 +10,14 @@ choice are computed there, so that 20 bytes for each position come back instead 
 K: positions asked for. A: policy labels (1,496). L: legal moves of these positions together.
 """
 
-from collections.abc import Iterator
+import logging
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +40,8 @@ from keisei_ray.players.policies import (
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.vector_games import VectorGames
 
+logger = logging.getLogger(__name__)
+
 Bytes = npt.NDArray[np.uint8]
 
 _PARTS = (81, 14, NUM_SCALARS, NUM_ACTIONS // 8)
@@ -42,8 +50,14 @@ _UNIFORM, _FORCED = range(2)
 """Columns of the numbers that decide a row's move: the uniform, and the forced label or -1."""
 _LABEL, _LOG_PROB, _VALUE, _DRAW_PROB, _SUM = range(5)
 """Columns of a row that comes back. The sum of all outputs is finite only if everything is."""
+_LEAST_ROWS = 16
+"""Rows below which a smaller CUDA graph is not worth its capture."""
 _WARM_UP_CALLS = 3
 """Calls before a CUDA graph is captured, in which libraries choose their kernels."""
+
+
+_COMPILERS = ("gcc", "clang", "cc")
+"""Compilers that triton looks for if the environment names none."""
 
 
 class Chosen(NamedTuple):
@@ -57,6 +71,14 @@ class Chosen(NamedTuple):
     """[K] value in [-1, 1]."""
     draw_probs: FloatN
     """[K] probability of a draw."""
+
+
+class _Graph(NamedTuple):
+    """A captured evaluation of a number of rows."""
+
+    graph: torch.cuda.CUDAGraph
+    answers: Tensor
+    """Tensor in which a replay leaves its result."""
 
 
 class ActingNetwork:
@@ -111,26 +133,38 @@ class ActingNetwork:
 class DeviceActingNetwork(ActingNetwork):
     """A network on a device of its own that chooses moves while the CPU steps other games.
 
-    On CUDA everything runs on a stream of this object, from and to pinned memory. With
-    `fixed_size` the work is captured once as a CUDA graph of `num_rows` rows, which is replayed by
-    a single call. Rows that are not asked for hold older positions; their answers are not read.
-    Weights are overwritten in place, so the graph stays valid. On a CPU the same functions run
-    without stream and graph; only tests do that.
+    On CUDA everything runs on a stream of this object, from and to pinned memory. The work is
+    captured as a CUDA graph, which a single call replays: launched one by one, its kernels would
+    take the CPU longer than the GPU. Rows that are not asked for hold older positions; their
+    answers are not read. Weights are overwritten in place, so a graph stays valid. On a CPU the
+    same functions run without stream and graph; only tests do that.
     """
 
-    def __init__(self, model: PolicyValueNet, num_rows: int, *, fixed_size: bool) -> None:
+    def __init__(
+        self,
+        model: PolicyValueNet,
+        num_rows: int,
+        *,
+        fixed_size: bool,
+        compiled: bool | None = None,
+    ) -> None:
         """Allocates every buffer.
 
         Args:
             model: in eval mode, on its device.
             num_rows: most positions of one call.
-            fixed_size: whether a call always computes `num_rows` rows, as a CUDA graph; otherwise
-                as many as it has positions.
+            fixed_size: whether every call computes `num_rows` rows; otherwise the smallest of
+                num_rows, num_rows / 2, num_rows / 4 ... that suffices, each by a graph of its own.
+            compiled: whether torch.compile joins the network's kernels, which takes about 12 s;
+                with `fixed_size` on CUDA only. None: where that is possible.
         """
         super().__init__(model)
         device = next(model.parameters()).device
         is_cuda = device.type == "cuda"
         self._num_rows, self._fixed_size = num_rows, fixed_size
+        self._forward: Callable[..., tuple[Tensor, Tensor]] = model
+        if is_cuda and fixed_size and compiled is not False and can_compile():
+            self._forward = torch.compile(model, dynamic=False)
         self._num_asked = 0
         # In rows that are never filled every move is legal: none may have no legal move.
         self._sent = torch.full((num_rows, sum(_PARTS)), 255, dtype=torch.uint8)
@@ -144,8 +178,7 @@ class DeviceActingNetwork(ActingNetwork):
         self._stream = torch.cuda.Stream(device) if is_cuda else None
         # Blocking: a core that waits is free for other processes.
         self._done = torch.cuda.Event(blocking=True) if is_cuda else None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._answers = torch.zeros(0)
+        self._graphs: dict[int, _Graph] = {}
 
     def begin(
         self, games: VectorGames, lanes: Ints, uniforms: Uniforms, forced: Ints | None = None
@@ -161,7 +194,7 @@ class DeviceActingNetwork(ActingNetwork):
         if forced is not None:
             rows = np.flatnonzero(forced >= 0)
             draws[rows, _FORCED] = self._labels[self._offsets[rows] + forced[rows]]
-        self._evaluate(self._num_rows if self._fixed_size else n)
+        self._evaluate(self._rows_for(n))
 
     def wait(self) -> bool:
         """Blocks until the answers are there; returns whether all outputs are finite numbers."""
@@ -189,25 +222,33 @@ class DeviceActingNetwork(ActingNetwork):
     @torch.inference_mode()
     def _evaluate(self, num_rows: int) -> None:
         """Starts the copies there, the evaluation of the first rows, and the copy back."""
+        sent, draws = (tensor[:num_rows] for tensor in self._on_device)
         if self._stream is not None:
-            if self._fixed_size and self._graph is None:
-                self._graph = self._captured(self._stream)
+            if num_rows not in self._graphs:
+                self._graphs[num_rows] = self._captured(sent, draws, self._stream)
             # Weights are written on the current stream.
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with self._own_stream():
-            sent, draws = (tensor[:num_rows] for tensor in self._on_device)
             sent.copy_(self._sent[:num_rows], non_blocking=True)
             draws.copy_(self._draws[:num_rows], non_blocking=True)
-            if self._graph is not None:
-                self._graph.replay()
+            if self._stream is None:
+                answers = self._answered(sent, draws)
             else:
-                self._answers = self._answered(sent, draws)
-            self._received[:num_rows].copy_(self._answers, non_blocking=True)
+                graph, answers = self._graphs[num_rows]
+                graph.replay()
+            self._received[:num_rows].copy_(answers, non_blocking=True)
             if self._done is not None:
                 self._done.record()
 
-    def _captured(self, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
-        """Captures the evaluation of all rows; `_answers` is where a replay leaves its result.
+    def _rows_for(self, num_asked: int) -> int:
+        """Returns how many rows are computed for so many positions."""
+        num_rows = self._num_rows
+        while not self._fixed_size and num_rows // 2 >= max(num_asked, _LEAST_ROWS):
+            num_rows //= 2
+        return num_rows
+
+    def _captured(self, sent: Tensor, draws: Tensor, stream: torch.cuda.Stream) -> "_Graph":
+        """Captures the evaluation of these rows.
 
         Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
         """
@@ -216,16 +257,16 @@ class DeviceActingNetwork(ActingNetwork):
         with _fastest_kernels():
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_CALLS):
-                    self._answered(*self._on_device)
+                    self._answered(sent, draws)
             stream.synchronize()
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self._answers = self._answered(*self._on_device)
-        return graph
+                answers = self._answered(sent, draws)
+        return _Graph(graph, answers)
 
     def _answered(self, sent: Tensor, draws: Tensor) -> Tensor:
         """[rows, 5] float32: the answers for rows of compact bytes. Never waits for the device."""
         boards, hands, scalars, legal_bits = sent.split(_PARTS, 1)
-        logits, outcomes = self._model(boards, hands, scalars)
+        logits, outcomes = self._forward(boards, hands, scalars)
         values, draw_probs = outcome_values(outcomes)
         labels, log_probs = sample_masked(
             logits, legal_mask(legal_bits), draws[:, _UNIFORM], draws[:, _FORCED].long()
@@ -248,19 +289,37 @@ def _fastest_kernels() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
+def can_compile() -> bool:
+    """Returns whether torch.compile can make kernels for a GPU here; logs what is missing."""
+    compiler = os.environ.get("CC")
+    needs = {
+        "the package triton": find_spec("triton") is not None,
+        "a C compiler": any(
+            shutil.which(name) for name in ([compiler] if compiler else _COMPILERS)
+        ),
+        "Python.h": (Path(sysconfig.get_path("include")) / "Python.h").is_file(),
+    }
+    missing = [what for what, is_there in needs.items() if not is_there]
+    if missing:
+        logger.warning(
+            "networks are not compiled, which is slower: no %s", " and no ".join(missing)
+        )
+    return not missing
+
+
 def acting_network(
-    model: PolicyValueNet, num_rows: int, *, fixed_size: bool = True
+    model: PolicyValueNet, num_rows: int, *, fixed_size: bool = True, compiled: bool | None = None
 ) -> ActingNetwork:
     """Returns what chooses moves by this network, on the device where it is.
 
     Args:
         model: in eval mode.
         num_rows: most positions of one call.
-        fixed_size: see `DeviceActingNetwork`; without effect on the CPU.
+        fixed_size, compiled: see `DeviceActingNetwork`; without effect on the CPU.
     """
     if next(model.parameters()).device.type == "cpu":
         return ActingNetwork(model)
-    return DeviceActingNetwork(model, num_rows, fixed_size=fixed_size)
+    return DeviceActingNetwork(model, num_rows, fixed_size=fixed_size, compiled=compiled)
 
 
 def acting_device(device: str) -> torch.device:

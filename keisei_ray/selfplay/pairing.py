@@ -22,6 +22,7 @@ N: games side by side, one in each lane. M: games of a group. K: some of these l
 import logging
 from collections.abc import Callable, Sequence
 from reprlib import repr as shortened
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from keisei_ray.config.player_spec import POOL_KINDS
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, PlayerError
-from keisei_ray.network.model import build_model
+from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.acting import acting_device, acting_network, acting_policy
 from keisei_ray.players.player import Player, open_player
@@ -45,6 +46,13 @@ logger = logging.getLogger(__name__)
 
 COLOR_OF_TURN: tuple[Color, Color] = ("black", "white")
 """Name of a side by its number in `VectorGames.turns`."""
+
+
+class _Network(NamedTuple):
+    """A network that plays with the weights of one snapshot after another."""
+
+    model: PolicyValueNet
+    choose: Choose
 
 
 class Pairing:
@@ -68,7 +76,9 @@ class Pairing:
         """Scripted members that a game has had."""
         self._benched: set[str] = set()
         self._newly_benched: list[BenchedMember] = []
-        self._networks: dict[str, Choose] = {}
+        self._networks: dict[str, _Network] = {}
+        self._spare: list[_Network] = []
+        """Networks without a snapshot. On a GPU their captured graphs are worth keeping."""
         self._mix = SELF_PLAY_ONLY
         self._weights: dict[str, BufferLike] = {}
         self._opponents = [NO_OPPONENT] * num_games
@@ -190,9 +200,9 @@ class Pairing:
             lanes = lanes[games.turns[lanes] != self._learner_turns[first_lane + lanes]]
             if not len(lanes):
                 continue
-            choose = self._networks[name] if name in self._networks else self._scripted[name].choose
+            player = self._networks[name] if name in self._networks else self._scripted[name]
             try:
-                choices[lanes] = choose(games, lanes, uniforms[lanes])
+                choices[lanes] = player.choose(games, lanes, uniforms[lanes])
             except PlayerError as error:
                 self._bench(name, error)
         return choices
@@ -253,17 +263,22 @@ class Pairing:
         if player is not None:
             player.close()
 
-    def _load(self, weights: BufferLike) -> Choose:
-        """A snapshot's policy; its moves are sampled, as they were when it was the learner."""
+    def _load(self, weights: BufferLike) -> _Network:
+        """A snapshot's network; its moves are sampled, as they were when it was the learner."""
+        network = self._spare.pop() if self._spare else self._new_network()
+        load_weights(network.model, weights)
+        return network
+
+    def _new_network(self) -> _Network:
         config = self._config
         model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp).eval()
-        load_weights(model, weights)
-        # The number of its positions changes from ply to ply.
         model.to(self._device)
-        return acting_policy(acting_network(model, len(self._opponents), fixed_size=False))
+        # The number of its positions changes from ply to ply.
+        acting = acting_network(model, len(self._opponents), fixed_size=False)
+        return _Network(model, acting_policy(acting))
 
     def _drop_unused_networks(self) -> None:
         """Drops the networks that are not in the mix and have no game in play."""
         for name in list(self._networks):
             if name not in self._weights and name not in self._lanes_of:
-                del self._networks[name]
+                self._spare.append(self._networks.pop(name))

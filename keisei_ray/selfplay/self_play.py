@@ -126,7 +126,9 @@ class SelfPlay:
             save_moves=self._config.tracking.save_moves,
             counter=counter,
         )
-        return _Group(first_lane, games, acting_network(self._model, num_games))
+        compiled = False if s.compile == "off" else None
+        acting = acting_network(self._model, num_games, compiled=compiled)
+        return _Group(first_lane, games, acting)
 
     def set_weights(self, buffer: BufferLike) -> None:
         """Loads the weights to play with from now on; does nothing for those already held.

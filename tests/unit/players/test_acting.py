@@ -1,5 +1,7 @@
 """Acting networks: the moves that they sample, and that both kinds answer alike."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from keisei_ray.players.acting import (
     acting_device,
     acting_network,
     acting_policy,
+    can_compile,
     sample_masked,
 )
 from keisei_ray.players.policies import Ints, network_policy
@@ -147,6 +150,56 @@ def test_the_device_path_samples_from_the_same_distribution() -> None:
     assert len(set(found.choices.tolist())) > 10
     expected = answers(ActingNetwork(model), games, lanes, found.choices)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_asked", "fixed_size", "computed"),
+    [(1, True, 100), (1, False, 25), (25, False, 25), (26, False, 50), (51, False, 100)],
+)
+def test_few_positions_are_computed_as_a_part_of_the_rows(
+    num_asked: int, fixed_size: bool, computed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph is captured for each number of rows, so there are few of them."""
+    games, model = played_games(100, plies=0), model_with_opinions()
+    acting = DeviceActingNetwork(model, 100, fixed_size=fixed_size)
+    rows: list[int] = []
+    real: Any = acting._answered
+
+    def counted(sent: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        rows.append(len(sent))
+        answered: torch.Tensor = real(sent, draws)
+        return answered
+
+    monkeypatch.setattr(acting, "_answered", counted)
+    assert len(answers(acting, games, np.arange(num_asked)).choices) == num_asked
+    assert rows == [computed]
+
+
+def test_the_network_is_one_graph_for_a_compiler() -> None:
+    """In half precision as well; without inductor, which would take most of a minute."""
+    torch.manual_seed(0)
+    config = tiny_config().model
+    model = build_model(config, seed=0, amp="bf16").eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    games = played_games(4)
+    position = [torch.from_numpy(p) for p in (games.boards, games.hands, games.scalars.copy())]
+    with torch.inference_mode():
+        for found, expected in zip(compiled(*position), model(*position), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_what_a_compiler_needs_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keisei_ray.players.acting.find_spec", lambda name: object())
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/there")
+    monkeypatch.setattr("pathlib.Path.is_file", lambda path: str(path) == "/there/Python.h")
+    monkeypatch.setattr("shutil.which", lambda name: name if name == "clang" else None)
+    monkeypatch.delenv("CC", raising=False)
+    assert can_compile()
+    monkeypatch.setenv("CC", "gcc-99")
+    assert not can_compile()
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr("keisei_ray.players.acting.find_spec", lambda name: None)
+    assert not can_compile()
 
 
 def test_only_some_lanes_may_be_forced() -> None:
