@@ -43,7 +43,7 @@ Loop = Callable[[], int]
 
 
 def random_games(num_games: int, *, seed: int = 0, equal: bool = False) -> VectorGames:
-    """Returns games after random openings of up to 100 plies.
+    """Returns games after random openings of up to 40 plies.
 
     Args:
         num_games: number of games, one in each lane.
@@ -54,7 +54,7 @@ def random_games(num_games: int, *, seed: int = 0, equal: bool = False) -> Vecto
         num_games,
         max_plies=320,
         rng_for_game=lambda index: np.random.default_rng([seed, 0 if equal else index]),
-        random_opening_plies=100,
+        random_opening_plies=40,
     )
 
 

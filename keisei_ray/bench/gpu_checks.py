@@ -37,9 +37,9 @@ LOG_PROB_LIMITS: Final = {"off": 1e-3, "bf16": 0.25}
 On a CPU bf16 gives 0.01 (4x64), 0.04 (10x128) and 0.10 (20x256)."""
 VALUE_LIMITS: Final = {"off": 1e-4, "bf16": 0.01}
 """Precision -> largest difference of a value; on a CPU bf16 gives 0.0006."""
-FIRST_RATIO_LIMITS: Final = {"off": 5e-3, "bf16": 0.03}
-"""Precision -> largest root mean square of the log ratio in the first minibatch. With "off" it is
-TF32, which both sides use on CUDA."""
+FIRST_RATIO_LIMITS: Final = {"off": 0.02, "bf16": 0.1}
+"""Precision -> largest root mean square of the log ratio in the first minibatch. Batches of two
+sizes may use two kernels, which round differently. With "off" both sides use TF32 on CUDA."""
 SAMPLING_LIMIT = 5.0
 """Most standard deviations by which a chi-square may be above what chance makes it."""
 FEWEST_EXPECTED = 5.0
