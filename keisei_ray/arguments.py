@@ -264,6 +264,14 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "--seconds", type=_seconds, default=0.4, metavar="S", help="length of each measurement"
     )
     gpu.add_argument(
+        "--networks",
+        type=_network,
+        nargs="+",
+        default=[(10, 128), (4, 64), (20, 256)],
+        metavar="DEPTHxWIDTH",
+        help="networks to measure, the first also in a training run; default: 10x128 4x64 20x256",
+    )
+    gpu.add_argument(
         "--processes",
         type=_positive,
         default=None,
@@ -377,6 +385,13 @@ def _seed(text: str) -> int:
 
 def _minutes(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of minutes")
+
+
+def _network(text: str) -> tuple[int, int]:
+    depth, _, width = text.partition("x")
+    if not (depth.isdecimal() and width.isdecimal() and int(depth) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a network's size such as 10x128")
+    return int(depth), int(width)
 
 
 def _seconds(text: str) -> float:

@@ -271,7 +271,7 @@ def _bench_gpu(options: argparse.Namespace, config: Config, console: Console) ->
     most = max(1, (os.cpu_count() or 1) - 2)
     actors = min(most, options.processes or Sizes.actors)
     sizes = Sizes(seconds=options.seconds, actors=actors)
-    return run_gpu_benchmark(config, sizes, console, require_cuda())
+    return run_gpu_benchmark(config, sizes, console, require_cuda(), options.networks)
 
 
 def _bench_learning(

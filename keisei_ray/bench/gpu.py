@@ -61,7 +61,8 @@ def run_gpu_benchmark(
 
     Args:
         config: all settings that are not part of `sizes`.
-        sizes: sizes and durations of what is measured.
+        sizes: sizes and durations of what is measured; all batches of acting with the first
+            network, the others with the first batch only.
         console: where lines and tables are printed.
         device: the device.
         networks: depth and width of each network.
@@ -107,10 +108,16 @@ def run_gpu_benchmark(
     ideals = []
     for network in networks:
         subject = Subject(
-            one_process(config, network, device, sizes), sizes, device, peak, compile_limit_s, say
+            one_process(config, network, device, sizes),
+            sizes if network == networks[0] else replace(sizes, rows=sizes.rows[:1]),
+            device,
+            peak,
+            compile_limit_s,
+            say,
         )
         found, forward, learning = _measure(subject)
         compile_limit_s = subject.compile_left_s
+        torch.compiler.reset()  # It compiles one function for a few shapes only.
         ideals.append((subject, forward, learning))
         console.print(figures_table(subject.shape, found))
         figures += found
@@ -148,13 +155,12 @@ def _check_play(
     config: Config, sizes: Sizes, device: torch.device, network: tuple[int, int]
 ) -> list[Figure]:
     """Checks of one network that plays and learns on the device."""
-    games, plies = sizes.check_games, min(16, sizes.plies)
-    small = replace(sizes, games=games, plies=plies, minibatch=games * plies, num_minibatches=1)
-    configs = [one_process(config, network, device, small, amp) for amp in ("off", "bf16")]
-    return [
-        *(figure for each in configs for figure in check_first_ratio(each)),
-        *check_sampling(configs[0].model, device, sizes.draws),
-    ]
+    plies = min(16, sizes.plies)
+    # Shapes as in what is measured later, so that nothing is compiled twice.
+    minibatches = sizes.games * plies // sizes.minibatch
+    small = replace(sizes, plies=plies, num_minibatches=minibatches)
+    play = one_process(config, network, device, small)
+    return [*check_first_ratio(play), *check_sampling(play.model, device, sizes.draws)]
 
 
 def _measure(subject: Subject) -> tuple[list[Figure], float, float]:

@@ -71,8 +71,6 @@ class Sizes:
     """Rows and columns of the matrices by whose product the peak is measured."""
     draws: int = 16_384
     """Sampled moves for each position by which sampling is checked."""
-    check_games: int = 64
-    """Games of the rollout by which self-play and learner are compared."""
     seconds: float = 0.4
     """Duration of one measurement."""
     rounds: int = 3

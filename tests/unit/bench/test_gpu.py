@@ -31,7 +31,6 @@ SIZES = Sizes(
     num_minibatches=2,
     matmul=16,
     draws=64,
-    check_games=4,
     seconds=0.001,
     rounds=1,
     run_seconds=0.0,
