@@ -504,6 +504,30 @@ def test_the_same_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(loads) == 2
 
 
+def test_the_network_of_a_snapshot_that_has_left_is_used_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU a new one would have to be captured again."""
+    config = pool_config(max_plies=9, pool={"members": (), "networks_per_actor": 1})
+    models: list[Any] = []
+    load = Pairing._load
+
+    def seen_load(*arguments: Any) -> Any:
+        network = load(*arguments)
+        models.append(network.model)
+        return network
+
+    monkeypatch.setattr(Pairing, "_load", seen_load)
+    self_play = new(config)
+    for version in (1, 2, 3):
+        for _ in range(3):
+            collect(self_play, *mix_of(config, [version]))
+    assert len(models) == 3
+    assert len(set(map(id, models))) == 1
+    expected = build_model(config.model, seed=3).state_dict()["stem.weight"]
+    torch.testing.assert_close(models[0].state_dict()["stem.weight"], expected)
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Games against a snapshot and a scripted member, in lanes of both groups."""
