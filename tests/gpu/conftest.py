@@ -17,8 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.gpu)
-            # A notice of torch 2.9 and later; the older names work in every version.
-            item.add_marker(pytest.mark.filterwarnings("ignore:.*TF32.*:UserWarning"))
+            # Notices of torch and its compiler, which differ from version to version.
+            item.add_marker(pytest.mark.filterwarnings("default"))
             if DEVICE == "cuda" and not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device"))
 
