@@ -1,6 +1,13 @@
-"""Estimate of the memory that a run needs, from its configuration alone, before it starts."""
+"""Estimates of the memory that a run needs, from its configuration alone, before it starts."""
 
-from keisei_ray.config.autosize import MAX_LEARNER_THREADS, choose_rollouts_per_update
+from typing import Final
+
+from keisei_ray.config.autosize import (
+    MAX_LEARNER_THREADS,
+    choose_rollouts_per_update,
+    learner_gpus,
+    self_play_gpus,
+)
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 
@@ -10,6 +17,19 @@ RAW_BYTES_PER_TIMESTEP = 311
 """Bytes of one unpacked row of a rollout: all fields of `rollouts.rollout.ROLLOUT_FIELDS`."""
 FLOATS_PER_PARAMETER = 4
 """Floats that the learner holds for each parameter: weight, gradient and two Adam moments."""
+
+CONTEXT_BYTES: Final = 768 * 2**20
+"""GPU memory that each process takes beside its tensors: CUDA context, kernels, workspaces of
+libraries. An assumption."""
+DEVICE_FLOATS_PER_PARAMETER: Final = FLOATS_PER_PARAMETER + 3
+"""Floats for each parameter that the learner holds on a GPU: those above, and copies of weight and
+moments from before the update. With a KL stop there are further copies."""
+STEP_COPIES: Final = 3
+"""Optimizer steps of which the learner on a GPU keeps a copy for the KL stop."""
+HEAD_BYTES_PER_ROW: Final = 28_000
+"""Activations of a row beside the tower: planes, policy over 1,496 labels, value head."""
+SAMPLING_BYTES_PER_ROW: Final = 90_000
+"""Bytes of a position whose move is sampled on a GPU, over 1,496 labels in double precision."""
 
 
 def max_parameters(model: ModelConfig) -> int:
@@ -55,3 +75,78 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
     evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * network_bytes)
     in_flight = max(num_actors, rollouts * (config.effective_max_lag + 1)) * rollout_bytes
     return actors + update + evaluator + in_flight
+
+
+def gpu_bytes(config: Config, num_actors: int) -> int:
+    """Estimates the bytes in use on the GPU of a run that has the most to hold.
+
+    Args:
+        config: with every choice made. An R that is still open is chosen as if every actor had a
+            CPU.
+        num_actors: self-play actors.
+
+    Returns:
+        0 if the run uses no GPU.
+    """
+    part, actor = self_play_gpus(config), actor_gpu_bytes(config)
+    learner, taken = 0, learner_gpus(config)
+    if taken > 0:
+        learner = learner_gpu_bytes(config, num_actors)
+    if part == 0:
+        return learner
+    # Fractions such as 1/3 do not add up to 1 exactly.
+    beside = int(max(0.0, 1 - taken) / part + 1e-6) if taken > 0 else 0
+    alone = max(1, int(1 / part + 1e-6))
+    return max(learner + min(num_actors, beside) * actor, min(num_actors, alone) * actor)
+
+
+def learner_gpu_bytes(config: Config, num_actors: int) -> int:
+    """Estimates the bytes that the learner takes of its GPU.
+
+    The sum of `CONTEXT_BYTES`, weights, gradients, optimizer state and their copies, the rows of an
+    update, and the activations of a minibatch.
+    """
+    model, learner = config.model, config.learner
+    rollouts = choose_rollouts_per_update(config, num_actors)
+    rows = rollouts * config.timesteps_per_rollout
+    copies = DEVICE_FLOATS_PER_PARAMETER
+    if learner.target_kl is not None:
+        copies += 3 * STEP_COPIES
+    return (
+        CONTEXT_BYTES
+        + 4 * copies * max_parameters(model)
+        + rows * RAW_BYTES_PER_TIMESTEP
+        + rows // learner.num_minibatches * activation_bytes(model, learner.amp)
+    )
+
+
+def actor_gpu_bytes(config: Config) -> int:
+    """Estimates the bytes that a self-play actor takes of its GPU."""
+    model, play = config.model, config.self_play
+    networks = 1 + (config.pool.networks_per_actor if config.pool.share > 0 else 0)
+    # Input, output and sum of a block, the stem's planes and the heads' float32 input.
+    per_row = 81 * model.width * (3 * _bytes_of(play.amp) + 4) + SAMPLING_BYTES_PER_ROW
+    rows = play.games_per_actor
+    return CONTEXT_BYTES + networks * (4 * max_parameters(model) + rows * per_row)
+
+
+def activation_bytes(model: ModelConfig, amp: str) -> int:
+    """Computes the bytes of a row that the update keeps from forward to backward pass.
+
+    Each convolution keeps its input, which ReLU leaves in place and SiLU doubles. The heads get a
+    copy in float32.
+
+    Args:
+        model: the network.
+        amp: precision of the tower.
+    """
+    per_activation = 1 if model.activation == "relu" else 2
+    maps = (2 * per_activation + model.squeeze_excitation) * model.depth + per_activation
+    size = _bytes_of(amp)
+    copy = 4 if size < 4 else 0
+    return 81 * model.width * (maps * size + copy) + HEAD_BYTES_PER_ROW
+
+
+def _bytes_of(amp: str) -> int:
+    """Bytes of a number of the tower in this precision; where it is open, on a GPU."""
+    return 4 if amp == "off" else 2

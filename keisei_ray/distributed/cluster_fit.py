@@ -8,20 +8,26 @@ from ray.autoscaler.sdk import request_resources
 from keisei_ray.config.autosize import (
     MIN_ACTOR_CPUS,
     MIN_GPU_PART,
+    actor_cpus,
     cpus_for_actors,
     learner_gpus,
     resolve_auto,
+    run_sizes,
     self_play_gpus,
 )
-from keisei_ray.config.memory import estimate_memory_bytes
+from keisei_ray.config.memory import estimate_memory_bytes, gpu_bytes
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, refreshed
+from keisei_ray.distributed.node_gpus import smallest_gpu_bytes
 from keisei_ray.distributed.node_processors import all_have_bf16
 from keisei_ray.errors import ClusterError, UserError
 
 GIB = 2**30
 MEMORY_SHARE = 0.9
 """Share of the cluster's memory that the run's own processes may be expected to use."""
+GPU_ESTIMATE_MARGIN = 1.25
+"""How many times the memory of a GPU the estimate may be: it is rough, and a learner whose GPU is
+out of memory works on half a minibatch at a time."""
 POLL_S = 1.0
 """Seconds between two looks at a cluster that is too small to begin."""
 WAIT_FOR_NODES = "If nodes are coming, set cluster.wait_for_nodes_s."
@@ -60,7 +66,11 @@ def fit_to_cluster(
             try:
                 check_fits(_resolved(config, cluster), cluster)
                 has_bf16 = all_have_bf16(is_one_machine=cluster.is_started_here)
-                return _resolved(config, cluster, has_bf16=has_bf16), cluster
+                resolved = _resolved(config, cluster, has_bf16=has_bf16)
+                if learner_gpus(resolved) > 0 or self_play_gpus(resolved) > 0:
+                    found = smallest_gpu_bytes(is_one_machine=cluster.is_started_here)
+                    check_fits_gpus(resolved, cluster, found)
+                return resolved, cluster
             except UserError as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -153,6 +163,30 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
             f"{_fewer_actors(config, actors, limit)}, a smaller update or a smaller model. "
             f"{WAIT_FOR_NODES}"
+        )
+
+
+def check_fits_gpus(config: Config, cluster: Cluster, smallest_bytes: int) -> None:
+    """Refuses a run whose tensors a GPU surely cannot hold.
+
+    Args:
+        config: with every hardware-dependent choice made.
+        cluster: the cluster as it is now.
+        smallest_bytes: memory of the cluster's smallest GPU; 0 if unknown, which refuses nothing.
+
+    Raises:
+        ClusterError: what is needed, what there is, what needs less.
+    """
+    sizes = run_sizes(config, cluster.num_cpus, actor_cpus(config, cluster.num_cpus))
+    needed = gpu_bytes(config, sizes.num_actors)
+    if smallest_bytes and needed > smallest_bytes * GPU_ESTIMATE_MARGIN:
+        rows = sizes.rollouts_per_update * config.timesteps_per_rollout
+        raise ClusterError(
+            f"these settings need about {needed / GIB:.1f} GiB of a GPU's memory "
+            f"(model {config.model.depth}x{config.model.width}, minibatches of "
+            f"{rows // config.learner.num_minibatches} rows, {sizes.num_actors} actors), the "
+            f"smallest GPU has {smallest_bytes / GIB:.1f} GiB. Use more learner.num_minibatches, "
+            "fewer actors or games, or a smaller model."
         )
 
 

@@ -1,12 +1,29 @@
 """Memory estimates, compared with the real records and networks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from keisei_ray.config.memory import RAW_BYTES_PER_TIMESTEP, estimate_memory_bytes, max_parameters
+from keisei_ray.config.memory import (
+    CONTEXT_BYTES,
+    DEVICE_FLOATS_PER_PARAMETER,
+    RAW_BYTES_PER_TIMESTEP,
+    STEP_COPIES,
+    activation_bytes,
+    actor_gpu_bytes,
+    estimate_memory_bytes,
+    gpu_bytes,
+    learner_gpu_bytes,
+    max_parameters,
+)
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.network.model import build_model
+from keisei_ray.learning.learner import READ_DELAYS
+from keisei_ray.learning.ppo import LossCoefs, ppo_sums
+from keisei_ray.network.model import Amp, build_model, legal_mask, masked_log_probs
 from keisei_ray.rollouts.rollout import ROLLOUT_FIELDS
 
 
@@ -45,3 +62,89 @@ def test_the_memory_estimate_includes_an_evaluator_if_there_is_one() -> None:
     off = Config()
     growth = estimate_memory_bytes(on, 2) - estimate_memory_bytes(off, 2)
     assert growth == 190 * 2**20 + 8 * max_parameters(on.model)
+
+
+def kept_bytes(model: ModelConfig, amp: Amp, rows: int) -> int:
+    """Bytes that torch keeps for the backward pass of a minibatch, beside the weights."""
+    network = build_model(model, seed=0, amp=amp)
+    own = {tensor.data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    zeros = torch.zeros(rows)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits, outcomes = network(
+            torch.zeros(rows, 81, dtype=torch.uint8),
+            torch.zeros(rows, 14, dtype=torch.uint8),
+            torch.zeros(rows, 3, dtype=torch.uint8),
+        )
+        mask = legal_mask(torch.full((rows, 187), 255, dtype=torch.uint8))
+        sums = ppo_sums(
+            masked_log_probs(logits, mask), outcomes, zeros.long(), zeros, zeros, zeros.bool(),
+            zeros, zeros, zeros, LossCoefs(0.2, 2.0, 1.0, 0.5, 0.01),
+        )  # fmt: skip
+    assert sums.loss.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("squeeze_excitation", [False, True])
+def test_activations_are_those_that_torch_keeps(
+    amp: Amp, activation: Any, squeeze_excitation: bool
+) -> None:
+    model = ModelConfig(
+        depth=3, width=64, activation=activation, squeeze_excitation=squeeze_excitation
+    )
+    # The difference leaves out what does not grow with the rows.
+    counted = (kept_bytes(model, amp, 16) - kept_bytes(model, amp, 8)) / 8
+    assert activation_bytes(model, amp) == pytest.approx(counted, rel=0.1)
+
+
+def on_gpus(actors_part: float | None, learner_part: float, **sections: dict[str, Any]) -> Config:
+    values: dict[str, dict[str, Any]] = {
+        "self_play": {"device": "cuda", "num_gpus": actors_part},
+        "learner": {"device": "cuda", "num_gpus": learner_part, "amp": "bf16"},
+        "schedule": {"rollouts_per_update": 2},
+    }
+    for section, changes in sections.items():
+        values[section] |= changes
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("actors_part", "learner_part", "num_actors", "learners", "actors"),
+    [
+        (0.125, 0.5, 4, 1, 4),  # One GPU: all of them.
+        (0.125, 0.5, 5, 1, 4),  # Two: one actor is on the other.
+        (0.125, 0.5, 8, 0, 8),  # Eight actors on the other hold more.
+        (1 / 3, 1.0, 1, 1, 0),  # The learner has one of its own.
+        (1 / 3, 1.0, 9, 0, 3),  # Three actors on each of the others hold more.
+    ],
+)
+def test_the_fullest_gpu_holds_the_learner_and_the_actors_that_share_it(
+    actors_part: float, learner_part: float, num_actors: int, learners: int, actors: int
+) -> None:
+    config = on_gpus(actors_part, learner_part)
+    learner, actor = learner_gpu_bytes(config, num_actors), actor_gpu_bytes(config)
+    assert gpu_bytes(config, num_actors) == learners * learner + actors * actor
+
+
+def test_a_run_on_cpus_needs_no_gpu() -> None:
+    config = Config.model_validate({"self_play": {"device": "cpu"}, "learner": {"device": "cpu"}})
+    assert gpu_bytes(config, 8) == 0
+
+
+def test_the_learner_keeps_as_many_copies_as_are_counted() -> None:
+    """The figures of a minibatch are read so many minibatches late, see `Learner`."""
+    assert READ_DELAYS["cuda"] + 2 == STEP_COPIES
+    few, many = (on_gpus(0.1, 0.5, learner={"target_kl": kl}) for kl in (None, 0.1))
+    growth = learner_gpu_bytes(many, 2) - learner_gpu_bytes(few, 2)
+    assert growth == STEP_COPIES * 3 * 4 * max_parameters(few.model)
+    assert learner_gpu_bytes(few, 2) > (
+        CONTEXT_BYTES + 4 * DEVICE_FLOATS_PER_PARAMETER * max_parameters(few.model)
+    )

@@ -8,7 +8,7 @@ from keisei_ray.config.autosize import actor_cpus, learner_cpus, resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import cluster_fit
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.distributed.cluster_fit import check_fits, fit_to_cluster
+from keisei_ray.distributed.cluster_fit import check_fits, check_fits_gpus, fit_to_cluster
 from keisei_ray.errors import ClusterError, ConfigError
 from tests.helpers.setting_values import make_config
 
@@ -83,12 +83,45 @@ def test_an_autoscaler_is_asked_for_the_parts_of_gpus(monkeypatch: pytest.Monkey
     assert asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 0.2}, {"CPU": 1, "GPU": 0.2}]]
 
 
+def test_a_run_that_no_gpu_can_hold_is_refused() -> None:
+    settings = make_config(
+        model={"depth": 20, "width": 256},
+        self_play={"device": "cuda", "num_actors": 4, "games_per_actor": 64},
+        learner={"num_minibatches": 2},
+    )
+    run = resolve_auto(settings, 8, 1)
+    there = cluster(8, num_gpus=1)
+    message = r"need about \d+\.\d GiB .*20x256, .* of 8192 rows, 4 actors.*has 12\.0 GiB\. Use"
+    with pytest.raises(ClusterError, match=message):
+        check_fits_gpus(run, there, 12 * 2**30)
+    check_fits_gpus(run, there, 80 * 2**30)
+    check_fits_gpus(run, there, 0)  # Unknown.
+
+
+def test_the_memory_of_gpus_is_looked_at_where_the_run_uses_one(
+    requests: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def tiny(*, is_one_machine: bool) -> int:
+        asked.append(is_one_machine)
+        return 2**28
+
+    monkeypatch.setattr(cluster_fit, "smallest_gpu_bytes", tiny)
+    fit_to_cluster(config(2), cluster(4), say=print, should_stop=lambda: False)
+    assert asked == []
+    with pytest.raises(ClusterError, match=r"the smallest GPU has 0\.2 GiB"):
+        fit_to_cluster(config(2), cluster(4, num_gpus=1), say=print, should_stop=lambda: False)
+    assert asked == [False]
+
+
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Resources that an autoscaler was asked for."""
     asked: list[object] = []
     monkeypatch.setattr(cluster_fit, "request_nodes", asked.append)
     monkeypatch.setattr(cluster_fit, "all_have_bf16", lambda *, is_one_machine: True)
+    monkeypatch.setattr(cluster_fit, "smallest_gpu_bytes", lambda *, is_one_machine: 0)
     monkeypatch.setattr(cluster_fit, "POLL_S", 0.0)
     return asked
 
