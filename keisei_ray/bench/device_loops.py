@@ -8,6 +8,7 @@ B: positions of a batch.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -158,7 +159,21 @@ def captured(work: Callable[[], object]) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
-    return graph.replay
+
+    return _Replay(graph, work)
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """Work that a CUDA graph repeats."""
+
+    graph: torch.cuda.CUDAGraph
+    """Its kernels."""
+    work: Callable[[], object]
+    """Owner of the weights, optimizer and inputs at which they point: a graph does not own them."""
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 def count_flops(config: ModelConfig) -> tuple[int, int]:

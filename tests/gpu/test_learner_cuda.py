@@ -59,6 +59,7 @@ def everything(learner: Learner) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("target_kl", [None, 0.1])
 def test_an_epoch_is_queued_without_waiting_for_the_device(
@@ -67,8 +68,8 @@ def test_an_epoch_is_queued_without_waiting_for_the_device(
     learner = trained(cuda_config(amp=amp, target_kl=target_kl, num_minibatches=4))
     fields = learner._batch.on_device()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         coming = list(learner._epoch(fields, COEFS, StageTimer()))
     finally:
         torch.cuda.set_sync_debug_mode("default")
