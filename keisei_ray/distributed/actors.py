@@ -75,6 +75,8 @@ class SelfPlayShell:
             # Hides every GPU. CUDA is not initialised yet, so this holds for torch too. Where the
             # device is cuda, Ray has made the actor's own GPU the only visible one.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        # Else torch.compile would keep a process for each core of the node, for every actor.
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
 
