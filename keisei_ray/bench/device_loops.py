@@ -168,7 +168,7 @@ class _Replay:
     """Work that a CUDA graph repeats."""
 
     graph: torch.cuda.CUDAGraph
-    """Its kernels."""
+    """Graph of its kernels."""
     work: Callable[[], object]
     """Owner of the weights, optimizer and inputs at which they point: a graph does not own them."""
 
