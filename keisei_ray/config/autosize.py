@@ -18,7 +18,7 @@ of +-1 are mostly noise."""
 MAX_LEARNER_THREADS = 16
 """Most replicas that share a minibatch if their number is left open."""
 LEARNER_CPUS = 1.0
-"""CPUs reserved for the learner; on a single CPU it shares with the actors."""
+"""CPUs reserved for each learner; where there is no more than that, they share with the actors."""
 MIN_ACTOR_CPUS = 0.001
 """Smallest part of a CPU that is reserved for an actor; parts are in thousandths."""
 MIN_GPU_MULTIPLICATIONS = 20_000_000
@@ -85,6 +85,8 @@ def choose_self_play_device(config: Config, num_gpus: int) -> DeviceChoice:
         reason = "the learner is on a CPU"
     elif num_gpus == 1 and config.learner.num_gpus is not None:
         reason = f"learner.num_gpus is {config.learner.num_gpus:g} of the only GPU"
+    elif 1 < num_gpus <= config.learner.num_learners:
+        reason = f"{config.learner.num_learners} learners have the {num_gpus} GPUs"
     elif play.num_actors == "auto":
         reason = "self_play.num_actors is auto"
     elif (actors := config.at_most_max_actors(play.num_actors)) > MAX_ACTORS_PER_GPU * num_gpus:
@@ -120,7 +122,8 @@ def choose_schedule(
     cores = max(1, int(num_cpus))
     schedule, learner = config.schedule, config.learner
     asked = config.self_play.num_actors
-    threads = learner.num_threads or min(cores, MAX_LEARNER_THREADS)
+    learners = learner.num_learners
+    threads = learner.num_threads or max(1, min(cores // learners, MAX_LEARNER_THREADS))
     reason: str | None = None
     if _device(config, num_gpus) == "cuda":
         reason = "the learner has a GPU"
@@ -138,7 +141,9 @@ def choose_schedule(
         reason = f"self-play leaves cores to the learner: {actors} actors, {cores} cores"
     elif actors < _fewest_rollouts(config):
         reason = f"a rollout of each actor makes {actors * config.timesteps_per_rollout} timesteps"
-    elif threads < cores:
+    elif min(actors, cores) < learners:
+        reason = f"learner.num_learners is {learners}, with {actors} actors and {cores} cores"
+    elif threads * learners + learners <= cores:
         reason = f"the learner leaves cores to self-play: num_threads {threads}, {cores} cores"
     if reason is not None:
         return ScheduleChoice("overlap", reason)
@@ -184,7 +189,9 @@ def resolve_auto(
     minibatch = rollouts * config.timesteps_per_rollout // config.learner.num_minibatches
     threads = config.learner.num_threads
     if threads is None:
-        threads = max(1, min(cores, MAX_LEARNER_THREADS, minibatch)) if device == "cpu" else 1
+        learners = config.learner.num_learners
+        most = min(cores // learners, MAX_LEARNER_THREADS, minibatch // learners)
+        threads = max(1, most) if device == "cpu" else 1
     values = config.model_dump()
     if config.schedule.mode == "overlap" and actors != "auto":
         # In lockstep it follows num_actors, also when the run is resumed with another number.
@@ -249,7 +256,7 @@ def _gpus_of_each_actor(config: Config, num_gpus: int) -> float:
     """
     asked = config.self_play.num_actors
     assert asked != "auto", "refused by checks.check_self_play_device"
-    free = num_gpus - learner_gpus(config)
+    free = num_gpus - config.learner.num_learners * learner_gpus(config)
     if free <= 0:
         raise ConfigError(
             f"self_play.device = 'cuda', but learner.num_gpus = {learner_gpus(config):g} takes all "
@@ -306,7 +313,7 @@ def choose_rollouts_per_update(config: Config, num_playing: int) -> int:
     if config.effective_rollouts_per_update is not None:
         return config.effective_rollouts_per_update
     each_plays = math.ceil(num_playing / max(1, config.schedule.max_policy_lag))
-    return max(_fewest_rollouts(config), each_plays)
+    return max(_fewest_rollouts(config), each_plays, config.learner.num_learners)
 
 
 def _fewest_rollouts(config: Config) -> int:
@@ -327,7 +334,7 @@ def run_sizes(
     """
     num_placeable = max(0, int(cpus_for_actors(config, num_cpus) / cpus_per_actor))
     if (part := self_play_gpus(config)) > 0 and num_gpus < math.inf:
-        free = num_gpus - learner_gpus(config)
+        free = num_gpus - config.learner.num_learners * learner_gpus(config)
         num_placeable = min(num_placeable, max(0, int(free / part + 1e-6)))
     asked = config.self_play.num_actors
     num_actors = config.at_most_max_actors(num_placeable if asked == "auto" else asked)
@@ -359,13 +366,17 @@ def actor_cpus(config: Config, num_cpus: float) -> float:
     return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
 
 
-def learner_cpus(num_cpus: float) -> float:
-    """Returns the CPUs that Ray reserves for the learner on a cluster of so many."""
-    return LEARNER_CPUS if num_cpus > 1 else min(0.5, num_cpus / 2)
+def learner_cpus(config: Config, num_cpus: float) -> float:
+    """Returns the CPUs that Ray reserves for each learner on a cluster of so many.
+
+    Where there are not more CPUs than learners, they have half of them together.
+    """
+    learners = config.learner.num_learners
+    return LEARNER_CPUS if num_cpus > learners else round(num_cpus / 2 / learners, 4)
 
 
 def learner_gpus(config: Config) -> float:
-    """Returns the GPUs that Ray reserves for the learner."""
+    """Returns the GPUs that Ray reserves for each learner."""
     return (config.learner.num_gpus or 1.0) if config.learner.device == "cuda" else 0.0
 
 
@@ -375,7 +386,8 @@ def self_play_gpus(config: Config) -> float:
 
 
 def cpus_for_actors(config: Config, num_cpus: float) -> float:
-    """Returns the CPUs that learner and evaluator leave to the self-play actors; may be < 0."""
+    """Returns the CPUs that learners and evaluator leave to the self-play actors; may be < 0."""
     evaluation = config.evaluation
     evaluator = 0.0 if evaluation.interval_timesteps is None else evaluation.num_cpus
-    return num_cpus - learner_cpus(num_cpus) - evaluator
+    learners = config.learner.num_learners * learner_cpus(config, num_cpus)
+    return num_cpus - learners - evaluator

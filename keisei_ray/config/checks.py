@@ -96,6 +96,21 @@ def check_minibatches(play: SelfPlayConfig, learner: LearnerConfig, rollouts: in
         )
 
 
+def check_learners(learner: LearnerConfig, rollouts: int | None) -> None:
+    """Refuses more learners than an update has rollouts: one of them would have nothing to do.
+
+    Args:
+        learner: the number of learners.
+        rollouts: R; None while it is open.
+    """
+    if rollouts is not None and learner.num_learners > rollouts:
+        raise ValueError(
+            f"learner.num_learners = {learner.num_learners} exceeds the {rollouts} rollouts of an "
+            "update, of which each learner takes a share. Use fewer learners, or more rollouts: "
+            "schedule.rollouts_per_update, or self_play.num_actors in lockstep."
+        )
+
+
 def check_pool(pool: PoolConfig) -> None:
     """Refuses games against a pool that can never have a member."""
     if pool.share > 0 and not pool.members and pool.snapshot_interval_timesteps is None:

@@ -44,9 +44,9 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
 
     - each actor: `ACTOR_PROCESS_BYTES`, one unpacked rollout, and its networks;
     - the evaluator, if there is one: `ACTOR_PROCESS_BYTES` and two networks;
-    - the learner: `ACTOR_PROCESS_BYTES`, weights, gradients, optimizer state, a gradient for each
-      further thread, one unpacked update, and the activations (4 per block and 4 more, float32) of
-      the rows that it works on at once;
+    - each learner: `ACTOR_PROCESS_BYTES`, weights, gradients, optimizer state, a gradient for each
+      further thread, its share of one unpacked update, and the activations (4 per block and 4 more,
+      float32) of the rows that it works on at once;
     - rollouts that wait or are in flight, as if they were not compressed.
 
     Ray's own processes and the driver are not included.
@@ -66,15 +66,17 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
 
     copies = FLOATS_PER_PARAMETER + (learner.num_threads or 1) - 1
     rows = rollouts * config.timesteps_per_rollout // learner.num_minibatches
+    rows = -(-rows // learner.num_learners)
     if learner.device == "cpu" and learner.micro_batch is not None:
         rows = min(rows, (learner.num_threads or MAX_LEARNER_THREADS) * learner.micro_batch)
     activations = rows * 81 * model.width * 4 * (4 * model.depth + 4)
-    update = ACTOR_PROCESS_BYTES + network_bytes * copies + rollouts * rollout_bytes + activations
+    each = ACTOR_PROCESS_BYTES + network_bytes * copies + activations
+    learners = learner.num_learners * each + rollouts * rollout_bytes
 
     is_evaluated = config.evaluation.interval_timesteps is not None
     evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * network_bytes)
     in_flight = max(num_actors, rollouts * (config.effective_max_lag + 1)) * rollout_bytes
-    return actors + update + evaluator + in_flight
+    return actors + learners + evaluator + in_flight
 
 
 def gpu_bytes(config: Config, num_actors: int) -> int:
@@ -101,15 +103,16 @@ def gpu_bytes(config: Config, num_actors: int) -> int:
 
 
 def learner_gpu_bytes(config: Config, num_actors: int) -> int:
-    """Estimates the bytes that the learner takes of its GPU.
+    """Estimates the bytes that a learner takes of its GPU.
 
-    The sum of `CONTEXT_BYTES`, weights, gradients, optimizer state and their copies, the rows of an
-    update, and the activations of a minibatch.
+    The sum of `CONTEXT_BYTES`, weights, gradients, optimizer state and their copies, its share of
+    the rows of an update, and the activations of its share of a minibatch. Of several learners each
+    also has a message with the gradient.
     """
     model, learner = config.model, config.learner
     rollouts = choose_rollouts_per_update(config, num_actors)
-    rows = rollouts * config.timesteps_per_rollout
-    copies = DEVICE_FLOATS_PER_PARAMETER
+    rows = -(-rollouts // learner.num_learners) * config.timesteps_per_rollout
+    copies = DEVICE_FLOATS_PER_PARAMETER + (learner.num_learners > 1)
     if learner.target_kl is not None:
         copies += 3 * STEP_COPIES
     return (

@@ -15,7 +15,10 @@ def nearest(given: str, known: Iterable[str]) -> str:
 
 
 def nearest_key(given: str, keys: Iterable[str]) -> str:
-    """The dotted key most like `given`; one given without its section is compared without it."""
-    return max(
-        keys, key=lambda key: likeness(given, key if "." in given else key.rpartition(".")[2])
-    )
+    """The dotted key most like `given`; without a dot it is compared with bare names too."""
+
+    def like(key: str) -> float:
+        bare = key if "." in given else key.rpartition(".")[2]
+        return max(likeness(given, key), likeness(given, bare))
+
+    return max(keys, key=like)

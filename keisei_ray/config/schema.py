@@ -91,6 +91,7 @@ class Config(Section):
         checks.check_lockstep(self.schedule, self.self_play)
         checks.check_self_play_device(self.self_play)
         checks.check_minibatches(self.self_play, self.learner, self.effective_rollouts_per_update)
+        checks.check_learners(self.learner, self.effective_rollouts_per_update)
         checks.check_pool(self.pool)
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)
         checks.check_cluster(self.cluster)

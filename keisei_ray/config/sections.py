@@ -215,11 +215,15 @@ class LearnerConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the update. auto: cuda if the cluster has a GPU, else cpu."""
     num_gpus: PositiveFloat | None = None
-    """GPUs that Ray reserves for the learner if the device is cuda. A fraction shares one GPU with
+    """GPUs that Ray reserves for each learner if the device is cuda. A fraction shares one GPU with
     other runs. null: 1, or 0.5 where self-play shares the cluster's only GPU."""
+    num_learners: PositiveInt = 1
+    """Learner processes, each of which computes a share of every update from a share of its
+    rollouts, on a GPU of its own if the device is cuda. The update is that of one learner. At most
+    one for each rollout of an update."""
     num_threads: PositiveInt | None = None
-    """Single-threaded replicas that share each minibatch on a CPU. null: chosen from the cluster's
-    CPUs; 1 on CUDA."""
+    """Single-threaded replicas that share each minibatch on a CPU, of each learner. null: chosen
+    from the cluster's CPUs; 1 on CUDA."""
 
 
 class ScheduleConfig(Section):

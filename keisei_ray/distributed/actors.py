@@ -113,28 +113,63 @@ class SelfPlayShell:
 
 
 class LearnerShell:
-    """The network under training. Ray runs one call at a time, in order."""
+    """The network under training. Ray runs one call at a time, in order.
 
-    def __init__(self, config: Config, driver_versions: Versions) -> None:
+    Of several learners, learner 0 publishes and reports; all make every update together, so each
+    call of `update` or `follow` waits for the calls of the others. Where one of them dies, the
+    call of another may fail with a PeerLostError, or not return.
+    """
+
+    def __init__(self, config: Config, driver_versions: Versions, rank: int = 0) -> None:
         """Args:
         config: with every hardware-dependent choice made.
         driver_versions: versions that this process must have too.
+        rank: number of this learner among several, from 0.
         """
         self._config = config
         self._driver_versions = driver_versions
+        self._rank = rank
 
-    def start(self) -> ProcessInfo:
-        """Builds network and optimizer. The first call; an error in it says what is wrong here.
+    def open_group(self) -> tuple[str, int]:
+        """Opens the place where several learners meet: of learner 0, before all calls of `start`.
+
+        Returns:
+            Its address and port, for `start`. It is open as long as this process lives.
 
         Raises:
             ClusterError: this node runs another program than the driver.
         """
         _check_versions(self._driver_versions)
-        _name_log_lines("learner", self._config)
+        from keisei_ray.learning.learner_group import open_store
+
+        host = str(ray.util.get_node_ip_address())
+        self._store = open_store(host)
+        return host, self._store.port
+
+    def start(self, meeting_place: tuple[str, int] | None = None) -> ProcessInfo:
+        """Builds network and optimizer. An error in it says what is wrong here.
+
+        The first call, but for `open_group`. Several learners wait for each other in it.
+
+        Args:
+            meeting_place: where several learners meet, see `open_group`; None: there is one.
+
+        Raises:
+            ClusterError: this node runs another program than the driver.
+            PeerLostError: another learner cannot be reached.
+        """
+        _check_versions(self._driver_versions)
+        _name_log_lines(f"learner {self._rank}" if meeting_place else "learner", self._config)
         from keisei_ray.learning.learner import Learner
+        from keisei_ray.learning.learner_group import find_store, join_group
         from keisei_ray.telemetry.profiler import CallProfiler
 
-        self._learner = Learner(self._config)
+        group = None
+        if meeting_place is not None:
+            store = self._store if self._rank == 0 else find_store(*meeting_place)
+            learner = self._config.learner
+            group = join_group(store, self._rank, learner.num_learners, device=learner.device)
+        self._learner = Learner(self._config, group)
         self._profiler = CallProfiler("learner-update", self._config.profile)
         model = self._learner.model
         return _process_info(
@@ -163,7 +198,7 @@ class LearnerShell:
 
         Args:
             timestep: the run's timestep before the update.
-            rollouts: packed rollouts.
+            rollouts: packed rollouts; of several learners, the first share of them.
 
         Returns:
             Report, packed weights of the new version, and its state as files: three objects that
@@ -183,6 +218,18 @@ class LearnerShell:
             trace=trace,
         )
         return report, weights, state
+
+    def follow(self, timestep: int, *rollouts: PackedBuffer) -> None:
+        """Does another learner's part of an update: all but learner 0.
+
+        Args:
+            timestep: the run's timestep before the update.
+            rollouts: packed rollouts, this learner's share of them.
+
+        Raises:
+            Exception: the same as `Learner.update`.
+        """
+        self._learner.update(rollouts, timestep)
 
 
 class EvaluationShell:
@@ -236,12 +283,13 @@ def new_self_play_actor(
 
 
 def new_learner_actor(
-    config: Config, *, num_cpus: float, scheduling_strategy: Any = None
+    config: Config, rank: int = 0, *, num_cpus: float, scheduling_strategy: Any = None
 ) -> ActorHandle:
     """Asks Ray for a learner actor, with a GPU if that is its device; call `start` first.
 
     Args:
         config: with every hardware-dependent choice made.
+        rank: number of the learner among several, from 0.
         num_cpus: CPUs that Ray reserves.
         scheduling_strategy: Ray's, for example of a placement group. None is Ray's default: the
             placement group of this process if it is in one.
@@ -249,7 +297,7 @@ def new_learner_actor(
     actor: Any = ray.remote(LearnerShell)
     return actor.options(
         num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=scheduling_strategy
-    ).remote(config, own_versions())
+    ).remote(config, own_versions(), rank)
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> ActorHandle:

@@ -278,23 +278,27 @@ def placement_group_cluster(num_cpus: float) -> Cluster:
 
 
 def learner_placement_group(config: Config, cluster: Cluster) -> PlacementGroup | None:
-    """Reserves resources for the learner that no actor takes while the learner is restarted.
+    """Reserves resources for the learners that no actor takes while they are restarted.
 
-    They include the learner's part of a GPU, if that is its device. Where Ray has a choice it takes
-    the driver's node, which the run cannot lose anyway. Returns at once; Ray places the group, or
-    waits until it can.
+    They include each learner's part of a GPU, if that is its device. Where Ray has a choice it
+    takes the driver's node for a single learner, which the run cannot lose anyway, and few nodes
+    for several. Returns at once; Ray places the group, or waits until it can.
 
     Returns:
-        A placement group, to be removed at the end. None where the cluster is a placement group
-        itself, with room for the learner.
+        A placement group with a bundle for each learner, to be removed at the end. None where the
+        cluster is a placement group itself, with room for the learners.
     """
     if cluster.is_fixed:
         return None
-    bundle = {"CPU": learner_cpus(cluster.num_cpus), "GPU": learner_gpus(config)}
+    parts = {"CPU": learner_cpus(config, cluster.num_cpus), "GPU": learner_gpus(config)}
+    bundle = {what: amount for what, amount in parts.items() if amount > 0}
+    if config.learner.num_learners > 1:
+        several: PlacementGroup = placement_group([bundle] * config.learner.num_learners)  # PACK.
+        return several
     here = ray.get_runtime_context().get_node_id()
     # The argument is marked experimental; without it Ray chooses any node that has room.
     group: PlacementGroup = placement_group(
-        [{what: amount for what, amount in bundle.items() if amount > 0}],
+        [bundle],
         strategy="STRICT_PACK",
         _soft_target_node_id=here,
     )

@@ -20,7 +20,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, refreshed
 from keisei_ray.distributed.node_gpus import smallest_gpu_bytes
 from keisei_ray.distributed.node_processors import all_have_bf16
-from keisei_ray.errors import ClusterError, UserError
+from keisei_ray.errors import ClusterError, ConfigError, UserError
 
 GIB = 2**30
 MEMORY_SHARE = 0.9
@@ -112,10 +112,11 @@ def request_nodes(config: Config | None) -> None:
         return
     actors = config.self_play.num_actors
     learner = {"CPU": 1, "GPU": 1} if config.learner.device == "cuda" else {"CPU": 1}
+    learners = [learner] * config.learner.num_learners
     actor: dict[str, float] = {"CPU": 1}
     if (gpus := self_play_gpus(config)) > 0:
         actor["GPU"] = gpus
-    request_resources(bundles=[learner, *[actor] * (1 if actors == "auto" else actors)])
+    request_resources(bundles=[*learners, *[actor] * (1 if actors == "auto" else actors)])
 
 
 def check_fits(config: Config, cluster: Cluster) -> None:
@@ -133,6 +134,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"the cluster at {cluster.address} offers no CPU, expected at least 1. "
             f"{WAIT_FOR_NODES} Or join another."
         )
+    _check_learners(config, cluster)
     asked = config.self_play.num_actors
     free = cpus_for_actors(config, cluster.num_cpus)
     most = int(free / MIN_ACTOR_CPUS)
@@ -147,11 +149,13 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
             f"cluster can be divided into. Use at most {most}. {WAIT_FOR_NODES}"
         )
-    gpus, learner = self_play_gpus(config), learner_gpus(config)
-    if gpus > 0 and actors * gpus + learner > cluster.num_gpus + MIN_GPU_PART:
+    gpus, learners = self_play_gpus(config), config.learner.num_learners
+    together = actors * gpus + learners * learner_gpus(config)
+    if gpus > 0 and together > cluster.num_gpus + MIN_GPU_PART:
+        of_each = f" for each of {learners} learners" if learners > 1 else ""
         raise ClusterError(
             f"self_play.num_gpus = {gpus:g} for each of {actors} actors and learner.num_gpus = "
-            f"{learner:g} are {actors * gpus + learner:g} GPUs, the cluster has "
+            f"{learner_gpus(config):g}{of_each} are {together:g} GPUs, the cluster has "
             f"{cluster.num_gpus}. Use smaller parts, or null for parts that fit. {WAIT_FOR_NODES}"
         )
     needed = estimate_memory_bytes(config, actors)
@@ -187,6 +191,31 @@ def check_fits_gpus(config: Config, cluster: Cluster, smallest_bytes: int) -> No
             f"{rows // config.learner.num_minibatches} rows, {sizes.num_actors} actors), the "
             f"smallest GPU has {smallest_bytes / GIB:.1f} GiB. Use more learner.num_minibatches, "
             "fewer actors or games, or a smaller model."
+        )
+
+
+def _check_learners(config: Config, cluster: Cluster) -> None:
+    """Refuses several learners that have not a GPU or a CPU each."""
+    learners, part = config.learner.num_learners, learner_gpus(config)
+    if learners == 1:
+        return
+    if config.learner.device == "cpu" and learners > cluster.num_cpus:
+        raise ClusterError(
+            f"learner.num_learners = {learners} exceeds the cluster's {cluster.num_cpus:g} CPUs. "
+            f"Use fewer: several learners are of use where each has cores of its own. "
+            f"{WAIT_FOR_NODES}"
+        )
+    if config.learner.device == "cuda" and part <= 0.5:
+        raise ConfigError(
+            f"learner.num_gpus = {part:g} does not go with learner.num_learners = {learners}: two "
+            "of them could get the same GPU, which NCCL refuses. Use more than 0.5, e.g. 1."
+        )
+    # No two learners share a GPU, so a GPU holds one at most.
+    if config.learner.device == "cuda" and learners * max(1, part) > cluster.num_gpus:
+        raise ClusterError(
+            f"learner.num_learners = {learners} with learner.num_gpus = {part:g} each need "
+            f"{learners * max(1, part):g} GPUs, the cluster has {cluster.num_gpus}. Use fewer. "
+            f"{WAIT_FOR_NODES}"
         )
 
 

@@ -1,4 +1,9 @@
-"""The driver's handle on the learner actor: starts it, hands it rollouts, restarts it.
+"""The driver's handle on the learner: starts it, hands it rollouts, restarts it.
+
+The learner is one actor, or several that make each update together (`learner.num_learners`): each
+is given its share of the rollouts, learner 0 publishes, and an update has finished when all have
+done their part. They live and die together: where one dies or does not answer, all are ended and
+started again, by the rule for one.
 
 It holds what the learner published last. The state is in the driver's own memory, so that it is
 lost with nothing that an update can outlive: not with the learner, its node, or Ray itself. The
@@ -9,6 +14,7 @@ to 25 ms for the 35 MiB of a 10x128.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import ray
@@ -21,23 +27,39 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ActorHandle, Ref, new_learner_actor
 from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
-from keisei_ray.errors import ClusterError, RejectedRolloutsError
+from keisei_ray.errors import ClusterError, PeerLostError, RejectedRolloutsError
 from keisei_ray.telemetry.events import ActorLost, EventBus
 from keisei_ray.telemetry.reports import ProcessInfo, UpdateReport
 
-LEARNER_LOST = (*DEATHS, ObjectLostError)
-"""Errors by which Ray reports that the learner is gone, or that its node is, and what it answered
-with it. A `RayTaskError` is none of them, whatever else it is: the learner has raised it."""
 PLACEMENT_WAIT_S = 5.0
 """Seconds within which Ray places a learner if there is room for it."""
 
 
+PEER_WAIT_S = 5.0
+"""Seconds that the reports of the other learners get once one of them has lost another: Ray knows
+within these which of them has died, and of what."""
+
+
 class PlacementLost(Exception):
-    """The node that held the learner's placement group is gone."""
+    """A node that held the learner's placement group is gone."""
 
 
 class StopRequested(Exception):
     """The run was asked to stop while it waited for the learner to start."""
+
+
+class SeveralLearnersLost(Exception):
+    """One of several learners has died, or cannot reach another one; its message says which."""
+
+    def __init__(self, rank: int, cause: BaseException) -> None:
+        """Makes the error of learner `rank`."""
+        super().__init__(f"learner {rank}: {cause}")
+        self.cause = cause  # Where `remote_cause` looks.
+
+
+LEARNER_LOST = (*DEATHS, ObjectLostError, SeveralLearnersLost)
+"""Errors by which Ray reports that the learner is gone, or that its node is, and what it answered
+with it. A `RayTaskError` is none of them, whatever else it is: the learner has raised it."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +82,18 @@ class UpdateUnderWay:
     report: Ref
     weights: Ref
     state: Ref
+    shares: tuple[tuple[Ref, ...], ...]
+    """The rollouts that each learner was given, by its rank."""
+    others: tuple[Ref, ...]
+    """Answers of all learners but the first, each when its part of the update is done."""
     missing: set[Ref]
-    """Weights and state, as long as the driver's node does not have them. Waiting for them with Ray
-    makes it fetch them. The update is finished when it has both."""
+    """Weights, state and the others' answers, as long as the driver's node does not have them.
+    Waiting for them with Ray makes it fetch them. The update is finished when it has all."""
+
+    @property
+    def answers(self) -> tuple[Ref, ...]:
+        """The answers of all learners, by their rank."""
+        return (self.report, *self.others)
 
 
 class LearnerHandle:
@@ -86,8 +117,9 @@ class LearnerHandle:
         """Args:
         config: with every hardware-dependent choice made.
         bus: gets an event for each death.
-        num_cpus: CPUs that Ray reserves for the learner.
-        reserve: makes the learner's placement group; None where it needs none of its own.
+        num_cpus: CPUs that Ray reserves for each learner.
+        reserve: makes the placement group, with a bundle for each learner; None where they need
+            none of their own.
         should_stop: called while the learner starts.
         clock: monotonic seconds.
         """
@@ -98,7 +130,7 @@ class LearnerHandle:
         self._group: PlacementGroup | None = None
         self._should_stop = should_stop
         self._clock = clock
-        self._actor: ActorHandle = None
+        self._actors: list[ActorHandle] = []
         self._incarnation = 0
         self._budget = DeathBudget("the learner", config.cluster, clock)
 
@@ -128,7 +160,10 @@ class LearnerHandle:
                 self._move()
                 can_move = False
             except RayTaskError as error:
-                raise remote_cause(error) from error
+                cause = remote_cause(error)
+                if not isinstance(cause, PeerLostError):
+                    raise cause from error
+                self._count_death(cause)
             except LEARNER_LOST as error:
                 self._count_death(error)
             except TimeoutError as error:
@@ -155,12 +190,34 @@ class LearnerHandle:
         self.launch(self.published.version, self.published.state)
 
     def update(self, timestep: int, rollouts: Sequence[Ref]) -> UpdateUnderWay:
-        """Asks for an update; returns at once. Pass it to `take` once nothing of it is missing."""
-        report, weights, state = self._actor.update.options(num_returns=3).remote(
-            timestep, *rollouts
+        """Asks for an update; returns at once. Pass it to `take` once it is over, see `is_over`."""
+        number = len(self._actors)
+        bounds = [rank * len(rollouts) // number for rank in range(number + 1)]
+        shares = tuple(tuple(rollouts[start:stop]) for start, stop in pairwise(bounds))
+        first, *followers = self._actors
+        report, weights, state = first.update.options(num_returns=3).remote(timestep, *shares[0])
+        others = tuple(
+            actor.follow.remote(timestep, *share)
+            for actor, share in zip(followers, shares[1:], strict=True)
         )
-        version = self.published.version + 1
-        return UpdateUnderWay(version, report, weights, state, missing={weights, state})
+        return UpdateUnderWay(
+            self.published.version + 1,
+            report,
+            weights,
+            state,
+            shares=shares,
+            others=others,
+            missing={weights, state, *others},
+        )
+
+    def is_over(self, update: UpdateUnderWay, ref: Ref) -> bool:
+        """Notes that something of an update is here; returns whether it is time to `take` it.
+
+        That is so when all of it is here, and when one of several learners has failed: the others
+        may then wait for that one forever.
+        """
+        update.missing.remove(ref)
+        return not update.missing or bool(update.others and _failures(update))
 
     def take(self, update: UpdateUnderWay) -> UpdateReport:
         """Makes the version of an update that has finished the newest one.
@@ -169,8 +226,12 @@ class LearnerHandle:
 
         Raises:
             RayTaskError: the learner raised an exception.
+            RejectedRolloutsError: some of several learners refused rollouts; all are named.
+            Exception: another exception of one of several learners.
             LEARNER_LOST: it died, or weights or state were lost with its node.
         """
+        if update.others:
+            self._check_all(update)
         report: UpdateReport = ray.get(update.report)
         state: Mapping[str, bytes] = ray.get(update.state)
         ray.get(update.weights)  # Copies nothing, and raises if they were lost.
@@ -179,8 +240,8 @@ class LearnerHandle:
 
     def dismiss(self) -> None:
         """Ends the learner's process, whatever it is doing. LearnerVersion objects stay."""
-        if self._actor is not None:
-            ray.kill(self._actor)
+        for actor in self._actors:
+            ray.kill(actor)
         self._remove_group()
 
     def _publish(self, published: LearnerVersion, digest: str) -> None:
@@ -189,18 +250,69 @@ class LearnerHandle:
     def _launch_once(
         self, version: int, state: Mapping[str, bytes] | None, can_move: bool
     ) -> ProcessInfo:
-        strategy = PlacementGroupSchedulingStrategy(self._group) if self._group else None
-        self._actor = new_learner_actor(
-            self._config, num_cpus=self._num_cpus, scheduling_strategy=strategy
-        )
-        info: ProcessInfo = self._await(self._actor.start.remote(), can_move)
+        self._actors = [
+            new_learner_actor(
+                self._config,
+                rank,
+                num_cpus=self._num_cpus,
+                scheduling_strategy=self._strategy(rank),
+            )
+            for rank in range(self._config.learner.num_learners)
+        ]
+        first, *followers = self._actors
+        if followers:
+            place = self._await(first.open_group.remote(), can_move)
+            starts = [actor.start.remote(place) for actor in self._actors]
+        else:
+            starts = [first.start.remote()]
+        info: ProcessInfo = self._await_all(starts, can_move)[0]
         if state is not None:
-            self._await(self._actor.restore.remote(state))
-        digest, weights, files = self._actor.publish.options(num_returns=3).remote()
+            self._await(first.restore.remote(state))
+        digest, weights, files = first.publish.options(num_returns=3).remote()
         self._await(weights)
-        self._publish(LearnerVersion(version, weights, self._await(files)), self._await(digest))
+        newest = LearnerVersion(version, weights, self._await(files))
+        # The followers' weights are those of the first also where a node computes others.
+        self._await_all([actor.restore.remote(newest.state) for actor in followers])
+        self._publish(newest, self._await(digest))
         self._budget.answered()
         return info
+
+    def _strategy(self, rank: int) -> PlacementGroupSchedulingStrategy | None:
+        """The place of a learner: its bundle of the placement group."""
+        if self._group is None:
+            return None
+        return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=rank)
+
+    def _check_all(self, update: UpdateUnderWay) -> None:
+        """Raises what an update of several learners has failed with, if it has; see `take`.
+
+        A death comes first: what the others have raised may follow from it. Where learners have
+        refused rollouts and another one still waits for them in the update, all are restarted.
+        """
+        failures = _failures(update)
+        pending = [ref for rank, ref in enumerate(update.answers) if rank not in failures]
+        while failures and pending and not _deaths(failures):
+            ready, pending = ray.wait(pending, timeout=PEER_WAIT_S)
+            if not ready:
+                break
+            failures = _failures(update)
+        for rank, error in _deaths(failures).items():
+            raise SeveralLearnersLost(rank, error) from error
+        lost = {r: e for r, e in failures.items() if isinstance(remote_cause(e), PeerLostError)}
+        causes: dict[int, str] = {}
+        for rank in failures.keys() - lost.keys():
+            start = sum(len(share) for share in update.shares[:rank])
+            rejected = rejected_rollouts(failures[rank], update.shares[rank])
+            causes |= {start + index: cause for index, cause in rejected.items()}
+        if not failures:
+            return
+        rank = min(failures)
+        gone = SeveralLearnersLost(rank, remote_cause(failures[rank]))
+        if lost and not causes:
+            raise gone
+        if lost or pending:
+            self.relaunch(gone)
+        raise RejectedRolloutsError(causes)
 
     def _remove_group(self) -> None:
         if self._group is not None:
@@ -212,7 +324,8 @@ class LearnerHandle:
 
         The lost group is removed: otherwise Ray retries it forever and burns a core.
         """
-        ray.kill(self._actor)
+        for actor in self._actors:
+            ray.kill(actor)
         self._remove_group()
         self._group = self._reserve()
         needs_gpu = learner_gpus(self._config) > 0
@@ -223,20 +336,34 @@ class LearnerHandle:
             self._num_cpus = 0.0
 
     def _count_death(self, error: Exception) -> None:
-        left = end_dead_actor(self._actor, error, self._budget)
+        first, *followers = self._actors
+        for actor in followers:  # They would wait for the dead one.
+            ray.kill(actor)
+        left = end_dead_actor(first, error, self._budget)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1
 
     def _await(self, ref: Ref, can_move: bool = False) -> Any:
-        """Waits for an answer of the starting learner; looks at the stop request meanwhile.
+        """Waits for an answer of the starting learner, see `_await_all`."""
+        return self._await_all([ref], can_move)[0]
+
+    def _await_all(self, refs: Sequence[Ref], can_move: bool = False) -> list[Any]:
+        """Waits for answers of the starting learners; looks at the stop request meanwhile.
 
         Raises:
+            RayError: a learner has failed; the other answers may never come.
             PlacementLost: its placement group is on no node, and it `can_move`.
             TimeoutError: it did not answer within `cluster.start_timeout_s`.
         """
         limit_s = self._config.cluster.start_timeout_s
         began = self._clock()
-        while not ray.wait([ref], timeout=POLL_S)[0]:
+        answers: dict[Ref, Any] = {}
+        pending = list(refs)
+        while pending:
+            ready, pending = ray.wait(pending, timeout=POLL_S)
+            answers |= {ref: ray.get(ref) for ref in ready}
+            if ready:
+                continue
             if self._should_stop():
                 raise StopRequested
             waited_s = self._clock() - began
@@ -245,14 +372,34 @@ class LearnerHandle:
                 raise PlacementLost
             if waited_s > limit_s:
                 raise TimeoutError(f"no answer within {limit_s:g} s of its start")
-        return ray.get(ref)
+        return [answers[ref] for ref in refs]
 
 
-def rejected_rollouts(error: RayError, rollouts: Sequence[Ref]) -> dict[int, str]:
+def _failures(update: UpdateUnderWay) -> dict[int, RayError]:
+    """Returns the errors of the learners that have failed in an update by now, by their rank."""
+    ready, _ = ray.wait(list(update.answers), num_returns=len(update.answers), timeout=0)
+    failures: dict[int, RayError] = {}
+    for rank, answer in enumerate(update.answers):
+        if answer in ready:
+            try:
+                ray.get(answer)
+            except RayError as error:
+                failures[rank] = error
+    return failures
+
+
+def _deaths(failures: Mapping[int, RayError]) -> dict[int, RayError]:
+    """Returns those of the failures that no learner has raised."""
+    return {rank: e for rank, e in failures.items() if not isinstance(e, RayTaskError)}
+
+
+def rejected_rollouts(
+    error: RayError | RejectedRolloutsError, rollouts: Sequence[Ref]
+) -> dict[int, str]:
     """Returns which rollouts of a failed update cannot be used: index -> cause.
 
     Args:
-        error: error of the update's call.
+        error: error of the update's call, or of several learners' calls together.
         rollouts: references of the update's rollouts.
 
     Raises:

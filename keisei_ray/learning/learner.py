@@ -410,12 +410,12 @@ class Learner:
         except torch.OutOfMemoryError as error:
             cause = _out_of_memory(error)
             if self._is_micro_batch_halved or self._group.size > 1:
-                tried = "Half of a minibatch at a time was too much too, or something else took it."
-                if self._group.size > 1:  # The others are in the middle of the update.
-                    tried = "Several learners do not try again with fewer rows at a time."
+                # Several learners: the others are in the middle of the update.
                 raise DeviceMemoryError(
-                    f"The learner's device has too little memory: {cause}. {tried} The newest "
-                    "finished update is saved: go on by --resume latest with a larger --set "
+                    f"The learner's device has too little memory: {cause}. Half of a minibatch at "
+                    "a time was too much too, or something else took the memory, or there are "
+                    "several learners, which do not try again. The newest finished update is "
+                    "saved: go on by --resume latest with a larger --set "
                     "learner.num_minibatches=... or a smaller model, and with less beside the "
                     "learner on its GPU."
                 ) from error

@@ -126,7 +126,7 @@ class LearnerGroup:
             raise RejectedRolloutsError({})
 
     def _lost(self, error: RuntimeError) -> PeerLostError:
-        cause = str(error).splitlines()[0][:200]
+        cause = str(error).splitlines()[0].partition(" This is typically")[0][:300]
         return PeerLostError(f"learner {self.rank} of {self.size} has lost another one: {cause}")
 
 

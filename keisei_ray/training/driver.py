@@ -60,6 +60,7 @@ from keisei_ray.errors import (
     CheckpointError,
     KeiseiError,
     RefusedStateError,
+    RejectedRolloutsError,
     RunDirError,
     RunDirLostError,
     TakenOverError,
@@ -190,7 +191,7 @@ class Driver:
         self._learner = LearnerHandle(
             config,
             bus,
-            num_cpus=learner_cpus(cluster.num_cpus),
+            num_cpus=learner_cpus(config, cluster.num_cpus),
             reserve=lambda: learner_placement_group(config, cluster),
             should_stop=should_stop,
             clock=awake,
@@ -498,13 +499,12 @@ class Driver:
         """Publishes and records an update that is all here; if it failed, its rollouts go back."""
         update = self._update
         assert update is not None
-        update.missing.remove(ref)
-        if update.missing:
+        if not self._learner.is_over(update, ref):
             return
         try:
             with self._deadlines.taking(update.state):
                 report = self._learner.take(update)
-        except RayTaskError as error:
+        except (RayTaskError, RejectedRolloutsError) as error:
             rollouts = self._end_update()
             causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
             for index, cause in causes.items():
@@ -620,7 +620,9 @@ class Driver:
         too_late = TimeoutError(f"no answer within {limit_s:g} s of its start")
         overdue = dict.fromkeys(self._fleet.overdue(), too_late) | self._deadlines.overdue()
         for ref, error in overdue.items():
-            if ray.wait([ref], timeout=0)[0]:
+            is_update = self._update is not None and ref == self._update.state
+            parts = list(self._update.missing) if self._update and is_update else [ref]
+            if len(ray.wait(parts, num_returns=len(parts), timeout=0)[0]) == len(parts):
                 continue  # The loop was busy and takes it at its next turn.
             if ref in self._rollouts.in_play:
                 self._deadlines.forget(ref)

@@ -76,9 +76,9 @@ class TrialConfig(Section):
     """Resources of each trial."""
 
     num_cpus: PositiveFloat = 1.0
-    """Ray CPUs for learner, actors and evaluator together; may be a fraction. In addition the
-    trial gets learner.num_gpus of a GPU where the learner's device is cuda, or auto and there is
-    one, and self_play.num_gpus for each actor where that device is cuda."""
+    """Ray CPUs for learners, actors and evaluator together; may be a fraction. In addition the
+    trial gets learner.num_gpus of a GPU for each learner where its device is cuda, or auto and
+    there is one, and self_play.num_gpus for each actor where that device is cuda."""
     max_failures: NonNegativeInt = 2
     """Number of times that a failed trial is continued from its newest checkpoint."""
 

@@ -1,11 +1,11 @@
 """A trial: one whole training run inside its own placement group of Ray Tune.
 
     driver     the trial's actor, which reserves nothing
-    learner    a bundle with its CPUs, and its part of a GPU if it has one
+    learners   a bundle each, with its CPUs, and its part of a GPU if it has one
     actors     a bundle each
     evaluator  a bundle, if it reserves CPUs
 
-The placement group captures child actors, so learner, actors and evaluator are started as in any
+The placement group captures child actors, so learners, actors and evaluator are started as in any
 run and are placed in it. The trial's actor owns them, and they end with it.
 
 This module also decides where a trial starts. If Tune gives it one of its own checkpoints (the
@@ -17,6 +17,7 @@ optimizer, progress and opponent pool, but with its own settings.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,8 +77,8 @@ def trainable(
         config: the base configuration.
         metric: the metric that is optimized, e.g. evaluation/bare/greedy.
         num_cpus: Ray CPUs for learner, actors and evaluator together. In addition the trial gets
-            `learner.num_gpus` of a GPU where the learner's device is cuda, or auto and there is
-            one, and `self_play.num_gpus` for each actor where that device is cuda.
+            `learner.num_gpus` of a GPU for each learner where its device is cuda, or auto and there
+            is one, and `self_play.num_gpus` for each actor where that device is cuda.
     """
     base = dotted_settings(config)
 
@@ -104,13 +105,14 @@ def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
 
 
 def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str, float]]:
-    """Returns the resources that learner, actors and evaluator reserve; see `placement`."""
+    """Returns the resources that learners, actors and evaluator reserve; see `placement`."""
     has_gpu = has_gpu or "cuda" in (config.learner.device, config.self_play.device)
-    config = resolve_auto(config, num_cpus, int(has_gpu))
-    learner = {"CPU": learner_cpus(num_cpus), "GPU": learner_gpus(config)}
+    config = resolve_auto(config, num_cpus, _num_gpus(config) if has_gpu else 0)
+    learner = {"CPU": learner_cpus(config, num_cpus), "GPU": learner_gpus(config)}
     each = actor_cpus(config, num_cpus)
     actor = {"CPU": each, "GPU": self_play_gpus(config)}
-    found = [learner, *[actor] * run_sizes(config, num_cpus, each).num_actors]
+    learners = [learner] * config.learner.num_learners
+    found = [*learners, *[actor] * run_sizes(config, num_cpus, each).num_actors]
     evaluation = config.evaluation
     if evaluation.interval_timesteps is not None and evaluation.num_cpus > 0:
         found.append({"CPU": evaluation.num_cpus})
@@ -123,8 +125,15 @@ def check_trial_fits(config: Config, num_cpus: float) -> None:
     Raises:
         ClusterError: they do not; see `check_fits`.
     """
-    trial = Cluster("this sweep", 1, num_cpus, 1, 0, "", is_fixed=True)
-    check_fits(resolve_auto(config, num_cpus, 1), trial)
+    num_gpus = _num_gpus(config)
+    trial = Cluster("this sweep", 1, num_cpus, num_gpus, 0, "", is_fixed=True)
+    check_fits(resolve_auto(config, num_cpus, num_gpus), trial)
+
+
+def _num_gpus(config: Config) -> int:
+    """Returns the GPUs of a trial on a cluster that has some: at least one for each learner."""
+    learner = config.learner
+    return 1 if learner.num_learners == 1 else learner.num_learners * ceil(learner.num_gpus or 1)
 
 
 def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cpus: float) -> None:

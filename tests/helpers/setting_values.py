@@ -60,6 +60,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.amp": "off",
     "learner.device": "cpu",
     "learner.num_gpus": 0.25,
+    "learner.num_learners": 2,
     "learner.num_threads": 2,
     "schedule.mode": "lockstep",
     "schedule.max_actors": 3,

@@ -118,10 +118,10 @@ def self_play_actors(shell: type[SelfPlayShell]) -> Callable[..., Any]:
 def learner_actors(shell: type[LearnerShell]) -> Callable[..., Any]:
     """Returns a stand-in for `new_learner_actor` that starts another shell."""
 
-    def new(config: Config, *, num_cpus: float, scheduling_strategy: Any) -> Any:
+    def new(config: Config, rank: int, *, num_cpus: float, scheduling_strategy: Any) -> Any:
         actor: Any = ray.remote(shell)
         return actor.options(num_cpus=num_cpus, scheduling_strategy=scheduling_strategy).remote(
-            config, own_versions()
+            config, own_versions(), rank
         )
 
     return new

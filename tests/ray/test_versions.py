@@ -80,7 +80,7 @@ def test_a_node_without_the_package_ends_the_run_by_name(
     monkeypatch.syspath_prepend(tmp_path)
     thing = importlib.import_module("only_with_the_driver").Thing()
 
-    def new(config: Config, *, num_cpus: float, scheduling_strategy: Any) -> Any:
+    def new(config: Config, rank: int, *, num_cpus: float, scheduling_strategy: Any) -> Any:
         actor: Any = ray.remote(LearnerShell)
         return actor.options(num_cpus=num_cpus).remote(config, thing)
 

@@ -37,14 +37,14 @@ def test_learner_evaluator_and_all_actors_have_room(
     check_fits(c, cluster(num_cpus))
     each = actor_cpus(c, num_cpus)
     assert 0 < each <= 1
-    assert num_actors * each + learner_cpus(num_cpus) + reserved <= num_cpus + 1e-9
+    assert num_actors * each + learner_cpus(c, num_cpus) + reserved <= num_cpus + 1e-9
 
 
 @pytest.mark.parametrize("num_cpus", [0.1, 0.25, 0.5, 1.5])
 def test_a_placement_group_may_be_part_of_a_cpu_where_a_cluster_may_not(num_cpus: float) -> None:
     c = resolved_config(3)
     check_fits(c, dataclasses.replace(cluster(num_cpus), is_fixed=True))
-    assert 3 * actor_cpus(c, num_cpus) + learner_cpus(num_cpus) <= num_cpus + 1e-9
+    assert 3 * actor_cpus(c, num_cpus) + learner_cpus(c, num_cpus) <= num_cpus + 1e-9
     if num_cpus < 1:
         with pytest.raises(ClusterError, match="offers no CPU"):
             check_fits(c, cluster(num_cpus))
