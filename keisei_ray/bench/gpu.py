@@ -77,22 +77,20 @@ def run_gpu_benchmark(
     def say(step: str) -> None:
         console.print(f"{time.perf_counter() - started:6.1f} s  {step}", highlight=False)
 
+    def show(part: str, found: list[Figure]) -> None:
+        console.print(figures_table(part, found))
+        figures.extend(found)
+
+    figures: list[Figure] = []
     name = device_name(device)
     nominal = nominal_flops(name)
     say(f"{name}: peak")
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # As in the learner.
     peak = _peak(sizes, device)
-    figures = [
-        Figure(
-            "product of bf16 matrices",
-            peak / 1e12,
-            "TFLOP/s",
-            nominal and nominal / 1e12,
-            nominal and peak / nominal,
-        )
-    ]
-    console.print(figures_table("peak", figures))
+    nominal_tflops = nominal and nominal / 1e12
+    share = nominal and peak / nominal
+    show("peak", [Figure("bf16 matrices", peak / 1e12, "TFLOP/s", nominal_tflops, share)])
 
     checks: list[Figure] = []
     for network in networks:
@@ -115,12 +113,18 @@ def run_gpu_benchmark(
             compile_limit_s,
             say,
         )
-        found, forward, learning = _measure(subject)
+        subject.say(f"{subject.shape}: acting")
+        found, forward = measure_acting(subject)
+        show(f"{subject.shape}: acting", found)
+        subject.say(f"{subject.shape}: self-play")
+        found, packed = measure_self_play(subject, forward)
+        show(f"{subject.shape}: self-play", found)
+        subject.say(f"{subject.shape}: learning")
+        found, learning = measure_learning(subject, packed)
+        show(f"{subject.shape}: learning", found)
+        ideals.append((subject, forward, learning))
         compile_limit_s = subject.compile_left_s
         torch.compiler.reset()  # It compiles one function for a few shapes only.
-        ideals.append((subject, forward, learning))
-        console.print(figures_table(subject.shape, found))
-        figures += found
     if sizes.run_seconds:
         say("a training run with Ray")
         try:
@@ -129,8 +133,7 @@ def run_gpu_benchmark(
             failed.append("the training run")
             console.print(f"{type(error).__name__}: {error}", style="bold red", markup=False)
         else:
-            console.print(figures_table("training with Ray", found))
-            figures += found
+            show("training with Ray", found)
     say("done")
     return {
         "machine": machine(),
@@ -161,16 +164,3 @@ def _check_play(
     small = replace(sizes, plies=plies, num_minibatches=minibatches)
     play = one_process(config, network, device, small)
     return [*check_first_ratio(play), *check_sampling(play.model, device, sizes.draws)]
-
-
-def _measure(subject: Subject) -> tuple[list[Figure], float, float]:
-    """All figures of one network, and the rates of its plain loops: forward passes and learning."""
-    # torch compiles one function for eight networks and sizes at most, then for no more.
-    torch.compiler.reset()
-    subject.say(f"{subject.shape}: acting")
-    acting, forward = measure_acting(subject)
-    subject.say(f"{subject.shape}: self-play")
-    playing, packed = measure_self_play(subject, forward)
-    subject.say(f"{subject.shape}: learning")
-    learning, samples = measure_learning(subject, packed)
-    return [*acting, *playing, *learning], forward, samples

@@ -5,7 +5,7 @@ Used by `bench gpu`. Everything runs in this process; `train_on` also starts Ray
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
@@ -162,7 +162,8 @@ def measure_acting(subject: Subject) -> tuple[list[Figure], float]:
         real = acting_loop(subject.network().eval(), rows, device)
         real()
         used = memory(subject)
-        bare, notes = fastest(_forward_variants(subject, rows), rows, subject)
+        forward = partial(forward_pass, inputs=network_inputs(random_games(rows), device))
+        bare, notes = fastest(forward, rows, subject, compiles=rows == sizes.rows[-1])
         value, bare_rate, ratio = against_bare(
             real, bare, seconds=sizes.seconds, rounds=sizes.rounds
         )
@@ -176,17 +177,6 @@ def measure_acting(subject: Subject) -> tuple[list[Figure], float]:
             used,
         ]
     return figures, best
-
-
-def _forward_variants(subject: Subject, rows: int) -> dict[str, Callable[[], object]]:
-    """Forward passes over a batch that lies on the device, with and without graph and compiler."""
-    forward = partial(forward_pass, inputs=network_inputs(random_games(rows), subject.device))
-    variants = {"eager": forward(subject.network().eval())}
-    if subject.device.type == "cuda":
-        variants["graph"] = captured(variants["eager"])
-    if rows == subject.sizes.rows[-1]:
-        variants |= compiled(subject, subject.network().eval(), forward)
-    return variants
 
 
 def acting_loop(model: PolicyValueNet, rows: int, device: torch.device) -> Loop:
@@ -277,7 +267,10 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
 
     update()
     used = memory(subject)
-    bare, notes = fastest(_learning_variants(subject), sizes.minibatch, subject)
+    subject.say(f"  {rate(update, sizes.seconds):,.0f} samples/s; now the plain loops")
+    inputs = network_inputs(random_games(sizes.minibatch), subject.device)
+    step = partial(learning_step, inputs=inputs)
+    bare, notes = fastest(step, sizes.minibatch, subject, compiles=True)
     value, bare_rate, ratio = against_bare(update, bare, seconds=sizes.seconds, rounds=sizes.rounds)
     what = f"learning, minibatches of {sizes.minibatch}"
     report = reports[-1]
@@ -289,16 +282,6 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
         *shares(value, count_flops(config.model)[1], subject, budget),
         used,
     ], bare_rate
-
-
-def _learning_variants(subject: Subject) -> dict[str, Callable[[], object]]:
-    """Training steps on a resident minibatch, with and without graph and compiler."""
-    inputs = network_inputs(random_games(subject.sizes.minibatch), subject.device)
-    step = partial(learning_step, inputs=inputs)
-    variants = {"eager": step(subject.network())}
-    if subject.device.type == "cuda":
-        variants["graph"] = captured(step(subject.network()))
-    return variants | compiled(subject, subject.network(), step)
 
 
 def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
@@ -367,39 +350,39 @@ def ideal_rate(*, env: float, actors: int, forward: float, learning: float, epoc
     return min(actors * env, 1 / (1 / forward + epochs / learning))
 
 
-def compiled(
-    subject: Subject,
-    model: PolicyValueNet,
+def fastest(
     work_of: Callable[[PolicyValueNet], Callable[[], object]],
-) -> dict[str, Callable[[], object]]:
-    """Lets torch compile a network and returns what works with it; nothing where it cannot.
+    rows: int,
+    subject: Subject,
+    *,
+    compiles: bool,
+) -> tuple[Loop, list[Figure]]:
+    """Returns the fastest plain loop of several that do the same, and the rate of each.
 
     Args:
-        subject: the network; the time that this takes is taken off what it has left.
-        model: the network; compiled in place.
-        work_of: makes a plain loop's work with a network.
+        work_of: makes the work of a loop with a network.
+        rows: rows that it works on.
+        subject: the network; the time that compiling takes is taken off what it has left.
+        compiles: whether one of them may be compiled.
     """
-    if subject.compile_left_s < COMPILE_S_PER_BLOCK * subject.config.model.depth:
-        return {}
-    started = time.perf_counter()
-    model.compile(dynamic=False)
-    work = work_of(model)
+    variants = {"eager": work_of(subject.network())}
+    compiled: PolicyValueNet | None = None
+    if compiles and subject.compile_left_s >= COMPILE_S_PER_BLOCK * subject.config.model.depth:
+        compiled = subject.network()
+        compiled.compile(dynamic=False)
     try:
-        work()  # Compiles.
-        found = {"compiled": work}
         if subject.device.type == "cuda":
-            found["compiled, graph"] = captured(work)
-    except RuntimeError as error:  # Base of whatever torch's compiler raises.
-        subject.say(f"torch.compile does not work here: {str(error).splitlines()[0]}")
-        found = {}
-    subject.compile_left_s -= time.perf_counter() - started
-    return found
-
-
-def fastest(
-    variants: Mapping[str, Callable[[], object]], rows: int, subject: Subject
-) -> tuple[Loop, list[Figure]]:
-    """Returns the fastest loop of some that do the same, and the rate of each."""
+            variants["graph"] = captured(work_of(subject.network()))
+        if compiled is not None:
+            started = time.perf_counter()
+            work = work_of(compiled)
+            work()  # Compiles.
+            subject.compile_left_s -= time.perf_counter() - started
+            variants["compiled"] = work
+            if subject.device.type == "cuda":
+                variants["compiled, graph"] = captured(work)
+    except RuntimeError as error:  # Base of whatever torch raises in compiling and capturing.
+        subject.say(f"  only {', '.join(variants)}: {str(error).splitlines()[0]}")
     loops = {name: repeated(work, rows, subject.device) for name, work in variants.items()}
     rates = {}
     for name, loop in loops.items():
