@@ -6,24 +6,42 @@ for each thread. A piece is processed in micro-batches that fit into the core's 
 share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
 rows give the same bits, whatever the timing.
 
-On CUDA there is one replica and one piece.
+On CUDA there is one replica and one piece, torch may compile the network, and every pass has a
+multiple of `CUDA_ROW_MULTIPLE` rows.
 
 B: rows of the update. M: rows of the minibatch here. P: trained parameters.
 """
 
 import copy
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
-from keisei_ray.network.model import PolicyValueNet, legal_mask, masked_log_probs
+from keisei_ray.network.model import (
+    NUM_SCALARS,
+    PolicyValueNet,
+    legal_mask,
+    masked_log_probs,
+)
 
 FORWARD_ROWS = 8192
 """Rows of a forward pass without gradient, where nothing else is set: an update may have many."""
+
+
+CUDA_ROW_MULTIPLE = 128
+"""Rows of a pass on CUDA are filled up to a multiple of this. cuDNN tries its kernels out for every
+number of rows that it meets, and with opponents in the games each update has another one."""
+
+Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Boards, hands and scalars -> logits and outcomes, see `PolicyValueNet.forward`."""
+logger = logging.getLogger(__name__)
 
 
 class ParallelGradients:
@@ -35,6 +53,8 @@ class ParallelGradients:
         *,
         num_threads: int,
         micro_batch: int | None,
+        row_multiple: int = 1,
+        is_compiled: bool = False,
     ) -> None:
         """Makes the replicas and starts the threads.
 
@@ -44,10 +64,16 @@ class ParallelGradients:
             num_threads: number of replicas; 1 on CUDA.
             micro_batch: rows processed at once; None: all rows of a piece, and of a forward pass
                 without gradient as many as `FORWARD_ROWS`.
+            row_multiple: rows of a pass are filled up to a multiple of this, by rows that count for
+                nothing.
+            is_compiled: whether `prepare` lets torch compile the network. For one replica.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
         self._micro_batch = micro_batch
+        self._row_multiple = row_multiple
+        self._compiled: Forward | None = None
+        self._is_to_be_compiled = is_compiled
         self._threads = ThreadPoolExecutor(
             num_threads, "gradients", initializer=torch.set_num_threads, initargs=(1,)
         )
@@ -56,6 +82,12 @@ class ParallelGradients:
     def flat(self) -> Tensor:
         """[P] gradients of all trained parameters, in their order; `compute` overwrites them."""
         return self._replicas[0][1]
+
+    def prepare(self) -> None:
+        """Lets torch compile the network, the first time, if that is wanted; 10 s or more."""
+        if self._is_to_be_compiled:
+            self._is_to_be_compiled = False
+            self._compiled = _compiled(self._replicas[0][0])
 
     def halve_micro_batch(self, rows: int) -> int:
         """Halves the number of rows processed at once; returns it.
@@ -137,9 +169,7 @@ class ParallelGradients:
         gradient.zero_()
         parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
-            logits, outcomes = replica(
-                *(fields[name][micro] for name in ("boards", "hands", "scalars"))
-            )
+            logits, outcomes = self._outputs(replica, fields, micro)
             sums = ppo_sums(
                 masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
                 outcomes,
@@ -171,6 +201,8 @@ class ParallelGradients:
         """
         pieces = rows.tensor_split(max(1, min(len(rows), len(self._replicas))))
         process = partial(self._log_probs_of_piece, fields)
+        if len(pieces) == 1:
+            return process(0, pieces[0])
         return torch.cat(list(self._threads.map(process, range(len(pieces)), pieces)))
 
     def _log_probs_of_piece(
@@ -181,9 +213,7 @@ class ParallelGradients:
         parts = []
         for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
             with torch.no_grad():
-                logits, _ = replica(
-                    *(fields[name][micro] for name in ("boards", "hands", "scalars"))
-                )
+                logits, _ = self._outputs(replica, fields, micro)
                 log_probs = masked_log_probs(logits, legal_mask(fields["legal_bits"][micro]))
             parts.append(log_probs.gather(1, fields["actions"][micro].long()[:, None])[:, 0])
         return torch.cat(parts)
@@ -197,10 +227,44 @@ class ParallelGradients:
         """
         model, _ = self._replicas[0]
         with torch.no_grad():
-            logits, outcomes = model(
-                *(fields[name][rows] for name in ("boards", "hands", "scalars"))
-            )
+            logits, outcomes = self._outputs(model, fields, rows)
             return bool(torch.isfinite(logits).all() & torch.isfinite(outcomes).all())
+
+    def _outputs(
+        self, replica: PolicyValueNet, fields: Mapping[str, Tensor], rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and outcomes of some rows, by one replica or by what was compiled from it."""
+        missing = -len(rows) % self._row_multiple
+        filled = functional.pad(rows, (0, missing)) if missing else rows  # By the update's row 0.
+        boards, hands, scalars = (fields[name][filled] for name in ("boards", "hands", "scalars"))
+        forward: Forward = replica if self._compiled is None else self._compiled
+        logits, outcomes = forward(boards, hands, scalars)
+        return (logits[: len(rows)], outcomes[: len(rows)]) if missing else (logits, outcomes)
+
+
+def _compiled(model: PolicyValueNet) -> Forward | None:
+    """Lets torch compile a network, for any number of rows; None where that does not work.
+
+    Tried on rows of zeros, which leaves gradients that have no meaning.
+    """
+    device = model.material_weight.device
+    rows = 2 * CUDA_ROW_MULTIPLE
+    boards, hands, scalars = (
+        torch.zeros(rows, n, dtype=torch.uint8, device=device) for n in (81, 14, NUM_SCALARS)
+    )
+    started = time.perf_counter()
+    try:
+        forward: Forward = torch.compile(model, dynamic=True)
+        logits, outcomes = forward(boards, hands, scalars)
+        torch.autograd.backward(logits.sum() + outcomes.sum())
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # Base of what torch's compiler raises.
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.warning("torch could not compile the network (%s): it is used as it is", cause)
+        return None
+    logger.info("torch compiled the network in %.0f s", time.perf_counter() - started)
+    return forward
 
 
 def _add(left: PPOSums[Tensor], right: PPOSums[Tensor]) -> PPOSums[Tensor]:

@@ -32,7 +32,7 @@ from keisei_ray.errors import (
     RejectedRolloutsError,
     WireError,
 )
-from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.learning.learner_state import (
@@ -49,6 +49,7 @@ from keisei_ray.learning.schedules import (
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
+from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
     HostWeights,
@@ -124,6 +125,8 @@ class Learner:
             self.model,
             num_threads=c.num_threads,
             micro_batch=c.micro_batch if self._device.type == "cpu" else None,
+            row_multiple=CUDA_ROW_MULTIPLE if self._device.type == "cuda" else 1,
+            is_compiled=self._device.type == "cuda" and c.compile == "auto" and can_compile(),
         )
         self._optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
@@ -213,6 +216,7 @@ class Learner:
         fields = self._batch.on_device()
 
         def make() -> tuple[_UpdateTotals, UndoneUpdate | None]:
+            self._gradients.prepare()
             self._recompute_stale_log_probs(fields, lags)
             timer.end_stage("gradients_time_s")
             return self._optimize_or_undo(fields, coefs, timer)

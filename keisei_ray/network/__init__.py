@@ -5,6 +5,7 @@
     attackers.py  which pieces attack each square, an optional input of the model
     weights.py    a model's weights as a packed buffer (to publish) or a safetensors file (to keep),
                   with version and digest
+    compiling.py  whether torch can compile a network here
     host_copy.py  tensors copied from a GPU in one transfer
 
 Self-play and the learner build the same module (`build_model`) and call the same `forward`, so the

@@ -11,13 +11,8 @@ K: positions asked for. A: policy labels (1,496). L: legal moves of these positi
 """
 
 import logging
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +21,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet, legal_mask, outcome_values
 from keisei_ray.players.policies import (
     Choose,
@@ -54,10 +50,6 @@ _LEAST_ROWS = 16
 """Rows below which a smaller CUDA graph is not worth its capture."""
 _WARM_UP_CALLS = 3
 """Calls before a CUDA graph is captured, in which libraries choose their kernels."""
-
-
-_COMPILERS = ("gcc", "clang", "cc")
-"""Compilers that triton looks for if the environment names none."""
 
 
 class Chosen(NamedTuple):
@@ -287,24 +279,6 @@ def _fastest_kernels() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-def can_compile() -> bool:
-    """Returns whether torch.compile can make kernels for a GPU here; logs what is missing."""
-    compiler = os.environ.get("CC")
-    needs = {
-        "the package triton": find_spec("triton") is not None,
-        "a C compiler": any(
-            shutil.which(name) for name in ([compiler] if compiler else _COMPILERS)
-        ),
-        "Python.h": (Path(sysconfig.get_path("include")) / "Python.h").is_file(),
-    }
-    missing = [what for what, is_there in needs.items() if not is_there]
-    if missing:
-        logger.warning(
-            "networks are not compiled, which is slower: no %s", " and no ".join(missing)
-        )
-    return not missing
 
 
 def acting_network(

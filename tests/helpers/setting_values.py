@@ -58,6 +58,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "learner.weight_decay": 1e-4,
     "learner.adam_eps": 1e-8,
     "learner.amp": "off",
+    "learner.compile": "off",
     "learner.device": "cpu",
     "learner.num_gpus": 0.25,
     "learner.num_learners": 2,

@@ -43,6 +43,7 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
         "learner": {
             "device": "cpu",
             "amp": "off",
+            "compile": "off",  # On CUDA it would take most of a test's time.
             "num_threads": 1,
             "num_epochs": 2,
             "num_minibatches": 2,

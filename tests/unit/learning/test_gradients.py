@@ -1,5 +1,7 @@
 """Replicas on threads against plain autograd over the whole minibatch."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +124,48 @@ def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(
     for name, total in sums._asdict().items():
         assert not total.requires_grad
         assert float(total) == pytest.approx(float(getattr(expected_sums, name)), rel=1e-4), name
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("micro_batch", [None, 50])
+def test_rows_that_fill_up_a_pass_count_for_nothing(
+    micro_batch: int | None, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA; compiled too, for any number of rows, by a backend that makes no kernels."""
+    compiler = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compiler)
+    expected, expected_sums = plain(model())
+    network = model()
+    gradients = ParallelGradients(
+        network, num_threads=1, micro_batch=micro_batch, row_multiple=32, is_compiled=is_compiled
+    )
+    seen: list[int] = []
+    network.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    gradients.prepare()
+    sums = gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
+    torch.testing.assert_close(by_parameter(network), expected, rtol=1e-4, atol=1e-6)
+    for name, total in sums._asdict().items():
+        assert float(total) == pytest.approx(float(getattr(expected_sums, name)), rel=1e-4), name
+    plainly = parallel(model(), 1, None).log_probs(fields(), ROWS)
+    torch.testing.assert_close(gradients.log_probs(fields(), ROWS), plainly)
+    assert gradients.are_outputs_finite(fields(), ROWS[:5])
+    assert all(rows % 32 == 0 for rows in seen)
+    assert is_compiled or seen[0] == (96 if micro_batch is None else 64)
+
+
+def test_a_network_that_torch_cannot_compile_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_compiler(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=no_compiler))
+    expected, _ = plain(model())
+    network = model()
+    gradients = ParallelGradients(network, num_threads=1, micro_batch=None, is_compiled=True)
+    gradients.prepare()
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
+    torch.testing.assert_close(by_parameter(network), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])

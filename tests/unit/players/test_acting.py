@@ -17,7 +17,6 @@ from keisei_ray.players.acting import (
     acting_device,
     acting_network,
     acting_policy,
-    can_compile,
     sample_masked,
 )
 from keisei_ray.players.policies import Ints, network_policy
@@ -186,20 +185,6 @@ def test_the_network_is_one_graph_for_a_compiler() -> None:
     with torch.inference_mode():
         for found, expected in zip(compiled(*position), model(*position), strict=True):
             torch.testing.assert_close(found, expected)
-
-
-def test_what_a_compiler_needs_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keisei_ray.players.acting.find_spec", lambda name: object())
-    monkeypatch.setattr("sysconfig.get_path", lambda name: "/there")
-    monkeypatch.setattr("pathlib.Path.is_file", lambda path: str(path) == "/there/Python.h")
-    monkeypatch.setattr("shutil.which", lambda name: name if name == "clang" else None)
-    monkeypatch.delenv("CC", raising=False)
-    assert can_compile()
-    monkeypatch.setenv("CC", "gcc-99")
-    assert not can_compile()
-    monkeypatch.delenv("CC")
-    monkeypatch.setattr("keisei_ray.players.acting.find_spec", lambda name: None)
-    assert not can_compile()
 
 
 def test_only_some_lanes_may_be_forced() -> None:
