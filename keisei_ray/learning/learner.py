@@ -15,6 +15,7 @@ wraps it (`distributed/actors.py`), tests and the benchmark call it.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -79,6 +80,9 @@ and the step that led there is undone. The factor is that of Stable-Baselines3."
 
 READ_DELAYS = {"cpu": 0, "cuda": 1}
 """Minibatches that are queued behind one before its figures are read, by type of device."""
+
+UNPACK_THREADS = 4
+"""Rollouts that are unpacked at once. Meanwhile the device has nothing to do."""
 
 PROBED_ROWS = 256
 """Rows by which the weights are looked at after the last step of an update: 1% of its cost, or
@@ -713,13 +717,16 @@ def _unpack_all(buffers: Sequence[BufferLike], max_timesteps: int) -> list[Rollo
         buffers: packed rollouts.
         max_timesteps: timesteps of a rollout of this configuration; a larger one is refused.
     """
-    rollouts: list[Rollout] = []
-    causes: dict[int, str] = {}
-    for index, buffer in enumerate(buffers):
+
+    def unpack(buffer: BufferLike) -> Rollout | str:
         try:
-            rollouts.append(unpack_rollout(buffer, max_timesteps=max_timesteps))
+            return unpack_rollout(buffer, max_timesteps=max_timesteps)
         except WireError as error:
-            causes[index] = f"{type(error).__name__}: {error}"
-    if causes:
+            return f"{type(error).__name__}: {error}"
+
+    # Two thirds of it is decompressing and hashing, during which other threads run Python.
+    with ThreadPoolExecutor(UNPACK_THREADS, "unpack") as threads:
+        found = list(threads.map(unpack, buffers))
+    if causes := {index: cause for index, cause in enumerate(found) if isinstance(cause, str)}:
         raise RejectedRolloutsError(causes)
-    return rollouts
+    return [rollout for rollout in found if isinstance(rollout, Rollout)]

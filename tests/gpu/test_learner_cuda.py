@@ -11,6 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.learning import learner as learner_module
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.ppo import LossCoefs
+from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.weights import load_weights, state_arrays
 from keisei_ray.telemetry.reports import UpdateReport
 from keisei_ray.telemetry.stage_timer import StageTimer
@@ -138,6 +139,24 @@ def test_an_update_is_that_of_the_cpu() -> None:
     for name in ("policy_loss", "value_loss", "entropy", "grad_norm", "explained_variance"):
         assert getattr(cuda, name) == pytest.approx(getattr(cpu, name), rel=0.02, abs=2e-3), name
     assert cuda.optimizer_steps == cpu.optimizer_steps == 4
+
+
+@pytest.mark.skipif(not can_compile(), reason="torch cannot compile networks here")
+def test_a_compiled_update_is_that_of_the_network_as_it_is() -> None:
+    """Minibatches of several sizes are compiled once; an epoch is queued without waiting too."""
+    changes = {"num_minibatches": 3, "learning_rate": 1e-3, "target_kl": 0.1}
+    plain, compiled = (Learner(cuda_config(**changes, compile=c)) for c in ("off", "auto"))
+    buffer = played(tiny_config(), plain)
+    reports = [learner.update([buffer], 0) for learner in (plain, compiled)]
+    assert compiled._gradients._compiled is not None
+    for name in ("policy_loss", "value_loss", "entropy", "grad_norm"):
+        found, expected = (getattr(report, name) for report in reports)
+        assert found == pytest.approx(expected, rel=0.02, abs=2e-3), name
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        list(compiled._epoch(compiled._batch.on_device(), COEFS, StageTimer()))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_an_update_in_float16_scales_its_loss() -> None:
