@@ -1,4 +1,4 @@
-"""Simulation of a run with 10 to 10,000 self-play actors, from measured figures.
+"""Simulation of a run on 10 to 10,000 cores, or on 1 to 64 GPUs, from measured figures.
 
     python benchmarks/scripts/scale.py [--json FILE]
 
@@ -8,8 +8,7 @@ one, the learner updates, and each node pulls the new weights once. The bound on
 the size of updates are the real ones (`config/autosize.py`). There is no Ray and no network in it;
 the same seed gives the same numbers.
 
-MEASURED says where each figure comes from. The speed of a GPU has not been measured: it is in
-COMPUTED.
+MEASURED and GPU_RATES say where each figure comes from; what is not measured is in ASSUMED.
 """
 
 import argparse
@@ -19,7 +18,9 @@ import json
 import math
 import random
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from keisei_ray.config.autosize import choose_rollouts_per_update
@@ -31,13 +32,45 @@ MEASURED = {
     "learner samples/s on one core, 4x64": (1008.0, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a ply, packed": (33.9, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a parameter, packed": (3.75, "bench broadcast, 4x64: 1,260,922 for 336,225"),
+    "packing weights, s for a parameter": (22e-9, "benchmarks/SPEED.md, 20x256: 534 ms"),
+    "unpacking weights, s for a parameter": (17e-9, "benchmarks/SPEED.md, 20x256: 407 ms"),
     "driver's main thread, s for a rollout": (0.0015, "benchmarks/results/driver-load-2cpu.json"),
 }
-COMPUTED = {
-    "FLOP/s of a learner's GPU in use": (100e12, "about a third of what an L40S can in bf16"),
+
+
+@dataclass(frozen=True)
+class GpuRates:
+    """Rates of one network on one GPU, in bf16."""
+
+    acting: float
+    """Positions a second of acting networks, in batches of 1,024."""
+    playing: float
+    """Plies a second of one process that plays on the GPU: its core is the limit."""
+    learning: float
+    """Samples a second of the learner, in minibatches of 2,048."""
+
+
+GPU_RATES = {
+    (4, 64): GpuRates(acting=1.1e6, playing=16e3, learning=393e3),
+    (10, 128): GpuRates(acting=500e3, playing=16e3, learning=164e3),
+    (20, 256): GpuRates(acting=93e3, playing=16e3, learning=32e3),
 }
+"""Placeholder."""
+ASSUMED = {
+    "bytes/s between the GPUs of a node": (200e9, "NVLink, about half of its data sheet"),
+    "bytes/s between nodes with GPUs": (25e9, "InfiniBand or Ethernet of 200 Gbit/s"),
+}
+GPUS_PER_NODE = 8
+MAX_ACTORS_PER_GPU = 16
+ROWS_PER_LEARNER = 2048
+"""Rows of a minibatch in each learner."""
+GPU_PLIES_PER_ROLLOUT = 32 * 256
 PLIES_PER_ROLLOUT = 64 * 32
-ACTORS_PER_NODE = 16
+CORES_PER_NODE = 16
+CORE_NODE_BYTES_PER_S = 10e9 / 8
+"""Link of a node of cores, and of the learners' nodes there: 10 Gbit/s."""
+SPARE = 1.15
+"""Actors that are started over those that suffice on average."""
 HOUR_S = 3600.0
 
 
@@ -52,6 +85,11 @@ class Network:
     def forward_flop(self) -> float:
         """Floating-point operations in one position's forward pass, by its 3x3 convolutions."""
         return 2.0 * self.depth * 2 * 9 * self.width**2 * 81
+
+    @property
+    def gpu(self) -> GpuRates:
+        """Returns its rates on a GPU."""
+        return GPU_RATES[self.depth, self.width]
 
     @property
     def num_parameters(self) -> int:
@@ -81,9 +119,21 @@ class Setting:
     losses_per_actor_hour: float = 0.0
     """Rate at which an actor is lost with its rollout; it is replaced after `restart_s`."""
     restart_s: float = 60.0
+    plies_per_rollout: int = PLIES_PER_ROLLOUT
+    actors_per_node: int = CORES_PER_NODE
+    publish_s: float = 0.0
+    """Time of the learner to pack the weights of an update."""
+    num_learners: int = 1
+    learner_nodes: int = 1
+    """Nodes among which the learners are spread; each receives its share of the rollouts."""
     num_updates: int = 12
     """Number of updates to simulate; the first third is not counted."""
     seed: int = 1
+
+    @property
+    def arrival_s(self) -> float:
+        """Returns the time of the learners' links to receive a rollout."""
+        return self.rollout_bytes / (self.bytes_per_s * self.learner_nodes)
 
 
 @dataclass
@@ -163,7 +213,7 @@ def simulate(s: Setting) -> Outcome:
     while world.version < s.num_updates:
         world.now, _, what, who = heapq.heappop(world.events)
         if what == "played":
-            world.at(world.link_in.serve(world.now, s.rollout_bytes / s.bytes_per_s), "sent", who)
+            world.at(world.link_in.serve(world.now, s.arrival_s), "sent", who)
         elif what == "sent":
             world.at(world.driver.serve(world.now, s.driver_s), "arrived", who)
         elif what == "arrived":
@@ -180,7 +230,7 @@ def simulate(s: Setting) -> Outcome:
             world.version += 1
             world.consumed += len(world.updating)
             world.updating = []
-            nodes = math.ceil(s.num_actors / ACTORS_PER_NODE)
+            nodes = math.ceil(s.num_actors / s.actors_per_node)
             world.link_out.busy_s += nodes * s.weights_bytes / s.bytes_per_s
             # Ray's nodes pull from any node that has a copy: the number of copies doubles.
             hops = math.ceil(math.log2(nodes + 1))
@@ -221,7 +271,7 @@ def _start_what_can_start(world: World, rng: random.Random) -> None:
     count = s.rollouts_per_update
     world.updating, world.arrived = world.arrived[:count], world.arrived[count:]
     world.lags += [world.version - version for version in world.updating]
-    takes_s = s.update_s * count
+    takes_s = s.update_s * count + s.publish_s
     world.learner_s += takes_s
     world.at(world.now + takes_s, "updated")
 
@@ -239,11 +289,11 @@ def _outcome(w: World, first: tuple[float, ...], last: tuple[float, ...]) -> Out
     )
     lags = w.lags[int(first[-1]) :]
     return Outcome(
-        timesteps_per_s=consumed * PLIES_PER_ROLLOUT / wall_s,
+        timesteps_per_s=consumed * w.s.plies_per_rollout / wall_s,
         learner_busy=learner_s / wall_s,
         actors_busy=played_s / wall_s / w.s.num_actors,
         driver_busy=driver_s / wall_s,
-        bytes_in_per_s=in_s * w.s.bytes_per_s / wall_s,
+        bytes_in_per_s=in_s * w.s.bytes_per_s * w.s.learner_nodes / wall_s,
         bytes_out_per_s=out_s * w.s.bytes_per_s / wall_s,
         lag_mean=sum(lags) / len(lags),
         lag_max=max(lags),
@@ -258,69 +308,166 @@ def bound(s: Setting) -> float:
     """Returns timesteps a second by the tightest of four bottlenecks, if nothing else waits."""
     rollouts_per_s = min(
         s.num_actors / s.play_s,
-        1 / s.update_s,
+        1 / (s.update_s + s.publish_s / s.rollouts_per_update),
         1 / s.driver_s if s.driver_s else math.inf,
-        s.bytes_per_s / s.rollout_bytes,
+        1 / s.arrival_s,
     )
-    return rollouts_per_s * PLIES_PER_ROLLOUT
+    return rollouts_per_s * s.plies_per_rollout
 
 
-def setting(
-    num_actors: int, network: Network, *, epochs: int, gbit_per_s: float, on_gpu: bool = True
-) -> Setting:
-    """Returns a run with one learner: R by the real rule, speeds from MEASURED and COMPUTED.
+def learner_rate(network: Network, num_learners: int) -> float:
+    """Returns samples a second of several learners that add up their gradients in each step.
 
-    Other networks than 4x64 are taken to be slower in proportion to their operations.
+    Each works on ROWS_PER_LEARNER rows; then the gradients go around a ring, which no learner
+    computes beside.
+    """
+    step_s = ROWS_PER_LEARNER / network.gpu.learning
+    where = "nodes with GPUs" if num_learners > GPUS_PER_NODE else "the GPUs of a node"
+    sent_bytes = 2 * (num_learners - 1) / num_learners * 4 * network.num_parameters
+    ring_s = sent_bytes / ASSUMED[f"bytes/s between {where}"][0]
+    return num_learners * ROWS_PER_LEARNER / (step_s + ring_s)
+
+
+def cores_setting(num_cores: int, network: Network, *, epochs: int, num_learners: int) -> Setting:
+    """Returns a run whose self-play is on cores, one actor each, and whose learners have GPUs.
+
+    Other networks than 4x64 play slower in proportion to their operations.
     """
     size = network.forward_flop / Network(4, 64).forward_flop
     plies_per_s = MEASURED["plies/s of an actor on one core, 4x64"][0] / size
-    if on_gpu:
-        # A backward pass costs two forward passes.
-        samples_per_s = COMPUTED["FLOP/s of a learner's GPU in use"][0] / (3 * network.forward_flop)
-    else:
-        samples_per_s = MEASURED["learner samples/s on one core, 4x64"][0] / size
-    return Setting(
-        num_actors=num_actors,
-        rollouts_per_update=choose_rollouts_per_update(Config(), num_actors),
-        max_policy_lag=Config().schedule.max_policy_lag,
-        play_s=PLIES_PER_ROLLOUT / plies_per_s,
-        update_s=PLIES_PER_ROLLOUT * epochs / samples_per_s,
-        driver_s=MEASURED["driver's main thread, s for a rollout"][0],
-        rollout_bytes=PLIES_PER_ROLLOUT * MEASURED["bytes of a ply, packed"][0],
-        weights_bytes=network.num_parameters * MEASURED["bytes of a parameter, packed"][0],
-        bytes_per_s=gbit_per_s * 1e9 / 8,
+    return _setting(
+        network,
+        num_actors=num_cores,
+        plies_per_s=plies_per_s,
+        samples_per_s=learner_rate(network, num_learners) / epochs,
+        plies_per_rollout=PLIES_PER_ROLLOUT,
+        actors_per_node=CORES_PER_NODE,
+        num_learners=num_learners,
+        bytes_per_s=CORE_NODE_BYTES_PER_S,
     )
 
 
+def gpus_setting(num_gpus: int, network: Network, *, epochs: int) -> Setting:
+    """Returns a run whose self-play and learners have GPUs, divided so that it is fastest.
+
+    A single GPU acts and learns in turn: what acting takes of its time is added to the update's.
+    """
+    gpu = network.gpu
+    if num_gpus == 1:
+        num_learners, most_actors = 1, MAX_ACTORS_PER_GPU
+        rate = 1 / (1 / gpu.acting + epochs / gpu.learning)
+    else:
+        num_learners = max(
+            range(1, num_gpus), key=partial(_divided_rate, num_gpus, network, epochs)
+        )
+        most_actors = (num_gpus - num_learners) * MAX_ACTORS_PER_GPU
+        rate = learner_rate(network, num_learners) / epochs
+    num_actors = min(most_actors, math.ceil(SPARE * rate / gpu.playing))
+    playing = min(gpu.playing, gpu.acting * max(1, num_gpus - num_learners) / num_actors)
+    num_nodes = math.ceil(num_gpus / GPUS_PER_NODE)
+    return _setting(
+        network,
+        num_actors=num_actors,
+        plies_per_s=playing,
+        samples_per_s=rate,
+        plies_per_rollout=GPU_PLIES_PER_ROLLOUT,
+        actors_per_node=math.ceil(num_actors / num_nodes),
+        num_learners=num_learners,
+        bytes_per_s=ASSUMED["bytes/s between nodes with GPUs"][0],
+    )
+
+
+def _divided_rate(num_gpus: int, network: Network, epochs: int, num_learners: int) -> float:
+    """Returns timesteps a second if so many of the GPUs learn and the others play."""
+    players, gpu = num_gpus - num_learners, network.gpu
+    playing = players * min(gpu.acting, MAX_ACTORS_PER_GPU * gpu.playing) / SPARE
+    return min(playing, learner_rate(network, num_learners) / epochs)
+
+
+def _setting(
+    network: Network,
+    *,
+    num_actors: int,
+    plies_per_s: float,
+    samples_per_s: float,
+    plies_per_rollout: int,
+    actors_per_node: int,
+    num_learners: int,
+    bytes_per_s: float,
+) -> Setting:
+    """Returns a run: R by the real rule, the driver's and the wire's costs from MEASURED."""
+    unpacking_s = network.num_parameters * MEASURED["unpacking weights, s for a parameter"][0]
+    return Setting(
+        num_actors=num_actors,
+        rollouts_per_update=max(num_learners, choose_rollouts_per_update(Config(), num_actors)),
+        max_policy_lag=Config().schedule.max_policy_lag,
+        play_s=plies_per_rollout / plies_per_s + unpacking_s,
+        update_s=plies_per_rollout / samples_per_s,
+        driver_s=MEASURED["driver's main thread, s for a rollout"][0],
+        rollout_bytes=plies_per_rollout * MEASURED["bytes of a ply, packed"][0],
+        weights_bytes=network.num_parameters * MEASURED["bytes of a parameter, packed"][0],
+        bytes_per_s=bytes_per_s,
+        plies_per_rollout=plies_per_rollout,
+        actors_per_node=actors_per_node,
+        publish_s=network.num_parameters * MEASURED["packing weights, s for a parameter"][0],
+        num_learners=num_learners,
+        learner_nodes=math.ceil(num_learners / GPUS_PER_NODE),
+    )
+
+
+def runs(epochs: int) -> Iterator[tuple[str, Network, Setting]]:
+    """Yields the hardware in words, the network and the run of each line of the table."""
+    for depth, width in GPU_RATES:
+        network = Network(depth, width)
+        for num_cores in (10, 100, 1000, 10_000):
+            for num_learners in (1, 8, 64):
+                if num_learners == 1 or num_cores >= 1000:
+                    yield (
+                        f"{num_cores:,} cores, {num_learners} GPU",
+                        network,
+                        cores_setting(num_cores, network, epochs=epochs, num_learners=num_learners),
+                    )
+        for num_gpus in (1, 8, 64):
+            yield f"{num_gpus} GPU", network, gpus_setting(num_gpus, network, epochs=epochs)
+
+
 def main() -> None:
-    """Prints a line for each network and number of actors."""
+    """Prints a line for each network and cluster."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 1])
-    parser.add_argument("--gbit-per-s", type=float, default=10.0, help="link of the learner's node")
     parser.add_argument("--losses", type=float, default=0.05, help="losses of an actor per hour")
     parser.add_argument("--json", type=Path, help="file to which the table is also written")
     options = parser.parse_args()
     rows = []
     print(
-        "network epochs actors  batch plies  timesteps/s of bound  learner actors driver  "
-        "MB/s in    out  lag"
+        "network epochs               hardware learners actors  batch plies  timesteps/s of bound"
+        "  learner actors driver  MB/s in    out  lag"
     )
-    networks = (Network(4, 64), Network(10, 128), Network(20, 256))
-    for epochs, network in itertools.product(options.epochs, networks):
-        for num_actors in (10, 100, 1000, 10_000):
-            s = setting(num_actors, network, epochs=epochs, gbit_per_s=options.gbit_per_s)
-            s = Setting(**asdict(s) | {"losses_per_actor_hour": options.losses})
+    for epochs in options.epochs:
+        for hardware, network, quiet in runs(epochs):
+            s = replace(quiet, losses_per_actor_hour=options.losses)
             out = simulate(s)
-            rows.append({"setting": asdict(s), "outcome": asdict(out), "bound": bound(s)})
+            rows.append(
+                {
+                    "hardware": hardware,
+                    "network": f"{network.depth}x{network.width}",
+                    "epochs": epochs,
+                    "setting": asdict(s),
+                    "outcome": asdict(out),
+                    "bound": bound(s),
+                }
+            )
             print(
-                f"{f'{network.depth}x{network.width}':>7} {epochs:6} {num_actors:6} "
-                f"{s.rollouts_per_update * PLIES_PER_ROLLOUT:12,} {out.timesteps_per_s:12,.0f} "
-                f"{out.timesteps_per_s / bound(s):8.0%} {out.learner_busy:8.0%} "
-                f"{out.actors_busy:6.0%} {out.driver_busy:6.1%} {out.bytes_in_per_s / 1e6:8.2f} "
-                f"{out.bytes_out_per_s / 1e6:6.2f} {out.lag_mean:4.2f}"
+                f"{rows[-1]['network']:>7} {epochs:6} {hardware:>22} {s.num_learners:8} "
+                f"{s.num_actors:6} {s.rollouts_per_update * s.plies_per_rollout:12,} "
+                f"{out.timesteps_per_s:12,.0f} {out.timesteps_per_s / bound(s):8.0%} "
+                f"{out.learner_busy:8.0%} {out.actors_busy:6.0%} {out.driver_busy:6.1%} "
+                f"{out.bytes_in_per_s / 1e6:8.2f} {out.bytes_out_per_s / 1e6:6.2f} "
+                f"{out.lag_mean:4.2f}"
             )
     if options.json:
-        table = {"measured": MEASURED, "computed": COMPUTED, "rows": rows}
+        rates = {f"{depth}x{width}": asdict(gpu) for (depth, width), gpu in GPU_RATES.items()}
+        table = {"measured": MEASURED, "gpu_rates": rates, "assumed": ASSUMED, "rows": rows}
         options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

@@ -50,6 +50,8 @@ EVEN: Any = scale.Setting(
         {"driver_s": 0.5},
         {"rollout_bytes": 1e9},
         {"num_actors": 64, "rollouts_per_update": 64, "update_s": 0.2},
+        {"publish_s": 8.0},
+        {"rollout_bytes": 1e9, "learner_nodes": 2},
     ],
 )
 def test_without_jitter_the_rate_is_that_of_the_tightest_bottleneck(
@@ -108,3 +110,35 @@ def test_losing_actors_costs_speed() -> None:
         for losses in (0.0, 20.0, 200.0)
     ]
     assert rates[0] > rates[1] > rates[2]
+
+
+@pytest.mark.parametrize("shape", list(scale.GPU_RATES))
+def test_one_gpu_acts_and_learns_in_turn(shape: tuple[int, int]) -> None:
+    network = scale.Network(*shape)
+    s = scale.gpus_setting(1, network, epochs=4)
+    in_turn = 1 / (1 / network.gpu.acting + 4 / network.gpu.learning)
+    assert s.plies_per_rollout / s.update_s == pytest.approx(in_turn)
+    assert 0.7 * in_turn < scale.simulate(s).timesteps_per_s < 1.01 * in_turn
+
+
+@pytest.mark.parametrize("shape", list(scale.GPU_RATES))
+@pytest.mark.parametrize("num_gpus", [2, 8, 64])
+def test_several_gpus_are_divided_so_that_none_would_help_more_elsewhere(
+    shape: tuple[int, int], num_gpus: int
+) -> None:
+    network = scale.Network(*shape)
+    s = scale.gpus_setting(num_gpus, network, epochs=4)
+    rates = [scale._divided_rate(num_gpus, network, 4, learners) for learners in range(1, num_gpus)]
+    assert s.num_learners == 1 + rates.index(max(rates))
+    assert s.num_actors <= scale.MAX_ACTORS_PER_GPU * (num_gpus - s.num_learners)
+    assert s.rollouts_per_update >= s.num_learners
+
+
+def test_learners_lose_what_the_sum_of_gradients_takes() -> None:
+    network = scale.Network(10, 128)
+    rates = [scale.learner_rate(network, learners) / learners for learners in (1, 2, 8, 64)]
+    assert rates[0] == network.gpu.learning
+    assert rates == sorted(rates, reverse=True)
+    # Seven eighths of twice the float32 gradient, 200 GB/s, beside a step of 2,048 rows.
+    ring_s = 2 * 7 / 8 * 4 * network.num_parameters / 200e9
+    assert rates[2] == pytest.approx(2048 / (2048 / network.gpu.learning + ring_s))
