@@ -43,19 +43,20 @@ class GpuRates:
     """Rates of one network on one GPU, in bf16."""
 
     acting: float
-    """Positions a second of acting networks, in batches of 1,024."""
+    """Positions a second, in batches of 512."""
     playing: float
     """Plies a second of one process that plays on the GPU: its core is the limit."""
     learning: float
-    """Samples a second of the learner, in minibatches of 2,048."""
+    """Samples a second, in minibatches of 2,048."""
 
 
 GPU_RATES = {
-    (4, 64): GpuRates(acting=1.1e6, playing=16e3, learning=393e3),
-    (10, 128): GpuRates(acting=500e3, playing=16e3, learning=164e3),
-    (20, 256): GpuRates(acting=93e3, playing=16e3, learning=32e3),
+    (4, 64): GpuRates(acting=1.13e6, playing=21e3, learning=393e3),
+    (10, 128): GpuRates(acting=391e3, playing=21e3, learning=164e3),
+    (20, 256): GpuRates(acting=87e3, playing=21e3, learning=32e3),
 }
-"""Placeholder."""
+"""One H200, 2026-11-26: acting and learning as plain loops do them, by a script not kept; playing in
+a run of the gpu preset."""
 ASSUMED = {
     "bytes/s between the GPUs of a node": (200e9, "NVLink, about half of its data sheet"),
     "bytes/s between nodes with GPUs": (25e9, "InfiniBand or Ethernet of 200 Gbit/s"),

@@ -139,6 +139,7 @@ def one_process(
         num_epochs=1,
         num_minibatches=sizes.num_minibatches,
         num_threads=1,
+        num_learners=1,
         target_kl=None,
     )
     rollouts = sizes.minibatch * sizes.num_minibatches // (sizes.games * sizes.plies)

@@ -13,6 +13,8 @@ from keisei_ray.config.sections import ModelConfig
 
 ACTOR_PROCESS_BYTES = 190 * 2**20
 """Resident memory of an actor process that has imported torch, without its rollout."""
+CUDA_PROCESS_BYTES = 1536 * 2**20
+"""Resident memory of a process that uses a GPU. An assumption."""
 RAW_BYTES_PER_TIMESTEP = 311
 """Bytes of one unpacked row of a rollout: all fields of `rollouts.rollout.ROLLOUT_FIELDS`."""
 FLOATS_PER_PARAMETER = 4
@@ -42,11 +44,12 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
 
     The sum of:
 
-    - each actor: `ACTOR_PROCESS_BYTES`, one unpacked rollout, and its networks;
+    - each actor: its process (`ACTOR_PROCESS_BYTES`, on a GPU `CUDA_PROCESS_BYTES`), one unpacked
+      rollout, and its networks;
     - the evaluator, if there is one: `ACTOR_PROCESS_BYTES` and two networks;
-    - each learner: `ACTOR_PROCESS_BYTES`, weights, gradients, optimizer state, a gradient for each
-      further thread, its share of one unpacked update, and the activations (4 per block and 4 more,
-      float32) of the rows that it works on at once;
+    - each learner: its process, weights, gradients, optimizer state, a gradient for each
+      further thread, its share of one unpacked update, and, unless it is on a GPU, the activations
+      (4 per block and 4 more, float32) of the rows that it works on at once;
     - rollouts that wait or are in flight, as if they were not compressed.
 
     Ray's own processes and the driver are not included.
@@ -62,7 +65,8 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
     network_bytes = 4 * max_parameters(model)
 
     networks = 1 + (config.pool.networks_per_actor if config.pool.share > 0 else 0)
-    actors = num_actors * (ACTOR_PROCESS_BYTES + rollout_bytes + networks * network_bytes)
+    playing = _process_bytes(config.self_play.device)
+    actors = num_actors * (playing + rollout_bytes + networks * network_bytes)
 
     copies = FLOATS_PER_PARAMETER + (learner.num_threads or 1) - 1
     rows = rollouts * config.timesteps_per_rollout // learner.num_minibatches
@@ -70,13 +74,20 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
     if learner.device == "cpu" and learner.micro_batch is not None:
         rows = min(rows, (learner.num_threads or MAX_LEARNER_THREADS) * learner.micro_batch)
     activations = rows * 81 * model.width * 4 * (4 * model.depth + 4)
-    each = ACTOR_PROCESS_BYTES + network_bytes * copies + activations
+    if learner.device == "cuda":
+        activations = 0  # They are on the GPU, see `gpu_bytes`.
+    each = _process_bytes(learner.device) + network_bytes * copies + activations
     learners = learner.num_learners * each + rollouts * rollout_bytes
 
     is_evaluated = config.evaluation.interval_timesteps is not None
     evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * network_bytes)
     in_flight = max(num_actors, rollouts * (config.effective_max_lag + 1)) * rollout_bytes
     return actors + learners + evaluator + in_flight
+
+
+def _process_bytes(device: str) -> int:
+    """Resident memory of an actor that computes there; where it is open, on a CPU."""
+    return CUDA_PROCESS_BYTES if device == "cuda" else ACTOR_PROCESS_BYTES
 
 
 def gpu_bytes(config: Config, num_actors: int) -> int:
