@@ -75,7 +75,8 @@ class ComingFigures:
         self.step = step
         figures = torch.stack([*sums, step.grad_norm, is_beyond.float(), is_stopped.float()])
         self._values = figures.to("cpu", non_blocking=True)  # From CUDA, into pinned memory.
-        self._is_copied = torch.cuda.Event() if figures.is_cuda else None
+        # Blocking: a core that waits is free for other processes.
+        self._is_copied = torch.cuda.Event(blocking=True) if figures.is_cuda else None
         if self._is_copied is not None:
             self._is_copied.record()
 
