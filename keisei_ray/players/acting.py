@@ -248,12 +248,26 @@ class DeviceActingNetwork(ActingNetwork):
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with _fastest_kernels():
             with torch.cuda.stream(stream):
+                self._compile(sent, draws)
                 for _ in range(_WARM_UP_CALLS):
                     self._answered(sent, draws)
             stream.synchronize()
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 answers = self._answered(sent, draws)
         return _Graph(graph, answers)
+
+    def _compile(self, sent: Tensor, draws: Tensor) -> None:
+        """Lets torch compile the network, if that is wanted; uses it as it is where that fails."""
+        if self._forward is self._model:
+            return
+        try:
+            self._answered(sent, draws)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # Base of what torch's compiler raises.
+            cause = (str(error).splitlines() or [type(error).__name__])[0]
+            logger.warning("torch could not compile the network (%s): it is used as it is", cause)
+            self._forward = self._model
 
     def _answered(self, sent: Tensor, draws: Tensor) -> Tensor:
         """[rows, 5] float32: the answers for rows of compact bytes. Never waits for the device."""
