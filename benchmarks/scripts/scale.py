@@ -55,8 +55,8 @@ GPU_RATES = {
     (10, 128): GpuRates(acting=391e3, playing=21e3, learning=164e3),
     (20, 256): GpuRates(acting=87e3, playing=21e3, learning=32e3),
 }
-"""One H200, 2026-11-26: acting and learning as plain loops do them, by a script not kept; playing in
-a run of the gpu preset."""
+"""One H200, 2026-11-26: acting and learning as plain loops do them, by a script not kept;
+playing in a run of the gpu preset."""
 ASSUMED = {
     "bytes/s between the GPUs of a node": (200e9, "NVLink, about half of its data sheet"),
     "bytes/s between nodes with GPUs": (25e9, "InfiniBand or Ethernet of 200 Gbit/s"),
