@@ -5,7 +5,7 @@ die, stop, answer too late or raise, rollouts are damaged, delivered twice or lo
 and the cluster grows and shrinks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -18,13 +18,13 @@ from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle, supervision
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.errors import RejectedRolloutsError
+from keisei_ray.errors import PeerLostError, RejectedRolloutsError
 from keisei_ray.rollouts.rollout import RolloutHeader
 from keisei_ray.telemetry.events import Event, EventBus, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training import driver as driver_module
 from keisei_ray.training.driver import Driver
-from tests.helpers.simulated_ray import SimulatedRay
+from tests.helpers.simulated_ray import SimulatedActor, SimulatedRay
 from tests.helpers.tiny import tiny_config
 
 T, N = 64, 32
@@ -34,15 +34,14 @@ LOST_WITH_A_NODE = ObjectLostError("ff" * 28, None, "")
 CLUSTER = Cluster(
     address="", num_nodes=1, num_cpus=4, num_gpus=0, memory_bytes=0, dashboard_url="", is_fixed=True
 )
-KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "lockstep": ({"num_actors": 3}, {"mode": "lockstep"}),
-    "overlap": (
-        {"num_actors": 3},
-        {"mode": "overlap", "rollouts_per_update": 2, "max_policy_lag": 1},
-    ),
-    "elastic": ({"num_actors": "auto"}, {"mode": "overlap", "max_policy_lag": 2}),
+OVERLAP = {"mode": "overlap", "rollouts_per_update": 2, "max_policy_lag": 1}
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "lockstep": ({"num_actors": 3}, {"mode": "lockstep"}, 1),
+    "overlap": ({"num_actors": 3}, OVERLAP, 1),
+    "elastic": ({"num_actors": "auto"}, {"mode": "overlap", "max_policy_lag": 2}, 1),
+    "two learners": ({"num_actors": 3}, OVERLAP | {"rollouts_per_update": 3}, 2),
 }
-"""Settings of sections self_play and schedule by the kind of run."""
+"""Settings of sections self_play and schedule and the number of learners by the kind of run."""
 
 
 @dataclass
@@ -87,16 +86,23 @@ class FakeLearner:
     def publish(self) -> tuple[str, int, int]:
         return "digest", self.version + 1, self.version + 1
 
-    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, Any, Any]:
+    def make_version(self, rollouts: tuple[RolloutHeader, ...]) -> None:
         assert len(set(rollouts)) == len(rollouts)
         lags = [self.version - rollout.weights_version for rollout in rollouts]
         assert all(0 <= lag <= self.max_lag for lag in lags), lags
+        self.refuse()
+        self.version += 1
+
+    def refuse(self) -> None:
         chance = self.random.random()
         if chance < 0.05:
             raise RejectedRolloutsError({0: "damaged"})
         if chance < 0.1:
             raise LOST_WITH_A_NODE
-        self.version += 1
+
+    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, Any, Any]:
+        self.make_version(rollouts)
+        chance = self.random.random()
         values: dict[str, Any] = dict.fromkeys(UpdateReport.__dataclass_fields__, 0)
         del values["stages"], values["trace"]
         values |= {"amp_dtype": "off", "weights_digest": "digest"}
@@ -106,12 +112,56 @@ class FakeLearner:
         return UpdateReport(**values), weights, state
 
 
+@dataclass
+class FakeGroup:
+    """What two learners agree on in each of their updates."""
+
+    random: Random
+    outcomes: dict[int, str] = field(default_factory=dict)
+
+    def outcome(self, update: int) -> str:
+        kinds = ["made", "refused by 0", "refused by 1", "lost with its node"]
+        [drawn] = self.random.choices(kinds, [0.9, 0.03, 0.03, 0.04])
+        return self.outcomes.setdefault(update, drawn)
+
+
+@dataclass
+class FakeOneOfTwo(FakeLearner):
+    """One of two learners, which answer in any order."""
+
+    rank: int = 0
+    group: FakeGroup = field(default_factory=lambda: FakeGroup(Random(0)))
+    updates: int = 0
+
+    def open_group(self) -> str:
+        assert self.rank == 0
+        return "place"
+
+    def start(self, place: str = "") -> ProcessInfo:
+        assert place == "place"
+        return INFO
+
+    def refuse(self) -> None:
+        outcome = self.group.outcome(self.updates)
+        self.updates += 1
+        if outcome == "lost with its node":
+            raise LOST_WITH_A_NODE if self.rank else PeerLostError("learner 0 of 2 has lost one")
+        if outcome != "made":
+            is_own = outcome == f"refused by {self.rank}"
+            raise RejectedRolloutsError({0: "damaged"} if is_own else {})
+
+    def follow(self, timestep: int, *rollouts: RolloutHeader) -> None:
+        assert self.rank == 1
+        self.make_version(rollouts)
+
+
 def config_of(kind: str) -> Config:
-    self_play, schedule = KINDS[kind]
+    self_play, schedule, num_learners = KINDS[kind]
     config = tiny_config(
         run={"total_timesteps": UPDATES * 3 * T * N},
         self_play={"games_per_actor": N, "rollout_length": T, **self_play},
         schedule=schedule,
+        learner={"num_learners": num_learners},
         pool={"share": 0.0},
         checkpoint={"interval_timesteps": 10**12},
         # Every death may be replaced. No answer within 2 s is too late, at first within 48 s.
@@ -137,11 +187,17 @@ def simulated_driver(
             FakeSelfPlay(random, actor_id, incarnation)
         ),
     )
-    monkeypatch.setattr(
-        learner_handle,
-        "new_learner_actor",
-        lambda *_, **__: world.new_actor(FakeLearner(random, config.effective_max_lag)),
-    )
+    groups: list[FakeGroup] = []
+
+    def new_learner(_: Config, rank: int, **__: object) -> SimulatedActor:
+        if rank == 0:
+            groups.append(FakeGroup(random))
+        if config.learner.num_learners == 1:
+            return world.new_actor(FakeLearner(random, config.effective_max_lag))
+        lag = config.effective_max_lag
+        return world.new_actor(FakeOneOfTwo(random, lag, rank=rank, group=groups[-1]))
+
+    monkeypatch.setattr(learner_handle, "new_learner_actor", new_learner)
     bus = EventBus()
     events: list[Event] = []
     bus.subscribe("recorder", events.append)
@@ -161,7 +217,8 @@ def test_whatever_comes_in_whatever_order_each_rollout_counts_once(
     driver._train()
     progress, rollouts = driver.progress, driver._rollouts
     updates = [event.metrics for event in events if isinstance(event, UpdateFinished)]
-    assert progress.timestep == sum(metrics.batch_timesteps for metrics in updates)
+    if kind != "two learners":  # Of these a stand-in knows its own share only.
+        assert progress.timestep == sum(metrics.batch_timesteps for metrics in updates)
     assert progress.timestep >= driver.config.run.total_timesteps
     assert [metrics.weights_version for metrics in updates] == list(range(1, len(updates) + 1))
     waiting = len(rollouts.delivered_or_updating())
