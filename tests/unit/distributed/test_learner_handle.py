@@ -1,10 +1,11 @@
-"""A learner that starts too late; which rollouts of a failed update are to blame.
+"""A learner that starts too late; which rollouts of a failed update are to blame; several learners.
 
 No Ray is started.
 """
 
 import math
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,17 @@ import ray
 from ray.exceptions import ObjectReconstructionFailedError, RayError, RayTaskError
 
 from keisei_ray.distributed import learner_handle, supervision
-from keisei_ray.distributed.learner_handle import LearnerHandle, rejected_rollouts
-from keisei_ray.errors import ClusterError, NumericalError, RejectedRolloutsError
+from keisei_ray.distributed.learner_handle import (
+    LearnerHandle,
+    SeveralLearnersLost,
+    rejected_rollouts,
+)
+from keisei_ray.errors import (
+    ClusterError,
+    NumericalError,
+    PeerLostError,
+    RejectedRolloutsError,
+)
 from keisei_ray.telemetry.events import ActorLost, Event, EventBus
 from keisei_ray.telemetry.reports import ProcessInfo
 from tests.helpers.simulated_ray import SimulatedActor, SimulatedRay
@@ -63,16 +73,29 @@ class FakeLearner:
 
 
 def handle_of(
-    stopped: list[bool], events: list[Event], monkeypatch: pytest.MonkeyPatch
+    stopped: list[bool],
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    learners: list[Any] | None = None,
+    world: SimulatedRay | None = None,
 ) -> LearnerHandle:
-    """Returns a handle whose learners are stopped from their first moment, or not, in turn."""
-    world = SimulatedRay(Random(0))
+    """Returns a handle whose learners are stopped from their first moment, or not, in turn.
+
+    Args:
+        stopped: whether each learner's process is.
+        events: gets the events.
+        monkeypatch: undoes what is replaced.
+        learners: stand-ins that make each update together, by rank; None: a single one.
+        world: where they live; None: a new one.
+    """
+    world = world or SimulatedRay(Random(0))
     for module in (learner_handle, supervision):
         monkeypatch.setattr(module, "ray", world)
     waiting = iter(stopped)
 
-    def new_learner(*_: object, **__: object) -> SimulatedActor:
-        actor = world.new_actor(FakeLearner())
+    def new_learner(_: object, rank: int, **__: object) -> SimulatedActor:
+        actor = world.new_actor(learners[rank] if learners else FakeLearner())
         actor.stopped_until = math.inf if next(waiting) else 0.0
         return actor
 
@@ -80,7 +103,11 @@ def handle_of(
     bus = EventBus()
     bus.subscribe("recorder", events.append)
     return LearnerHandle(
-        tiny_config(cluster={"start_timeout_s": 30.0}),
+        tiny_config(
+            cluster={"start_timeout_s": 30.0},
+            self_play={"num_actors": 5},
+            learner={"num_learners": len(learners or [None])},
+        ),
         bus,
         num_cpus=1.0,
         reserve=lambda: None,
@@ -106,3 +133,131 @@ def test_a_later_learner_that_starts_too_late_is_a_death_like_others(
     handle.relaunch(TimeoutError("no answer to update"))
     lost = [(e.incarnation, e.cause, e.restarts_left) for e in events if isinstance(e, ActorLost)]
     assert lost == [(0, "no answer to update", 2), (1, "no answer within 30 s of its start", 1)]
+
+
+class FakeOneOfSeveral(FakeLearner):
+    """One of several learners. It answers an update with a result or an error, or never."""
+
+    def __init__(self, answer: Exception | None = None) -> None:
+        self.answer = answer
+        self.shares: list[tuple[object, ...]] = []
+
+    def open_group(self) -> str:
+        return "place"
+
+    def start(self, place: str = "") -> ProcessInfo:
+        assert place == "place"
+        return super().start()
+
+    def follow(self, timestep: int, *rollouts: object) -> None:
+        self.shares.append(rollouts)
+        if self.answer is not None:
+            raise self.answer
+
+    def update(self, timestep: int, *rollouts: object) -> tuple[object, bytes, dict[str, bytes]]:
+        self.follow(timestep, *rollouts)
+        return SimpleNamespace(weights_digest="next"), b"weights", {"learner.pt": b"state"}
+
+
+def updated(
+    learners: list[FakeOneOfSeveral],
+    events: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    dead: int | None = None,
+    silent: int | None = None,
+) -> LearnerHandle:
+    """Returns the handle of learners that have been given five rollouts, once that update is over.
+
+    Raises whatever the update fails with. One learner may die, or give no answer.
+    """
+    world = SimulatedRay(Random(1))
+    handle = handle_of([False] * 20, events, monkeypatch, learners=learners, world=world)
+    handle.launch(0, None)
+    actors = world.actors[-len(learners) :]
+    if (mute := dead if silent is None else silent) is not None:
+        actors[mute].stopped_until = math.inf
+    rollouts: list[Any] = [world.new_ref() for _ in range(5)]
+    for number, rollout in enumerate(rollouts):
+        rollout.answer = f"rollout {number}"
+    update = handle.update(0, rollouts)
+    is_over = False
+    while not is_over:
+        [ref], _ = world.wait(list(update.missing), timeout=100)  # type: ignore[arg-type]
+        is_over = handle.is_over(update, ref)  # type: ignore[arg-type]
+    if dead is not None:  # Ray reports it while the other failure is looked at.
+        monkeypatch.setattr(world, "happen", lambda: world.end(actors[dead]))
+    handle.take(update)
+    return handle
+
+
+def test_each_of_several_learners_is_given_its_share_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learners = [FakeOneOfSeveral() for _ in range(3)]
+    handle = updated(learners, [], monkeypatch)
+    given = [rollout for learner in learners for [*share] in learner.shares for rollout in share]
+    assert given == [f"rollout {number}" for number in range(5)]
+    assert [len(learner.shares[0]) for learner in learners] == [1, 2, 2]
+    assert (handle.published.version, handle.digest) == (1, "next")
+
+
+def test_an_update_of_several_learners_is_not_over_before_all_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValueError, match="not enough values"):  # Nothing more becomes ready.
+        updated([FakeOneOfSeveral(), FakeOneOfSeveral()], [], monkeypatch, silent=1)
+
+
+def test_rollouts_that_several_learners_refuse_are_named_by_their_place_in_the_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[Event] = []
+    learners = [
+        FakeOneOfSeveral(RejectedRolloutsError({})),
+        FakeOneOfSeveral(RejectedRolloutsError({1: "damaged"})),
+        FakeOneOfSeveral(RejectedRolloutsError({0: "truncated"})),
+    ]
+    with pytest.raises(RejectedRolloutsError) as caught:
+        updated(learners, events, monkeypatch)
+    assert caught.value.causes == {2: "damaged", 3: "truncated"}
+    assert events == []
+
+
+def test_the_death_of_one_of_several_learners_is_named_and_not_what_follows_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learners = [FakeOneOfSeveral(PeerLostError("learner 0 of 2 has lost another one: reset"))]
+    learners.append(FakeOneOfSeveral())
+    with pytest.raises(SeveralLearnersLost, match=r"^learner 1: The actor died unexpectedly"):
+        updated(learners, [], monkeypatch, dead=1)
+
+
+def test_a_learner_that_alone_has_lost_the_others_is_a_loss_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = FakeOneOfSeveral(PeerLostError("learner 1 of 2 has lost another one: reset"))
+    with pytest.raises(SeveralLearnersLost, match=r"^learner 1: learner 1 of 2 has lost another"):
+        updated([FakeOneOfSeveral(), lost], [], monkeypatch, silent=0)
+
+
+def test_learners_restart_where_one_waits_for_another_that_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rollout was lost with its node: the call that it was for has failed before it began."""
+    events: list[Event] = []
+    lost = FakeOneOfSeveral(ObjectReconstructionFailedError("ff" * 28))
+    with pytest.raises(RejectedRolloutsError) as caught:
+        updated([FakeOneOfSeveral(), lost], events, monkeypatch, silent=0)
+    assert caught.value.causes.keys() == {2, 3, 4}
+    [event] = events
+    assert isinstance(event, ActorLost)
+    assert event.cause.startswith("learner 1: ")
+
+
+def test_an_error_of_one_of_several_learners_ends_the_run_as_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = FakeOneOfSeveral(NumericalError("the loss is nan"))
+    with pytest.raises(NumericalError, match="the loss is nan"):
+        updated([FakeOneOfSeveral(), failing], [], monkeypatch, silent=0)
