@@ -76,7 +76,7 @@ def choose_self_play_device(config: Config, num_gpus: int) -> DeviceChoice:
         config: as given; its self_play.device is not looked at.
         num_gpus: GPUs of the whole cluster.
     """
-    play, model = config.self_play, config.model
+    play, model, learners = config.self_play, config.model, config.learner.num_learners
     multiplications = 2 * model.depth * 81 * 9 * model.width**2
     reason: str | None = None
     if num_gpus < 1:
@@ -85,8 +85,8 @@ def choose_self_play_device(config: Config, num_gpus: int) -> DeviceChoice:
         reason = "the learner is on a CPU"
     elif num_gpus == 1 and config.learner.num_gpus is not None:
         reason = f"learner.num_gpus is {config.learner.num_gpus:g} of the only GPU"
-    elif 1 < num_gpus <= config.learner.num_learners:
-        reason = f"{config.learner.num_learners} learners have the {num_gpus} GPUs"
+    elif learners > 1 and num_gpus <= learners * (config.learner.num_gpus or 1):
+        reason = f"{learners} learners take {num_gpus} GPU"
     elif play.num_actors == "auto":
         reason = "self_play.num_actors is auto"
     elif (actors := config.at_most_max_actors(play.num_actors)) > MAX_ACTORS_PER_GPU * num_gpus:
@@ -200,7 +200,7 @@ def resolve_auto(
     values["self_play"].update(device=play_device, amp=playing)
     values["learner"].update(device=device, amp=learning, num_threads=threads)
     if device == "cuda" and config.learner.num_gpus is None:
-        is_shared = play_device == "cuda" and num_gpus == 1
+        is_shared = play_device == "cuda" and num_gpus == config.learner.num_learners == 1
         values["learner"]["num_gpus"] = SHARED_GPU if is_shared else 1.0
     config = Config.model_validate(values)
     if play_device == "cuda" and config.self_play.num_gpus is None:

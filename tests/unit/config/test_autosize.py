@@ -56,6 +56,9 @@ from tests.helpers.setting_values import make_config
             (5, "cpu", "bf16", 3),
         ),
         ({}, 0, 0, (2, "cpu", "off", 1)),
+        # Several learners share the cores, and each has a rollout at least.
+        ({"learner": {"num_learners": 3}}, 16, 0, (3, "cpu", "off", 5)),
+        ({"learner": {"num_learners": 3}}, 16, 3, (3, "cuda", "bf16", 1)),
     ],
 )
 def test_what_is_left_to_the_hardware(
@@ -168,6 +171,9 @@ def test_an_open_device_of_self_play_is_a_gpu_where_that_pays(
         ({"num_actors": 4}, {"device": "cpu"}, 1, (0.25, None)),
         # Without self-play there the learner has a GPU of its own.
         ({"device": "cpu"}, {}, 1, (None, 1.0)),
+        # Each of several learners has one of its own; actors have the others, if there are any.
+        ({"num_actors": 4}, {"num_learners": 2}, 4, (0.5, 1.0)),
+        ({"device": "auto", "num_actors": 4}, {"num_learners": 2}, 2, (None, 1.0)),
     ],
 )
 def test_gpus_are_shared_out_between_learner_and_actors(
@@ -234,6 +240,8 @@ def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
         ({}, 4, 0, False, ("overlap", None, "2 actors, 4 cores")),
         ({"self_play": {"num_actors": 32}}, 32, 0, False, ("overlap", None, "num_threads 16, 32")),
         ({"learner": {"num_threads": 1}}, 2, 0, False, ("overlap", None, "num_threads 1, 2 cores")),
+        ({"learner": {"num_learners": 2}}, 2, 0, False, ("lockstep", 2, "share the cores, 2 of")),
+        ({"learner": {"num_learners": 3}}, 2, 0, False, ("overlap", None, "num_learners is 3")),
         # What lockstep cannot do.
         ({}, 2, 0, True, ("overlap", None, "nodes may join")),
         ({"self_play": {"num_actors": "auto"}}, 2, 0, False, ("overlap", None, "auto")),

@@ -76,6 +76,14 @@ LEAVE_OUT = "Leave out one of the two."
             },
             ["learner.num_threads = 3", "2 rows of a minibatch"],
         ),
+        (
+            {"schedule": {"rollouts_per_update": 2}, "learner": {"num_learners": 3}},
+            ["learner.num_learners = 3 exceeds the 2 rollouts of an update", "fewer learners"],
+        ),
+        (
+            {"schedule": {"mode": "lockstep"}, "learner": {"num_learners": 3}},
+            ["learner.num_learners = 3 exceeds the 2 rollouts", "self_play.num_actors in lockstep"],
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(

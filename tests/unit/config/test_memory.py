@@ -64,6 +64,19 @@ def test_the_memory_estimate_includes_an_evaluator_if_there_is_one() -> None:
     assert growth == 190 * 2**20 + 8 * max_parameters(on.model)
 
 
+def test_each_of_several_learners_is_counted_and_has_a_share_of_the_update() -> None:
+    learner = {"device": "cpu", "num_threads": 1, "micro_batch": 64}
+    one, two = (
+        Config.model_validate(
+            {"learner": learner | {"num_learners": n}, "schedule": {"rollouts_per_update": 4}}
+        )
+        for n in (1, 2)
+    )
+    each = estimate_memory_bytes(two, 2) - estimate_memory_bytes(one, 2)
+    activations = 64 * 81 * 64 * 4 * 20
+    assert each == 190 * 2**20 + 16 * max_parameters(one.model) + activations
+
+
 def kept_bytes(model: ModelConfig, amp: Amp, rows: int) -> int:
     """Bytes that torch keeps for the backward pass of a minibatch, beside the weights."""
     network = build_model(model, seed=0, amp=amp)
@@ -148,3 +161,10 @@ def test_the_learner_keeps_as_many_copies_as_are_counted() -> None:
     assert learner_gpu_bytes(few, 2) > (
         CONTEXT_BYTES + 4 * DEVICE_FLOATS_PER_PARAMETER * max_parameters(few.model)
     )
+
+
+def test_several_learners_share_the_rows_and_each_has_a_message_of_the_gradient() -> None:
+    one, two = (on_gpus(None, 1.0, learner={"num_learners": n}) for n in (1, 2))
+    rows, message = one.timesteps_per_update, 4 * max_parameters(one.model)
+    per_row = RAW_BYTES_PER_TIMESTEP + activation_bytes(one.model, "bf16") / 8
+    assert learner_gpu_bytes(one, 2) - learner_gpu_bytes(two, 2) == rows / 2 * per_row - message

@@ -8,6 +8,7 @@ import pytest
 import ray
 
 from keisei_ray.config.schema import Config
+from keisei_ray.distributed import cluster
 from keisei_ray.distributed.cluster import connect, keep_token_private
 from keisei_ray.errors import ClusterError
 
@@ -75,3 +76,13 @@ def test_a_token_that_ray_does_not_use_is_not_made(environ: dict[str, str], home
 def test_a_home_that_cannot_be_written_is_left_to_ray(home: Path) -> None:
     (home / ".ray").write_text("a file")
     keep_token_private({})
+
+
+def test_each_of_several_learners_has_a_bundle_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(cluster, "placement_group", lambda bundles, **_: asked.append(bundles))
+    learner = {"num_learners": 2, "device": "cuda", "num_gpus": 1.0}
+    config = Config.model_validate({"learner": learner})
+    found = cluster.Cluster("", 1, 16, 2, 0, "")
+    cluster.learner_placement_group(config, found)
+    assert asked == [[{"CPU": 1.0, "GPU": 1.0}] * 2]

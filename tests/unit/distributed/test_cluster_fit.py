@@ -183,3 +183,62 @@ def test_waiting_has_an_end(requests: list[object], monkeypatch: pytest.MonkeyPa
     with pytest.raises(ClusterError, match="offers no CPU"):
         fit_to_cluster(run, cluster(0), say=lambda _: None, should_stop=lambda: False)
     assert requests == [run, None]
+
+
+def with_learners(number: int, **learner: object) -> Config:
+    schedule = {"mode": "overlap", "rollouts_per_update": 8}
+    return config(8, learner={"num_learners": number} | learner, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("run", "num_gpus", "error", "message"),
+    [
+        (
+            with_learners(5),
+            0,
+            ClusterError,
+            r"num_learners = 5 exceeds the cluster's 4 CPUs",
+        ),
+        (
+            with_learners(3),
+            2,
+            ClusterError,
+            r"= 3 with learner\.num_gpus = 1 each need 3 GPUs",
+        ),
+        (with_learners(2, num_gpus=2), 3, ClusterError, r"num_gpus = 2 each need 4 GPUs, the"),
+        (with_learners(2, num_gpus=0.5), 2, ConfigError, r"num_gpus = 0\.5 does not go with"),
+    ],
+)
+def test_learners_that_have_not_a_cpu_or_gpu_each_are_refused(
+    run: Config, num_gpus: int, error: type[Exception], message: str
+) -> None:
+    found = cluster(4, num_gpus=num_gpus)
+    with pytest.raises(error, match=message):
+        check_fits(resolve_auto(run, 4, num_gpus), found)
+
+
+@pytest.mark.parametrize(
+    ("run", "num_cpus", "num_gpus"),
+    [
+        (with_learners(4), 4, 0),
+        (with_learners(2), 4, 2),
+        (with_learners(2, num_gpus=0.6), 2, 2),
+        (with_learners(3), 16, 8),
+    ],
+)
+def test_several_learners_leave_room_for_all_actors(
+    run: Config, num_cpus: int, num_gpus: int
+) -> None:
+    found = cluster(num_cpus, num_gpus=num_gpus)
+    run = resolve_auto(run, num_cpus, num_gpus)
+    check_fits(run, found)
+    learners = run.learner.num_learners * learner_cpus(run, num_cpus)
+    actors = run.at_most_max_actors(8)
+    assert actors * actor_cpus(run, num_cpus) + learners <= num_cpus + 1e-9
+
+
+def test_an_autoscaler_is_asked_for_every_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(cluster_fit, "request_resources", lambda *, bundles: asked.extend(bundles))
+    cluster_fit.request_nodes(with_learners(2, device="cuda"))
+    assert asked == [{"CPU": 1, "GPU": 1}] * 2 + [{"CPU": 1}] * 8

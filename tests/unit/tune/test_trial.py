@@ -13,7 +13,7 @@ from keisei_ray.errors import CheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tune.reporter import TrialReporter
-from keisei_ray.tune.trial import bundles, find_start
+from keisei_ray.tune.trial import bundles, check_trial_fits, find_start
 from tests.helpers.run_events import evaluated, updated
 
 INFO = {"weights_digest": "d"}
@@ -193,3 +193,18 @@ def test_only_the_actors_that_a_trial_starts_have_a_part_of_its_cpus() -> None:
 def test_a_learner_asked_onto_the_cpu_reserves_no_gpu() -> None:
     config = Config.model_validate({"learner": {"device": "cpu"}})
     assert all("GPU" not in part for part in bundles(config, 1.0, has_gpu=True))
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_trial_reserves_a_bundle_for_each_learner(has_gpu: bool) -> None:
+    config = Config.model_validate(
+        {
+            "self_play": {"num_actors": 3},
+            "learner": {"num_learners": 2},
+            "schedule": {"mode": "overlap"},
+        }
+    )
+    check_trial_fits(config, 4.0)
+    parts = bundles(config, 4.0, has_gpu=has_gpu)
+    assert sum(part.get("CPU", 0) for part in parts) <= 4
+    assert [part.get("GPU") for part in parts] == [1.0 if has_gpu else None] * 2 + [None] * 3
