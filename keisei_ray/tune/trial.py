@@ -107,7 +107,7 @@ def placement(config: Config, num_cpus: float, *, has_gpu: bool) -> Any:
 def bundles(config: Config, num_cpus: float, *, has_gpu: bool) -> list[dict[str, float]]:
     """Returns the resources that learners, actors and evaluator reserve; see `placement`."""
     has_gpu = has_gpu or "cuda" in (config.learner.device, config.self_play.device)
-    config = resolve_auto(config, num_cpus, _num_gpus(config) if has_gpu else 0)
+    config = resolve_auto(config, num_cpus, int(has_gpu))
     learner = {"CPU": learner_cpus(config, num_cpus), "GPU": learner_gpus(config)}
     each = actor_cpus(config, num_cpus)
     actor = {"CPU": each, "GPU": self_play_gpus(config)}
@@ -125,15 +125,12 @@ def check_trial_fits(config: Config, num_cpus: float) -> None:
     Raises:
         ClusterError: they do not; see `check_fits`.
     """
-    num_gpus = _num_gpus(config)
+    learner = config.learner
+    num_gpus = (
+        ceil(learner.num_learners * (learner.num_gpus or 1)) if learner.num_learners > 1 else 1
+    )
     trial = Cluster("this sweep", 1, num_cpus, num_gpus, 0, "", is_fixed=True)
     check_fits(resolve_auto(config, num_cpus, num_gpus), trial)
-
-
-def _num_gpus(config: Config) -> int:
-    """Returns the GPUs of a trial on a cluster that has some: at least one for each learner."""
-    learner = config.learner
-    return 1 if learner.num_learners == 1 else learner.num_learners * ceil(learner.num_gpus or 1)
 
 
 def _run(base: Mapping[str, Any], chosen: Mapping[str, Any], metric: str, num_cpus: float) -> None:
