@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from keisei_ray.config.memory import (
+    ACTOR_PROCESS_BYTES,
     CONTEXT_BYTES,
+    CUDA_PROCESS_BYTES,
     DEVICE_FLOATS_PER_PARAMETER,
     RAW_BYTES_PER_TIMESTEP,
     STEP_COPIES,
@@ -145,6 +147,14 @@ def test_the_fullest_gpu_holds_the_learner_and_the_actors_that_share_it(
     config = on_gpus(actors_part, learner_part)
     learner, actor = learner_gpu_bytes(config, num_actors), actor_gpu_bytes(config)
     assert gpu_bytes(config, num_actors) == learners * learner + actors * actor
+
+
+def test_on_a_gpu_activations_take_no_memory_of_the_machine_and_processes_more() -> None:
+    few, many = (on_gpus(0.1, 0.5, learner={"num_minibatches": n}) for n in (1, 8))
+    assert estimate_memory_bytes(few, 3) == estimate_memory_bytes(many, 3)
+    on_cpus = on_gpus(None, 0.5, self_play={"device": "cpu"})
+    growth = estimate_memory_bytes(many, 3) - estimate_memory_bytes(on_cpus, 3)
+    assert growth == 3 * (CUDA_PROCESS_BYTES - ACTOR_PROCESS_BYTES)
 
 
 def test_a_run_on_cpus_needs_no_gpu() -> None:
