@@ -134,6 +134,11 @@ def test_several_gpus_are_divided_so_that_none_would_help_more_elsewhere(
     assert s.rollouts_per_update >= s.num_learners
 
 
+def test_learners_on_two_nodes_receive_twice_as_fast() -> None:
+    assert EVEN.arrival_s == pytest.approx(69_000 / 1e9)
+    assert replace(EVEN, learner_nodes=2).arrival_s == pytest.approx(69_000 / 2e9)
+
+
 def test_learners_lose_what_the_sum_of_gradients_takes() -> None:
     network = scale.Network(10, 128)
     rates = [scale.learner_rate(network, learners) / learners for learners in (1, 2, 8, 64)]
