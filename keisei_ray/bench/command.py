@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[Config], list[Figure]]]] = {
     "env": components.env,
     "actor": components.actor,
     "learner": components.learner,
+    "learners": components.learners,
     "wire": components.wire,
     "broadcast": components.broadcast,
     "train": end_to_end.train,

@@ -1,8 +1,10 @@
-"""Benchmarks of the components, each on one core; only `broadcast` uses Ray."""
+"""Benchmarks of the components, each on one core; `learners` and `broadcast` use Ray."""
 
 import random
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import ray
@@ -10,18 +12,21 @@ import torch
 from rsshogi.core import Board
 
 from keisei_ray.bench.measure import Figure, against_bare
-from keisei_ray.config.autosize import resolve_auto
+from keisei_ray.config.autosize import learner_cpus, resolve_auto
 from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import connect
+from keisei_ray.distributed.cluster import Cluster, connect, learner_placement_group
+from keisei_ray.distributed.learner_handle import LearnerHandle
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import network_outputs
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout, unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.telemetry.events import EventBus
 
 SECONDS = 2.0
 """Duration of one measurement."""
@@ -32,6 +37,8 @@ ACTOR_BUDGET = 0.90
 LEARNER_BUDGET = 0.92
 WIRE_BYTES_BUDGET = 40
 WIRE_TIME_BUDGET = 0.03
+SHARED_ROLLOUTS = 8
+"""Rollouts of an update that several learners share."""
 WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
 
 
@@ -104,6 +111,77 @@ def learner(config: Config) -> list[Figure]:
         what = f"PPO {network_shape(config)}, one core, bare loop in batches of {size}"
         figures.append(Figure(what, value, "samples/s", bare_rate, ratio, LEARNER_BUDGET))
     return figures
+
+
+def learners(config: Config) -> list[Figure]:
+    """Measures PPO updates by several learners; plain loop: the same updates by one.
+
+    Each is on a GPU of its own where the cluster has two or more, else on a core.
+    """
+    self_play, _ = _self_play(config)
+    rollout = unpack_rollout(self_play.collect()[1])
+    header = rollout.header
+    # One for each update, so that none has a policy lag.
+    packed = [
+        pack_rollout(rollout.with_header(replace(header, weights_version=version)), zstd_level=1)
+        for version in range(ROUNDS + 1)
+    ]
+    with connect(config) as cluster:
+        where, most = ("GPU", cluster.num_gpus) if cluster.num_gpus > 1 else ("core", 2)
+        rates = {
+            number: _rate_of_learners(config, number, cluster, packed)
+            for number in (1, 2, 4, 8)
+            if number <= most
+        }
+    shape = f"{config.model.depth}x{config.model.width}"
+    return [
+        Figure(f"PPO {shape}, learners with a {where} each: {number}", rate, "samples/s", rates[1],
+               rate / rates[1])
+        for number, rate in rates.items()
+    ]  # fmt: skip
+
+
+def _rate_of_learners(
+    config: Config, number: int, cluster: Cluster, packed: Sequence[PackedBuffer]
+) -> float:
+    """Returns the samples/s of updates of `SHARED_ROLLOUTS`: the median over all but the first.
+
+    Args:
+        config: settings to measure.
+        number: learners that make each update together.
+        cluster: where they are started.
+        packed: a rollout for each update, of which the update has so many copies.
+    """
+    values = config.model_dump()
+    device = "cuda" if cluster.num_gpus > 1 else "cpu"
+    values["learner"].update(
+        device=device, num_gpus=None, num_threads=1, num_learners=number, num_epochs=1,
+        target_kl=None,
+    )  # fmt: skip
+    values["self_play"].update(device="cpu")
+    values["schedule"].update(mode="overlap", rollouts_per_update=SHARED_ROLLOUTS)
+    config = resolve_auto(
+        Config.model_validate(values), cluster.num_cpus, cluster.num_gpus, has_bf16=has_bf16()
+    )
+    handle = LearnerHandle(
+        config,
+        EventBus(),
+        num_cpus=learner_cpus(config, cluster.num_cpus),
+        reserve=lambda: learner_placement_group(config, cluster),
+        should_stop=lambda: False,
+        clock=time.monotonic,
+    )
+    handle.launch(0, None)
+    seconds = []
+    for rollouts in ([ray.put(one)] * SHARED_ROLLOUTS for one in packed):
+        started = time.perf_counter()
+        update = handle.update(0, rollouts)
+        while not handle.is_over(update, ray.wait(list(update.missing))[0][0]):
+            pass
+        handle.take(update)
+        seconds.append(time.perf_counter() - started)
+    handle.dismiss()
+    return config.timesteps_per_update / statistics.median(seconds[1:])
 
 
 def wire(config: Config) -> list[Figure]:
