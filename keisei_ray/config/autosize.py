@@ -135,7 +135,9 @@ def choose_schedule(
         reason = "self_play.num_actors is auto"
     elif schedule.max_policy_lag > ScheduleConfig().max_policy_lag:
         reason = f"schedule.max_policy_lag is {schedule.max_policy_lag}"
-    elif schedule.rollouts_per_update not in (None, actors := config.at_most_max_actors(asked)):
+    elif schedule.rollouts_per_update not in (None, actors := config.at_most_max_actors(asked)) or (
+        schedule.rollouts_per_update is not None and actors > _started_in_lockstep(config, cores)
+    ):
         reason = f"schedule.rollouts_per_update is {schedule.rollouts_per_update}"
     elif actors < cores:
         reason = f"self-play leaves cores to the learner: {actors} actors, {cores} cores"
@@ -293,9 +295,14 @@ def _with_schedule(config: Config, choice: ScheduleChoice, cores: int) -> Config
     """Returns the config with the schedule that was chosen, and in lockstep an actor per core."""
     values = config.model_dump()
     values["schedule"]["mode"] = choice.mode
-    if choice.mode == "lockstep" and config.schedule.max_actors is None:
-        values["schedule"]["max_actors"] = max(cores, _fewest_rollouts(config))
+    if choice.mode == "lockstep":
+        values["schedule"]["max_actors"] = _started_in_lockstep(config, cores)
     return Config.model_validate(values)
+
+
+def _started_in_lockstep(config: Config, cores: int) -> int:
+    """Returns the largest number of actors that are started where lockstep is chosen."""
+    return config.schedule.max_actors or max(cores, _fewest_rollouts(config))
 
 
 def choose_rollouts_per_update(config: Config, num_playing: int) -> int:

@@ -247,6 +247,13 @@ def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
         ({"self_play": {"num_actors": "auto"}}, 2, 0, False, ("overlap", None, "auto")),
         ({"schedule": {"max_policy_lag": 2}}, 2, 0, False, ("overlap", None, "lag is 2")),
         ({"schedule": {"rollouts_per_update": 4}}, 2, 0, False, ("overlap", None, "is 4")),
+        (
+            {"self_play": {"num_actors": 8}, "schedule": {"rollouts_per_update": 8}},
+            4,
+            0,
+            False,
+            ("overlap", None, "rollouts_per_update is 8"),
+        ),
         ({"self_play": {"games_per_actor": 8}}, 2, 0, False, ("overlap", None, "1024 timesteps")),
     ],
 )
