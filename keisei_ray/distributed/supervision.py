@@ -32,6 +32,9 @@ about one match only; so an exception that they raise is not a death. Evaluation
 death of the evaluator whose cause is a `UserError` (its node lacks a package) is counted like any
 other, since the next incarnation may run on another node.
 
+Several learners are one actor for these rules: the death of one ends all, and so does the report
+of one that it cannot reach another.
+
 Nothing watches an actor between calls: a death while it is idle is noticed at its next call. A
 rollout, an update or a match that takes too long is a death of all three: `deadlines.py` says how
 long that is. Of the evaluator it includes the start.
