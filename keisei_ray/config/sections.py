@@ -91,7 +91,7 @@ class SelfPlayConfig(Section):
     cpu."""
     compile: Literal["auto", "off"] = "auto"
     """Whether torch.compile joins the kernels of the learner's network in each actor, if the device
-    is cuda. It takes each actor about 12 s once. auto: where triton, a C compiler and Python's
+    is cuda. It takes each actor 10 to 30 s once. auto: where triton, a C compiler and Python's
     headers are found."""
     num_gpus: PositiveFloat | None = None
     """GPUs that Ray reserves for each actor if the device is cuda. null: an equal part of what the

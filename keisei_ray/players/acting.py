@@ -147,7 +147,7 @@ class DeviceActingNetwork(ActingNetwork):
             num_rows: most positions of one call.
             fixed_size: whether every call computes `num_rows` rows; otherwise the smallest of
                 num_rows, num_rows / 2, num_rows / 4 ... that suffices, each by a graph of its own.
-            compiled: whether torch.compile joins the network's kernels, which takes about 12 s;
+            compiled: whether torch.compile joins the network's kernels, which takes 10 to 30 s;
                 with `fixed_size` on CUDA only. None: where that is possible.
         """
         super().__init__(model)
