@@ -89,10 +89,6 @@ class SelfPlayConfig(Section):
     """Device of the actors' networks. The games themselves are played on CPUs. auto: cuda where the
     cluster has a GPU and it pays, by the network's size and the number of games and actors; else
     cpu."""
-    compile: Literal["auto", "off"] = "auto"
-    """Whether torch.compile joins the kernels of the learner's network in each actor, if the device
-    is cuda. It takes each actor 10 to 30 s once. auto: where triton, a C compiler and Python's
-    headers are found."""
     num_gpus: PositiveFloat | None = None
     """GPUs that Ray reserves for each actor if the device is cuda. null: an equal part of what the
     learner leaves, which on a single GPU is half of it."""

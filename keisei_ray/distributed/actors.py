@@ -39,9 +39,6 @@ LOWEST_PRIORITY = 19
 """Unix niceness of self-play actors and evaluator. Where cores are shared, the learner goes first:
 all actors wait for it."""
 
-_COMPILE_PROCESSES = 4
-"""Processes in which torch.compile makes an actor's kernels, some tens of them."""
-
 
 class SelfPlayShell:
     """N games in play in a process of their own. Ray runs one call at a time, in order."""
@@ -78,8 +75,6 @@ class SelfPlayShell:
             # Hides every GPU. CUDA is not initialised yet, so this holds for torch too. Where the
             # device is cuda, Ray has made the actor's own GPU the only visible one.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        # Else every actor's torch.compile would start a process for each core of the node.
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(_COMPILE_PROCESSES))
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
 

@@ -10,8 +10,7 @@ choice are computed there, so that 20 bytes for each position come back instead 
 K: positions asked for. A: policy labels (1,496). L: legal moves of these positions together.
 """
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ import torch
 from torch import Tensor
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet, legal_mask, outcome_values
 from keisei_ray.players.policies import (
     Choose,
@@ -35,8 +33,6 @@ from keisei_ray.players.policies import (
 )
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.vector_games import VectorGames
-
-logger = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -127,9 +123,10 @@ class DeviceActingNetwork(ActingNetwork):
 
     On CUDA everything runs on a stream of this object, from and to pinned memory. The work is
     captured as a CUDA graph, which a single call replays: launched one by one, its kernels would
-    take the CPU longer than the GPU. Rows that are not asked for hold older positions; their
-    answers are not read. Weights are overwritten in place, so a graph stays valid. On a CPU the
-    same functions run without stream and graph; only tests do that.
+    take the CPU longer than the GPU. Torch does not compile them: that would take each actor most
+    of a minute, and its games take longer than the GPU already. Rows that are not asked for hold
+    older positions; their answers are not read. Weights are overwritten in place, so a graph stays
+    valid. On a CPU the same functions run without stream and graph; only tests do that.
     """
 
     def __init__(
@@ -138,7 +135,6 @@ class DeviceActingNetwork(ActingNetwork):
         num_rows: int,
         *,
         fixed_size: bool,
-        compiled: bool | None = None,
     ) -> None:
         """Allocates every buffer.
 
@@ -147,16 +143,11 @@ class DeviceActingNetwork(ActingNetwork):
             num_rows: most positions of one call.
             fixed_size: whether every call computes `num_rows` rows; otherwise the smallest of
                 num_rows, num_rows / 2, num_rows / 4 ... that suffices, each by a graph of its own.
-            compiled: whether torch.compile joins the network's kernels, which takes 10 to 30 s;
-                with `fixed_size` on CUDA only. None: where that is possible.
         """
         super().__init__(model)
         device = next(model.parameters()).device
         is_cuda = device.type == "cuda"
         self._num_rows, self._fixed_size = num_rows, fixed_size
-        self._forward: Callable[..., tuple[Tensor, Tensor]] = model
-        if is_cuda and fixed_size and compiled is not False and can_compile():
-            self._forward = torch.compile(model, dynamic=False)
         self._num_asked = 0
         # In rows that are never filled every move is legal: none may have no legal move.
         self._sent = torch.full((num_rows, sum(_PARTS)), 255, dtype=torch.uint8)
@@ -248,7 +239,6 @@ class DeviceActingNetwork(ActingNetwork):
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with _fastest_kernels():
             with torch.cuda.stream(stream):
-                self._compile(sent, draws)
                 for _ in range(_WARM_UP_CALLS):
                     self._answered(sent, draws)
             stream.synchronize()
@@ -256,23 +246,10 @@ class DeviceActingNetwork(ActingNetwork):
                 answers = self._answered(sent, draws)
         return _Graph(graph, answers)
 
-    def _compile(self, sent: Tensor, draws: Tensor) -> None:
-        """Lets torch compile the network, if that is wanted; uses it as it is where that fails."""
-        if self._forward is self._model:
-            return
-        try:
-            self._answered(sent, draws)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # Base of what torch's compiler raises.
-            cause = (str(error).splitlines() or [type(error).__name__])[0]
-            logger.warning("torch could not compile the network (%s): it is used as it is", cause)
-            self._forward = self._model
-
     def _answered(self, sent: Tensor, draws: Tensor) -> Tensor:
         """[rows, 5] float32: the answers for rows of compact bytes. Never waits for the device."""
         boards, hands, scalars, legal_bits = sent.split(_PARTS, 1)
-        logits, outcomes = self._forward(boards, hands, scalars)
+        logits, outcomes = self._model(boards, hands, scalars)
         values, draw_probs = outcome_values(outcomes)
         labels, log_probs = sample_masked(
             logits, legal_mask(legal_bits), draws[:, _UNIFORM], draws[:, _FORCED].long()
@@ -296,18 +273,18 @@ def _fastest_kernels() -> Iterator[None]:
 
 
 def acting_network(
-    model: PolicyValueNet, num_rows: int, *, fixed_size: bool = True, compiled: bool | None = None
+    model: PolicyValueNet, num_rows: int, *, fixed_size: bool = True
 ) -> ActingNetwork:
     """Returns what chooses moves by this network, on the device where it is.
 
     Args:
         model: in eval mode.
         num_rows: most positions of one call.
-        fixed_size, compiled: see `DeviceActingNetwork`; without effect on the CPU.
+        fixed_size: see `DeviceActingNetwork`; without effect on the CPU.
     """
     if next(model.parameters()).device.type == "cpu":
         return ActingNetwork(model)
-    return DeviceActingNetwork(model, num_rows, fixed_size=fixed_size, compiled=compiled)
+    return DeviceActingNetwork(model, num_rows, fixed_size=fixed_size)
 
 
 def acting_device(device: str) -> torch.device:

@@ -126,8 +126,7 @@ class SelfPlay:
             save_moves=self._config.tracking.save_moves,
             counter=counter,
         )
-        compiled = False if s.compile == "off" else None
-        acting = acting_network(self._model, num_games, compiled=compiled)
+        acting = acting_network(self._model, num_games)
         return _Group(first_lane, games, acting)
 
     def set_weights(self, buffer: BufferLike) -> None:

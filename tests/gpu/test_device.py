@@ -31,9 +31,7 @@ T, N = 16, 32
 def config_on(device: torch.device, **sections: dict[str, Any]) -> Config:
     """Returns the tiny settings, in float32, with self-play and learner on a device."""
     values = tiny_config().model_dump()
-    values["self_play"].update(
-        device=device.type, amp="off", compile="off", games_per_actor=N, rollout_length=T
-    )
+    values["self_play"].update(device=device.type, amp="off", games_per_actor=N, rollout_length=T)
     values["learner"].update(device=device.type, amp="off")
     for section, changes in sections.items():
         values[section] |= changes
@@ -60,7 +58,7 @@ def test_the_first_ratio_of_an_update_is_one(device: torch.device, amp: str) -> 
 
 
 def test_self_play_makes_valid_rollouts_of_legal_games(device: torch.device) -> None:
-    config = config_on(device, self_play={"amp": "bf16", "compile": "auto"})
+    config = config_on(device, self_play={"amp": "bf16"})
     self_play = SelfPlay(config, actor_id=0, incarnation=0)
     model = trained_network(config.model)
     self_play.set_weights(pack_weights(model, 0, weights_format="lossless", zstd_level=1))

@@ -19,7 +19,6 @@ NOT_DEFAULT: dict[str, Any] = {
     "self_play.start_positions": ["4k4/9/4P4/9/9/9/9/9/4K4 b G2r2b 1"],
     "self_play.amp": "off",
     "self_play.device": "cpu",
-    "self_play.compile": "off",
     "self_play.num_gpus": 0.125,
     "pool.share": 0.5,
     "pool.members": ["greedy", "usi:engine --flag"],

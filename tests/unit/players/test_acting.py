@@ -174,34 +174,6 @@ def test_few_positions_are_computed_as_a_part_of_the_rows(
     assert rows == [computed]
 
 
-def test_the_network_is_one_graph_for_a_compiler() -> None:
-    """In half precision as well; without inductor, which would take most of a minute."""
-    torch.manual_seed(0)
-    config = tiny_config().model
-    model = build_model(config, seed=0, amp="bf16").eval()
-    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
-    games = played_games(4)
-    position = [torch.from_numpy(p) for p in (games.boards, games.hands, games.scalars.copy())]
-    with torch.inference_mode():
-        for found, expected in zip(compiled(*position), model(*position), strict=True):
-            torch.testing.assert_close(found, expected)
-
-
-def test_a_network_that_cannot_be_compiled_is_used_as_it_is(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    games, model = played_games(4), model_with_opinions()
-    acting = DeviceActingNetwork(model, 4, fixed_size=True)
-
-    def fail(*position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        raise RuntimeError("no kernel\nfor this device")
-
-    acting._forward = fail
-    acting._compile(acting._sent, acting._draws)
-    assert "could not compile the network (no kernel)" in caplog.text
-    assert len(answers(acting, games, np.arange(4)).choices) == 4
-
-
 def test_only_some_lanes_may_be_forced() -> None:
     games, model = played_games(8), model_with_opinions()
     lanes = np.arange(8)

@@ -387,7 +387,7 @@ def test_the_device_path_plays_valid_rollouts_of_the_networks_own_moves(
     """As on a GPU, with two groups, but on the CPU. An unpacked rollout is validated."""
     monkeypatch.setattr(
         "keisei_ray.selfplay.self_play.acting_network",
-        lambda model, num_rows, compiled: DeviceActingNetwork(model, num_rows, fixed_size=True),
+        lambda model, num_rows: DeviceActingNetwork(model, num_rows, fixed_size=True),
     )
     self_play = grouped(2)
     log_probs = []
