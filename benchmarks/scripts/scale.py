@@ -51,12 +51,13 @@ class GpuRates:
 
 
 GPU_RATES = {
-    (4, 64): GpuRates(acting=1.13e6, playing=21e3, learning=393e3),
-    (10, 128): GpuRates(acting=391e3, playing=21e3, learning=164e3),
-    (20, 256): GpuRates(acting=87e3, playing=21e3, learning=32e3),
+    (4, 64): GpuRates(acting=1.13e6, playing=51e3, learning=393e3),
+    (10, 128): GpuRates(acting=391e3, playing=51e3, learning=119e3),
+    (20, 256): GpuRates(acting=87e3, playing=44e3, learning=32e3),
 }
-"""One H200, 2026-11-26: acting and learning as plain loops do them, by a script not kept;
-playing in a run of the gpu preset."""
+"""One H200, 2026-11-26. acting: benchmarks/results/gpu-h200-loops.json. playing, and learning with
+10x128: benchmarks/results/gpu-h200-bench.txt. The other learners were not measured: plain loops of
+gpu-h200-loops.json; and a process with 4x64 is taken to play as fast as one with 10x128."""
 ASSUMED = {
     "bytes/s between the GPUs of a node": (200e9, "NVLink, about half of its data sheet"),
     "bytes/s between nodes with GPUs": (25e9, "InfiniBand or Ethernet of 200 Gbit/s"),
@@ -363,7 +364,10 @@ def gpus_setting(num_gpus: int, network: Network, *, epochs: int) -> Setting:
         )
         most_actors = (num_gpus - num_learners) * MAX_ACTORS_PER_GPU
         rate = learner_rate(network, num_learners) / epochs
-    num_actors = min(most_actors, math.ceil(SPARE * rate / gpu.playing))
+    # An actor also unpacks the weights for each rollout.
+    rollout_s = GPU_PLIES_PER_ROLLOUT / gpu.playing + _unpacking_s(network)
+    busy = math.ceil(SPARE * rate * rollout_s / GPU_PLIES_PER_ROLLOUT)
+    num_actors = min(most_actors, max(busy, num_learners))  # Each learner needs a rollout.
     playing = min(gpu.playing, gpu.acting * max(1, num_gpus - num_learners) / num_actors)
     num_nodes = math.ceil(num_gpus / GPUS_PER_NODE)
     return _setting(
@@ -385,6 +389,11 @@ def _divided_rate(num_gpus: int, network: Network, epochs: int, num_learners: in
     return min(playing, learner_rate(network, num_learners) / epochs)
 
 
+def _unpacking_s(network: Network) -> float:
+    """Returns the seconds in which an actor unpacks its weights."""
+    return network.num_parameters * MEASURED["unpacking weights, s for a parameter"][0]
+
+
 def _setting(
     network: Network,
     *,
@@ -397,12 +406,11 @@ def _setting(
     bytes_per_s: float,
 ) -> Setting:
     """Returns a run: R by the real rule, the driver's and the wire's costs from MEASURED."""
-    unpacking_s = network.num_parameters * MEASURED["unpacking weights, s for a parameter"][0]
     return Setting(
         num_actors=num_actors,
         rollouts_per_update=max(num_learners, choose_rollouts_per_update(Config(), num_actors)),
         max_policy_lag=Config().schedule.max_policy_lag,
-        play_s=plies_per_rollout / plies_per_s + unpacking_s,
+        play_s=plies_per_rollout / plies_per_s + _unpacking_s(network),
         update_s=plies_per_rollout / samples_per_s,
         driver_s=MEASURED["driver's main thread, s for a rollout"][0],
         rollout_bytes=plies_per_rollout * MEASURED["bytes of a ply, packed"][0],

@@ -20,9 +20,16 @@ RAW_BYTES_PER_TIMESTEP = 311
 FLOATS_PER_PARAMETER = 4
 """Floats that the learner holds for each parameter: weight, gradient and two Adam moments."""
 
-CONTEXT_BYTES: Final = 768 * 2**20
-"""GPU memory that each process takes beside its tensors: CUDA context, kernels, workspaces of
-libraries. An assumption."""
+CONTEXT_BYTES: Final = 512 * 2**20
+"""GPU memory that each process takes beside torch's tensors: CUDA context and kernels. An
+assumption."""
+LEARNER_WORKSPACE_BYTES: Final = 600 * 2**20
+"""What the learner's tensors took on an H200 beyond what is counted here: gradients of activations,
+and cuDNN's workspaces. 1,712 MiB in all with 10x128 and minibatches of 2,048 rows."""
+ACTOR_WORKSPACE_BYTES: Final = 470 * 2**20
+"""The same of an actor: 718 MiB in all with 10x128 and 512 games, 1,428 MiB with 20x256."""
+ACTOR_COPIES: Final = 7
+"""Copies of the weights' bytes that an actor's graphs and kernels were seen to take there."""
 DEVICE_FLOATS_PER_PARAMETER: Final = FLOATS_PER_PARAMETER + 3
 """Floats for each parameter that the learner holds on a GPU: those above, and copies of weight and
 moments from before the update. With a KL stop there are further copies."""
@@ -30,7 +37,7 @@ STEP_COPIES: Final = 3
 """Optimizer steps of which the learner on a GPU keeps a copy for the KL stop."""
 HEAD_BYTES_PER_ROW: Final = 28_000
 """Activations of a row beside the tower: planes, policy over 1,496 labels, value head."""
-SAMPLING_BYTES_PER_ROW: Final = 90_000
+SAMPLING_BYTES_PER_ROW: Final = 150_000
 """Bytes of a position whose move is sampled on a GPU, over 1,496 labels in double precision."""
 
 
@@ -116,9 +123,9 @@ def gpu_bytes(config: Config, num_actors: int) -> int:
 def learner_gpu_bytes(config: Config, num_actors: int) -> int:
     """Estimates the bytes that a learner takes of its GPU.
 
-    The sum of `CONTEXT_BYTES`, weights, gradients, optimizer state and their copies, its share of
-    the rows of an update, and the activations of its share of a minibatch. Of several learners each
-    also has a message with the gradient.
+    The sum of `CONTEXT_BYTES`, `LEARNER_WORKSPACE_BYTES`, weights, gradients, optimizer state and
+    their copies, its share of the rows of an update, and the activations of its share of a
+    minibatch. Of several learners each also has a message with the gradient.
     """
     model, learner = config.model, config.learner
     rollouts = choose_rollouts_per_update(config, num_actors)
@@ -128,6 +135,7 @@ def learner_gpu_bytes(config: Config, num_actors: int) -> int:
         copies += 3 * STEP_COPIES
     return (
         CONTEXT_BYTES
+        + LEARNER_WORKSPACE_BYTES
         + 4 * copies * max_parameters(model)
         + rows * RAW_BYTES_PER_TIMESTEP
         + rows // learner.num_minibatches * activation_bytes(model, learner.amp)
@@ -138,10 +146,10 @@ def actor_gpu_bytes(config: Config) -> int:
     """Estimates the bytes that a self-play actor takes of its GPU."""
     model, play = config.model, config.self_play
     networks = 1 + (config.pool.networks_per_actor if config.pool.share > 0 else 0)
-    # Input, output and sum of a block, the stem's planes and the heads' float32 input.
-    per_row = 81 * model.width * (3 * _bytes_of(play.amp) + 4) + SAMPLING_BYTES_PER_ROW
-    rows = play.games_per_actor
-    return CONTEXT_BYTES + networks * (4 * max_parameters(model) + rows * per_row)
+    # Six activations of a block at a time, and the heads' float32 input.
+    per_row = 81 * model.width * (6 * _bytes_of(play.amp) + 4) + SAMPLING_BYTES_PER_ROW
+    each = 4 * ACTOR_COPIES * max_parameters(model) + play.games_per_actor * per_row
+    return CONTEXT_BYTES + ACTOR_WORKSPACE_BYTES + networks * each
 
 
 def activation_bytes(model: ModelConfig, amp: str) -> int:

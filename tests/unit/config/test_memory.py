@@ -178,3 +178,28 @@ def test_several_learners_share_the_rows_and_each_has_a_message_of_the_gradient(
     rows, message = one.timesteps_per_update, 4 * max_parameters(one.model)
     per_row = RAW_BYTES_PER_TIMESTEP + activation_bytes(one.model, "bf16") / 8
     assert learner_gpu_bytes(one, 2) - learner_gpu_bytes(two, 2) == rows / 2 * per_row - message
+
+
+@pytest.mark.parametrize(("shape", "measured_mib"), [((10, 128), 718), ((20, 256), 1428)])
+def test_an_actors_estimate_is_near_what_was_measured(
+    shape: tuple[int, int], measured_mib: int
+) -> None:
+    """One H200, 512 games: `benchmarks/results/gpu-h200-bench.txt`. Without the CUDA context."""
+    model = {"depth": shape[0], "width": shape[1]}
+    play = {"device": "cuda", "amp": "bf16", "games_per_actor": 512}
+    config = Config.model_validate({"model": model, "self_play": play})
+    estimate = (actor_gpu_bytes(config) - CONTEXT_BYTES) / 2**20
+    assert estimate == pytest.approx(measured_mib, rel=0.25)
+
+
+def test_the_learners_estimate_is_near_what_was_measured() -> None:
+    """The same run: 10x128, updates of 32 minibatches of 2,048 rows, no KL stop."""
+    settings: dict[str, dict[str, Any]] = {
+        "model": {"depth": 10, "width": 128},
+        "self_play": {"games_per_actor": 512, "rollout_length": 64},
+        "learner": {"device": "cuda", "amp": "bf16", "num_minibatches": 32, "target_kl": None},
+        "schedule": {"rollouts_per_update": 2},
+    }
+    config = Config.model_validate(settings)
+    estimate = (learner_gpu_bytes(config, 1) - CONTEXT_BYTES) / 2**20
+    assert estimate == pytest.approx(1712, rel=0.25)
