@@ -24,10 +24,10 @@ CONTEXT_BYTES: Final = 512 * 2**20
 """GPU memory that each process takes beside torch's tensors: CUDA context and kernels. An
 assumption."""
 LEARNER_WORKSPACE_BYTES: Final = 600 * 2**20
-"""What the learner's tensors took on an H200 beyond what is counted here: gradients of activations,
-and cuDNN's workspaces. 1,712 MiB in all with 10x128 and minibatches of 2,048 rows."""
+"""GPU memory of the learner beyond what is counted below: gradients of activations, workspaces of
+cuDNN. On an H200 its tensors took 1,712 MiB with 10x128 and minibatches of 2,048 rows."""
 ACTOR_WORKSPACE_BYTES: Final = 470 * 2**20
-"""The same of an actor: 718 MiB in all with 10x128 and 512 games, 1,428 MiB with 20x256."""
+"""The same of an actor: it took 718 MiB with 10x128 and 512 games, 1,428 MiB with 20x256."""
 ACTOR_COPIES: Final = 7
 """Copies of the weights' bytes that an actor's graphs and kernels were seen to take there."""
 DEVICE_FLOATS_PER_PARAMETER: Final = FLOATS_PER_PARAMETER + 3
