@@ -12,6 +12,7 @@ processes, whatever their speed. A match with a deterministic engine is therefor
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,7 +59,7 @@ class UsiPlayer:
         num_processes = spec.processes or min(DEFAULT_MAX_PROCESSES, os.cpu_count() or 1)
         max_restarts = MAX_RESTARTS if forfeits else 0
         self._engines = [_RestartedEngine(spec, max_restarts) for _ in range(num_processes)]
-        self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="usi")
+        self._threads = _started_threads(num_processes)
         try:
             self.engine_name = self._engines[0].start()
             """Name that the engine gives itself."""
@@ -148,6 +149,18 @@ class UsiPlayer:
             raise error
         logger.warning("%s forfeits a game: it %s", self._spec.text, error)
         return forfeit(reason)
+
+
+def _started_threads(number: int) -> ThreadPoolExecutor:
+    """Makes a pool all of whose threads run already.
+
+    An interrupt while `submit` starts a thread would make a thread for which `shutdown` does not
+    wait.
+    """
+    threads = ThreadPoolExecutor(number, thread_name_prefix="usi")
+    all_run = threading.Barrier(number)
+    list(threads.map(lambda _: all_run.wait(), range(number)))
+    return threads
 
 
 class _RestartedEngine:
