@@ -129,13 +129,18 @@ def _add_train(train: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     player = evaluate.add_mutually_exclusive_group(required=True)
-    player.add_argument("--checkpoint", metavar="PATH|URI", help="the network to measure")
+    player.add_argument(
+        "--checkpoint",
+        metavar="PATH|URI",
+        help="the network to measure; with ?simulations=N it looks ahead",
+    )
     player.add_argument("--player", metavar=MATCH_SYNTAX, help="the player to measure, of any kind")
     evaluate.add_argument(
         "--opponent",
         required=True,
         metavar=MATCH_SYNTAX,
-        help="the player to measure it against. checkpoint:PATH+mate1 plays every mate in one; "
+        help="the player to measure it against. checkpoint:PATH+mate1 plays every mate in one, "
+        "checkpoint:PATH?simulations=200 looks ahead; "
         "usi:COMMAND is a USI engine, e.g. "
         "'usi:fairy-stockfish?nodes=1000&Skill Level=-20': the keys nodes, byoyomi-ms, timeout-s "
         "and processes are read here, other keys are the engine's options",

@@ -4,11 +4,16 @@
     greedy                            mate in one if there is one, else the most material
     checkpoint:PATH                   the network of a checkpoint; PATH may be a run or a URI
     checkpoint:PATH+mate1             the same network, which also plays every mate in one
+    checkpoint:PATH?simulations=N     the same network with a search of N simulations a move
+    checkpoint:PATH?seconds=S         the same, searching for S seconds at each ply of a match
     usi:COMMAND?KEY=VALUE&KEY=VALUE   a shogi engine that speaks USI
     snapshots                         earlier weights of the run; only in `evaluation.opponents`
 
 The one parser of this text: settings, command line and matches use it. It opens no file and starts
 no program, see `players/player.py` for that.
+
+A search finds every mate in one by itself. With both limits the first one reached ends it. The
+seconds are shared by the games of a match that stand at the same ply.
 
 COMMAND is split as a shell would, but no shell runs it. `nodes`, `byoyomi-ms`, `timeout-s` and
 `processes` are limits that the match sets; any other key is an option of the engine, for example
@@ -30,6 +35,7 @@ SNAPSHOTS: Final = "snapshots"
 """Stands for earlier weights of the run among the opponents of a background evaluation."""
 
 ENGINE_SYNTAX: Final = "usi:COMMAND[?nodes=N&byoyomi-ms=MS&timeout-s=S&processes=K&OPTION=VALUE...]"
+CHECKPOINT_SYNTAX: Final = "checkpoint:PATH[+mate1] or checkpoint:PATH?simulations=N&seconds=S"
 SYNTAX: Final[dict[PlayerKind, str]] = {
     "random": "random",
     "greedy": "greedy",
@@ -86,14 +92,14 @@ class EngineSpec:
         try:
             words = tuple(shlex.split(command))
         except ValueError as error:
-            raise bad_engine(text, f"the command cannot be split: {error}") from error
+            raise bad_player(text, f"the command cannot be split: {error}") from error
         if not words or not text.isprintable():
-            raise bad_engine(text, "no command" if not words else "control characters")
+            raise bad_player(text, "no command" if not words else "control characters")
         values = _read_query(text, query)
         nodes = _take_number(text, values, "nodes", int, 1, 10**12)
         byoyomi_ms = _take_number(text, values, "byoyomi-ms", int, 1, 10**7)
         if nodes is not None and byoyomi_ms is not None:
-            raise bad_engine(text, "both nodes and byoyomi-ms; one limit decides")
+            raise bad_player(text, "both nodes and byoyomi-ms; one limit decides")
         if nodes is None and byoyomi_ms is None:
             byoyomi_ms = DEFAULT_BYOYOMI_MS
         timeout_s = _take_number(text, values, "timeout-s", float, 0.01, 86_400.0)
@@ -109,6 +115,22 @@ class EngineSpec:
 
 
 @dataclass(frozen=True)
+class SearchSpec:
+    """How far a network looks ahead for each move; one of the limits at least."""
+
+    simulations: int | None
+    """Simulations; None: as many as the time allows."""
+    seconds: float | None
+    """Seconds; None: as many as the simulations take."""
+
+    @property
+    def suffix(self) -> str:
+        """End of the player's name, e.g. `+200sims`, `+0.5s`."""
+        simulations = f"+{self.simulations}sims" if self.simulations is not None else ""
+        return simulations + (f"+{self.seconds:g}s" if self.seconds is not None else "")
+
+
+@dataclass(frozen=True)
 class PlayerSpec:
     """A player as the user wrote it."""
 
@@ -117,6 +139,8 @@ class PlayerSpec:
     """Path or URI of a checkpoint or run; None for other kinds."""
     finishes_mates: bool = False
     """Whether a checkpoint is to play every mate in one."""
+    search: SearchSpec | None = None
+    """How far a checkpoint looks ahead; None: it plays by its policy alone."""
     engine: EngineSpec | None = None
     """The engine of kind usi; None for other kinds."""
 
@@ -136,8 +160,7 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
     if kind == "usi" and colon:
         return PlayerSpec(kind, engine=EngineSpec.parse(text))
     if kind == "checkpoint" and argument:
-        path = argument.removesuffix(FINISHING_SUFFIX)
-        return PlayerSpec(kind, path, finishes_mates=path != argument)
+        return _parse_checkpoint(text, argument)
     if kind is not None and kind not in ("usi", "checkpoint") and not colon:
         return PlayerSpec(kind)
     forms: dict[str, str] = {kind: SYNTAX[kind] for kind in kinds}
@@ -148,20 +171,44 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
     )
 
 
+def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
+    """Reads `PATH`, `PATH+mate1` or `PATH?simulations=N&seconds=S`.
+
+    Raises:
+        PlayerError: a key or value makes no sense.
+    """
+    path, _, query = argument.rpartition("?")
+    if not path or "=" not in query:
+        path = argument.removesuffix(FINISHING_SUFFIX)
+        return PlayerSpec("checkpoint", path, finishes_mates=path != argument)
+    values = _read_query(text, query)
+    search = SearchSpec(
+        simulations=_take_number(text, values, "simulations", int, 1, 10**7),
+        seconds=_take_number(text, values, "seconds", float, 0.01, 86_400.0),
+    )
+    if values or search == SearchSpec(None, None):
+        unknown = f"unknown key {next(iter(values))!r}" if values else "no limit"
+        raise bad_player(text, unknown)
+    if path.endswith(FINISHING_SUFFIX):
+        raise bad_player(text, f"a search finds mates in one without {FINISHING_SUFFIX}")
+    return PlayerSpec("checkpoint", path, search=search)
+
+
 def checkpoint_text(path: str) -> str:
     """Returns the text for the player of a checkpoint, of which only the path is known."""
     return f"checkpoint:{path}"
 
 
-def bad_engine(text: str, what: str) -> PlayerError:
-    """Returns the error for an engine that cannot be used as it is written.
+def bad_player(text: str, what: str) -> PlayerError:
+    """Returns the error for an engine or a checkpoint that cannot be used as it is written.
 
     Args:
         text: the whole text for the player.
         what: the complaint, with or without a question mark at its end.
     """
     end = "" if what.endswith("?") else "."
-    return PlayerError(f"player {text!r}: {what}{end} Expected {ENGINE_SYNTAX}.")
+    syntax = ENGINE_SYNTAX if text.startswith("usi:") else CHECKPOINT_SYNTAX
+    return PlayerError(f"player {text!r}: {what}{end} Expected {syntax}.")
 
 
 def _read_query(text: str, query: str) -> dict[str, str]:
@@ -172,7 +219,7 @@ def _read_query(text: str, query: str) -> dict[str, str]:
         key = unquote(key).strip()
         if not key or not equals or key in values:
             what = "is given twice" if key in values else "is not KEY=VALUE"
-            raise bad_engine(text, f"{item!r} {what}")
+            raise bad_player(text, f"{item!r} {what}")
         values[key] = unquote(value).strip()
     return values
 
@@ -194,5 +241,5 @@ def _take_number(
     except ValueError:
         number = None
     if number is None or not low <= number <= high:
-        raise bad_engine(text, f"{key} = {value!r}, expected a number from {low} to {high}")
+        raise bad_player(text, f"{key} = {value!r}, expected a number from {low} to {high}")
     return number

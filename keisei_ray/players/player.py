@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from keisei_ray.config.player_names import FINISHING_SUFFIX
-from keisei_ray.config.player_spec import MATCH_KINDS, PlayerKind, parse_player
+from keisei_ray.config.player_spec import MATCH_KINDS, PlayerKind, SearchSpec, parse_player
 from keisei_ray.errors import PlayerError
 from keisei_ray.players.policies import (
     Choose,
@@ -23,6 +23,7 @@ from keisei_ray.players.policies import (
     network_policy,
 )
 from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.players.searching import searching_policy
 from keisei_ray.players.usi_player import UsiPlayer
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.remote.filesystem import is_uri
@@ -83,9 +84,14 @@ def open_player(
     spec = parse_player(text, kinds)
     if finish_mates and spec.kind != "checkpoint":
         raise PlayerError(f"player {text!r}: only a network can be made to finish mates.")
+    if finish_mates and spec.search is not None:
+        raise PlayerError(f"player {text!r}: a search finds mates in one without --finish-mates.")
     if spec.path is not None:
         return checkpoint_player(
-            spec.path, temperature=temperature, finish_mates=finish_mates or spec.finishes_mates
+            spec.path,
+            temperature=temperature,
+            finish_mates=finish_mates or spec.finishes_mates,
+            search=spec.search,
         )
     if spec.engine is not None:
         engine = UsiPlayer(spec.engine, forfeits=forfeits)
@@ -94,9 +100,13 @@ def open_player(
 
 
 def checkpoint_player(
-    path: Path | str, *, temperature: float = 0.0, finish_mates: bool = False
+    path: Path | str,
+    *,
+    temperature: float = 0.0,
+    finish_mates: bool = False,
+    search: SearchSpec | None = None,
 ) -> Player:
-    """Returns the network of a checkpoint as a player without search.
+    """Returns the network of a checkpoint as a player.
 
     Args:
         path: a run, its `checkpoints` directory or one checkpoint, or the URI of one of these. Of
@@ -106,6 +116,8 @@ def checkpoint_player(
             softmax(logits / temperature); 1 is how self-play chooses.
         finish_mates: whether every mate in one is played, which the network alone may miss. The
             player's name then ends in `+mate1`.
+        search: how far it looks ahead; None: it plays by its policy alone. The player's name then
+            ends in `SearchSpec.suffix`.
 
     Raises:
         CheckpointError: missing, damaged, or the weights are not those that its `info` names.
@@ -126,6 +138,9 @@ def checkpoint_player(
         "weights_version": found.info.get("weights_version"),
         "weights_digest": found.info["weights_digest"],
     }
+    if search is not None:
+        policy = searching_policy(model, search, temperature)
+        return Player(found.path.name + search.suffix, policy, identity)
     policy = network_policy(model, temperature)
     if finish_mates:
         return Player(found.path.name + FINISHING_SUFFIX, finishing(policy), identity)

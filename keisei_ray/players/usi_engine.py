@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from keisei_ray.config.player_spec import EngineSpec, bad_engine
+from keisei_ray.config.player_spec import EngineSpec, bad_player
 from keisei_ray.errors import EngineDiedError, EngineTimeoutError, PlayerError
 from keisei_ray.players.engine_process import EngineProcess
 from keisei_ray.telemetry.visible_text import shortened
@@ -152,10 +152,10 @@ def _check_option(spec: EngineSpec, name: str, value: str, offered: dict[str, st
             return
         near = difflib.get_close_matches(name, offered, n=1, cutoff=0.0)
         hint = f" Did you mean '{shortened(near[0])}'?" if near else ""
-        raise bad_engine(spec.text, f"the engine has no option {name!r}.{hint}")
+        raise bad_player(spec.text, f"the engine has no option {name!r}.{hint}")
     if not _fits(value, offered[name].split()):
         says = shortened(offered[name])
-        raise bad_engine(spec.text, f"option {name!r} = {value!r}, the engine says '{says}'")
+        raise bad_player(spec.text, f"option {name!r} = {value!r}, the engine says '{says}'")
 
 
 def _fits(value: str, description: list[str]) -> bool:

@@ -12,25 +12,14 @@ them made `VectorGames` a third slower.
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from rsshogi.core import Board, Move
 
-from keisei_ray.shogi.actions import DROP_BIT
 from keisei_ray.shogi.observation import MAX_COUNT, Observation, observe
-from keisei_ray.shogi.rules import (
-    CAMPS,
-    COLORS,
-    DECLARATION,
-    FOURFOLD,
-    MATE,
-    PLY_CAP,
-    Verdict,
-    can_declare,
-    repetition_verdict,
-)
+from keisei_ray.shogi.rules import COLORS, Verdict, can_declare, verdict_after
 
 STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
 """Standard start position."""
@@ -39,6 +28,11 @@ _MAX_LEGAL_MOVES = 593
 """Largest number of legal moves that any position has."""
 _PACK = tuple(struct.Struct(f"{n}H").pack for n in range(_MAX_LEGAL_MOVES + 1))
 """[n] packs n 16-bit integers into bytes, three times faster than numpy reads a list of them."""
+
+
+def pack_moves(values: Sequence[int]) -> bytes:
+    """Packs 16-bit moves as `Game.legal`."""
+    return _PACK[len(values)](*values)
 
 
 class Opening(NamedTuple):
@@ -65,16 +59,16 @@ class Game:
         earlier: earlier occurrences of the present position in this game, 0..3.
         own_checks: how many of the latest moves of the side to move gave check, without a break.
         opponent_checks: the same for the other side; > 0 exactly if the side to move is in check.
+        max_plies: plies after which the game is truncated, opening included.
     """
 
     __slots__ = (
-        "_kings",
-        "_max_plies",
         "_seen",
         "board",
         "earlier",
         "index",
         "legal",
+        "max_plies",
         "moves",
         "opening_plies",
         "opponent_checks",
@@ -101,9 +95,7 @@ class Game:
         self.earlier = 0
         self.own_checks = 0
         self.opponent_checks = 1 if self.board.is_in_check() else 0
-        self._max_plies = max_plies
-        # Squares of the black and the white king, followed through the moves.
-        self._kings = [self.board.king_square(color).value for color in COLORS]
+        self.max_plies = max_plies
         # Position key (board, hands, side to move) -> ply of its first occurrence * 4 + number of
         # recurrences. One lookup a ply answers all that the repetition rule asks.
         self._seen = {self.board.zobrist_hash(): 0}
@@ -123,15 +115,11 @@ class Game:
         moves = self.moves
         moves.append(value)
         legal = [move.value for move in board.legal_moves()]
-        self.legal = _PACK[len(legal)](*legal)
+        self.legal = pack_moves(legal)
         mover_checks = self.own_checks + 1 if board.is_in_check() else 0
         self.own_checks = self.opponent_checks
         self.opponent_checks = mover_checks
-        mover = self.turn
-        turn = self.turn = 1 - mover
-        kings = self._kings
-        if (value >> 7) & 127 == kings[mover] and not value & DROP_BIT:
-            kings[mover] = value & 127
+        turn = self.turn = 1 - self.turn
         key = board.zobrist_hash()
         seen = self._seen.get(key)
         if seen is None:
@@ -141,19 +129,25 @@ class Game:
             self._seen[key] = seen + 1
             earlier = self.earlier = (seen & 3) + 1
 
-        if not legal:
-            return MATE
-        if earlier == FOURFOLD:
-            return repetition_verdict(
-                len(moves) - (self._seen[key] >> 2),
-                mover_checks=mover_checks,
-                opponent_checks=self.own_checks,
-            )
-        if kings[turn] in CAMPS[turn] and can_declare(board, turn):
-            return DECLARATION
-        if len(moves) >= self._max_plies:
-            return PLY_CAP
-        return None
+        return verdict_after(
+            board,
+            turn=turn,
+            has_moves=bool(legal),
+            earlier=earlier,
+            cycle_plies=len(moves) - (self._seen[key] >> 2),
+            mover_checks=mover_checks,
+            opponent_checks=self.own_checks,
+            is_last_ply=len(moves) >= self.max_plies,
+        )
+
+    def occurrences(self, key: int) -> tuple[int, int]:
+        """Returns when a position first occurred in the game, in plies, and how often.
+
+        Args:
+            key: `board.zobrist_hash()` of the position.
+        """
+        seen = self._seen.get(key)
+        return (0, 0) if seen is None else (seen >> 2, (seen & 3) + 1)
 
     def observe(self) -> Observation:
         """Returns the present position from the side to move."""

@@ -4,7 +4,7 @@ Legal moves, check and mate come from rsshogi. Declarations and repetitions are 
 rsshogi has no declaration rule, and its verdict on a repetition does not say how long the cycle is.
 
 After each ply the rules apply in this order: mate, fourfold repetition (a draw, or lost by the side
-that gave check all the time), declaration, ply cap. `Game.play` calls them.
+that gave check all the time), declaration, ply cap (`verdict_after`).
 
 Source: the Japan Shogi Association's rules of play, with the 27-point declaration of its
 amateur rules (28 points for Black, 27 for White).
@@ -98,6 +98,39 @@ def repetition_verdict(cycle_plies: int, *, mover_checks: int, opponent_checks: 
     if mover_is_at_fault == opponent_is_at_fault:
         return REPETITION
     return CHECKER_LOSES if mover_is_at_fault else CHECKED_WINS
+
+
+def verdict_after(
+    board: Board,
+    *,
+    turn: int,
+    has_moves: bool,
+    earlier: int,
+    cycle_plies: int,
+    mover_checks: int,
+    opponent_checks: int,
+    is_last_ply: bool,
+) -> Verdict | None:
+    """Tells whether, and by which rule, a ply ended the game.
+
+    Args:
+        board: the position after the ply; not changed.
+        turn: the side to move, 0 black, 1 white.
+        has_moves: whether it has a legal move.
+        earlier: earlier occurrences of the position, 0..3.
+        cycle_plies: plies since the first of them; looked at on the fourth occurrence only.
+        mover_checks, opponent_checks: see `repetition_verdict`.
+        is_last_ply: whether the ply cap has been reached.
+    """
+    if not has_moves:
+        return MATE
+    if earlier == FOURFOLD:
+        return repetition_verdict(
+            cycle_plies, mover_checks=mover_checks, opponent_checks=opponent_checks
+        )
+    if can_declare(board, turn):
+        return DECLARATION
+    return PLY_CAP if is_last_ply else None
 
 
 def can_declare(board: Board, turn: int) -> bool:

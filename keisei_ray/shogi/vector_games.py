@@ -238,6 +238,10 @@ class VectorGames:
                 found[lane] = array("H", game.legal).index(mate.to_move().value)
         return found
 
+    def game(self, lane: int) -> Game:
+        """The game in a lane; read only. It stays the same object until it ends."""
+        return self._games[lane]
+
     def find_move(self, lane: int, usi: str) -> int | None:
         """Index of a move among a lane's legal moves, None if it is not legal.
 

@@ -21,7 +21,7 @@ LEVELS = """
     distributed, tracking
     evaluation, selfplay
     players
-    learning
+    learning, search
     network
     storage, telemetry, shogi
     rollouts, config

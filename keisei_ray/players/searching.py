@@ -1,0 +1,85 @@
+"""A network that looks ahead: the policy of a search over many games at once."""
+
+import time
+
+import numpy as np
+
+from keisei_ray.config.player_spec import SearchSpec
+from keisei_ray.network.model import PolicyValueNet
+from keisei_ray.players.policies import Choose, Ints, Uniforms, network_outputs
+from keisei_ray.search.forest import LOST, WON, Bytes, Floats
+from keisei_ray.search.search import RootMove, Search, best_move
+from keisei_ray.search.settings import SearchSettings
+from keisei_ray.shogi.vector_games import VectorGames
+
+UNLIMITED_SIMULATIONS = 10**9
+"""Simulations where only the time limits a search."""
+MAX_LEAVES = 16
+"""Most leaves of one tree in a forward pass."""
+ROWS_PER_PASS = 32
+"""Rows that a forward pass should have; few games put more leaves of each tree into it."""
+
+
+def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float = 0.0) -> Choose:
+    """Returns the policy that searches from every position it is asked for, all at once.
+
+    What it has found is kept while a game goes on.
+
+    Args:
+        model: the network, on the CPU and in eval mode.
+        spec: how far to look.
+        temperature: 0 plays the best move found; above 0 samples from visits ** (1 / temperature),
+            but never a move that is known to lose where another is not.
+    """
+
+    def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+        return network_outputs(model, boards, hands, scalars)
+
+    search = Search(evaluate, SearchSettings(1))
+
+    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+        search.settings = SearchSettings(
+            spec.simulations or UNLIMITED_SIMULATIONS,
+            leaves_per_step=leaves_per_step(len(lanes), spec),
+        )
+        slots = lanes.tolist()
+        end = time.monotonic() + spec.seconds if spec.seconds is not None else None
+        search.start([games.game(lane) for lane in slots], slots)
+        search.run(slots, lambda: end is not None and time.monotonic() >= end)
+        chosen = [
+            choose_root_move(search.root_moves(slot), temperature, uniform)
+            for slot, uniform in zip(slots, uniforms.tolist(), strict=True)
+        ]
+        return np.array(chosen, np.int64)
+
+    return choose
+
+
+def leaves_per_step(num_games: int, spec: SearchSpec) -> int:
+    """Leaves that each tree adds to a forward pass: enough to fill it, without spoiling a search.
+
+    Args:
+        num_games: trees searched at once.
+        spec: short searches take fewer leaves at a time.
+    """
+    by_length = (spec.simulations or UNLIMITED_SIMULATIONS) // 16
+    return max(1, min(MAX_LEAVES, ROWS_PER_PASS // num_games, by_length))
+
+
+def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) -> int:
+    """Index of the move to play.
+
+    Args:
+        moves: what a search found.
+        temperature: see `searching_policy`.
+        uniform: in [0, 1), decides where the move is sampled.
+    """
+    best = best_move(moves)
+    if temperature == 0 or moves[best].proof in (WON, LOST):
+        return best
+    visits = np.array([0 if move.proof == LOST else move.visits for move in moves], np.float64)
+    if not visits.any():
+        return best
+    weights = (visits / visits.max()) ** (1 / temperature)
+    ends = np.cumsum(weights)
+    return int(min(np.searchsorted(ends, uniform * ends[-1], side="right"), len(moves) - 1))

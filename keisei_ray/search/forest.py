@@ -1,0 +1,314 @@
+"""The trees of N games in shared arrays: selection, expansion, backup and proofs.
+
+A node is a position, an edge a legal move from it. Both are rows of arrays that all trees share, so
+one numpy operation takes a step in every tree. Node 0 and edge 0 stand for "none". The edges of a
+node are consecutive, in the order of the game's legal moves.
+
+Values are seen from the side to move at the node: 1 won, -1 lost. What is good for a node is bad
+for its parent.
+
+A proof is an exact value: the rules ended the game there, or all that follows is proven as far as
+it matters. A node is a proven win as soon as one move leads to a proven loss of the other side. It
+is a proven loss or draw when every move is proven and none better.
+
+K: paths of one step. D: length of the longest. M: most edges of a node. C: nodes added at once.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
+from keisei_ray.search.settings import SearchSettings
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+UNPROVEN, WON, LOST, DRAWN = range(4)
+"""Proofs of a node, for its side to move."""
+PROVEN_VALUES: Final = np.array([0, 1, -1, 0], np.float32)
+"""Exact value of each; that of UNPROVEN has no meaning."""
+NONE = 0
+"""The node and the edge that do not exist."""
+_VIRTUAL_LOSS = 1.0
+"""Value that a node in flight counts for its own side: a win, so a loss for who chose it."""
+
+_Fields = Mapping[str, tuple[type, tuple[int, ...]]]
+
+_NODE_FIELDS: Final[_Fields] = {
+    "first_edge": (np.int64, ()),
+    "num_edges": (np.int64, ()),
+    "visits": (np.int32, ()),
+    "value_sums": (np.float32, ()),
+    "draw_sums": (np.float32, ()),
+    "proofs": (np.uint8, ()),
+    "keys": (np.uint64, ()),
+    "turns": (np.uint8, ()),
+    "scalars": (np.int32, (3,)),
+    "boards": (np.uint8, (81,)),
+    "hands": (np.uint8, (14,)),
+}
+_EDGE_FIELDS: Final[_Fields] = {
+    "moves": (np.uint16, ()),
+    "priors": (np.float32, ()),
+    "children": (np.int64, ()),
+}
+
+
+class Paths(NamedTuple):
+    """Lines from the roots to where a step of the search ends."""
+
+    nodes: Ints
+    """[K, D + 1] nodes from the root on, NONE beyond the end."""
+    edges: Ints
+    """[K, D] edges between them."""
+    lengths: Ints
+    """[K] moves of each path; 0: the root itself."""
+
+    @property
+    def leaves(self) -> Ints:
+        """[K] node at the end of each path."""
+        leaves: Ints = self.nodes[np.arange(len(self.nodes)), self.lengths]
+        return leaves
+
+
+class Forest:
+    """Nodes and edges of many trees.
+
+    Attributes, one row for each node:
+        first_edge, num_edges: its edges; none before it has been evaluated.
+        visits: simulations that went through it.
+        value_sums: sum of their values. draw_sums: sum of their probabilities of a draw.
+        proofs: what is proven.
+        keys: of the position. turns: the side to move, 0 black, 1 white.
+        scalars: as in `Observation`, but without an upper bound.
+        boards, hands: the position.
+    Attributes, one row for each edge:
+        moves: 16-bit moves.
+        priors: the policy's probability.
+        children: node that the move leads to, NONE before it is tried.
+    """
+
+    first_edge: Ints
+    num_edges: Ints
+    visits: npt.NDArray[np.int32]
+    value_sums: Floats
+    draw_sums: Floats
+    proofs: Bytes
+    keys: npt.NDArray[np.uint64]
+    turns: Bytes
+    scalars: npt.NDArray[np.int32]
+    boards: Bytes
+    hands: Bytes
+    moves: npt.NDArray[np.uint16]
+    priors: Floats
+    children: Ints
+
+    def __init__(self) -> None:
+        """Makes a forest without a tree."""
+        self.num_nodes = self.num_edges_used = 1
+        for name, (dtype, shape) in {**_NODE_FIELDS, **_EDGE_FIELDS}.items():
+            setattr(self, name, np.zeros((1024, *shape), dtype))
+
+    def add_nodes(self, number: int) -> Ints:
+        """Adds nodes without edges or visits; returns their indices."""
+        start, self.num_nodes = self.num_nodes, self.num_nodes + number
+        self._grow(_NODE_FIELDS, self.num_nodes)
+        return np.arange(start, self.num_nodes)
+
+    def expand(self, nodes: Ints, legal: list[bytes], labels: Ints, logits: Floats) -> None:
+        """Gives nodes their edges, with the policy's probabilities.
+
+        Args:
+            nodes: [C] nodes without edges.
+            legal: [C] legal moves of each, as `Game.legal`; none is empty.
+            labels: policy labels of all these moves, concatenated.
+            logits: [C, A] the network's policy logits.
+        """
+        moves = np.frombuffer(b"".join(legal), np.uint16)
+        counts = np.array([len(values) // 2 for values in legal])
+        starts = np.cumsum(counts) - counts
+        rows = np.repeat(np.arange(len(nodes)), counts)
+        chosen = logits.reshape(-1, NUM_ACTIONS)[rows, labels]
+        weights = np.exp(chosen - np.maximum.reduceat(chosen, starts)[rows])
+        first, self.num_edges_used = self.num_edges_used, self.num_edges_used + len(moves)
+        self._grow(_EDGE_FIELDS, self.num_edges_used)
+        new = slice(first, self.num_edges_used)
+        self.moves[new] = moves
+        self.priors[new] = weights / np.add.reduceat(weights, starts)[rows]
+        self.children[new] = NONE
+        self.first_edge[nodes] = first + starts
+        self.num_edges[nodes] = counts
+
+    def edges_of(self, node: int) -> slice:
+        """Edges of a node, in the order of the legal moves."""
+        first = int(self.first_edge[node])
+        return slice(first, first + int(self.num_edges[node]))
+
+    def select(self, roots: Ints, settings: SearchSettings) -> Paths:
+        """Goes down every tree by the selection rule, to a node that is new or proven.
+
+        A move that has not been tried gets its node here, without edges. So a path that ends at a
+        node without edges and unproven has found a leaf: a new one, or in a second call before
+        `back_up`, one that is in flight already. All nodes of the paths count one virtual loss more
+        until `back_up`.
+
+        Args:
+            roots: [K] roots, with edges unless proven.
+            settings: constants of the rule.
+        """
+        active = np.arange(len(roots))
+        nodes: list[Ints] = [np.array(roots)]
+        edges: list[Ints] = []
+        lengths = np.zeros(len(roots), np.int64)
+        active = active[(self.proofs[roots] == UNPROVEN) & (self.num_edges[roots] > 0)]
+        while len(active):
+            here = nodes[-1][active]
+            best = self._best_edges(here, settings)
+            there = self.children[best]
+            fresh = np.flatnonzero(there == NONE)
+            if len(fresh):
+                there[fresh] = self.add_nodes(len(fresh))
+                self.children[best[fresh]] = there[fresh]
+            lengths[active] += 1
+            for steps, values in ((nodes, there), (edges, best)):
+                row = np.full(len(roots), NONE)
+                row[active] = values
+                steps.append(row)
+            active = active[(self.proofs[there] == UNPROVEN) & (self.num_edges[there] > 0)]
+        paths = Paths(
+            np.stack(nodes, 1),
+            np.stack(edges, 1) if edges else np.zeros((len(roots), 0), np.int64),
+            lengths,
+        )
+        np.add.at(self.visits, paths.nodes, 1)
+        np.add.at(self.value_sums, paths.nodes, np.float32(_VIRTUAL_LOSS))
+        self.visits[NONE] = self.value_sums[NONE] = 0
+        return paths
+
+    def take_back(self, paths: Paths) -> None:
+        """Forgets paths that `select` counted."""
+        np.subtract.at(self.visits, paths.nodes, 1)
+        np.subtract.at(self.value_sums, paths.nodes, np.float32(_VIRTUAL_LOSS))
+        self.visits[NONE] = self.value_sums[NONE] = 0
+
+    def back_up(self, paths: Paths, values: Floats, draw_probs: Floats) -> None:
+        """Puts the values found at the ends of paths in the place of their virtual losses.
+
+        Args:
+            paths: as `select` returned them; proofs of their leaves stand in the nodes.
+            values: [K] value of each leaf, for the side to move there.
+            draw_probs: [K] probability of a draw.
+        """
+        depth = np.arange(paths.nodes.shape[1])
+        from_leaf = paths.lengths[:, None] - depth
+        signs = np.where(from_leaf % 2 == 0, np.float32(1), np.float32(-1))
+        along = signs * values[:, None]
+        draws = np.broadcast_to(draw_probs[:, None], along.shape).copy()
+        for path in np.flatnonzero(self.proofs[paths.leaves] != UNPROVEN).tolist():
+            self._prove(paths, path, along[path], draws[path])
+        np.add.at(self.value_sums, paths.nodes, along - np.float32(_VIRTUAL_LOSS))
+        np.add.at(self.draw_sums, paths.nodes, draws)
+        self.value_sums[NONE] = self.draw_sums[NONE] = 0
+
+    def values(self, nodes: Ints) -> Floats:
+        """Value of each node for its side to move: exact where proven, else the mean of visits."""
+        means = self.value_sums[nodes] / np.maximum(self.visits[nodes], 1)
+        proofs = self.proofs[nodes]
+        return np.where(proofs == UNPROVEN, means, PROVEN_VALUES[proofs])
+
+    def draw_probs(self, nodes: Ints) -> Floats:
+        """Probability of a draw at each node: exact where proven, else the mean of visits."""
+        means = self.draw_sums[nodes] / np.maximum(self.visits[nodes], 1)
+        proofs = self.proofs[nodes]
+        return np.where(proofs == UNPROVEN, means, (proofs == DRAWN).astype(np.float32))
+
+    def keep(self, roots: Ints) -> Ints:
+        """Drops every node that is not below these roots; returns the roots' new indices."""
+        kept, frontier = [np.array([NONE])], np.unique(roots[roots != NONE])
+        while len(frontier):
+            kept.append(frontier)
+            children = self.children[self._edges_below(frontier)]
+            frontier = children[children != NONE]
+        nodes = np.concatenate(kept)
+        new_index = np.zeros(self.num_nodes, np.int64)
+        new_index[nodes] = np.arange(len(nodes))
+        edges = np.concatenate([[NONE], self._edges_below(nodes)])
+        counts = self.num_edges[nodes]
+        for name in _NODE_FIELDS:
+            getattr(self, name)[: len(nodes)] = getattr(self, name)[nodes]
+        for name in _EDGE_FIELDS:
+            getattr(self, name)[: len(edges)] = getattr(self, name)[edges]
+        self.children[: len(edges)] = new_index[self.children[: len(edges)]]
+        self.first_edge[: len(nodes)] = 1 + np.cumsum(counts) - counts
+        for name in _NODE_FIELDS:
+            getattr(self, name)[len(nodes) : self.num_nodes] = 0
+        self.num_nodes, self.num_edges_used = len(nodes), len(edges)
+        kept_roots: Ints = new_index[roots]
+        return kept_roots
+
+    def _best_edges(self, nodes: Ints, settings: SearchSettings) -> Ints:
+        """[K] edge of each node that the selection rule chooses."""
+        counts = self.num_edges[nodes]
+        columns = np.arange(int(counts.max()))
+        exists = columns < counts[:, None]
+        edges = np.where(exists, self.first_edge[nodes][:, None] + columns, NONE)
+        children = self.children[edges]
+        visits = self.visits[children]
+        priors = self.priors[edges]
+        of_node = self.visits[nodes].astype(np.float32)[:, None]
+        is_tried = visits > 0
+        mean = self.value_sums[nodes][:, None] / np.maximum(of_node, 1)
+        untried = mean - settings.fpu_reduction * np.sqrt((priors * is_tried).sum(1))[:, None]
+        values = np.where(is_tried, -self.value_sums[children] / np.maximum(visits, 1), untried)
+        c_puct = settings.c_init + np.log((1 + of_node + settings.c_base) / settings.c_base)
+        scores = values + c_puct * priors * np.sqrt(of_node) / (1 + visits)
+        # A move into the other side's proven win is tried only if there is no other.
+        scores[self.proofs[children] == WON] = -np.float32(1e9)
+        scores[~exists] = -np.inf
+        best: Ints = edges[np.arange(len(nodes)), scores.argmax(1)]
+        return best
+
+    def _prove(self, paths: Paths, path: int, along: Floats, draws: Floats) -> None:
+        """Carries the proof of a path's leaf upwards as far as it holds.
+
+        Args:
+            paths: of the step.
+            path: which of them.
+            along: [D + 1] values to be backed up along it; set where proven.
+            draws: [D + 1] the same of draws.
+        """
+        for place in range(int(paths.lengths[path]), -1, -1):
+            node = int(paths.nodes[path, place])
+            if self.proofs[node] == UNPROVEN:
+                children = self.children[self.edges_of(node)]
+                proofs = self.proofs[children]
+                if (proofs == LOST).any():
+                    self.proofs[node] = WON
+                elif (children == NONE).any() or (proofs == UNPROVEN).any():
+                    return
+                else:
+                    self.proofs[node] = DRAWN if (proofs == DRAWN).any() else LOST
+            proof = self.proofs[node]
+            along[: place + 1] = PROVEN_VALUES[proof] * np.where(
+                np.arange(place, -1, -1) % 2 == 0, 1, -1
+            )
+            draws[: place + 1] = proof == DRAWN
+
+    def _edges_below(self, nodes: Ints) -> Ints:
+        """Edges of all these nodes, concatenated."""
+        counts = self.num_edges[nodes]
+        starts = np.cumsum(counts) - counts
+        return np.repeat(self.first_edge[nodes] - starts, counts) + np.arange(int(counts.sum()))
+
+    def _grow(self, fields: _Fields, needed: int) -> None:
+        """Doubles arrays that are too short."""
+        for name, (dtype, shape) in fields.items():
+            array = getattr(self, name)
+            if len(array) < needed:
+                larger: npt.NDArray[Any] = np.zeros((max(needed, 2 * len(array)), *shape), dtype)
+                larger[: len(array)] = array
+                setattr(self, name, larger)

@@ -1,0 +1,406 @@
+"""The search itself: steps of select, judge, evaluate, expand and back up, in many games at once.
+
+Each step takes one leaf of every tree (or a few, see `SearchSettings.leaves_per_step`), judges it
+by the rules, and evaluates all that are undecided in one forward pass.
+
+A leaf where the side to move mates in one is a proven win without the network. A leaf at which the
+rules end the game has their value; the ply cap counts as a draw.
+
+N: trees. K: paths of a step. C: leaves to evaluate. A: policy labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from keisei_ray.search.forest import (
+    DRAWN,
+    LOST,
+    NONE,
+    PROVEN_VALUES,
+    UNPROVEN,
+    WON,
+    Bytes,
+    Floats,
+    Forest,
+    Ints,
+    Paths,
+)
+from keisei_ray.search.settings import SearchSettings
+from keisei_ray.shogi.actions import LABEL_OF_MOVE
+from keisei_ray.shogi.game import Game
+from keisei_ray.shogi.line import Arrival, Line, mate_index
+from keisei_ray.shogi.moves import play_moves
+from keisei_ray.shogi.observation import MAX_COUNT
+
+Evaluate = Callable[[Bytes, Bytes, Bytes], tuple[Floats, Floats, Floats]]
+"""Function (boards [C, 81], hands [C, 14], scalars [C, 3]) -> policy logits [C, A], values [C] for
+the side to move, probabilities of a draw [C]."""
+
+_LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
+_GARBAGE_FACTOR = 2
+"""The forest is cleared when it holds this many times the nodes that were left the last time, and
+at least _GARBAGE_NODES."""
+_GARBAGE_NODES = 100_000
+
+
+class RootMove(NamedTuple):
+    """Findings about one legal move of a root, for the side to move there."""
+
+    move: int
+    """16-bit move."""
+    visits: int
+    """Simulations that tried it."""
+    value: float
+    """Value in [-1, 1]: exact if proven, else the mean of the simulations; NaN if not tried."""
+    draw_prob: float
+    """Probability of a draw; NaN if not tried."""
+    prior: float
+    """The policy's probability."""
+    proof: int
+    """Proof for the side to move at the root: UNPROVEN, WON, LOST or DRAWN."""
+
+
+@dataclass
+class _Tree:
+    """One tree and the game that it belongs to."""
+
+    root: int = NONE
+    game: Game | None = None
+    num_moves: int = 0
+    """Moves of the game when the root was set."""
+    line: Line | None = field(default=None, repr=False)
+
+
+class Search:
+    """Trees of N games, kept from one move of a game to the next."""
+
+    def __init__(self, evaluate: Evaluate, settings: SearchSettings) -> None:
+        """Args:
+        evaluate: the network.
+        settings: how far to look.
+        """
+        self._evaluate = evaluate
+        self.settings = settings
+        self._forest = Forest()
+        self._trees: list[_Tree] = []
+        self._nodes_left = 0
+        self.evaluated = 0
+        """Positions that the network has evaluated so far."""
+
+    def start(self, games: Sequence[Game], slots: Sequence[int] | None = None) -> None:
+        """Puts the roots at the present positions of games; what is known of them is kept.
+
+        Args:
+            games: games that go on.
+            slots: tree of each game, from 0; None: one after the other.
+        """
+        slots = range(len(games)) if slots is None else slots
+        while len(self._trees) <= max(slots, default=-1):
+            self._trees.append(_Tree())
+        trees = [self._trees[slot] for slot in slots]
+        for tree, game in zip(trees, games, strict=True):
+            self._follow(tree, game)
+        self._clear_garbage()
+        fresh = [tree for tree in trees if tree.root == NONE]
+        if fresh:
+            roots = self._forest.add_nodes(len(fresh))
+            for tree, root in zip(fresh, roots.tolist(), strict=True):
+                tree.root = root
+                self._set_root(root, _game_of(tree))
+        self._expand_roots(trees)
+
+    def run(self, slots: Sequence[int], is_over: Callable[[], bool] = lambda: False) -> None:
+        """Searches until each tree's root has its visits or is proven.
+
+        Args:
+            slots: the trees to search in; all have been started.
+            is_over: asked before every step; True ends the search early.
+        """
+        while not is_over():
+            active = [
+                self._trees[slot]
+                for slot in slots
+                if self._forest.visits[self._trees[slot].root] < self.settings.simulations
+                and self._forest.proofs[self._trees[slot].root] == UNPROVEN
+            ]
+            if not active:
+                return
+            self._step(active)
+
+    def root_moves(self, slot: int) -> list[RootMove]:
+        """Findings about every legal move of a root, in the order of the game's legal moves."""
+        return self._moves_of(self._trees[slot].root)
+
+    def root_value(self, slot: int) -> tuple[float, float, int]:
+        """Value of a root for the side to move, its probability of a draw, and what is proven."""
+        forest, root = self._forest, np.array([self._trees[slot].root])
+        value, draw_prob = forest.values(root)[0], forest.draw_probs(root)[0]
+        return float(value), float(draw_prob), int(forest.proofs[root[0]])
+
+    def num_visits(self, slot: int) -> int:
+        """Simulations behind a root."""
+        return int(self._forest.visits[self._trees[slot].root])
+
+    def best_line(self, slot: int, first: int | None = None) -> list[int]:
+        """Moves, 16 bits each, that the search expects from a root on.
+
+        Args:
+            slot: the tree.
+            first: index of the first move among the legal ones; None: the best.
+        """
+        forest, node = self._forest, self._trees[slot].root
+        line: list[int] = []
+        while node != NONE and forest.num_edges[node]:
+            index = best_move(self._moves_of(node)) if first is None else first
+            first = None
+            edge = forest.edges_of(node).start + index
+            if line and forest.visits[forest.children[edge]] == 0 and not forest.proofs[node]:
+                break
+            line.append(int(forest.moves[edge]))
+            node = int(forest.children[edge])
+        return line
+
+    def _moves_of(self, node: int) -> list[RootMove]:
+        """Findings about every move from a node."""
+        forest = self._forest
+        edges = forest.edges_of(node)
+        children = forest.children[edges]
+        visits = forest.visits[children]
+        is_known = (visits > 0) | (forest.proofs[children] != UNPROVEN)
+        values = np.where(is_known, -forest.values(children), np.nan)
+        draws = np.where(is_known, forest.draw_probs(children), np.nan)
+        proofs = _SEEN_BY_PARENT[forest.proofs[children]]
+        columns = (forest.moves[edges], visits, values, draws, forest.priors[edges], proofs)
+        return [RootMove(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+    def _follow(self, tree: _Tree, game: Game) -> None:
+        """Moves the root along the moves played since; a game that is another starts anew."""
+        root = tree.root if tree.game is game and len(game.moves) >= tree.num_moves else NONE
+        for move in game.moves[tree.num_moves :] if root != NONE else ():
+            edges = self._forest.edges_of(root)
+            found = np.flatnonzero(self._forest.moves[edges] == move)
+            root = int(self._forest.children[edges][found[0]]) if len(found) else NONE
+            if root == NONE:
+                break
+        tree.root, tree.game, tree.num_moves = root, game, len(game.moves)
+        tree.line = Line(game)
+
+    def _set_root(self, node: int, game: Game) -> None:
+        """Describes the present position of a game in a new node."""
+        forest = self._forest
+        board, hand, _ = game.observe()
+        forest.boards[node], forest.hands[node] = board, hand
+        forest.scalars[node] = (game.earlier, game.own_checks, game.opponent_checks)
+        forest.keys[node] = game.board.zobrist_hash()
+        forest.turns[node] = game.turn
+
+    def _expand_roots(self, trees: Sequence[_Tree]) -> None:
+        """Gives roots all their edges; a root that mates in one is a proven win.
+
+        A node that was a leaf with a mate in one has the mating move as its only edge.
+        """
+        forest = self._forest
+        bare = []
+        for tree in trees:
+            game, root = _game_of(tree), tree.root
+            # The rules go on: what ended a line by the ply cap cannot be the root of a game.
+            if 2 * forest.num_edges[root] < len(game.legal):
+                forest.proofs[root] = UNPROVEN
+                bare.append(tree)
+        if not bare:
+            return
+        roots = np.array([tree.root for tree in bare])
+        games = [_game_of(tree) for tree in bare]
+        values, draws = self._evaluate_nodes(roots, [game.legal for game in games])
+        unvisited = forest.visits[roots] == 0
+        for root, value, draw in zip(
+            roots[unvisited], values[unvisited], draws[unvisited], strict=True
+        ):
+            forest.visits[root] = 1
+            forest.value_sums[root], forest.draw_sums[root] = value, draw
+        for root, game in zip(roots.tolist(), games, strict=True):
+            mate = mate_index(game)
+            if mate >= 0:
+                self._add_mated_child(root, mate)
+
+    def _add_mated_child(self, node: int, index: int) -> None:
+        """Makes the child that a mating move leads to; the node is a proven win by it."""
+        forest = self._forest
+        child = int(forest.add_nodes(1)[0])
+        forest.children[forest.edges_of(node).start + index] = child
+        forest.proofs[child], forest.proofs[node] = LOST, WON
+        forest.visits[child] = 1
+        forest.value_sums[child] = PROVEN_VALUES[LOST]
+
+    def _step(self, trees: Sequence[_Tree]) -> None:
+        """Takes the leaves of one step through all stages."""
+        forest = self._forest
+        roots = np.array([tree.root for tree in trees])
+        in_flight: set[int] = set()
+        batches: list[tuple[Paths, list[_Tree]]] = []
+        for _ in range(self.settings.leaves_per_step):
+            paths = forest.select(roots, self.settings)
+            leaves = paths.leaves.tolist()
+            is_new = np.array([leaf not in in_flight for leaf in leaves])
+            if not is_new.all():
+                forest.take_back(_some(paths, ~is_new))
+            if not is_new.any():
+                break
+            kept = _some(paths, is_new)
+            in_flight.update(kept.leaves[forest.proofs[kept.leaves] == UNPROVEN].tolist())
+            batches.append((kept, [tree for tree, new in zip(trees, is_new, strict=True) if new]))
+        paths = _joined([paths for paths, _ in batches])
+        self._judge_and_evaluate(paths, [tree for _, some in batches for tree in some])
+
+    def _judge_and_evaluate(self, paths: Paths, trees: Sequence[_Tree]) -> None:
+        """Judges the new leaves of paths, evaluates those that are undecided, and backs up."""
+        forest = self._forest
+        leaves = paths.leaves
+        values = PROVEN_VALUES[forest.proofs[leaves]]
+        draws = (forest.proofs[leaves] == DRAWN).astype(np.float32)
+        new = np.flatnonzero(forest.proofs[leaves] == UNPROVEN)
+        arrivals = [self._arrive(paths, path, trees[path]) for path in new.tolist()]
+        self._describe(paths, new, arrivals)
+        open_leaves = []
+        for path, arrival in zip(new.tolist(), arrivals, strict=True):
+            leaf = int(leaves[path])
+            proof = _proof_of(arrival)
+            if proof == UNPROVEN:
+                open_leaves.append((path, arrival))
+                continue
+            forest.proofs[leaf] = proof
+            values[path], draws[path] = PROVEN_VALUES[proof], proof == DRAWN
+            if arrival.mate >= 0:
+                mate = arrival.legal[2 * arrival.mate : 2 * arrival.mate + 2]
+                forest.expand(
+                    np.array([leaf]), [mate], np.zeros(1, np.int64), np.zeros((1, _A), np.float32)
+                )
+        if open_leaves:
+            where = np.array([path for path, _ in open_leaves])
+            values[where], draws[where] = self._evaluate_nodes(
+                leaves[where], [arrival.legal for _, arrival in open_leaves]
+            )
+        forest.back_up(paths, values, draws)
+
+    def _arrive(self, paths: Paths, path: int, tree: _Tree) -> Arrival:
+        """Judges the leaf of a path by the rules."""
+        forest, length = self._forest, int(paths.lengths[path])
+        nodes = paths.nodes[path, :length]
+        _, own_checks, opponent_checks = forest.scalars[nodes[-1]].tolist()
+        assert tree.line is not None
+        return tree.line.arrive(
+            forest.moves[paths.edges[path, :length]].tolist(),
+            forest.keys[nodes[1:]].tolist(),
+            own_checks,
+            opponent_checks,
+        )
+
+    def _describe(self, paths: Paths, new: Ints, arrivals: Sequence[Arrival]) -> None:
+        """Fills the nodes of new leaves with their positions."""
+        if not len(new):
+            return
+        forest = self._forest
+        leaves, last = paths.leaves[new], paths.lengths[new] - 1
+        parents, edges = paths.nodes[new, last], paths.edges[new, last]
+        turns = forest.turns[parents]
+        boards, hands = np.empty((len(new), 81), np.uint8), np.empty((len(new), 14), np.uint8)
+        play_moves(
+            forest.boards[parents],
+            forest.hands[parents],
+            forest.moves[edges].astype(np.int64),
+            turns,
+            out_boards=boards,
+            out_hands=hands,
+        )
+        forest.boards[leaves], forest.hands[leaves] = boards, hands
+        forest.turns[leaves] = 1 - turns
+        forest.keys[leaves] = np.array([arrival.key for arrival in arrivals], np.uint64)
+        forest.scalars[leaves] = [
+            (arrival.earlier, arrival.own_checks, arrival.opponent_checks) for arrival in arrivals
+        ]
+
+    def _evaluate_nodes(self, nodes: Ints, legal: list[bytes]) -> tuple[Floats, Floats]:
+        """Evaluates nodes by the network and gives them their edges.
+
+        Returns:
+            [C] values and [C] probabilities of a draw.
+        """
+        forest = self._forest
+        logits, values, draw_probs = self._evaluate(
+            forest.boards[nodes],
+            forest.hands[nodes],
+            np.minimum(forest.scalars[nodes], MAX_COUNT).astype(np.uint8),
+        )
+        self.evaluated += len(nodes)
+        counts = [len(moves) // 2 for moves in legal]
+        first_entry = np.repeat(forest.turns[nodes] * np.int64(1 << 16), counts)
+        labels = _LABEL_OF_MOVE[first_entry + np.frombuffer(b"".join(legal), np.uint16)]
+        forest.expand(nodes, legal, labels, logits)
+        return values, draw_probs
+
+    def _clear_garbage(self) -> None:
+        """Drops the nodes that no tree needs, when there are many."""
+        forest = self._forest
+        if forest.num_nodes < max(_GARBAGE_NODES, _GARBAGE_FACTOR * self._nodes_left):
+            return
+        roots = forest.keep(np.array([tree.root for tree in self._trees]))
+        for tree, root in zip(self._trees, roots.tolist(), strict=True):
+            tree.root = root
+        self._nodes_left = forest.num_nodes
+
+
+def best_move(moves: Sequence[RootMove]) -> int:
+    """Index of the move to play: a proven win, else the most visits; ties by value, then policy.
+
+    A move that loses for certain is played only if all do.
+    """
+
+    def rank(move: RootMove) -> tuple[bool, bool, int, float, float]:
+        value = -1.0 if np.isnan(move.value) else move.value
+        return move.proof == WON, move.proof != LOST, move.visits, value, move.prior
+
+    return max(range(len(moves)), key=lambda index: rank(moves[index]))
+
+
+_A = _LABEL_OF_MOVE.max() + 1
+_SEEN_BY_PARENT: npt.NDArray[np.uint8] = np.array([UNPROVEN, LOST, WON, DRAWN], np.uint8)
+"""Proof of a node -> proof of the move that leads to it."""
+
+
+def _proof_of(arrival: Arrival) -> int:
+    """Proof of a position by the rules alone, for the side to move there."""
+    if arrival.mate >= 0:
+        return WON
+    if arrival.verdict is None:
+        return UNPROVEN
+    # The reward is that of the side whose ply it was.
+    return {1.0: LOST, -1.0: WON, 0.0: DRAWN}[arrival.verdict.reward]
+
+
+def _game_of(tree: _Tree) -> Game:
+    """The game of a tree that has been started."""
+    assert tree.game is not None
+    return tree.game
+
+
+def _some(paths: Paths, chosen: npt.NDArray[np.bool_]) -> Paths:
+    """Some of the paths."""
+    return Paths(paths.nodes[chosen], paths.edges[chosen], paths.lengths[chosen])
+
+
+def _joined(parts: Sequence[Paths]) -> Paths:
+    """All paths of a step as one, padded to the longest."""
+    depth = max(part.edges.shape[1] for part in parts)
+
+    def padded(values: Ints, width: int) -> Ints:
+        return np.pad(values, ((0, 0), (0, width - values.shape[1])))
+
+    return Paths(
+        np.concatenate([padded(part.nodes, depth + 1) for part in parts]),
+        np.concatenate([padded(part.edges, depth) for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+    )

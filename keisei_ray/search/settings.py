@@ -1,0 +1,34 @@
+"""How far a search looks, and the constants of its selection rule."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of a search.
+
+    The exploration term of AlphaZero (Silver et al. 2018) grows with the visits n of a node:
+
+        c_puct(n) = c_init + log((1 + n + c_base) / c_base)
+    """
+
+    simulations: int
+    """Visits that the root of a tree has when the search ends."""
+    c_init: float = 1.25
+    """Weight of the policy against the values found."""
+    c_base: float = 19_652.0
+    """Visits at which that weight begins to grow."""
+    fpu_reduction: float = 0.25
+    """Value of a move not yet tried: that of the node, less fpu_reduction * sqrt(p), where p is the
+    policy's probability of the moves tried so far (first play urgency)."""
+    leaves_per_step: int = 1
+    """Leaves that a tree adds to each forward pass. Above 1, a leaf in flight counts as lost for
+    the side that chose it (virtual loss), so that the next one is looked for elsewhere. Many trees
+    fill a forward pass with one leaf each; a single tree needs more."""
+
+    def __post_init__(self) -> None:
+        if self.simulations < 1 or self.leaves_per_step < 1:
+            raise ValueError(
+                f"simulations = {self.simulations}, leaves_per_step = {self.leaves_per_step}: "
+                "expected at least 1."
+            )

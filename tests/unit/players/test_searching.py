@@ -1,0 +1,92 @@
+"""The policy that searches: limits, choices, and games asked about side by side."""
+
+import numpy as np
+import pytest
+
+from keisei_ray.config.player_spec import SearchSpec
+from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.players.policies import Ints
+from keisei_ray.players.searching import choose_root_move, leaves_per_step, searching_policy
+from keisei_ray.search.forest import LOST, UNPROVEN, WON
+from keisei_ray.search.search import RootMove
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.vector_games import VectorGames
+from tests.helpers.tiny import tiny_config
+
+MATE_IN_THREE = "3k1n1G1/ng2s2LB/4gp1+N1/1p7/2p5S/4g2P1/6P1P/p3K1b1L/P+l5+n1 w SL7P2rs3p 118"
+
+
+@pytest.fixture(scope="module")
+def model() -> PolicyValueNet:
+    return build_model(tiny_config().model, seed=0).eval()
+
+
+def games_from(*sfens: str) -> VectorGames:
+    def rng(index: int) -> np.random.Generator:
+        return np.random.default_rng(index)
+
+    return VectorGames(len(sfens), max_plies=300, rng_for_game=rng, sfens=sfens)
+
+
+def root_move(visits: int, proof: int = UNPROVEN) -> RootMove:
+    return RootMove(0, visits, 0.1, 0.0, 0.1, proof)
+
+
+def test_a_search_sees_the_mate_that_the_policy_does_not(model: PolicyValueNet) -> None:
+    games = games_from(MATE_IN_THREE)
+    choose = searching_policy(model, SearchSpec(1500, None))
+    for _ in range(3):
+        lanes: Ints = np.arange(1)
+        result = games.step(choose(games, lanes, np.zeros(1)))
+    assert [(end.reason, end.plies) for end in result.finished] == [("mate", 3)]
+
+
+def test_a_game_is_searched_the_same_beside_others(model: PolicyValueNet) -> None:
+    def choices(num_games: int, lanes: list[int]) -> list[int]:
+        games = games_from(*[STANDARD_SFEN] * num_games)
+        choose = searching_policy(model, SearchSpec(15, None))  # Too few for several leaves.
+        found = []
+        for _ in range(4):
+            answers = np.zeros(num_games, np.int64)
+            answers[lanes] = choose(games, np.array(lanes), np.zeros(len(lanes)))
+            found.append(int(answers[lanes[0]]))
+            answers[:] = found[-1]
+            games.step(answers)
+        return found
+
+    assert choices(1, [0]) == choices(5, [3, 4]) == choices(3, [0, 1, 2])
+
+
+def test_the_clock_ends_a_search(model: PolicyValueNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(np.arange(0.0, 100.0, 0.25))
+    monkeypatch.setattr("keisei_ray.players.searching.time.monotonic", lambda: next(ticks))
+    games = games_from(STANDARD_SFEN)
+    searching_policy(model, SearchSpec(None, 1.0))(games, np.arange(1), np.zeros(1))
+    assert next(ticks) == 1.25
+
+
+def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:
+    moves = [root_move(30), root_move(10), root_move(0), root_move(60, LOST)]
+    uniforms = (np.arange(4000) + 0.5) / 4000
+    chosen = [choose_root_move(moves, 1.0, uniform) for uniform in uniforms]
+    assert np.bincount(chosen, minlength=4).tolist() == [3000, 1000, 0, 0]
+    chosen = [choose_root_move(moves, 0.5, uniform) for uniform in uniforms]
+    assert np.bincount(chosen, minlength=4).tolist() == [3600, 400, 0, 0]
+    assert choose_root_move(moves, 0.0, 0.99) == 0
+    assert choose_root_move([root_move(9), root_move(1, WON)], 1.0, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_games", "spec", "leaves"),
+    [
+        (64, SearchSpec(800, None), 1),
+        (1, SearchSpec(800, None), 16),
+        (1, SearchSpec(50, None), 3),
+        (1, SearchSpec(5, None), 1),
+        (8, SearchSpec(None, 1.0), 4),
+    ],
+)
+def test_few_games_put_more_leaves_of_each_into_a_pass(
+    num_games: int, spec: SearchSpec, leaves: int
+) -> None:
+    assert leaves_per_step(num_games, spec) == leaves

@@ -1,0 +1,324 @@
+"""The search against a slow reference, the rules, and mate problems solved by brute force."""
+
+from array import array
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rsshogi.core import Board, Move
+
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
+from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats
+from keisei_ray.search.search import RootMove, Search, best_move
+from keisei_ray.search.settings import SearchSettings
+from keisei_ray.shogi.actions import LABEL_OF_MOVE
+from keisei_ray.shogi.game import STANDARD_SFEN, Game
+from keisei_ray.shogi.observation import observe
+
+MAX_PLIES = 300
+
+
+def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+    """A network whose outputs depend on every byte of a position, and on nothing else."""
+    rows = np.concatenate([boards, hands, scalars], 1)
+    logits, values, draws = [], [], []
+    for row in rows:
+        rng = np.random.default_rng(row.tolist())
+        logits.append(rng.normal(size=NUM_ACTIONS))
+        values.append(rng.uniform(-0.9, 0.9))
+        draws.append(rng.uniform(0, 0.1))
+    return np.array(logits, np.float32), np.array(values, np.float32), np.array(draws, np.float32)
+
+
+def flat(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+    """A network that knows nothing."""
+    n = len(boards)
+    return np.zeros((n, NUM_ACTIONS), np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
+
+
+class Node:
+    """One node of the reference: a replayed game and its children by move."""
+
+    def __init__(self, start: Game, moves: list[int]) -> None:
+        self.moves = moves
+        self.game = Game(start.sfen, max_plies=MAX_PLIES)
+        verdict = None
+        for move in [*start.moves, *moves]:
+            verdict = self.game.play(move)
+        self.children: dict[int, Node] = {}
+        self.visits, self.total = 0, 0.0
+        self.exact: float | None = None
+        if verdict is not None:
+            self.exact = -verdict.reward
+        elif moves and self.game.board.solve_mate_in_one() is not None:
+            self.exact = 1.0
+        self.priors: dict[int, float] = {}
+
+
+def simulate(node: Node, start: Game, s: SearchSettings) -> float:
+    """One simulation of the reference; returns the value for the side to move at `node`."""
+    if node.exact is None and not node.priors:
+        legal = array("H", node.game.legal).tolist()
+        seen = observe(
+            node.game.board,
+            earlier=node.game.earlier,
+            own_checks=node.game.own_checks,
+            opponent_checks=node.game.opponent_checks,
+        )
+        logits, values, _ = evaluate(seen.board[None], seen.hand[None], seen.scalars[None])
+        weights = np.exp([logits[0][LABEL_OF_MOVE[node.game.turn, move]] for move in legal])
+        node.priors = dict(zip(legal, weights / weights.sum(), strict=True))
+        value = float(values[0])
+    elif node.exact is not None:
+        value = node.exact
+    else:
+        tried = sum(p for move, p in node.priors.items() if move in node.children)
+        c = s.c_init + np.log((1 + node.visits + s.c_base) / s.c_base)
+
+        def score(move: int) -> float:
+            child = node.children.get(move)
+            n = child.visits if child else 0
+            q = node.total / node.visits - s.fpu_reduction * np.sqrt(tried)
+            if child is not None:
+                q = -child.total / child.visits
+            if child is not None and child.exact == 1.0:
+                return -np.inf
+            return float(q + c * node.priors[move] * np.sqrt(node.visits) / (1 + n))
+
+        move = max(node.priors, key=score)
+        if move not in node.children:
+            node.children[move] = Node(start, [*node.moves, move])
+        value = -simulate(node.children[move], start, s)
+        exact = [node.children[m].exact if m in node.children else None for m in node.priors]
+        if -1.0 in exact:
+            node.exact = value = 1.0
+        elif None not in exact:
+            node.exact = value = -min(e for e in exact if e is not None)
+    node.visits += 1
+    node.total += value
+    return value
+
+
+def played(seed: int, plies: int) -> Game:
+    """A game after some random plies."""
+    rng = np.random.default_rng(seed)
+    while True:
+        game = Game(STANDARD_SFEN, max_plies=MAX_PLIES)
+        verdicts = [
+            game.play(int(rng.choice(array("H", game.legal)))) if game.legal else "over"
+            for _ in range(plies)
+        ]
+        if verdicts.count(None) == plies:
+            return game
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 10**6), plies=st.integers(0, 80))
+def test_every_visit_is_where_the_reference_has_it(seed: int, plies: int) -> None:
+    rules = SearchSettings(60, c_init=2.0)
+    games = [played(seed, plies), played(seed + 1, 30)]
+    search = Search(evaluate, rules)
+    search.start(games)
+    search.run([0, 1])
+    for slot, game in enumerate(games):
+        root = Node(game, [])
+        if game.board.solve_mate_in_one() is not None:
+            assert search.root_value(slot)[2] == WON
+            continue
+        while root.visits < rules.simulations and root.exact is None:
+            simulate(root, game, rules)
+        found = search.root_moves(slot)
+        assert [move.move for move in found] == list(root.priors)
+        for move in found:
+            child = root.children.get(move.move)
+            assert move.visits == (child.visits if child else 0)
+            if child:
+                assert move.value == pytest.approx(
+                    -child.total / child.visits if child.exact is None else -child.exact, abs=1e-4
+                )
+        assert search.root_value(slot)[0] == pytest.approx(
+            root.total / root.visits if root.exact is None else root.exact, abs=1e-4
+        )
+
+
+def test_trees_do_not_depend_on_their_neighbours() -> None:
+    games = [played(seed, 40) for seed in range(5)]
+    together = Search(evaluate, SearchSettings(40))
+    together.start(games)
+    together.run(range(5))
+    for slot, game in enumerate(games):
+        alone = Search(evaluate, SearchSettings(40))
+        alone.start([game])
+        alone.run([0])
+        assert repr(alone.root_moves(0)) == repr(together.root_moves(slot))
+
+
+def is_mate_in(board: Board, plies: int) -> bool:
+    """Brute force: whether checks alone force mate in so many plies."""
+    if board.solve_mate_in_one() is not None:
+        return True
+    if plies == 1:
+        return False
+    for move in board.legal_moves():
+        board.apply_move(move)
+        replies = board.legal_moves() if board.is_in_check() else []
+        is_forced = bool(replies)
+        for reply in replies:
+            board.apply_move(reply)
+            is_forced = is_mate_in(board, plies - 2)
+            board.undo_move(reply)
+            if not is_forced:
+                break
+        board.undo_move(move)
+        if is_forced:
+            return True
+    return False
+
+
+MATES = [
+    # Plies, simulations that suffice without any knowledge, position.
+    (3, 3000, "5+R1nl/1gk6/1p2g2pp/1Sp6/9/4P2P1/6P1P/4K3L/1+l4+nN1 b 2BGS6Prg2snl4p 85"),
+    (3, 1000, "3k1n1G1/ng2s2LB/4gp1+N1/1p7/2p5S/4g2P1/6P1P/p3K1b1L/P+l5+n1 w SL7P2rs3p 118"),
+]
+
+
+@pytest.mark.parametrize(("plies", "simulations", "sfen"), MATES)
+def test_mate_problems_are_proven(plies: int, simulations: int, sfen: str) -> None:
+    board = Board(sfen)
+    assert is_mate_in(board, plies)
+    assert not is_mate_in(board, plies - 2)
+    game = Game(sfen, max_plies=MAX_PLIES)
+    search = Search(flat, SearchSettings(simulations))
+    search.start([game])
+    search.run([0])
+    assert search.root_value(0) == (1.0, 0.0, WON)
+    board.apply_move(Move(search.root_moves(0)[best_move(search.root_moves(0))].move))
+    for reply in board.legal_moves():
+        board.apply_move(reply)
+        assert is_mate_in(board, plies - 2)
+        board.undo_move(reply)
+
+
+def shuffled(game: Game, plies: int) -> None:
+    """Plays the kings up and down: the start position occurs every fourth ply."""
+    for ply in range(plies):
+        usi = ("5i5h", "5a5b", "5h5i", "5b5a")[ply % 4]
+        assert game.play(Move.from_usi(usi).value) is None
+
+
+def move_of(search: Search, usi: str) -> RootMove:
+    value = Move.from_usi(usi).value
+    return next(move for move in search.root_moves(0) if move.move == value)
+
+
+def test_the_fourth_occurrence_is_a_proven_draw_wherever_its_history_lies() -> None:
+    game = Game(STANDARD_SFEN, max_plies=MAX_PLIES)
+    shuffled(game, 11)
+    search = Search(evaluate, SearchSettings(600, c_init=50.0))
+    search.start([game])
+    search.run([0])
+    # Every move is tried when the policy's weight is that high.
+    assert move_of(search, "5b5a").proof == DRAWN
+    assert move_of(search, "5b5a").value == 0
+    assert move_of(search, "5b5a").draw_prob == 1
+    assert move_of(search, "5b4b").proof == UNPROVEN
+
+
+def test_the_side_that_checks_for_ever_is_seen_to_lose() -> None:
+    game = Game("4k4/9/9/9/9/9/9/9/K4R3 b - 1", max_plies=MAX_PLIES)
+    for ply in range(10):
+        usi = ("4i5i", "5a4a", "5i4i", "4a5a")[ply % 4]
+        assert game.play(Move.from_usi(usi).value) is None
+    search = Search(evaluate, SearchSettings(400, c_init=50.0))
+    search.start([game])
+    search.run([0])
+    # The white king's next step makes the fourth occurrence of a position.
+    assert move_of(search, "5i4i").proof == LOST
+    assert search.best_line(0, first=search.root_moves(0).index(move_of(search, "5i4i"))) == [
+        Move.from_usi(usi).value for usi in ("5i4i", "4a5a")
+    ]
+    game.play(Move.from_usi("5i4i").value)
+    search.start([game])
+    assert search.root_value(0)[0] == 1
+    assert Move(search.root_moves(0)[best_move(search.root_moves(0))].move).to_usi() == "4a5a"
+
+
+def test_the_ply_cap_counts_as_a_draw() -> None:
+    game = Game("4k4/9/9/9/9/9/9/9/K4R3 w - 1", max_plies=1)
+    search = Search(evaluate, SearchSettings(100, c_init=50.0))
+    search.start([game])
+    search.run([0])
+    assert search.root_value(0) == (0.0, 1.0, DRAWN)
+
+
+def test_what_is_known_is_kept_when_the_game_goes_on() -> None:
+    game = played(3, 20)
+    search = Search(evaluate, SearchSettings(200))
+    search.start([game])
+    search.run([0])
+    best = search.root_moves(0)[best_move(search.root_moves(0))]
+    game.play(best.move)
+    before = search.evaluated
+    search.start([game])
+    assert search.num_visits(0) == best.visits
+    assert search.root_value(0)[0] == pytest.approx(-best.value, abs=1e-4)
+    assert search.evaluated == before
+    search.run([0])
+    assert search.evaluated - before <= 200 - best.visits
+    # Another game in the same place starts anew.
+    search.start([played(4, 30)])
+    assert search.num_visits(0) == 1
+
+
+def test_clearing_garbage_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def visits(garbage: int) -> list[str]:
+        monkeypatch.setattr("keisei_ray.search.search._GARBAGE_NODES", garbage)
+        games = [played(seed, 10) for seed in range(3)]
+        search = Search(evaluate, SearchSettings(50))
+        found = []
+        for _ in range(4):
+            search.start(games)
+            search.run(range(3))
+            for slot, game in enumerate(games):
+                moves = search.root_moves(slot)
+                found.append(repr(moves) + repr(search.best_line(slot)))
+                game.play(moves[best_move(moves)].move)
+        return found
+
+    assert visits(1) == visits(10**9)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), leaves=st.integers(2, 16))
+def test_several_leaves_at_once_leave_the_sums_right(seed: int, leaves: int) -> None:
+    """After a step nothing is in flight: every node's sums are those of the visits below it."""
+    search = Search(evaluate, SearchSettings(120, leaves_per_step=leaves))
+    # The third has three moves, so the same leaf is chosen again while it is in flight.
+    cornered = Game("4k4/9/9/9/9/9/9/9/K4R3 w - 1", max_plies=MAX_PLIES)
+    search.start([played(seed, 20), played(seed + 1, 5), cornered])
+    search.run([0, 1, 2])
+    forest = search._forest
+    for node in range(1, forest.num_nodes):
+        children = forest.children[forest.edges_of(node)]
+        if forest.num_edges[node] and forest.proofs[node] == UNPROVEN:
+            assert forest.visits[node] == 1 + forest.visits[children].sum()
+            assert (forest.proofs[children] != LOST).all()
+        assert abs(forest.value_sums[node]) <= forest.visits[node] + 1e-3
+
+
+def test_moves_are_ranked_by_proof_then_visits() -> None:
+    def move(visits: int, value: float, proof: int = UNPROVEN) -> RootMove:
+        return RootMove(0, visits, value, 0.0, 0.1, proof)
+
+    assert best_move([move(9, 0.1), move(5, 0.9)]) == 0
+    assert best_move([move(9, 0.1), move(1, 1.0, WON)]) == 1
+    assert best_move([move(9, -1.0, LOST), move(1, -0.9)]) == 1
+    assert best_move([move(9, -1.0, LOST), move(3, -1.0, LOST)]) == 0
+    assert best_move([move(4, 0.1), move(4, 0.2)]) == 1
+
+
+@pytest.mark.parametrize("bad", [{"simulations": 0}, {"simulations": 5, "leaves_per_step": 0}])
+def test_settings_out_of_range_are_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least 1"):
+        SearchSettings(**bad)
