@@ -19,7 +19,7 @@ from keisei_ray.storage.run_layout import REPORT_FILE
 
 ALONE_BENCHES = ("gpu", "learning")
 """Benchmarks that are run alone, and only when asked for."""
-BENCHES = ("env", "actor", "learner", "learners", "wire", "broadcast", "train")
+BENCHES = ("env", "actor", "search", "learner", "learners", "wire", "broadcast", "train")
 ALL_SETTINGS = "All settings and their meaning: run.py config --describe [SECTION|KEY]."
 SURELY_MEANT = 0.8
 """Likeness from which a known flag is taken for the one that was meant, even where a setting has

@@ -21,6 +21,7 @@ from keisei_ray.config.schema import Config
 BENCHMARKS: Final[dict[str, Callable[[Config], list[Figure]]]] = {
     "env": components.env,
     "actor": components.actor,
+    "search": components.search,
     "learner": components.learner,
     "learners": components.learners,
     "wire": components.wire,

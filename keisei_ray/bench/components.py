@@ -24,6 +24,8 @@ from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout, unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.search.search import Search
+from keisei_ray.search.settings import SearchSettings
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.vector_games import VectorGames
 from keisei_ray.telemetry.events import EventBus
@@ -37,6 +39,10 @@ ACTOR_BUDGET = 0.90
 LEARNER_BUDGET = 0.92
 WIRE_BYTES_BUDGET = 40
 WIRE_TIME_BUDGET = 0.03
+SEARCHES = ((64, 1, 0.75), (1, 16, 0.60))
+"""Trees, leaves of each in a pass, and the least share of plain forward passes."""
+SEARCHED_SIMULATIONS = 3200
+"""Simulations of one measured search, of all trees together."""
 SHARED_ROLLOUTS = 8
 """Rollouts of an update that several learners share."""
 WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
@@ -86,6 +92,48 @@ def actor(config: Config) -> list[Figure]:
     value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
     what = f"self-play {network_shape(config)}, N = {report.header.N}, one core"
     return [Figure(what, value, "plies/s", bare_rate, ratio, ACTOR_BUDGET)]
+
+
+def search(config: Config) -> list[Figure]:
+    """Measures simulations of a search; plain loop: forward passes of the same batch size.
+
+    Once with 64 trees that add a leaf each to a pass, as in a match, and once with a single tree
+    that adds 16.
+    """
+    settings = single_thread(config)
+    torch.set_num_threads(1)
+    model = build_model(config.model, seed=config.run.seed, amp=settings.self_play.amp).eval()
+    return [_searching(model, trees, leaves, budget) for trees, leaves, budget in SEARCHES]
+
+
+def _searching(model: PolicyValueNet, trees: int, leaves: int, budget: float) -> Figure:
+    """Measures searches of new positions with so many trees and leaves of each in a pass."""
+    games = VectorGames(
+        trees,
+        max_plies=512,
+        rng_for_game=lambda index: np.random.default_rng(index),
+        random_opening_plies=40,
+    )
+    positions = (games.boards, games.hands, games.scalars)
+    batch = tuple(np.resize(part, (trees * leaves, part.shape[1])) for part in positions)
+    slots = range(trees)
+
+    def real() -> int:
+        found = Search(
+            lambda boards, hands, scalars: network_outputs(model, boards, hands, scalars),
+            SearchSettings(SEARCHED_SIMULATIONS // trees, leaves_per_step=leaves),
+        )
+        found.start([games.game(lane) for lane in slots])
+        found.run(slots)
+        return sum(found.num_visits(slot) for slot in slots)
+
+    def bare() -> int:
+        network_outputs(model, *batch)
+        return trees * leaves
+
+    value, bare_rate, ratio = against_bare(real, bare, seconds=SECONDS, rounds=ROUNDS)
+    what = f"search {model.config.depth}x{model.config.width}, {trees} trees x {leaves}, one core"
+    return Figure(what, value, "simulations/s", bare_rate, ratio, budget)
 
 
 def learner(config: Config) -> list[Figure]:

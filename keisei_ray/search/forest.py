@@ -149,45 +149,49 @@ class Forest:
         return slice(first, first + int(self.num_edges[node]))
 
     def select(self, roots: Ints, settings: SearchSettings) -> Paths:
-        """Goes down every tree by the selection rule, to a node that is new or proven.
+        """Goes down the trees by the selection rule, each path to a node that is new or proven.
 
         A move that has not been tried gets its node here, without edges. So a path that ends at a
-        node without edges and unproven has found a leaf: a new one, or in a second call before
-        `back_up`, one that is in flight already. All nodes of the paths count one virtual loss more
-        until `back_up`.
+        node without edges and unproven has found a leaf; so has a later path that ends at the same
+        one. All nodes of a path count one virtual loss more until `back_up`, and the next path from
+        the same root sees that: the result is the same as if paths were found one after the other.
 
         Args:
-            roots: [K] roots, with edges unless proven.
+            roots: [K] roots, with edges unless proven; a root that occurs several times gets
+                several paths.
             settings: constants of the rule.
         """
-        active = np.arange(len(roots))
         nodes: list[Ints] = [np.array(roots)]
         edges: list[Ints] = []
         lengths = np.zeros(len(roots), np.int64)
-        active = active[(self.proofs[roots] == UNPROVEN) & (self.num_edges[roots] > 0)]
+        np.add.at(self.visits, roots, 1)
+        np.add.at(self.value_sums, roots, np.float32(_VIRTUAL_LOSS))
+        active = np.flatnonzero(self._goes_on(roots))
         while len(active):
             here = nodes[-1][active]
-            best = self._best_edges(here, settings)
-            there = self.children[best]
-            fresh = np.flatnonzero(there == NONE)
-            if len(fresh):
-                there[fresh] = self.add_nodes(len(fresh))
-                self.children[best[fresh]] = there[fresh]
+            ranks, group_sizes = _ranks(here)
+            nodes.append(np.full(len(roots), NONE))
+            edges.append(np.full(len(roots), NONE))
+            for rank in range(int(ranks.max()) + 1):
+                chosen = np.flatnonzero(ranks == rank)
+                best = self._best_edges(here[chosen], group_sizes[chosen] - rank, settings)
+                there = self.children[best]
+                fresh = np.flatnonzero(there == NONE)
+                if len(fresh):
+                    there[fresh] = self.add_nodes(len(fresh))
+                    self.children[best[fresh]] = there[fresh]
+                self.visits[there] += 1
+                self.value_sums[there] += np.float32(_VIRTUAL_LOSS)
+                nodes[-1][active[chosen]], edges[-1][active[chosen]] = there, best
             lengths[active] += 1
-            for steps, values in ((nodes, there), (edges, best)):
-                row = np.full(len(roots), NONE)
-                row[active] = values
-                steps.append(row)
-            active = active[(self.proofs[there] == UNPROVEN) & (self.num_edges[there] > 0)]
-        paths = Paths(
-            np.stack(nodes, 1),
-            np.stack(edges, 1) if edges else np.zeros((len(roots), 0), np.int64),
-            lengths,
-        )
-        np.add.at(self.visits, paths.nodes, 1)
-        np.add.at(self.value_sums, paths.nodes, np.float32(_VIRTUAL_LOSS))
-        self.visits[NONE] = self.value_sums[NONE] = 0
-        return paths
+            active = active[self._goes_on(nodes[-1][active])]
+        no_edges = np.zeros((len(roots), 0), np.int64)
+        return Paths(np.stack(nodes, 1), np.stack(edges, 1) if edges else no_edges, lengths)
+
+    def _goes_on(self, nodes: Ints) -> npt.NDArray[np.bool_]:
+        """[K] whether a path goes on below each of these nodes."""
+        is_open: npt.NDArray[np.bool_] = self.proofs[nodes] == UNPROVEN
+        return is_open & (self.num_edges[nodes] > 0)
 
     def take_back(self, paths: Paths) -> None:
         """Forgets paths that `select` counted."""
@@ -250,8 +254,15 @@ class Forest:
         kept_roots: Ints = new_index[roots]
         return kept_roots
 
-    def _best_edges(self, nodes: Ints, settings: SearchSettings) -> Ints:
-        """[K] edge of each node that the selection rule chooses."""
+    def _best_edges(self, nodes: Ints, waiting: Ints, settings: SearchSettings) -> Ints:
+        """[K] edge of each node that the selection rule chooses.
+
+        Args:
+            nodes: [K] nodes, each once.
+            waiting: [K] virtual losses of each that paths have brought which have not chosen there
+                yet; they do not count.
+            settings: constants of the rule.
+        """
         counts = self.num_edges[nodes]
         columns = np.arange(int(counts.max()))
         exists = columns < counts[:, None]
@@ -259,9 +270,10 @@ class Forest:
         children = self.children[edges]
         visits = self.visits[children]
         priors = self.priors[edges]
-        of_node = self.visits[nodes].astype(np.float32)[:, None]
+        of_node = (self.visits[nodes] - waiting).astype(np.float32)[:, None]
         is_tried = visits > 0
-        mean = self.value_sums[nodes][:, None] / np.maximum(of_node, 1)
+        sums = self.value_sums[nodes] - np.float32(_VIRTUAL_LOSS) * waiting
+        mean = sums.astype(np.float32)[:, None] / np.maximum(of_node, 1)
         untried = mean - settings.fpu_reduction * np.sqrt((priors * is_tried).sum(1))[:, None]
         values = np.where(is_tried, -self.value_sums[children] / np.maximum(visits, 1), untried)
         c_puct = settings.c_init + np.log((1 + of_node + settings.c_base) / settings.c_base)
@@ -312,3 +324,23 @@ class Forest:
                 larger: npt.NDArray[Any] = np.zeros((max(needed, 2 * len(array)), *shape), dtype)
                 larger[: len(array)] = array
                 setattr(self, name, larger)
+
+
+def _ranks(nodes: Ints) -> tuple[Ints, Ints]:
+    """Numbers equal nodes.
+
+    Args:
+        nodes: [K] nodes.
+
+    Returns:
+        [K] how many earlier entries are the same node, and [K] how many entries are it in all.
+    """
+    order = np.argsort(nodes, kind="stable")
+    is_first = np.ones(len(nodes), np.bool_)
+    is_first[1:] = np.diff(nodes[order]) != 0
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(starts, append=len(nodes))
+    ranks, group_sizes = np.empty_like(nodes), np.empty_like(nodes)
+    ranks[order] = np.arange(len(nodes)) - np.repeat(starts, sizes)
+    group_sizes[order] = np.repeat(sizes, sizes)
+    return ranks, group_sizes

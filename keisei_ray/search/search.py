@@ -238,23 +238,19 @@ class Search:
 
     def _step(self, trees: Sequence[_Tree]) -> None:
         """Takes the leaves of one step through all stages."""
-        forest = self._forest
-        roots = np.array([tree.root for tree in trees])
-        in_flight: set[int] = set()
-        batches: list[tuple[Paths, list[_Tree]]] = []
-        for _ in range(self.settings.leaves_per_step):
-            paths = forest.select(roots, self.settings)
-            leaves = paths.leaves.tolist()
-            is_new = np.array([leaf not in in_flight for leaf in leaves])
-            if not is_new.all():
-                forest.take_back(_some(paths, ~is_new))
-            if not is_new.any():
-                break
-            kept = _some(paths, is_new)
-            in_flight.update(kept.leaves[forest.proofs[kept.leaves] == UNPROVEN].tolist())
-            batches.append((kept, [tree for tree, new in zip(trees, is_new, strict=True) if new]))
-        paths = _joined([paths for paths, _ in batches])
-        self._judge_and_evaluate(paths, [tree for _, some in batches for tree in some])
+        forest, leaves_per_step = self._forest, self.settings.leaves_per_step
+        roots = np.repeat([tree.root for tree in trees], leaves_per_step)
+        paths = forest.select(roots, self.settings)
+        # Of paths to the same leaf, which is in flight once, the first counts.
+        leaves = paths.leaves
+        is_first = np.zeros(len(leaves), np.bool_)
+        is_first[np.unique(leaves, return_index=True)[1]] = True
+        is_kept = is_first | (forest.proofs[leaves] != UNPROVEN)
+        if not is_kept.all():
+            forest.take_back(_some(paths, ~is_kept))
+            paths = _some(paths, is_kept)
+        places = np.flatnonzero(is_kept) // leaves_per_step
+        self._judge_and_evaluate(paths, [trees[place] for place in places.tolist()])
 
     def _judge_and_evaluate(self, paths: Paths, trees: Sequence[_Tree]) -> None:
         """Judges the new leaves of paths, evaluates those that are undecided, and backs up."""
@@ -390,17 +386,3 @@ def _game_of(tree: _Tree) -> Game:
 def _some(paths: Paths, chosen: npt.NDArray[np.bool_]) -> Paths:
     """Some of the paths."""
     return Paths(paths.nodes[chosen], paths.edges[chosen], paths.lengths[chosen])
-
-
-def _joined(parts: Sequence[Paths]) -> Paths:
-    """All paths of a step as one, padded to the longest."""
-    depth = max(part.edges.shape[1] for part in parts)
-
-    def padded(values: Ints, width: int) -> Ints:
-        return np.pad(values, ((0, 0), (0, width - values.shape[1])))
-
-    return Paths(
-        np.concatenate([padded(part.nodes, depth + 1) for part in parts]),
-        np.concatenate([padded(part.edges, depth) for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
-from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats
+from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats, Paths
 from keisei_ray.search.search import RootMove, Search, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
@@ -322,3 +322,31 @@ def test_moves_are_ranked_by_proof_then_visits() -> None:
 def test_settings_out_of_range_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
         SearchSettings(**bad)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), leaves=st.integers(2, 20))
+def test_paths_found_at_once_are_those_found_one_after_the_other(seed: int, leaves: int) -> None:
+    rules = SearchSettings(50)
+
+    def searched() -> Search:
+        search = Search(evaluate, rules)
+        search.start([played(seed, 20), Game("4k4/9/9/9/9/9/9/9/K4R3 w - 1", max_plies=MAX_PLIES)])
+        search.run([0, 1])
+        return search
+
+    def lines(search: Search, paths: Paths) -> list[list[int]]:
+        moves = search._forest.moves[paths.edges]
+        return [row[:n].tolist() for row, n in zip(moves, paths.lengths.tolist(), strict=True)]
+
+    together, one_by_one = searched(), searched()
+    roots = np.array([tree.root for tree in together._trees])
+    found = lines(together, together._forest.select(np.repeat(roots, leaves), rules))
+    expected: list[list[list[int]]] = [[], []]
+    for _ in range(leaves):
+        for tree, line in enumerate(lines(one_by_one, one_by_one._forest.select(roots, rules))):
+            expected[tree].append(line)
+    assert found == expected[0] + expected[1]
+    assert together._forest.visits.sum() == one_by_one._forest.visits.sum()
+    sums = [search._forest.value_sums.sum() for search in (together, one_by_one)]
+    assert sums[0] == pytest.approx(sums[1], abs=1e-3)
