@@ -48,9 +48,9 @@ def test_the_whole_benchmark_runs_on_a_cpu_and_names_the_check_that_fails(
     assert result["failed"] == ["1x8 bf16: error of log-probs, rms"]
     assert f"check failed: {result['failed'][0]}" in text.getvalue()
     assert [check["is_met"] for check in result["checks"]].count(False) == 1
-    whats = [figure["what"] for figure in result["figures"]]
+    names = [figure["what"] for figure in result["figures"]]
     for part in ("acting, batches of 4", "self-play, 4 games", "learning, minibatches of 8"):
-        assert any(part in what for what in whats)
+        assert any(part in what for what in names)
         assert part in text.getvalue()
     assert all(figure["value"] >= 0 for figure in result["figures"])
     json.dumps(result)
