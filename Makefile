@@ -24,7 +24,7 @@ fast:  ## tests that need neither Ray nor a network
 test:  ## all tests but the long ones
 	$(PYTHON) -m pytest
 
-long:  ## the long tests: sweeps that are killed, nodes that are lost, faults
+long:  ## the long tests: sweeps that are killed, nodes that are lost, updates that are not finite, faults
 	$(PYTHON) -m pytest -m long
 
 docs:  ## build the documentation into site/

@@ -16,7 +16,7 @@ from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import state_of, write_state
 from tests.helpers.program import DEBUG_CONFIG, json_records, one_line, run_program
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 UPDATE = 256
 
