@@ -6,6 +6,7 @@
     learner_group.py what several learners add up and agree on
     gradients.py     the rows of a minibatch become a gradient, computed by several threads
     late_reading.py  figures of a minibatch reach the host without keeping the device waiting
+    update_totals.py sums over an update's minibatches, and the means that are reported
     ppo.py           the loss of a minibatch and its diagnostics
     schedules.py     learning rate and entropy coefficient over the length of a run
 

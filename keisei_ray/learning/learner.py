@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -50,6 +49,7 @@ from keisei_ray.learning.schedules import (
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
+from keisei_ray.learning.update_totals import UpdateTotals
 from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
@@ -219,7 +219,7 @@ class Learner:
         )
         fields = self._batch.on_device()
 
-        def make() -> tuple[_UpdateTotals, UndoneUpdate | None]:
+        def make() -> tuple[UpdateTotals, UndoneUpdate | None]:
             self._gradients.prepare()
             self._recompute_stale_log_probs(fields, lags)
             timer.end_stage("gradients_time_s")
@@ -383,7 +383,7 @@ class Learner:
             return float(self._optimizer.param_groups[0]["lr"])
         return self._guard.rate_factor * scheduled_learning_rate(self._config.learner, progress)
 
-    def _adapt_learning_rate(self, totals: "_UpdateTotals") -> None:
+    def _adapt_learning_rate(self, totals: UpdateTotals) -> None:
         """Sets the adaptive learning rate of the next update."""
         # After the KL stop the change that is left is small, but the steps were too large.
         kl = math.inf if totals.steps_undone else totals.mean_kl_proximal
@@ -441,7 +441,7 @@ class Learner:
 
     def _optimize_or_undo(
         self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
-    ) -> tuple["_UpdateTotals", UndoneUpdate | None]:
+    ) -> tuple[UpdateTotals, UndoneUpdate | None]:
         """Makes the update, or leaves everything as it was before it; sets the adaptive rate.
 
         Raises:
@@ -462,14 +462,14 @@ class Learner:
             if is_adaptive and undone.is_rate_halved:
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate / 2
-            return _UpdateTotals(), undone
+            return UpdateTotals(), undone
         if is_adaptive:
             self._adapt_learning_rate(totals)
         return totals, None
 
     def _optimize(
         self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
-    ) -> "_UpdateTotals":
+    ) -> UpdateTotals:
         """Runs epochs of minibatches over the filled batch, to the end or the KL stop.
 
         The rule is the same on every device. The first minibatch that shows too large a KL
@@ -482,7 +482,7 @@ class Learner:
         Raises:
             NotFiniteError: the loss, the gradient or an output of the network is not finite.
         """
-        totals = _UpdateTotals()
+        totals = UpdateTotals()
         self._is_stopped.zero_()
         for _ in range(self._config.learner.num_epochs):
             totals.start_epoch()
@@ -535,7 +535,7 @@ class Learner:
         self._group.sum_(self._gradients.flat, total)
         return PPOSums(*total)
 
-    def _ends_update(self, coming: ComingFigures, totals: "_UpdateTotals") -> bool:
+    def _ends_update(self, coming: ComingFigures, totals: UpdateTotals) -> bool:
         """Reads a minibatch's figures and adds them; or undoes the step that was too far.
 
         Raises:
@@ -575,7 +575,7 @@ class Learner:
             return torch.zeros_like(kl_sum, dtype=torch.bool)
         return kl_sum.double() > KL_STOP_FACTOR * target * num_rows.double()
 
-    def _undo_step(self, totals: "_UpdateTotals") -> None:
+    def _undo_step(self, totals: UpdateTotals) -> None:
         """Takes back the update's last optimizer step, if it made one."""
         if totals.grad_norms:
             self._backup.undo(totals.last_save)
@@ -624,84 +624,6 @@ class _Received(NamedTuple):
     wire_bytes: int
     lag_mean: float
     lag_max: int
-
-
-@dataclass
-class _UpdateTotals:
-    """Sums over the minibatches of one update that a step followed."""
-
-    rows: int = 0
-    """Rows of all minibatches: a row counts once for every epoch."""
-    sampled_rows: float = 0.0
-    """Rows among them whose ply the policy chose."""
-    policy_loss: float = 0.0
-    """Sum over rows, as are the next four; see `PPOSums`."""
-    mate_loss: float = 0.0
-    value_loss: float = 0.0
-    entropy: float = 0.0
-    clipped_rows: float = 0.0
-    """Number of rows whose ratio was outside the clip range."""
-    truncated_weights: float = 0.0
-    """Number of rows whose importance weight was cut."""
-    epoch_sampled_rows: float = 0.0
-    """Sampled rows of the last epoch."""
-    epoch_kl_proximal: float = 0.0
-    """Sum of kl_proximal over the rows of the last epoch."""
-    epoch_kl_behavior: float = 0.0
-    """Sum of kl_behavior over the rows of the last epoch."""
-    first_kl_behavior: float = 0.0
-    """Mean kl_behavior of the first minibatch."""
-    grad_norms: list[float] = field(default_factory=list)
-    """L2 norm of the gradient before clipping, of every optimizer step made and not undone."""
-    skipped_steps: int = 0
-    """Optimizer steps that the loss scaler skipped."""
-    last_save: int = 0
-    """Number of the backup from before the last optimizer step, see `StepBackup`."""
-    steps_undone: int = 0
-    """Optimizer steps undone by the KL stop: 0 or 1."""
-
-    @property
-    def place(self) -> str:
-        """Place in the update, for a message."""
-        return f"in optimizer step {len(self.grad_norms) + self.skipped_steps + 1}"
-
-    def per_row(self, total: float) -> float:
-        """Mean over the rows of a sum; NaN where there are none, as of an update undone."""
-        return total / self.rows if self.rows else math.nan
-
-    @property
-    def mean_kl_proximal(self) -> float:
-        """Mean kl_proximal of the sampled rows of the last epoch, in nats."""
-        return self.epoch_kl_proximal / max(1.0, self.epoch_sampled_rows)
-
-    def start_epoch(self) -> None:
-        """Forgets the sums of the epoch before."""
-        self.epoch_sampled_rows = self.epoch_kl_proximal = self.epoch_kl_behavior = 0.0
-
-    def add_minibatch(self, sums: PPOSums[float], rows: int) -> None:
-        """Adds the sums of a minibatch.
-
-        Raises:
-            NotFiniteError: the loss is not finite.
-        """
-        if not math.isfinite(sums.loss):
-            raise NotFiniteError(
-                f"the loss is {sums.loss} {self.place} (policy {sums.policy_loss:g}, mates "
-                f"{sums.mate_loss:g}, value {sums.value_loss:g}, entropy {sums.entropy:g})"
-            )
-        if self.rows == 0:
-            self.first_kl_behavior = sums.kl_behavior / max(1.0, sums.sampled)
-        self.rows += rows
-        self.sampled_rows += sums.sampled
-        self.policy_loss += sums.policy_loss
-        self.mate_loss += sums.mate_loss
-        self.value_loss += sums.value_loss
-        self.entropy += sums.entropy
-        self.clipped_rows += sums.clipped
-        self.truncated_weights += sums.truncated_weights
-        self.epoch_sampled_rows += sums.sampled
-        self.epoch_kl_proximal += sums.kl_proximal
-        self.epoch_kl_behavior += sums.kl_behavior
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> str:

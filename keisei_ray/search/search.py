@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.search.forest import (
     DRAWN,
     LOST,
@@ -273,7 +274,10 @@ class Search:
             if arrival.mate >= 0:
                 mate = arrival.legal[2 * arrival.mate : 2 * arrival.mate + 2]
                 forest.expand(
-                    np.array([leaf]), [mate], np.zeros(1, np.int64), np.zeros((1, _A), np.float32)
+                    np.array([leaf]),
+                    [mate],
+                    np.zeros(1, np.int64),
+                    np.zeros((1, NUM_ACTIONS), np.float32),
                 )
         if open_leaves:
             where = np.array([path for path, _ in open_leaves])
@@ -362,7 +366,6 @@ def best_move(moves: Sequence[RootMove]) -> int:
     return max(range(len(moves)), key=lambda index: rank(moves[index]))
 
 
-_A = _LABEL_OF_MOVE.max() + 1
 _SEEN_BY_PARENT: npt.NDArray[np.uint8] = np.array([UNPROVEN, LOST, WON, DRAWN], np.uint8)
 """Proof of a node -> proof of the move that leads to it."""
 

@@ -28,7 +28,7 @@ Updates = Sequence[Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a learner had after some updates."""
+    """Reports and weights of a learner after some updates."""
 
     reports: tuple[UpdateReport | dict[int, str], ...]
     """Report of each update, or which rollouts it rejected."""

@@ -1,4 +1,4 @@
-"""What the host reads late changes nothing of what the device does."""
+"""Figures read late by the host: the device makes the same steps as if they were read at once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a compiler needs is found before it is asked."""
+"""Whether torch can compile networks: a compiler, triton and headers are looked for first."""
 
 import pytest
 

@@ -11,7 +11,7 @@ from keisei_ray.shogi.line import Arrival, Line, mate_index
 SHUFFLES = {
     # Kings up and down: the fourth occurrence of the start position is a draw.
     "draw": (STANDARD_SFEN, ("5i5h", "5a5b", "5h5i", "5b5a")),
-    # A rook checks for ever: its side loses, whoever makes the fourth occurrence.
+    # Perpetual check by a rook: its side loses, also if the other makes the fourth occurrence.
     "checker": ("4k4/9/9/9/9/9/9/9/K4R3 b - 1", ("4i5i", "5a4a", "5i4i", "4a5a")),
     "checked": ("4k4/9/9/9/9/9/9/9/K3R4 w - 1", ("5a4a", "5i4i", "4a5a", "4i5i")),
 }

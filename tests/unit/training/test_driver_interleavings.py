@@ -114,7 +114,7 @@ class FakeLearner:
 
 @dataclass
 class FakeGroup:
-    """What two learners agree on in each of their updates."""
+    """A stand-in for two learners: how each of their updates ends, the same for both."""
 
     random: Random
     outcomes: dict[int, str] = field(default_factory=dict)
