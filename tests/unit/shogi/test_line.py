@@ -63,6 +63,24 @@ def test_a_repetition_is_seen_wherever_its_positions_lie(name: str, in_game: int
     assert found.verdict.reason == ("repetition" if name == "draw" else "perpetual_check")
 
 
+def test_a_perpetual_check_that_begins_in_the_path_is_counted_from_there() -> None:
+    game = Game("3k5/9/9/9/9/9/9/9/K5R2 b - 1", max_plies=300)
+    cycle = SHUFFLES["checker"][1]
+    moves = [value(usi) for usi in ("3i4i", "6a5a", *(cycle[ply % 4] for ply in range(12)))]
+    found, expected = arrival_of(game, moves)
+    assert found == expected
+    assert found.verdict is not None
+    assert found.verdict.reason == "perpetual_check"
+
+
+def test_a_declaration_is_that_of_the_side_to_move_there() -> None:
+    game = Game("RB7/4K4/SSSSGGGG1/9/9/9/9/9/4k4 w 10P 1", max_plies=300)
+    found, expected = arrival_of(game, [value("5i5h")])
+    assert found == expected
+    assert found.verdict is not None
+    assert found.verdict.reason == "declaration"
+
+
 @settings(max_examples=30)
 @given(data=st.data(), max_plies=st.integers(5, 120))
 def test_random_lines_end_as_games_do(data: st.DataObject, max_plies: int) -> None:
