@@ -9,6 +9,7 @@ from keisei_ray.config.player_spec import (
     EngineSpec,
     PlayerKind,
     PlayerSpec,
+    SearchSpec,
     checkpoint_text,
     parse_player,
 )
@@ -60,6 +61,10 @@ def test_command_limits_and_options_of_an_engine_are_read(
         ("random:", "unknown player 'random:'"),
         ("checkpoint", "Did you mean 'checkpoint:PATH'"),
         ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
+        ("checkpoint:a?simulations=0", "simulations = '0', expected a number from 1"),
+        ("checkpoint:a?seconds=soon", "seconds = 'soon', expected a number"),
+        ("checkpoint:a?sims=5", "unknown key 'sims'. Expected checkpoint:PATH"),
+        ("checkpoint:a+mate1?seconds=1", "a search finds mates in one without +mate1"),
         ("usi", "Did you mean 'usi:COMMAND"),
         ("", "unknown player ''"),
         ("a\nb", r"unknown player 'a\nb'"),
@@ -97,3 +102,23 @@ def test_a_kind_that_is_not_allowed_is_refused_with_those_that_are(
 
 def test_the_text_of_a_path_is_read_as_that_path() -> None:
     assert parse_player(checkpoint_text("s3://b/x")).path == "s3://b/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "search", "suffix"),
+    [
+        ("checkpoint:r?simulations=200", "r", SearchSpec(200, None), "+200sims"),
+        ("checkpoint:r?seconds=.5", "r", SearchSpec(None, 0.5), "+0.5s"),
+        ("checkpoint:r?seconds=2&simulations=9", "r", SearchSpec(9, 2.0), "+9sims+2s"),
+        ("checkpoint:s3://b/r?simulations=1", "s3://b/r", SearchSpec(1, None), "+1sims"),
+    ],
+)
+def test_a_search_is_read_off_the_end_of_a_checkpoint(
+    text: str, path: str, search: SearchSpec, suffix: str
+) -> None:
+    assert parse_player(text) == PlayerSpec("checkpoint", path, search=search)
+    assert search.suffix == suffix
+
+
+def test_a_question_mark_in_a_path_is_part_of_it() -> None:
+    assert parse_player("checkpoint:why?") == PlayerSpec("checkpoint", "why?")
