@@ -358,12 +358,17 @@ def best_move(moves: Sequence[RootMove]) -> int:
 
     A move that loses for certain is played only if all do.
     """
+    return max(range(len(moves)), key=lambda index: _rank(moves[index]))
 
-    def rank(move: RootMove) -> tuple[bool, bool, int, float, float]:
-        value = -1.0 if np.isnan(move.value) else move.value
-        return move.proof == WON, move.proof != LOST, move.visits, value, move.prior
 
-    return max(range(len(moves)), key=lambda index: rank(moves[index]))
+def best_first(moves: Sequence[RootMove]) -> list[int]:
+    """Indices of all moves, the one to play first, see `best_move`."""
+    return sorted(range(len(moves)), key=lambda index: _rank(moves[index]), reverse=True)
+
+
+def _rank(move: RootMove) -> tuple[bool, bool, int, float, float]:
+    value = -1.0 if np.isnan(move.value) else move.value
+    return move.proof == WON, move.proof != LOST, move.visits, value, move.prior
 
 
 _SEEN_BY_PARENT: npt.NDArray[np.uint8] = np.array([UNPROVEN, LOST, WON, DRAWN], np.uint8)

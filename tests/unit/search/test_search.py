@@ -10,7 +10,7 @@ from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats, Paths
-from keisei_ray.search.search import RootMove, Search, best_move
+from keisei_ray.search.search import RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
@@ -316,6 +316,10 @@ def test_moves_are_ranked_by_proof_then_visits() -> None:
     assert best_move([move(9, -1.0, LOST), move(1, -0.9)]) == 1
     assert best_move([move(9, -1.0, LOST), move(3, -1.0, LOST)]) == 0
     assert best_move([move(4, 0.1), move(4, 0.2)]) == 1
+    assert best_first([move(9, -1.0, LOST), move(0, np.nan), move(1, 1.0, WON), move(5, 0.9)]) == [
+        2, 3, 1, 0,
+    ]  # fmt: skip
+    assert best_first([move(4, 0.1), move(4, 0.1)])[0] == best_move([move(4, 0.1), move(4, 0.1)])
 
 
 @pytest.mark.parametrize("bad", [{"simulations": 0}, {"simulations": 5, "leaves_per_step": 0}])
