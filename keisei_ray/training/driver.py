@@ -9,7 +9,7 @@ One turn of the loop, `Driver._train`:
     replace   actors and learner whose answer is overdue; follow the cluster; evaluate
 
 An update that is taken is published, recorded and, when it is due, saved: its state is handed to a
-thread that writes it (`background_save`), and a later turn publishes that it is on the disk.
+thread that writes it (`saving`), and a later turn publishes that it is on the disk.
 
 Everything else is done in one thread, and there is one place that waits. What can be under way,
 what ends it, and who owns the results:
@@ -34,7 +34,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -58,22 +57,19 @@ from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.distributed.supervision import POLL_S
 from keisei_ray.errors import (
     CheckpointError,
-    KeiseiError,
     RefusedStateError,
     RejectedRolloutsError,
-    RunDirError,
     RunDirLostError,
     TakenOverError,
 )
 from keisei_ray.rollouts.actor_state import pack_state, read_state
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_layout import ACTORS_FILE, CHECKPOINTS_DIR, PROGRESS_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.divergence import RunHealth
 from keisei_ray.telemetry.events import (
     ActorLost,
     ActorReady,
-    CheckpointSaved,
     EventBus,
     GameFinished,
     Notice,
@@ -84,25 +80,14 @@ from keisei_ray.telemetry.events import (
     UpdateUndone,
 )
 from keisei_ray.telemetry.metrics import update_metrics
-from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.actor_states import ActorStates
 from keisei_ray.training.admission import Admission
-from keisei_ray.training.background_save import BackgroundSave
-from keisei_ray.training.saved_run import (
-    RunState,
-    check_digest,
-    state_of,
-    trouble_of,
-    write_state,
-)
+from keisei_ray.training.saved_run import RunState, check_digest, state_of, trouble_of
+from keisei_ray.training.saving import RunSaver
 
 logger = logging.getLogger(__name__)
-
-FLUSH_S: Final = 10.0
-"""Seconds that a checkpoint waits for the records of its plies; longer only if the disk is full or
-does not answer, when saving will fail too."""
 
 
 @dataclass
@@ -167,12 +152,9 @@ class Driver:
         """
         self.config = config
         self.bus = bus
-        self.run_dir = run_dir
-        self.checkpoints_dir = run_dir / CHECKPOINTS_DIR
         self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         self._lost_timesteps = self.progress.begin_session()
         self._states = ActorStates(resume.files.get(ACTORS_FILE) if resume else None)
-        self.last_checkpoint = resume.path if resume else None
         self._resume = resume
         self._should_stop = should_stop
         self._check_place = check_place
@@ -198,8 +180,17 @@ class Driver:
         )
         self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=awake)
         self.pool = PoolHandle(config, bus, run_dir, resume)
-        self._checkpoint_due = PeriodicTrigger(
-            config.checkpoint.interval_timesteps, last=self.progress.timestep
+        self.saver = RunSaver(
+            config.checkpoint,
+            bus,
+            run_dir,
+            self.progress,
+            newest_state=self._newest_state,
+            check_place=check_place,
+            saved=self.pool.prune,
+            moved=self.pool.move_to,
+            resume=resume,
+            waits=waits_for_saving,
         )
         self._rollouts: Admission[Ref, RolloutInPlay, DeliveredRollout] = Admission(
             max_lag=config.effective_max_lag,
@@ -210,9 +201,6 @@ class Driver:
         self._last_tick = self._last_update = self._idle_since = clock()
         self._waited_s = 0.0
         """Seconds that the learner was idle before the update under way."""
-        self._saving = BackgroundSave(self._write_state)
-        self._waits_for_saving = waits_for_saving
-        self._saved_timestep = resume.timestep if resume else -1
         self._health = RunHealth.resumed(trouble_of(resume) if resume else None)
 
     def run(self) -> None:
@@ -250,13 +238,14 @@ class Driver:
         except (KeyboardInterrupt, TakenOverError):
             raise  # The second request to stop, or the directory is another's: do not even save.
         except BaseException:
-            self._save_after_failure()
+            self._tick()
+            self.saver.save_after_failure()
             raise
         self._tick()
         try:
-            self.save()
+            self.saver.save()
         except RunDirLostError:  # In this moment.
-            self._save_after_failure()
+            self.saver.save_after_failure()
             raise
 
     def _train(self) -> None:
@@ -268,90 +257,23 @@ class Driver:
             for ref in self._wait():
                 self._take(ref)
             self._replace_overdue()
-            self._take_saved(wait=False)
+            self.saver.take_saved(wait=False)
             if self._watch.poll():
                 self._fleet.resize(self._watch.sizes)
             self._evaluation.poll(self.progress, self._learner.published)
 
-    def save(self) -> None:
-        """Saves the newest finished update, once. Blocks until the disk has it.
-
-        Raises:
-            RunDirError: it cannot be saved, or the one under way could not.
-        """
-        try:
-            self._take_saved(wait=True)
-        except KeiseiError:
-            self._save_newest()
-            raise
-        self._save_newest()
-
-    def _save_newest(self) -> None:
-        self._begin_saving()
-        self._take_saved(wait=True)
-
-    def _save_if_due(self) -> None:
-        """Has a checkpoint written while training goes on; waits only for the one before it."""
-        is_due = self._checkpoint_due.is_due(self.progress.timestep)
-        if is_due or self._is_newest_gone():
-            self._take_saved(wait=True)
-            self._begin_saving()
-            if self._waits_for_saving:
-                self._take_saved(wait=True)
-
-    def _is_newest_gone(self) -> bool:
-        """Returns whether the run's newest checkpoint was removed or moved; says so."""
-        newest = self.last_checkpoint
-        if newest is None or self._saving.is_under_way:  # The thread that writes prunes, too.
-            return False
-        if newest.parent != self.checkpoints_dir or newest.exists():
-            return False
-        self.last_checkpoint = None
-        self.bus.publish(Notice(f"checkpoint {newest} is gone: saving another", "WARNING"))
-        return True
-
-    def _begin_saving(self) -> None:
-        """Hands the newest finished update to the thread that writes, unless it is saved already.
-
-        Nothing may be under way.
-        """
-        if self._saved_timestep != self.progress.timestep:
-            self.pool.forget_former(self._snapshots_in_play)
-            self._saving.begin(
-                state_of(
-                    self.config,
-                    self.progress,
-                    self._learner.published.state,
-                    self._learner.digest,
-                    self.pool.files() | self._states.files(self.progress.incarnations),
-                    self._health.trouble,
-                    self._evaluation.versions_under_way,
-                )
-            )
-
-    def _write_state(self, state: RunState) -> Path:
-        """Writes a checkpoint. Called in the thread that writes.
-
-        The records come first: those of plies that a checkpoint counts cannot be made again.
-        """
-        self.bus.flush(FLUSH_S)
-        self._check_place()
-        return write_state(self.checkpoints_dir.parent, state, self.config.checkpoint)
-
-    def _take_saved(self, *, wait: bool) -> None:
-        """Publishes the checkpoint under way once the disk has it.
-
-        Raises:
-            RunDirError: it could not be saved.
-        """
-        saved = self._saving.take(wait=wait)
-        if saved is None:
-            return
-        self._saved_timestep = saved.timestep
-        self.last_checkpoint = saved.path
-        # Nothing is being written now, so every checkpoint that names a snapshot is on the disk.
-        self.pool.prune(self.checkpoints_dir)
-        self.bus.publish(CheckpointSaved(path=str(saved.path), timestep=saved.timestep))
+    def _newest_state(self) -> RunState:
+        """Returns what a checkpoint keeps of the newest finished update."""
+        self.pool.forget_former(self._snapshots_in_play)
+        return state_of(
+            self.config,
+            self.progress,
+            self._learner.published.state,
+            self._learner.digest,
+            self.pool.files() | self._states.files(self.progress.incarnations),
+            self._health.trouble,
+            self._evaluation.versions_under_way,
+        )
 
     # ---- what the loop starts ----
 
@@ -517,7 +439,7 @@ class Driver:
         rollouts = self._end_update()
         self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
-        self._save_if_due()
+        self.saver.save_if_due()
 
     def _end_update(self) -> list[DeliveredRollout]:
         """Ends the update that is under way, if one is, and returns its rollouts."""
@@ -579,15 +501,6 @@ class Driver:
         self.progress.restart_actor()
         self.bus.publish(ActorLost(actor.actor_id, actor.incarnation, str(error), left))
 
-    def _save_after_failure(self) -> None:
-        """Saves on the way out of a failure, which no error of the saving must hide."""
-        try:
-            self._follow_place()
-            self._tick()
-            self.save()
-        except (KeiseiError, RayError, OSError):
-            logger.exception("the last state could not be saved")
-
     def _relaunch_learner(self, error: Exception) -> None:
         """Replaces a learner that died; the rollouts of its update wait for the next."""
         if self._update:
@@ -596,23 +509,6 @@ class Driver:
         self._ray.check()
         self._learner.relaunch(error)
         self._idle_since = self._clock()
-
-    def _follow_place(self) -> None:
-        """Lets the last checkpoint be written where the run's directory is now.
-
-        Raises:
-            RunDirError: it was deleted and cannot be made again, or a snapshot cannot be written.
-        """
-        try:
-            self._check_place()
-        except RunDirLostError as lost:
-            with contextlib.suppress(RunDirError):
-                self._take_saved(wait=True)  # Wherever it was going.
-            self._check_place = lambda: None
-            self._saved_timestep = -1
-            self.run_dir = lost.place
-            self.checkpoints_dir = lost.place / CHECKPOINTS_DIR
-            self.pool.move_to(lost.place)
 
     def _replace_overdue(self) -> None:
         """Replaces actors and learner whose answer is overdue, unless it has come by now."""

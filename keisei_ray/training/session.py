@@ -172,8 +172,8 @@ def _train(
     return Outcome(
         "interrupted" if stop.is_set else "done",
         driver.progress.timestep,
-        driver.run_dir,
-        driver.last_checkpoint,
+        driver.saver.run_dir,
+        driver.saver.last_checkpoint,
         stop.signum,
     )
 
@@ -378,7 +378,7 @@ def _announced_end(
         cause = f"{type(error).__name__}: {error}"
         raise
     finally:
-        path = driver.last_checkpoint
+        path, place = driver.saver.last_checkpoint, driver.saver.run_dir
         if isinstance(sys.exception(), TakenOverError):
             files.give_up()
         else:
@@ -392,6 +392,6 @@ def _announced_end(
                         checkpoint=str(path) if path else None,
                         wall_time_s=driver.progress.wall_time_s,
                         cause=cause,
-                        run_dir=str(driver.run_dir) if driver.run_dir != run_dir else None,
+                        run_dir=str(place) if place != run_dir else None,
                     )
                 )

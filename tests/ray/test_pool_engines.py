@@ -82,8 +82,8 @@ def test_engines_that_fail_are_benched_once_and_the_run_goes_on_also_when_resume
     more = config.model_copy(
         update={"run": config.run.model_copy(update={"total_timesteps": 12 * 64})}
     )
-    assert first.driver.last_checkpoint is not None
-    saved = checkpoint.load(first.driver.last_checkpoint)
+    assert first.driver.saver.last_checkpoint is not None
+    saved = checkpoint.load(first.driver.saver.last_checkpoint)
     again = train(more, cluster, tmp_path / "run", resume=saved)
     for run in (first, again):
         warnings = [notice for notice in run.of(Notice) if "benched" in notice.message]

@@ -27,8 +27,7 @@ def test_a_run_that_another_process_has_taken_over_does_not_end_in_its_records(
 ) -> None:
     published: list[Event] = []
     driver: Any = SimpleNamespace(
-        last_checkpoint=None,
-        run_dir=Path("run"),
+        saver=SimpleNamespace(last_checkpoint=None, run_dir=Path("run")),
         progress=SimpleNamespace(timestep=3, wall_time_s=1.0),
         bus=SimpleNamespace(publish=published.append),
         config=Config(),
