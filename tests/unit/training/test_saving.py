@@ -4,7 +4,7 @@ import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ class SlowSaver(RunSaver):
         """Calls and events, in order."""
         self.moved_to: list[Path] = []
         self.counts = Progress()
-        self.bus: Any = SimpleNamespace(publish=self._published, flush=self._flushed)
+        self.bus = cast(Any, SimpleNamespace(publish=self._published, flush=self._flushed))
         super().__init__(
             CheckpointConfig(interval_timesteps=100),
             self.bus,
