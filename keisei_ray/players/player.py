@@ -6,7 +6,6 @@ All its random choices come from the uniform numbers that the caller passes, so 
 function of its seed. `config/player_spec.py` says how a player is written.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +21,10 @@ from keisei_ray.players.policies import (
     finishing,
     network_policy,
 )
-from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import searching_policy
 from keisei_ray.players.usi_player import UsiPlayer
 from keisei_ray.storage.manifest import Scalar
-from keisei_ray.storage.remote.filesystem import is_uri
-from keisei_ray.storage.remote.remote_run import load_checkpoint
-
-logger = logging.getLogger(__name__)
 
 
 def _close_nothing() -> None:
@@ -126,11 +121,7 @@ def checkpoint_player(
     """
     if temperature < 0:
         raise ValueError(f"temperature = {temperature}: expected 0 or more.")
-    if isinstance(path, str) and is_uri(path):
-        where, found = load_checkpoint(path, warn=logger.warning)
-    else:
-        found = find_checkpoint(Path(path))
-        where = str(found.path)
+    where, found = open_checkpoint(path)
     model = load_model(found)
     identity: dict[str, Scalar] = {
         "checkpoint": where,

@@ -38,7 +38,7 @@ def network_outputs(
     hands: npt.NDArray[np.uint8],
     scalars: npt.NDArray[np.uint8],
 ) -> tuple[FloatN, FloatN, FloatN]:
-    """Runs the network on compact positions, on the CPU.
+    """Runs the network on compact positions, on its device.
 
     Args:
         model: the network.
@@ -47,11 +47,11 @@ def network_outputs(
     Returns:
         Logits [N, A], values [N] in [-1, 1] for the side to move, and draw probabilities [N].
     """
-    logits, outcomes = model(
-        torch.from_numpy(boards), torch.from_numpy(hands), torch.from_numpy(scalars)
-    )
+    device = next(model.parameters()).device
+    inputs = (torch.from_numpy(part).to(device) for part in (boards, hands, scalars))
+    logits, outcomes = model(*inputs)
     values, draw_probs = outcome_values(outcomes)
-    return logits.numpy(), values.numpy(), draw_probs.numpy()
+    return logits.cpu().numpy(), values.cpu().numpy(), draw_probs.cpu().numpy()
 
 
 def sample_legal(

@@ -10,6 +10,8 @@ from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import digest, load_arrays, read_model_file
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.remote.filesystem import is_uri
+from keisei_ray.storage.remote.remote_run import load_checkpoint
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR, MODEL_FILE
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,26 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if found is None:
         raise CheckpointError(f"{directory} holds no intact checkpoint.")
     return found
+
+
+def open_checkpoint(path: Path | str) -> tuple[str, Checkpoint]:
+    """Reads the checkpoint that a path or a URI stands for.
+
+    Args:
+        path: a run, its `checkpoints` directory or one checkpoint, or the URI of one of these. Of
+            several checkpoints the newest intact one counts.
+
+    Returns:
+        The checkpoint's path or URI, and its content.
+
+    Raises:
+        CheckpointError: missing or damaged.
+        StorageError: the URI cannot be reached or read.
+    """
+    if isinstance(path, str) and is_uri(path):
+        return load_checkpoint(path, warn=logger.warning)
+    found = find_checkpoint(Path(path))
+    return str(found.path), found
 
 
 def load_model(saved: Checkpoint) -> PolicyValueNet:

@@ -8,7 +8,7 @@ from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.policies import Choose, Ints, Uniforms, network_outputs
 from keisei_ray.search.forest import LOST, WON, Bytes, Floats
-from keisei_ray.search.search import RootMove, Search, best_move
+from keisei_ray.search.search import Evaluate, RootMove, Search, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.vector_games import VectorGames
 
@@ -18,6 +18,19 @@ MAX_LEAVES = 16
 """Most leaves of one tree in a forward pass."""
 ROWS_PER_PASS = 32
 """Rows that a forward pass should have; few games put more leaves of each tree into it."""
+
+
+def network_evaluation(model: PolicyValueNet) -> Evaluate:
+    """Returns a network as a search asks for it.
+
+    Args:
+        model: in eval mode, on its device.
+    """
+
+    def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+        return network_outputs(model, boards, hands, scalars)
+
+    return evaluate
 
 
 def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float = 0.0) -> Choose:
@@ -31,11 +44,7 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
         temperature: 0 plays the best move found; above 0 samples from visits ** (1 / temperature),
             but never a move that is known to lose where another is not.
     """
-
-    def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
-        return network_outputs(model, boards, hands, scalars)
-
-    search = Search(evaluate, SearchSettings(1))
+    search = Search(network_evaluation(model), SearchSettings(1))
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         search.settings = SearchSettings(

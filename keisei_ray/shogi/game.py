@@ -35,6 +35,11 @@ def pack_moves(values: Sequence[int]) -> bytes:
     return _PACK[len(values)](*values)
 
 
+def usi_text(move: int) -> str:
+    """A 16-bit move in USI notation."""
+    return Move(move).to_usi()
+
+
 class Opening(NamedTuple):
     """A start position and the plies played from it before any player is asked for a move."""
 
@@ -140,6 +145,19 @@ class Game:
             is_last_ply=len(moves) >= self.max_plies,
         )
 
+    def find_move(self, usi: str) -> int | None:
+        """Index of a move among the legal ones, None if it is not legal.
+
+        Args:
+            usi: the move in USI notation.
+
+        Raises:
+            ValueError: the text is not a move in USI notation.
+        """
+        value = Move.from_usi(usi).value
+        legal = array("H", self.legal)
+        return legal.index(value) if value in legal else None
+
     def occurrences(self, key: int) -> tuple[int, int]:
         """Returns when a position first occurred in the game, in plies, and how often.
 
@@ -167,7 +185,7 @@ class Game:
 
     def moves_usi(self) -> str:
         """Returns every ply from the start in USI notation, space separated."""
-        return " ".join([Move(value).to_usi() for value in self.moves])
+        return " ".join(map(usi_text, self.moves))
 
 
 def open_game(
@@ -273,8 +291,24 @@ def check_start(sfen: str) -> None:
     """Refuses a start position from which no game can be played.
 
     Raises:
-        ValueError: the text is not an SFEN, the position is impossible (a king or pieces missing
-            or too many, the side to move could take the king), or the game is already over.
+        ValueError: as `check_position`, or the game is already over.
+    """
+    board = check_position(sfen)
+    fault = ""
+    if not board.legal_moves():
+        fault = "the side to move is mated"
+    elif can_declare(board, 0 if board.turn.is_black() else 1):
+        fault = "the side to move has won by declaration"
+    if fault:
+        raise _bad_start(sfen, f"{fault}. Expected a game still to be played.")
+
+
+def check_position(sfen: str) -> Board:
+    """Refuses a position that cannot occur; one in which the game is over may.
+
+    Raises:
+        ValueError: the text is not an SFEN, or the position is impossible (a king or pieces missing
+            or too many, the side to move could take the king).
     """
     try:
         board = Board(sfen)
@@ -284,9 +318,10 @@ def check_start(sfen: str) -> None:
     fault = "; ".join(issue.message for issue in board.validate_all().issues)
     if not fault and board.is_attacked_by(board.king_square(COLORS[1 - turn]), COLORS[turn]):
         fault = "the side to move could take the king"
-    if not fault and not board.legal_moves():
-        fault = "the side to move is mated"
-    if not fault and can_declare(board, turn):
-        fault = "the side to move has won by declaration"
     if fault:
-        raise ValueError(f"start position '{sfen}': {fault}. Expected a game still to be played.")
+        raise _bad_start(sfen, f"{fault}. Expected a possible position.")
+    return board
+
+
+def _bad_start(sfen: str, what: str) -> ValueError:
+    return ValueError(f"start position '{sfen}': {what}")

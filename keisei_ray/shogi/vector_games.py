@@ -252,9 +252,7 @@ class VectorGames:
         Raises:
             ValueError: the text is not a move in USI notation.
         """
-        value = Move.from_usi(usi).value
-        legal = array("H", self._games[lane].legal)
-        return legal.index(value) if value in legal else None
+        return self._games[lane].find_move(usi)
 
     def usi_position(self, lane: int) -> str:
         """The game in a lane as a USI `position` command: its start and every ply."""
