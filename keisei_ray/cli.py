@@ -22,7 +22,6 @@ from keisei_ray.config.resolver import load_sweep, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
-from keisei_ray.storage.remote.remote_resume import saved_config
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
 from keisei_ray.telemetry.visible_text import visible
@@ -321,23 +320,12 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.resume": options.resume,
         "cluster.address": options.address,
     }
-    with _starting_file(options) as file:
-        return _merge(options, file, flags)
-
-
-@contextlib.contextmanager
-def _starting_file(options: argparse.Namespace) -> Iterator[str | None]:
-    """The file that settings start from: `--config`, else that of the resumed checkpoint."""
     if options.config is not None or options.resume is None:
-        yield options.config
-    elif is_uri(options.run_dir or "" if options.resume == "latest" else options.resume):
-        with saved_config(options.run_dir, options.resume) as path:
-            yield str(path) if path else None
-    else:
-        from keisei_ray.training.run_start import saved_settings
+        return _merge(options, options.config, flags)
+    from keisei_ray.training.run_start import settings_to_resume_with
 
-        path = saved_settings(options.run_dir, options.resume)
-        yield str(path) if path else None
+    with settings_to_resume_with(options.run_dir, options.resume) as file:
+        return _merge(options, file, flags)
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

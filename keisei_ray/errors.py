@@ -10,6 +10,7 @@
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
     |   |   `-- RefusedStateError   a checkpoint that verifies and that its learner refuses
     |   |-- ClusterError            Ray: starting it, joining it, its resources
+    |   |-- PositionError             a position, or a move in it, that no game can have
     |   |-- PlayerError             a player that matches or the pool need
     |   |   |-- EngineDiedError     a USI engine that ended
     |   |   `-- EngineTimeoutError  a USI engine that did not answer in time
@@ -124,6 +125,13 @@ class ClusterError(UserError):
     """Ray cannot be started or joined, or its nodes lack the resources or the right versions.
 
     Raised by `distributed`, `status` and `tune`. The message names the address or the resource.
+    """
+
+
+class PositionError(UserError):
+    """A position that no game can have, a move that is illegal there, or a game that is over.
+
+    Raised where positions are read from a user. Correct the SFEN or the moves.
     """
 
 

@@ -252,7 +252,7 @@ def play_opening(opening: Opening, *, max_plies: int, index: int = 0) -> Game:
         verdict = game.play(legal[usi])
     if verdict is not None:
         raise ValueError(
-            f"the opening ends the game: {verdict.reason} at ply {len(game.moves)}. Expected a "
+            f"these moves end the game: {verdict.reason} at ply {len(game.moves)}. Expected a "
             "game still to be played."
         )
     game.opening_plies = len(game.moves)

@@ -21,8 +21,9 @@ from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import read_manifest
+from keisei_ray.storage.remote.filesystem import is_uri
 from keisei_ray.storage.remote.remote_lock import remote_lock
-from keisei_ray.storage.remote.remote_resume import use_local_copy
+from keisei_ray.storage.remote.remote_resume import saved_config, use_local_copy
 from keisei_ray.storage.remote.remote_run import RemoteRun
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
@@ -143,6 +144,29 @@ def _former_config(run_dir: Path) -> bytes | None:
         return (run_dir / CONFIG_FILE).read_bytes()
     except OSError:
         return b"" if (run_dir / EVENTS_FILE).exists() else None
+
+
+@contextlib.contextmanager
+def settings_to_resume_with(run_dir: str | None, resume: str) -> Iterator[str | None]:
+    """Provides the file of settings that a resumed run starts from, inside the block.
+
+    Args:
+        run_dir: directory or URI of the run; None: that of the checkpoint, or the newest.
+        resume: "latest", or path or URI of a checkpoint.
+
+    Yields:
+        The path of the file; None if there is none.
+
+    Raises:
+        CheckpointError: the named checkpoint is damaged, or there is no run.
+        StorageError: the URI cannot be reached or read.
+    """
+    if is_uri(run_dir or "" if resume == "latest" else resume):
+        with saved_config(run_dir, resume) as path:
+            yield str(path) if path else None
+    else:
+        path = saved_settings(run_dir, resume)
+        yield str(path) if path else None
 
 
 def saved_settings(run_dir: str | None, resume: str) -> Path | None:

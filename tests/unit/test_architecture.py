@@ -15,7 +15,7 @@ LEVELS = """
     __main__
     cli
     arguments
-    tune
+    tune, library
     status, bench
     training, report
     distributed, tracking
@@ -31,7 +31,7 @@ LEVELS = """
 MAY_IMPORT = {
     "ray": {"distributed", "training", "tune", "bench"}
     | {"tracking.ray_metrics", "tracking.profile_files", "status.remote"},
-    "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench"},
+    "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench", "library"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},
     "wandb": set[str](),

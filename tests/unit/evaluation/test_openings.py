@@ -129,7 +129,7 @@ def test_lines_that_lead_to_one_position_are_one_opening(tmp_path: Path) -> None
         (b"sfen 9/9/9/9/9/9/9/9/k8x b - 1", "is not an SFEN"),
         (b"sfen 9/9/9/9/9/9/9/9/K8 b - 1", "White king is missing"),
         (b"4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1", "is mated. Expected a game still to be played"),
-        (f"{MATE_SFEN} moves G*5b".encode(), "line 1: the opening ends the game: mate at ply 1"),
+        (f"{MATE_SFEN} moves G*5b".encode(), "line 1: these moves end the game: mate at ply 1"),
         (f"{MATE_SFEN} moves G*5b 5a4a".encode(), "'5a4a' (ply 2) comes after the end of the game"),
         (f"startpos moves {SHUFFLE} {SHUFFLE} {SHUFFLE}".encode(), "repetition at ply 12"),
     ],
