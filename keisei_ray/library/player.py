@@ -82,7 +82,7 @@ class NetworkPlayer:
         return f"NetworkPlayer({self.checkpoint!r}, timestep={self.timestep})"
 
     @overload
-    def evaluate(self, sfens: str) -> Evaluation: ...
+    def evaluate(self, sfens: str) -> Evaluation: ...  # type: ignore[overload-overlap]
 
     @overload
     def evaluate(self, sfens: Iterable[str]) -> list[Evaluation]: ...

@@ -35,5 +35,5 @@ def test_the_blocks_of_the_page_run(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "done 3000 runs/first/checkpoints/step-000000003000"
     assert "30 {} -1.0" in shown
-    assert shown[-1].startswith("PositionError position '9/9/")
+    assert shown[-1].startswith("PositionError start position '9/9/")
     assert len(names["moves"]) == 20

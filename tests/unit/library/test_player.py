@@ -84,10 +84,11 @@ def test_a_move_is_that_of_the_same_player_in_a_match(player: NetworkPlayer, run
     games = VectorGames(1, max_plies=99, rng_for_game=np.random.default_rng)
     for usi in opening:
         games.step(np.array([games.find_move(0, usi)]))
-    for ending, limits in (("", {}), ("?simulations=60", {"simulations": 60})):
+    for ending, simulations in (("", None), ("?simulations=60", 60)):
         with open_player(f"checkpoint:{run_dir}{ending}") as other:
             choice = other.choose(games, np.arange(1), np.zeros(1))[0]
-        assert player.move(moves=opening, **limits) == legal_usi(games.game(0))[choice]
+        expected = legal_usi(games.game(0))[choice]
+        assert player.move(moves=opening, simulations=simulations) == expected
 
 
 def test_a_drawn_move_follows_its_seed(player: NetworkPlayer) -> None:
