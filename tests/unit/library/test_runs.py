@@ -46,10 +46,14 @@ def test_damaged_lines_and_one_being_written_are_left_out(run_dir: Path, tmp_pat
     for name in ("metrics.jsonl", "games.jsonl"):
         first, second, *_ = (run_dir / name).read_text().splitlines(keepends=True)
         (tmp_path / name).write_text(f"{first}nonsense\n{{}}\n{second}{second[:40]}")
+    with (tmp_path / "metrics.jsonl").open("r+") as file:  # An update that is not a new one.
+        rest = file.read()
+        file.seek(0)
+        file.write(rest.splitlines(keepends=True)[0] + rest)
     (tmp_path / "ratings.json").write_text("[]")
     run = keisei_ray.read_run(str(tmp_path))
     assert [len(run.metrics), len(run.games)] == [2, 2]
-    assert run.damaged == {"metrics.jsonl": 2, "games.jsonl": 2, "ratings.json": 1}
+    assert run.damaged == {"metrics.jsonl": 3, "games.jsonl": 2, "ratings.json": 1}
     assert (len(run.evaluations), len(run.ratings)) == (0, 0)
     assert run.evaluations["score"] == run.ratings["elo"] == []
 
