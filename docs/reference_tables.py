@@ -22,6 +22,8 @@ from keisei_ray.telemetry import events
 from keisei_ray.telemetry.diagnostics import DIAGNOSTICS
 from keisei_ray.telemetry.metrics import METRICS, Metric
 from keisei_ray.tracking import prometheus
+from keisei_ray.usi.options import TABLE as USI_OPTIONS
+from keisei_ray.usi.options import Options
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
@@ -99,6 +101,17 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
+def usi_options() -> str:
+    """Every option of the USI engine."""
+    options = Options()
+    rows = [
+        (f"`{option.name}`", escape(option.declaration(getattr(options, option.field))),
+         escape(option.meaning))
+        for option in USI_OPTIONS
+    ]  # fmt: skip
+    return table(("Option", "As it is listed", "Meaning"), rows)
+
+
 def changelog() -> str:
     """The change log without its title."""
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
@@ -111,6 +124,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "events": event_kinds,
     "prometheus": prometheus_names,
     "command-line": command_line,
+    "usi-options": usi_options,
     "changelog": changelog,
 }
 """Name in a marker -> what makes the Markdown."""

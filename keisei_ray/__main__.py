@@ -1,4 +1,4 @@
-"""`python -m keisei_ray`, `run.py` and the console script `keisei-ray`: the first and last moment.
+"""`python -m keisei_ray`, `run.py` and the console scripts: the first and last moment.
 
 The command line is imported inside a function, since that takes a second and Ctrl-C may come in it.
 """
@@ -6,11 +6,16 @@ The command line is imported inside a function, since that takes a second and Ct
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 
-def entry_point() -> None:
-    """Runs the command line and ends the process with its exit code."""
+def entry_point(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code.
+
+    Args:
+        arguments: what was typed; None: that of the process.
+    """
     _replace_closed_streams()
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:  # Else the caller has it ignored.
@@ -18,7 +23,12 @@ def entry_point() -> None:
     from keisei_ray.cli import main
 
     signal.signal(signal.SIGINT, handler)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:] if arguments is None else arguments))
+
+
+def usi_entry_point() -> None:
+    """Runs the command `usi`, as a program that a shogi GUI can be pointed at."""
+    entry_point(["usi", *sys.argv[1:]])
 
 
 def _replace_closed_streams() -> None:

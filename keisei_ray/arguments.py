@@ -195,6 +195,22 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
     _add_json(ladder, "results, saved after every match; matches already in it are not repeated")
 
 
+def _add_usi(usi: argparse.ArgumentParser) -> None:
+    usi.add_argument(
+        "--checkpoint",
+        metavar="PATH|URI|latest",
+        help="the network: a run, a checkpoint or the URI of one; default, and latest: the newest "
+        "run in runs/",
+    )
+    usi.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="default of an option that the client may set, e.g. Simulations=800; may be repeated",
+    )
+
+
 def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("run_dir", metavar="RUN_DIR", help="run directory, or its URI")
     report.add_argument("--out", metavar="FILE", help=f"the page; default: RUN_DIR/{REPORT_FILE}")
@@ -438,6 +454,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "train": ("Train a network by self-play", _add_train),
     "evaluate": ("Measure a player's strength by a match", _add_evaluate),
     "ladder": ("Play every player against every other, and rate them all", _add_ladder),
+    "usi": ("Play as a USI engine, for shogi GUIs and matches of engines", _add_usi),
     "report": ("Show a run as one page of HTML", _add_report),
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),

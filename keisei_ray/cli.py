@@ -144,6 +144,12 @@ def _ladder(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
 
+def _usi(options: argparse.Namespace) -> int:
+    from keisei_ray.usi.command import serve, typed_options
+
+    return serve(typed_options(options.checkpoint, options.option))
+
+
 def _report(options: argparse.Namespace) -> int:
     from keisei_ray.report.command import write_report
 
@@ -332,6 +338,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "ladder": _ladder,
+    "usi": _usi,
     "report": _report,
     "status": _status,
     "watch": _watch,

@@ -14,6 +14,7 @@ is a proven loss or draw when every move is proven and none better.
 K: paths of one step. D: length of the longest. M: most edges of a node. C: nodes added at once.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -56,6 +57,11 @@ _EDGE_FIELDS: Final[_Fields] = {
     "priors": (np.float32, ()),
     "children": (np.int64, ()),
 }
+
+_TYPICAL_EDGES = 80
+"""Edges of a node for which a reservation has room."""
+_RESERVED_NODES = 512
+"""Nodes, with their edges, for which there is room left when a reservation counts as full."""
 
 
 class Paths(NamedTuple):
@@ -110,8 +116,33 @@ class Forest:
     def __init__(self) -> None:
         """Makes a forest without a tree."""
         self.num_nodes = self.num_edges_used = 1
+        self._max_nodes: int | None = None
+        self._max_edges = 0
         for name, (dtype, shape) in {**_NODE_FIELDS, **_EDGE_FIELDS}.items():
             setattr(self, name, np.zeros((1024, *shape), dtype))
+
+    def reserve(self, num_bytes: int) -> None:
+        """Makes the arrays as large as an amount of memory allows, for trees of limited size.
+
+        The system gives the memory when it is used. Not called: arrays grow as long as they can.
+        """
+        edges_each = _TYPICAL_EDGES * _bytes_of(_EDGE_FIELDS)
+        self._max_nodes = max(1024, num_bytes // (_bytes_of(_NODE_FIELDS) + edges_each))
+        self._max_edges = _TYPICAL_EDGES * self._max_nodes
+        self._grow(_NODE_FIELDS, self._max_nodes)
+        self._grow(_EDGE_FIELDS, self._max_edges)
+
+    @property
+    def fullness(self) -> float:
+        """Share of the reserved memory that is in use, 1 where no step of a search fits any more.
+
+        0 without a reservation.
+        """
+        if self._max_nodes is None:
+            return 0.0
+        nodes = self.num_nodes / (self._max_nodes - _RESERVED_NODES)
+        edges = self.num_edges_used / (self._max_edges - _RESERVED_NODES * _TYPICAL_EDGES)
+        return min(1.0, max(nodes, edges))
 
     def add_nodes(self, number: int) -> Ints:
         """Adds nodes without edges or visits; returns their indices."""
@@ -324,6 +355,11 @@ class Forest:
                 larger: npt.NDArray[Any] = np.zeros((max(needed, 2 * len(array)), *shape), dtype)
                 larger[: len(array)] = array
                 setattr(self, name, larger)
+
+
+def _bytes_of(fields: _Fields) -> int:
+    """Bytes of one row of all these arrays."""
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in fields.values())
 
 
 def _ranks(nodes: Ints) -> tuple[Ints, Ints]:

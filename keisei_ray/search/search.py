@@ -46,6 +46,7 @@ _GARBAGE_FACTOR = 2
 """The forest is cleared when it holds this many times the nodes that were left the last time, and
 at least _GARBAGE_NODES."""
 _GARBAGE_NODES = 100_000
+_GARBAGE_FULLNESS = 0.5
 
 
 class RootMove(NamedTuple):
@@ -79,18 +80,25 @@ class _Tree:
 class Search:
     """Trees of N games, kept from one move of a game to the next."""
 
-    def __init__(self, evaluate: Evaluate, settings: SearchSettings) -> None:
+    def __init__(
+        self, evaluate: Evaluate, settings: SearchSettings, memory_bytes: int | None = None
+    ) -> None:
         """Args:
         evaluate: the network.
         settings: how far to look.
+        memory_bytes: memory for the trees; `run` ends when it is full. None: no limit.
         """
         self._evaluate = evaluate
         self.settings = settings
         self._forest = Forest()
+        if memory_bytes is not None:
+            self._forest.reserve(memory_bytes)
         self._trees: list[_Tree] = []
         self._nodes_left = 0
         self.evaluated = 0
         """Positions that the network has evaluated so far."""
+        self.deepest = 0
+        """Plies of the longest path since the last `start`."""
 
     def start(self, games: Sequence[Game], slots: Sequence[int] | None = None) -> None:
         """Puts the roots at the present positions of games; what is known of them is kept.
@@ -99,6 +107,7 @@ class Search:
             games: games that go on.
             slots: tree of each game, from 0; None: one after the other.
         """
+        self.deepest = 0
         slots = range(len(games)) if slots is None else slots
         while len(self._trees) <= max(slots, default=-1):
             self._trees.append(_Tree())
@@ -115,13 +124,13 @@ class Search:
         self._expand_roots(trees)
 
     def run(self, slots: Sequence[int], is_over: Callable[[], bool] = lambda: False) -> None:
-        """Searches until each tree's root has its visits or is proven.
+        """Searches until each tree's root has its visits or is proven, or the memory is full.
 
         Args:
             slots: the trees to search in; all have been started.
             is_over: asked before every step; True ends the search early.
         """
-        while not is_over():
+        while not is_over() and self._forest.fullness < 1:
             active = [
                 self._trees[slot]
                 for slot in slots
@@ -145,6 +154,11 @@ class Search:
     def num_visits(self, slot: int) -> int:
         """Simulations behind a root."""
         return int(self._forest.visits[self._trees[slot].root])
+
+    @property
+    def fullness(self) -> float:
+        """Share of the memory for the trees that is in use; 0 where it is not limited."""
+        return self._forest.fullness
 
     def best_line(self, slot: int, first: int | None = None) -> list[int]:
         """Moves, 16 bits each, that the search expects from a root on.
@@ -242,6 +256,7 @@ class Search:
         forest, leaves_per_step = self._forest, self.settings.leaves_per_step
         roots = np.repeat([tree.root for tree in trees], leaves_per_step)
         paths = forest.select(roots, self.settings)
+        self.deepest = max(self.deepest, int(paths.lengths.max()))
         # Of paths to the same leaf, which is in flight once, the first counts.
         leaves = paths.leaves
         is_first = np.zeros(len(leaves), np.bool_)
@@ -343,9 +358,10 @@ class Search:
         return values, draw_probs
 
     def _clear_garbage(self) -> None:
-        """Drops the nodes that no tree needs, when there are many."""
+        """Drops the nodes that no tree needs, when there are many or the memory is half full."""
         forest = self._forest
-        if forest.num_nodes < max(_GARBAGE_NODES, _GARBAGE_FACTOR * self._nodes_left):
+        is_small = forest.num_nodes < max(_GARBAGE_NODES, _GARBAGE_FACTOR * self._nodes_left)
+        if is_small and forest.fullness < _GARBAGE_FULLNESS:
             return
         roots = forest.keep(np.array([tree.root for tree in self._trees]))
         for tree, root in zip(self._trees, roots.tolist(), strict=True):

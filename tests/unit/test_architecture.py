@@ -19,7 +19,7 @@ LEVELS = """
     status, bench
     training, report
     distributed, tracking
-    evaluation, selfplay
+    evaluation, selfplay, usi
     players
     learning, search
     network
@@ -31,7 +31,8 @@ LEVELS = """
 MAY_IMPORT = {
     "ray": {"distributed", "training", "tune", "bench"}
     | {"tracking.ray_metrics", "tracking.profile_files", "status.remote"},
-    "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench", "library"},
+    "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench", "library"}
+    | {"usi.network"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},
     "wandb": set[str](),
@@ -169,6 +170,7 @@ def test_nothing_is_unpickled() -> None:
         ),
         ("storage.checkpoint telemetry.reports shogi.vector_games", "torch ray wandb tensorboard"),
         ("tracking.subscribers report.command status.command cli", "torch ray wandb tensorboard"),
+        ("usi.command", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),
         ("distributed.address distributed.ray_errors", "torch ray wandb tensorboard"),
         ("training.session distributed.actors status.remote", "torch wandb tensorboard"),

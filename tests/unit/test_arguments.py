@@ -38,6 +38,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "--resum"], "--resume"),
         (["evaluate", "--chekpoint", "x", "--oponent", "random"], "--checkpoint"),
         (["ladder", "--player", "random"], "--players"),
+        (["usi", "--checkpiont", "runs/x"], "--checkpoint"),
         (["report", "runs/x", "--output", "x.html"], "--out"),
         (["status", "--adress", "auto"], "--address"),
         (["checkpoints", "--verifi"], "--verify"),

@@ -1,0 +1,261 @@
+"""The thread that owns network and tree: it does jobs one by one and reports what it finds.
+
+A search under way shares a `Control` with the conversation. The conversation writes when to stop,
+the thinker writes the best move so far. So an answer can be given in time even if a forward pass
+takes far longer than those before it.
+"""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from keisei_ray.errors import UserError
+from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move
+from keisei_ray.search.forest import LOST, UNPROVEN, WON
+from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
+from keisei_ray.search.settings import SearchSettings
+from keisei_ray.shogi.game import Game, usi_text
+from keisei_ray.usi.messages import (
+    Answered,
+    End,
+    Failed,
+    Forget,
+    Job,
+    Load,
+    Post,
+    Ready,
+    Shown,
+    Think,
+)
+from keisei_ray.usi.options import Options
+from keisei_ray.usi.position import continued
+from keisei_ray.usi.protocol import Info, bestmove
+from keisei_ray.usi.score import chance, score_text
+
+LoadNetwork = Callable[[str, str, int], tuple[str, Evaluate]]
+"""Function (checkpoint, device, threads) -> name of the checkpoint and its network."""
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S: Final = 0.05
+"""Seconds between two looks at the tree while a search is under way."""
+_FIRST_SHOWN_S: Final = 0.3
+"""Seconds after which a search shows lines for the first time."""
+_SHOWN_S: Final = 1.0
+"""Seconds between lines after that."""
+_FINISH_S: Final = 0.01
+"""Seconds that the answer takes once the search is over."""
+_STEP_MEMORY: Final = 0.9
+"""Factor by which the time of the longest step fades with each step."""
+_STEP_RESERVE: Final = 1.5
+"""Times the longest step that must be left for another one to begin."""
+_LEAST_STEPS: Final = 16
+"""Steps that a search has at least: a short one puts fewer positions into each."""
+_FIRST_RATE: Final = 500.0
+"""Simulations per second that are assumed before the first search."""
+_MIB: Final = 1 << 20
+
+
+class Thinker:
+    """Network and tree, and what is done with them."""
+
+    def __init__(self, load: LoadNetwork, post: Post) -> None:
+        """Args:
+        load: loads a network.
+        post: takes the reports; may be called from the thinker's thread.
+        """
+        self._load, self._post = load, post
+        self._loaded: tuple[str, str, int] | None = None
+        self._evaluate: Evaluate | None = None
+        self._search: Search | None = None
+        self._hash_mb = 0
+        self._game: Game | None = None
+        self._rate = _FIRST_RATE
+
+    def work(self, jobs: "SimpleQueue[Job]") -> None:
+        """Does jobs in their order until `End`."""
+        while not isinstance(job := jobs.get(), End):
+            self.do(job)
+
+    def do(self, job: Job) -> None:
+        """Does one job; reports a failure instead of raising it."""
+        match job:
+            case Forget():
+                self._forget()
+            case Load(number, options):
+                if self._is_loaded(number, options):
+                    self._post(Ready(number))
+            case Think(number, options=options):
+                if self._is_loaded(number, options):
+                    self._think_safely(job)
+
+    def _forget(self) -> None:
+        self._search, self._game = None, None
+
+    def _is_loaded(self, number: int, options: Options) -> bool:
+        """Loads the network if needed; reports why it cannot be."""
+        wanted = (options.checkpoint, options.device, options.threads)
+        if wanted == self._loaded:
+            return True
+        self._forget()
+        self._loaded = None
+        try:
+            where, self._evaluate = self._load(*wanted)
+        except (UserError, OSError, MemoryError) as error:
+            self._post(Failed(number, _one_line(error), is_fatal=True))
+            return False
+        logger.info("network: %s", where)
+        self._loaded = wanted
+        return True
+
+    def _think_safely(self, job: Think) -> None:
+        try:
+            line = self._think(job)
+        except Exception as error:  # noqa: BLE001  the thread's border: the client waits for a move
+            self._forget()
+            self._post(Failed(job.number, f"search failed: {_one_line(error)}", is_fatal=False))
+        else:
+            self._post(Answered(job.number, line))
+
+    def _think(self, job: Think) -> str:
+        """Searches and returns the line of the answer."""
+        game = continued(self._game, job.plies)
+        search = self._prepared(job, game)
+        before = search.num_visits(0)
+        watch = _Watch(job, search, self._post, has_one_move=len(game.legal) == 2)
+        search.run([0], watch)
+        watch.show()
+        new, seconds = search.num_visits(0) - before, time.monotonic() - watch.begun
+        if new >= _LEAST_STEPS and seconds > 0:
+            self._rate = new / seconds
+        return _mate_answer(search, game) if job.is_mate else _answer(search, job.options)
+
+    def _prepared(self, job: Think, game: Game) -> Search:
+        """The search with its root at the position of the job, all its moves known."""
+        options = job.options
+        if self._search is None or self._hash_mb != options.hash_mb:
+            assert self._evaluate is not None
+            self._forget()
+            self._hash_mb = options.hash_mb
+            self._search = Search(self._evaluate, SearchSettings(1), options.hash_mb * _MIB)
+        self._game = game
+        simulations = job.budget.simulations or UNLIMITED_SIMULATIONS
+        expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
+        leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
+        self._search.settings = SearchSettings(simulations, leaves_per_step=leaves)
+        self._search.start([game])
+        return self._search
+
+
+class _Watch:
+    """Clock and observer of one search: asked before every step whether it is over."""
+
+    def __init__(self, job: Think, search: Search, post: Post, *, has_one_move: bool) -> None:
+        self._job, self._search, self._post = job, search, post
+        self._visits = search.num_visits(0)
+        self.begun = self._last = self._looked = time.monotonic()
+        self._shown = self.begun - _SHOWN_S + _FIRST_SHOWN_S
+        self._longest_step = 0.0
+        self._has_one_move = has_one_move
+        self._leads = False
+        self._look(search.root_moves(0))
+
+    def __call__(self) -> bool:
+        now, control = time.monotonic(), self._job.control
+        self._longest_step = max(now - self._last, _STEP_MEMORY * self._longest_step)
+        self._last = now
+        if now - self._looked >= _LOOK_S:
+            self._looked = now
+            self._look(self._search.root_moves(0))
+        if now - self._shown >= _SHOWN_S:
+            self._shown = now
+            self.show()
+        if control.is_stopped:
+            return True
+        if control.stop_at is None:
+            return False
+        return (
+            now + _STEP_RESERVE * self._longest_step + _FINISH_S >= control.stop_at
+            or self._has_one_move
+            or self._leads
+        )
+
+    def _look(self, moves: list[RootMove]) -> None:
+        """Notes the best move, and whether no other can pass it in the time that is left."""
+        control = self._job.control
+        best, *others = best_first(moves)[:2]
+        control.best = usi_text(moves[best].move)
+        self._leads = False
+        if others and self._job.budget.saves_time and control.stop_at is not None:
+            lead = moves[best].visits - moves[others[0]].visits
+            new = self._search.num_visits(0) - self._visits
+            rate = new / max(_LOOK_S, self._last - self.begun)
+            self._leads = new > 0 and lead > rate * (control.stop_at - self._last)
+
+    def show(self) -> None:
+        """Reports the best lines so far."""
+        search, options = self._search, self._job.options
+        moves = search.root_moves(0)
+        elapsed = time.monotonic() - self._job.started
+        visits = search.num_visits(0)
+        shown = [
+            index
+            for index in best_first(moves)[: options.multi_pv]
+            if moves[index].visits or moves[index].proof != UNPROVEN
+        ] or [best_move(moves)]
+        lines = []
+        for rank, index in enumerate(shown, 1):
+            line = search.best_line(0, index)
+            value = moves[index].value
+            if math.isnan(value):
+                value = search.root_value(0)[0]
+            info = Info(
+                depth=len(line),
+                seldepth=max(len(line), search.deepest),
+                nodes=visits,
+                nps=round((visits - self._visits) / max(elapsed, 1e-3)),
+                time_ms=round(1000 * elapsed),
+                hashfull=int(1000 * search.fullness),
+                score=score_text(value, moves[index].proof, len(line)),
+                pv=tuple(map(usi_text, line)),
+                multipv=rank if options.multi_pv > 1 else None,
+            )
+            lines.append(info.line())
+        self._post(Shown(self._job.number, tuple(lines)))
+
+
+def _answer(search: Search, options: Options) -> str:
+    """The move to play, or that the game is given up."""
+    moves = search.root_moves(0)
+    best = moves[best_move(moves)]
+    value = search.root_value(0)[0] if math.isnan(best.value) else best.value
+    if chance(value) * 1000 < options.resign_value and best.proof != WON:
+        return bestmove("resign")
+    index = choose_root_move(moves, options.temperature / 100, random.random())
+    line = [usi_text(move) for move in search.best_line(0, index)]
+    return bestmove(line[0], line[1] if options.ponder and len(line) > 1 else "")
+
+
+def _mate_answer(search: Search, game: Game) -> str:
+    """Answer to `go mate`: the moves of a mate by checks, if one is proven."""
+    proof = search.root_value(0)[2]
+    if proof == LOST:
+        return "checkmate nomate"
+    line = search.best_line(0) if proof == WON else []
+    played = Game(game.board.to_sfen(), max_plies=game.max_plies)
+    verdict = None
+    for ply, move in enumerate(line):
+        verdict = played.play(move)
+        if ply % 2 == 0 and not played.opponent_checks:
+            return "checkmate timeout"
+    if verdict is None or verdict.reason != "mate":
+        return "checkmate timeout"
+    return f"checkmate {' '.join(map(usi_text, line))}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
