@@ -6,6 +6,7 @@
     checkpoint:PATH+mate1             the same network, which also plays every mate in one
     checkpoint:PATH?simulations=N     the same network with a search of N simulations a move
     checkpoint:PATH?seconds=S         the same, searching for S seconds at each ply of a match
+    checkpoint:PATH?simulations=N&root=gumbel   the same, with sequential halving at the root
     usi:COMMAND?KEY=VALUE&KEY=VALUE   a shogi engine that speaks USI
     snapshots                         earlier weights of the run; only in `evaluation.opponents`
 
@@ -35,7 +36,9 @@ SNAPSHOTS: Final = "snapshots"
 """Stands for earlier weights of the run among the opponents of a background evaluation."""
 
 ENGINE_SYNTAX: Final = "usi:COMMAND[?nodes=N&byoyomi-ms=MS&timeout-s=S&processes=K&OPTION=VALUE...]"
-CHECKPOINT_SYNTAX: Final = "checkpoint:PATH[+mate1] or checkpoint:PATH?simulations=N&seconds=S"
+CHECKPOINT_SYNTAX: Final = (
+    "checkpoint:PATH[+mate1] or checkpoint:PATH?simulations=N&seconds=S&root=puct|gumbel"
+)
 SYNTAX: Final[dict[PlayerKind, str]] = {
     "random": "random",
     "greedy": "greedy",
@@ -122,12 +125,15 @@ class SearchSpec:
     """Simulations; None: as many as the time allows."""
     seconds: float | None
     """Seconds; None: as many as the simulations take."""
+    root: Literal["puct", "gumbel"] = "puct"
+    """Rule at the root, see `SearchSettings.root`; `gumbel` needs a number of simulations."""
 
     @property
     def suffix(self) -> str:
         """End of the player's name, e.g. `+200sims`, `+0.5s`."""
         simulations = f"+{self.simulations}sims" if self.simulations is not None else ""
-        return simulations + (f"+{self.seconds:g}s" if self.seconds is not None else "")
+        seconds = f"+{self.seconds:g}s" if self.seconds is not None else ""
+        return simulations + seconds + ("+gumbel" if self.root == "gumbel" else "")
 
 
 @dataclass(frozen=True)
@@ -182,13 +188,19 @@ def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
         path = argument.removesuffix(FINISHING_SUFFIX)
         return PlayerSpec("checkpoint", path, finishes_mates=path != argument)
     values = _read_query(text, query)
+    root = values.pop("root", "puct")
+    if root not in ("puct", "gumbel"):
+        raise bad_player(text, f"root = {root!r}")
     search = SearchSpec(
         simulations=_take_number(text, values, "simulations", int, 1, 10**7),
         seconds=_take_number(text, values, "seconds", float, 0.01, 86_400.0),
+        root=root,  # type: ignore[arg-type]
     )
-    if values or search == SearchSpec(None, None):
-        unknown = f"unknown key {next(iter(values))!r}" if values else "no limit"
-        raise bad_player(text, unknown)
+    if values:
+        raise bad_player(text, f"unknown key {next(iter(values))!r}")
+    if search.simulations is None and (search.seconds is None or root == "gumbel"):
+        missing = "no limit" if search.seconds is None else "root=gumbel needs simulations"
+        raise bad_player(text, missing)
     if path.endswith(FINISHING_SUFFIX):
         raise bad_player(text, f"a search finds mates in one without {FINISHING_SUFFIX}")
     return PlayerSpec("checkpoint", path, search=search)

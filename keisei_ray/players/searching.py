@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import numpy.typing as npt
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet
@@ -41,14 +42,16 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
     Args:
         model: the network, on the CPU and in eval mode.
         spec: how far to look.
-        temperature: 0 plays the best move found; above 0 samples from visits ** (1 / temperature),
-            but never a move that is known to lose where another is not.
+        temperature: 0 plays the best move found; above 0 samples from p ** (1 / temperature), where
+            p are the shares of the visits, or with the rule `gumbel` the improved policy, but never
+            a move that is known to lose where another is not.
     """
     search = Search(network_evaluation(model), SearchSettings(1))
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         search.settings = SearchSettings(
             spec.simulations or UNLIMITED_SIMULATIONS,
+            root=spec.root,
             leaves_per_step=leaves_per_step(len(lanes), spec),
         )
         slots = lanes.tolist()
@@ -56,7 +59,9 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
         search.start([games.game(lane) for lane in slots], slots)
         search.run(slots, lambda: end is not None and time.monotonic() >= end)
         chosen = [
-            choose_root_move(search.root_moves(slot), temperature, uniform)
+            choose_halved_move(search, slot, temperature, uniform)
+            if spec.root == "gumbel"
+            else choose_root_move(search.root_moves(slot), temperature, uniform)
             for slot, uniform in zip(slots, uniforms.tolist(), strict=True)
         ]
         return np.array(chosen, np.int64)
@@ -76,10 +81,10 @@ def leaves_per_step(num_games: int, spec: SearchSpec) -> int:
 
 
 def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) -> int:
-    """Index of the move to play.
+    """Index of the move to play after a search with the rule `puct` at its root.
 
     Args:
-        moves: what a search found.
+        moves: what the search found.
         temperature: see `searching_policy`.
         uniform: in [0, 1), decides where the move is sampled.
     """
@@ -87,8 +92,25 @@ def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) 
     if temperature == 0 or moves[best].proof in (WON, LOST):
         return best
     visits = np.array([0 if move.proof == LOST else move.visits for move in moves], np.float64)
-    if not visits.any():
+    return _sample(visits, temperature, uniform) if visits.any() else best
+
+
+def choose_halved_move(search: Search, slot: int, temperature: float, uniform: float) -> int:
+    """Index of the move to play after a search with the rule `gumbel` at its root.
+
+    Args:
+        search: has searched in the tree `slot`.
+        slot: the tree.
+        temperature: see `searching_policy`.
+        uniform: in [0, 1), decides where the move is sampled.
+    """
+    best = search.best_halved_move(slot)
+    if temperature == 0 or search.root_moves(slot)[best].proof in (WON, LOST):
         return best
-    weights = (visits / visits.max()) ** (1 / temperature)
-    ends = np.cumsum(weights)
-    return int(min(np.searchsorted(ends, uniform * ends[-1], side="right"), len(moves) - 1))
+    return _sample(search.improved_policy(slot), temperature, uniform)
+
+
+def _sample(weights: npt.NDArray[np.float64], temperature: float, uniform: float) -> int:
+    """Index sampled from weights ** (1 / temperature)."""
+    ends = np.cumsum((weights / weights.max()) ** (1 / temperature))
+    return int(min(np.searchsorted(ends, uniform * ends[-1], side="right"), len(weights) - 1))

@@ -15,7 +15,7 @@ K: paths of one step. D: length of the longest. M: most edges of a node. C: node
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -179,7 +179,12 @@ class Forest:
         first = int(self.first_edge[node])
         return slice(first, first + int(self.num_edges[node]))
 
-    def select(self, roots: Ints, settings: SearchSettings) -> Paths:
+    def select(
+        self,
+        roots: Ints,
+        settings: SearchSettings,
+        choose_at_roots: Callable[[Ints], Ints] | None = None,
+    ) -> Paths:
         """Goes down the trees by the selection rule, each path to a node that is new or proven.
 
         A move that has not been tried gets its node here, without edges. So a path that ends at a
@@ -191,6 +196,7 @@ class Forest:
             roots: [K] roots, with edges unless proven; a root that occurs several times gets
                 several paths.
             settings: constants of the rule.
+            choose_at_roots: [K] different roots -> edge of each; None: the rule holds there, too.
         """
         nodes: list[Ints] = [np.array(roots)]
         edges: list[Ints] = []
@@ -205,7 +211,10 @@ class Forest:
             edges.append(np.full(len(roots), NONE))
             for rank in range(int(ranks.max()) + 1):
                 chosen = np.flatnonzero(ranks == rank)
-                best = self._best_edges(here[chosen], group_sizes[chosen] - rank, settings)
+                if choose_at_roots is not None and len(edges) == 1:
+                    best = choose_at_roots(here[chosen])
+                else:
+                    best = self._best_edges(here[chosen], group_sizes[chosen] - rank, settings)
                 there = self.children[best]
                 fresh = np.flatnonzero(there == NONE)
                 if len(fresh):

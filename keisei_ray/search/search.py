@@ -30,6 +30,7 @@ from keisei_ray.search.forest import (
     Ints,
     Paths,
 )
+from keisei_ray.search.gumbel import Findings, Halving, improved_policy
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game
@@ -75,6 +76,8 @@ class _Tree:
     num_moves: int = 0
     """Moves of the game when the root was set."""
     line: Line | None = field(default=None, repr=False)
+    halving: Halving | None = field(default=None, repr=False)
+    """Plan of the present search, where the rule at the root has one."""
 
 
 class Search:
@@ -130,6 +133,8 @@ class Search:
             slots: the trees to search in; all have been started.
             is_over: asked before every step; True ends the search early.
         """
+        for slot in slots if self.settings.root == "gumbel" else ():
+            self._plan(self._trees[slot])
         while not is_over() and self._forest.fullness < 1:
             active = [
                 self._trees[slot]
@@ -178,6 +183,40 @@ class Search:
             line.append(int(forest.moves[edge]))
             node = int(forest.children[edge])
         return line
+
+    def best_halved_move(self, slot: int) -> int:
+        """Index of the move to play after a search with the rule `gumbel`."""
+        tree = self._trees[slot]
+        assert tree.halving is not None
+        return tree.halving.best_move(self._findings(tree.root))
+
+    def improved_policy(self, slot: int) -> npt.NDArray[np.float64]:
+        """[M] probabilities of a root's moves after a search with the rule `gumbel`."""
+        return improved_policy(self._findings(self._trees[slot].root))
+
+    def _plan(self, tree: _Tree) -> None:
+        """Plans the simulations that a tree's root still gets."""
+        visits = self._findings(tree.root).visits
+        left = self.settings.simulations - int(self._forest.visits[tree.root])
+        tree.halving = Halving(visits, max(1, left))
+
+    def _next_edge(self, tree: _Tree) -> int:
+        """Edge of a root that the plan tries next."""
+        assert tree.halving is not None
+        first = self._forest.edges_of(tree.root).start
+        return int(first + tree.halving.next_move(self._findings(tree.root)))
+
+    def _findings(self, node: int) -> Findings:
+        """Findings about the moves from a node, as columns."""
+        forest = self._forest
+        edges = forest.edges_of(node)
+        children = forest.children[edges]
+        return Findings(
+            forest.priors[edges],
+            forest.visits[children].astype(np.int64),
+            -forest.values(children),
+            _SEEN_BY_PARENT[forest.proofs[children]],
+        )
 
     def _moves_of(self, node: int) -> list[RootMove]:
         """Findings about every move from a node."""
@@ -255,7 +294,15 @@ class Search:
         """Takes the leaves of one step through all stages."""
         forest, leaves_per_step = self._forest, self.settings.leaves_per_step
         roots = np.repeat([tree.root for tree in trees], leaves_per_step)
-        paths = forest.select(roots, self.settings)
+        if self.settings.root == "gumbel":
+            by_root = {tree.root: tree for tree in trees}
+            paths = forest.select(
+                roots,
+                self.settings,
+                lambda nodes: np.array([self._next_edge(by_root[node]) for node in nodes.tolist()]),
+            )
+        else:
+            paths = forest.select(roots, self.settings)
         self.deepest = max(self.deepest, int(paths.lengths.max()))
         # Of paths to the same leaf, which is in flight once, the first counts.
         leaves = paths.leaves

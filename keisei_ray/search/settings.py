@@ -1,6 +1,10 @@
 """How far a search looks, and the constants of its selection rule."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+RootRule = Literal["puct", "gumbel"]
+"""Choice among the moves of a root: as everywhere in the tree, or by sequential halving."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class SearchSettings:
     fpu_reduction: float = 0.25
     """Value of a move not yet tried: that of the node, less fpu_reduction * sqrt(p), where p is the
     policy's probability of the moves tried so far (first play urgency)."""
+    root: RootRule = "puct"
+    """Rule at the root: halving (`search/gumbel.py`) is better where simulations are few."""
     leaves_per_step: int = 1
     """Leaves that a tree adds to each forward pass. Above 1, a leaf in flight counts as lost for
     the side that chose it (virtual loss), so that the next one is looked for elsewhere. Many trees

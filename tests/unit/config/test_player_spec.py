@@ -63,6 +63,11 @@ def test_command_limits_and_options_of_an_engine_are_read(
         ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
         ("checkpoint:a?simulations=0", "simulations = '0', expected a number from 1"),
         ("checkpoint:a?seconds=soon", "seconds = 'soon', expected a number"),
+        (
+            "checkpoint:a?seconds=1&root=gumbel",
+            "root=gumbel needs simulations. Expected checkpoint",
+        ),
+        ("checkpoint:a?simulations=1&root=ucb", "root = 'ucb'. Expected checkpoint:PATH"),
         ("checkpoint:a?sims=5", "unknown key 'sims'. Expected checkpoint:PATH"),
         ("checkpoint:a+mate1?seconds=1", "a search finds mates in one without +mate1"),
         ("usi", "Did you mean 'usi:COMMAND"),
@@ -111,6 +116,13 @@ def test_the_text_of_a_path_is_read_as_that_path() -> None:
         ("checkpoint:r?seconds=.5", "r", SearchSpec(None, 0.5), "+0.5s"),
         ("checkpoint:r?seconds=2&simulations=9", "r", SearchSpec(9, 2.0), "+9sims+2s"),
         ("checkpoint:s3://b/r?simulations=1", "s3://b/r", SearchSpec(1, None), "+1sims"),
+        ("checkpoint:r?root=puct&simulations=7", "r", SearchSpec(7, None), "+7sims"),
+        (
+            "checkpoint:r?simulations=7&root=gumbel",
+            "r",
+            SearchSpec(7, None, "gumbel"),
+            "+7sims+gumbel",
+        ),
     ],
 )
 def test_a_search_is_read_off_the_end_of_a_checkpoint(

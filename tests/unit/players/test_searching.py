@@ -1,7 +1,10 @@
 """The policy that searches: limits, choices, and games asked about side by side."""
 
+from array import array
+
 import numpy as np
 import pytest
+from rsshogi.core import Move
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet, build_model
@@ -74,6 +77,24 @@ def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:
     assert np.bincount(chosen, minlength=4).tolist() == [3600, 400, 0, 0]
     assert choose_root_move(moves, 0.0, 0.99) == 0
     assert choose_root_move([root_move(9), root_move(1, WON)], 1.0, 0.0) == 1
+
+
+def test_halving_at_the_root_plays_the_mate_and_samples_the_improved_policy(
+    model: PolicyValueNet,
+) -> None:
+    spec = SearchSpec(8, None, "gumbel")
+
+    def chosen(sfen: str, temperature: float, uniform: float) -> str:
+        games = games_from(sfen)
+        choose = searching_policy(model, spec, temperature)
+        index = choose(games, np.arange(1), np.full(1, uniform))[0]
+        return Move(array("H", games.game(0).legal)[index]).to_usi()
+
+    mate = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+    assert [chosen(mate, 1.0, uniform) for uniform in (0.0, 0.99)] == ["G*5b", "G*5b"]
+    sampled = [chosen(STANDARD_SFEN, 2.0, uniform) for uniform in np.linspace(0, 0.999, 40)]
+    assert len(set(sampled)) > 5
+    assert len({chosen(STANDARD_SFEN, 0.0, uniform) for uniform in (0.0, 0.5, 0.99)}) == 1
 
 
 @pytest.mark.parametrize(

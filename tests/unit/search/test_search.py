@@ -1,6 +1,7 @@
 """The search against a slow reference, the rules, and mate problems solved by brute force."""
 
 from array import array
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,7 +324,7 @@ def test_moves_are_ranked_by_proof_then_visits() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"simulations": 0}, {"simulations": 5, "leaves_per_step": 0}])
-def test_settings_out_of_range_are_refused(bad: dict[str, int]) -> None:
+def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
         SearchSettings(**bad)
 
