@@ -29,7 +29,7 @@ _TINY: Final = np.float32(1e-30)
 
 
 class Findings(NamedTuple):
-    """What a search knows about the moves of a root, for the side to move there."""
+    """Findings about the moves of a root, for the side to move there."""
 
     priors: Floats
     """[M] the policy's probabilities."""
