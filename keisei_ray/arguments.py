@@ -15,6 +15,7 @@ from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.nearest import likeness, nearest
 from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
+from keisei_ray.export import FORMATS
 from keisei_ray.storage.run_layout import REPORT_FILE
 
 ALONE_BENCHES = ("gpu", "learning")
@@ -209,6 +210,20 @@ def _add_usi(usi: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="default of an option that the client may set, e.g. Simulations=800; may be repeated",
     )
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument(
+        "--checkpoint", required=True, metavar="PATH|URI", help="the network to export"
+    )
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=FORMATS,
+        help="onnx and torchscript: the whole network, from compact positions; safetensors: its "
+        "weights; dlshogi: an ONNX file for engines that load networks of dlshogi",
+    )
+    export.add_argument("--output", required=True, metavar="FILE", help="a file not yet there")
 
 
 def _add_report(report: argparse.ArgumentParser) -> None:
@@ -455,6 +470,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "evaluate": ("Measure a player's strength by a match", _add_evaluate),
     "ladder": ("Play every player against every other, and rate them all", _add_ladder),
     "usi": ("Play as a USI engine, for shogi GUIs and matches of engines", _add_usi),
+    "export": ("Write a network as a file for other programs", _add_export),
     "report": ("Show a run as one page of HTML", _add_report),
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),

@@ -150,6 +150,14 @@ def _usi(options: argparse.Namespace) -> int:
     return serve(typed_options(options.checkpoint, options.option))
 
 
+def _export(options: argparse.Namespace) -> int:
+    from keisei_ray.export.command import export
+
+    done = export(options.checkpoint, options.format, Path(options.output))
+    sys.stdout.write(f"{done}\n")
+    return EXIT_DONE
+
+
 def _report(options: argparse.Namespace) -> int:
     from keisei_ray.report.command import write_report
 
@@ -339,6 +347,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "ladder": _ladder,
     "usi": _usi,
+    "export": _export,
     "report": _report,
     "status": _status,
     "watch": _watch,

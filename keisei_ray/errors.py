@@ -17,6 +17,7 @@
     |   |-- NumericalError          training that gives numbers that are not finite
     |   |-- DeviceMemoryError       a GPU whose memory does not suffice
     |   |-- TrackerError            a tracker that is not installed or not logged in
+    |   |-- ExportError             a network that cannot be written in a format
     |   `-- BenchmarkError          a benchmark's run, its directory, or a GPU that is not there
     |-- WireError                   a packed buffer that must not be used
     |   |-- DamagedBufferError      truncated or changed
@@ -172,6 +173,13 @@ class DeviceMemoryError(UserError):
 
     Raised by `Learner.update`. The newest finished update is saved; resume with smaller
     minibatches, or give the learner more of the GPU.
+    """
+
+
+class ExportError(UserError):
+    """A network cannot be exported: a package is missing, or the file computes something else.
+
+    Raised by `run.py export`. No file is written.
     """
 
 

@@ -17,7 +17,7 @@ LEVELS = """
     arguments
     tune, library
     status, bench
-    training, report
+    training, report, export
     distributed, tracking
     evaluation, selfplay, usi
     players
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "ray": {"distributed", "training", "tune", "bench"}
     | {"tracking.ray_metrics", "tracking.profile_files", "status.remote"},
     "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench", "library"}
-    | {"usi.network"},
+    | {"usi.network", "export"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},
     "wandb": set[str](),

@@ -39,6 +39,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["evaluate", "--chekpoint", "x", "--oponent", "random"], "--checkpoint"),
         (["ladder", "--player", "random"], "--players"),
         (["usi", "--checkpiont", "runs/x"], "--checkpoint"),
+        (["export", "--chekpoint", "x"], "--checkpoint"),
         (["report", "runs/x", "--output", "x.html"], "--out"),
         (["status", "--adress", "auto"], "--address"),
         (["checkpoints", "--verifi"], "--verify"),
