@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -61,19 +63,19 @@ def onnx_file(graph: CompactGraph | DlshogiGraph, metadata: Mapping[str, str]) -
     except ImportError as error:
         raise missing(error) from error
     names = [*graph.INPUTS, *graph.OUTPUTS]
-    buffer = io.BytesIO()
-    with _without_warnings():
+    with _without_warnings(), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
         torch.onnx.export(
             graph.eval(),
             graph.example(),
-            buffer,
+            file,
             dynamo=False,
             opset_version=OPSET,
             input_names=list(graph.INPUTS),
             output_names=list(graph.OUTPUTS),
             dynamic_axes={name: {0: "batch"} for name in names},
         )
-    model = onnx.load_from_string(buffer.getvalue())
+        model = onnx.load(file)
     onnx.helper.set_model_props(model, dict(metadata))
     content: bytes = model.SerializeToString()
     return content
