@@ -226,6 +226,48 @@ def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--output", required=True, metavar="FILE", help="a file not yet there")
 
 
+def _add_analyze(analyze: argparse.ArgumentParser) -> None:
+    analyze.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH|URI|latest",
+        help="the network: a run, whose newest checkpoint it is, or a checkpoint; latest: the "
+        "newest run in runs/",
+    )
+    analyze.add_argument(
+        "game",
+        nargs="?",
+        metavar="GAME",
+        help="file of a game: .kif, .kifu, .csa, .usi, or games.jsonl of a run. Of a file with one "
+        "game a line the last one; FILE:N is that of line N",
+    )
+    analyze.add_argument(
+        "--sfen",
+        action="append",
+        default=[],
+        metavar="POSITION",
+        help="a position instead of a game: an SFEN, 'startpos moves 7g7f 3c3d' or "
+        "'sfen SFEN moves ...'; may be repeated",
+    )
+    analyze.add_argument(
+        "--simulations",
+        type=_count,
+        default=200,
+        metavar="N",
+        help="how far to search from each position; 0: the network alone. Default: %(default)s",
+    )
+    _add_json(analyze, "write the findings as JSON to this file as well; -: print JSON instead")
+    analyze.add_argument(
+        "--kif",
+        type=Path,
+        metavar="FILE",
+        help="write the game with comments for other programs: .kifu is UTF-8, .kif Shift-JIS",
+    )
+    analyze.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the findings as one page with a board"
+    )
+
+
 def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("run_dir", metavar="RUN_DIR", help="run directory, or its URI")
     report.add_argument("--out", metavar="FILE", help=f"the page; default: RUN_DIR/{REPORT_FILE}")
@@ -415,6 +457,10 @@ def _positive(text: str) -> int:
     return _number(text, int, lambda value: value >= 1, "a positive whole number")
 
 
+def _count(text: str) -> int:
+    return _number(text, int, lambda value: 0 <= value <= 10**7, "a whole number, 0 or more")
+
+
 def _seed(text: str) -> int:
     return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
 
@@ -471,6 +517,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "ladder": ("Play every player against every other, and rate them all", _add_ladder),
     "usi": ("Play as a USI engine, for shogi GUIs and matches of engines", _add_usi),
     "export": ("Write a network as a file for other programs", _add_export),
+    "analyze": ("Say what a network thinks of a game or of positions", _add_analyze),
     "report": ("Show a run as one page of HTML", _add_report),
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),

@@ -123,6 +123,28 @@ def _evaluate(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
 
 
+def _analyze(options: argparse.Namespace) -> int:
+    from keisei_ray.analysis.command import AnalyzeOptions, analyze
+    from keisei_ray.status.command import find_run
+
+    console = _console_beside_json(options.json)
+    result = analyze(
+        AnalyzeOptions(
+            checkpoint=options.checkpoint
+            if options.checkpoint != "latest"
+            else str(find_run(None)),
+            game=options.game,
+            sfens=options.sfen,
+            simulations=options.simulations,
+            kif=options.kif,
+            html=options.html,
+        ),
+        console,
+    )
+    _write_json(options.json, result)
+    return EXIT_DONE
+
+
 def _ladder(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.ladder import LadderOptions, ladder
 
@@ -348,6 +370,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "ladder": _ladder,
     "usi": _usi,
     "export": _export,
+    "analyze": _analyze,
     "report": _report,
     "status": _status,
     "watch": _watch,

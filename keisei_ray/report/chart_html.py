@@ -41,6 +41,8 @@ class Chart:
     floor: float | None = None
     """Value that the scale reaches at least; see `svg.scale_for`."""
     ceiling: float | None = None
+    when_last: str = "now"
+    """Time of the last value, for the legend."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,14 @@ def chart_figure(chart: Chart, frame: Frame) -> str:
         return _figure(chart, '<p class="none">No values yet.</p>', "", "", "")
     scale = svg.scale_for(lines, chart.floor, chart.ceiling)
     picture = svg.line_chart(
-        lines, frame, scale, is_share=chart.is_share, title=_alternative(chart, lines)
+        lines, frame, scale, is_share=chart.is_share, title=_alternative(chart, lines, frame)
     )
     legend = [
-        (svg.swatch(i, is_fill=False), line.name, f"{_spell(chart, line.curve.last)} now")
+        (
+            svg.swatch(i, is_fill=False),
+            line.name,
+            f"{_spell(chart, line.curve.last)} {chart.when_last}",
+        )
         for i, line in enumerate(lines)
     ]
     series = [
@@ -158,7 +164,7 @@ def _legend(entries: Sequence[tuple[str, str, str]]) -> str:
 def _data(data: dict[str, Any], frame: Frame) -> str:
     axis = {"range": frame.x_range, "left": svg.LEFT, "right": svg.RIGHT, "width": svg.WIDTH}
     height = {"top": svg.TOP, "bottom": svg.BOTTOM, "height": svg.HEIGHT}
-    text = embedded(data | {"axis": axis | height})
+    text = embedded(data | {"axis": axis | height | {"unit": frame.unit}})
     return f'<script type="application/json" class="data">{text}</script>'
 
 
@@ -183,7 +189,7 @@ def _spell(chart: Chart, value: float) -> str:
     return formatting.percent(value) if chart.is_share else formatting.significant(value)
 
 
-def _alternative(chart: Chart, lines: Sequence[Line]) -> str:
+def _alternative(chart: Chart, lines: Sequence[Line], frame: Frame) -> str:
     """Returns the picture's content in words, for readers who cannot see it."""
     parts = []
     for line in lines:
@@ -192,4 +198,4 @@ def _alternative(chart: Chart, lines: Sequence[Line]) -> str:
         first, last, low, high = (_spell(chart, float(end)) for end in ends)
         parts.append(f"{line.name} from {first} to {last}, between {low} and {high}")
     unit = f" ({chart.unit})" if chart.unit else ""
-    return f"{chart.title}{unit} over timesteps: {'; '.join(parts)}."
+    return f"{chart.title}{unit} over {frame.unit}s: {'; '.join(parts)}."

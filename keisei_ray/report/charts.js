@@ -43,7 +43,7 @@
     function show(index) {
       place = Math.max(0, Math.min(stops.length - 1, index));
       const x = stops[place];
-      const head = Object.assign(document.createElement("b"), { textContent: `timestep ${whole.format(x)}` });
+      const head = Object.assign(document.createElement("b"), { textContent: `${axis.unit} ${whole.format(x)}` });
       const rows = data.series.flatMap((series, number) => {
         const at = series.x.indexOf(x);
         return at < 0 ? [] : [row(series, number, at)];
@@ -72,6 +72,17 @@
         if (Math.abs(position(stop) - x) < Math.abs(position(stops[best]) - x)) best = i;
       });
       return best;
+    }
+
+    // A chart over the moves of a game goes with the board, see replay.js.
+    if (axis.unit === "move") {
+      const here = document.createElementNS(SVG, "path");
+      here.setAttribute("class", "here");
+      picture.append(here);
+      plot.addEventListener("click", (event) =>
+        document.dispatchEvent(new CustomEvent("move-chosen", { detail: stops[nearest(event)] })));
+      document.addEventListener("move-shown", (event) =>
+        here.setAttribute("d", `M${position(event.detail)} ${axis.top}V${axis.bottom}`));
     }
 
     plot.addEventListener("pointermove", (event) => show(nearest(event)));

@@ -26,24 +26,37 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """
     file = run_dir / REPORT_FILE if out is None else out
     run = read_run(run_dir)
-    _check_out(file)
-    try:
-        write_atomically(file, render(run).encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise ConfigError(f"--out {file}: cannot be written: {error.strerror}.") from error
+    check_page_file(file)
+    write_page(file, render(run))
     return file
 
 
-def _check_out(file: Path) -> None:
-    """Raises ConfigError if the file cannot be written, or if it exists and is not a page."""
+def write_page(file: Path, page: str, flag: str = "--out") -> None:
+    """Writes a page in one step.
+
+    Raises:
+        ConfigError: it cannot be written. The message names `flag`.
+    """
+    try:
+        write_atomically(file, page.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise ConfigError(f"{flag} {file}: cannot be written: {error.strerror}.") from error
+
+
+def check_page_file(file: Path, flag: str = "--out") -> None:
+    """Refuses a file that a page cannot be written to.
+
+    Raises:
+        ConfigError: it cannot be written, or exists and is not a page. The message names `flag`.
+    """
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"--out {file}: not a file in a directory that can be written.")
+        raise ConfigError(f"{flag} {file}: not a file in a directory that can be written.")
     if not file.exists():
         return
     try:
         with file.open("rb") as page:
             is_page = file.is_file() and page.read(len(DOCTYPE)) in (b"", DOCTYPE.encode())
     except OSError as error:
-        raise ConfigError(f"--out {file}: cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{flag} {file}: cannot be read: {error.strerror}.") from error
     if not is_page:
-        raise ConfigError(f"--out {file}: exists and is not a page. Name another file.")
+        raise ConfigError(f"{flag} {file}: exists and is not a page. Name another file.")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from keisei_ray.shogi.replay import replay
+from keisei_ray.shogi.replay import Replay, replay
 from keisei_ray.storage.json_lines import Record
 
 NUM_NEWEST: Final = 4
@@ -89,7 +89,7 @@ class ShownGame:
     title: str
     """Result, reason and length in words."""
     data: dict[str, Any]
-    """Input of the page's script; see `_data`."""
+    """Input of the page's script; see `replay_data`."""
 
 
 def shown_games(tally: GameTally) -> list[ShownGame]:
@@ -124,26 +124,41 @@ def _shown(why: str, game: Record) -> ShownGame | None:
 
 def title(game: Record) -> str:
     """Returns a game's end in words: "Black wins by mate, 91 plies"."""
-    result, reason = str(game.get("result")), str(game.get("reason"))
-    words = f"{_RESULTS.get(result, result)} {REASONS.get(reason, reason)}"
+    words = end_in_words(str(game.get("result")), str(game.get("reason")))
     return f"{words}, {game['plies']} plies"
 
 
+def end_in_words(result: str, reason: str) -> str:
+    """Returns how a game ended in words: "Black wins by mate"."""
+    return f"{_RESULTS.get(result, result)} {REASONS.get(reason, reason)}"
+
+
 def _data(game: Record) -> dict[str, Any]:
-    """Returns a game as the page's script reads it.
+    """Returns a game of the run as the page's script reads it.
 
     Raises:
         ValueError: a move is not legal.
         AttributeError, TypeError: the moves or the start are not a text.
     """
-    start = game.get("start_sfen") or ""
-    played = replay(game["moves"].split(), start)
+    played = replay(game["moves"].split(), game.get("start_sfen") or "")
+    opening = game.get("opening_plies")
+    return replay_data(played, title(game), opening if type(opening) is int else 0)
+
+
+def replay_data(played: Replay, title: str, opening_plies: int = 0) -> dict[str, Any]:
+    """Returns a game as the page's script reads it.
+
+    Args:
+        played: positions and moves.
+        title: result, reason and length in words.
+        opening_plies: moves at the start that no player chose.
+    """
     return {
         "sfens": played.sfens,
         "moves": played.moves,
         "western": played.western,
         "japanese": played.japanese,
         "checks": played.checks,
-        "opening": opening if type(opening := game.get("opening_plies")) is int else 0,
-        "title": title(game),
+        "opening": opening_plies,
+        "title": title,
     }

@@ -1,6 +1,6 @@
 """Page of a run: one HTML text with its style and scripts inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Final
@@ -37,17 +37,30 @@ def render(run: Run) -> str:
     name = run.path.resolve().name
     sections = {
         "Strength": _strength(run, frame),
-        "Results": _grid(charts.result_charts(run), frame),
+        "Results": grid(charts.result_charts(run), frame),
         "Games": _games(run, shown_games(run.games)),
-        "Learning": _grid(charts.learning_charts(run), frame),
-        "Speed": _grid(charts.speed_charts(run), frame),
+        "Learning": grid(charts.learning_charts(run), frame),
+        "Speed": grid(charts.speed_charts(run), frame),
         "Events": tables.events_table(run.events),
         "Settings": _folded("All settings of the run", tables.settings_table(run.config))
         + _folded("All metrics and what they mean", tables.glossary()),
     }
-    links = "".join(f'<a href="#{key.lower()}">{key}</a>' for key in sections)
+    return document(name, _header(run, name), sections, _footer(run))
+
+
+def document(title: str, header: str, sections: Mapping[str, str], footer: str) -> str:
+    """Returns a whole page: one HTML text that needs nothing else.
+
+    Args:
+        title: as text; the other arguments are HTML.
+        header: what stands above the links to the sections.
+        sections: title of each section -> its content.
+        footer: what stands below them.
+    """
+    names = {key: key.lower().replace(" ", "-") for key in sections}
+    links = "".join(f'<a href="#{name}">{key}</a>' for key, name in names.items())
     body = "".join(
-        f'<section id="{key.lower()}"><h2>{key}</h2>{content}</section>'
+        f'<section id="{names[key]}"><h2>{key}</h2>{content}</section>'
         for key, content in sections.items()
     )
     return (
@@ -55,9 +68,9 @@ def render(run: Run) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(name)} - Keisei Ray</title>"
+        f"<title>{escape(title)} - Keisei Ray</title>"
         f"<style>{_resource('page.css')}</style></head><body>"
-        f"{svg.patterns()}{_header(run, name)}<nav>{links}</nav><main>{body}</main>{_footer(run)}"
+        f"{svg.patterns()}{header}<nav>{links}</nav><main>{body}</main>{footer}"
         f"<script>{_resource('charts.js')}{_resource('replay.js')}</script></body></html>\n"
     )
 
@@ -89,11 +102,11 @@ def _strength(run: Run, frame: Frame) -> str:
             "--opponent random</code>.</p>"
         )
     caption = "<h3>Newest match against each opponent</h3>" if table else ""
-    return _grid(shown, frame) + caption + table + f'<p class="about">{_OPPONENTS}</p>'
+    return grid(shown, frame) + caption + table + f'<p class="about">{_OPPONENTS}</p>'
 
 
 def _games(run: Run, games: Sequence[ShownGame]) -> str:
-    """Returns the games to replay: buttons, and an empty element in which the script draws."""
+    """Returns the games to replay, or why there are none."""
     if not games:
         why = (
             "No game has ended yet."
@@ -101,20 +114,32 @@ def _games(run: Run, games: Sequence[ShownGame]) -> str:
             else "No moves to show: they are saved where tracking.save_moves is true."
         )
         return f'<p class="none">{why}</p>'
+    return replays(games)
+
+
+def replays(games: Sequence[ShownGame], *, has_choice: bool = True) -> str:
+    """Returns games to replay: a button for each, and the element in which the script draws.
+
+    Args:
+        games: at least one.
+        has_choice: whether there are buttons; without them the first game is shown.
+    """
     buttons = "".join(
         f'<button type="button" data-game="{i}" aria-pressed="false"><b>{escape(game.why)}</b>'
         f"<span>{escape(game.title)}</span></button>"
         for i, game in enumerate(games)
     )
+    choice = f'<div class="choice" role="group" aria-label="Game">{buttons}</div>'
     data = chart_html.embedded([game.data for game in games])
     return (
-        f'<div id="replay"><div class="choice" role="group" aria-label="Game">{buttons}</div>'
+        f'<div id="replay">{choice if has_choice else ""}'
         '<noscript><p class="none">The board needs JavaScript.</p></noscript></div>'
         f'<script type="application/json" id="games-data">{data}</script>'
     )
 
 
-def _grid(shown: Iterable[Chart | ShareChart], frame: Frame) -> str:
+def grid(shown: Iterable[Chart | ShareChart], frame: Frame) -> str:
+    """Returns charts side by side."""
     content = "".join(
         chart_html.chart_figure(chart, frame)
         if isinstance(chart, Chart)

@@ -146,16 +146,30 @@
   const script = button("Letters", "Letters instead of kanji", () => { view.isLatin = !view.isLatin; show(); });
   slider.addEventListener("input", () => go(Number(slider.value)));
   const title = html("h3", {});
+  const notes = html("div", { class: "notes", "aria-live": "polite" });
   root.append(html("div", { class: "table" },
     html("div", { class: "stage" }, board, html("div", { class: "controls" }, ...Object.values(controls), slider, flip, script), status),
-    html("div", { class: "side" }, title, list,
+    html("div", { class: "side" }, title, notes, list,
       html("p", { class: "hint" }, "Left and right arrow keys step through the game, Home and End jump. "
         + "K king, R rook, B bishop, G gold, S silver, N knight, L lance, P pawn, + promoted; x captures, * drops, "
         + "= does not promote. Moves in italics are the random opening, which no player chose."))));
 
+  // What an analysis says about the position: a sentence, and a table of moves.
+  function showNotes(note) {
+    if (!note) return notes.replaceChildren();
+    const cells = (name, texts) => texts.map((text, i) =>
+      html(name, note.numbers.includes(i) ? { class: "number" } : {}, text));
+    const rows = note.rows.map((texts) => html("tr", {}, ...cells("td", texts)));
+    const table = html("table", { class: "lines-of-play" }, html("thead", {}, html("tr", {}, ...cells("th", note.head))), html("tbody", {}, ...rows));
+    notes.replaceChildren(...note.sentences.map((text) => html("p", {}, text)),
+      ...(rows.length ? [html("div", { class: "scroll", tabindex: 0 }, table)] : []));
+  }
+
   function show() {
     const game = games[view.game];
     draw(board, game);
+    showNotes(game.notes?.[view.ply]);
+    document.dispatchEvent(new CustomEvent("move-shown", { detail: view.ply }));
     const words = sentence(game);
     board.setAttribute("aria-label", `Shogi board. ${words}`);
     status.textContent = words;
@@ -213,6 +227,11 @@
   }
 
   root.querySelectorAll("[data-game]").forEach((choice, i) => choice.addEventListener("click", () => choose(i)));
+  document.addEventListener("move-chosen", (event) => go(event.detail));
+  document.querySelectorAll("[data-ply]").forEach((link) => link.addEventListener("click", () => {
+    go(Number(link.dataset.ply));
+    root.scrollIntoView();
+  }));
   let isInView = false;
   new IntersectionObserver((entries) => { isInView = entries[0].isIntersecting; }).observe(board);
   document.addEventListener("keydown", (event) => {

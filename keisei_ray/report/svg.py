@@ -40,12 +40,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Frame:
-    """Horizontal axis that all charts of a page share."""
+    """Horizontal axis that all charts of a page share: timesteps, unless `unit` says otherwise."""
 
     x_range: tuple[float, float]
     """Timesteps at the left and the right edge."""
     marks: tuple[float, ...]
-    """Timesteps at which the run was resumed, drawn as vertical lines."""
+    """Timesteps at which vertical lines are drawn: those at which the run was resumed."""
+    unit: str = "timestep"
+    """Unit of the axis, in the singular."""
+    mark: str = "resumed at timestep"
+    """Meaning of the marks."""
 
 
 @dataclass(frozen=True)
@@ -212,13 +216,13 @@ def _axes(frame: Frame, scale: Scale, is_share: bool) -> str:
     parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
     parts.append(
         f'<text class="label" x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 3}" '
-        'text-anchor="middle">timesteps</text>'
+        f'text-anchor="middle">{escape(frame.unit)}s</text>'
     )
     for mark in frame.marks:
         x = x_position(frame, mark)
         parts.append(
             f'<path class="mark" d="M{x:.1f} {TOP}V{BOTTOM}">'
-            f"<title>resumed at timestep {formatting.count(mark)}</title></path>"
+            f"<title>{escape(frame.mark)} {formatting.count(mark)}</title></path>"
         )
     return "".join(parts)
 

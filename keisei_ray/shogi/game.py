@@ -13,6 +13,7 @@ them made `VectorGames` a third slower.
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -157,6 +158,12 @@ class Game:
         value = Move.from_usi(usi).value
         legal = array("H", self.legal)
         return legal.index(value) if value in legal else None
+
+    def copy(self) -> "Game":
+        """Returns a game at the same position with the same history; each goes on by itself."""
+        other = copy(self)
+        other.board, other.moves, other._seen = self.board.copy(), self.moves[:], self._seen.copy()
+        return other
 
     def occurrences(self, key: int) -> tuple[int, int]:
         """Returns when a position first occurred in the game, in plies, and how often.

@@ -5,6 +5,7 @@ of that is written anew here: large hands and the ending of KIF, empty squares o
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rsshogi.record import (
     GameResult,
     MoveEntry,
     Record,
+    RecordMetadata,
     RecordMetadataBuilder,
     SpecialMoveEntry,
 )
@@ -99,13 +101,66 @@ def to_kif(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
         end = SpecialMoveEntry.from_result(GameResult.DRAW_BY_IMPASSE)
     else:
         end = SpecialMoveEntry.from_result(result)
-    text = _HAND_LINE.sub(_with_kanji_numbers, _record(game, heading, end).to_kif())
+    return kif_text(_record(game, heading, end))
+
+
+def unfinished_to_kif(start_sfen: str, moves: Sequence[str], heading: Heading = _NO_HEADING) -> str:
+    """Returns a game of which the end is not known as KIF.
+
+    Args:
+        start_sfen: position before the first move.
+        moves: legal moves in USI notation.
+        heading: lines above the moves.
+    """
+    record = Record.from_main_line(
+        start_sfen,
+        [MoveEntry(move) for move in moves],
+        metadata=_metadata(heading),
+        initial_comment=heading.comment or None,
+    )
+    return kif_text(record)
+
+
+def kif_text(record: Record) -> str:
+    """Returns a record of the rules library as KIF that other readers read, see `to_kif`."""
+    text = _HAND_LINE.sub(_with_kanji_numbers, record.to_kif())
     lines = [line for line in text.split("\n") if line]
-    if result.is_win():
+    if record.result.is_win():
         names = ("下手", "上手") if _HANDICAP_LINE.search(text) else ("先手", "後手")
-        winner = names[game.result == "white_win"]
-        lines[-1] = f"まで{game.plies}手で{winner}の勝ち"
+        winner = names[record.result.is_white_win()]
+        lines[-1] = f"まで{record.move_count}手で{winner}の勝ち"
     return "\n".join(lines) + "\n"
+
+
+def with_comments(kif: str, comments: Mapping[int, Sequence[str]]) -> str:
+    """Returns KIF with lines of comment added behind those that are there.
+
+    Args:
+        kif: a record with its moves numbered; its variations stay as they are.
+        comments: number of a move of the main line -> lines that follow it; 0: those before the
+            first move.
+    """
+    lines = kif.rstrip("\n").split("\n")
+    end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
+    moves = [i for i in range(end) if KIF_MOVE.match(lines[i])]
+    added: dict[int, Sequence[str]] = {}
+    for ply, texts in comments.items():
+        if ply == 0:
+            place = moves[0] if moves else end
+        else:
+            place = moves[ply - 1] + 1
+            while place < end and lines[place].startswith(("*", "&")):
+                place += 1
+        added[place] = [f"*{text}" for text in texts]
+    places = range(len(lines) + 1)
+    merged = [text for i in places for text in (*added.get(i, ()), *lines[i : i + 1])]
+    return "\n".join(merged) + "\n"
+
+
+KIF_MOVE = re.compile(r"\s*[0-9]+\s+(同\s*\S+|\S+)")
+"""Beginning of a line of KIF that has a move or the ending: its number, then the move."""
+KIF_VARIATION = "変化"
+"""Beginning of the line after which KIF has no more moves of the main line."""
 
 
 def to_csa(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
@@ -151,15 +206,18 @@ def _result(game: RecordedGame, heading: Heading) -> GameResult:
 
 
 def _record(game: RecordedGame, heading: Heading, end: SpecialMoveEntry) -> Record:
-    metadata = RecordMetadataBuilder(
-        event=heading.event or None,
-        black_player=heading.black or None,
-        white_player=heading.white or None,
-    )
     return Record.from_main_line(
         game.start_sfen or STANDARD_SFEN,
         [MoveEntry(move) for move in game.moves.split()],
         terminal=end,
-        metadata=metadata.build(),
+        metadata=_metadata(heading),
         initial_comment=heading.comment or None,
     )
+
+
+def _metadata(heading: Heading) -> RecordMetadata:
+    return RecordMetadataBuilder(
+        event=heading.event or None,
+        black_player=heading.black or None,
+        white_player=heading.white or None,
+    ).build()

@@ -28,6 +28,7 @@ function read(file) {
     names: [getBlackPlayerName(record.metadata), getWhitePlayerName(record.metadata)],
     sfen: start,
     moves,
+    comments: record.moves.map((node) => node.comment),
     result: last.move instanceof Move ? null : resultOf(last.move.type, record.position.color),
   };
 }

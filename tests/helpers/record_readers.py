@@ -56,6 +56,19 @@ def read_by_python_shogi(path: Path) -> ReadGame:
     )
 
 
+def comments_by_cshogi(path: Path) -> list[str]:
+    """Comments of a KIF file: before the first move, and after each."""
+    game = cshogi.KIF.Parser.parse_file(str(path))
+    return [game.comment, *(comment or "" for comment in game.comments)]
+
+
+def comments_by_tsshogi(path: Path) -> list[str]:
+    """The same as tsshogi reads them."""
+    (game,) = json.loads(_node(str(HERE / "read_with_tsshogi.cjs"), str(path)).stdout)
+    comments: list[str] = game["comments"]
+    return comments[: len(game["moves"]) + 1]
+
+
 def read_by_tsshogi(paths: Sequence[Path]) -> list[ReadGame]:
     """Reads all files in one process of Node."""
     games = json.loads(_node(str(HERE / "read_with_tsshogi.cjs"), *map(str, paths)).stdout)

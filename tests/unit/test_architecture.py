@@ -16,7 +16,7 @@ LEVELS = """
     cli
     arguments
     tune, library
-    status, bench
+    status, bench, analysis
     training, report, export
     distributed, tracking
     evaluation, selfplay, usi

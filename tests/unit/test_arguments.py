@@ -40,6 +40,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["ladder", "--player", "random"], "--players"),
         (["usi", "--checkpiont", "runs/x"], "--checkpoint"),
         (["export", "--chekpoint", "x"], "--checkpoint"),
+        (["analyze", "game.kif", "--simulation", "9"], "--simulations"),
         (["report", "runs/x", "--output", "x.html"], "--out"),
         (["status", "--adress", "auto"], "--address"),
         (["checkpoints", "--verifi"], "--verify"),

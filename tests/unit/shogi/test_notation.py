@@ -11,7 +11,14 @@ from rsshogi.record import GameResult, Record
 
 from keisei_ray.rollouts.finished_game import FinishedGame
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.notation import Heading, to_csa, to_kif, to_usi
+from keisei_ray.shogi.notation import (
+    Heading,
+    to_csa,
+    to_kif,
+    to_usi,
+    unfinished_to_kif,
+    with_comments,
+)
 from keisei_ray.shogi.vector_games import GameEnd, VectorGames
 
 MATE_SFEN = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
@@ -128,3 +135,22 @@ def test_a_result_that_its_reason_cannot_bring_is_refused() -> None:
 def test_moves_from_another_start_are_refused() -> None:
     with pytest.raises(ValueError, match="illegal"):
         to_csa(replace(scripted("7g7f", max_plies=1), start_sfen=MATE_SFEN))
+
+
+def test_comments_follow_their_moves_in_the_main_line() -> None:
+    kif = (
+        "手合割：平手\n*head\n   1 ７六歩(77)\n*old\n   2 ３四歩(33)\n   3 中断\n\n"
+        "変化：1手\n   1 ２六歩(27)\n"
+    )
+    assert with_comments(kif, {0: ["start"], 1: ["a", "b"], 2: ["c"]}) == (
+        "手合割：平手\n*head\n*start\n   1 ７六歩(77)\n*old\n*a\n*b\n   2 ３四歩(33)\n*c\n"
+        "   3 中断\n\n変化：1手\n   1 ２六歩(27)\n"
+    )
+    assert with_comments("手合割：平手\n", {0: ["start"]}) == "手合割：平手\n*start\n"
+    assert with_comments(kif, {}) == kif
+
+
+def test_a_game_without_an_end_has_none_in_kif() -> None:
+    kif = unfinished_to_kif(STANDARD_SFEN, ["7g7f"], Heading(black="A", comment="c"))
+    assert kif.splitlines()[-1].split()[:2] == ["1", "７六歩(77)"]
+    assert KIF.Parser.parse_str(kif).names == ["A", None]

@@ -1,0 +1,153 @@
+"""Games in KIF and CSA, read from the text of their records.
+
+The rules library reads the formats. It passes over what it does not understand, so this module
+looks for that: a start position that it does not know, lines of moves that it has left out. A game
+is read up to the first move that cannot be played.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rsshogi.record import Record
+
+from keisei_ray.shogi.notation import KIF_MOVE, KIF_VARIATION, kif_text
+
+
+@dataclass(frozen=True)
+class ReadRecord:
+    """A game as its record tells it."""
+
+    start_sfen: str
+    """Position before the first move."""
+    moves: tuple[str, ...]
+    """Moves of the main line in USI notation, all legal one after the other."""
+    kif: str
+    """The record as KIF, without what follows a fault; that of a KIF record is as it was."""
+    black: str
+    """Name of the player of Black; empty if the record does not say."""
+    white: str
+    """Name of the player of White."""
+    end: str
+    """How the game ended, in words; empty if the record does not say."""
+    fault: str
+    """Why the moves end before the record does; empty if they do not."""
+
+
+_START: Final = re.compile(r"^手合割\s*[:：]\s*(\S*)", re.MULTILINE)
+_STARTS: Final = (
+    "平手", "香落ち", "右香落ち", "角落ち", "飛車落ち", "飛香落ち", "二枚落ち", "三枚落ち",
+    "四枚落ち", "五枚落ち", "左五枚落ち", "六枚落ち", "八枚落ち", "十枚落ち",
+)  # fmt: skip
+"""Start positions that the rules library knows by name."""
+_DIAGRAM: Final = re.compile(r"^\+-{9,}\+\s*$", re.MULTILINE)
+"""Edge of a board that KIF draws."""
+_KIF_HEAD: Final = re.compile(r"^(手合割|手数-|先手|後手|下手|上手)", re.MULTILINE)
+_IS_KIF_MOVE: Final = re.compile(r"[▲△▼▽☗☖]?[1-9１-９同]|.*\(\d\d\)")
+_CSA_MOVE: Final = re.compile(r"[+-]\d{4}[A-Z]{2}")
+_CSA_HEAD: Final = re.compile(r"^(V\d|P[I1-9+-]|N[+-]|[+-]\s*$)", re.MULTILINE)
+_ILLEGAL: Final = re.compile(r"illegal move at index (\d+)")
+_ENDS: Final = {
+    "RESIGN": "resignation",
+    "MATE": "mate",
+    "TIMEOUT": "time",
+    "INTERRUPT": "interruption",
+    "REPETITION": "repetition",
+    "IMPASSE": "impasse",
+}
+"""Kind of an ending -> its words, where the kind itself does not read well."""
+
+
+def read_kif(text: str) -> ReadRecord:
+    """Reads a game in KIF. Its variations are left out.
+
+    Raises:
+        ValueError: not KIF, or it starts from a position that is not known.
+    """
+    if not (_KIF_HEAD.search(text) or _DIAGRAM.search(text)):
+        raise ValueError("no line of KIF is in it")
+    start = _START.search(text)
+    if start and start[1] not in _STARTS and not _DIAGRAM.search(text):
+        raise ValueError(
+            f"'{start[0]}' names a start position that is not known. Expected one of "
+            f"{', '.join(_STARTS)}, or a board diagram"
+        )
+    # Bookmarks, which the rules library does not know, become empty lines.
+    lines = ["" if line.startswith("&") else line for line in text.splitlines()]
+    end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
+    found = {i: move[1] for i in range(end) if (move := KIF_MOVE.match(lines[i]))}
+    places = [i for i, move in found.items() if _IS_KIF_MOVE.match(move)]
+    record, cut, fault = _read(Record.from_kif_str, lines[:end], places, found)
+    return _result(record, "\n".join(text.splitlines()[:cut]) if fault else text, fault)
+
+
+def read_csa(text: str) -> ReadRecord:
+    """Reads a game in CSA; of several in one file the first.
+
+    Raises:
+        ValueError: not CSA, or it starts from a position that is not known.
+    """
+    if not _CSA_HEAD.search(text):
+        raise ValueError("no line of CSA is in it")
+    lines = re.split(r"^/\s*$", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    found = {i: move[0] for i, line in enumerate(lines) if (move := _CSA_MOVE.match(line))}
+    record, _, fault = _read(Record.from_csa_str, lines, list(found), found)
+    return _result(record, kif_text(record), fault)
+
+
+def _read(
+    parse: Callable[[str], Record], lines: list[str], places: list[int], found: dict[int, str]
+) -> tuple[Record, int, str]:
+    """Reads a record up to the first move that cannot be played.
+
+    Args:
+        parse: the rules library's reader.
+        lines: the record.
+        places: its lines of moves.
+        found: number of each of these lines -> the move.
+
+    Returns:
+        The record, how many lines it has, and what is wrong with the next one, if anything.
+    """
+    cut, what = len(lines), ""
+    try:
+        record = parse("\n".join(lines))
+    except ValueError as error:
+        illegal = _ILLEGAL.search(str(error))
+        if illegal is None or int(illegal[1]) >= len(places):
+            raise
+        cut, what = places[int(illegal[1])], "is not legal"
+        record = parse("\n".join(lines[:cut]))
+    if not what and record.move_count < len(places):
+        cut, what = places[record.move_count], "cannot be read"
+        record = parse("\n".join(lines[:cut]))
+    if not what:
+        return record, cut, ""
+    ply = record.move_count + 1
+    return record, cut, f"line {cut + 1}: move {ply} '{found[cut]}' {what}"
+
+
+def _result(record: Record, kif: str, fault: str) -> ReadRecord:
+    metadata = record.metadata
+    return ReadRecord(
+        record.init_position_sfen,
+        tuple(entry.move.to_usi() for entry in record.moves),
+        kif,
+        metadata.black_player or "",
+        metadata.white_player or "",
+        "" if fault else _end(record),
+        fault,
+    )
+
+
+def _end(record: Record) -> str:
+    """How a game ended, in words, as far as its record says."""
+    kind = record.main_terminal.kind if record.main_terminal else "UNKNOWN"
+    if kind == "UNKNOWN":
+        return ""
+    reason = _ENDS.get(kind, kind.lower().replace("_", " "))
+    result = record.result
+    if result.is_win():
+        return f"{'White' if result.is_white_win() else 'Black'} wins by {reason}"
+    return f"Drawn by {reason}" if result.is_draw() else f"Ends by {reason}"

@@ -1,0 +1,108 @@
+"""Games in KIF and CSA, up to the first move that cannot be played."""
+
+import pytest
+
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.notation import unfinished_to_kif
+from keisei_ray.shogi.record_reader import read_csa, read_kif
+
+KIF = """# made by hand
+手合割：平手
+先手：A
+後手：B
+手数----指手---------消費時間--
+*before
+   1 ７六歩(77)   ( 0:01/00:00:01)
+*comment
+&bookmark
+   2 ３四歩(33)   ( 0:01/00:00:01)
+   3 ２二角成(88) ( 0:01/00:00:02)
+   4 同　銀(31)   ( 0:01/00:00:02)
+   5 投了
+まで4手で後手の勝ち
+
+変化：2手
+   2 ８四歩(83)
+   3 ９九玉(59)
+"""
+MOVES = ("7g7f", "3c3d", "8h2b+", "3a2b")
+CSA = "V2.2\nN+A\nN-B\nPI\n+\n+7776FU,T3\n'comment\n-3334FU\n+8822UM\n-3122GI\n%TORYO\n"
+
+
+def test_a_main_line_is_read_and_the_record_stays_as_it_was() -> None:
+    record = read_kif(KIF)
+    assert (record.start_sfen, record.moves, record.fault) == (STANDARD_SFEN, MOVES, "")
+    assert (record.black, record.white) == ("A", "B")
+    assert record.end == "White wins by resignation"
+    assert record.kif == KIF
+
+
+def test_csa_is_read_as_the_same_game() -> None:
+    record = read_csa(CSA)
+    assert (record.start_sfen, record.moves, record.fault) == (STANDARD_SFEN, MOVES, "")
+    assert (record.black, record.white, record.end) == ("A", "B", "White wins by resignation")
+    assert read_kif(record.kif).moves == MOVES
+
+
+def test_the_first_of_several_games_is_read() -> None:
+    assert read_csa(f"{CSA}/\nPI\n+\n+2726FU\n").moves == MOVES
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("２二角成(88)", "２二角成(77)", "line 11: move 3 '２二角成(77)' is not legal"),
+        ("２二角成(88)", "２二角成", "line 11: move 3 '２二角成' cannot be read"),
+        ("同　銀(31)", "同　銀(39)", "line 12: move 4 '同\u3000銀(39)' is not legal"),
+    ],
+)
+def test_kif_is_read_up_to_a_move_that_cannot_be_played(old: str, new: str, what: str) -> None:
+    record = read_kif(KIF.replace(old, new))
+    assert (record.fault, record.end) == (what, "")
+    assert record.moves == MOVES[: len(record.moves)]
+    assert len(record.moves) == int(what.split()[3]) - 1
+    assert read_kif(record.kif).moves == record.moves
+    assert "変化" not in record.kif
+
+
+def test_csa_is_read_up_to_a_move_that_cannot_be_played() -> None:
+    record = read_csa(CSA.replace("+8822UM", "+8899UM"))
+    assert record.moves == MOVES[:2]
+    assert (record.fault, record.end) == ("line 9: move 3 '+8899UM' is not legal", "")
+    assert read_kif(record.kif).moves == MOVES[:2]
+
+
+@pytest.mark.parametrize(
+    "sfen",
+    [
+        "lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL w - 1",
+        "2sgkgs2/9/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL w - 1",
+        "4k4/9/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL w - 1",
+        "5gk2/9/9/9/9/9/9/9/4K4 w P17p 1",
+    ],
+)
+def test_handicaps_and_boards_are_start_positions(sfen: str) -> None:
+    move = "4a4b" if "gk2" in sfen else "5a5b"
+    record = read_kif(unfinished_to_kif(sfen, [move]))
+    assert (record.start_sfen.rpartition(" ")[0], record.moves) == (sfen[:-2], (move,))
+    assert record.end == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "no line of KIF"),
+        ("7g7f 3c3d", "no line of KIF"),
+        (KIF.replace("平手", "5五将棋"), "手合割：5五将棋"),
+        (KIF.replace("手合割：平手", "手合割：その他"), "start position that is not known"),
+    ],
+)
+def test_what_is_not_a_game_of_shogi_in_kif_is_refused(text: str, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        read_kif(text)
+
+
+@pytest.mark.parametrize("text", ["", "hello", "7g7f 3c3d"])
+def test_what_is_not_csa_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no line of CSA"):
+        read_csa(text)
