@@ -239,13 +239,16 @@ class Forest:
         np.subtract.at(self.value_sums, paths.nodes, np.float32(_VIRTUAL_LOSS))
         self.visits[NONE] = self.value_sums[NONE] = 0
 
-    def back_up(self, paths: Paths, values: Floats, draw_probs: Floats) -> None:
+    def back_up(
+        self, paths: Paths, values: Floats, draw_probs: Floats, draw_value: float = 0.0
+    ) -> None:
         """Puts the values found at the ends of paths in the place of their virtual losses.
 
         Args:
             paths: as `select` returned them; proofs of their leaves stand in the nodes.
-            values: [K] value of each leaf, for the side to move there.
+            values: [K] value of each leaf, for the side to move there, a draw counted as 0.
             draw_probs: [K] probability of a draw.
+            draw_value: see `SearchSettings`.
         """
         depth = np.arange(paths.nodes.shape[1])
         from_leaf = paths.lengths[:, None] - depth
@@ -254,6 +257,10 @@ class Forest:
         draws = np.broadcast_to(draw_probs[:, None], along.shape).copy()
         for path in np.flatnonzero(self.proofs[paths.leaves] != UNPROVEN).tolist():
             self._prove(paths, path, along[path], draws[path])
+        if draw_value:
+            along += (
+                np.where(depth % 2 == 0, np.float32(draw_value), np.float32(-draw_value)) * draws
+            )
         np.add.at(self.value_sums, paths.nodes, along - np.float32(_VIRTUAL_LOSS))
         np.add.at(self.draw_sums, paths.nodes, draws)
         self.value_sums[NONE] = self.draw_sums[NONE] = 0

@@ -346,7 +346,7 @@ class Search:
             values[where], draws[where] = self._evaluate_nodes(
                 leaves[where], [arrival.legal for _, arrival in open_leaves]
             )
-        forest.back_up(paths, values, draws)
+        forest.back_up(paths, values, draws, self.settings.draw_value)
 
     def _arrive(self, paths: Paths, path: int, tree: _Tree) -> Arrival:
         """Judges the leaf of a path by the rules."""

@@ -27,6 +27,9 @@ class SearchSettings:
     policy's probability of the moves tried so far (first play urgency)."""
     root: RootRule = "puct"
     """Rule at the root: halving (`search/gumbel.py`) is better where simulations are few."""
+    draw_value: float = 0.0
+    """Value of a draw to the side to move at the root, in [-1, 1]; its negative to the other. It
+    moves what is searched and how positions are valued, not what is proven."""
     leaves_per_step: int = 1
     """Leaves that a tree adds to each forward pass. Above 1, a leaf in flight counts as lost for
     the side that chose it (virtual loss), so that the next one is looked for elsewhere. Many trees

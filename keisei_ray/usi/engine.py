@@ -209,7 +209,8 @@ class Engine:
                 given,
                 awaited.control,
                 started,
-                limits.mate is not None,
+                is_analysis=limits.infinite,
+                is_mate=limits.mate is not None,
             )
         )
 

@@ -44,6 +44,8 @@ class Think:
     control: Control
     started: float
     """Time of the command, on the clock of `time.monotonic`."""
+    is_analysis: bool
+    """Whether no move is to be played: `go infinite`."""
     is_mate: bool
     """Whether a forced mate is looked for, in answer to `go mate`."""
 

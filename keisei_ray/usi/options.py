@@ -35,6 +35,8 @@ class Options:
     """Temperature of the choice among the moves, in hundredths."""
     resign_value: int = 0
     """Chance of winning below which it resigns, in thousandths; 0: it never does."""
+    draw_value: int = 500
+    """Worth of a draw, in thousandths of a win."""
     max_plies: int = 0
     """Plies after which a game is drawn; 0: never."""
     margin_ms: int = 200
@@ -158,6 +160,14 @@ TABLE: Final[tuple[Spin | Check | Text, ...]] = (
         1000,
         "Resigns where its chance of winning (a draw counts half) is below this many thousandths. "
         "0: plays on until mate.",
+    ),
+    Spin(
+        "DrawValue",
+        "draw_value",
+        0,
+        1000,
+        "Worth of a draw to the engine, in thousandths of a win: below 500 it avoids draws, above "
+        "500 it seeks them. In analysis (`go infinite`) a draw counts half.",
     ),
     Spin(
         "MaxMovesToDraw",

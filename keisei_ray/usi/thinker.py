@@ -146,7 +146,10 @@ class Thinker:
         simulations = job.budget.simulations or UNLIMITED_SIMULATIONS
         expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
-        self._search.settings = SearchSettings(simulations, leaves_per_step=leaves)
+        draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
+        self._search.settings = SearchSettings(
+            simulations, draw_value=draw_value, leaves_per_step=leaves
+        )
         self._search.start([game])
         return self._search
 

@@ -355,3 +355,31 @@ def test_paths_found_at_once_are_those_found_one_after_the_other(seed: int, leav
     assert together._forest.visits.sum() == one_by_one._forest.visits.sum()
     sums = [search._forest.value_sums.sum() for search in (together, one_by_one)]
     assert sums[0] == pytest.approx(sums[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("draw_value", [-0.5, 0.0, 0.5])
+def test_a_draw_has_its_value_for_the_side_to_move_at_the_root(draw_value: float) -> None:
+    def often_drawn(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+        logits, values, _ = flat(boards, hands, scalars)
+        return logits, values, np.full(len(values), 0.4, np.float32)
+
+    search = Search(often_drawn, SearchSettings(200, draw_value=draw_value))
+    search.start([Game(STANDARD_SFEN, max_plies=MAX_PLIES)])
+    search.run([0])
+    # The first visit of the root, which no path has made, counts a draw as 0.
+    assert search.root_value(0)[0] == pytest.approx(0.4 * draw_value, rel=0.01)
+    tried = [move.value for move in search.root_moves(0) if move.visits]
+    assert tried == pytest.approx([0.4 * draw_value] * len(tried))
+
+
+def test_a_search_of_limited_memory_ends_when_it_is_full_and_goes_on_with_the_next_move() -> None:
+    search = Search(flat, SearchSettings(10**9, leaves_per_step=8), memory_bytes=2**20)
+    game = Game(STANDARD_SFEN, max_plies=MAX_PLIES)
+    for _ in range(3):
+        search.start([game])
+        assert search.fullness < 1
+        search.run([0])
+        assert search.fullness == 1
+        assert search.deepest > 1
+        game.play(search.root_moves(0)[best_move(search.root_moves(0))].move)
+    assert Search(flat, SearchSettings(5)).fullness == 0
