@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -91,18 +92,27 @@ def test_a_client_that_hangs_up_ends_the_process(tmp_path: Path) -> None:
 def test_the_input_ends() -> None:
     talk = Talk()
     events: SimpleQueue[Event] = SimpleQueue()
-    for event in ("usi", "go btime 0 wtime 0 byoyomi 2", None):
+    for event in ("usi", "go infinite", None):
         events.put(event)
     assert converse(talk.engine, events) == 0
-    assert talk.sent[-1] == "usiok" or talk.answers()
+    assert talk.sent[-1] == "usiok"
 
 
 def test_an_answer_is_given_when_it_is_due_though_no_line_comes() -> None:
     talk = Talk()
     events: SimpleQueue[Event] = SimpleQueue()
     events.put("go btime 0 wtime 0 byoyomi 2")
-    threading.Timer(0.3, events.put, [None]).start()
+
+    def hang_up_when_answered() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not talk.answers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        events.put(None)
+
+    client = threading.Thread(target=hang_up_when_answered)
+    client.start()
     assert converse(talk.engine, events) == 0
+    client.join()
     assert len(talk.answers()) == 1
 
 
