@@ -14,7 +14,6 @@ import functools
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,20 +31,24 @@ _RAYLET: Final = re.compile(rb"[^\0]+/raylet/raylet\0")
 
 
 @functools.cache
-def end_agents_with_this_process() -> "subprocess.Popen[bytes] | None":
+def end_agents_with_this_process() -> None:
     """Sees to it that Ray's agents of this session outlive this process by seconds only.
 
-    Returns:
-        The process that watches; the pipe to it is open as long as this process lives. None on
-        systems without /proc.
+    Starts the process that watches, once. The pipe to it is open as long as this process lives, and
+    nobody waits for its end: `subprocess` would warn of both when this process ends. On systems
+    without /proc nothing is started.
     """
     if not Path("/proc/self/stat").exists():
-        return None
-    return subprocess.Popen(
+        return
+    reader, _ = os.pipe()  # The watching process does not inherit the other end.
+    os.posix_spawn(
+        sys.executable,
         [sys.executable, "-I", "-S", __file__],
-        stdin=subprocess.PIPE,
-        process_group=0,  # Its own, so that Ctrl-C does not reach it.
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)],
+        setpgroup=0,  # Its own, so that Ctrl-C does not reach it.
     )
+    os.close(reader)
 
 
 def agents_of(session: int) -> tuple[list[int], list[int]]:

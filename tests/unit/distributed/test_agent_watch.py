@@ -51,3 +51,14 @@ def test_agents_without_a_raylet_end_after_the_kill_of_their_run_and_nothing_els
         for pid in session_members(run.pid):
             os.kill(pid, signal.SIGKILL)
         run.wait()
+
+
+def test_a_process_that_is_watched_ends_without_a_warning() -> None:
+    program = (
+        "from keisei_ray.distributed.agent_watch import end_agents_with_this_process as watch;"
+        "watch()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program], cwd=ROOT, capture_output=True, check=True
+    )
+    assert done.stderr == b""
