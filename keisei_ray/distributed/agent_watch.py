@@ -35,7 +35,7 @@ def end_agents_with_this_process() -> None:
     """Sees to it that Ray's agents of this session outlive this process by seconds only.
 
     Starts the process that watches, once. The pipe to it is open as long as this process lives, and
-    nobody waits for its end: `subprocess` would warn of both when this process ends. On systems
+    its end is not waited for: `subprocess` would warn of both when this process ends. On systems
     without /proc nothing is started.
     """
     if not Path("/proc/self/stat").exists():

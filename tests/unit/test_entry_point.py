@@ -1,5 +1,6 @@
 """The first moment of the program: an interrupt while it loads, closed standard streams."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from keisei_ray import cli
+from keisei_ray.__main__ import entry_point
 from tests.helpers.program import ROOT, environment, one_line
 
 INTERRUPTED_IMPORT = """
@@ -71,6 +73,20 @@ def test_a_command_runs_with_all_standard_streams_closed(tmp_path: Path) -> None
     done = shell("status run --json status.json 0<&- 1>&- 2>&-", tmp_path)
     assert done.returncode == 0
     assert '"state": ' in (tmp_path / "status.json").read_text()
+
+
+def test_numpy_computes_with_one_thread_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "main", lambda _: seen.append(os.environ["OPENBLAS_NUM_THREADS"]))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    with pytest.raises(SystemExit):
+        entry_point()
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    with pytest.raises(SystemExit):
+        entry_point()
+    assert seen == ["1", "4"]
 
 
 def test_a_pipe_that_breaks_in_training_is_not_taken_for_a_reader_that_left(
