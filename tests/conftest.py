@@ -2,24 +2,33 @@
 
 `pytest` runs everything but the long tests in two processes, `pytest -m long` those,
 `pytest tests/unit -n 2` only what needs no Ray, and `pytest PATH` one file or folder in this
-process. All tests of files that take the fixture `cluster` share one Ray and therefore one
-process; a file whose tests start a Ray of their own stays together.
+process. Each process starts one Ray for all its tests that take the fixture `cluster`. Tests of a
+file stay together where they start Ray or share a fixture; files that share one name the same
+`xdist_group`. What starts Ray comes first: short tests at the end leave no process without work.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
-from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import Cluster, connect
+if TYPE_CHECKING:
+    from keisei_ray.distributed.cluster import Cluster
 
 hypothesis.settings.register_profile("suite", deadline=None)  # A slow machine is no failure.
 hypothesis.settings.load_profile("suite")
 
+# Threads that compute together mostly wait for each other where all cores are busy with tests.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+# The tests start some two hundred processes. Without its cache, each compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 NUM_PROCESSES = 2
-"""Processes for the whole suite: the tests that share a Ray, and beside them all others."""
+"""Processes for the whole suite."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,6 +39,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
     if _is_whole_suite(config) and option.numprocesses is None and not option.usepdb:
         option.numprocesses = NUM_PROCESSES
+        option.loadscopereorder = False  # In the order of `pytest_collection_modifyitems`.
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,17 +55,27 @@ def _is_whole_suite(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # Before xdist's own, which reads the marks.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps in one process the tests that share a Ray or a run, and with them their files."""
-    sharing = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
+    """Puts the tests with Ray first, and keeps in one process the tests of a file that share."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
-        if item.get_closest_marker("ray") and not item.get_closest_marker("xdist_group"):
-            group = "shared_ray" if item.path in sharing else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+        is_sharing = item.get_closest_marker("ray") or _has_fixture_of_module(item)
+        if is_sharing and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+
+
+def _has_fixture_of_module(item: pytest.Item) -> bool:
+    """Whether a test takes what is made once for all tests of its file."""
+    assert isinstance(item, pytest.Function)
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    return any(definitions[-1].scope == "module" for definitions in fixtures)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A local Ray with two CPUs and no dashboard, which all tests share."""
+def cluster() -> Iterator["Cluster"]:
+    """A local Ray with two CPUs and no dashboard, which all tests of a process share."""
+    from keisei_ray.config.schema import Config
+    from keisei_ray.distributed.cluster import connect
+
     config = Config.model_validate(
         {"cluster": {"address": "local", "num_cpus": 2, "num_gpus": 0, "object_store_bytes": 2**28}}
     )

@@ -26,6 +26,8 @@ COEFS = LossCoefs(
 )
 ROWS = torch.randperm(T * N, generator=torch.Generator().manual_seed(0))[:71]
 # With a greater prior the values of random boards are all but certain, and their gradient is small.
+ONE_PROCESS = pytest.mark.xdist_group("torch.compile")
+"""The first compilation in a process takes seconds."""
 MODEL = tiny_config().model.model_copy(update={"material_prior": 0.05})
 
 
@@ -126,6 +128,7 @@ def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(
         assert float(total) == pytest.approx(float(getattr(expected_sums, name)), rel=1e-4), name
 
 
+@ONE_PROCESS
 @pytest.mark.parametrize("is_compiled", [False, True])
 @pytest.mark.parametrize("micro_batch", [None, 50])
 def test_rows_that_fill_up_a_pass_count_for_nothing(
@@ -153,6 +156,7 @@ def test_rows_that_fill_up_a_pass_count_for_nothing(
     assert is_compiled or seen[0] == (96 if micro_batch is None else 64)
 
 
+@ONE_PROCESS
 def test_a_network_that_torch_cannot_compile_is_used_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
