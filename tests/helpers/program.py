@@ -1,5 +1,7 @@
 """`run.py` as a process of its own, and what the tests ask of it."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -7,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from keisei_ray.cli import main
+from keisei_ray.distributed.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 DEBUG_CONFIG = str(ROOT / "configs" / "debug.yaml")
@@ -20,8 +25,22 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"} | changes
 
 
+def joining(cluster: Cluster | None) -> tuple[list[str], dict[str, str]]:
+    """Returns arguments and environment of a run that joins a cluster; None: it starts its own.
+
+    Ray gives its token to a cluster that it has not started only if told to.
+    """
+    if cluster is None:
+        return [], {}
+    return ["--address", cluster.address], {"RAY_AUTH_MODE": "token"}
+
+
 def start_program(
-    *arguments: str, cwd: Path, before: Sequence[str] = (), **env: str
+    *arguments: str,
+    cwd: Path,
+    before: Sequence[str] = (),
+    cluster: Cluster | None = None,
+    **env: str,
 ) -> "subprocess.Popen[str]":
     """Starts `run.py` in a session of its own, so that its process group can get a Ctrl-C.
 
@@ -29,12 +48,14 @@ def start_program(
         arguments: command line of `run.py`.
         cwd: its working directory.
         before: a command that runs it, for instance `ip netns exec NAME`.
+        cluster: what a training run joins; a Ray of its own takes five seconds of a core.
         env: changes to the environment.
     """
+    join, token = joining(cluster)
     return subprocess.Popen(
-        [*before, sys.executable, str(ROOT / "run.py"), *arguments],
+        [*before, sys.executable, str(ROOT / "run.py"), *arguments, *join],
         cwd=cwd,
-        env=environment(**env),
+        env=environment(**token | env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,17 +63,29 @@ def start_program(
     )
 
 
-def run_program(*arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+def run_program(
+    *arguments: str, cwd: Path, cluster: Cluster | None = None, **env: str
+) -> "subprocess.CompletedProcess[str]":
     """Runs `run.py` to its end; see `start_program` for the arguments."""
+    join, token = joining(cluster)
     return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
+        [sys.executable, str(ROOT / "run.py"), *arguments, *join],
         cwd=cwd,
-        env=environment(**env),
+        env=environment(**token | env),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def status_of(run_dir: Path) -> tuple[int, dict[str, Any]]:
+    """Returns exit code and object of `run.py status --json -`, which this process runs itself."""
+    said, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        code = main(["status", str(run_dir), "--json", "-"])
+    assert errors.getvalue() == ""
+    return code, json.loads(said.getvalue())
 
 
 def session_members(session: int) -> dict[int, str]:

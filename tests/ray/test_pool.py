@@ -3,81 +3,21 @@
 import hashlib
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
-from keisei_ray.config.schema import Config
-from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.storage import checkpoint
-from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.pool_table import PoolMember, read_table
 from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE
-from keisei_ray.telemetry.events import Event, EventBus, Notice, UpdateFinished
-from tests.helpers.training_run import Run, overlap_config, train
+from keisei_ray.telemetry.events import Event, EventBus, Notice
+from tests.helpers.pool_runs import KEPT, NUM_UPDATES, UPDATE, PoolRuns, latest, lockstep_config
+from tests.helpers.training_run import Run
 
-pytestmark = pytest.mark.ray
-
-UPDATE, STOP_AFTER, NUM_UPDATES = 64, 6, 12
-
-
-def pool_config() -> Config:
-    """Half the games against greedy and snapshots; one joins after every second update."""
-    return overlap_config(
-        run={"total_timesteps": NUM_UPDATES * UPDATE},
-        self_play={"max_plies": 12},
-        schedule={"mode": "lockstep", "rollouts_per_update": None},
-        checkpoint={"interval_timesteps": 2 * UPDATE, "keep_last": 2},
-        pool={
-            "share": 0.5,
-            "members": ("greedy",),
-            "snapshot_interval_timesteps": 2 * UPDATE,
-            "max_snapshots": 3,
-            "scripted_share": 0.25,
-        },
-    )
-
-
-@dataclass
-class Resumed:
-    """One run in two parts."""
-
-    first: Run
-    stopped_at: Checkpoint
-    second: Run
-
-
-def latest(run_dir: Path) -> Checkpoint:
-    found = checkpoint.find_latest(run_dir / "checkpoints", on_skip=lambda *_: None)
-    assert found is not None
-    return found
-
-
-def stopped_and_resumed(run_dir: Path, cluster: Cluster) -> Resumed:
-    updates: list[Event] = []
-
-    def count(event: Event) -> None:
-        if isinstance(event, UpdateFinished):
-            updates.append(event)
-
-    config = pool_config()
-    first = train(
-        config,
-        cluster,
-        run_dir,
-        subscribers=[count],
-        should_stop=lambda: len(updates) >= STOP_AFTER,
-    )
-    stopped_at = latest(run_dir)
-    return Resumed(first, stopped_at, train(config, cluster, run_dir, resume=stopped_at))
-
-
-@pytest.fixture(scope="module")
-def resumed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
-    return stopped_and_resumed(tmp_path_factory.mktemp("run"), cluster)
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("pool_runs")]
 
 
 def table(pool: PoolHandle) -> list[PoolMember]:
@@ -88,8 +28,8 @@ def members(run: Run) -> dict[str, PoolMember]:
     return {member.name: member for member in table(run.driver.pool)}
 
 
-def test_the_run_played_against_everybody(resumed: Resumed) -> None:
-    games = resumed.second.lines("games.jsonl")
+def test_the_run_played_against_everybody(pool_runs: PoolRuns) -> None:
+    games = pool_runs.resumed.lines("games.jsonl")
     opponents = Counter(game["opponent"] for game in games)
     assert opponents[""] > 5
     assert opponents["greedy"] > 1
@@ -98,34 +38,35 @@ def test_the_run_played_against_everybody(resumed: Resumed) -> None:
     assert all((game["opponent"] == "") == (game["learner_color"] is None) for game in games)
 
 
-def test_members_table_and_timestep_go_on_after_a_resume(resumed: Resumed) -> None:
-    first, second = members(resumed.first), members(resumed.second)
+def test_members_table_and_timestep_go_on_after_a_resume(pool_runs: PoolRuns) -> None:
+    first = {m.name: m for m in read_table(pool_runs.saved.files[POOL_FILE].decode())}
+    second = members(pool_runs.resumed)
     assert set(first) == {"greedy", "v2", "v4", "v6"}
     assert len(second) == 4
     assert "v12" in second
     assert set(second) - {"greedy", "v8", "v10", "v12"} <= set(first)
     # The snapshots of the first part played on, from their files.
-    later = [g for g in resumed.second.lines("games.jsonl") if g["timestep"] > STOP_AFTER * UPDATE]
+    later = [g for g in pool_runs.resumed.lines("games.jsonl") if g["timestep"] > KEPT * UPDATE]
     assert {game["opponent"] for game in later} & {"v2", "v4", "v6"}
     assert (
-        latest(resumed.second.run_dir).files[POOL_FILE]
-        == resumed.second.driver.pool.files()[POOL_FILE]
+        latest(pool_runs.resumed.run_dir).files[POOL_FILE]
+        == pool_runs.resumed.driver.pool.files()[POOL_FILE]
     )
 
 
-def test_a_result_counts_once_across_the_resume(resumed: Resumed) -> None:
-    games = resumed.second.lines("games.jsonl")
+def test_a_result_counts_once_across_the_resume(pool_runs: PoolRuns) -> None:
+    games = pool_runs.resumed.lines("games.jsonl")
     opponents = Counter(game["opponent"] for game in games)
-    for name, member in members(resumed.second).items():
+    for name, member in members(pool_runs.resumed).items():
         assert member.games_total == opponents[name]
-    last = resumed.second.lines("metrics.jsonl")[-1]
+    last = pool_runs.resumed.lines("metrics.jsonl")[-1]
     assert last["games_total"] == len(games)
 
 
-def test_diagnostics_go_on_and_agree_with_the_games(resumed: Resumed) -> None:
-    lines = resumed.second.lines("diagnostics.jsonl")
+def test_diagnostics_go_on_and_agree_with_the_games(pool_runs: PoolRuns) -> None:
+    lines = pool_runs.resumed.lines("diagnostics.jsonl")
     assert [line["timestep"] for line in lines] == [UPDATE * (i + 1) for i in range(NUM_UPDATES)]
-    games = resumed.second.lines("games.jsonl")
+    games = pool_runs.resumed.lines("games.jsonl")
     for line in lines:
         ended = [game for game in games if game["timestep"] == line["timestep"]]
         assert line["games"] == len(ended)
@@ -137,37 +78,25 @@ def test_diagnostics_go_on_and_agree_with_the_games(resumed: Resumed) -> None:
     assert sum(line["trained_timesteps"] for line in lines) < NUM_UPDATES * UPDATE
 
 
-def test_files_of_the_pool_are_those_that_it_or_a_checkpoint_names(resumed: Resumed) -> None:
-    run_dir = resumed.second.run_dir
-    tables = [resumed.second.driver.pool.files()[POOL_FILE]]
+def test_files_of_the_pool_are_those_that_it_or_a_checkpoint_names(pool_runs: PoolRuns) -> None:
+    run_dir = pool_runs.resumed.run_dir
+    tables = [pool_runs.resumed.driver.pool.files()[POOL_FILE]]
     tables += [path.read_bytes() for path in (run_dir / "checkpoints").glob(f"*/{POOL_FILE}")]
     assert len(tables) == 3
     named = {m.weights_name for t in tables for m in read_table(t, with_former=True) if m.digest}
     assert {path.name for path in (run_dir / POOL_DIR).iterdir()} == named
-    assert {member.weights_name for member in members(resumed.second).values() if member.digest} < (
-        named
-    )
-
-
-def test_the_same_seed_gives_the_same_bits_also_over_a_resume(
-    resumed: Resumed, cluster: Cluster, tmp_path: Path
-) -> None:
-    again = stopped_and_resumed(tmp_path / "run", cluster)
-    for one, other in ((resumed.first, again.first), (resumed.second, again.second)):
-        assert members(one) == members(other)
-        ids = [[game["game_id"] for game in run.lines("games.jsonl")] for run in (one, other)]
-        assert ids[0] == ids[1]
-    digests = [latest(r.second.run_dir).info["weights_digest"] for r in (resumed, again)]
-    assert digests[0] == digests[1]
+    assert {
+        member.weights_name for member in members(pool_runs.resumed).values() if member.digest
+    } < (named)
 
 
 def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
-    resumed: Resumed, tmp_path: Path
+    pool_runs: PoolRuns, tmp_path: Path
 ) -> None:
     """A run that goes on in another directory copies the intact snapshots."""
-    source = resumed.second.run_dir
+    source = pool_runs.resumed.run_dir
     saved = latest(source)
-    damaged, whole, missing = (m for m in table(resumed.second.driver.pool) if m.is_snapshot)
+    damaged, whole, missing = (m for m in table(pool_runs.resumed.driver.pool) if m.is_snapshot)
     copy = tmp_path / "copy"
     path = checkpoint.save(copy / "checkpoints", saved.timestep, saved.files, saved.info)
     shutil.copytree(source / POOL_DIR, copy / POOL_DIR)
@@ -182,7 +111,7 @@ def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
     bus.subscribe("recorder", events.append)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    pool = PoolHandle(pool_config(), bus, elsewhere, checkpoint.load(path))
+    pool = PoolHandle(lockstep_config(), bus, elsewhere, checkpoint.load(path))
     pool.restore()
     says = [event.message for event in events if isinstance(event, Notice)]
     assert [message.split(" is no longer")[0] for message in says] == [damaged.name, missing.name]
@@ -196,22 +125,22 @@ def test_a_damaged_and_a_missing_snapshot_are_left_out_with_a_notice(
 
 
 def test_a_checkpoint_from_before_the_pool_starts_an_empty_one(
-    resumed: Resumed, tmp_path: Path
+    pool_runs: PoolRuns, tmp_path: Path
 ) -> None:
-    saved = resumed.stopped_at
+    saved = pool_runs.saved
     files = {name: content for name, content in saved.files.items() if name != POOL_FILE}
-    pool = PoolHandle(pool_config(), EventBus(), tmp_path, replace(saved, files=files))
+    pool = PoolHandle(lockstep_config(), EventBus(), tmp_path, replace(saved, files=files))
     pool.restore()
     assert [(m.name, m.games_total) for m in table(pool)] == [("greedy", 0)]
 
 
 def test_no_snapshot_is_removed_while_a_table_cannot_be_read(
-    resumed: Resumed, tmp_path: Path
+    pool_runs: PoolRuns, tmp_path: Path
 ) -> None:
-    saved = resumed.stopped_at
-    shutil.copytree(resumed.second.run_dir / POOL_DIR, tmp_path / POOL_DIR)
+    saved = pool_runs.saved
+    shutil.copytree(pool_runs.resumed.run_dir / POOL_DIR, tmp_path / POOL_DIR)
     before = set((tmp_path / POOL_DIR).iterdir())
-    pool = PoolHandle(pool_config(), EventBus(), tmp_path, None)
+    pool = PoolHandle(lockstep_config(), EventBus(), tmp_path, None)
     path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, saved.files, saved.info)
     (path / POOL_FILE).write_bytes(b"\xff")
     pool.prune(tmp_path / "checkpoints")
