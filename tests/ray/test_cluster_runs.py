@@ -27,7 +27,7 @@ pytestmark = pytest.mark.ray
 
 
 def start(*arguments: str, cwd: Path, **env: str) -> "subprocess.Popen[str]":
-    return start_program(*arguments, cwd=cwd, RAY_AUTH_MODE="token", **env)
+    return start_program(*arguments, cwd=cwd, cluster=None, RAY_AUTH_MODE="token", **env)
 
 
 class Seen:

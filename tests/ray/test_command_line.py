@@ -1,6 +1,5 @@
 """The program as a person meets it: real processes, exit codes, what is left behind."""
 
-import json
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,11 +19,12 @@ from tests.helpers.program import (
     PATIENCE_S,
     ROOT,
     environment,
+    joining,
     json_records,
     one_line,
-    run_program,
     session_members,
     start_program,
+    status_of,
 )
 from tests.helpers.subscribers import BRAKE
 
@@ -49,13 +48,6 @@ def wait_for_update(process: "subprocess.Popen[str]", number: int) -> None:
     raise AssertionError(f"ended before update {number}: {process.communicate()[1]}")
 
 
-def status_of(run_dir: Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and object of `run.py status --json -`."""
-    done = run_program("status", str(run_dir), "--json", "-", cwd=ROOT)
-    assert done.stderr == ""
-    return done.returncode, json.loads(done.stdout)
-
-
 class Session:
     """One run on disk, made once: trained until Ctrl-C, then resumed to its end.
 
@@ -68,6 +60,7 @@ class Session:
         first = start_program(
             "--config", DEBUG_CONFIG, "--run-dir", "run", "--total-timesteps", "1000000",
             "--set", "checkpoint.interval_timesteps=512", "--set", "cluster.num_cpus=2",
+            "--set", "evaluation.interval_timesteps=null",
             "--set", f"tracking.subscribers=[{BRAKE}]",
             cwd=cwd,
         )  # fmt: skip
@@ -142,8 +135,11 @@ def test_a_run_is_watched_from_beside_it_until_it_ends(session: Session) -> None
     assert_nothing_runs(session.watcher)
 
 
-def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -> None:
+def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(
+    session: Session, cluster: Cluster
+) -> None:
     """The driver of that run, too, has never imported torch."""
+    join, token = joining(cluster)
     damaged = session.checkpoints[-1]
     model = damaged / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-1])
@@ -155,9 +151,9 @@ def test_latest_goes_on_to_the_end_past_a_damaged_checkpoint(session: Session) -
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--run-dir", "run", "--resume", "latest",
-         "--total-timesteps", str(total)],
-        cwd=session.cwd, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True,
-        timeout=PATIENCE_S,
+         "--total-timesteps", str(total), "--set", "cluster.num_cpus=null", *join],
+        cwd=session.cwd, env=environment(PYTHONPATH=str(ROOT), **token), capture_output=True,
+        text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     events = json_records(session.run_dir / "events.jsonl")
@@ -238,7 +234,7 @@ def test_bad_input_is_one_line_and_exit_2(
 def refused(*arguments: str, cwd: Path, **env: str) -> str:
     """The one line of a run that was refused; nothing of it is left, neither process nor file."""
     process = start_program(
-        "--config", DEBUG_CONFIG, "--run-dir", "run", *arguments, cwd=cwd, **env
+        "--config", DEBUG_CONFIG, "--run-dir", "run", *arguments, cwd=cwd, cluster=None, **env
     )
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2, errors
@@ -247,11 +243,10 @@ def refused(*arguments: str, cwd: Path, **env: str) -> str:
     return one_line(errors)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense"])
-def test_an_address_where_no_cluster_is_is_refused(address: str, tmp_path: Path) -> None:
-    line = refused("--set", f"cluster.address={address}", cwd=tmp_path)
+def test_an_address_where_no_cluster_is_is_refused(tmp_path: Path) -> None:
+    line = refused("--set", "cluster.address=nowhere.invalid:6379", cwd=tmp_path)
     assert line.startswith("ClusterError: ")
-    assert address in line
+    assert "nowhere.invalid:6379" in line
 
 
 def test_a_taken_dashboard_port_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`ray job submit` for real: a head with a token and a dashboard, runs as jobs, nothing left."""
 
-import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.program import ROOT, json_records, session_members
+from tests.helpers.program import ROOT, json_records, session_members, status_of
+from tests.helpers.subscribers import BRAKE
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
 PYTHON = sys.executable
 PATIENCE_S = 200
-DEBUG = ["exec", PYTHON, "run.py", "--config", "configs/debug.yaml"]
+DEBUG = [PYTHON, "run.py", "--config", "configs/debug.yaml"]
+TRAIN = [*DEBUG, "--num-actors", "1", "--set", "evaluation.interval_timesteps=null"]
 
 
 def free_port() -> int:
@@ -60,10 +63,13 @@ class Head:
             cwd=place, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE_S
-        while self.job("list").returncode != 0:
-            assert self.process.poll() is None, "the head did not start"
-            assert time.monotonic() < deadline
+        wait_until(lambda: self._is_listening() or self.process.poll() is not None, PATIENCE_S)
+        wait_until(lambda: self.job("list").returncode == 0, PATIENCE_S)
+
+    def _is_listening(self) -> bool:
+        """Whether the dashboard accepts connections; asking it for jobs costs a process."""
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", self.dashboard)) == 0
 
     def job(self, command: str, *words: str) -> "subprocess.CompletedProcess[str]":
         """`ray job COMMAND`, in the checkout, with the token."""
@@ -100,24 +106,31 @@ def one_error(output: str, kind: str) -> str:
 
 
 class Session:
-    """A run that is submitted, watched from outside, stopped, and continued by a second job."""
+    """A run that is submitted, watched from outside, stopped, and continued by a second job.
+
+    The first job's program also tries two runs that are refused, and says their exit codes.
+    """
 
     def __init__(self, head: Head) -> None:
         self.run_dir = head.place / "run"
+        train = [
+            *TRAIN, "--run-dir", str(self.run_dir), "--total-timesteps", "10000000",
+            "--set", f"tracking.subscribers=[{BRAKE}]",
+        ]  # fmt: skip
+        program = (
+            f"{shlex.join([*DEBUG, '--run-dir', 'runs/x'])}; echo refused: $?;"
+            f"{shlex.join([*DEBUG, '--set', 'cluster.address=local'])}; echo refused: $?;"
+            f"exec {shlex.join(train)}"
+        )
         self.submitted = head.job(
-            "submit", "--no-wait", "--submission-id", "first", "--working-dir", ".", "--", *DEBUG,
-            "--num-actors", "1", "--run-dir", str(self.run_dir), "--total-timesteps", "10000000",
+            "submit", "--no-wait", "--submission-id", "first", "--working-dir", ".",
+            "--", "sh", "-c", program,
         )  # fmt: skip
         deadline = time.monotonic() + PATIENCE_S
         while not json_records(self.run_dir / "metrics.jsonl"):
             assert time.monotonic() < deadline, head.log("first")
             time.sleep(0.1)
-        self.status = json.loads(
-            subprocess.run(
-                [PYTHON, "run.py", "status", "--run-dir", str(self.run_dir), "--json", "-"],
-                cwd=ROOT, env=head.environ, capture_output=True, text=True, timeout=PATIENCE_S,
-            ).stdout
-        )  # fmt: skip
+        _, self.status = status_of(self.run_dir)
         started = time.monotonic()
         self.stopped = head.job("stop", "first")
         self.stop_s = time.monotonic() - started
@@ -127,8 +140,8 @@ class Session:
         self.checkpoint = self.run_dir / "checkpoints" / f"step-{self.timestep:012d}"
         self.total = self.timestep + 128
         self.second = head.job(
-            "submit", "--submission-id", "second", "--working-dir", ".", "--", *DEBUG,
-            "--num-actors", "1", "--run-dir", str(self.run_dir), "--resume", "latest",
+            "submit", "--submission-id", "second", "--working-dir", ".", "--", "exec", *TRAIN,
+            "--run-dir", str(self.run_dir), "--resume", "latest",
             "--total-timesteps", str(self.total),
         )  # fmt: skip
 
@@ -183,17 +196,13 @@ def test_a_second_job_goes_on_with_the_run_to_its_end(session: Session) -> None:
 
 
 def test_a_job_starts_no_second_cluster_and_leaves_no_run_where_ray_deletes_it(
-    head: Head,
+    session: Session, head: Head
 ) -> None:
-    program = f"{PYTHON} run.py --config configs/debug.yaml"
-    both = f"{program} --run-dir runs/x; {program} --set cluster.address=local; exit 2"
-    job = head.job("submit", "--working-dir", ".", "--", "sh", "-c", both)
-    output = job.stdout + job.stderr
-    assert "exit code 2" in output
-    line = one_error(output, "RunDirError")
+    assert session.log.count("refused: 2\n") == 2
+    line = one_error(session.log, "RunDirError")
     assert "run.run_dir = runs/x" in line
     assert "absolute path" in line
-    assert "second Ray cluster" in one_error(output, "ClusterError")
+    assert "second Ray cluster" in one_error(session.log, "ClusterError")
     # Not given, it is in the home; that one was made, and removed when the run was refused.
     assert list((head.place / "runs").iterdir()) == []
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import resource
 import signal
@@ -12,28 +11,30 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from keisei_ray.distributed.cluster import Cluster
 from tests.helpers.program import (
     DEBUG_CONFIG,
     PATIENCE_S,
     ROOT,
     environment,
+    joining,
     json_records,
     one_line,
-    run_program,
     session_members,
     start_program,
+    status_of,
 )
 from tests.helpers.subscribers import BRAKE, SLEEPER
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
-ENDLESS = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--set", "cluster.num_cpus=2",
+ENDLESS = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--num-actors", "1",
            "--set", "evaluation.interval_timesteps=null")  # fmt: skip
+OWN_RAY = ("--set", "cluster.num_cpus=2")
 
 
 def updates(run_dir: Path) -> int:
@@ -50,15 +51,16 @@ def assert_complete(run_dir: Path, num_updates: int | None = None) -> None:
 
 
 def test_neither_an_unread_pipe_nor_a_subscriber_that_sleeps_stops_training(
-    tmp_path: Path,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
+    join, token = joining(cluster)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *ENDLESS, "--total-timesteps", str(40 * 256),
+        [sys.executable, str(ROOT / "run.py"), *ENDLESS, *join, "--total-timesteps", str(40 * 256),
          "--set", f"tracking.subscribers=[{SLEEPER},{BRAKE}]",
          "--set", "tracking.close_timeout_s=1"],
-        cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), stdout=writer,
+        cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT), **token), stdout=writer,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(writer)
@@ -74,7 +76,8 @@ def test_neither_an_unread_pipe_nor_a_subscriber_that_sleeps_stops_training(
 
 def test_a_reader_that_leaves_and_a_hangup_under_nohup_do_not_end_a_run(tmp_path: Path) -> None:
     process = start_program(
-        *ENDLESS, "--total-timesteps", str(40 * 256), "--set", f"tracking.subscribers=[{BRAKE}]",
+        *ENDLESS, *OWN_RAY, "--total-timesteps", str(16 * 256),
+        "--set", f"tracking.subscribers=[{BRAKE}]",
         cwd=tmp_path, before=("nohup",), PYTHONPATH=str(ROOT),
     )  # fmt: skip
     assert process.stdout is not None
@@ -85,7 +88,7 @@ def test_a_reader_that_leaves_and_a_hangup_under_nohup_do_not_end_a_run(tmp_path
     assert process.stderr is not None
     assert process.stderr.read().replace("nohup: ignoring input\n", "") == ""
     process.stderr.close()
-    assert_complete(tmp_path / "run", 40)
+    assert_complete(tmp_path / "run", 16)
     assert "standard output: Broken pipe" in (tmp_path / "run" / "run.log").read_text()
 
 
@@ -101,7 +104,8 @@ def own_terminal() -> None:
 def test_a_terminal_that_closes_stops_a_run_which_is_saved(tmp_path: Path) -> None:
     terminal, device = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *ENDLESS, "--total-timesteps", "100000000"],
+        [sys.executable, str(ROOT / "run.py"), *ENDLESS, *OWN_RAY,
+         "--total-timesteps", "100000000"],
         cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT), TERM="xterm"), stdin=device,
         stdout=device, stderr=device, start_new_session=True,
         preexec_fn=own_terminal,
@@ -136,21 +140,15 @@ def full_disk(pid: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def status_of(run_dir: Path) -> dict[str, Any]:
-    seen: dict[str, Any] = json.loads(
-        run_program("status", str(run_dir), "--json", "-", cwd=ROOT).stdout
-    )
-    return seen
-
-
 def test_records_wait_for_a_full_disk_and_a_run_whose_disk_stays_full_ends_in_one_line(
-    tmp_path: Path,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     process = start_program(
         *ENDLESS, "--total-timesteps", "100000000", "--set", f"tracking.subscribers=[{BRAKE}]",
         "--set", "checkpoint.interval_timesteps=100000000",
-        "--set", "tracking.close_timeout_s=1", cwd=tmp_path, PYTHONPATH=str(ROOT),
+        "--set", "tracking.close_timeout_s=1",
+        cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
     )  # fmt: skip
     assert process.stdout is not None
     lines = iter(process.stdout)
@@ -166,7 +164,7 @@ def test_records_wait_for_a_full_disk_and_a_run_whose_disk_stays_full_ends_in_on
         assert updates(run_dir) <= on_disk + 1
     wait_until(lambda: updates(run_dir) >= on_disk + 5, PATIENCE_S)
     wait_until(lambda: "can be written again" in (run_dir / "events.jsonl").read_text(), PATIENCE_S)
-    assert any("wait in memory" in w["message"] for w in status_of(run_dir)["warnings"])
+    assert any("wait in memory" in w["message"] for w in status_of(run_dir)[1]["warnings"])
     with full_disk(process.pid):
         read_on(3)
         os.killpg(process.pid, signal.SIGINT)

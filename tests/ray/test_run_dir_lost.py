@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.storage import checkpoint
 from tests.helpers.program import (
     DEBUG_CONFIG,
@@ -42,13 +43,14 @@ def told_after(
 
 
 def test_a_run_whose_directory_is_moved_or_deleted_ends_saved_and_says_how_to_go_on(
-    tmp_path: Path,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
     run_dir, moved = tmp_path / "run", tmp_path / "moved"
     first = start_program(
-        "--config", DEBUG_CONFIG, "--run-dir", "run", *ENDLESS, "--set", "cluster.num_cpus=2",
+        "--config", DEBUG_CONFIG, "--run-dir", "run", *ENDLESS, "--num-actors", "1",
         "--set", "evaluation.interval_timesteps=null",
-        "--set", "checkpoint.interval_timesteps=100000000", cwd=tmp_path, PYTHONPATH=str(ROOT),
+        "--set", "checkpoint.interval_timesteps=100000000",
+        cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
     )  # fmt: skip
     told = told_after(first, run_dir, 2, lambda: run_dir.rename(moved))
     assert f"moved to {moved}" in told
@@ -65,7 +67,7 @@ def test_a_run_whose_directory_is_moved_or_deleted_ends_saved_and_says_how_to_go
 
     second = start_program(
         "--run-dir", "moved", "--resume", "latest", *ENDLESS, "--set", "tracking.close_timeout_s=1",
-        cwd=tmp_path, PYTHONPATH=str(ROOT),
+        cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
     )  # fmt: skip
     told = told_after(second, moved, last["update"] + 2, lambda: shutil.rmtree(moved))
     assert "moved has been deleted" in told

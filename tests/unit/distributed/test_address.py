@@ -74,6 +74,19 @@ def test_a_host_that_drops_packets_is_given_up_in_bounded_time(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("127.0.0.1:1", "no cluster answers at .* = 127.0.0.1:1: .*Connection refused"),
+        ("nonsense", "= 'nonsense', expected host:port, auto or local"),
+    ],
+)
+def test_an_address_where_no_cluster_is_is_refused_in_one_line(given: str, expected: str) -> None:
+    with pytest.raises(ClusterError, match=expected) as caught:
+        check_reachable(given, {}, nowhere)
+    assert "\n" not in str(caught.value)
+
+
 def test_auto_refuses_what_a_dead_head_has_left_unless_another_cluster_runs(tmp_path: Path) -> None:
     noted = tmp_path / "ray" / "ray_current_cluster"
     noted.parent.mkdir()
