@@ -9,6 +9,7 @@ from cshogi.dlshogi import FEATURES1_NUM, FEATURES2_NUM, make_input_features, ma
 from keisei_ray.export.checking import dlshogi_planes
 from keisei_ray.export.graphs import DLSHOGI_PIECES, DLSHOGI_PLANES, DlshogiGraph
 from keisei_ray.library.player import NetworkPlayer
+from keisei_ray.shogi.game import Game
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.networks import shaken_model
 
@@ -58,11 +59,10 @@ def test_from_planes_of_dlshogi_the_network_finds_the_same_policy_and_value(kind
 
 
 def test_the_planes_that_the_check_makes_are_those_of_cshogi() -> None:
-    games = VectorGames(
-        16, max_plies=200, rng_for_game=np.random.default_rng, random_opening_plies=160
-    )
-    first, second = features([games.current_sfen(lane) for lane in range(16)])
-    made1, made2 = dlshogi_planes(games.boards, games.hands, games.scalars)
+    sfens = [IN_CHECK, *random_sfens(16)]
+    first, second = features(sfens)
+    games = [Game(sfen, max_plies=9).observe() for sfen in sfens]
+    made1, made2 = dlshogi_planes(*(np.stack(part) for part in zip(*games, strict=True)))
     for side in range(2):
         pieces = slice(side * DLSHOGI_PLANES, side * DLSHOGI_PLANES + DLSHOGI_PIECES)
         np.testing.assert_array_equal(made1[:, pieces], first[:, pieces])
