@@ -18,6 +18,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect, learner_placement_group
 from keisei_ray.distributed.learner_handle import LearnerHandle
 from keisei_ray.learning.learner import Learner
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import network_outputs
@@ -50,7 +51,7 @@ WEIGHT_SHAPES = ((4, 64), (10, 128), (20, 256))
 
 def env(config: Config) -> list[Figure]:
     """Measures random legal play in vectorized games; plain loop: the rules library in a loop."""
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     num_games, max_plies = 64, config.self_play.max_plies
     games = VectorGames(
         num_games,
@@ -101,7 +102,7 @@ def search(config: Config) -> list[Figure]:
     that adds 16.
     """
     settings = single_thread(config)
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     model = build_model(config.model, seed=config.run.seed, amp=settings.self_play.amp).eval()
     return [_searching(model, trees, leaves, budget) for trees, leaves, budget in SEARCHES]
 
@@ -318,7 +319,7 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
         rollout: source of the rows.
         size: rows in a batch.
     """
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     model = build_model(config.model, seed=0, amp=config.learner.amp)
     rows = np.arange(size) % rollout.header.timesteps
     boards, hands, scalars = (

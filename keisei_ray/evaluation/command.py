@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -26,6 +25,7 @@ from keisei_ray.evaluation.matches import (
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.summary import plain, result_table, summarize
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, open_player
 
 Finishing = Literal["no", "yes", "both"]
@@ -91,7 +91,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
     if book and (shortage := book.shortage(options.num_games)):
         console.print(plain(shortage))
     # Games are played side by side and networks are small: more threads would wait for each other.
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     if options.finish_mates != "both":
         finishes = options.finish_mates == "yes"
         result = _evaluate(options, settings, finishes, options.records, console)

@@ -8,12 +8,11 @@ digest of the weights.
 
 import time
 
-import torch
-
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import DamagedBufferError
 from keisei_ray.evaluation.matches import MatchSettings, match_score, play_match
 from keisei_ray.evaluation.plan import PlannedMatch
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.player import Player, open_player
@@ -27,7 +26,7 @@ class Evaluator:
     """Plays planned matches, one at a time, on one CPU thread."""
 
     def __init__(self, config: Config) -> None:
-        torch.set_num_threads(1)
+        prepare_cpu(1)
         self._config = config
 
     def play(

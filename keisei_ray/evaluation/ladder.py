@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -34,6 +33,7 @@ from keisei_ray.evaluation.matches import (
 )
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.summary import plain
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, checkpoint_player, open_player
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
@@ -97,7 +97,7 @@ def ladder(options: LadderOptions, console: Console) -> tuple[dict[str, Any], bo
         PlayerError: a player is unknown or cannot be started.
     """
     check_num_games(options.num_games)
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     settings = _match_settings(options)
     results = LadderResults.open(options.file, _conditions(options, settings))
     players = _enter_players(options, results)

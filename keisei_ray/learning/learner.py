@@ -51,6 +51,7 @@ from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
 from keisei_ray.learning.update_totals import UpdateTotals
 from keisei_ray.network.compiling import can_compile
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
     HostWeights,
@@ -117,7 +118,7 @@ class Learner:
         self._group = group or LearnerGroup()
         self._device = torch.device(c.device)
         if self._device.type == "cpu":
-            torch.set_num_threads(1)  # Parallelism comes from the replicas.
+            prepare_cpu(1)  # Parallelism comes from the replicas.
         else:
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True

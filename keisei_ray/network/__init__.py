@@ -7,6 +7,7 @@
                   with version and digest
     compiling.py  whether torch can compile a network here
     host_copy.py  tensors copied from a GPU in one transfer
+    cpu_process.py  threads and memory of a process that computes on the CPU
 
 Self-play and the learner build the same module (`build_model`) and call the same `forward`, so the
 policy that acts is the policy that is updated.

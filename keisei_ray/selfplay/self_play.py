@@ -23,10 +23,10 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import NumericalError
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.players.acting import ActingNetwork, acting_device, acting_network
@@ -89,7 +89,7 @@ class SelfPlay:
         Raises:
             ConfigError: the device is a GPU and torch sees none.
         """
-        torch.set_num_threads(config.schedule.actor_threads)
+        prepare_cpu(config.schedule.actor_threads)
         s = config.self_play
         self._config = config
         self._actor_id = actor_id

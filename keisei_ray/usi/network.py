@@ -2,9 +2,8 @@
 
 from typing import Final
 
-import torch
-
 from keisei_ray.errors import CheckpointError, ConfigError
+from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import network_evaluation
 from keisei_ray.search.search import Evaluate
@@ -32,7 +31,7 @@ def load_network(checkpoint: str, device: str, threads: int) -> tuple[str, Evalu
         ConfigError: there is no such device.
     """
     where, saved = open_checkpoint(_newest_run() if checkpoint in ("", LATEST) else checkpoint)
-    torch.set_num_threads(threads)
+    prepare_cpu(threads)
     try:
         model = load_model(saved).to(device)
     except (RuntimeError, AssertionError) as error:
