@@ -48,6 +48,7 @@ def test_two_learners_train_and_all_restart_where_one_is_killed(
     )
     config = overlap_config(
         run={"total_timesteps": 5 * UPDATE, "run_dir": str(tmp_path / "run")},
+        self_play={"num_actors": 1},
         learner={"num_learners": 2},
     )
     run = train(config, cluster, tmp_path / "run")
