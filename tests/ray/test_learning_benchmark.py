@@ -8,6 +8,7 @@ from rich.console import Console
 
 from keisei_ray.bench.learning import Target, run_learning, train_for
 from keisei_ray.config.resolver import resolve_config
+from keisei_ray.distributed.cluster import Cluster
 from tests.helpers.program import DEBUG_CONFIG
 from tests.helpers.subscribers import BRAKE
 
@@ -16,8 +17,21 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RANDOM_FINISHING = Target("random", 0.95, is_finishing=True, within_s=300)
 
 
-def test_a_real_run_is_trained_matched_and_not_done_twice(tmp_path: Path) -> None:
-    config = resolve_config(DEBUG_CONFIG, {}, ["tracking.view=lines"], {})
+@pytest.fixture
+def settings(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run of one actor on the Ray that is there."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    return [
+        f"cluster.address={cluster.address}",
+        "self_play.num_actors=1",
+        "tracking.view=lines",
+    ]
+
+
+def test_a_real_run_is_trained_matched_and_not_done_twice(
+    settings: list[str], tmp_path: Path
+) -> None:
+    config = resolve_config(DEBUG_CONFIG, {}, settings, {})
     targets = (RANDOM_FINISHING, Target("random", 0.0, is_finishing=False, within_s=None))
 
     def bench() -> dict[str, object]:
@@ -45,9 +59,9 @@ def test_a_real_run_is_trained_matched_and_not_done_twice(tmp_path: Path) -> Non
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_is_asked_to_stop_when_its_time_is_over(tmp_path: Path) -> None:
+def test_a_run_is_asked_to_stop_when_its_time_is_over(settings: list[str], tmp_path: Path) -> None:
     endless = ["run.total_timesteps=100000000", f"tracking.subscribers=[{BRAKE}]"]
-    config = resolve_config(DEBUG_CONFIG, {}, [*endless, "tracking.view=lines"], {})
+    config = resolve_config(DEBUG_CONFIG, {}, [*settings, *endless], {})
     train_for(config, 1, tmp_path / "seed-1", seconds=15)
     # What such a run saves is shown in tests/ray; here, that it was asked and left in order.
     events = (tmp_path / "seed-1" / "events.jsonl").read_text().splitlines()

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from keisei_ray.cli import main
+from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.storage import checkpoint
 from tests.helpers.program import (
     DEBUG_CONFIG,
     PATIENCE_S,
+    ROOT,
     json_records,
     one_line,
     run_program,
     start_program,
 )
+from tests.helpers.subscribers import BRAKE
 
 pytestmark = pytest.mark.ray
 
@@ -23,14 +27,19 @@ RESUME = ("--run-dir", "run", "--resume", "latest")
 
 
 def test_a_run_has_one_writer_and_goes_on_after_a_kill_with_the_settings_of_its_checkpoint(
+    cluster: Cluster,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     run_dir = tmp_path / "run"
     first = start_program(
         "--config", DEBUG_CONFIG, "--run-dir", "run", "--total-timesteps", "1000000",
-        "--set", "checkpoint.interval_timesteps=256", "--set", "cluster.num_cpus=2",
+        "--num-actors", "1", "--set", "checkpoint.interval_timesteps=256",
         "--set", "evaluation.interval_timesteps=null", "--set", "learner.gamma=0.9",
-        cwd=tmp_path,
+        "--set", f"tracking.subscribers=[{BRAKE}]",
+        cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
     )  # fmt: skip
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -39,9 +48,8 @@ def test_a_run_has_one_writer_and_goes_on_after_a_kill_with_the_settings_of_its_
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for arguments in (RESUME, (*RESUME, "--force"), ("--run-dir", "run")):
-            done = run_program(*arguments, cwd=tmp_path)
-            assert done.returncode == 2
-            told = one_line(done.stderr)
+            assert main(arguments) == 2
+            told = one_line(capsys.readouterr().err)
             assert f"process {first.pid} on {socket.gethostname()}" in told
     finally:
         first.send_signal(signal.SIGKILL)
@@ -50,15 +58,14 @@ def test_a_run_has_one_writer_and_goes_on_after_a_kill_with_the_settings_of_its_
     assert len(started) == 1
 
     (run_dir / "config.json").write_text("{")
-    done = run_program(*RESUME, "--total-timesteps", "1", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "run.total_timesteps = 1" in one_line(done.stderr)
+    assert main([*RESUME, "--total-timesteps", "1"]) == 2
+    assert "run.total_timesteps = 1" in one_line(capsys.readouterr().err)
     assert (run_dir / "config.json").read_text() == "{"
 
     newest = checkpoint.newest(run_dir / "checkpoints")
     assert newest is not None
     total = int(newest.name.removeprefix("step-")) + 512
-    done = run_program(*RESUME, "--total-timesteps", str(total), cwd=tmp_path)
+    done = run_program(*RESUME, "--total-timesteps", str(total), cwd=tmp_path, cluster=cluster)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"gamma": 0.9,' in (run_dir / "config.json").read_text()
     events = json_records(run_dir / "events.jsonl")

@@ -21,13 +21,13 @@ from tests.helpers.training_run import train
 
 pytestmark = pytest.mark.ray
 
-UPDATE = 256
+UPDATE = 128
 LOCKSTEP = (
     "--config", DEBUG_CONFIG, "--set", "schedule.mode=lockstep",
     "--set", "evaluation.interval_timesteps=null", "--set", "tracking.log_level=DEBUG",
-    "--set", "checkpoint.interval_timesteps=256", "--set", "cluster.num_cpus=2",
-    "--set", "checkpoint.keep_last=2", "--set", "self_play.max_plies=32",
-    "--set", "self_play.random_opening_plies=8",
+    "--set", f"checkpoint.interval_timesteps={UPDATE}", "--set", "checkpoint.keep_last=2",
+    "--set", "self_play.max_plies=32", "--set", "self_play.random_opening_plies=8",
+    "--num-actors", "1", "--set", "schedule.rollouts_per_update=1",
 )  # fmt: skip
 
 
@@ -47,20 +47,22 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("story")
     with s3_server() as s3:
         uri = f"s3://{s3.bucket()}/runs/first"
         total = ("--total-timesteps", str(3 * UPDATE))
         (folder / "lost").mkdir()
         (folder / "second").mkdir()
-        lost = run_program(*LOCKSTEP, "--run-dir", uri, *total, cwd=folder / "lost")
+        lost = run_program(
+            *LOCKSTEP, "--run-dir", uri, *total, cwd=folder / "lost", cluster=cluster
+        )
         kept = folder / "kept"
         shutil.copytree(folder / "lost" / local_copy(uri), kept)
         shutil.rmtree(folder / "lost")
         names = set(Storage.open(uri).names())
         more = ("--resume", "latest", "--total-timesteps", str(5 * UPDATE))
-        second = run_program("--run-dir", uri, *more, cwd=folder / "second")
+        second = run_program("--run-dir", uri, *more, cwd=folder / "second", cluster=cluster)
         yield Story(uri, lost, kept, second, folder / "second" / local_copy(uri), names, folder)
 
 
