@@ -10,7 +10,7 @@ from keisei_ray.cli import main
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.shogi.record_reader import read_kif
 from tests.helpers.consoles import plain_console, written
-from tests.helpers.program import one_line, run_program
+from tests.helpers.program import one_line
 from tests.helpers.saved_runs import save_untrained
 
 KIF = (
@@ -118,9 +118,8 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> N
         analyze(AnalyzeOptions(str(damaged), sfens=["startpos"]), plain_console())
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = run_program(
-        "analyze", "--checkpoint", "none", "--sfen", "4k4/9/9/9/9/9/9/9/9 b - 1", cwd=tmp_path
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "king" in one_line(done.stderr).lower()
+def test_a_mistake_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", "--checkpoint", "none", "--sfen", "4k4/9/9/9/9/9/9/9/9 b - 1"]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert "king" in one_line(errors).lower()

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from keisei_ray.analysis.page import game_page, positions_page
 from keisei_ray.analysis.source import Source
 from keisei_ray.analysis.turning_points import turning_points
 from tests.helpers.analyses import evaluate, findings_of, game_source
+from tests.helpers.browser import CHROMIUM, visit
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 MOVES = "7g7f 3c3d 8h2b+ 3a2b"
@@ -93,3 +95,40 @@ def test_positions_stand_side_by_side() -> None:
     assert [len(game["sfens"]) for game in games] == [1, 1]  # type: ignore[arg-type]
     assert page.count('data-game="') == 2
     assert 'data-game="' not in positions_page([source], found[:1], "net").split("<script>")[0]
+
+
+PROBE = """
+const find = (selector) => document.querySelector(selector);
+const notes = () => find(".notes").innerText;
+seen.start = notes();
+find("[data-ply]").click();
+seen.turn = find(".status").textContent + notes();
+const box = find("#chart-chance .picture").getBoundingClientRect();
+find("#chart-chance .plot").dispatchEvent(
+  new MouseEvent("click", {clientX: box.right - 1, clientY: box.top + 9, bubbles: true}));
+seen.clicked = find(".status").textContent;
+seen.here = find(".here").getAttribute("d");
+find('[aria-label="First position"]').click();
+seen.hereAtStart = find(".here").getAttribute("d");
+const plot = find("#chart-chance .plot");
+plot.dispatchEvent(new KeyboardEvent("keydown", {key: "Home", bubbles: true}));
+seen.tip = find(".tip b").innerText;
+seen.overflow = document.documentElement.scrollWidth - innerWidth;
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_board_chart_and_turning_points_go_together(tmp_path: Path) -> None:
+    page = tmp_path / "game.html"
+    page.write_text(page_of(game_source(MOVES, black=HOSTILE)), encoding="utf-8")
+    seen = visit(page, PROBE, 500)
+    assert seen["errors"] == []
+    assert seen["overflow"] <= 0
+    assert "Black's winning chance 50.0%." in seen["start"]
+    assert "P-2f P-8d" in seen["start"]
+    # The costliest move is the second; the board shows the position before it.
+    assert seen["turn"].startswith("Move 1 of 4: Black P-7f")
+    assert "Here the game turned: White played P-3d" in seen["turn"]
+    assert seen["clicked"].startswith("Move 4 of 4: White Sx2b")
+    assert seen["here"] != seen["hereAtStart"]
+    assert seen["tip"] == "move 0"

@@ -5,29 +5,17 @@ it saw into the document, which the browser then prints.
 """
 
 import json
-import re
-import shutil
-import subprocess
-from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from keisei_ray.report.command import write_report
+from tests.helpers.browser import CHROMIUM, visit
 from tests.helpers.report_runs import evaluation, write_lines, write_run
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
-WATCH = """<script>
-window.seen = {errors: []};
-addEventListener("error", (event) => seen.errors.push(String(event.message)));
-addEventListener("securitypolicyviolation", (event) => seen.errors.push(event.violatedDirective));
-</script>"""
-PROBE = """<script>
+PROBE = """
 const find = (selector) => document.querySelector(selector);
 const status = () => find(".status").textContent;
 const key = (target, name) =>
@@ -61,29 +49,7 @@ const box = find("#chart-score-0 .picture").getBoundingClientRect();
 find("#chart-score-0 .plot").dispatchEvent(
   new PointerEvent("pointermove", {clientX: box.right - 5, clientY: box.top + 20, bubbles: true}));
 seen.score = find("#chart-score-0 .tip").innerText;
-document.body.append(Object.assign(document.createElement("pre"),
-  {id: "seen", textContent: JSON.stringify(seen)}));
-</script>"""
-
-
-def visit(page: Path, probe: str, width: int) -> dict[str, Any]:
-    """What the probe saw in the page."""
-    text = page.read_text(encoding="utf-8")
-    probed = page.with_name("probed.html")
-    probed.write_text(
-        text.replace("<title>", WATCH + "<title>", 1).replace("</body>", probe + "</body>"),
-        encoding="utf-8",
-    )
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         f"--user-data-dir={page.parent / 'browser'}", f"--window-size={width},900",
-         "--dump-dom", probed.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
-    return dict(json.loads(unescape(found[1])))
+"""
 
 
 def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
@@ -121,11 +87,7 @@ def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("updates", [0, 3])
 def test_a_page_without_games_has_no_error_and_fits_a_phone(tmp_path: Path, updates: int) -> None:
-    probe = """<script>
-    seen.overflow = document.documentElement.scrollWidth - innerWidth;
-    document.body.append(Object.assign(document.createElement("pre"),
-      {id: "seen", textContent: JSON.stringify(seen)}));
-    </script>"""
+    probe = "seen.overflow = document.documentElement.scrollWidth - innerWidth;"
     page = write_report(write_run(tmp_path / "run", updates=updates))
     seen = visit(page, probe, 500)
     assert seen["errors"] == []
