@@ -166,7 +166,7 @@ def _turning_point(point: TurningPoint, before: Findings) -> str:
     cells = (
         f'<button type="button" data-ply="{point.ply - 1}">{point.ply}</button>',
         escape(point.color.capitalize()),
-        escape(f"{played.western[0]} {played.japanese[0]}"),
+        f'{escape(played.western[0])} <span class="japanese" lang="ja">{played.japanese[0]}</span>',
         f"{point.before:.0%} to {point.after:.0%}",
         escape(" ".join(better.western)),
     )

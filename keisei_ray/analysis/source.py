@@ -186,7 +186,7 @@ def _read_saved(name: str, number: int, line: str) -> Source:
     positions, fault = _play(name, sfen, moves)
     moves = moves[: len(positions) - 1]
     version, opponent = game.get("weights_version"), game.get("opponent")
-    learner = shortened(f"v{version}")
+    learner = "" if version is None else shortened(f"v{version}")
     names = (learner, shortened(str(opponent)) if opponent else learner)
     black, white = names[::-1] if game.get("learner_color") == "white" else names
     event = shortened(f"game {game.get('game_id', number)}")

@@ -53,10 +53,17 @@ _ENDS: Final = {
     "MATE": "mate",
     "TIMEOUT": "time",
     "INTERRUPT": "interruption",
-    "REPETITION": "repetition",
+    "REPETITION_DRAW": "repetition",
     "IMPASSE": "impasse",
+    "DRAW": "agreement",
+    "MAX_MOVES": "ply cap",
+    "WIN_BY_DECLARATION": "declaration",
+    "WIN_BY_ILLEGAL_MOVE": "an illegal move",
+    "LOSE_BY_ILLEGAL_MOVE": "an illegal move",
+    "WIN_BY_DEFAULT": "default",
+    "LOSE_BY_DEFAULT": "default",
 }
-"""Kind of an ending -> its words, where the kind itself does not read well."""
+"""Kind of an ending in the rules library -> its words."""
 
 
 def read_kif(text: str) -> ReadRecord:
@@ -143,10 +150,9 @@ def _result(record: Record, kif: str, fault: str) -> ReadRecord:
 
 def _end(record: Record) -> str:
     """How a game ended, in words, as far as its record says."""
-    kind = record.main_terminal.kind if record.main_terminal else "UNKNOWN"
-    if kind == "UNKNOWN":
+    reason = _ENDS.get(record.main_terminal.kind) if record.main_terminal else None
+    if reason is None:
         return ""
-    reason = _ENDS.get(kind, kind.lower().replace("_", " "))
     result = record.result
     if result.is_win():
         return f"{'White' if result.is_white_win() else 'Black'} wins by {reason}"

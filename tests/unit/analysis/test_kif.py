@@ -69,10 +69,10 @@ def test_shogihome_finds_score_and_line_from_black_s_view() -> None:
     source = game_source(MOVES)
     found = findings_of(source, [0.5, 0.75, 0.25, 0.5, 0.5, 0.5], ["2g2f", *["3c3d"] * 5])
     found[1:] = [replace(here, moves=()) for here in found[1:]]
-    found[2] = replace(found[2], proof="lost")
+    found[2:4] = [replace(here, proof="lost") for here in found[2:4]]
     text = annotated(source, found, [], "net")
     assert re.findall("^\\*#(?:評価値|詰み)=(.*)$", text, re.MULTILINE) == [
-        "0", "659", "後手勝ち", "0", "0", "0",
+        "0", "659", "後手勝ち", "先手勝ち", "0", "0",
     ]  # fmt: skip
     assert "*#読み筋=▲２六歩\n" in text
 

@@ -37,6 +37,21 @@ def test_a_main_line_is_read_and_the_record_stays_as_it_was() -> None:
     assert record.kif == KIF
 
 
+@pytest.mark.parametrize(
+    ("word", "end"),
+    [
+        ("中断", "Ends by interruption"),
+        ("千日手", "Drawn by repetition"),
+        ("切れ負け", "White wins by time"),
+        ("入玉勝ち", "Black wins by declaration"),
+        ("反則勝ち", "Black wins by an illegal move"),
+        ("封じ手", ""),
+    ],
+)
+def test_an_ending_is_told_in_words(word: str, end: str) -> None:
+    assert read_kif(KIF.replace("投了", word)).end == end
+
+
 def test_csa_is_read_as_the_same_game() -> None:
     record = read_csa(CSA)
     assert (record.start_sfen, record.moves, record.fault) == (STANDARD_SFEN, MOVES, "")
