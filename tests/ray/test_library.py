@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, ROOT, environment
+from keisei_ray.distributed.cluster import Cluster
+from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, ROOT, environment, joining
 
 pytestmark = pytest.mark.ray
 
@@ -26,8 +27,9 @@ print(json.dumps([loaded, before, outcome.reason, outcome.timestep, run.metrics[
 
 
 def test_importing_loads_nothing_and_training_gives_a_run_to_read_and_to_play(
-    tmp_path: Path,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
+    (_, address), token = joining(cluster)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=tmp_path,
@@ -35,6 +37,10 @@ def test_importing_loads_nothing_and_training_gives_a_run_to_read_and_to_play(
             PYTHONPATH=str(ROOT),
             KEISEI_RUN__TOTAL_TIMESTEPS="300",
             KEISEI_TRACKING__VIEW="none",
+            KEISEI_SELF_PLAY__NUM_ACTORS="1",
+            KEISEI_EVALUATION__INTERVAL_TIMESTEPS="null",
+            KEISEI_CLUSTER__ADDRESS=address,
+            **token,
         ),
         capture_output=True,
         text=True,
