@@ -133,9 +133,9 @@ class PoolConfig(Section):
 class ModelConfig(Section):
     """Network: a residual tower with a spatial policy head and a value head."""
 
-    depth: PositiveInt = 4
+    depth: PositiveInt = 2
     """Number of residual blocks."""
-    width: PositiveInt = 64
+    width: PositiveInt = 48
     """Channels of the residual tower."""
     activation: Literal["relu", "silu"] = "relu"
     """Activation function of the tower and the heads."""
@@ -157,7 +157,7 @@ class ModelConfig(Section):
 class LearnerConfig(Section):
     """PPO update and its optimizer (AdamW)."""
 
-    learning_rate: PositiveFloat = 5e-4
+    learning_rate: PositiveFloat = 7e-4
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
     """Shape of the learning rate's decay over run.total_timesteps. adaptive: no decay; after each
@@ -188,9 +188,9 @@ class LearnerConfig(Section):
     """Weight of the value loss."""
     max_grad_norm: PositiveFloat = 1.0
     """Global norm that gradients are clipped to."""
-    num_epochs: PositiveInt = 4
+    num_epochs: PositiveInt = 2
     """Passes over the rows of an update."""
-    num_minibatches: PositiveInt = 8
+    num_minibatches: PositiveInt = 16
     """Optimizer steps per epoch. It must divide the timesteps of an update (R x T x N)."""
     target_kl: PositiveFloat | None = 0.1
     """Policy change at which an update stops early: when a minibatch shows a KL divergence of 1.5

@@ -28,6 +28,7 @@ from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.memory import estimate_memory_bytes
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
+from keisei_ray.training import run_start
 from tests.helpers.copied_commands import (
     CLUSTER,
     CLUSTERS_PAGE,
@@ -190,7 +191,7 @@ def test_a_command_that_can_be_copied_is_one_that_run_py_takes(
     (tmp_path / "runs" / "NAME" / "config.json").write_text(Config().model_dump_json())
     monkeypatch.chdir(tmp_path)
     # Of a run in a bucket, which nobody asks here.
-    monkeypatch.setattr(cli, "saved_config", lambda *_: contextlib.nullcontext(None))
+    monkeypatch.setattr(run_start, "saved_config", lambda *_: contextlib.nullcontext(None))
     options = parse_arguments(COMMANDS[shown])
     if options.command == "train":
         cli._resolve_training(options)

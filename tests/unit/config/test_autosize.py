@@ -143,7 +143,8 @@ def test_on_a_gpu_self_play_has_the_precision_of_the_update(
 def test_an_open_device_of_self_play_is_a_gpu_where_that_pays(
     sections: dict[str, dict[str, object]], num_gpus: int, device: str, reason: str
 ) -> None:
-    config = make_config(**sections)
+    model = {"depth": 4, "width": 64} | sections.get("model", {})
+    config = make_config(**sections | {"model": model})
     choice = choose_self_play_device(config, num_gpus)
     assert choice.device == device
     assert reason in choice.reason

@@ -70,7 +70,11 @@ def test_each_of_several_learners_is_counted_and_has_a_share_of_the_update() -> 
     learner = {"device": "cpu", "num_threads": 1, "micro_batch": 64}
     one, two = (
         Config.model_validate(
-            {"learner": learner | {"num_learners": n}, "schedule": {"rollouts_per_update": 4}}
+            {
+                "model": {"depth": 4, "width": 64},
+                "learner": learner | {"num_learners": n},
+                "schedule": {"rollouts_per_update": 4},
+            }
         )
         for n in (1, 2)
     )
@@ -176,7 +180,7 @@ def test_the_learner_keeps_as_many_copies_as_are_counted() -> None:
 def test_several_learners_share_the_rows_and_each_has_a_message_of_the_gradient() -> None:
     one, two = (on_gpus(None, 1.0, learner={"num_learners": n}) for n in (1, 2))
     rows, message = one.timesteps_per_update, 4 * max_parameters(one.model)
-    per_row = RAW_BYTES_PER_TIMESTEP + activation_bytes(one.model, "bf16") / 8
+    per_row = RAW_BYTES_PER_TIMESTEP + activation_bytes(one.model, "bf16") / 16
     assert learner_gpu_bytes(one, 2) - learner_gpu_bytes(two, 2) == rows / 2 * per_row - message
 
 

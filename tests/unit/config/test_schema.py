@@ -34,12 +34,12 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_derived_sizes() -> None:
-    config = make_config(self_play={"num_actors": 3, "games_per_actor": 6, "rollout_length": 12})
-    assert config.timesteps_per_rollout == 72
+    config = make_config(self_play={"num_actors": 3, "games_per_actor": 8, "rollout_length": 12})
+    assert config.timesteps_per_rollout == 96
     with pytest.raises(ConfigError, match=r"schedule\.rollouts_per_update"):
         _ = config.timesteps_per_update
     lockstep = config.model_copy(
         update={"schedule": config.schedule.model_copy(update={"mode": "lockstep"})}
     )
-    assert lockstep.timesteps_per_update == 216
+    assert lockstep.timesteps_per_update == 288
     assert (config.effective_max_lag, lockstep.effective_max_lag) == (1, 0)
