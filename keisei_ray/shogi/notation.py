@@ -142,7 +142,7 @@ def with_comments(kif: str, comments: Mapping[int, Sequence[str]]) -> str:
     """
     lines = kif.rstrip("\n").split("\n")
     end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
-    moves = [i for i in range(end) if KIF_MOVE.match(lines[i])]
+    moves = [i for i, line in enumerate(lines[:end]) if KIF_MOVE.match(line)]
     added: dict[int, Sequence[str]] = {}
     for ply, texts in comments.items():
         if ply == 0:

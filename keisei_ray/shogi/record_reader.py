@@ -85,7 +85,7 @@ def read_kif(text: str) -> ReadRecord:
     end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
     found = {i: move[1] for i in range(end) if (move := KIF_MOVE.match(lines[i]))}
     places = [i for i, move in found.items() if _IS_KIF_MOVE.match(move)]
-    record, cut, fault = _read(Record.from_kif_str, lines[:end], places, found)
+    record, cut, fault = _read(Record.from_kif_str, lines, places, found)
     return _result(record, "\n".join(text.splitlines()[:cut]) if fault else text, fault)
 
 

@@ -44,6 +44,7 @@ def read(tmp_path: Path, name: str, content: bytes | str, place: str = "") -> So
 def test_kif_is_read_in_every_usual_encoding(tmp_path: Path, name: str, content: bytes) -> None:
     source = read(tmp_path, name, content)
     assert (source.moves, source.black, source.fault) == (MOVES, "先手の人", "")
+    assert source.kif == KIF
     assert len(source.positions) == 3
     assert source.end == "White wins by resignation"
 

@@ -60,7 +60,8 @@ def test_csa_is_read_as_the_same_game() -> None:
 
 
 def test_the_first_of_several_games_is_read() -> None:
-    assert read_csa(f"{CSA}/\nPI\n+\n+2726FU\n").moves == MOVES
+    record = read_csa(f"{CSA}/\nPI\n+\n+2726FU\n")
+    assert (record.moves, record.fault) == (MOVES, "")
 
 
 @pytest.mark.parametrize(
