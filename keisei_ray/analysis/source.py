@@ -22,7 +22,6 @@ SUFFIXES: Final = (".kif", ".kifu", ".csa", ".usi", ".jsonl")
 MAX_BYTES: Final = 16 << 20
 """Largest file of one game that is read; one game takes some 100 kB at most."""
 _LINE: Final = re.compile(r"(.+\.(?:usi|jsonl)):([0-9]{1,9})", re.IGNORECASE)
-_BYTE_ORDER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def decoded(name: str, content: bytes) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if not content.startswith(_BYTE_ORDER_MARKS) and "\0" not in text:
+        if "\0" not in text:  # As UTF-16 has beside every letter.
             return text.replace("\r\n", "\n").replace("\r", "\n")
     raise ConfigError(
         f"{name} is neither UTF-8 nor Shift-JIS. Save it in one of these, e.g. with iconv -t UTF-8."

@@ -106,6 +106,7 @@ def test_a_result_of_another_program_does_not_matter(tmp_path: Path) -> None:
         ("game.kif", KIF.replace("平手", "5五将棋"), "start position that is not known"),
         ("game.kif", KIF.encode("utf-16"), "neither UTF-8 nor Shift-JIS"),
         ("game.kif", KIF.encode("euc-jp") + b"\xff", "neither UTF-8 nor Shift-JIS"),
+        ("game.csa", "PI\n+\n+7776FU\n".encode("utf-16-le"), "neither UTF-8 nor Shift-JIS"),
         ("game.csa", "hello", "cannot be read as CSA"),
         ("game.csa", "PI\n-\n+7776FU\n", "cannot be read as CSA"),
         ("game.csa", "P+59OU\n+\n+5958OU\n", "Expected"),
