@@ -47,13 +47,17 @@ def assert_counts_agree(run: Run) -> None:
     assert len({game["game_id"] for game in games}) == len(games) == progress.games_total
     arrived = sum(event.timesteps for event in run.of(RolloutArrived))
     waiting = progress.timesteps_collected - progress.timestep
-    assert progress.timesteps_collected == arrived
+    again = [e for e in run.of(RolloutRejected) if e.cause.startswith("delivered before")]
+    assert progress.timesteps_collected == arrived + 32 * len(again)
     assert 0 <= waiting - 32 * progress.rollouts_rejected <= 2 * UPDATE
     assert progress.rollouts_rejected == len(run.of(RolloutRejected))
 
 
-class DiesMidRollout(SelfPlayShell):
-    """Actor 0 is killed in its second rollout, at the third ply."""
+class Faulty(SelfPlayShell):
+    """Actor 0 is killed in its second rollout, at the third ply.
+
+    Actor 1's second rollout has one flipped bit, its third comes under an old header.
+    """
 
     calls = 0
 
@@ -68,43 +72,63 @@ class DiesMidRollout(SelfPlayShell):
                 return kill_this_process() if t == 2 else finish_ply(rollout, t, *rest)
 
             actor._finish_ply = die_at_third
-        return super().collect(*arguments)
+        report, rollout = super().collect(*arguments)
+        if actor_id == 1 and self.calls == 1:
+            self.first = report, rollout
+        if actor_id == 1 and self.calls == 2:
+            rollout = rollout.copy()
+            rollout[len(rollout) // 2] ^= 1
+        if actor_id == 1 and self.calls == 3:
+            return self.first
+        return report, rollout
 
 
-def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(DiesMidRollout)
-    )
-    come_back: list[Event] = []
+@pytest.fixture(scope="module")
+def faulty(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that lasts until actor 0 is back, and two updates longer than the second rejection."""
+    seen: list[Event] = []
 
-    def remember(event: Event) -> None:
-        if isinstance(event, RolloutArrived) and (event.actor_id, event.incarnation) == (0, 1):
-            come_back.append(event)
+    def is_over() -> bool:
+        places = [i for i, event in enumerate(seen) if isinstance(event, RolloutRejected)]
+        after = seen[places[1] :] if len(places) > 1 else []
+        is_back = any(
+            isinstance(event, RolloutArrived) and (event.actor_id, event.incarnation) == (0, 1)
+            for event in seen
+        )
+        return is_back and sum(isinstance(event, UpdateFinished) for event in after) >= 2
 
     config = overlap_config(run={"total_timesteps": 10**9})
-    run = train(
-        config,
-        cluster,
-        tmp_path / "run",
-        subscribers=[remember],
-        should_stop=lambda: bool(come_back),
-    )
-    lost = run.of(ActorLost)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(Faulty))
+        return train(
+            config,
+            cluster,
+            tmp_path_factory.mktemp("run"),
+            subscribers=[seen.append],
+            should_stop=is_over,
+        )
+
+
+def test_a_killed_actor_is_replaced_and_its_unfinished_rollout_never_counts(faulty: Run) -> None:
+    lost = faulty.of(ActorLost)
     assert [(event.actor_id, event.incarnation, event.restarts_left) for event in lost] == [
         (0, 0, 2)
     ]
-    ready = [(event.actor_id, event.incarnation) for event in run.of(ActorReady)]
+    ready = [(event.actor_id, event.incarnation) for event in faulty.of(ActorReady)]
     assert sorted(ready) == [(0, 0), (0, 1), (1, 0)]
-    progress = run.driver.progress
+    progress = faulty.driver.progress
     assert progress.actor_restarts == 1
     assert progress.incarnations == {0: 1, 1: 0}
-    assert (
-        sum(e.timesteps for e in run.of(RolloutArrived) if (e.actor_id, e.incarnation) == (0, 0))
-        == 32
-    )
-    assert_counts_agree(run)
+    arrived = [e for e in faulty.of(RolloutArrived) if (e.actor_id, e.incarnation) == (0, 0)]
+    assert sum(event.timesteps for event in arrived) == 32
+    assert_counts_agree(faulty)
+
+
+def test_a_damaged_and_a_redelivered_rollout_are_rejected_and_counted(faulty: Run) -> None:
+    causes = [(event.actor_id, event.cause.split(":")[0]) for event in faulty.of(RolloutRejected)]
+    assert sorted(causes) == [(1, "DamagedBufferError"), (1, "delivered before")]
+    assert faulty.driver.progress.rollouts_rejected == 2
+    assert_counts_agree(faulty)
 
 
 class NeverStarts(SelfPlayShell):
@@ -122,13 +146,13 @@ def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint
     monkeypatch.setattr(
         "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(NeverStarts)
     )
-    config = overlap_config(run={"total_timesteps": 10**9})
+    config = overlap_config(run={"total_timesteps": 10**9}, cluster={"max_actor_deaths": 2})
     run = train(config, cluster, tmp_path / "run", fails_with=(ActorLostError,))
     assert isinstance(run.error, ActorLostError)
-    assert "self-play actor 1 died 4 times" in str(run.error)
+    assert "self-play actor 1 died 3 times" in str(run.error)
     assert isinstance(run.error.__cause__, MemoryError)
-    assert [event.restarts_left for event in run.of(ActorLost)] == [2, 1, 0]
-    assert run.driver.progress.incarnations[1] == 3
+    assert [event.restarts_left for event in run.of(ActorLost)] == [1, 0]
+    assert run.driver.progress.incarnations[1] == 2
     found = checkpoint.find_latest(tmp_path / "run" / "checkpoints", on_skip=lambda *_: None)
     assert found is not None
     assert found.timestep == run.driver.progress.timestep
@@ -160,16 +184,18 @@ def test_a_killed_learner_goes_on_from_its_newest_finished_update(
 ) -> None:
     """In lockstep the weights too are those of an undisturbed run."""
     settings: dict[str, dict[str, Any]] = {
+        "self_play": {"num_actors": 1},
         "schedule": {"mode": "lockstep", "rollouts_per_update": None},
     }
+    total = 5 * 32  # One rollout an update.
     quiet = train(
-        overlap_config(run={"total_timesteps": 5 * UPDATE}, **settings), cluster, tmp_path / "quiet"
+        overlap_config(run={"total_timesteps": total}, **settings), cluster, tmp_path / "quiet"
     )
     monkeypatch.setattr(
         "keisei_ray.distributed.learner_handle.new_learner_actor", learner_actors(DiesMidUpdate)
     )
     config = overlap_config(
-        run={"total_timesteps": 5 * UPDATE, "run_dir": str(tmp_path / "run")}, **settings
+        run={"total_timesteps": total, "run_dir": str(tmp_path / "run")}, **settings
     )
     run = train(config, cluster, tmp_path / "run")
     assert (tmp_path / "run" / "learner-died").exists()
@@ -189,50 +215,6 @@ def last_digest(run: Run) -> object:
     return found.info["weights_digest"]
 
 
-class DamagesARollout(SelfPlayShell):
-    """Actor 1's second rollout has one flipped bit, its third comes under an old header."""
-
-    calls = 0
-
-    def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
-        report, rollout = super().collect(*arguments)
-        self.calls += 1
-        if self._arguments[1] == 1 and self.calls == 2:
-            rollout = rollout.copy()
-            rollout[len(rollout) // 2] ^= 1
-        if self._arguments[1] == 1 and self.calls == 1:
-            self.first = report, rollout
-        if self._arguments[1] == 1 and self.calls == 3:
-            return self.first
-        return report, rollout
-
-
-def test_a_damaged_and_a_redelivered_rollout_are_rejected_and_counted(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "keisei_ray.distributed.fleet.new_self_play_actor", self_play_actors(DamagesARollout)
-    )
-    seen: list[Event] = []
-
-    def is_over() -> bool:
-        """Two updates after the second rejection."""
-        places = [i for i, event in enumerate(seen) if isinstance(event, RolloutRejected)]
-        after = seen[places[1] :] if len(places) > 1 else []
-        return sum(isinstance(event, UpdateFinished) for event in after) >= 2
-
-    config = overlap_config(run={"total_timesteps": 10**9})
-    run = train(config, cluster, tmp_path / "run", subscribers=[seen.append], should_stop=is_over)
-    causes = [(event.actor_id, event.cause.split(":")[0]) for event in run.of(RolloutRejected)]
-    assert sorted(causes) == [(1, "DamagedBufferError"), (1, "delivered before")]
-    progress = run.driver.progress
-    assert progress.rollouts_rejected == 2
-    assert progress.actor_restarts == 0
-    records, games = run.lines("metrics.jsonl"), run.lines("games.jsonl")
-    assert sum(record["batch_timesteps"] for record in records) == progress.timestep
-    assert len({game["game_id"] for game in games}) == len(games) == progress.games_total
-
-
 class SlowLearner(LearnerShell):
     """Needs far longer for an update than the actors for their rollouts."""
 
@@ -249,7 +231,8 @@ def test_a_slow_learner_holds_the_actors_back(
     monkeypatch.setattr(
         "keisei_ray.distributed.learner_handle.new_learner_actor", learner_actors(SlowLearner)
     )
-    run = train(overlap_config(run={"total_timesteps": 10 * UPDATE}), cluster, tmp_path / "run")
+    config = overlap_config(run={"total_timesteps": 10 * UPDATE}, self_play={"num_actors": 1})
+    run = train(config, cluster, tmp_path / "run")
     waiting, most = 0, 0
     for event in run.events:
         if isinstance(event, RolloutArrived):
