@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keisei_ray.distributed.cluster import Cluster
 from tests.helpers.program import (
     DEBUG_CONFIG,
     PATIENCE_S,
@@ -21,8 +22,8 @@ from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
-RUN = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--set", "cluster.num_cpus=2",
-       "--set", "evaluation.interval_timesteps=null",
+RUN = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--num-actors", "1",
+       "--set", "cluster.num_cpus=2", "--set", "evaluation.interval_timesteps=null",
        "--set", "checkpoint.interval_timesteps=100000000")  # fmt: skip
 
 
@@ -30,7 +31,7 @@ RUN = ("--config", DEBUG_CONFIG, "--run-dir", "run", "--set", "cluster.num_cpus=
     ("program", "named"), [("raylet", "its raylet"), ("gcs_server", "its control service")]
 )
 def test_a_run_that_loses_ray_is_saved_and_goes_on_after_a_resume(
-    program: str, named: str, tmp_path: Path
+    program: str, named: str, cluster: Cluster, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     process = start_program(
@@ -58,7 +59,9 @@ def test_a_run_that_loses_ray_is_saved_and_goes_on_after_a_resume(
     if program == "raylet":
         return  # One resume is enough.
     done = run_program(
-        "--run-dir", "run", "--resume", "latest", "--total-timesteps", str(last + 512), cwd=tmp_path
-    )
+        "--run-dir", "run", "--resume", "latest", "--total-timesteps", str(last + 512),
+        "--set", "cluster.num_cpus=null",
+        cwd=tmp_path, cluster=cluster,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert json_records(run_dir / "metrics.jsonl")[-1]["timestep"] == last + 512
