@@ -1,5 +1,6 @@
 """A cluster whose nodes come and go, with the program on it as a user starts it."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 
 from tests.helpers.program import PATIENCE_S, ROOT
 from tests.helpers.subscribers import BRAKE
@@ -21,17 +23,31 @@ STORE = 100 * 2**20
 BRAKED = ("--set", f"tracking.subscribers=[{BRAKE}]")
 
 
+@contextlib.contextmanager
+def head(num_cpus: int) -> Iterator[Cluster]:
+    """The head of a cluster beside the one that this process may be connected to.
+
+    Ray makes the key-value store of the newest head that of the process, and forgets it at its end.
+    """
+    connected_to: Any = internal_kv.global_gcs_client
+    arguments = {"num_cpus": num_cpus, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+        if connected_to is not None:
+            internal_kv._initialize_internal_kv(connected_to)
+
+
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs; nodes are added by the tests."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     for name, value in NOTICES_DEATHS_SOON.items():
         monkeypatch.setenv(name, value)
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
-    )
-    yield cluster
-    cluster.shutdown()
+    with head(num_cpus=0) as cluster:
+        yield cluster
 
 
 def add_node(cluster: Cluster, num_cpus: int) -> Any:
@@ -139,15 +155,11 @@ def test_the_learner_has_a_place_on_the_gpu_or_else_beside_the_driver(
 ) -> None:
     """The node that Ray chooses for it; the GPU exists by name only."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    head = {"num_cpus": 1, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with head(num_cpus=1) as cluster:
         add_node(cluster, 2)
         cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
         done = subprocess.run(
             [sys.executable, "-c", PLACES, cluster.address],
             cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
-    finally:
-        cluster.shutdown()
     assert done.stdout.splitlines() == ["cuda 1.0 False", "cpu 0 True"], done.stderr
