@@ -4,7 +4,6 @@ Lines are read by a thread of their own, so `stop` and `quit` are heard at any t
 ends when the client says `quit`, closes its end of the input, or no longer reads the output.
 """
 
-import contextlib
 import logging
 import os
 import sys
@@ -29,6 +28,8 @@ _MAX_LINE_BYTES: Final = 1 << 20
 _MAX_COMPLAINT: Final = 500
 """Characters of such a line."""
 _INTERRUPTED: Final = 130
+_LOOK_S: Final = 0.05
+"""Seconds that a move's clock is left alone at most; shows how late this process wakes up."""
 _END_S: Final = 0.5
 """Seconds that a search has to end when the process does."""
 _CHUNK_BYTES: Final = 1 << 16
@@ -95,10 +96,13 @@ def converse(engine: Engine, events: "SimpleQueue[Event]") -> int:
         The exit code.
     """
     while engine.exit_code is None:
-        left = None if engine.due is None else max(0.0, engine.due - time.monotonic())
+        now = time.monotonic()
+        wait = None if engine.due is None else min(_LOOK_S, max(0.0, engine.due - now))
         event: Event = ""
-        with contextlib.suppress(Empty):
-            event = events.get(timeout=left)
+        try:
+            event = events.get(timeout=wait)
+        except Empty:
+            engine.note_delay(time.monotonic() - now - (wait or 0.0))
         if event is None:
             return 0
         if isinstance(event, str):

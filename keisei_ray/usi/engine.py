@@ -42,6 +42,8 @@ NAME: Final = f"Keisei Ray {__version__}"
 AUTHOR: Final = "The Keisei Ray developers"
 STOP_S: Final = 1.0
 """Seconds in which an answer is given after `stop`, with or without the thinker."""
+DELAY_MEMORY: Final = 0.995
+"""Factor by which the longest delay of a busy machine fades, some twenty times a second."""
 _NO_RUSH: Final = Budget(None, None, None)
 _STARTING_POSITION: Final = Position(STANDARD_SFEN, ())
 
@@ -89,6 +91,7 @@ class Engine:
         self._send, self._complain, self._give = send, complain, give
         self._position: Position | None = _STARTING_POSITION
         self._numbers = 0
+        self._delay_s = 0.0
         self._awaited: _Awaited | None = None
         self.exit_code: int | None = None
 
@@ -151,6 +154,10 @@ class Engine:
         ):
             self._answer_now()
 
+    def note_delay(self, seconds: float) -> None:
+        """Takes how late this process woke up; on a busy machine moves are given that much less."""
+        self._delay_s = max(seconds, DELAY_MEMORY * self._delay_s)
+
     def end(self) -> None:
         """Ends a search under way; nothing is sent any more."""
         if self._awaited is not None:
@@ -188,7 +195,7 @@ class Engine:
                 limits,
                 turn=game.turn,
                 ply=game.board.game_ply,
-                margin_ms=self._options.margin_ms,
+                margin_ms=self._options.margin_ms + round(1000 * self._delay_s),
                 simulations=self._options.simulations,
             )
         is_held = limits.infinite or limits.ponder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keisei_ray import cli
-from keisei_ray.__main__ import entry_point
+from keisei_ray.__main__ import entry_point, usi_entry_point
 from tests.helpers.program import ROOT, environment, one_line
 
 INTERRUPTED_IMPORT = """
@@ -25,6 +25,18 @@ from keisei_ray.__main__ import entry_point
 entry_point()
 """
 """Presses Ctrl-C at the moment at which a module is imported."""
+
+
+def test_the_program_for_guis_is_the_command_usi(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["keisei-ray-usi", "--option", "Simulations"])
+    with pytest.raises(SystemExit) as ended:
+        usi_entry_point()
+    assert ended.value.code == 2
+    assert one_line(capsys.readouterr().err) == (
+        "ConfigError: --option 'Simulations': expected NAME=VALUE."
+    )
 
 
 @pytest.mark.parametrize("module", ["keisei_ray.cli", "rich.console", "pydantic", "yaml"])

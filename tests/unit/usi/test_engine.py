@@ -149,6 +149,20 @@ def test_the_best_move_so_far_is_played_where_time_is_up() -> None:
     assert talk.answers() == ["bestmove 2g2f"]
 
 
+def test_on_a_busy_machine_moves_are_given_less_time() -> None:
+    talk = Talk()
+    talk.engine.note_delay(0.3)
+    talk.engine.note_delay(0.1)
+    before = time.monotonic()
+    talk.say("go btime 0 wtime 0 byoyomi 9000")
+    assert before + 8.49 < (due(talk) or 0) <= time.monotonic() + 8.51
+    for _ in range(5000):
+        talk.engine.note_delay(0.0)
+    before = time.monotonic()
+    talk.say("go btime 0 wtime 0 byoyomi 9000")
+    assert before + 8.79 < (due(talk) or 0)
+
+
 def test_stop_is_answered_soon_though_the_thinker_does_not_answer() -> None:
     talk = Talk()
     talk.say("go infinite")

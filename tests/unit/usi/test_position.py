@@ -88,7 +88,8 @@ def test_a_game_that_goes_on_is_the_same_game() -> None:
         Plies.of(described_game(Position(STANDARD_SFEN, ("7g7f",)))),
         Plies.of(described_game(Position(STANDARD_SFEN, ("2g2f", "3c3d", "7g7f")))),
         Plies.of(described_game(Position(KINGS, ()))),
-        Plies(STANDARD_SFEN, (), 200),
+        Plies.of(described_game(Position(STANDARD_SFEN, ("7g7f", "3c3d")), 200)),
+        Plies.of(described_game(Position(STANDARD_SFEN[:-1] + "5", ("7g7f", "3c3d")))),
     ],
 )
 def test_another_game_begins_anew(other: Plies) -> None:
