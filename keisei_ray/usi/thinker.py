@@ -236,7 +236,7 @@ def _answer(search: Search, options: Options) -> str:
     moves = search.root_moves(0)
     best = moves[best_move(moves)]
     value = search.root_value(0)[0] if math.isnan(best.value) else best.value
-    if chance(value) * 1000 < options.resign_value and best.proof != WON:
+    if chance(value) * 1000 < options.resign_value:
         return bestmove("resign")
     index = choose_root_move(moves, options.temperature / 100, random.random())
     line = [usi_text(move) for move in search.best_line(0, index)]
