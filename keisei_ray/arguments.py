@@ -16,7 +16,7 @@ from keisei_ray.config.nearest import likeness, nearest
 from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.export import FORMATS
-from keisei_ray.storage.run_layout import REPORT_FILE
+from keisei_ray.storage.run_layout import GAMES_FILE, REPORT_FILE
 
 ALONE_BENCHES = ("gpu", "learning")
 """Benchmarks that are run alone, and only when asked for."""
@@ -238,8 +238,8 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
         "game",
         nargs="?",
         metavar="GAME",
-        help="file of a game: .kif, .kifu, .csa, .usi, or games.jsonl of a run. Of a file with one "
-        "game a line the last one; FILE:N is that of line N",
+        help=f"file of a game: .kif, .kifu, .csa, .usi, or {GAMES_FILE} of a run. Of a file with "
+        "one game a line the last one; FILE:N is that of line N",
     )
     analyze.add_argument(
         "--sfen",

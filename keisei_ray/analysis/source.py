@@ -15,6 +15,7 @@ from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start
 from keisei_ray.shogi.notation import Heading, to_kif, unfinished_to_kif
 from keisei_ray.shogi.record_reader import ReadRecord, read_csa, read_kif
+from keisei_ray.storage.run_layout import GAMES_FILE
 from keisei_ray.telemetry.visible_text import shortened
 
 SUFFIXES: Final = (".kif", ".kifu", ".csa", ".usi", ".jsonl")
@@ -173,7 +174,7 @@ def _read_saved(name: str, number: int, line: str) -> Source:
         game = parse_json(line.encode())
     except ValueError as error:
         raise ConfigError(
-            f"{name}, line {number} is not JSON. Expected a game of games.jsonl."
+            f"{name}, line {number} is not JSON. Expected a game of {GAMES_FILE}."
         ) from error
     if not isinstance(game, dict) or not _has_moves(game):
         raise ConfigError(

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.program import ROOT, json_records, session_members, status_of
-from tests.helpers.subscribers import BRAKE
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
@@ -113,10 +112,7 @@ class Session:
 
     def __init__(self, head: Head) -> None:
         self.run_dir = head.place / "run"
-        train = [
-            *TRAIN, "--run-dir", str(self.run_dir), "--total-timesteps", "10000000",
-            "--set", f"tracking.subscribers=[{BRAKE}]",
-        ]  # fmt: skip
+        train = [*TRAIN, "--run-dir", str(self.run_dir), "--total-timesteps", "10000000"]
         program = (
             f"{shlex.join([*DEBUG, '--run-dir', 'runs/x'])}; echo refused: $?;"
             f"{shlex.join([*DEBUG, '--set', 'cluster.address=local'])}; echo refused: $?;"

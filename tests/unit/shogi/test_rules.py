@@ -457,7 +457,7 @@ def test_openings_have_every_length_and_never_end_the_game() -> None:
 def test_an_opening_with_an_illegal_move_or_without_a_game_left_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'7g7e' \(ply 1\)"):
         play_opening(Opening(STANDARD_SFEN, "7g7e"), max_plies=10)
-    with pytest.raises(ValueError, match=r"ends the game: max_plies at ply 1"):
+    with pytest.raises(ValueError, match=r"these moves end the game: max_plies at ply 1"):
         play_opening(Opening(STANDARD_SFEN, "7g7f"), max_plies=1)
     with pytest.raises(ValueError, match=r"'3c3d' \(ply 2\) comes after the end"):
         play_opening(Opening(STANDARD_SFEN, "7g7f 3c3d"), max_plies=1)
