@@ -132,8 +132,9 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     player = evaluate.add_mutually_exclusive_group(required=True)
     player.add_argument(
         "--checkpoint",
-        metavar="PATH|URI",
-        help="the network to measure; with ?simulations=N it looks ahead",
+        metavar="PATH|URI|latest",
+        help="the network to measure, latest: that of the newest run; with ?simulations=N it looks "
+        "ahead",
     )
     player.add_argument("--player", metavar=MATCH_SYNTAX, help="the player to measure, of any kind")
     evaluate.add_argument(
@@ -214,7 +215,7 @@ def _add_usi(usi: argparse.ArgumentParser) -> None:
 
 def _add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument(
-        "--checkpoint", required=True, metavar="PATH|URI", help="the network to export"
+        "--checkpoint", required=True, metavar="PATH|URI|latest", help="the network to export"
     )
     export.add_argument(
         "--format",

@@ -125,14 +125,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _analyze(options: argparse.Namespace) -> int:
     from keisei_ray.analysis.command import AnalyzeOptions, analyze
-    from keisei_ray.status.command import find_run
 
     console = _console_beside_json(options.json)
     result = analyze(
         AnalyzeOptions(
-            checkpoint=options.checkpoint
-            if options.checkpoint != "latest"
-            else str(find_run(None)),
+            checkpoint=options.checkpoint,
             game=options.game,
             sfens=options.sfen,
             simulations=options.simulations,

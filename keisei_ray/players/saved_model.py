@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Final
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError
@@ -12,7 +13,17 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.remote.filesystem import is_uri
 from keisei_ray.storage.remote.remote_run import load_checkpoint
-from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR, MODEL_FILE
+from keisei_ray.storage.run_dirs import newest_run_dir, runs_dir
+from keisei_ray.storage.run_layout import (
+    CHECKPOINT_GLOB,
+    CHECKPOINTS_DIR,
+    CONFIG_FILE,
+    EVENTS_FILE,
+    MODEL_FILE,
+)
+
+LATEST: Final = "latest"
+"""Name of the newest run, in place of a path."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +58,33 @@ def open_checkpoint(path: Path | str) -> tuple[str, Checkpoint]:
     """Reads the checkpoint that a path or a URI stands for.
 
     Args:
-        path: a run, its `checkpoints` directory or one checkpoint, or the URI of one of these. Of
-            several checkpoints the newest intact one counts.
+        path: a run, its `checkpoints` directory or one checkpoint, the URI of one of these, or
+            `LATEST`. Of several checkpoints the newest intact one counts.
 
     Returns:
         The checkpoint's path or URI, and its content.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: missing or damaged, or there is no run.
         StorageError: the URI cannot be reached or read.
     """
+    if path == LATEST:
+        path = _newest_run()
     if isinstance(path, str) and is_uri(path):
         return load_checkpoint(path, warn=logger.warning)
     found = find_checkpoint(Path(path))
     return str(found.path), found
+
+
+def _newest_run() -> Path:
+    """Directory of the run that began last."""
+    found = newest_run_dir([CONFIG_FILE, EVENTS_FILE])
+    if found is None:
+        raise CheckpointError(
+            f"there is no run under {runs_dir()}/, expected a checkpoint. Name one: "
+            "--checkpoint PATH, or the option Checkpoint."
+        )
+    return found
 
 
 def load_model(saved: Checkpoint) -> PolicyValueNet:

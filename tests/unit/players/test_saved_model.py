@@ -1,5 +1,6 @@
 """Checkpoints that may play, and those that must not."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import build_model
 from keisei_ray.players.player import checkpoint_player, open_player
-from keisei_ray.players.saved_model import find_checkpoint, load_model
+from keisei_ray.players.saved_model import find_checkpoint, load_model, open_checkpoint
 from keisei_ray.storage import checkpoint
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.tiny import tiny_config
@@ -30,6 +31,20 @@ def test_run_directory_and_checkpoints_directory_mean_the_newest(saved_run: Path
         assert find_checkpoint(path).path == newest
     older = newest.with_name("step-000000000100")
     assert find_checkpoint(older).path == older
+
+
+def test_latest_is_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"there is no run under .*runs/, expected a check"):
+        open_checkpoint("latest")
+    for age, name in enumerate(("b", "a")):
+        run_dir = tmp_path / "runs" / name
+        save_untrained(run_dir, timestep=100 + age, seed=1)
+        (run_dir / "config.json").write_text("{}")
+        os.utime(run_dir / "config.json", (1_000_000 + age, 1_000_000 + age))
+    where, found = open_checkpoint("latest")
+    assert where == str(found.path)
+    assert found.timestep == 101
 
 
 def test_damaged_newest_is_skipped_in_a_run_and_refused_by_name(
