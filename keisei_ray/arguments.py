@@ -459,7 +459,9 @@ def _positive(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    return _number(text, int, lambda value: 0 <= value <= 10**7, "a whole number, 0 or more")
+    return _number(
+        text, int, lambda value: 0 <= value <= 10**7, "a whole number from 0 to 10,000,000"
+    )
 
 
 def _seed(text: str) -> int:

@@ -13,12 +13,12 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from keisei_ray.config.player_spec import SearchSpec
+from keisei_ray.players.policies import legal_probs
 from keisei_ray.players.searching import leaves_per_step
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.search.forest import DRAWN, LOST, WON
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first
 from keisei_ray.search.settings import SearchSettings
-from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game, usi_text
 from keisei_ray.shogi.rules import Verdict
 
@@ -28,8 +28,6 @@ NUM_MOVES: Final = 5
 """Moves of a position that are kept, the best first."""
 MAX_LINE: Final = 12
 """Moves of a line that are kept."""
-NO_PLY_CAP: Final = 1 << 30
-"""Plies that no game reaches: a game that is analyzed is not truncated."""
 _TREES: Final = 64
 """Most positions that are searched side by side; more would not be faster."""
 _NODES: Final = 400_000
@@ -229,14 +227,12 @@ def _ask_network(games: Sequence[Game], evaluate: Evaluate) -> list[Findings]:
     rows = zip(games, logits, values.tolist(), draw_probs.tolist(), strict=True)
     for game, row, value, draw_prob in rows:
         legal = array("H", game.legal)
-        weights = row[LABEL_OF_MOVE[game.turn, legal]].astype(np.float64)
-        weights = np.exp(weights - weights.max())
-        order = np.argsort(-weights, kind="stable")[:NUM_MOVES].tolist()
-        probs = (weights / weights.sum()).tolist()
+        probs = legal_probs(game, row)
+        order = np.argsort(-probs, kind="stable")[:NUM_MOVES].tolist()
         moves = []
         for index in order:
             usi = usi_text(legal[index])
-            moves.append(MoveFindings(usi, probs[index], 0, None, None, None, (usi,)))
+            moves.append(MoveFindings(usi, float(probs[index]), 0, None, None, None, (usi,)))
         found.append(_findings(game, value, draw_prob, moves=moves))
     return found
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from keisei_ray.analysis.findings import NO_PLY_CAP, Position, positions_of
+from keisei_ray.analysis.findings import Position, positions_of
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.openings import parse_opening
 from keisei_ray.report.games import end_in_words
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
-from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start
+from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game, check_start
 from keisei_ray.shogi.notation import Heading, to_kif, unfinished_to_kif
 from keisei_ray.shogi.record_reader import ReadRecord, read_csa, read_kif
 from keisei_ray.storage.run_layout import GAMES_FILE

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.errors import ConfigError, PositionError
 from keisei_ray.network.model import PolicyValueNet
-from keisei_ray.players.policies import network_outputs, network_policy
+from keisei_ray.players.policies import legal_probs, network_outputs, network_policy
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import searching_policy
-from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import (
+    NO_PLY_CAP,
     STANDARD_SFEN,
     Game,
     Opening,
@@ -32,8 +32,6 @@ STARTPOS: Final = "startpos"
 """Word of the USI protocol for the standard start position."""
 ROWS_PER_PASS: Final = 256
 """Positions that are evaluated in one forward pass."""
-NO_PLY_CAP: Final = 1 << 30
-"""Plies that no game reaches: a game of the caller is not truncated."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +215,7 @@ def _evaluation(
         return Evaluation(sfen, {}, -1.0, 0.0, 0.0, 1.0)
     if _is_over(game):
         return Evaluation(sfen, {}, 1.0, 1.0, 0.0, 0.0)
-    labels = LABEL_OF_MOVE[game.turn, array("H", game.legal)]
-    legal = logits[labels].astype(np.float64)
-    weights = np.exp(legal - legal.max())
-    probs = (weights / weights.sum()).tolist()
+    probs = legal_probs(game, logits).tolist()
     by_prob = sorted(zip(_legal_usi(game), probs, strict=True), key=lambda pair: -pair[1])
     win, loss = (1 - draw + value) / 2, (1 - draw - value) / 2
     return Evaluation(sfen, dict(by_prob), value, win, draw, loss)

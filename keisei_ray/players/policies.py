@@ -6,9 +6,10 @@ All its random choices come from the uniform numbers that the caller passes, so 
 function of their seeds. Self-play and evaluation choose moves here and nowhere else.
 
 N: positions given to the network, one row of its input each. A: policy labels. K: lanes asked for.
-L: legal moves of those lanes together.
+L: legal moves of those lanes together. M: legal moves of one game.
 """
 
+from array import array
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import torch
 
 from keisei_ray.network.model import PolicyValueNet, outcome_values
+from keisei_ray.shogi.actions import LABEL_OF_MOVE
+from keisei_ray.shogi.game import Game
 from keisei_ray.shogi.vector_games import VectorGames
 
 FloatN = npt.NDArray[np.float32]
@@ -52,6 +55,18 @@ def network_outputs(
     logits, outcomes = model(*inputs)
     values, draw_probs = outcome_values(outcomes)
     return logits.cpu().numpy(), values.cpu().numpy(), draw_probs.cpu().numpy()
+
+
+def legal_probs(game: Game, logits: FloatN) -> npt.NDArray[np.float64]:
+    """[M] probabilities of the legal moves of one game, in their order.
+
+    Args:
+        game: goes on.
+        logits: [A] logits of its position.
+    """
+    legal = logits[LABEL_OF_MOVE[game.turn, array("H", game.legal)]].astype(np.float64)
+    weights: npt.NDArray[np.float64] = np.exp(legal - legal.max())
+    return weights / weights.sum()
 
 
 def sample_legal(

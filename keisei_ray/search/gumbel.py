@@ -28,7 +28,7 @@ MAX_CONSIDERED: Final = 16
 _TINY: Final = np.float32(1e-30)
 
 
-class Findings(NamedTuple):
+class RootFindings(NamedTuple):
     """Findings about the moves of a root, for the side to move there."""
 
     priors: Floats
@@ -52,7 +52,7 @@ class Halving:
         self._before = visits
         self._wanted = considered_visits(min(MAX_CONSIDERED, len(visits)), simulations)
 
-    def next_move(self, found: Findings) -> int:
+    def next_move(self, found: RootFindings) -> int:
         """Index of the move that the next simulation tries."""
         new = found.visits - self._before
         wanted = self._wanted[min(int(new.sum()), len(self._wanted) - 1)]
@@ -63,7 +63,7 @@ class Halving:
                 break
         return int(np.where(eligible, scores(found), -np.inf).argmax())
 
-    def best_move(self, found: Findings) -> int:
+    def best_move(self, found: RootFindings) -> int:
         """Index of the move to play: of those that lasted to the end, the one that scores best."""
         if (found.proofs == WON).any():
             return int((found.proofs == WON).argmax())
@@ -93,7 +93,7 @@ def considered_visits(num_moves: int, simulations: int) -> Ints:
     return np.array(plan[:simulations])
 
 
-def scores(found: Findings) -> npt.NDArray[np.float64]:
+def scores(found: RootFindings) -> npt.NDArray[np.float64]:
     """[M] score of each move, see the top of this module."""
     is_known = (found.visits > 0) | (found.proofs != UNPROVEN)
     weights = np.where(is_known, found.priors, 0)
@@ -104,7 +104,7 @@ def scores(found: Findings) -> npt.NDArray[np.float64]:
     return log_priors + weight * (values + 1) / 2
 
 
-def improved_policy(found: Findings) -> npt.NDArray[np.float64]:
+def improved_policy(found: RootFindings) -> npt.NDArray[np.float64]:
     """[M] the policy after the search: its probabilities, moved by the values found.
 
     A move that is proven to lose has 0, unless all do.

@@ -30,7 +30,7 @@ from keisei_ray.search.forest import (
     Ints,
     Paths,
 )
-from keisei_ray.search.gumbel import Findings, Halving, improved_policy
+from keisei_ray.search.gumbel import Halving, RootFindings, improved_policy
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game
@@ -206,12 +206,12 @@ class Search:
         first = self._forest.edges_of(tree.root).start
         return int(first + tree.halving.next_move(self._findings(tree.root)))
 
-    def _findings(self, node: int) -> Findings:
+    def _findings(self, node: int) -> RootFindings:
         """Findings about the moves from a node, as columns."""
         forest = self._forest
         edges = forest.edges_of(node)
         children = forest.children[edges]
-        return Findings(
+        return RootFindings(
             forest.priors[edges],
             forest.visits[children].astype(np.int64),
             -forest.values(children),

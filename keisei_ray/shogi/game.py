@@ -24,6 +24,8 @@ from keisei_ray.shogi.rules import COLORS, Verdict, can_declare, verdict_after
 
 STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
 """Standard start position."""
+NO_PLY_CAP = 1 << 30
+"""Ply cap of a game that is never truncated."""
 
 _MAX_LEGAL_MOVES = 593
 """Largest number of legal moves that any position has."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from keisei_ray import __version__
+from keisei_ray.errors import PositionError
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.usi.messages import (
     Answered,
@@ -25,7 +26,7 @@ from keisei_ray.usi.messages import (
     Think,
 )
 from keisei_ray.usi.options import OptionError, Options, declarations, with_option
-from keisei_ray.usi.position import Plies, PositionError, any_move, decided, described_game
+from keisei_ray.usi.position import Plies, any_move, decided, described_game
 from keisei_ray.usi.protocol import (
     Go,
     Limits,

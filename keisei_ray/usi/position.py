@@ -3,19 +3,14 @@
 from array import array
 from typing import Final, Literal, NamedTuple, Self
 
-from keisei_ray.shogi.game import Game, check_position, usi_text
+from keisei_ray.errors import PositionError
+from keisei_ray.shogi.game import NO_PLY_CAP, Game, check_position, usi_text
 from keisei_ray.shogi.line import mate_index
 from keisei_ray.shogi.rules import can_declare
 from keisei_ray.telemetry.visible_text import shortened
 from keisei_ray.usi.protocol import Position
 
-UNLIMITED_PLIES: Final = 10**6
-"""Ply cap where the client has none."""
 _REPETITIONS: Final = ("repetition", "perpetual_check")
-
-
-class PositionError(ValueError):
-    """A position or a move that is not possible; the message has one line."""
 
 
 def described_game(position: Position, max_plies: int = 0) -> Game:
@@ -54,7 +49,7 @@ def _started(sfen: str, max_plies: int) -> Game:
         first_ply = check_position(sfen).game_ply
     except ValueError as error:
         raise PositionError(f"position: {shortened(str(error), 400)}") from error
-    cap = max_plies - max(0, first_ply - 1) if max_plies else UNLIMITED_PLIES
+    cap = max_plies - max(0, first_ply - 1) if max_plies else NO_PLY_CAP
     return Game(sfen, max_plies=cap)
 
 

@@ -1,4 +1,4 @@
-"""What a network says about positions: values, moves and lines, alone and with a search."""
+"""Opinions of a network about positions: values, moves and lines, alone and with a search."""
 
 import re
 from array import array

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.search.gumbel import (
     C_VISIT,
-    Findings,
     Halving,
+    RootFindings,
     considered_visits,
     improved_policy,
     scores,
@@ -22,8 +22,8 @@ from tests.unit.search.test_search import evaluate, played
 
 def findings(
     priors: list[float], visits: list[int], values: list[float], proofs: list[int] | None = None
-) -> Findings:
-    return Findings(
+) -> RootFindings:
+    return RootFindings(
         np.array(priors, np.float32),
         np.array(visits, np.int64),
         np.array(values, np.float32),

@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keisei_ray.shogi.game import STANDARD_SFEN, Game
+from keisei_ray.errors import PositionError
+from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game
 from keisei_ray.usi.position import (
-    UNLIMITED_PLIES,
     Plies,
-    PositionError,
     any_move,
     continued,
     decided,
@@ -26,7 +25,7 @@ KINGS = "4k4/9/9/9/9/9/9/9/4K4 b P 1"
 def test_moves_are_played() -> None:
     game = described_game(Position(STANDARD_SFEN, ("7g7f", "3c3d")))
     assert game.moves_usi() == "7g7f 3c3d"
-    assert game.max_plies == UNLIMITED_PLIES
+    assert game.max_plies == NO_PLY_CAP
 
 
 @pytest.mark.parametrize(
