@@ -66,7 +66,8 @@ def legal_probs(game: Game, logits: FloatN) -> npt.NDArray[np.float64]:
     """
     legal = logits[LABEL_OF_MOVE[game.turn, array("H", game.legal)]].astype(np.float64)
     weights: npt.NDArray[np.float64] = np.exp(legal - legal.max())
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def sample_legal(
