@@ -26,7 +26,12 @@ from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
-from keisei_ray.storage.run_layout import POOL_DIR, POOL_FILE, POOL_WEIGHTS_GLOB
+from keisei_ray.storage.run_layout import (
+    POOL_DIR,
+    POOL_FILE,
+    POOL_WEIGHTS_GLOB,
+    TEMPORARY_PREFIX,
+)
 from keisei_ray.telemetry.events import EventBus, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.reports import BenchedMember
@@ -209,7 +214,9 @@ class PoolHandle:
     def prune(self, checkpoints_dir: Path) -> None:
         """Removes the files of snapshots that neither the pool nor any checkpoint names.
 
-        While a checkpoint's table cannot be read, nothing is removed.
+        With them go temporary files of a process that was killed while it wrote one: this process
+        alone writes here, and not now. While a checkpoint's table cannot be read, nothing is
+        removed.
 
         Args:
             checkpoints_dir: directory of the run's checkpoints.
@@ -225,7 +232,8 @@ class PoolHandle:
             return
         kept = (*named, *self._pool.snapshots, *self._former.values())
         used = {member.weights_name for member in kept}
-        for path in self._dir.glob(POOL_WEIGHTS_GLOB):
+        left_over = self._dir.glob(f"{TEMPORARY_PREFIX}*")
+        for path in (*self._dir.glob(POOL_WEIGHTS_GLOB), *left_over):
             if path.name not in used:
                 try:
                     path.unlink(missing_ok=True)

@@ -139,6 +139,7 @@ def test_no_snapshot_is_removed_while_a_table_cannot_be_read(
 ) -> None:
     saved = pool_runs.saved
     shutil.copytree(pool_runs.resumed.run_dir / POOL_DIR, tmp_path / POOL_DIR)
+    (tmp_path / POOL_DIR / ".tmp-1-v8-killed.bin").write_bytes(b"half")
     before = set((tmp_path / POOL_DIR).iterdir())
     pool = PoolHandle(lockstep_config(), EventBus(), tmp_path, None)
     path = checkpoint.save(tmp_path / "checkpoints", saved.timestep, saved.files, saved.info)
