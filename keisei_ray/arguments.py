@@ -279,6 +279,30 @@ def _add_status(status: argparse.ArgumentParser) -> None:
     _add_watch(status)
 
 
+def _add_web(web: argparse.ArgumentParser) -> None:
+    web.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN_DIR",
+        help="directory of a run, or with runs in it; default: all in runs/",
+    )
+    web.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen at; one that other machines reach needs the token that the "
+        "printed URL has. Default: %(default)s",
+    )
+    web.add_argument(
+        "--port",
+        type=_port,
+        default=8765,
+        metavar="N",
+        help="port to listen at; 0: any that is free. Default: %(default)s",
+    )
+    web.add_argument("--open", action="store_true", help="open the pages in a browser")
+
+
 def _add_checkpoints(checkpoints: argparse.ArgumentParser) -> None:
     _add_run(checkpoints)
     checkpoints.add_argument(
@@ -464,6 +488,10 @@ def _count(text: str) -> int:
     )
 
 
+def _port(text: str) -> int:
+    return _number(text, int, lambda value: 0 <= value <= 65535, "a port from 0 to 65535")
+
+
 def _seed(text: str) -> int:
     return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
 
@@ -524,6 +552,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "report": ("Show a run as one page of HTML", _add_report),
     "status": ("Say how far a run is and how it does", _add_status),
     "watch": ("Show the view of a run that was started elsewhere", _add_watch),
+    "web": ("Show runs in the browser as they go, and play against them", _add_web),
     "checkpoints": ("List the checkpoints of a run, and verify them", _add_checkpoints),
     "tune": ("Search settings by Ray Tune", _add_tune),
     "bench": ("Measure the speed of the parts, or how fast runs learn", _add_bench),

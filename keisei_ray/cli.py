@@ -256,6 +256,12 @@ def _watch(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _web(options: argparse.Namespace) -> int:
+    from keisei_ray.web.command import WebOptions, serve
+
+    return serve(WebOptions(options.runs, options.host, options.port, options.open))
+
+
 def _tune(options: argparse.Namespace) -> int:
     refuse_uri("tune --run-dir", options.run_dir)
     _quieten_raylet()
@@ -371,6 +377,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "status": _status,
     "watch": _watch,
+    "web": _web,
     "checkpoints": _checkpoints,
     "tune": _tune,
     "bench": _bench,

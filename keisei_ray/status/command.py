@@ -23,7 +23,7 @@ from keisei_ray.tracking.terminal.view_state import ViewState
 
 POLL_S: Final = 1.0
 """Seconds between two readings of the files; the view is drawn as often."""
-_RUN_FILES: Final = (CONFIG_FILE, LOG_FILE, EVENTS_FILE, METRICS_FILE)
+RUN_FILES: Final = (CONFIG_FILE, LOG_FILE, EVENTS_FILE, METRICS_FILE)
 """A directory with any of these files is that of a run. While Ray starts there is only the log."""
 
 
@@ -35,7 +35,7 @@ def find_run(run_dir: str | None) -> Path:
     """
     try:
         if run_dir is None:
-            newest = newest_run_dir(_RUN_FILES)
+            newest = newest_run_dir(RUN_FILES)
             if newest is None:
                 raise RunDirError(
                     f"there is no run under {runs_dir()}/, expected at least one. "
@@ -45,7 +45,7 @@ def find_run(run_dir: str | None) -> Path:
         path = Path(run_dir)
         if not path.is_dir():
             raise RunDirError(f"{path} is not a directory, expected that of a run. Check the name.")
-        if not any((path / name).exists() for name in _RUN_FILES):
+        if not any((path / name).exists() for name in RUN_FILES):
             raise RunDirError(
                 f"{path} has neither {CONFIG_FILE} nor {LOG_FILE}, expected the directory of a "
                 "run. Name the one that training was given or has made."

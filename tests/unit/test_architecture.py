@@ -15,7 +15,7 @@ LEVELS = """
     __main__
     cli
     arguments
-    tune, library
+    tune, library, web
     status, bench, analysis
     training, report, export
     distributed, tracking
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     | {"usi.network", "export"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},
+    "aiohttp": {"web"},
     "wandb": set[str](),
     "tests": set[str](),
     "cshogi": set[str](),
@@ -170,6 +171,7 @@ def test_nothing_is_unpickled() -> None:
         ),
         ("storage.checkpoint telemetry.reports shogi.vector_games", "torch ray wandb tensorboard"),
         ("tracking.subscribers report.command status.command cli", "torch ray wandb tensorboard"),
+        ("web.command", "torch ray wandb tensorboard"),
         ("usi.command", "torch ray wandb tensorboard"),
         ("tracking.tensorboard", "torch ray wandb tensorflow"),
         ("distributed.address distributed.ray_errors", "torch ray wandb tensorboard"),

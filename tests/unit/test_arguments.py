@@ -44,6 +44,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["report", "runs/x", "--output", "x.html"], "--out"),
         (["status", "--adress", "auto"], "--address"),
         (["checkpoints", "--verifi"], "--verify"),
+        (["web", "--prot", "8000"], "--port"),
         (["watch", "--rundir", "runs/x"], "--run-dir"),
         (["tune", "--conf", "x.yaml"], "--config"),
         (["bench", "learning", "--seed", "3"], "--seeds"),

@@ -1,0 +1,124 @@
+"""The command `web`: serves the pages until Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from keisei_ray.errors import ConfigError
+from keisei_ray.web.keys import READER
+from keisei_ray.web.server import LOOPBACK, Access, application
+from keisei_ray.web.shown_runs import ShownRuns
+
+DEFAULT_PORT: Final = 8765
+SHUTDOWN_S: Final = 1.0
+"""Seconds that requests under way get at the end."""
+LOWEST_PRIORITY: Final = 19
+_INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True)
+class WebOptions:
+    """Command line of `web`."""
+
+    runs: Sequence[str] = ()
+    """Directories of runs, or with runs in them; none: `runs/`."""
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    """0: any that is free."""
+    is_opened: bool = False
+    """Whether to open a browser."""
+
+
+def serve(options: WebOptions) -> int:
+    """Serves the pages until Ctrl-C or SIGTERM and returns the exit code.
+
+    Raises:
+        RunDirError: a directory that was named has no run.
+        ConfigError: the address cannot be listened at.
+    """
+    os.nice(LOWEST_PRIORITY)
+    runs = ShownRuns(options.runs)
+    access = access_for(options.host)
+    try:
+        asyncio.run(_serve(application(runs, access), options, access))
+    finally:
+        _leave_stuck_threads()
+    return 0
+
+
+def access_for(host: str) -> Access:
+    """Returns who may ask a server that listens at `host`."""
+    if host in LOOPBACK:
+        return Access(LOOPBACK, None)
+    return Access(frozenset(), secrets.token_urlsafe(16))
+
+
+async def _serve(app: web.Application, options: WebOptions, access: Access) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        port = await _listen(runner, options)
+        url = address(options.host, port, access.token)
+        sys.stdout.write(f"{url}\nCtrl-C ends the server; runs go on.\n")
+        sys.stdout.flush()
+        if options.is_opened:
+            with contextlib.suppress(webbrowser.Error):
+                await asyncio.to_thread(webbrowser.open, url)
+        await stop.wait()
+        # A second time ends the process at once, whatever still hangs.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, os._exit, _INTERRUPTED)
+    finally:
+        app[READER].shutdown(wait=False, cancel_futures=True)
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, options: WebOptions) -> int:
+    """Begins to listen and returns the port.
+
+    Raises:
+        ConfigError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        await web.TCPSite(runner, options.host, options.port).start()
+    except OSError as error:
+        where = f"{options.host}:{options.port}"
+        why = error.strerror or str(error)
+        raise ConfigError(
+            f"web cannot listen at {where}: {why}. Choose another port with --port (0: any that "
+            "is free), or another address of this machine with --host."
+        ) from error
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """Returns the URL of the pages; of a server that listens everywhere with the machine's name."""
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
+
+
+def _leave_stuck_threads() -> None:
+    """Ends the process where a thread still works, which Python would wait for at its end."""
+    others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+    for thread in others:
+        thread.join(SHUTDOWN_S)
+    if any(thread.is_alive() and not thread.daemon for thread in others):
+        sys.stdout.flush()
+        os._exit(0)
