@@ -16,6 +16,7 @@ from keisei_ray.config.nearest import likeness, nearest
 from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.export import FORMATS
+from keisei_ray.records import RECORD_FORMATS
 from keisei_ray.storage.run_layout import GAMES_FILE, REPORT_FILE
 
 ALONE_BENCHES = ("gpu", "learning")
@@ -195,6 +196,44 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
         help="each checkpoint of --run-dir also plays as one that finds every mate in one",
     )
     _add_json(ladder, "results, saved after every match; matches already in it are not repeated")
+
+
+def _add_generate(generate: argparse.ArgumentParser) -> None:
+    generate.add_argument(
+        "--player", required=True, metavar=MATCH_SYNTAX, help="one player, of any kind"
+    )
+    generate.add_argument(
+        "--opponent", metavar=MATCH_SYNTAX, help="the other player; default: the same"
+    )
+    generate.add_argument(
+        "--out", required=True, metavar="DIR", help="directory of the files, empty or not yet there"
+    )
+    generate.add_argument(
+        "--formats",
+        nargs="+",
+        default=list(RECORD_FORMATS),
+        choices=RECORD_FORMATS,
+        metavar="|".join(RECORD_FORMATS),
+        help="formats of the files; default: all",
+    )
+    _add_match(generate, temperature=0.0)
+    generate.add_argument(
+        "--opening-plies",
+        type=_count,
+        default=8,
+        metavar="N",
+        help="largest number of random plies at the start; each game has a random number from 0 "
+        "to this. They are not among the positions to learn from. Default: %(default)s",
+    )
+    generate.add_argument(
+        "--max-plies",
+        type=_positive,
+        default=512,
+        metavar="N",
+        help="plies, opening included, after which a game is cut and counts as a draw. Default: "
+        "%(default)s",
+    )
+    _add_json(generate, "write what was played to this file as well")
 
 
 def _add_usi(usi: argparse.ArgumentParser) -> None:
@@ -546,6 +585,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "train": ("Train a network by self-play", _add_train),
     "evaluate": ("Measure a player's strength by a match", _add_evaluate),
     "ladder": ("Play every player against every other, and rate them all", _add_ladder),
+    "generate": ("Play games between two players, as records to learn from", _add_generate),
     "usi": ("Play as a USI engine, for shogi GUIs and matches of engines", _add_usi),
     "export": ("Write a network as a file for other programs", _add_export),
     "analyze": ("Say what a network thinks of a game or of positions", _add_analyze),

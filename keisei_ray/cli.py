@@ -123,6 +123,31 @@ def _evaluate(options: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
 
 
+def _generate(options: argparse.Namespace) -> int:
+    from keisei_ray.evaluation.generate import GenerateOptions, generate
+
+    check_result_file(options.json)
+    result = generate(
+        GenerateOptions(
+            player=options.player,
+            opponent=options.opponent,
+            out=Path(options.out),
+            num_games=options.games,
+            seed=options.seed,
+            opening_plies=options.opening_plies,
+            openings=options.openings,
+            max_plies=options.max_plies,
+            temperature=options.temperature,
+            formats=tuple(options.formats),
+        ),
+        Console(),
+    )
+    write_result_file(options.json, result)
+    if result["error"]:
+        raise UserError(result["error"])
+    return EXIT_INTERRUPTED if result["interrupted"] else EXIT_DONE
+
+
 def _analyze(options: argparse.Namespace) -> int:
     from keisei_ray.analysis.command import AnalyzeOptions, analyze
 
@@ -371,6 +396,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "ladder": _ladder,
+    "generate": _generate,
     "usi": _usi,
     "export": _export,
     "analyze": _analyze,

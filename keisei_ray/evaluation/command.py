@@ -1,13 +1,8 @@
 """The command `evaluate`: a match between two players, its result as a table and as JSON."""
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from rich.console import Console
@@ -24,6 +19,7 @@ from keisei_ray.evaluation.matches import (
 )
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
+from keisei_ray.evaluation.stopping import stoppable
 from keisei_ray.evaluation.summary import plain, result_table, summarize
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, open_player
@@ -165,7 +161,7 @@ def _play(
     played = _Played()
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     try:
-        with bar, _stoppable() as stop:
+        with bar, stoppable() as stop:
             task = bar.add_task("games", total=settings.num_games)
             for game in stop.interrupt(play_match(players, settings)):
                 played.games.append(game)
@@ -181,43 +177,3 @@ def _play(
     except UserError as error:
         played.error = str(error)
     return played
-
-
-class _Stop:
-    """A signal handler that interrupts the play, but not the saving of a finished game."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._is_playing = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self._is_set = True
-        if self._is_playing:
-            raise KeyboardInterrupt
-
-    def interrupt(self, match: Iterator[PlayedGame]) -> Iterator[PlayedGame]:
-        """Yields the games of the match; raises KeyboardInterrupt when a signal has come."""
-        while True:
-            self._is_playing = True
-            if self._is_set:
-                raise KeyboardInterrupt
-            game = next(match, None)
-            self._is_playing = False
-            if game is None:
-                return
-            yield game
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[_Stop]:
-    """Lets SIGINT and SIGTERM stop the match inside the block; restores the handlers after it."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Only the main thread may set handlers.
-        return
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -95,12 +95,20 @@ class MatchSettings:
     """Plies, opening included, after which a game is truncated."""
     random_opening_plies: int = RANDOM_OPENING_PLIES
     """Largest number of random plies before a pair of games, drawn from 0 to this."""
+    is_paired: bool = True
+    """Whether games 2k and 2k + 1 start from one opening; else each game has an opening of its own,
+    and the players still change colours."""
     book: OpeningBook | None = None
     """Book whose openings replace the random plies, read for a `max_plies` no higher than here."""
 
     def __post_init__(self) -> None:
         if self.num_games < 2 or self.num_games % 2:
             raise ValueError(f"num_games = {self.num_games}: expected an even number, 2 or more.")
+
+    @property
+    def num_openings(self) -> int:
+        """Openings that the games start from."""
+        return self.num_games // 2 if self.is_paired else self.num_games
 
     def describe_openings(self) -> dict[str, Scalar]:
         """Returns where games start, as entries of a results file."""
@@ -135,7 +143,9 @@ def play_match(
         max_plies=settings.max_plies,
         # Games beyond the schedule fill lanes that would stay empty; they are not looked at.
         start_game=lambda index: play_opening(
-            openings[index // 2 % len(openings)], max_plies=settings.max_plies, index=index
+            openings[(index // 2 if settings.is_paired else index) % len(openings)],
+            max_plies=settings.max_plies,
+            index=index,
         ),
     )
     draws: dict[int, tuple[np.random.Generator, np.random.Generator]] = {}
@@ -163,18 +173,17 @@ def play_match(
 
 
 def distinct_openings(settings: MatchSettings) -> list[Opening]:
-    """Returns one opening per pair; no two lead to the same position.
+    """Returns one opening per pair, or per game; no two lead to the same position.
 
     Deterministic players would play such games twice, and the interval would treat them as
     independent. Openings repeat only if there are fewer than pairs.
     """
-    num_pairs = settings.num_games // 2
     if settings.book is not None:
-        return settings.book.draw(num_pairs, _rng(settings.seed, _OPENING_STREAM))
+        return settings.book.draw(settings.num_openings, _rng(settings.seed, _OPENING_STREAM))
     seen: set[str] = set()
     openings: list[Opening] = []
     number = repeats = 0
-    while len(openings) < num_pairs:
+    while len(openings) < settings.num_openings:
         game = open_game(
             STANDARD_SFEN,
             _rng(settings.seed, _OPENING_STREAM, number),

@@ -42,6 +42,9 @@ class Player:
     identity: dict[str, Scalar] = field(default_factory=dict)
     """Identity of the player: path, timestep, weights_version and weights_digest of a checkpoint,
     or the name that an engine gives itself."""
+    evaluations: Callable[[], Sequence[int | None]] | None = None
+    """Returns the evaluation of each position that `choose` was last asked about, in centipawns for
+    the side to move; None for a player that evaluates none."""
     close: Callable[[], None] = _close_nothing
     """Ends the player's processes; leaving a `with` block calls it."""
 
@@ -90,7 +93,13 @@ def open_player(
         )
     if spec.engine is not None:
         engine = UsiPlayer(spec.engine, forfeits=forfeits)
-        return Player(text, engine.choose, {"engine": engine.engine_name}, engine.close)
+        return Player(
+            text,
+            engine.choose,
+            {"engine": engine.engine_name},
+            evaluations=lambda: engine.evaluations,
+            close=engine.close,
+        )
     return Player(text, {"random": choose_random, "greedy": choose_greedy}[spec.kind])
 
 

@@ -9,12 +9,13 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from keisei_ray.config.player_spec import EngineSpec, bad_player
 from keisei_ray.errors import EngineDiedError, EngineTimeoutError, PlayerError
 from keisei_ray.players.engine_process import EngineProcess
+from keisei_ray.shogi.game_record import MAX_EVAL, clipped_eval
 from keisei_ray.telemetry.visible_text import shortened
 
 _GAMES_DIR = "/usr/games"
@@ -40,6 +41,9 @@ class UsiEngine:
         self._process = _start(spec)
         self.name = spec.command[0]
         """Name that the engine gives itself; before the handshake that of the program."""
+        self.evaluation: int | None = None
+        """The engine's last evaluation in `best_move`, see `centipawns_of`; None if it said none.
+        """
 
     def prepare(self) -> None:
         """Performs the handshake, sets the options and waits until the engine is ready.
@@ -68,6 +72,7 @@ class UsiEngine:
             EngineDiedError, EngineTimeoutError: no answer came. The engine is then unusable.
         """
         self._process.forget_lines()
+        self.evaluation = None
         self._send(position)
         deadline = time.monotonic() + self._spec.timeout_s + (self._spec.byoyomi_ms or 0) / 1000
         self._send(go_command(self._spec))
@@ -75,6 +80,8 @@ class UsiEngine:
             words = self._process.read_line(deadline=deadline, awaited="bestmove").split()
             if words[:1] == ["bestmove"]:
                 return words[1] if len(words) > 1 else ""
+            if words[:1] == ["info"] and "score" in words:
+                self.evaluation = centipawns_of(words)
 
     def kill(self) -> None:
         """Ends the engine at once; may be called from another thread."""
@@ -121,6 +128,20 @@ class UsiEngine:
         deadline = time.monotonic() + self._spec.timeout_s
         while (line := self._process.read_line(deadline=deadline, awaited=word).strip()) != word:
             take(line)
+
+
+def centipawns_of(info: Sequence[str]) -> int | None:
+    """Returns the score of an `info` line, in centipawns for the side to move.
+
+    A mate counts as `MAX_EVAL`. None if the line says something else.
+    """
+    at = info.index("score")
+    match info[at + 1 : at + 3]:
+        case ["cp", number] if number.lstrip("+-").isdecimal():
+            return clipped_eval(int(number))
+        case ["mate", plies]:
+            return -MAX_EVAL if plies.startswith("-") else MAX_EVAL
+    return None
 
 
 def go_command(spec: EngineSpec) -> str:

@@ -38,6 +38,8 @@ MAX_RESTARTS = 5
 
 Answer = str | PlayerError
 """The word after `bestmove`, or the reason why there is none."""
+Judged = tuple[Answer, int | None]
+"""An answer, and the engine's evaluation of the position, in centipawns for the side to move."""
 
 
 class UsiPlayer:
@@ -60,6 +62,9 @@ class UsiPlayer:
         max_restarts = MAX_RESTARTS if forfeits else 0
         self._engines = [_RestartedEngine(spec, max_restarts) for _ in range(num_processes)]
         self._threads = _started_threads(num_processes)
+        self.evaluations: list[int | None] = []
+        """The engine's evaluation of each position of the last `choose`; None where it said none.
+        """
         try:
             self.engine_name = self._engines[0].start()
             """Name that the engine gives itself."""
@@ -79,8 +84,10 @@ class UsiPlayer:
         """
         asked = lanes.tolist()
         answers = self._ask([games.usi_position(lane) for lane in asked])
+        self.evaluations = [evaluation for _, evaluation in answers]
         choices = [
-            self._choice(games, lane, answer) for lane, answer in zip(asked, answers, strict=True)
+            self._choice(games, lane, answer)
+            for lane, (answer, _) in zip(asked, answers, strict=True)
         ]
         return np.array(choices, dtype=np.int64)
 
@@ -90,7 +97,7 @@ class UsiPlayer:
         for engine in self._engines:
             engine.close()
 
-    def _ask(self, positions: Sequence[str]) -> list[Answer]:
+    def _ask(self, positions: Sequence[str]) -> list[Judged]:
         """Returns one answer for each position, in their order; all processes work at once."""
         for engine in self._engines:
             if engine.last_error is not None and engine.has_given_up:
@@ -100,7 +107,7 @@ class UsiPlayer:
                     "are finished count. Try the engine by hand, or give it a longer timeout-s."
                 )
         number = min(len(self._engines), len(positions))
-        answers: list[Answer] = [""] * len(positions)
+        answers: list[Judged] = [("", None)] * len(positions)
         try:
             futures = [
                 self._threads.submit(engine.answer, positions[i::number])
@@ -189,7 +196,7 @@ class _RestartedEngine:
         engine.prepare()
         return engine.name
 
-    def answer(self, positions: Sequence[str]) -> list[Answer]:
+    def answer(self, positions: Sequence[str]) -> list[Judged]:
         """Returns one answer for each position; a failure costs that position only."""
         return [self._answer(position) for position in positions]
 
@@ -205,15 +212,15 @@ class _RestartedEngine:
             self._engine.close()
             self._engine = None
 
-    def _answer(self, position: str) -> Answer:
+    def _answer(self, position: str) -> Judged:
         if self._is_closing or self.has_given_up:
-            return self.last_error or PlayerError("was closed")
+            return self.last_error or PlayerError("was closed"), None
         try:
             if self._engine is None:
                 self.start()
                 assert self._engine is not None
-            return self._engine.best_move(position)
+            return self._engine.best_move(position), self._engine.evaluation
         except PlayerError as error:
             self.last_error = error
             self.close()
-            return error
+            return error, None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rsshogi.record import (
+    EngineInfo,
     GameResult,
     MoveEntry,
     Record,
@@ -83,11 +84,19 @@ class Heading:
 _NO_HEADING = Heading()
 
 
-def to_kif(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
+def to_kif(
+    game: RecordedGame, heading: Heading = _NO_HEADING, evals: Sequence[int | None] = ()
+) -> str:
     """Returns the game as KIF, with its moves in Japanese notation.
 
     The line of the ending says why the game ended, the last line only who won: of the last line
     readers know no other words.
+
+    Args:
+        game: the game.
+        heading: lines above the moves.
+        evals: evaluation before each move in centipawns for its mover, None for none; written as
+            seen by Black, as GUIs do.
 
     Raises:
         ValueError: the moves were not saved or are not legal, or the result cannot come from the
@@ -101,7 +110,7 @@ def to_kif(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
         end = SpecialMoveEntry.from_result(GameResult.DRAW_BY_IMPASSE)
     else:
         end = SpecialMoveEntry.from_result(result)
-    return kif_text(_record(game, heading, end))
+    return kif_text(_record(game, heading, end, evals))
 
 
 def unfinished_to_kif(start_sfen: str, moves: Sequence[str], heading: Heading = _NO_HEADING) -> str:
@@ -163,15 +172,17 @@ KIF_VARIATION = "変化"
 """Beginning of the line after which KIF has no more moves of the main line."""
 
 
-def to_csa(game: RecordedGame, heading: Heading = _NO_HEADING) -> str:
-    """Returns the game as CSA 2.2; raises as `to_kif` does.
+def to_csa(
+    game: RecordedGame, heading: Heading = _NO_HEADING, evals: Sequence[int | None] = ()
+) -> str:
+    """Returns the game as CSA 2.2; arguments and errors as of `to_kif`.
 
     A mated player resigns: `%TSUMI` names no winner, and readers take it for a draw.
     """
     end = SpecialMoveEntry.from_result(_result(game, heading))
-    return _BOARD_ROW.sub(
-        lambda row: row[0].replace("*  ", " * "), _record(game, heading, end).to_csa()
-    )
+    # The rules library writes the number that it is given; floodgate's are Black's.
+    text = _record(game, heading, end, seen_by_other(game.start_sfen, evals)).to_csa()
+    return _BOARD_ROW.sub(lambda row: row[0].replace("*  ", " * "), text)
 
 
 def to_usi(game: RecordedGame) -> str:
@@ -205,10 +216,31 @@ def _result(game: RecordedGame, heading: Heading) -> GameResult:
     return result
 
 
-def _record(game: RecordedGame, heading: Heading, end: SpecialMoveEntry) -> Record:
+def seen_by_other(start_sfen: str, evals: Sequence[int | None]) -> tuple[int | None, ...]:
+    """Turns evaluations for the mover into those for Black, and back.
+
+    Args:
+        start_sfen: position before the first move; empty for the standard position.
+        evals: one for each move, None for none.
+    """
+    black = 1 if start_sfen.split()[1:2] == ["w"] else 0
+    return tuple(
+        -value if value is not None and ply % 2 != black else value
+        for ply, value in enumerate(evals)
+    )
+
+
+def _record(
+    game: RecordedGame, heading: Heading, end: SpecialMoveEntry, evals: Sequence[int | None] = ()
+) -> Record:
+    moves = game.moves.split()
+    judged = [*evals, *(None for _ in moves[len(evals) :])]
     return Record.from_main_line(
         game.start_sfen or STANDARD_SFEN,
-        [MoveEntry(move) for move in game.moves.split()],
+        [
+            MoveEntry(move, engine_info=None if value is None else EngineInfo(eval=value))
+            for move, value in zip(moves, judged, strict=True)
+        ],
         terminal=end,
         metadata=_metadata(heading),
         initial_comment=heading.comment or None,

@@ -22,7 +22,7 @@ LEVELS = """
     evaluation, selfplay, usi
     players
     learning, search
-    network
+    network, records
     storage, telemetry, shogi
     rollouts, config
     errors

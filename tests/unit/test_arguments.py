@@ -38,6 +38,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "--resum"], "--resume"),
         (["evaluate", "--chekpoint", "x", "--oponent", "random"], "--checkpoint"),
         (["ladder", "--player", "random"], "--players"),
+        (["generate", "--format", "csa"], "--formats"),
         (["usi", "--checkpiont", "runs/x"], "--checkpoint"),
         (["export", "--chekpoint", "x"], "--checkpoint"),
         (["analyze", "game.kif", "--simulation", "9"], "--simulations"),

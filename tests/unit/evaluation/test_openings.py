@@ -54,7 +54,7 @@ def play(
     players: tuple[Player, Player] = (RANDOM, GREEDY),
     *,
     streams: tuple[int, int] = (0, 1),
-    **settings: int,
+    **settings: Any,
 ) -> list[PlayedGame]:
     match = MatchSettings(num_games, book=openings, **{"seed": 3, "max_plies": 60} | settings)
     return sorted(play_match(players, match, streams=streams), key=lambda game: game.index)

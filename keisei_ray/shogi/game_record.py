@@ -1,0 +1,53 @@
+"""One game as a record of any format tells it: moves, result, evaluations, ratings.
+
+What all readers of records return, and what the binary formats are written from.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rsshogi.core import Move
+
+from keisei_ray.rollouts.finished_game import GameResult
+
+MAX_EVAL: Final = 30_000
+"""Largest evaluation, in centipawns; a mate that was seen counts as this."""
+
+
+@dataclass(frozen=True, slots=True)
+class GameRecord:
+    """A game from its start to its end. Its moves have not been checked."""
+
+    start_sfen: str
+    """Position before the first move."""
+    moves: tuple[int, ...]
+    """Moves as 16-bit integers, see `shogi/actions.py`."""
+    result: GameResult | None
+    """The winner; None where the record does not say."""
+    evals: tuple[int | None, ...] = ()
+    """Evaluation of the position before each move, in centipawns for its mover; None where there is
+    none. Empty: there are none at all."""
+    ratings: tuple[float | None, float | None] = (None, None)
+    """Ratings of Black and White."""
+    opening_plies: int = 0
+    """Moves at the start that neither player chose."""
+    place: str = ""
+    """Where the record is, for messages."""
+
+    def eval_at(self, ply: int) -> int | None:
+        """Returns the evaluation before the move with this index."""
+        return self.evals[ply] if ply < len(self.evals) else None
+
+
+def moves_from_usi(usi_moves: list[str]) -> tuple[int, ...]:
+    """Returns moves in USI notation as 16-bit integers.
+
+    Raises:
+        ValueError: a text is not a move.
+    """
+    return tuple(Move.from_usi(move).value for move in usi_moves)
+
+
+def clipped_eval(centipawns: int) -> int:
+    """Returns an evaluation within -MAX_EVAL..MAX_EVAL."""
+    return max(-MAX_EVAL, min(MAX_EVAL, centipawns))
