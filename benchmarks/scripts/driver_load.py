@@ -214,6 +214,7 @@ def settings(case: Case) -> Config:
             "max_policy_lag": MAX_POLICY_LAG,
         },
         "checkpoint": {"interval_timesteps": 10**12},
+        "evaluation": {"interval_timesteps": None},
         "pool": {"snapshot_interval_timesteps": None},
         "learner": {"device": "cpu", "num_threads": 1},
         "tracking": {"view": "none"},

@@ -159,6 +159,7 @@ def run_for(seconds: float, config: Config, expected: float, *, num_gpus: int = 
     values = config.model_dump()
     values["learner"]["target_kl"] = None
     values["tracking"]["view"] = "none"
+    values["evaluation"]["interval_timesteps"] = None
     cpus = os.cpu_count() or 1
     resolved = resolve_auto(Config.model_validate(values), num_cpus=cpus, num_gpus=num_gpus)
     per_update = resolved.timesteps_per_update

@@ -49,6 +49,7 @@ def resolve_config(
     flags: Mapping[str, Any],
     sweep: Mapping[str, Any] = types.MappingProxyType({}),
     sweep_source: str = "sweep",
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Config:
     """Merges the settings of all routes into one validated config.
 
@@ -61,12 +62,13 @@ def resolve_config(
         flags: dotted key -> value; None means that the flag was not given.
         sweep: dotted keys or nested sections -> value; here None is a value.
         sweep_source: source of `sweep` for messages.
+        defaults: dotted key -> value in place of the setting's own default.
 
     Raises:
         ConfigError: one line: the file cannot be read, a key is unknown, a value has the wrong
             type or is out of its limits, or sizes do not fit each other.
     """
-    given: dict[str, _Given] = {}
+    given = dict(_from_tree(defaults, "default"))
     if file is not None:
         given.update(_from_tree(_read_file(file), file))
     given.update(_from_environ(environ))

@@ -278,9 +278,14 @@ class CheckpointConfig(Section):
 class EvaluationConfig(Section):
     """Background evaluation: matches that measure the newest weights while training goes on."""
 
-    interval_timesteps: PositiveInt | None = None
+    interval_timesteps: PositiveInt | None = 50_000
     """Timesteps between two evaluations: matches are played whenever the timestep crosses a
-    multiple of this. null: no evaluation."""
+    multiple of this, and max_cpu_share allows it. null: no evaluation. In the trials of a sweep
+    there is none unless the sweep sets this."""
+    max_cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """Largest share of the cluster's CPUs that matches may take of the session so far. A match
+    beyond it waits, and of weights that wait only the newest are measured; at the end of the run
+    nothing waits. 1: matches are played whenever they are due, as in the trials of a sweep."""
     num_games: Annotated[int, Field(ge=2, multiple_of=2)] = 32
     """Games of each match. The number is even because every opening is played from both colours."""
     opponents: tuple[str, ...] = ("random", "greedy", "snapshots")
@@ -299,7 +304,8 @@ class EvaluationConfig(Section):
     """CPUs that Ray reserves for the evaluator. 0: none; it runs at the lowest priority on what the
     others leave."""
     finish_timeout_s: NonNegativeFloat = 60.0
-    """Seconds that matches in progress at the end of a run get before they are abandoned."""
+    """Seconds that the matches which are left at the end of a run get before they are abandoned.
+    A run that is stopped does not wait for them."""
 
     @field_validator("opponents")
     @classmethod

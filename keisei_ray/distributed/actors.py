@@ -240,11 +240,16 @@ class EvaluationShell:
         from keisei_ray.evaluation.evaluator import Evaluator
 
         self._evaluator = Evaluator(config)
+        self._counted_s = 0.0
+        """CPU time that the caller knows of."""
 
     def play(
         self, match: PlannedMatch, weights: PackedBuffer, opponent_weights: PackedBuffer | None
-    ) -> EvaluationResult:
+    ) -> tuple[EvaluationResult, float]:
         """Plays a whole match. Blocks until its last game is over; the caller owns the result.
+
+        The number beside it is the CPU time that this process, with the engines that it has ended,
+        has taken since its last answer: the match, and before the first match the start.
 
         If this process dies, the call fails with a Ray actor error and no game of the match counts.
 
@@ -256,7 +261,9 @@ class EvaluationShell:
         Raises:
             Exception: the same as `Evaluator.play`.
         """
-        return self._evaluator.play(match, weights, opponent_weights)
+        result = self._evaluator.play(match, weights, opponent_weights)
+        before_s, self._counted_s = self._counted_s, sum(os.times()[:4])
+        return result, self._counted_s - before_s
 
 
 def new_self_play_actor(

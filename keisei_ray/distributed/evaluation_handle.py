@@ -3,12 +3,14 @@
 Nothing here waits, except `finish` at the end of a run, and that for a bounded time. One match
 is under way at a time; it ends when the evaluator answers, Ray reports its death, or its answer is
 overdue. Of the weights that are to be evaluated while an evaluation is under way, only the newest
-wait for its end.
+wait for its end. While matches have taken more than `evaluation.max_cpu_share` of the session's CPU
+time, none begins; the first always may.
 The weights are references to what the learner published. The driver opens them only to write them
 to disk, so that a resumed run can play against them.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ class EvaluationHandle:
         run_dir: Path,
         progress: Progress,
         *,
+        num_cpus: float,
         clock: Callable[[], float],
     ) -> None:
         """Args:
@@ -74,6 +77,7 @@ class EvaluationHandle:
         bus: gets an event for each finished match and a notice of each failure.
         run_dir: directory of the run, which keeps the versions to play against.
         progress: counts at the start of the run.
+        num_cpus: CPUs of the cluster, of which the matches may take a share.
         clock: monotonic seconds.
         """
         every = config.evaluation.interval_timesteps
@@ -81,6 +85,10 @@ class EvaluationHandle:
         self._bus = bus
         self._run_dir = run_dir
         self._clock = clock
+        self._began_s = clock()
+        self._allowed_cpus = config.evaluation.max_cpu_share * num_cpus
+        self._cpu_time_s = 0.0
+        """CPU time of all evaluators, as far as they have answered."""
         self._trigger = PeriodicTrigger(every, last=progress.timestep) if every else None
         self._first_version = progress.weights_version
         self._waiting: _Due | None = None
@@ -123,7 +131,9 @@ class EvaluationHandle:
                 self._has_said_late = True
                 self._say(
                     "evaluations take longer than evaluation.interval_timesteps = "
-                    f"{self._trigger.every}: only the newest weights wait for their turn",
+                    f"{self._trigger.every}, or more than evaluation.max_cpu_share = "
+                    f"{self._config.evaluation.max_cpu_share:g} of the CPUs: only the newest "
+                    "weights wait for their turn",
                     "INFO",
                 )
             self._waiting = _Due(
@@ -135,23 +145,38 @@ class EvaluationHandle:
         """Ends the evaluation at the end of a run, after waiting for what is under way or due.
 
         Waits at most `evaluation.finish_timeout_s`, for answers or the evaluator's death; a stop
-        request ends the wait at once.
+        request ends the wait at once. The CPUs are free now, so no match is held back.
         """
-        deadline = self._clock() + self._config.evaluation.finish_timeout_s
+        self._allowed_cpus = math.inf
+        timeout_s = self._config.evaluation.finish_timeout_s
+        deadline = self._clock() + timeout_s
+        if not should_stop():
+            self._advance()
+        if self._under_way is not None and not should_stop():
+            self._say(
+                f"training is done; the matches of {self._names_left()} are played, for at most "
+                f"{timeout_s:g} s (evaluation.finish_timeout_s)",
+                "INFO",
+            )
         while self._under_way is not None and not should_stop():
             left_s = deadline - self._clock()
             if left_s <= 0:
                 break
             ray.wait([self._under_way[1]], timeout=min(POLL_S, left_s))
             self._advance()
-        if self._under_way is not None:
-            due = [self._measured, self._waiting]
-            names = " and ".join(f"v{d.version}" for d in due if d is not None)
-            self._say(
-                f"evaluation of {names} abandoned at the end of the run: matches that were not "
-                "finished do not count (evaluation.finish_timeout_s)"
-            )
+        if names := self._names_left():
+            if should_stop():
+                self._say(f"the run is stopped: matches of {names} are left out", "INFO")
+            else:
+                self._say(
+                    f"evaluation of {names} abandoned at the end of the run: matches that were not "
+                    "finished do not count (evaluation.finish_timeout_s)"
+                )
         self.dismiss()
+
+    def _names_left(self) -> str:
+        """Returns the versions whose matches are under way or due, e.g. `v3 and v4`; or ""."""
+        return " and ".join(f"v{version}" for version in sorted(self.versions_under_way))
 
     def dismiss(self) -> None:
         """Ends the evaluator's process, whatever it is doing, and drops all planned matches."""
@@ -172,6 +197,8 @@ class EvaluationHandle:
                 self._abandon(match, answer, error)
             else:
                 return
+        if self._cpu_time_s > self._allowed_cpus * (self._clock() - self._began_s):
+            return
         if not self._queue and self._waiting is not None:
             self._measured, self._waiting = self._waiting, None
             self._begin(self._measured)
@@ -182,7 +209,7 @@ class EvaluationHandle:
         """Takes the result of a match, or its failure."""
         try:
             with self._deadlines.taking(answer):
-                result = ray.get(answer)
+                result, cpu_time_s = ray.get(answer)
         except DEATHS as error:
             self._queue.appendleft(match)
             self._replace_actor(error)
@@ -200,6 +227,7 @@ class EvaluationHandle:
             )
         else:
             self._budget.answered()
+            self._cpu_time_s += cpu_time_s
             self._bus.publish(EvaluationFinished(result))
 
     def _abandon(self, match: PlannedMatch, answer: Ref, error: TimeoutError) -> None:

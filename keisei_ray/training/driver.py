@@ -178,7 +178,9 @@ class Driver:
             should_stop=should_stop,
             clock=awake,
         )
-        self._evaluation = EvaluationHandle(config, bus, run_dir, self.progress, clock=awake)
+        self._evaluation = EvaluationHandle(
+            config, bus, run_dir, self.progress, num_cpus=cluster.num_cpus, clock=awake
+        )
         self.pool = PoolHandle(config, bus, run_dir, resume)
         self.saver = RunSaver(
             config.checkpoint,

@@ -10,7 +10,9 @@
     scheduler: {kind: asha, grace_timesteps: 50_000}
     trial: {num_cpus: 1}
 
-The base is resolved as for any run: the file, the environment, `settings`, `--set`.
+The base is resolved as for any run: the file, the environment, `settings`, `--set`. Only the
+background evaluation has other defaults: it is off, since trials share the cores that the sweep was
+given; where the sweep switches it on, its matches do not wait for `evaluation.max_cpu_share`.
 """
 
 import difflib
@@ -18,7 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
@@ -28,6 +30,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import Fraction, Section
 from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
+
+TRIAL_DEFAULTS: Final = {"evaluation.interval_timesteps": None, "evaluation.max_cpu_share": 1.0}
+"""Defaults of a trial that are not those of a run."""
 
 
 class MetricConfig(Section):
@@ -157,7 +162,9 @@ def load_sweep_file(
     """
     file = _parse(path)
     config = str(Path(path).parent / file.config) if file.config else None
-    base = resolve_config(config, environ, overrides, flags, file.settings, sweep_source=path)
+    base = resolve_config(
+        config, environ, overrides, flags, file.settings, sweep_source=path, defaults=TRIAL_DEFAULTS
+    )
     for key in ("run_dir", "resume"):
         if getattr(base.run, key) is not None:
             raise ConfigError(

@@ -42,6 +42,7 @@ SETTINGS: Final = (
     "evaluation.interval_timesteps=2048",
     "evaluation.opponents=[random]",
     "evaluation.finish_timeout_s=1",
+    "evaluation.max_cpu_share=1.0",
     "tracking.view=lines",
     "tracking.close_timeout_s=5",
 )

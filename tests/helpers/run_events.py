@@ -14,13 +14,14 @@ HIRATE = "lnsgkgsnl/1r5b1/ppppppppp/9/9/2P6/PP1PPPPPP/1B5R1/LNSGKGSNL w - 2"
 def run_started(
     num_actors: int = 2, total_timesteps: int = 100_000, timestep: int = 0
 ) -> ev.RunStarted:
-    """Returns the start of a run with `num_actors` and no setting left at "auto"."""
+    """Returns the start of a run without evaluation, and with no setting left at "auto"."""
     config = Config.model_validate(
         {
             "run": {"total_timesteps": total_timesteps},
             "self_play": {"num_actors": num_actors},
             "learner": {"device": "cpu", "amp": "off"},
             "schedule": {"rollouts_per_update": 4},
+            "evaluation": {"interval_timesteps": None},
         }
     )
     resumed_from = "runs/x/checkpoints/step-1" if timestep else None

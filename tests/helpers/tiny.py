@@ -19,7 +19,7 @@ T, N = 8, 4
 
 
 def tiny_config(**sections: dict[str, Any]) -> Config:
-    """Returns settings of one actor in lockstep, T = 8, N = 4, a 1x16 network on one thread.
+    """Returns settings of one actor in lockstep, T = 8, N = 4, a 1x16 network on one thread, no matches.
 
     Args:
         sections: settings that differ, by section.
@@ -50,6 +50,7 @@ def tiny_config(**sections: dict[str, Any]) -> Config:
             "target_kl": None,
         },
         "schedule": {"mode": "lockstep"},
+        "evaluation": {"interval_timesteps": None},
     }
     for section, changes in sections.items():
         values[section] = values.get(section, {}) | changes

@@ -38,6 +38,7 @@ def evaluated_config(num_updates: int, evaluation: dict[str, Any], **sections: A
         "opponents": ["random", "snapshots"],
         "finishing": False,
         "finish_timeout_s": 120.0,
+        "max_cpu_share": 1.0,
     }
     return overlap_config(
         run={"total_timesteps": num_updates * UPDATE},
@@ -108,7 +109,7 @@ def test_the_time_of_a_result_is_that_of_its_weights(run: Run) -> None:
 class HangingShell(EvaluationShell):
     """An evaluator whose match never ends, as with an engine that never moves."""
 
-    def play(self, *_: object) -> EvaluationResult:
+    def play(self, *_: object) -> tuple[EvaluationResult, float]:
         Path(self.run_dir, "evaluator.pid").write_text(str(os.getpid()))
         threading.Event().wait()
         raise AssertionError
@@ -174,7 +175,7 @@ class DyingShell(EvaluationShell):
 
     def play(
         self, match: PlannedMatch, weights: PackedBuffer, opponent_weights: PackedBuffer | None
-    ) -> EvaluationResult:
+    ) -> tuple[EvaluationResult, float]:
         if self.matches_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         self.matches_left -= 1

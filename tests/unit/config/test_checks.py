@@ -53,7 +53,7 @@ LEAVE_OUT = "Leave out one of the two."
         ),
         (
             {"checkpoint": {"keep_best": 2}},
-            ["checkpoint.keep_best = 2", "evaluation.interval_timesteps = null, expected a mul"],
+            ["checkpoint.keep_best = 2", "evaluation.interval_timesteps = 50000, expected a mul"],
         ),
         (
             {

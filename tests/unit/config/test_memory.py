@@ -60,8 +60,7 @@ def test_the_memory_estimate_grows_by_each_actor() -> None:
 
 
 def test_the_memory_estimate_includes_an_evaluator_if_there_is_one() -> None:
-    on = Config.model_validate({"evaluation": {"interval_timesteps": 1000}})
-    off = Config()
+    on, off = Config(), Config.model_validate({"evaluation": {"interval_timesteps": None}})
     growth = estimate_memory_bytes(on, 2) - estimate_memory_bytes(off, 2)
     assert growth == 190 * 2**20 + 8 * max_parameters(on.model)
 

@@ -52,8 +52,8 @@ def test_a_placement_group_may_be_part_of_a_cpu_where_a_cluster_may_not(num_cpus
 
 def test_an_evaluator_that_is_off_reserves_nothing() -> None:
     off, on = (
+        resolved_config(2, interval_timesteps=None, num_cpus=1.0),
         resolved_config(2, num_cpus=1.0),
-        resolved_config(2, interval_timesteps=1000, num_cpus=1.0),
     )
     assert actor_cpus(off, 3) == 1.0
     assert actor_cpus(on, 3) == 0.5
