@@ -1,7 +1,9 @@
 """How a player is written, on the command line and in settings, and what that text means.
 
     random                            each legal move with the same probability
+    random+mate1                      mate in one if there is one, else as random
     greedy                            mate in one if there is one, else the most material
+    greedy2                           the same, less the material that the answer wins
     checkpoint:PATH                   the network of a checkpoint; PATH may be a run or a URI
     checkpoint:PATH+mate1             the same network, which also plays every mate in one
     checkpoint:PATH?simulations=N     the same network with a search of N simulations a move
@@ -31,7 +33,9 @@ from urllib.parse import unquote
 from keisei_ray.config.player_names import FINISHING_SUFFIX
 from keisei_ray.errors import PlayerError
 
-PlayerKind = Literal["random", "greedy", "checkpoint", "usi", "snapshots"]
+PlayerKind = Literal[
+    "random", "random+mate1", "greedy", "greedy2", "checkpoint", "usi", "snapshots"
+]
 SNAPSHOTS: Final = "snapshots"
 """Stands for earlier weights of the run among the opponents of a background evaluation."""
 
@@ -41,18 +45,22 @@ CHECKPOINT_SYNTAX: Final = (
 )
 SYNTAX: Final[dict[PlayerKind, str]] = {
     "random": "random",
+    "random+mate1": "random+mate1",
     "greedy": "greedy",
+    "greedy2": "greedy2",
     "snapshots": "snapshots",
     "checkpoint": "checkpoint:PATH",
     "usi": ENGINE_SYNTAX,
 }
 """How a player of each kind is written."""
 
-MATCH_KINDS: Final[Sequence[PlayerKind]] = ("random", "greedy", "checkpoint", "usi")
+SCRIPTED_KINDS: Final[Sequence[PlayerKind]] = ("random", "random+mate1", "greedy", "greedy2")
+"""Kinds that need neither a network nor a program, from the weakest to the strongest."""
+MATCH_KINDS: Final[Sequence[PlayerKind]] = (*SCRIPTED_KINDS, "checkpoint", "usi")
 """Kinds that can play a match by themselves: those of `evaluate` and `ladder`."""
 EVALUATION_KINDS: Final[Sequence[PlayerKind]] = (*MATCH_KINDS, "snapshots")
 """Kinds of `evaluation.opponents`."""
-POOL_KINDS: Final[Sequence[PlayerKind]] = ("greedy", "random", "usi")
+POOL_KINDS: Final[Sequence[PlayerKind]] = ("greedy", "greedy2", "random", "usi")
 """Kinds of `pool.members`. In self-play they also play mates in one, see `finish_mates`."""
 MATCH_SYNTAX: Final = "|".join(SYNTAX[kind].partition("[")[0] for kind in MATCH_KINDS)
 """How MATCH_KINDS are written, in short, for the help of a command."""

@@ -100,7 +100,8 @@ class PoolConfig(Section):
     share: Fraction = 0.0
     """Share of new games in which the learner plays a member of the pool. 0: pure self-play."""
     members: tuple[str, ...] = ()
-    """Members that are in the pool from the start and stay: `greedy`, `random` or `usi:COMMAND`.
+    """Members that are in the pool from the start and stay: `greedy`, `greedy2`, `random` or
+    `usi:COMMAND`.
     With self_play.finish_mates they also play every mate in one. An engine that fails gets no more
     games in this session."""
     snapshot_interval_timesteps: PositiveInt | None = 200_000
@@ -288,7 +289,7 @@ class EvaluationConfig(Section):
     nothing waits. 1: matches are played whenever they are due, as in the trials of a sweep."""
     num_games: Annotated[int, Field(ge=2, multiple_of=2)] = 32
     """Games of each match. The number is even because every opening is played from both colours."""
-    opponents: tuple[str, ...] = ("random", "greedy", "snapshots")
+    opponents: tuple[str, ...] = ("random", "greedy", "greedy2", "snapshots")
     """Opponents of the newest weights: `snapshots` for earlier weights of the run, or any player
     that `run.py evaluate --opponent` takes. Elo is relative to `random`: there is none unless
     matches connect the network with it."""

@@ -1,4 +1,4 @@
-"""Players: random, greedy, the network of a checkpoint, or a USI engine.
+"""Players: scripted ones such as greedy, the network of a checkpoint, or a USI engine.
 
 A player is asked for a move in many positions at once and answers with one legal move for each,
 or with `forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit.
@@ -6,7 +6,7 @@ All its random choices come from the uniform numbers that the caller passes, so 
 function of its seed. `config/player_spec.py` says how a player is written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,9 @@ from keisei_ray.errors import PlayerError
 from keisei_ray.players.policies import (
     Choose,
     choose_greedy,
+    choose_greedy2,
     choose_random,
+    choose_random_mates,
     finishing,
     network_policy,
 )
@@ -100,7 +102,15 @@ def open_player(
             evaluations=lambda: engine.evaluations,
             close=engine.close,
         )
-    return Player(text, {"random": choose_random, "greedy": choose_greedy}[spec.kind])
+    return Player(text, _SCRIPTED[spec.kind])
+
+
+_SCRIPTED: Mapping[PlayerKind, Choose] = {
+    "random": choose_random,
+    "random+mate1": choose_random_mates,
+    "greedy": choose_greedy,
+    "greedy2": choose_greedy2,
+}
 
 
 def checkpoint_player(

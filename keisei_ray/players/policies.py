@@ -189,6 +189,20 @@ def choose_greedy(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
     return _pick_best(scores, offsets, uniforms)
 
 
+def choose_greedy2(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+    """Chooses a mate in one if there is one, else the best net gain of material; ties at random.
+
+    The net gain is what the move wins, less the most that the opponent's answer wins. A move that
+    lets the opponent mate at once comes last.
+    """
+    _, offsets = _legal_entries(games, lanes)
+    return _pick_best(games.net_gains(lanes).astype(np.float64), offsets, uniforms)
+
+
+choose_random_mates = finishing(choose_random)
+"""Chooses a mate in one if there is one, else every legal move with the same probability."""
+
+
 def _legal_entries(games: VectorGames, lanes: Ints) -> tuple[Ints, Ints]:
     """Returns the [L] indices of these lanes' legal moves among all, and their [K + 1] offsets."""
     starts = games.legal_offsets[lanes]

@@ -34,6 +34,9 @@ _LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
 """[2 * 65536] label of a 16-bit move, at index turn * 65536 + move."""
 _BYTES_PER_MOVE = 2
 
+WINS_AT_ONCE, LOSES_AT_ONCE = 1_000, -1_000
+"""Net gains of a move that mates, and of one that can be answered by a mate in one."""
+
 
 @dataclass(frozen=True, slots=True)
 class GameEnd:
@@ -228,6 +231,45 @@ class VectorGames:
         """[L] int32: material that each legal move wins at once, in pawns; see `material_gains`."""
         lanes = self._legal_lanes
         return material_gains(self.boards, self._values.astype(np.int64), self.turns, lanes)
+
+    def net_gains(self, lanes: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Material that each legal move wins, less the most that the answer to it wins, in pawns.
+
+        A move that mates has `WINS_AT_ONCE`, one that can be answered by a mate in one has
+        `LOSES_AT_ONCE`.
+
+        Args:
+            lanes: [K] the lanes asked for.
+
+        Returns:
+            One value for each legal move of the first lane asked for, then of the second, and so
+            on.
+        """
+        starts, counts = self.legal_offsets[lanes], self._legal_counts[lanes]
+        entries = np.concatenate(
+            [np.arange(a, a + n) for a, n in zip(starts.tolist(), counts.tolist(), strict=True)]
+        )
+        of_entry, values = self._legal_lanes[entries], self._values[entries].astype(np.int64)
+        boards, hands, turns = self.boards[of_entry], self.hands[of_entry], self.turns[of_entry]
+        after = np.empty_like(boards), np.empty_like(hands)
+        play_moves(boards, hands, values, turns, out_boards=after[0], out_hands=after[1])
+        answers: list[list[int]] = []
+        is_lost = np.zeros(len(values), dtype=np.bool_)
+        for i, (lane, value) in enumerate(zip(of_entry.tolist(), values.tolist(), strict=True)):
+            board, move = self._games[lane].board, Move(value)
+            board.apply_move(move)
+            answers.append([answer.value for answer in board.legal_moves()])
+            is_lost[i] = board.solve_mate_in_one() is not None
+            board.undo_move(move)
+        num_answers = np.array([len(found) for found in answers])
+        rows = np.repeat(np.arange(len(values)), num_answers)
+        flat = np.array([answer for found in answers for answer in found], dtype=np.int64)
+        best = np.zeros(len(values), dtype=np.int32)
+        np.maximum.at(best, rows, material_gains(after[0], flat, turns ^ 1, rows))
+        nets: npt.NDArray[np.int32] = self.gains()[entries] - best
+        nets[is_lost] = LOSES_AT_ONCE
+        nets[num_answers == 0] = WINS_AT_ONCE
+        return nets
 
     def mate_in_one(self) -> npt.NDArray[np.int64]:
         """[N] index of a legal move that mates at once, -1 where rsshogi's solver finds none."""

@@ -19,7 +19,7 @@ T, N = 8, 4
 
 
 def tiny_config(**sections: dict[str, Any]) -> Config:
-    """Returns settings of one actor in lockstep, T = 8, N = 4, a 1x16 network on one thread, no matches.
+    """Returns settings of one actor in lockstep, T = 8, N = 4, a 1x16 network on one thread.
 
     Args:
         sections: settings that differ, by section.

@@ -21,6 +21,8 @@ from keisei_ray.errors import PlayerError
     [
         ("random", PlayerSpec("random")),
         ("greedy", PlayerSpec("greedy")),
+        ("greedy2", PlayerSpec("greedy2")),
+        ("random+mate1", PlayerSpec("random+mate1")),
         ("snapshots", PlayerSpec("snapshots")),
         ("checkpoint:runs/x", PlayerSpec("checkpoint", "runs/x")),
         (

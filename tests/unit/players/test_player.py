@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keisei_ray.config.player_spec import POOL_KINDS
+from keisei_ray.config.player_spec import POOL_KINDS, SCRIPTED_KINDS, PlayerKind
 from keisei_ray.errors import PlayerError
 from keisei_ray.players.player import open_player
 from keisei_ray.shogi.vector_games import VectorGames
@@ -16,9 +16,18 @@ MATE_IN_THREE = "3k1n1G1/ng2s2LB/4gp1+N1/1p7/2p5S/4g2P1/6P1P/p3K1b1L/P+l5+n1 w S
 
 def test_a_kind_that_is_not_allowed_where_the_player_is_opened_is_refused() -> None:
     with pytest.raises(
-        PlayerError, match=r"unknown player 'checkpoint:x'\. .* greedy, random, usi:"
+        PlayerError, match=r"unknown player 'checkpoint:x'\. .* greedy, greedy2, random, usi:"
     ):
         open_player("checkpoint:x", kinds=POOL_KINDS)
+
+
+@pytest.mark.parametrize("name", SCRIPTED_KINDS)
+def test_every_scripted_player_opens_and_chooses_legal_moves(name: PlayerKind) -> None:
+    games = VectorGames(2, max_plies=30, rng_for_game=np.random.default_rng, save_moves=False)
+    with open_player(name) as player:
+        assert player.name == name
+        choices = player.choose(games, np.arange(2), np.array([0.1, 0.9]))
+    games.step(choices)
 
 
 def test_a_checkpoint_with_simulations_looks_ahead(tmp_path: Path) -> None:

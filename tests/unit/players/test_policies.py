@@ -11,7 +11,9 @@ from keisei_ray.players.policies import (
     Ints,
     Uniforms,
     choose_greedy,
+    choose_greedy2,
     choose_random,
+    choose_random_mates,
     finishing,
     network_policy,
     sample_legal,
@@ -90,6 +92,49 @@ def test_greedy_takes_the_dearest_piece_and_draws_among_equals() -> None:
     # Two rooks and a pawn can be taken: it takes either rook, never the pawn.
     sfen = "4k4/9/9/9/r8/P3p3r/4P3P/9/4K4 b - 1"
     assert chosen(choose_greedy, sfen) == {"9f9e", "1g1f"}
+
+
+def test_greedy2_takes_what_is_free_and_leaves_what_is_defended() -> None:
+    # The rook may take a pawn that a gold defends, or one that nothing defends.
+    sfen = "k8/9/4g4/4p4/9/9/4R3p/9/K8 b - 1"
+    assert chosen(choose_greedy, sfen) == {"5g5d", "5g1g"}
+    assert chosen(choose_greedy2, sfen) == {"5g1g"}
+
+
+def test_greedy2_saves_the_piece_that_would_be_taken() -> None:
+    # A pawn attacks the silver, which nothing defends: it moves away, or takes the pawn.
+    sfen = "k8/9/9/9/p8/S8/9/9/8K b - 1"
+    assert chosen(choose_greedy2, sfen) == {"9f9e"}
+
+
+def test_greedy2_mates_and_does_not_let_itself_be_mated() -> None:
+    mates = chosen(choose_greedy2, "4k4/9/4P4/9/9/9/r8/R8/4K4 b G 1")
+    assert mates == chosen(choose_greedy, "4k4/9/4P4/9/9/9/r8/R8/4K4 b G 1")
+    # White threatens to mate by a gold on 5h. Taking the other gold does not stop that.
+    sfen = "4k4/9/9/9/8g/9/4p4/9/4K3R b g 1"
+    assert chosen(choose_greedy, sfen) == {"1i1e"}
+    for usi in chosen(choose_greedy2, sfen):
+        board = Board(sfen)
+        board.apply_move(Move.from_usi(usi))
+        assert board.solve_mate_in_one() is None
+
+
+def test_random_with_mates_mates_where_it_can() -> None:
+    sfen = "4k4/9/4P4/9/9/9/r8/R8/4K4 b G 1"
+    mates = chosen(choose_random_mates, sfen)
+    assert mates
+    assert mates <= chosen(choose_greedy2, sfen)
+    everything = {move.to_usi() for move in Board(STANDARD_SFEN).legal_moves()}
+    assert chosen(choose_random_mates, STANDARD_SFEN) == everything
+
+
+def test_the_choice_among_lanes_is_that_of_each_lane_alone() -> None:
+    sfens = ("k8/9/4g4/4p4/9/9/4R3p/9/K8 b - 1", STANDARD_SFEN)
+    games = VectorGames(6, max_plies=50, rng_for_game=np.random.default_rng, sfens=sfens)
+    lanes, uniforms = np.array([4, 1, 3]), np.array([0.3, 0.9, 0.5])
+    together = choose_greedy2(games, lanes, uniforms)
+    alone = [int(choose_greedy2(games, lanes[i : i + 1], uniforms[i : i + 1])[0]) for i in range(3)]
+    assert together.tolist() == alone
 
 
 def test_random_chooses_every_legal_move() -> None:
