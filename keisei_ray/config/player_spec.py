@@ -4,6 +4,7 @@
     random+mate1                      mate in one if there is one, else as random
     greedy                            mate in one if there is one, else the most material
     greedy2                           the same, less the material that the answer wins
+    greedy?random=P                   greedy or greedy2 that plays a share P of its moves at random
     checkpoint:PATH                   the network of a checkpoint; PATH may be a run or a URI
     checkpoint:PATH+mate1             the same network, which also plays every mate in one
     checkpoint:PATH?simulations=N     the same network with a search of N simulations a move
@@ -157,6 +158,8 @@ class PlayerSpec:
     """How far a checkpoint looks ahead; None: it plays by its policy alone."""
     engine: EngineSpec | None = None
     """The engine of kind usi; None for other kinds."""
+    random_share: float = 0.0
+    """Share of its moves that greedy or greedy2 plays as `random` does."""
 
 
 def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> PlayerSpec:
@@ -170,12 +173,15 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
         PlayerError: unknown or not allowed here, or an engine with a bad command or query.
     """
     name, colon, argument = text.partition(":")
+    name, mark, query = name.partition("?")
     kind = next((kind for kind in kinds if kind == name), None)
+    if mark and not colon and kind in ("greedy", "greedy2"):
+        return _parse_greedy(text, kind, query)
     if kind == "usi" and colon:
         return PlayerSpec(kind, engine=EngineSpec.parse(text))
     if kind == "checkpoint" and argument:
         return _parse_checkpoint(text, argument)
-    if kind is not None and kind not in ("usi", "checkpoint") and not colon:
+    if kind is not None and kind not in ("usi", "checkpoint") and not colon and not mark:
         return PlayerSpec(kind)
     forms: dict[str, str] = {kind: SYNTAX[kind] for kind in kinds}
     near = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=0.0)
@@ -183,6 +189,19 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
         f"unknown player {text!r}. Did you mean {forms[near[0]]!r}? "
         f"Expected one of {', '.join(forms.values())}."
     )
+
+
+def _parse_greedy(text: str, kind: PlayerKind, query: str) -> PlayerSpec:
+    """Reads `greedy?random=P`.
+
+    Raises:
+        PlayerError: a key or value makes no sense.
+    """
+    values = _read_query(text, query)
+    share = _take_number(text, values, "random", float, 0.0, 1.0)
+    if share is None or values:
+        raise bad_player(text, f"the query is {query!r}")
+    return PlayerSpec(kind, random_share=share)
 
 
 def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
@@ -228,6 +247,8 @@ def bad_player(text: str, what: str) -> PlayerError:
     """
     end = "" if what.endswith("?") else "."
     syntax = ENGINE_SYNTAX if text.startswith("usi:") else CHECKPOINT_SYNTAX
+    if text.startswith("greedy"):
+        syntax = f"{text.partition('?')[0]} or {text.partition('?')[0]}?random=SHARE"
     return PlayerError(f"player {text!r}: {what}{end} Expected {syntax}.")
 
 

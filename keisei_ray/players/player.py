@@ -22,6 +22,7 @@ from keisei_ray.players.policies import (
     choose_random_mates,
     finishing,
     network_policy,
+    partly_random,
 )
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import searching_policy
@@ -102,7 +103,10 @@ def open_player(
             evaluations=lambda: engine.evaluations,
             close=engine.close,
         )
-    return Player(text, _SCRIPTED[spec.kind])
+    scripted = _SCRIPTED[spec.kind]
+    if spec.random_share > 0:
+        scripted = partly_random(scripted, spec.random_share)
+    return Player(text, scripted)
 
 
 _SCRIPTED: Mapping[PlayerKind, Choose] = {

@@ -199,6 +199,23 @@ def choose_greedy2(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
     return _pick_best(games.net_gains(lanes).astype(np.float64), offsets, uniforms)
 
 
+def partly_random(inner: Choose, share: float) -> Choose:
+    """Returns a policy that plays this share of its moves at random, and else asks `inner`."""
+
+    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+        choices = np.zeros(len(lanes), dtype=np.int64)
+        is_random = uniforms < share
+        for mask, policy, draws in (
+            (is_random, choose_random, uniforms / max(share, 1e-9)),
+            (~is_random, inner, (uniforms - share) / max(1.0 - share, 1e-9)),
+        ):
+            if mask.any():
+                choices[mask] = policy(games, lanes[mask], draws[mask])
+        return choices
+
+    return choose
+
+
 choose_random_mates = finishing(choose_random)
 """Chooses a mate in one if there is one, else every legal move with the same probability."""
 

@@ -16,6 +16,7 @@ from keisei_ray.players.policies import (
     choose_random_mates,
     finishing,
     network_policy,
+    partly_random,
     sample_legal,
 )
 from keisei_ray.shogi.game import STANDARD_SFEN
@@ -126,6 +127,18 @@ def test_random_with_mates_mates_where_it_can() -> None:
     assert mates <= chosen(choose_greedy2, sfen)
     everything = {move.to_usi() for move in Board(STANDARD_SFEN).legal_moves()}
     assert chosen(choose_random_mates, STANDARD_SFEN) == everything
+
+
+def test_a_partly_random_player_plays_that_share_of_its_moves_at_random() -> None:
+    sfen = "k8/9/4g4/4p4/9/9/4R3p/9/K8 b - 1"
+    games = lone_game(sfen)
+    moves = [move.to_usi() for move in Board(sfen).legal_moves()]
+    choose = partly_random(choose_greedy2, 0.25)
+    draws = np.linspace(0, 1, 1000, endpoint=False)
+    picks = [int(choose(games, np.array([0]), np.array([u]))[0]) for u in draws]
+    best = moves.index("5g1g")
+    assert picks[250:] == [best] * 750
+    assert sorted(set(picks[:250])) == list(range(len(moves)))
 
 
 def test_the_choice_among_lanes_is_that_of_each_lane_alone() -> None:
