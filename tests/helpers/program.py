@@ -18,6 +18,9 @@ DEBUG_CONFIG = str(ROOT / "configs" / "debug.yaml")
 PATIENCE_S = 150.0
 """Longest wait for one process, far more than any needs."""
 
+started: "list[subprocess.Popen[str]]" = []
+"""Programs that `start_program` has started."""
+
 
 def environment(**changes: str) -> dict[str, str]:
     """Returns this process's environment without settings of Ray and Keisei Ray."""
@@ -52,7 +55,7 @@ def start_program(
         env: changes to the environment.
     """
     join, token = joining(cluster)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*before, sys.executable, str(ROOT / "run.py"), *arguments, *join],
         cwd=cwd,
         env=environment(**token | env),
@@ -61,6 +64,8 @@ def start_program(
         text=True,
         start_new_session=True,
     )
+    started.append(process)
+    return process
 
 
 def run_program(

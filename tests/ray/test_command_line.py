@@ -77,7 +77,12 @@ class Session:
         os.killpg(first.pid, signal.SIGINT)
         self.first_output, self.first_errors = first.communicate(timeout=PATIENCE_S)
         self.first = first
-        self.watched, self.watch_errors = watcher.communicate(timeout=PATIENCE_S)
+        assert watcher.stdout is not None
+        assert watcher.stderr is not None
+        # Not by `communicate`, which would leave out what has been read ahead.
+        self.watched = "\n" + watcher.stdout.read()
+        self.watch_errors = watcher.stderr.read()
+        watcher.wait(PATIENCE_S)
         self.watcher = watcher
         self.interrupted = status_of(self.run_dir)
         self.checkpoints = sorted((self.run_dir / "checkpoints").iterdir())

@@ -1,5 +1,6 @@
 """The directory of a run is moved, then deleted, while the run goes on."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -42,6 +43,14 @@ def told_after(
     return one_line(errors)
 
 
+def delete(directory: Path) -> None:
+    """Deletes a directory once, with what a run writes there meanwhile."""
+    while True:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(directory)
+            return
+
+
 def test_a_run_whose_directory_is_moved_or_deleted_ends_saved_and_says_how_to_go_on(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -69,7 +78,7 @@ def test_a_run_whose_directory_is_moved_or_deleted_ends_saved_and_says_how_to_go
         "--run-dir", "moved", "--resume", "latest", *ENDLESS, "--set", "tracking.close_timeout_s=1",
         cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
     )  # fmt: skip
-    told = told_after(second, moved, last["update"] + 2, lambda: shutil.rmtree(moved))
+    told = told_after(second, moved, last["update"] + 2, lambda: delete(moved))
     assert "moved has been deleted" in told
     assert "--run-dir moved --resume latest" in told
     saved = checkpoint.find_latest(

@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keisei_ray.errors import StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.remote_run import RemoteRun, checkpoints_at
 from keisei_ray.telemetry import events as ev
+from keisei_ray.tracking import background_upload as module
 from keisei_ray.tracking.background_upload import BackgroundUpload, uploading
 from tests.helpers.remote_runs import InterruptedFileSystem, new_uri, remote_run_at, save, step
 from tests.helpers.run_events import run_started
@@ -27,8 +28,21 @@ PATIENCE_S = 30
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory, in which the uploads of a test end: their paths are relative to it."""
     monkeypatch.chdir(tmp_path)
+    started: list[BackgroundUpload] = []
+
+    class Noted(BackgroundUpload):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(module, "BackgroundUpload", Noted)
+    yield
+    for upload in started:
+        upload.finish(PATIENCE_S)
+        assert not upload._thread.is_alive()
 
 
 class Watched:
@@ -36,7 +50,7 @@ class Watched:
 
     def __init__(self, remote: RemoteRun, back_off_s: float = 0.0) -> None:
         self.notices: list[ev.Notice] = []
-        self.upload = BackgroundUpload(
+        self.upload = module.BackgroundUpload(
             remote,
             self.notices.append,  # type: ignore[arg-type]
             KEEP,
