@@ -114,7 +114,7 @@ def one_process(
 ) -> Config:
     """Returns settings of self-play and learning in this process, with every choice made.
 
-    An update has one epoch, minibatches of the preset's size, and no KL stop.
+    An update has minibatches of the preset's size and no KL stop.
 
     Args:
         config: all other settings.
@@ -136,7 +136,6 @@ def one_process(
         device=device.type,
         amp=amp,
         learning_rate=1e-5,  # The same rollout may be learned from hundreds of times.
-        num_epochs=1,
         num_minibatches=sizes.num_minibatches,
         num_threads=1,
         num_learners=1,
@@ -264,7 +263,7 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
     def update() -> int:
         learner.weights_version = 0  # So that the same rollouts have a lag of 0 again.
         reports.append(learner.update(rollouts, 0))
-        return config.timesteps_per_update
+        return config.timesteps_per_update * config.learner.num_epochs
 
     update()
     used = memory(subject)
@@ -273,7 +272,8 @@ def measure_learning(subject: Subject, packed: PackedBuffer) -> tuple[list[Figur
     step = partial(learning_step, inputs=inputs)
     bare, notes = fastest(step, sizes.minibatch, subject, compiles=True)
     value, bare_rate, ratio = against_bare(update, bare, seconds=sizes.seconds, rounds=sizes.rounds)
-    what = f"learning, minibatches of {sizes.minibatch}"
+    epochs = config.learner.num_epochs
+    what = f"learning, minibatches of {sizes.minibatch}, {epochs} epochs"
     report = reports[-1]
     budget = PEAK_BUDGETS.get((config.model.depth, config.model.width))
     return [
@@ -303,9 +303,8 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
         num_gpus=None,
     )
     timesteps = sizes.actors * sizes.games_per_actor * plies
-    epochs = type(config.learner)().num_epochs
+    epochs = config.learner.num_epochs
     values["learner"].update(
-        num_epochs=epochs,
         num_minibatches=max(1, timesteps // sizes.minibatch),
         num_threads=None,
         num_gpus=None,

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
@@ -187,7 +188,7 @@ class LearnerShell:
 
     def publish(self) -> tuple[str, PackedBuffer, dict[str, bytes]]:
         """Returns digest, packed weights and state of the current version; the caller owns them."""
-        return self._learner.weights_digest(), self._learner.weights(), self._learner.state_files()
+        return self._learner.weights_digest(), *self._published()
 
     def update(
         self, timestep: int, *rollouts: PackedBuffer
@@ -208,7 +209,7 @@ class LearnerShell:
         """
         report, trace = self._profiler.run(lambda: self._learner.update(rollouts, timestep))
         started = time.perf_counter()
-        weights, state = self._learner.weights(), self._learner.state_files()
+        weights, state = self._published()
         report = dataclasses.replace(
             report,
             weights_bytes_wire=weights.nbytes,
@@ -216,6 +217,16 @@ class LearnerShell:
             trace=trace,
         )
         return report, weights, state
+
+    def _published(self) -> tuple[PackedBuffer, dict[str, bytes]]:
+        """Packs the weights, in a thread, while the state becomes files. The device waits for both.
+
+        Most of packing is compressing, during which other threads run Python.
+        """
+        with ThreadPoolExecutor(1, "pack-weights") as thread:
+            weights = thread.submit(self._learner.weights)
+            state = self._learner.state_files()
+            return weights.result(), state
 
     def follow(self, timestep: int, *rollouts: PackedBuffer) -> None:
         """Does another learner's part of an update: all but learner 0.

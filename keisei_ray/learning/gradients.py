@@ -6,8 +6,8 @@ for each thread. A piece is processed in micro-batches that fit into the core's 
 share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
 rows give the same bits, whatever the timing.
 
-On CUDA there is one replica and one piece, torch may compile the network, and every pass has a
-multiple of `CUDA_ROW_MULTIPLE` rows.
+On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
+and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
 
 B: rows of the update. M: rows of the minibatch here. P: trained parameters.
 """
@@ -15,7 +15,7 @@ B: rows of the update. M: rows of the minibatch here. P: trained parameters.
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
 
@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
+from keisei_ray.learning.gradient_graph import GradientGraphs
+from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums
 from keisei_ray.network.model import (
     NUM_SCALARS,
     PolicyValueNet,
@@ -39,8 +41,6 @@ CUDA_ROW_MULTIPLE = 128
 """Rows of a pass on CUDA are filled up to a multiple of this. cuDNN tries its kernels out for every
 number of rows that it meets, and with opponents in the games each update has another one."""
 
-Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Boards, hands and scalars -> logits and outcomes, see `PolicyValueNet.forward`."""
 logger = logging.getLogger(__name__)
 
 
@@ -66,7 +66,8 @@ class ParallelGradients:
                 without gradient as many as `FORWARD_ROWS`.
             row_multiple: rows of a pass are filled up to a multiple of this, by rows that count for
                 nothing.
-            is_compiled: whether `prepare` lets torch compile the network. For one replica.
+            is_compiled: whether `prepare` lets torch compile the network, and on CUDA the gradient
+                is recorded as a graph. For one replica.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
@@ -74,6 +75,7 @@ class ParallelGradients:
         self._row_multiple = row_multiple
         self._compiled: Forward | None = None
         self._is_to_be_compiled = is_compiled
+        self._graphs: GradientGraphs | None = None
         self._threads = ThreadPoolExecutor(
             num_threads, "gradients", initializer=torch.set_num_threads, initargs=(1,)
         )
@@ -87,7 +89,10 @@ class ParallelGradients:
         """Lets torch compile the network, the first time, if that is wanted; 10 s or more."""
         if self._is_to_be_compiled:
             self._is_to_be_compiled = False
-            self._compiled = _compiled(self._replicas[0][0])
+            model, gradient = self._replicas[0]
+            self._compiled = _compiled(model)
+            if self._compiled is not None and gradient.is_cuda:
+                self._graphs = GradientGraphs(model, gradient, row_multiple=self._row_multiple)
 
     def halve_micro_batch(self, rows: int) -> int:
         """Halves the number of rows processed at once; returns it.
@@ -105,7 +110,7 @@ class ParallelGradients:
         *,
         num_rows: int | None = None,
         loss_scale: Tensor | None,
-        coefs: LossCoefs,
+        coefs: LossCoefs[float],
     ) -> PPOSums[Tensor]:
         """Computes the gradient of the minibatch's mean loss and leaves it in `flat`.
 
@@ -125,10 +130,23 @@ class ParallelGradients:
         if not len(rows):
             self.flat.zero_()
             return PPOSums(*self.flat.new_zeros(len(PPOSums._fields)))
+        divisor = num_rows or len(rows)
+        if self._graphs is not None and self._micro_batch is None:
+            try:
+                return self._graphs.compute(
+                    fields, rows, num_rows=divisor, loss_scale=loss_scale, coefs=coefs
+                )
+            except torch.OutOfMemoryError:
+                self._graphs = None
+                raise
+            except RuntimeError as error:  # Base of what compiling and recording raise.
+                self._graphs = None
+                cause = (str(error).splitlines() or [type(error).__name__])[0]
+                logger.warning("gradients are not compiled, which is slower: %s", cause)
         process = partial(
             self._process_piece,
             fields,
-            num_rows=num_rows or len(rows),
+            num_rows=divisor,
             loss_scale=loss_scale,
             coefs=coefs,
         )
@@ -150,7 +168,7 @@ class ParallelGradients:
         *,
         num_rows: int,
         loss_scale: Tensor | None,
-        coefs: LossCoefs,
+        coefs: LossCoefs[float],
     ) -> PPOSums[Tensor]:
         """Leaves one replica's part of the gradient in its flat tensor; runs in its thread.
 
@@ -169,19 +187,8 @@ class ParallelGradients:
         gradient.zero_()
         parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
-            logits, outcomes = self._outputs(replica, fields, micro)
-            sums = ppo_sums(
-                masked_log_probs(logits, legal_mask(fields["legal_bits"][micro])),
-                outcomes,
-                fields["actions"][micro].long(),
-                fields["behavior_log_probs"][micro],
-                fields["proximal_log_probs"][micro],
-                fields["is_forced"][micro],
-                fields["advantages"][micro],
-                fields["value_targets"][micro],
-                fields["draw_targets"][micro],
-                coefs,
-            )
+            filled, is_counted = self._filled_up(micro)
+            sums = minibatch_sums(replica, fields, filled, coefs, is_counted)
             loss = sums.loss / num_rows
             if loss_scale is not None:
                 loss = loss * loss_scale
@@ -233,19 +240,26 @@ class ParallelGradients:
     def _outputs(
         self, replica: PolicyValueNet, fields: Mapping[str, Tensor], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits and outcomes of some rows, by one replica or by what was compiled from it."""
-        missing = -len(rows) % self._row_multiple
-        filled = functional.pad(rows, (0, missing)) if missing else rows  # By the update's row 0.
+        """Logits and outcomes of some rows, without gradient."""
+        filled, _ = self._filled_up(rows)
         boards, hands, scalars = (fields[name][filled] for name in ("boards", "hands", "scalars"))
         forward: Forward = replica if self._compiled is None else self._compiled
         logits, outcomes = forward(boards, hands, scalars)
-        return (logits[: len(rows)], outcomes[: len(rows)]) if missing else (logits, outcomes)
+        return logits[: len(rows)], outcomes[: len(rows)]
+
+    def _filled_up(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows filled up to the multiple, by the update's row 0, and which of them count."""
+        missing = -len(rows) % self._row_multiple
+        if not missing:
+            return rows, None
+        is_counted = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        return functional.pad(rows, (0, missing)), functional.pad(is_counted, (0, missing))
 
 
 def _compiled(model: PolicyValueNet) -> Forward | None:
     """Lets torch compile a network, for any number of rows; None where that does not work.
 
-    Tried on rows of zeros, which leaves gradients that have no meaning.
+    Tried without gradient, on rows of zeros.
     """
     device = model.material_weight.device
     rows = 2 * CUDA_ROW_MULTIPLE
@@ -255,8 +269,8 @@ def _compiled(model: PolicyValueNet) -> Forward | None:
     started = time.perf_counter()
     try:
         forward: Forward = torch.compile(model, dynamic=True)
-        logits, outcomes = forward(boards, hands, scalars)
-        torch.autograd.backward(logits.sum() + outcomes.sum())
+        with torch.no_grad():
+            forward(boards, hands, scalars)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # Base of what torch's compiler raises.

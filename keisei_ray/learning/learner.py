@@ -441,7 +441,7 @@ class Learner:
         )
 
     def _optimize_or_undo(
-        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs[float], timer: StageTimer
     ) -> tuple[UpdateTotals, UndoneUpdate | None]:
         """Makes the update, or leaves everything as it was before it; sets the adaptive rate.
 
@@ -469,7 +469,7 @@ class Learner:
         return totals, None
 
     def _optimize(
-        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs[float], timer: StageTimer
     ) -> UpdateTotals:
         """Runs epochs of minibatches over the filled batch, to the end or the KL stop.
 
@@ -504,7 +504,7 @@ class Learner:
         return totals
 
     def _epoch(
-        self, fields: Mapping[str, Tensor], coefs: LossCoefs, timer: StageTimer
+        self, fields: Mapping[str, Tensor], coefs: LossCoefs[float], timer: StageTimer
     ) -> Iterator[ComingFigures]:
         """Queues the gradient and the step of one minibatch after another; waits for none."""
         order = torch.randperm(

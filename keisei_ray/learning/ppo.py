@@ -26,18 +26,21 @@ update of a 1x32 network."""
 Number = TypeVar("Number")
 
 
-class LossCoefs(NamedTuple):
-    """Numbers of the loss that stay the same over the minibatches of an update."""
+class LossCoefs(NamedTuple, Generic[Number]):
+    """Numbers of the loss that stay the same over the minibatches of an update.
 
-    clip_coef: float
+    Plain ones, or scalars on the device.
+    """
+
+    clip_coef: Number
     """Bound of the policy ratio: it counts only within 1 - clip_coef .. 1 + clip_coef."""
-    max_importance_weight: float
+    max_importance_weight: Number
     """Upper bound of a row's importance weight, >= 1."""
-    mate_coef: float
+    mate_coef: Number
     """Weight of the mate loss."""
-    vf_coef: float
+    vf_coef: Number
     """Weight of the value loss."""
-    ent_coef: float
+    ent_coef: Number
     """Weight of the entropy bonus."""
 
 
@@ -79,7 +82,8 @@ def ppo_sums(
     advantages: Tensor,
     value_targets: Tensor,
     draw_targets: Tensor,
-    coefs: LossCoefs,
+    coefs: LossCoefs[float] | LossCoefs[Tensor],
+    is_counted: Tensor | None = None,
 ) -> PPOSums[Tensor]:
     """Computes the decoupled clipped objective with mate loss, value loss and entropy bonus.
 
@@ -127,9 +131,10 @@ def ppo_sums(
         value_targets: [B] float32 in [-1, 1], P(win) - P(loss).
         draw_targets: [B] float32 in [0, 1], P(draw); not used for a scalar head.
         coefs: numbers of the loss.
+        is_counted: [B] bool, rows that enter the sums. None: all.
 
     Returns:
-        Sums over the B rows.
+        Sums over the rows that count.
 
     Source: Hilton, Cobbe and Schulman 2021, "Batch size-invariance for policy optimization",
     arXiv:2110.00641, section 3. The bound of the weight is that of Espeholt et al. 2018, IMPALA,
@@ -137,18 +142,26 @@ def ppo_sums(
     """
     log_prob = log_probs.gather(1, actions[:, None]).squeeze(1)
     is_sampled = ~is_forced
+    if is_counted is not None:
+        is_sampled, is_forced = is_sampled & is_counted, is_forced & is_counted
     # 0 before the exponential, which overflows where a mate had next to no probability.
     log_ratio = (log_prob - proximal_log_probs).where(is_sampled, 0.0)
     ratio = log_ratio.exp()
-    clipped_ratio = ratio.clamp(1 - coefs.clip_coef, 1 + coefs.clip_coef)
+    bounds = 1 - coefs.clip_coef, 1 + coefs.clip_coef
+    clipped_ratio = ratio.clamp(*bounds)  # type: ignore[arg-type]  # Both are of one type.
     surrogate = torch.minimum(ratio * advantages, clipped_ratio * advantages)
     importance = (proximal_log_probs - behavior_log_probs).exp()
     weight = importance.clamp(max=coefs.max_importance_weight).where(is_sampled, 0.0)
     policy_loss = -(weight * surrogate).sum()
     mate_loss = -log_prob.where(is_forced, 0.0).sum()
-    value_loss = _value_loss(outcomes, value_targets, draw_targets)
+    value_losses = _value_losses(outcomes, value_targets, draw_targets)
     probs = log_probs.clamp(min=MIN_LOG_PROB).exp()
-    entropy = -(probs * log_probs).where(log_probs > MIN_LOG_PROB, 0.0).sum()
+    is_possible = log_probs > MIN_LOG_PROB
+    if is_counted is not None:
+        value_losses = value_losses.where(is_counted, 0.0)
+        is_possible = is_possible & is_counted[:, None]
+    value_loss = value_losses.sum()
+    entropy = -(probs * log_probs).where(is_possible, 0.0).sum()
     with torch.no_grad():
         kl_behavior = k3(log_prob - behavior_log_probs).where(is_sampled, 0.0)
         clipped = (ratio - 1).abs() > coefs.clip_coef
@@ -180,14 +193,14 @@ def k3(log_ratio: Tensor) -> Tensor:
     return log_ratio.expm1() - log_ratio
 
 
-def _value_loss(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor) -> Tensor:
-    """Sum over rows of the value head's loss, see `ppo_sums`."""
+def _value_losses(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor) -> Tensor:
+    """[B] loss of the value head on each row, see `ppo_sums`."""
     if outcomes.shape[1] == 1:
-        return 0.5 * (torch.tanh(outcomes[:, 0]) - value_targets).square().sum()
+        return 0.5 * (torch.tanh(outcomes[:, 0]) - value_targets).square()
     log_probs = functional.log_softmax(outcomes, 1)
     decided = 1 - draw_targets
     # |value_target| <= decided, except for rounding.
     win = (0.5 * (decided + value_targets)).clamp(min=0)
     loss = (0.5 * (decided - value_targets)).clamp(min=0)
     by_outcome = win * log_probs[:, WIN] + loss * log_probs[:, LOSS]
-    return -(by_outcome + draw_targets * log_probs[:, DRAW]).sum()
+    return -(by_outcome + draw_targets * log_probs[:, DRAW])

@@ -62,7 +62,7 @@ def parallel(
 
 
 def plain(
-    network: PolicyValueNet, rows: torch.Tensor = ROWS
+    network: PolicyValueNet, rows: torch.Tensor = ROWS, coefs: LossCoefs[float] = COEFS
 ) -> tuple[torch.Tensor, PPOSums[torch.Tensor]]:
     """Flat gradient of the mean loss over all rows at once."""
     f = {name: tensor[rows] for name, tensor in fields().items()}
@@ -77,7 +77,7 @@ def plain(
         f["advantages"],
         f["value_targets"],
         f["draw_targets"],
-        COEFS,
+        coefs,
     )
     trained = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(sums.loss / len(rows), trained)
