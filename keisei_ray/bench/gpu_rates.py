@@ -78,7 +78,7 @@ class Sizes:
     actors: int = 6
     """Self-play actors of the run with Ray."""
     games_per_actor: int = 256
-    """Games of each of them; its rollouts have half of `plies`."""
+    """Games of each of them."""
     run_seconds: float = 15.0
     """Approximate duration of that run after its warm-up."""
 
@@ -295,14 +295,10 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
     """
     config, sizes = subject.config, subject.sizes
     values = config.model_dump()
-    plies = max(1, sizes.plies // 2)
     values["self_play"].update(
-        num_actors=sizes.actors,
-        games_per_actor=sizes.games_per_actor,
-        rollout_length=plies,
-        num_gpus=None,
+        num_actors=sizes.actors, games_per_actor=sizes.games_per_actor, num_gpus=None
     )
-    timesteps = sizes.actors * sizes.games_per_actor * plies
+    timesteps = sizes.actors * sizes.games_per_actor * sizes.plies
     epochs = config.learner.num_epochs
     values["learner"].update(
         num_minibatches=max(1, timesteps // sizes.minibatch),

@@ -11,6 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.learning import learner as learner_module
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.ppo import LossCoefs
+from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.weights import load_weights, state_arrays
 from keisei_ray.telemetry.reports import UpdateReport
@@ -149,7 +150,7 @@ def test_a_compiled_update_is_that_of_the_network_as_it_is() -> None:
     plain, compiled = (Learner(cuda_config(**changes, compile=c)) for c in ("off", "auto"))
     buffer = played(tiny_config(), plain)
     reports = [learner.update([buffer], 0) for learner in (plain, compiled)]
-    assert compiled._gradients._compiled is not None
+    assert compiled._gradients._graphs is not None
     for name in ("policy_loss", "value_loss", "entropy", "grad_norm"):
         found, expected = (getattr(report, name) for report in reports)
         assert found == pytest.approx(expected, rel=0.02, abs=2e-3), name
@@ -158,6 +159,32 @@ def test_a_compiled_update_is_that_of_the_network_as_it_is() -> None:
         list(compiled._epoch(compiled._batch.on_device(), COEFS, StageTimer()))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not can_compile(), reason="torch cannot compile networks here")
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_recorded_gradients_of_several_sizes_are_those_of_the_network_as_it_is(amp: str) -> None:
+    """They share memory, so that one may not disturb another; the first size is asked for again."""
+    plain, recorded = (Learner(cuda_config(amp=amp, compile=c)) for c in ("off", "auto"))
+    recorded.load_state_files(plain.state_files())
+    batch = UpdateBatch(1024, torch.device("cuda"))
+    batch.fill([random_rollout(32, 32, seed=1)], gamma=0.99, gae_lambda=0.9)
+    fields = batch.on_device()
+    gradients = [learner._gradients for learner in (plain, recorded)]
+    for each in gradients:
+        each.prepare()
+    for size in (500, 1000, 130, 512, 1000, 7):
+        rows = torch.randperm(1024, device="cuda")[:size]
+        expected, found = (
+            each.compute(fields, rows, loss_scale=None, coefs=COEFS) for each in gradients
+        )
+        for name, total in found._asdict().items():
+            assert float(total) == pytest.approx(float(getattr(expected, name)), rel=0.02, abs=0.05)
+        error = (gradients[0].flat - gradients[1].flat).norm() / gradients[0].flat.norm()
+        assert float(error) < 0.02
+    graphs = gradients[1]._graphs
+    assert graphs is not None
+    assert sorted(graphs._recorded) == [128, 256, 512, 1024]
 
 
 def test_an_update_in_float16_scales_its_loss() -> None:
