@@ -210,9 +210,9 @@ class LearnerConfig(Section):
     """Precision in which the update computes the residual tower; weights, heads and losses are
     float32. auto: bf16 on CUDA, and on CPUs that have instructions for it; else off."""
     compile: Literal["auto", "off"] = "auto"
-    """Whether torch.compile joins the kernels of the network in the update, if the device is cuda.
-    It takes 10 s or more in a learner's first update. auto: where triton, a C compiler and Python's
-    headers are found, and torch can."""
+    """Whether torch.compile joins the kernels of the network in the update, if the device is cuda,
+    and a minibatch is launched as one CUDA graph. It takes 10 to 30 s in a learner's first update.
+    auto: where triton, a C compiler and Python's headers are found, and torch can."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the update. auto: cuda if the cluster has a GPU, else cpu."""
     num_gpus: PositiveFloat | None = None

@@ -47,7 +47,7 @@ class _Inputs:
     coefs: LossCoefs[Tensor]
     """Numbers of the loss, scalars float32."""
     _numbers: tuple[float, ...] = field(default=(), init=False)
-    """What the scalars were last filled with, but for the loss scale."""
+    """Numbers that the scalars were last filled with, but for the loss scale."""
 
     @staticmethod
     def allocate(rows: int, device: torch.device) -> "_Inputs":
