@@ -11,9 +11,8 @@ from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.openings import parse_opening
 from keisei_ray.report.games import end_in_words
-from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game, check_start
-from keisei_ray.shogi.notation import Heading, to_kif, unfinished_to_kif
+from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
 from keisei_ray.shogi.record_reader import ReadRecord, read_csa, read_kif
 from keisei_ray.storage.run_layout import GAMES_FILE
 from keisei_ray.telemetry.visible_text import shortened
@@ -49,17 +48,6 @@ class Source:
     """Why it ends before its record does; empty if it does not."""
     opening_plies: int = 0
     """Moves at the start that no player chose."""
-
-
-@dataclass(frozen=True)
-class _SavedGame:
-    """A game of `games.jsonl` as `to_kif` reads it."""
-
-    result: GameResult
-    reason: GameEndReason
-    plies: int
-    moves: str
-    start_sfen: str
 
 
 def read_position(text: str) -> Source:
@@ -194,7 +182,7 @@ def _read_saved(name: str, number: int, line: str) -> Source:
     opening = game.get("opening_plies")
     end = ""
     try:
-        saved = _SavedGame(game["result"], game["reason"], len(moves), " ".join(moves), sfen)
+        saved = SavedGame(game["result"], game["reason"], len(moves), " ".join(moves), sfen)
         kif = unfinished_to_kif(sfen, moves, heading) if fault else to_kif(saved, heading)
         end = "" if fault else end_in_words(saved.result, saved.reason)
     except (KeyError, TypeError, ValueError):

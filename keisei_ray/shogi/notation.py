@@ -68,6 +68,17 @@ class RecordedGame(Protocol):
 
 
 @dataclass(frozen=True)
+class SavedGame:
+    """A game as a record tells it."""
+
+    result: Winner
+    reason: GameEndReason
+    plies: int
+    moves: str
+    start_sfen: str
+
+
+@dataclass(frozen=True)
 class Heading:
     """The lines above the moves of a record; empty ones are left out."""
 

@@ -59,6 +59,19 @@ def replay(moves: Iterable[str], start_sfen: str = "") -> Replay:
     return Replay(tuple(sfens), tuple(played), tuple(western), tuple(japanese), tuple(checks))
 
 
+def mates_in_one(sfens: Iterable[str]) -> dict[int, str]:
+    """Returns the positions in which the side to move mates at once, with a move that does.
+
+    Args:
+        sfens: positions that occurred in a game.
+
+    Returns:
+        Index of a position -> the move in USI notation.
+    """
+    found = {i: Board(sfen).solve_mate_in_one() for i, sfen in enumerate(sfens)}
+    return {i: mate.to_move().to_usi() for i, mate in found.items() if mate is not None}
+
+
 def western_notation(board: Board, usi: str, legal: dict[str, Move]) -> str:
     """Returns a move in western notation, with the squares of USI.
 

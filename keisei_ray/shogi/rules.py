@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, get_args
 from rsshogi.core import Board
 from rsshogi.types import Color
 
-from keisei_ray.rollouts.finished_game import ForfeitReason, GameEndReason
+from keisei_ray.rollouts.finished_game import ForfeitReason, GameEndReason, GameResult
 
 PIECE_VALUES = (0, 1, 3, 4, 5, 8, 10, 6, 0, 7, 6, 6, 6, 10, 12)
 """[15] material in pawns by piece type (1-8 P L N S B R G K, 9-14 promoted). A simple table."""
@@ -78,6 +78,22 @@ def forfeit_verdict(choice: int) -> Verdict | None:
     """Verdict of a `forfeit`, or None if the choice is not one."""
     number = _FIRST_FORFEIT - choice
     return Verdict(FORFEITS[number], -1.0) if 0 <= number < len(FORFEITS) else None
+
+
+def result_of(verdict: Verdict, turn: int) -> GameResult:
+    """Translates a verdict, which is relative to the last ply, into an absolute result.
+
+    Args:
+        verdict: how the game ended.
+        turn: the side to move in the final position, 0 black, 1 white.
+    """
+    if verdict.reason == "max_plies":
+        return "truncated"
+    if verdict.reward == 0:
+        return "draw"
+    # A side forfeits where it is to move; any other end comes after a ply of the other side.
+    mover = turn if verdict.reason in FORFEITS else 1 - turn
+    return "black_win" if (mover == 0) == (verdict.reward > 0) else "white_win"
 
 
 def repetition_verdict(cycle_plies: int, *, mover_checks: int, opponent_checks: int) -> Verdict:

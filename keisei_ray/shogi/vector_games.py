@@ -26,7 +26,7 @@ from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game, check_start, open_game, replayed_game
 from keisei_ray.shogi.moves import material_gains, play_moves
-from keisei_ray.shogi.rules import FORFEITS, Verdict, forfeit_verdict
+from keisei_ray.shogi.rules import Verdict, forfeit_verdict, result_of
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -422,22 +422,12 @@ class VectorGames:
         )
 
     def _game_end(self, lane: int, verdict: Verdict, game: Game) -> GameEnd:
-        """Translates a verdict, which is relative to the last ply, into an absolute result."""
-        result: GameResult
-        if verdict.reason == "max_plies":
-            result = "truncated"
-        elif verdict.reward == 0:
-            result = "draw"
-        elif verdict.reason in FORFEITS:
-            result = "white_win" if game.turn == 0 else "black_win"
-        else:
-            # game.turn is the side to move: the other side played the last ply.
-            result = "white_win" if (game.turn == 0) == (verdict.reward > 0) else "black_win"
+        """Describes the end of a game."""
         return GameEnd(
             lane=lane,
             index=game.index,
             sfen=game.sfen,
-            result=result,
+            result=result_of(verdict, game.turn),
             reason=verdict.reason,
             plies=len(game.moves),
             opening_plies=game.opening_plies,

@@ -23,12 +23,14 @@ class JsonLinesReader:
     Attributes:
         damaged: lines left out so far because they are no JSON object, or because the caller
             refused the record (the caller raises the count).
+        line_start: place of the newest record in the file, for `record_at`.
     """
 
     def __init__(self, path: Path) -> None:
         """Reads `path` when iterated; a file that does not exist has no records."""
         self.path = path
         self.damaged = 0
+        self.line_start = 0
         self._offset = 0
 
     @property
@@ -59,6 +61,7 @@ class JsonLinesReader:
                         size += len(line)
                     if not line:
                         return
+                    self.line_start = self._offset
                     self._offset += size
                     if (record := self._parse(line, size)) is not None:
                         yield record
@@ -67,12 +70,33 @@ class JsonLinesReader:
         except OSError as error:
             raise RunDirError(f"{self.path} cannot be read: {error.strerror}.") from error
 
-    def _parse(self, line: bytes, size: int) -> Record | None:
+    def record_at(self, line_start: int) -> Record | None:
+        """Returns the record at a place in the file; None where there is none any more.
+
+        Raises:
+            RunDirError: the file exists and cannot be read.
+        """
         try:
-            record = parse_json(line) if len(line) == size else None
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            self.damaged += 1
+            with self.path.open("rb") as file:
+                file.seek(line_start)
+                line = file.readline(MAX_LINE_BYTES)
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RunDirError(f"{self.path} cannot be read: {error.strerror}.") from error
+        return _record_in(line) if line.endswith(b"\n") else None
+
+    def _parse(self, line: bytes, size: int) -> Record | None:
+        record = _record_in(line) if len(line) == size else None
+        if record is None:
+            self.damaged += 1
         return record
+
+
+def _record_in(line: bytes) -> Record | None:
+    """Returns the JSON object of a line, None if it has none."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -7,7 +7,7 @@ import pytest
 from rsshogi.core import Board
 
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.replay import Replay, replay, western_notation
+from keisei_ray.shogi.replay import Replay, mates_in_one, replay, western_notation
 from tests.helpers.report_runs import played_games
 
 
@@ -84,3 +84,9 @@ def test_japanese_notation_names_the_square_again_only_where_it_is_new() -> None
         "\uff12\u4e8c\u89d2\u6210",
         "\u540c\u9280",
     )
+
+
+def test_positions_with_a_mate_in_one_are_found_with_the_move() -> None:
+    before = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
+    after = "4k4/4G4/4P4/9/9/9/9/9/4K4 w - 2"
+    assert mates_in_one([STANDARD_SFEN, before, after]) == {1: "G*5b"}
