@@ -8,8 +8,14 @@ lowest priority and writes nothing there, but for games that a person has played
     shown_runs  which directories are shown, and the name of each in addresses
     live        server-sent events
     runs_api    list of runs, curves, events, settings
-    games_api   games of a run
+    games_api   games of a run: lists, games to replay, a network's opinion of them
+    game_index  all games of a run by number, for filters and pages
     play_api    games against a run's network
+    human_game  the rules of such a game; human_records: where it is saved
+    play_sessions  games that are open
+    opponents   checkpoints and strengths, with names that a person understands
+    thinker     questions to the process in which networks think, thinking_process
+    requests    bodies and queries, checked; work that ends when its client has gone
     static      the pages: plain JavaScript modules without a build step. What they share with
                 `report` (colors, charts, uPlot) is in `keisei_ray/report/shared`
 """

@@ -1,8 +1,233 @@
-"""Answers about the games of a run."""
+"""Answers about the games of a run: lists, games to replay, and a network's opinion of them."""
+
+from collections.abc import Awaitable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
+from pydantic import Field
+
+from keisei_ray.errors import RunDirError
+from keisei_ray.report.games import replay_data, title
+from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN
+from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
+from keisei_ray.shogi.replay import mates_in_one, replay
+from keisei_ray.storage.json_lines import Record
+from keisei_ray.storage.run_layout import GAMES_FILE, HUMAN_GAMES_FILE
+from keisei_ray.telemetry.visible_text import visible
+from keisei_ray.web.game_index import Filter, GameIndex
+from keisei_ray.web.keys import read, run_path
+from keisei_ray.web.live import send_events
+from keisei_ray.web.opponents import MAX_SIMULATIONS, opponent, opponents
+from keisei_ray.web.requests import Fields, body, query, while_connected
+from keisei_ray.web.thinker import THINKER
+
+INDEXES = web.AppKey("INDEXES", dict[Path, GameIndex])
+READ_S: Final = 0.5
+"""Seconds that one request reads a long file; the page asks again until all has been read."""
+LOOK_S: Final = 2.0
+"""Seconds between two looks for newer games."""
+MAX_PAGE: Final = 200
+MAX_SEARCHED: Final = 16
+"""Most positions of a game in one request where each is searched."""
+_FILES: Final = {"self-play": GAMES_FILE, "human": HUMAN_GAMES_FILE}
+"""Kind of game -> file in the run's directory."""
+
+
+class ListQuery(Fields):
+    """Games that a page lists."""
+
+    kind: Literal["self-play", "human"] = "self-play"
+    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+    result: str | None = None
+    reason: str | None = None
+    opponent: str | None = None
+    """Name of the opponent; `none`: games of the network against itself."""
+    least: int | None = None
+    most: int | None = None
+
+
+class LiveQuery(Fields):
+    """Boards of the newest games."""
+
+    count: Annotated[int, Field(ge=1, le=16)] = 4
+
+
+class FindingsBody(Fields):
+    """Positions of a game that a network is asked about."""
+
+    checkpoint: str
+    simulations: Annotated[int, Field(ge=0, le=MAX_SIMULATIONS)] = 0
+    first_ply: Annotated[int, Field(ge=0)] = 0
+    count: Annotated[int, Field(ge=1)] = 1 << 20
 
 
 def add_routes(app: web.Application) -> None:
     """Adds the addresses of this module."""
-    del app
+    app[INDEXES] = {}
+    app.router.add_get("/api/runs/{run}/opponents", _opponents)
+    app.router.add_get("/api/runs/{run}/games", _list)
+    app.router.add_get("/api/runs/{run}/games/newest", _newest)
+    app.router.add_get("/api/runs/{run}/games/{kind}/{number:[0-9]{1,9}}", _game)
+    app.router.add_post("/api/runs/{run}/games/{kind}/{number:[0-9]{1,9}}/findings", _findings)
+
+
+async def _opponents(request: web.Request) -> web.Response:
+    """Returns the checkpoints of a run."""
+    found = await read(request.app, partial(opponents, run_path(request)))
+    return web.json_response({"opponents": found})
+
+
+async def _list(request: web.Request) -> web.Response:
+    """Returns a page of the list of games."""
+    asked = query(request, ListQuery)
+    index = _index(request, asked.kind)
+    wanted = Filter(
+        asked.result,
+        asked.reason,
+        "" if asked.opponent == "none" else asked.opponent,
+        asked.least,
+        asked.most,
+    )
+
+    def look() -> dict[str, Any]:
+        is_complete = index.follow(READ_S)
+        total, numbers = index.find(wanted, asked.offset, asked.limit)
+        return {
+            "complete": is_complete,
+            "read": len(index),
+            "damaged": index.damaged,
+            "total": total,
+            "games": [index.summary(number) for number in numbers],
+            **index.choices(),
+        }
+
+    return web.json_response(await read(request.app, look))
+
+
+async def _newest(request: web.Request) -> web.StreamResponse:
+    """Sends the numbers of the newest games, the newest first, whenever there are newer ones."""
+    count = query(request, LiveQuery).count
+    index = _index(request, "self-play")
+    sent: list[int] = []
+
+    def look() -> list[int] | None:
+        is_complete = index.follow(READ_S)
+        numbers = index.find(Filter(), 0, count)[1]
+        if not is_complete or numbers == sent:
+            return None
+        sent[:] = numbers
+        return numbers
+
+    def look_soon() -> Awaitable[list[int] | None]:
+        return read(request.app, look)
+
+    return await send_events(request, look_soon, LOOK_S)
+
+
+async def _game(request: web.Request) -> web.Response:
+    """Returns a game with all its positions."""
+    index, number = _index(request, request.match_info["kind"]), _number(request)
+
+    def look() -> dict[str, Any]:
+        index.follow(READ_S)
+        return _shown(index.record(number), number)
+
+    return web.json_response(await read(request.app, look))
+
+
+async def _findings(request: web.Request) -> web.Response:
+    """Returns what a checkpoint thinks of positions of a game."""
+    asked = await body(request, FindingsBody)
+    path, index = run_path(request), _index(request, request.match_info["kind"])
+    number = _number(request)
+
+    def look() -> tuple[Record, str]:
+        index.follow(READ_S)
+        return index.record(number), opponent(path, asked.checkpoint)["path"]
+
+    record, checkpoint = await read(request.app, look)
+    moves, start = _moves(record)
+    thinking = request.app[THINKER].ask(
+        kind="findings",
+        checkpoint=checkpoint,
+        sfen=start,
+        moves=moves,
+        max_plies=NO_PLY_CAP,
+        simulations=asked.simulations,
+        first_ply=asked.first_ply,
+        num_positions=min(asked.count, MAX_SEARCHED) if asked.simulations else asked.count,
+    )
+    return web.json_response({"findings": await while_connected(request, thinking)})
+
+
+def _index(request: web.Request, kind: str) -> GameIndex:
+    """Returns the index of the games of a run."""
+    if kind not in _FILES:
+        raise web.HTTPNotFound(
+            text=f"there are no {kind[:40]!r} games, expected self-play or human"
+        )
+    path = run_path(request) / _FILES[kind]
+    indexes = request.app[INDEXES]
+    if path not in indexes:
+        indexes[path] = GameIndex(path)
+    return indexes[path]
+
+
+def _number(request: web.Request) -> int:
+    return int(request.match_info["number"])
+
+
+def _moves(record: Record) -> tuple[list[str], str]:
+    """Returns the moves of a game and the position before them.
+
+    Raises:
+        RunDirError: the record does not have them.
+    """
+    moves, start = record.get("moves"), record.get("start_sfen") or STANDARD_SFEN
+    if not isinstance(moves, str) or not isinstance(start, str):
+        raise RunDirError("the record of this game is damaged: its moves are no text.")
+    if record["plies"] and not moves:
+        raise RunDirError(
+            "the moves of this game were not saved: they are when tracking.save_moves is true."
+        )
+    return moves.split(), start
+
+
+def _shown(record: Record, number: int) -> dict[str, Any]:
+    """Returns a game as the page shows it.
+
+    Raises:
+        RunDirError: the record is damaged.
+    """
+    moves, start = _moves(record)
+    try:
+        played = replay(moves, start)
+    except ValueError as error:
+        raise RunDirError(f"the record of this game is damaged: {error}") from error
+    opening = record.get("opening_plies")
+    facts = {field: record.get(field) for field in FinishedGame.__dataclass_fields__}
+    return {
+        **replay_data(played, title(record), opening if type(opening) is int else 0),
+        "number": number,
+        "timestep": record.get("timestep"),
+        "facts": {name: value for name, value in facts.items() if name not in ("moves",)},
+        "human_color": record.get("human_color"),
+        "mates": mates_in_one(played.sfens),
+        "kif": _kif(record, moves, start),
+        "usi": f"position sfen {start} moves {' '.join(moves)}",
+    }
+
+
+def _kif(record: Record, moves: list[str], start: str) -> str:
+    """Returns a game as KIF; without its end where the record's makes no sense."""
+    heading = Heading(event=visible(f"game {record.get('game_id')}"))
+    end = (record.get("result"), record.get("reason"))
+    game = SavedGame(*end, len(moves), " ".join(moves), start)  # type: ignore[arg-type]
+    try:
+        return to_kif(game, heading)
+    except ValueError:
+        return unfinished_to_kif(start, moves, heading)

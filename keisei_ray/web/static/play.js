@@ -1,6 +1,331 @@
-// The page play.
-import { el } from "./page.js";
+// The page "Play": choose an opponent, then play a game against it.
+import { el, getJson, postJson, say } from "./page.js";
+import { createBoard, drawPiece, movesFrom } from "./board.js";
+import { kindOf, names, sideName, targetOf } from "./pieces.js";
+import {
+  arrowsOf, chanceBar, copyText, createMoveList, findingText, movesTable, namesSwitch, positionText,
+} from "./moves.js";
 
-export async function show(root) {
-  root.append(el("h1", { text: "Play" }), el("p", { text: "Nothing here yet." }));
+const CUSTOM = "custom";
+const HINT_SIMULATIONS = 200;
+
+export async function show(root, parts, query, signal) {
+  const [run, game] = parts;
+  if (!run) return chooseRun(root, signal);
+  if (game) return playGame(root, run, game, signal);
+  return setUp(root, run, query, signal);
+}
+
+async function chooseRun(root, signal) {
+  const { runs } = await getJson("api/runs", signal);
+  if (runs.length === 1) {
+    location.replace(`#/play/${encodeURIComponent(runs[0].run)}`);
+    return;
+  }
+  root.append(el("h1", { text: "Play" }));
+  if (!runs.length) root.append(el("p", { text: "There is no run yet, and so no opponent." }));
+  else root.append(el("p", { text: "Play against a network of which run?" }));
+  root.append(el("ul", {}, runs.map(({ run }) =>
+    el("li", {}, el("a", { href: `#/play/${encodeURIComponent(run)}`, text: run })))));
+}
+
+const option = (value, text, isDisabled = false) => el("option", { value, text, disabled: isDisabled });
+const field = (label, input, isWide = false) =>
+  el("label", { class: isWide ? "field wide" : "field" }, el("span", { text: label }), input);
+
+function opponentText(found) {
+  const elo = found.elo === null ? "" : `, Elo ${Math.round(found.elo)}`;
+  const timestep = found.timestep === null ? "" : ` (timestep ${found.timestep.toLocaleString("en")})`;
+  return `${found.label}${elo}${timestep}${found.problem ? ", damaged" : ""}`;
+}
+
+// The form with which a game begins.
+async function setUp(root, run, query, signal) {
+  const at = `api/runs/${encodeURIComponent(run)}`;
+  const [choices, { opponents }] = await Promise.all([
+    getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal)]);
+  root.append(el("h1", { text: `Play against ${run}` }));
+  if (!opponents.length) {
+    root.append(el("p", { text: "This run has no checkpoint yet. Train for longer first." }));
+    return;
+  }
+  const checkpoint = el("select", { id: "checkpoint" }, opponents.map((found) =>
+    option(found.name, opponentText(found), found.problem !== null)));
+  const usable = opponents.find((found) => found.problem === null);
+  if (usable) checkpoint.value = usable.name;
+  if (query.get("checkpoint")) checkpoint.value = query.get("checkpoint");
+  const strength = el("select", { id: "strength" },
+    choices.strengths.map(({ name }, i) => option(String(i), name)), option(CUSTOM, "as below"));
+  strength.value = "3";
+  const simulations = el("input", { type: "number", id: "simulations", min: 0, max: choices.max_simulations, step: 1 });
+  const temperature = el("input", { type: "number", id: "temperature", min: 0, max: choices.max_temperature, step: 0.05 });
+  const fill = () => {
+    const chosen = choices.strengths[Number(strength.value)];
+    if (chosen) [simulations.value, temperature.value] = [chosen.simulations, chosen.temperature];
+  };
+  fill();
+  strength.addEventListener("change", fill);
+  for (const input of [simulations, temperature]) {
+    input.addEventListener("input", () => { strength.value = CUSTOM; });
+  }
+  const human = el("select", { id: "human" }, option("black", "Black (Sente, below)"),
+    option("white", "White (Gote)"), option("random", "by lot"));
+  const start = el("select", { id: "handicap" },
+    choices.handicaps.map(({ name, japanese, sfen }) => option(sfen, `${name} (${japanese})`)), option(CUSTOM, "the position below"));
+  const sfen = el("input", { type: "text", id: "sfen", spellcheck: "false", autocomplete: "off", maxlength: 200 });
+  sfen.value = query.get("sfen") ?? choices.handicaps[0].sfen;
+  if (query.get("sfen")) start.value = CUSTOM;
+  start.addEventListener("change", () => { if (start.value !== CUSTOM) sfen.value = start.value; });
+  sfen.addEventListener("input", () => { start.value = CUSTOM; });
+  const begin = el("button", { type: "submit", class: "main", text: "Begin" });
+  const form = el("form", { class: "panel" },
+    el("div", { class: "form" },
+      field("Opponent", checkpoint, true),
+      field("Strength", strength), field("You play", human),
+      field("Start", start), field("Start as SFEN", sfen),
+      field("Simulations a move (0: the network alone)", simulations),
+      field("Temperature (0: the best move)", temperature)),
+    el("p", { class: "hint", text: "In a handicap game White gives the handicap and moves first. "
+      + "A simulation is one position that the network looks at before it moves." }),
+    el("div", { class: "bar-of-buttons" }, begin,
+      el("a", { href: `${at}/opening-book`, text: "Openings of the games played here", download: "" })));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    begin.disabled = true;
+    try {
+      const state = await postJson(`${at}/play`, {
+        checkpoint: checkpoint.value, human: human.value, sfen: sfen.value,
+        simulations: Number(simulations.value), temperature: Number(temperature.value),
+      }, signal);
+      location.hash = `#/play/${encodeURIComponent(run)}/${state.game}`;
+    } catch (error) {
+      say(error.message, "bad");
+    } finally {
+      begin.disabled = false;
+    }
+  });
+  root.append(form);
+}
+
+// A game in play.
+async function playGame(root, run, key, signal) {
+  const at = `api/play/${encodeURIComponent(key)}`;
+  let state = await getJson(at, signal);
+  let shownPly = state.ply;
+  let selected = null;
+  let isWaiting = false;
+  let isFlipped = state.human === "white";
+  let hint = null;
+  let evaluation = null;
+  let problem = "";
+
+  const board = createBoard({ onPick: pick });
+  const list = createMoveList((ply) => { shownPly = ply; selected = null; draw(); });
+  const status = el("p", { class: "status", role: "status", id: "status" });
+  const bar = el("div", { hidden: true });
+  const hints = el("div");
+  const ending = el("div");
+  const button = (text, act, attributes = {}) => el("button", { type: "button", text, onclick: act, ...attributes });
+  const controls = {
+    takeBack: button("Take back", () => change("take-back"), { id: "take-back" }),
+    hint: button("Hint", askHint, { id: "hint" }),
+    resign: button("Resign", () => change("resign"), { id: "resign" }),
+    flip: button("Turn board", () => { isFlipped = !isFlipped; draw(); }),
+    again: button("Try again", () => reply(), { id: "again", hidden: true }),
+  };
+  const showsBar = el("input", { type: "checkbox", id: "shows-bar", onchange: () => { evaluate(); draw(); } });
+  root.append(
+    el("div", { class: "page-head" }, el("h1", { text: `Against ${run}` }),
+      el("a", { href: `#/play/${encodeURIComponent(run)}`, text: "Another game" })),
+    el("p", { class: "hint", text: `${state.opponent.label}, ${strengthText(state)}` }),
+    el("div", { class: "table-of-board" },
+      el("div", { class: "panel" }, bar, board.element, status,
+        el("div", { class: "bar-of-buttons" }, Object.values(controls), namesSwitch(draw)),
+        el("label", { class: "hint" }, showsBar, " Show the network's evaluation")),
+      el("div", {}, el("section", { class: "panel" }, el("h2", { text: "Moves" }), list.element),
+        hints, ending)));
+  draw();
+  if (state.end) await showEnding();
+  if (isNetworksTurn()) await reply();
+
+  function isNetworksTurn() {
+    return !state.end && state.turn !== state.human;
+  }
+
+  function draw() {
+    const isLatest = shownPly === state.ply;
+    const targets = isLatest && selected
+      ? new Set(movesFrom(state.legal, state.human, selected).map(targetOf)) : null;
+    board.show({
+      sfen: state.sfens[shownPly], isFlipped, last: state.moves[shownPly - 1], selected, targets,
+      arrows: isLatest && hint ? arrowsOf(hint) : null, isInCheck: state.checks.includes(shownPly),
+      owners: { [state.human]: `${sideName(state.human)} (you)` },
+      label: `Shogi board. ${positionText(state, shownPly)}`,
+    });
+    list.show(state, shownPly);
+    status.textContent = statusText(isLatest);
+    status.classList.toggle("end", Boolean(state.end) && isLatest);
+    const canAct = !state.end && !isWaiting && state.turn === state.human;
+    controls.takeBack.disabled = !canAct || !state.can_take_back;
+    controls.resign.disabled = !canAct;
+    controls.hint.disabled = !canAct;
+    controls.again.hidden = !(isNetworksTurn() && !isWaiting && problem);
+    bar.hidden = !showsBar.checked;
+    bar.replaceChildren(chanceBar(evaluation));
+    hints.replaceChildren(...(hint && isLatest
+      ? [el("section", { class: "panel" }, el("h2", { text: "Hint" }), el("p", { text: findingText(hint) }), movesTable(hint))] : []));
+  }
+
+  function statusText(isLatest) {
+    const words = [positionText(state, shownPly)];
+    if (!isLatest) return `${words[0]} Choose the last move to play on.`;
+    if (state.end) {
+      const points = { 1: "You win.", 0: "You lose.", 0.5: "Nobody wins." };
+      return `${words[0]} ${points[state.end.for_human]} ${state.end.words}.`;
+    }
+    if (state.occurrences > 1) words.push(`This position has occurred ${state.occurrences} times; at the fourth the game is over.`);
+    if (isWaiting && isNetworksTurn()) words.push("The network is thinking.");
+    else if (problem) words.push(problem);
+    else if (!isWaiting && state.turn === state.human) words.push("Your move.");
+    return words.join(" ");
+  }
+
+  // A place was clicked: choose a piece, move it, or say why not.
+  async function pick(place) {
+    if (state.end || isWaiting || state.turn !== state.human) return;
+    if (shownPly !== state.ply) {
+      shownPly = state.ply;
+      return draw();
+    }
+    problem = "";
+    const moves = selected ? movesFrom(state.legal, state.human, selected).filter((usi) => targetOf(usi) === place) : [];
+    if (moves.length) {
+      const usi = moves.length === 1 ? moves[0] : await askPromotion(moves);
+      if (usi) return play(usi);
+    } else if (place === null || place === selected) {
+      selected = null;
+    } else if (movesFrom(state.legal, state.human, place).length) {
+      selected = place;
+    } else {
+      problem = selected ? `${selected.replace(":", " ")} to ${place.replace(":", " ")} is not a legal move.` : "No legal move begins there.";
+    }
+    return draw();
+  }
+
+  // Asks whether a piece promotes; null: it was not decided.
+  function askPromotion(moves) {
+    const origin = moves[0].slice(0, 2);
+    const cell = board.element.querySelector(`[data-place="${origin}"]`);
+    const token = cell.dataset.drawn.split(" ")[0];
+    return new Promise((resolve) => {
+      const choice = (usi) => {
+        const promotes = usi.endsWith("+");
+        const text = promotes ? "Promote" : "Do not promote";
+        return el("button", { type: "button", value: usi, "aria-label": text, onclick: () => dialog.close(usi) },
+          drawPiece(promotes ? `+${token}` : token, true), text);
+      };
+      const dialog = el("dialog", { "aria-label": "Promotion", id: "promotion" },
+        el("p", { text: `Does the ${names.isJapanese ? token && kindOf(token) : "piece"} promote?` }),
+        el("div", { class: "choices" }, [...moves].sort((a, b) => b.length - a.length).map(choice)));
+      document.body.append(dialog);
+      const leave = () => dialog.close("");
+      signal.addEventListener("abort", leave);
+      dialog.addEventListener("close", () => {
+        signal.removeEventListener("abort", leave);
+        dialog.remove();
+        resolve(moves.includes(dialog.returnValue) ? dialog.returnValue : null);
+      });
+      dialog.showModal();
+    });
+  }
+
+  // Sends a change; what the server answers is the new state.
+  async function send(name, body) {
+    isWaiting = true;
+    problem = "";
+    draw();
+    try {
+      take(await postJson(`${at}/${name}`, { ply: state.ply, ...body }, signal));
+    } catch (error) {
+      if (signal.aborted) return;
+      problem = `${error.message}.`.replace(/\.+$/, ".");
+      if (error.status === 409) take(await getJson(at, signal));
+    } finally {
+      isWaiting = false;
+      if (!signal.aborted) draw();
+    }
+  }
+
+  function take(next) {
+    if (next.ply !== state.ply) evaluation = null;
+    state = next;
+    shownPly = state.ply;
+    selected = null;
+    hint = null;
+  }
+
+  async function play(usi) {
+    await send("move", { move: usi });
+    if (isNetworksTurn() && !problem) await reply();
+    else await after();
+  }
+
+  async function reply() {
+    await send("reply", {});
+    await after();
+  }
+
+  async function change(name) {
+    await send(name, {});
+    await after();
+  }
+
+  async function after() {
+    if (signal.aborted) return;
+    if (state.end) await showEnding();
+    else await evaluate();
+  }
+
+  async function askHint() {
+    const { ply } = state;
+    controls.hint.disabled = true;
+    status.textContent = "The network is thinking about a hint.";
+    try {
+      const found = await postJson(`${at}/findings`, { ply, simulations: HINT_SIMULATIONS, is_hint: true }, signal);
+      if (ply === state.ply) hint = found;
+    } catch (error) {
+      if (signal.aborted) return;
+      problem = error.message;
+    }
+    draw();
+  }
+
+  async function evaluate() {
+    if (!showsBar.checked || state.end || evaluation) return;
+    const { ply } = state;
+    try {
+      const found = await postJson(`${at}/findings`, { ply }, signal);
+      if (ply === state.ply) evaluation = found;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (ply === state.ply) problem = error.message;
+    }
+    draw();
+  }
+
+  async function showEnding() {
+    const records = await getJson(`${at}/records`, signal);
+    const saved = state.saved_as
+      ? `Saved in the run's directory as human_games/${state.saved_as}.kifu and .csa.` : (state.save_error ?? "");
+    const copy = (name, text) => button(`Copy ${name}`, () => copyText(text, say));
+    ending.replaceChildren(el("section", { class: "panel", id: "ending" }, el("h2", { text: "The game" }),
+      el("p", { text: saved }),
+      el("div", { class: "bar-of-buttons" }, copy("KIF", records.kif), copy("CSA", records.csa), copy("USI", records.usi),
+        copy("SFEN", state.sfens[state.ply]))));
+  }
+}
+
+function strengthText({ simulations, temperature }) {
+  const search = simulations ? `searching ${simulations} simulations a move` : "without search";
+  return temperature ? `${search}, temperature ${temperature}` : search;
 }

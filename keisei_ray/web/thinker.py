@@ -1,0 +1,113 @@
+"""The networks' process as the server sees it: questions to it, one at a time, and its end."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from keisei_ray.errors import CheckpointError, PlayerError
+
+COMMAND: Final = (sys.executable, "-m", "keisei_ray.web.thinking_process")
+MAX_ANSWER_BYTES: Final = 64 << 20
+END_S: Final = 2.0
+"""Seconds that the process has to end by itself."""
+
+logger = logging.getLogger(__name__)
+
+
+class Thinker:
+    """Asks the networks' process, which is started by the first question.
+
+    A question waits for those before it. Where the caller is cancelled, the job is too, and the
+    next question is asked at once.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """Args:
+        command: program that is started, with its arguments.
+        """
+        self._command = command
+        self._process: Process | None = None
+        self._numbers = 0
+        self._turn = asyncio.Lock()
+
+    async def ask(self, **question: Any) -> Any:
+        """Asks a question and returns the result.
+
+        Args:
+            question: fields of `thinking_process.Job` but for its number.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used, or the question makes no sense.
+            PlayerError: the process failed or died.
+        """
+        async with self._turn:
+            answer = await self._answer(question)
+        if "error" in answer:
+            raise CheckpointError(answer["error"])
+        if "failure" in answer:
+            logger.error("a network failed: %s", answer["failure"])
+            raise PlayerError(f"the network failed: {answer['failure']}. Try again.")
+        return answer["result"]
+
+    async def close(self) -> None:
+        """Ends the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), END_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._numbers += 1
+        number = self._numbers
+        try:
+            self._send({"number": number, **question})
+            await process.stdin.drain()
+            while line := await process.stdout.readline():
+                answer: dict[str, Any] = json.loads(line)
+                if answer["number"] == number:  # Those before it were cancelled.
+                    return answer
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # It has died; its exit code says more.
+        except asyncio.CancelledError:
+            self._send({"cancel": number})
+            raise
+        code = await process.wait()
+        raise PlayerError(
+            f"the process in which the network thinks has ended (exit code {code}). Try again; if "
+            "it ends again, this machine may lack memory."
+        )
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _start(self) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, limit=MAX_ANSWER_BYTES
+            )
+        except OSError as error:
+            raise PlayerError(f"no process for the network can be started: {error}.") from error
+
+
+THINKER: Final = web.AppKey("THINKER", Thinker)
+"""Key of the server's thinker."""

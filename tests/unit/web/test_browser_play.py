@@ -1,0 +1,130 @@
+"""Whole games in a real browser, by clicks, drags and keys, on a phone and on a wide screen.
+
+Runs where Chromium is installed. The network plays by a script in the server's process.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from keisei_ray.web import play_api
+from keisei_ray.web.command import access_for
+from keisei_ray.web.server import application
+from keisei_ray.web.shown_runs import ShownRuns
+from tests.helpers.browser import CHROMIUM
+from tests.helpers.devtools import Page, browser_page
+from tests.helpers.report_runs import write_run
+from tests.helpers.saved_runs import save_untrained
+from tests.helpers.web_opponents import ScriptedThinker
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+STATUS = "document.querySelector('#status').textContent"
+
+
+def square(place: str) -> str:
+    return f"[data-place='{place}']"
+
+
+async def says(page: Page, text: str) -> None:
+    """Waits until the line under the board has a text."""
+    await page.wait_for(f"document.querySelector('#status')?.textContent.includes({text!r})")
+
+
+async def begin(page: Page, url: str, width: int) -> None:
+    """Begins a game on the page."""
+    await page.open("about:blank", width)
+    await page.open(f"{url}#/play/first", width)
+    await page.click("button.main")
+    await says(page, "Start. Black to move. Your move.")
+
+
+async def is_in_view(page: Page) -> bool:
+    return bool(await page.look("document.documentElement.scrollWidth <= innerWidth"))
+
+
+async def play_to_mate(page: Page, url: str, width: int) -> None:
+    """Plays a game to mate with the mouse, with what can go wrong in it."""
+    await begin(page, url, width)
+    assert await is_in_view(page)
+    await page.click(square("5e"))
+    await says(page, "No legal move begins there.")
+    await page.click(square("7g"))
+    assert await page.look("document.querySelectorAll('.target').length") == 1
+    await page.click(square("7e"))
+    await says(page, "7g to 7e is not a legal move.")
+    await page.click(square("7f"))
+    await says(page, "Move 2: White P-3d")
+    await page.click("#take-back")
+    await says(page, "Start. Black to move. Your move.")
+    await page.drag(square("7g"), square("7f"))
+    await says(page, "Your move.")
+    await page.click("#hint")
+    await page.wait_for("document.querySelector('.lines-table')")
+    await page.click(square("8h"))
+    await page.click(square("2b"))
+    await page.wait_for("document.querySelector('#promotion button')")
+    await page.key("Escape")
+    await page.wait_for("!document.querySelector('#promotion')")
+    await page.click(square("2b"))
+    await page.click("#promotion [aria-label='Promote']")
+    await says(page, "Move 4: White G")
+    await page.click(square("black:B"))
+    await page.click(square("4b"))
+    await says(page, "Move 6: White K")
+    await page.click(square("2b"))
+    await page.click(square("3a"))
+    await says(page, "You win. Black wins by mate.")
+    await page.wait_for("document.querySelector('#ending')?.textContent.includes('human_games/')")
+    assert await is_in_view(page)
+
+
+async def repeat_with_keys(page: Page, url: str) -> None:
+    """Repeats the position by the keyboard alone, once the board has the focus."""
+    await begin(page, url, 390)
+    await page.look("document.querySelector(\"[data-place='2h']\").focus()")
+    for turn in range(6):
+        await page.key("Enter")
+        await page.key("ArrowLeft" if turn % 2 == 0 else "ArrowRight")
+        await page.key("Enter")
+        await page.wait_for(f"{STATUS}.includes('Move {2 * turn + 2}:')")
+        label = await page.look("document.activeElement.getAttribute('aria-label')")
+        assert "Black rook" in label
+        if turn == 3:
+            await says(page, "has occurred 3 times")
+    await says(page, "Nobody wins. Drawn by fourfold repetition.")
+
+
+def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_api, "Thinker", ScriptedThinker)
+    run_dir = write_run(tmp_path / "runs" / "first", updates=1, games=1)
+    save_untrained(run_dir, timestep=100)
+
+    async def visit() -> None:
+        app = application(ShownRuns([str(run_dir)]), access_for("127.0.0.1"))
+        async with TestServer(app) as server, browser_page(tmp_path / "profile") as page:
+            url = str(server.make_url("/"))
+            await page.open(url, 800)
+            await page.wait_for("document.querySelector('h1')")
+            await page.look("localStorage.setItem('keisei-ray-pieces', 'english')")
+            for width in (390, 1440):
+                await play_to_mate(page, url, width)
+            await repeat_with_keys(page, url)
+            assert page.errors == []
+            assert {asked.partition("#")[0][: len(url)] for asked in page.requests} <= {
+                url,
+                "about:blank",
+                "data:,",
+            }
+
+    asyncio.run(visit())
+    lines = (run_dir / "human_games.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["reason"] for record in records] == ["mate", "mate", "repetition"]
+    assert [record["take_backs"] for record in records] == [1, 1, 0]
+    assert [record["hints"] for record in records] == [1, 1, 0]
