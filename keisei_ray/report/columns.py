@@ -16,30 +16,41 @@ MAX_DRAWN: Final = 1e100
 """Largest absolute value of a number that is drawn: an axis needs room for sums and powers."""
 
 
-def read_columns(reader: JsonLinesReader, names: Sequence[str]) -> Columns:
-    """Reads the records' numbers, one array for each name, in the order of the file.
+class GrowingColumns:
+    """Numbers of a file's records, one column for each name, in the order of the file.
 
     A record without a timestep, or with one that is not greater than all before it, cannot be
     drawn: it is left out and counted as damaged.
-
-    Args:
-        reader: the file.
-        names: keys of a record; "timestep" is one of them.
-
-    Raises:
-        RunDirError: the file exists and cannot be read.
     """
-    rows = array("d")
-    timestep_index, newest = names.index("timestep"), -math.inf
-    for record in reader:
-        row = [finite_or_nan(value) for value in map(record.get, names)]
-        if not row[timestep_index] > newest:
-            reader.damaged += 1
-            continue
-        newest = row[timestep_index]
-        rows.extend(row)
-    table = np.frombuffer(rows, dtype=np.float64).reshape(-1, len(names))
-    return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
+
+    def __init__(self, reader: JsonLinesReader, names: Sequence[str]) -> None:
+        """Reads nothing yet.
+
+        Args:
+            reader: the file.
+            names: keys of a record; "timestep" is one of them.
+        """
+        self._reader = reader
+        self._names = tuple(names)
+        self._rows = array("d")
+        self._newest = -math.inf
+
+    def read(self) -> Columns:
+        """Reads what the file has gained, and returns copies of all columns.
+
+        Raises:
+            RunDirError: the file exists and cannot be read.
+        """
+        timestep_index = self._names.index("timestep")
+        for record in self._reader:
+            row = [finite_or_nan(value) for value in map(record.get, self._names)]
+            if not row[timestep_index] > self._newest:
+                self._reader.damaged += 1
+                continue
+            self._newest = row[timestep_index]
+            self._rows.extend(row)
+        table = np.frombuffer(self._rows, dtype=np.float64).reshape(-1, len(self._names))
+        return {name: table[:, i].copy() for i, name in enumerate(self._names)}
 
 
 def finite_or_nan(value: object) -> float:

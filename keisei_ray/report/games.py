@@ -52,16 +52,20 @@ class GameTally:
     def of(cls, records: Iterable[Record]) -> "GameTally":
         """Returns the tally of the records of `games.jsonl`, in the order of the file."""
         tally = cls()
+        tally.add(records)
+        return tally
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Adds the games of further records."""
         order = list(REASONS)
         for record in records:
-            tally.num_games += 1
+            self.num_games += 1
             timestep, reason = record.get("timestep"), record.get("reason")
             if isinstance(timestep, int) and 0 <= timestep <= MAX_TIMESTEP and reason in order:
-                tally.timesteps.append(timestep)
-                tally.reasons.append(order.index(reason))
+                self.timesteps.append(timestep)
+                self.reasons.append(order.index(reason))
             if isinstance(record.get("plies"), int) and record.get("moves"):
-                tally._consider(record)
-        return tally
+                self._consider(record)
 
     def _consider(self, game: Record) -> None:
         """Keeps a game with moves if it is one of those to show."""

@@ -1,4 +1,4 @@
-"""Content of a run directory, read once into plain records.
+"""Content of a run directory as plain records, read once or again and again as it grows.
 
 The settings are read as they stand and are not validated: a page about an old run must not depend
 on today's settings. Only `config.json` must exist; every other file may be missing, empty or
@@ -13,7 +13,7 @@ from typing import Any, Final
 from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
-from keisei_ray.report.columns import Columns, read_columns
+from keisei_ray.report.columns import Columns, GrowingColumns
 from keisei_ray.report.games import GameTally
 from keisei_ray.storage.json_lines import JsonLinesReader, Record
 from keisei_ray.storage.run_layout import (
@@ -89,25 +89,62 @@ def read_run(path: Path) -> Run:
     Raises:
         RunDirError: not a directory that training wrote, or a file in it cannot be read.
     """
-    config = read_config(path)
-    readers = {
-        name: JsonLinesReader(path / name)
-        for name in (METRICS_FILE, DIAGNOSTICS_FILE, GAMES_FILE, EVENTS_FILE, EVALUATIONS_FILE)
-    }
-    ratings = read_ratings(path / RATINGS_FILE)
-    return Run(
-        path=path,
-        config=config,
-        metrics=read_columns(readers[METRICS_FILE], METRIC_NAMES),
-        diagnostics=read_columns(readers[DIAGNOSTICS_FILE], DRAWN_DIAGNOSTICS),
-        games=GameTally.of(readers[GAMES_FILE]),
-        events=tuple(e for e in readers[EVENTS_FILE] if isinstance(e.get("kind"), str)),
-        evaluations=_read_evaluations(readers[EVALUATIONS_FILE]),
-        ratings=ratings or (),
-        # Counted while they were read, above.
-        damaged={name: reader.damaged for name, reader in readers.items() if reader.damaged}
-        | ({} if ratings is not None else {RATINGS_FILE: 1}),
-    )
+    return RunFiles(path).read()
+
+
+class RunFiles:
+    """Reader of a run directory that grows: each reading reads only what has come since."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads nothing yet."""
+        self._path = path
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forgets what was read."""
+        self._readers = {
+            name: JsonLinesReader(self._path / name)
+            for name in (METRICS_FILE, DIAGNOSTICS_FILE, GAMES_FILE, EVENTS_FILE, EVALUATIONS_FILE)
+        }
+        self._metrics = GrowingColumns(self._readers[METRICS_FILE], METRIC_NAMES)
+        self._diagnostics = GrowingColumns(self._readers[DIAGNOSTICS_FILE], DRAWN_DIAGNOSTICS)
+        self._games = GameTally()
+        self._events: list[Record] = []
+        self._evaluations: list[EvaluationResult] = []
+
+    def read(self) -> Run:
+        """Returns the content as it is now.
+
+        The tally of games is the reader's own: the next reading adds to it.
+
+        Raises:
+            RunDirError: not a directory that training wrote, or a file in it cannot be read.
+        """
+        config = read_config(self._path)
+        if any(reader.is_cut for reader in self._readers.values()):
+            self._begin()
+        added = [e for e in self._readers[EVENTS_FILE] if isinstance(e.get("kind"), str)]
+        if self._events and any(event["kind"] == "run_started" for event in added):
+            # A resume has set aside records beyond its checkpoint.
+            self._begin()
+            added = [e for e in self._readers[EVENTS_FILE] if isinstance(e.get("kind"), str)]
+        self._events += added
+        metrics, diagnostics = self._metrics.read(), self._diagnostics.read()
+        self._games.add(self._readers[GAMES_FILE])
+        self._evaluations += _added_evaluations(self._readers[EVALUATIONS_FILE])
+        ratings = read_ratings(self._path / RATINGS_FILE)
+        damaged = {name: r.damaged for name, r in self._readers.items() if r.damaged}
+        return Run(
+            path=self._path,
+            config=config,
+            metrics=metrics,
+            diagnostics=diagnostics,
+            games=self._games,
+            events=tuple(self._events),
+            evaluations=tuple(sorted(self._evaluations, key=lambda match: match.timestep)),
+            ratings=ratings or (),
+            damaged=damaged | ({} if ratings is not None else {RATINGS_FILE: 1}),
+        )
 
 
 def read_config(path: Path) -> Record:
@@ -133,7 +170,7 @@ def read_config(path: Path) -> Record:
     return config
 
 
-def _read_evaluations(reader: JsonLinesReader) -> tuple[EvaluationResult, ...]:
+def _added_evaluations(reader: JsonLinesReader) -> list[EvaluationResult]:
     matches = []
     for record in reader:
         match = evaluation_from(record)
@@ -141,4 +178,4 @@ def _read_evaluations(reader: JsonLinesReader) -> tuple[EvaluationResult, ...]:
             reader.damaged += 1
         else:
             matches.append(match)
-    return tuple(sorted(matches, key=lambda match: match.timestep))
+    return matches

@@ -10,7 +10,8 @@ must be read again. Events of former sessions are skipped: a live view of this s
 them either.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,14 +46,23 @@ class RunFollower:
     Attributes:
         began_s: when the session began, in seconds since 1970; None while it is starting.
         before: the newest metrics of former sessions; None where there is none.
+        num_begun: how often the events began anew; a view of earlier ones is then out of date.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        """Follows the run in `run_dir`; nothing is read yet."""
+    def __init__(self, run_dir: Path, most_updates: int | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            run_dir: directory of the run to follow.
+            most_updates: of the updates that a call of `poll` finds, only so many are returned,
+                the newest ones; None: all.
+        """
         self.run_dir = run_dir
+        self._most_updates = most_updates
         self._events = JsonLinesReader(run_dir / EVENTS_FILE)
         self._metrics = JsonLinesReader(run_dir / METRICS_FILE)
         self._evaluations = JsonLinesReader(run_dir / EVALUATIONS_FILE)
+        self.num_begun = 0
         self._forget_session()
 
     @property
@@ -92,6 +102,7 @@ class RunFollower:
         return sorted(found, key=lambda e: (e.time_s, _rank(e.event)))
 
     def _forget_session(self) -> None:
+        self.num_begun += 1
         self._metrics.rewind()
         self._evaluations.rewind()
         self.began_s: float | None = None
@@ -127,7 +138,7 @@ class RunFollower:
     def _updates(self, now_s: float) -> list[TimedEvent]:
         """Returns the updates that were added to `metrics.jsonl`."""
         updates = []
-        for metrics in map(metrics_from, self._metrics):
+        for metrics in map(metrics_from, self._newest_records()):
             if metrics is None:
                 continue
             if metrics.timestep <= self._start_timestep:
@@ -146,6 +157,17 @@ class RunFollower:
             time_s = self._within_session(newest_s - before_s, now_s)
             found.append(TimedEvent(ev.UpdateFinished(metrics), time_s))
         return found
+
+    def _newest_records(self) -> Iterator[Record]:
+        """Yields the added records that `_updates` needs: the newest, and the last before them."""
+        before: deque[Record] = deque(maxlen=1)
+        added: deque[Record] = deque(maxlen=self._most_updates)
+        for record in self._metrics:
+            timestep = record.get("timestep")
+            is_before = type(timestep) is int and timestep <= self._start_timestep
+            (before if is_before else added).append(record)
+        yield from before
+        yield from added
 
     def _matches(self, now_s: float) -> list[TimedEvent]:
         """Returns the matches that were added, and the rating table if it has changed.

@@ -18,7 +18,7 @@ from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import EvaluationResult, Rating
 from keisei_ray.tracking.evaluation_records import evaluation_record
 from keisei_ray.tracking.terminal.text import as_float, one_line
-from keisei_ray.tracking.terminal.view_state import ViewState, at, fold
+from keisei_ray.tracking.terminal.view_state import PACE_UPDATES, ViewState, at, fold
 
 RunState = Literal["starting", "running", "finished", "interrupted", "failed", "silent"]
 
@@ -104,12 +104,38 @@ def status_of(run_dir: Path, now_s: float) -> Status:
     Raises:
         RunDirError: a file cannot be read.
     """
-    follower = RunFollower(run_dir)
-    events = follower.poll(now_s)
+    return StatusFollower(run_dir).status(now_s)
+
+
+class StatusFollower:
+    """Status of a run that is asked for again and again: only what has come since is read."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Reads nothing yet."""
+        self._follower = RunFollower(run_dir, most_updates=PACE_UPDATES)
+        self._view_state = ViewState()
+
+    def status(self, now_s: float) -> Status:
+        """Returns the state of the run at `now_s`, in seconds since 1970.
+
+        Raises:
+            RunDirError: a file cannot be read.
+        """
+        num_begun = self._follower.num_begun
+        events = self._follower.poll(now_s)
+        if self._follower.num_begun != num_begun:
+            self._view_state = ViewState()
+        began_s = self._follower.began_s
+        for timed in events:
+            elapsed_s = timed.time_s - (now_s if began_s is None else began_s)
+            self._view_state = fold(self._view_state, timed.event, elapsed_s)
+        return _status(self._follower, self._view_state, now_s)
+
+
+def _status(follower: RunFollower, view_state: ViewState, now_s: float) -> Status:
+    """Returns the status of a run whose newest session has led to a view state."""
+    run_dir = follower.run_dir
     began_s = now_s if follower.began_s is None else follower.began_s
-    view_state = ViewState()
-    for timed in events:
-        view_state = fold(view_state, timed.event, timed.time_s - began_s)
     ended = view_state.ended
     if ended is None:
         view_state = at(view_state, max(view_state.elapsed_s, now_s - began_s))

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keisei_ray.config.json_text import MAX_INTEGER, parse_json, read_json
 
@@ -14,6 +16,30 @@ from keisei_ray.config.json_text import MAX_INTEGER, parse_json, read_json
 def test_what_json_writes_is_read_back(value: object) -> None:
     assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value).encode()) == value
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES, st.booleans())
+def test_both_parsers_read_the_same(value: object, ensure_ascii: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
+    try:
+        expected = json.loads(text)
+    except UnicodeDecodeError:
+        with pytest.raises(ValueError, match="surrogates"):
+            parse_json(text)
+        return
+    assert repr(parse_json(text)) == repr(expected)  # A NaN is not equal to itself.
+
+
+@pytest.mark.parametrize("text", [b'{"a":1,"a":2}', b'"\\ud800"', b" 1 ", b"-0", b"1e999", b"NaN"])
+def test_odd_json_is_read_as_json_reads_it(text: bytes) -> None:
+    assert repr(parse_json(text)) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.status.run_status import Status, status_of
+from keisei_ray.status.run_status import Status, StatusFollower, status_of
 from keisei_ray.status.screen import status_lines
 from keisei_ray.storage import checkpoint
 from keisei_ray.tracking.terminal.text import UNICODE
@@ -192,3 +192,19 @@ def test_status_fits_one_screen_and_has_a_bar_only_for_a_terminal(run_dir: Path)
     drawn = [line.plain for line in status_lines(status, UNICODE)]
     assert any(UNICODE.rest in line for line in drawn)
     assert "\n".join(line.plain for line in status_lines(status)).isascii()
+
+
+def test_a_status_that_is_asked_for_again_is_that_of_all_files(run_dir: Path) -> None:
+    follower = StatusFollower(run_dir)
+    assert follower.status(BEGAN_S + 22) == status_after(run_dir, 22)
+    append(run_dir / "metrics.jsonl", *(record(i) for i in range(21, 80)))
+    append(run_dir / "events.jsonl", event_at(30, "notice", message="odd", level="WARNING"))
+    written_at(run_dir, BEGAN_S + 80)
+    later = follower.status(BEGAN_S + 81)
+    assert (later.update, later.faults) == (79, 1)
+    assert later == status_after(run_dir, 81)
+    append(run_dir / "events.jsonl", event_at(90, "run_started", timestep=70_000, cluster={}))
+    written_at(run_dir, BEGAN_S + 90)
+    resumed = follower.status(BEGAN_S + 91)
+    assert (resumed.update, resumed.faults) == (79, 0)
+    assert resumed == status_after(run_dir, 91)
