@@ -9,8 +9,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from keisei_ray.report import svg
-from keisei_ray.report.columns import Columns, read_columns
+import svg_charts as svg
+
+from keisei_ray.report.chart_data import Frame, Line, scale_for
+from keisei_ray.report.columns import Columns, GrowingColumns
 from keisei_ray.report.curves import Curve, thin_out
 from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.storage.run_layout import DIAGNOSTICS_FILE, METRICS_FILE
@@ -71,15 +73,15 @@ def picture(runs: Sequence[Path]) -> str:
 
 
 def _columns(path: Path, key: str) -> Columns:
-    return read_columns(JsonLinesReader(path), ("timestep", key))
+    return GrowingColumns(JsonLinesReader(path), ("timestep", key)).read()
 
 
 def _chart(runs: Sequence[Columns], key: str) -> str:
     """Returns one chart with a line for each run."""
     curves: list[Curve] = [thin_out(run["timestep"], run[key], MAX_POINTS) for run in runs]
-    lines = [svg.Line(f"run {number}", curve) for number, curve in enumerate(curves, start=1)]
-    frame = svg.Frame((0.0, max(float(run["timestep"][-1]) for run in runs)), ())
-    scale = svg.scale_for(lines, floor=0.0, ceiling=None)
+    lines = [Line(f"run {number}", curve) for number, curve in enumerate(curves, start=1)]
+    frame = Frame((0.0, max(float(run["timestep"][-1]) for run in runs)), ())
+    scale = scale_for(lines, floor=0.0, ceiling=None)
     return svg.line_chart(lines, frame, scale, is_share=False, title=key)
 
 

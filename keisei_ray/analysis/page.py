@@ -14,11 +14,10 @@ from keisei_ray.analysis.source import Source
 from keisei_ray.analysis.text import chance_of, chances
 from keisei_ray.analysis.turning_points import LEAST_LOSS, TurningPoint
 from keisei_ray.report import formatting
-from keisei_ray.report.chart_html import Chart
+from keisei_ray.report.chart_data import Chart, Frame, Line
 from keisei_ray.report.curves import thin_out
 from keisei_ray.report.games import ShownGame, replay_data
 from keisei_ray.report.page import document, grid, replays
-from keisei_ray.report.svg import Frame, Line
 from keisei_ray.shogi.replay import replay
 
 _HEAD: Final = ("Move", "", "Policy", "Visits", "Chance", "Line")

@@ -7,7 +7,8 @@ page too. Nothing here writes into a run's files.
     run_files    reads a run directory into records; columns, games: the large files of it
     curves       reduces many records to as many points as a chart can show
     summary      the run in sentences and a few figures
-    charts       which charts there are; svg draws one, chart_html adds title, legend, numbers
+    charts       which charts there are; chart_data: their numbers and scales for the script
     tables       matches, events, settings, metrics; formatting: numbers as text
-    page         puts all of it together, with page.css, charts.js and replay.js
+    page         puts all of it together, with page.css and replay.js
+    shared       what the pages of `run.py web` use too: colors, charts.js, the library uPlot
 """

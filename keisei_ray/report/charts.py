@@ -7,11 +7,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from keisei_ray.report.chart_html import Chart, ShareChart
+from keisei_ray.report.chart_data import Chart, Frame, Line, ShareChart
 from keisei_ray.report.curves import Floats, shares, sparse, thin_out, with_intervals
 from keisei_ray.report.games import REASONS
 from keisei_ray.report.run_files import Run, is_finishing, opponent_label
-from keisei_ray.report.svg import Frame, Line
 from keisei_ray.telemetry.reports import EvaluationResult
 from keisei_ray.tracking.evaluation_records import RatedPlayer
 

@@ -1,21 +1,23 @@
 """Page of a run: one HTML text with its style and scripts inside."""
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Final
 
-from keisei_ray.report import chart_html, charts, summary, svg, tables
-from keisei_ray.report.chart_html import Chart, ShareChart
+from keisei_ray.report import charts, summary, tables
+from keisei_ray.report.chart_data import Chart, Frame, ShareChart, charts_data
 from keisei_ray.report.games import ShownGame, shown_games
 from keisei_ray.report.run_files import Run
-from keisei_ray.report.svg import Frame
 
 DOCTYPE: Final = "<!doctype html>"
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 )
 """Content security policy: a browser may load nothing that is not in the page."""
+_EXPORT: Final = re.compile(r"^export ", re.MULTILINE)
 _END_STATES: Final = {
     "done": "finished",
     "interrupted": "stopped by hand",
@@ -41,7 +43,7 @@ def render(run: Run) -> str:
         "Games": _games(run, shown_games(run.games)),
         "Learning": grid(charts.learning_charts(run), frame),
         "Speed": grid(charts.speed_charts(run), frame),
-        "Events": tables.events_table(run.events),
+        "Events": tables.events_table(run.events, run.events_left_out),
         "Settings": _folded("All settings of the run", tables.settings_table(run.config))
         + _folded("All metrics and what they mean", tables.glossary()),
     }
@@ -69,9 +71,10 @@ def document(title: str, header: str, sections: Mapping[str, str], footer: str) 
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)} - Keisei Ray</title>"
-        f"<style>{_resource('page.css')}</style></head><body>"
-        f"{svg.patterns()}{header}<nav>{links}</nav><main>{body}</main>{footer}"
-        f"<script>{_resource('charts.js')}{_resource('replay.js')}</script></body></html>\n"
+        f"<style>{_resource('shared/vendor/uplot/uPlot.min.css')}{_resource('shared/theme.css')}"
+        f"{_resource('page.css')}</style></head><body>{header}<nav>{links}</nav><main>{body}</main>{footer}"
+        f"<script>{_uplot()}</script><script>{_charts_script()}{_resource('replay.js')}</script>"
+        "</body></html>\n"
     )
 
 
@@ -130,7 +133,7 @@ def replays(games: Sequence[ShownGame], *, has_choice: bool = True) -> str:
         for i, game in enumerate(games)
     )
     choice = f'<div class="choice" role="group" aria-label="Game">{buttons}</div>'
-    data = chart_html.embedded([game.data for game in games])
+    data = embedded([game.data for game in games])
     return (
         f'<div id="replay">{choice if has_choice else ""}'
         '<noscript><p class="none">The board needs JavaScript.</p></noscript></div>'
@@ -139,14 +142,18 @@ def replays(games: Sequence[ShownGame], *, has_choice: bool = True) -> str:
 
 
 def grid(shown: Iterable[Chart | ShareChart], frame: Frame) -> str:
-    """Returns charts side by side."""
-    content = "".join(
-        chart_html.chart_figure(chart, frame)
-        if isinstance(chart, Chart)
-        else chart_html.share_figure(chart, frame)
-        for chart in shown
+    """Returns charts side by side: their data, which the page's script draws."""
+    data = charts_data(shown, frame, None)
+    return (
+        '<div class="grid" data-charts><noscript><p class="none">Charts need JavaScript.</p>'
+        f'</noscript><script type="application/json">{embedded(data)}</script></div>'
     )
-    return f'<div class="grid">{content}</div>'
+
+
+def embedded(data: object) -> str:
+    """Returns JSON for a script element: no character in it can end the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _folded(title: str, content: str) -> str:
@@ -160,6 +167,17 @@ def _footer(run: Run) -> str:
         f"<footer><p>Made by <code>python run.py report {escape(str(run.path))}</code>.</p>"
         f"{note if left_out else ''}</footer>"
     )
+
+
+def _uplot() -> str:
+    """Returns the library that draws charts, below its license."""
+    license_text = _resource("shared/vendor/uplot/LICENSE")
+    return f"/*\n{license_text}*/\n{_resource('shared/vendor/uplot/uPlot.iife.min.js')}"
+
+
+def _charts_script() -> str:
+    """Returns the script of the charts, which the web server serves as a module, as plain code."""
+    return f"(() => {{{_EXPORT.sub('', _resource('shared/charts.js'))}}})();"
 
 
 def _resource(name: str) -> str:

@@ -5,6 +5,7 @@ on today's settings. Only `config.json` must exist; every other file may be miss
 still growing.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from,
 
 DRAWN_DIAGNOSTICS: Final = ("timestep", "distinct_positions", "pool_score")
 """Names of `diagnostics.jsonl` that are drawn."""
+MAX_EVENTS: Final = 20_000
+"""Events that are kept of a run: the first half of them, and the newest."""
 EARLIER_WEIGHTS: Final = "earlier weights"
 """Label for all earlier weights of this run as one opponent."""
 
@@ -48,7 +51,9 @@ class Run:
     """Name of `DRAWN_DIAGNOSTICS` -> [D]."""
     games: GameTally
     events: tuple[Record, ...]
-    """Records of `events.jsonl`, each with a text `kind`."""
+    """Records of `events.jsonl`, each with a text `kind`; the first and the newest."""
+    events_left_out: int
+    """Number of events between these that were not kept."""
     evaluations: tuple[EvaluationResult, ...]
     """Matches, in the order of the timesteps of the weights."""
     ratings: tuple[RatedPlayer, ...]
@@ -109,7 +114,9 @@ class RunFiles:
         self._metrics = GrowingColumns(self._readers[METRICS_FILE], METRIC_NAMES)
         self._diagnostics = GrowingColumns(self._readers[DIAGNOSTICS_FILE], DRAWN_DIAGNOSTICS)
         self._games = GameTally()
-        self._events: list[Record] = []
+        self._first_events: list[Record] = []
+        self._newest_events: deque[Record] = deque(maxlen=MAX_EVENTS // 2)
+        self._num_events = 0
         self._evaluations: list[EvaluationResult] = []
 
     def read(self) -> Run:
@@ -123,12 +130,10 @@ class RunFiles:
         config = read_config(self._path)
         if any(reader.is_cut for reader in self._readers.values()):
             self._begin()
-        added = [e for e in self._readers[EVENTS_FILE] if isinstance(e.get("kind"), str)]
-        if self._events and any(event["kind"] == "run_started" for event in added):
+        if self._num_events and self._read_events():
             # A resume has set aside records beyond its checkpoint.
             self._begin()
-            added = [e for e in self._readers[EVENTS_FILE] if isinstance(e.get("kind"), str)]
-        self._events += added
+        self._read_events()
         metrics, diagnostics = self._metrics.read(), self._diagnostics.read()
         self._games.add(self._readers[GAMES_FILE])
         self._evaluations += _added_evaluations(self._readers[EVALUATIONS_FILE])
@@ -140,11 +145,26 @@ class RunFiles:
             metrics=metrics,
             diagnostics=diagnostics,
             games=self._games,
-            events=tuple(self._events),
+            events=(*self._first_events, *self._newest_events),
+            events_left_out=self._num_events - len(self._first_events) - len(self._newest_events),
             evaluations=tuple(sorted(self._evaluations, key=lambda match: match.timestep)),
             ratings=ratings or (),
             damaged=damaged | ({} if ratings is not None else {RATINGS_FILE: 1}),
         )
+
+    def _read_events(self) -> bool:
+        """Adds the events that have come, and returns whether a session has begun among them."""
+        has_begun = False
+        for event in self._readers[EVENTS_FILE]:
+            if not isinstance(event.get("kind"), str):
+                continue
+            has_begun |= event["kind"] == "run_started"
+            self._num_events += 1
+            if len(self._first_events) < MAX_EVENTS // 2:
+                self._first_events.append(event)
+            else:
+                self._newest_events.append(event)
+        return has_begun
 
 
 def read_config(path: Path) -> Record:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from typing import Any, Final
@@ -50,19 +51,47 @@ def matches_table(matches: Sequence[EvaluationResult]) -> str:
     return _table(head, rows, numbers=range(2, 7))
 
 
-def events_table(events: Sequence[Record]) -> str:
-    """Returns the events of a run; similar events that follow each other share a row."""
-    rows = list(_event_rows(events))
+@dataclass(frozen=True)
+class EventRow:
+    """One event, or several similar ones that follow each other."""
+
+    time: str
+    """Date and time in UTC, to the second."""
+    kind: str
+    text: str
+    is_trouble: bool = False
+    """Whether it is highlighted."""
+
+
+def event_rows(events: Sequence[Record], left_out: int = 0) -> list[EventRow]:
+    """Returns the events of a run as rows; beyond MAX_EVENTS those in the middle are left out.
+
+    Args:
+        events: the run's, oldest first.
+        left_out: events between the older and the newer half of these that were not kept.
+    """
+    half = MAX_EVENTS // 2
+    if left_out:
+        middle = len(events) // 2
+        first, last = list(_event_rows(events[:middle])), list(_event_rows(events[middle:]))
+    else:
+        rows = list(_event_rows(events))
+        if len(rows) <= MAX_EVENTS:
+            return rows
+        first, last = rows[:half], rows[half:]
+    beyond = left_out + max(0, len(first) - half) + max(0, len(last) - half)
+    return [*first[:half], EventRow("", "", f"{beyond:,} rows left out"), *last[-half:]]
+
+
+def events_table(events: Sequence[Record], left_out: int = 0) -> str:
+    """Returns a table of the events of a run; the arguments are those of `event_rows`."""
+    rows = event_rows(events, left_out)
     if not rows:
         return '<p class="none">No events on record.</p>'
-    left_out = len(rows) - MAX_EVENTS
-    if left_out > 0:
-        gap = ("", "", f"{left_out:,} rows left out", False)
-        rows = rows[: MAX_EVENTS // 2] + [gap] + rows[-MAX_EVENTS // 2 :]
     body = "".join(
-        f"<tr{' class=trouble' if is_trouble else ''}><td>{escape(time)}</td>"
-        f"<td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
-        for time, kind, text, is_trouble in rows
+        f"<tr{' class=trouble' if row.is_trouble else ''}><td>{escape(row.time)}</td>"
+        f"<td>{escape(row.kind)}</td><td>{escape(row.text)}</td></tr>"
+        for row in rows
     )
     return _wrapped(_head(("Time (UTC)", "Event", "What")) + f"<tbody>{body}</tbody>")
 
@@ -88,7 +117,16 @@ def warnings_list(events: Sequence[Record]) -> str:
 
 def settings_table(config: Mapping[str, Any]) -> str:
     """Returns every setting by its path."""
-    return _table(("Setting", "Value"), list(_settings(config)))
+    return _table(("Setting", "Value"), list(flat_settings(config)))
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields every setting by its path, and its value as a text."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def glossary() -> str:
@@ -97,8 +135,7 @@ def glossary() -> str:
     return _table(("Metric", "Unit", "Meaning"), rows)
 
 
-def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]]:
-    """Yields the rows: time, kind, text, and whether it is highlighted."""
+def _event_rows(events: Sequence[Record]) -> Iterator[EventRow]:
     for kind, group in groupby(events, key=lambda event: str(event["kind"])):
         same = list(group)
         time, name = _time(same[0]), _EVENT_NAMES.get(kind, kind)
@@ -109,10 +146,10 @@ def _event_rows(events: Sequence[Record]) -> Iterator[tuple[str, str, str, bool]
             "update_undone",
         ):
             text = f"{len(same)} times until {_time(same[-1])}; the last: {_event_text(same[-1])}"
-            yield time, name, text, _is_warning(same[-1])
+            yield EventRow(time, name, text, _is_warning(same[-1]))
             continue
         for event in same:
-            yield _time(event), name, _event_text(event), _is_warning(event)
+            yield EventRow(_time(event), name, _event_text(event), _is_warning(event))
 
 
 def _is_warning(event: Record) -> bool:
@@ -157,14 +194,6 @@ def _event_text(event: Record) -> str:
     return ", ".join(
         f"{key} {value}" for key, value in event.items() if key not in ("time", "kind")
     )
-
-
-def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from keisei_ray.web.feeds import Feeds
 from keisei_ray.web.shown_runs import ShownRuns
 
 RUNS = web.AppKey("RUNS", ShownRuns)
+FEEDS = web.AppKey("FEEDS", Feeds)
 READER = web.AppKey("READER", ThreadPoolExecutor)
 """The one thread that reads the files of runs; what it fills is no concern of other threads."""
 Result = TypeVar("Result")

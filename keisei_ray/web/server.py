@@ -25,7 +25,8 @@ from keisei_ray import report
 from keisei_ray.errors import UserError
 from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.web import games_api, play_api, runs_api
-from keisei_ray.web.keys import READER, RUNS
+from keisei_ray.web.feeds import Feeds
+from keisei_ray.web.keys import FEEDS, READER, RUNS
 from keisei_ray.web.shown_runs import ShownRuns
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def application(runs: ShownRuns, access: Access) -> web.Application:
     )
     app[RUNS] = runs
     app[READER] = ThreadPoolExecutor(1, "reader")
+    app[FEEDS] = Feeds(runs, app[READER])
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/", _index)
     app.router.add_static("/static", STATIC_DIR)

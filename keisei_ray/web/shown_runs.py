@@ -52,6 +52,21 @@ class ShownRuns:
         self._by_name = {known[path]: path for path in found}
         return dict(self._by_name)
 
+    def current(self) -> dict[str, Path]:
+        """Returns name -> directory as of the last `refresh`."""
+        return dict(self._by_name)
+
+    def newest_first(self) -> list[str]:
+        """Returns the names of the runs, those first whose directory was changed last."""
+
+        def changed_s(name: str) -> float:
+            try:
+                return self._by_name[name].stat().st_mtime
+            except OSError:
+                return 0.0
+
+        return sorted(self._by_name, key=changed_s, reverse=True)
+
     def path(self, name: str) -> Path:
         """Returns the directory of the run with a name.
 

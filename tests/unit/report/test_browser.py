@@ -45,9 +45,12 @@ const plot = find("#chart-entropy .plot");
 key(plot, "End"); seen.tip = find("#chart-entropy .tip").innerText;
 key(plot, "Home"); seen.tipHome = find("#chart-entropy .tip").innerText;
 key(plot, "Escape"); seen.isTipHidden = find("#chart-entropy .tip").hidden;
-const box = find("#chart-score-0 .picture").getBoundingClientRect();
-find("#chart-score-0 .plot").dispatchEvent(
-  new PointerEvent("pointermove", {clientX: box.right - 5, clientY: box.top + 20, bubbles: true}));
+const area = find("#chart-score-0 .u-over");
+const box = area.getBoundingClientRect();
+area.dispatchEvent(
+  new MouseEvent("mousemove", {clientX: box.right - 5, clientY: box.top + 20, bubbles: true}));
+seen.alt = find("#chart-entropy canvas[role=img]").getAttribute("aria-label");
+seen.entropy = find("#chart-entropy .legend").innerText;
 seen.score = find("#chart-score-0 .tip").innerText;
 """
 
@@ -83,6 +86,8 @@ def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
     assert seen["tipHome"].startswith("timestep 1,000")
     assert seen["isTipHidden"]
     assert "bare policy 75.0% (67.0% to 83.0%)" in seen["score"]
+    assert seen["alt"].startswith("Entropy (nats) over timesteps: entropy from ")
+    assert seen["entropy"].split()[0] == "entropy"
 
 
 @pytest.mark.parametrize("updates", [0, 3])
