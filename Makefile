@@ -18,8 +18,8 @@ check:  ## lint, format, spelling, types
 	$(PYTHON) -m validate_pyproject pyproject.toml
 	$(PYTHON) -m mypy
 
-fast:  ## tests that need neither Ray nor a network
-	$(PYTHON) -m pytest tests/unit -n 2
+fast:  ## tests that need neither Ray nor a network nor seconds of a core each
+	$(PYTHON) -m pytest tests/unit -m "not slow" -n 2
 
 test:  ## all tests but the long ones
 	$(PYTHON) -m pytest

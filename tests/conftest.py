@@ -1,7 +1,7 @@
 """Fixtures of several test folders, and how the suite is spread over processes.
 
 `pytest` runs everything but the long tests in two processes, `pytest -m long` those,
-`pytest tests/unit -n 2` only what needs no Ray, and `pytest PATH` one file or folder in this
+`make fast` only what is soon done without Ray, and `pytest PATH` one file or folder in this
 process. Each process starts one Ray for all its tests that take the fixture `cluster`. Tests of a
 file stay together where they start Ray or share a fixture; files that share one name the same
 `xdist_group`. What starts Ray comes first: short tests at the end leave no process without work.

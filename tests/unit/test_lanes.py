@@ -41,6 +41,7 @@ def test_every_file_that_starts_ray_is_marked(path: Path) -> None:
     assert "pytest.mark.ray" in path.read_text()
 
 
+@pytest.mark.slow
 def test_tests_that_share_a_ray_run_in_one_process(tmp_path: Path) -> None:
     """Otherwise, as with versions that do not fit, each process makes every fixture anew."""
     shutil.copy(TESTS / "conftest.py", tmp_path)

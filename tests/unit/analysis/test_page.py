@@ -119,6 +119,7 @@ seen.overflow = document.documentElement.scrollWidth - innerWidth;
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_board_chart_and_turning_points_go_together(tmp_path: Path) -> None:
     page = tmp_path / "game.html"

@@ -58,7 +58,9 @@ def test_a_process_that_is_watched_ends_without_a_warning() -> None:
         "from keisei_ray.distributed.agent_watch import end_agents_with_this_process as watch;"
         "watch()"
     )
+    # In a session without agents of Ray, whose end it would look for.
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", program], cwd=ROOT, capture_output=True, check=True
-    )
+        [sys.executable, "-W", "always", "-c", program],
+        cwd=ROOT, capture_output=True, check=True, start_new_session=True,
+    )  # fmt: skip
     assert done.stderr == b""

@@ -317,6 +317,7 @@ def test_bad_arguments_are_one_line_and_exit_2(
     assert says in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_match_and_keeps_its_finished_games(
     tmp_path: Path, signum: signal.Signals

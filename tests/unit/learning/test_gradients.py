@@ -129,7 +129,7 @@ def test_pieces_and_micro_batches_add_up_to_the_whole_minibatch(
 
 
 @ONE_PROCESS
-@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("micro_batch", [None, 50])
 def test_rows_that_fill_up_a_pass_count_for_nothing(
     micro_batch: int | None, is_compiled: bool, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,8 @@ from tests.helpers.learner_groups import (
 )
 from tests.helpers.tiny import N, T, packed, tiny_config
 
+pytestmark = pytest.mark.slow
+
 NUM_UPDATES = 20
 R = 5
 DAMAGED, UNTRAINED = 3, 7

@@ -13,7 +13,10 @@ from keisei_ray.report.command import write_report
 from tests.helpers.browser import CHROMIUM, visit
 from tests.helpers.report_runs import evaluation, write_lines, write_run
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
 
 PROBE = """
 const find = (selector) => document.querySelector(selector);

@@ -358,6 +358,7 @@ for k in itertools.count(int(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["growing", "replacing"])
 def test_kill_9_in_the_middle_of_saves_never_loses_an_acknowledged_one(
     tmp_path: Path, mode: str

@@ -66,6 +66,7 @@ def test_a_sweep_that_is_going_on_is_refused_and_untouched(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("missing", "named"), [("ray.tune", "Ray Tune"), ("optuna", "optuna")])
 def test_a_missing_extra_is_one_line_and_exit_2(missing: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"

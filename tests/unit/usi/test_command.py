@@ -54,6 +54,7 @@ class Process:
         return self.process.returncode, errors.decode().splitlines()
 
 
+@pytest.mark.slow
 def test_a_conversation_with_a_process(tmp_path: Path) -> None:
     save_untrained(tmp_path / "a run", timestep=7)
     engine = Process("--checkpoint", "a run", "--option", "USI_Hash=64", cwd=tmp_path)
@@ -80,6 +81,7 @@ def test_a_conversation_with_a_process(tmp_path: Path) -> None:
     assert errors == ["unknown command 'garbage \\udcff\\x00'"]
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_ends_the_process(tmp_path: Path) -> None:
     engine = Process("--checkpoint", "no/such", cwd=tmp_path)
     engine.say("isready")

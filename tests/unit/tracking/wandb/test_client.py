@@ -43,6 +43,7 @@ def test_the_run_id_is_kept_in_the_run_directory(
     assert run_id(tmp_path) == "chosen1"
 
 
+@pytest.mark.slow
 def test_without_wandb_the_package_works_and_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['wandb'] = None;"
@@ -74,6 +75,7 @@ def online(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_not_being_logged_in_is_one_line_before_anything_is_started(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
@@ -84,6 +86,7 @@ def test_not_being_logged_in_is_one_line_before_anything_is_started(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
@@ -151,6 +154,7 @@ def whole_session(path: Path) -> list[Any]:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_an_offline_run_and_its_resume_read_back_from_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -238,6 +242,7 @@ Path(sys.argv[1], "seconds").write_text(str(time.monotonic() - began))
 """
 
 
+@pytest.mark.slow
 @needs_wandb
 def test_a_stopped_wandb_service_holds_up_neither_the_run_nor_the_process(tmp_path: Path) -> None:
     """wandb's exit hook waits for its service without a limit."""
