@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, overload
+from typing import Final, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,7 @@ class NetworkPlayer:
         moves: Sequence[str] = (),
         simulations: int | None = None,
         seconds: float | None = None,
+        root: Literal["puct", "gumbel"] = "puct",
         temperature: float = 0.0,
         seed: int | None = None,
     ) -> str:
@@ -122,6 +123,8 @@ class NetworkPlayer:
             moves: every move since then in USI notation, so that repetitions are seen.
             simulations: positions that a search looks at; None: no limit, if there are seconds.
             seconds: time after which a search ends; None: no limit, if there are simulations.
+            root: rule by which a search divides its simulations among the moves of the position.
+                `gumbel` needs a number of simulations, and is for few of them.
             temperature: 0 plays the best move found. Above 0 one is drawn, from
                 softmax(logits / temperature) of the policy or visits ** (1 / temperature) of a
                 search.
@@ -132,15 +135,17 @@ class NetworkPlayer:
 
         Raises:
             PositionError: the position or a move is impossible, or the game is over.
-            ConfigError: simulations, seconds or temperature out of their limits.
+            ConfigError: simulations, seconds, root or temperature out of their limits.
         """
-        _check_limits(simulations, seconds, temperature)
+        _check_limits(simulations, seconds, root, temperature)
         game = _game(sfen, moves)
         games = VectorGames(1, max_plies=NO_PLY_CAP, start_game=lambda index: game)
         if simulations is None and seconds is None:
             choose = network_policy(self._model, temperature)
         else:
-            choose = searching_policy(self._model, SearchSpec(simulations, seconds), temperature)
+            choose = searching_policy(
+                self._model, SearchSpec(simulations, seconds, root), temperature
+            )
         uniforms = np.random.default_rng(seed).random(1)
         chosen = int(choose(games, np.arange(1), uniforms)[0])
         return _legal_usi(game)[chosen]
@@ -221,10 +226,16 @@ def _evaluation(
     return Evaluation(sfen, dict(by_prob), value, win, draw, loss)
 
 
-def _check_limits(simulations: int | None, seconds: float | None, temperature: float) -> None:
+def _check_limits(
+    simulations: int | None, seconds: float | None, root: str, temperature: float
+) -> None:
     if simulations is not None and simulations < 1:
         raise ConfigError(f"simulations = {simulations}: expected a whole number, 1 or more.")
     if seconds is not None and not 0 < seconds < math.inf:
         raise ConfigError(f"seconds = {seconds}: expected a number above 0.")
+    if root not in ("puct", "gumbel"):
+        raise ConfigError(f"root = {root!r}: expected 'puct' or 'gumbel'.")
+    if root == "gumbel" and simulations is None:
+        raise ConfigError("root = 'gumbel' without simulations: expected a number of them.")
     if not 0 <= temperature < math.inf:
         raise ConfigError(f"temperature = {temperature}: expected 0 or more.")

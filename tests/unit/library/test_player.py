@@ -84,11 +84,16 @@ def test_a_move_is_that_of_the_same_player_in_a_match(player: NetworkPlayer, run
     games = VectorGames(1, max_plies=99, rng_for_game=np.random.default_rng)
     for usi in opening:
         games.step(np.array([games.find_move(0, usi)]))
-    for ending, simulations in (("", None), ("?simulations=60", 60)):
+    ways = (
+        ("", {}),
+        ("?simulations=60", {"simulations": 60}),
+        ("?simulations=8&root=gumbel", {"simulations": 8, "root": "gumbel"}),
+    )
+    for ending, how in ways:
         with open_player(f"checkpoint:{run_dir}{ending}") as other:
             choice = other.choose(games, np.arange(1), np.zeros(1))[0]
         expected = legal_usi(games.game(0))[choice]
-        assert player.move(moves=opening, simulations=simulations) == expected
+        assert player.move(moves=opening, **how) == expected  # type: ignore[arg-type]
 
 
 def test_a_drawn_move_follows_its_seed(player: NetworkPlayer) -> None:
@@ -115,9 +120,18 @@ def test_an_impossible_position_or_move_is_refused(
 
 
 @pytest.mark.parametrize(
-    "limits", [{"simulations": 0}, {"seconds": 0.0}, {"temperature": -1.0}, {"seconds": np.nan}]
+    "limits",
+    [
+        {"simulations": 0},
+        {"seconds": 0.0},
+        {"seconds": np.nan},
+        {"temperature": -1.0},
+        {"root": "best", "simulations": 8},
+        {"root": "gumbel", "seconds": 1.0},
+    ],
+    ids=str,
 )
-def test_limits_without_sense_are_refused(player: NetworkPlayer, limits: dict[str, float]) -> None:
+def test_limits_without_sense_are_refused(player: NetworkPlayer, limits: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(limits))} = .*: expected "):
         player.move(**limits)  # type: ignore[arg-type]
 
