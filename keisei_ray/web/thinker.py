@@ -15,8 +15,8 @@ from keisei_ray.errors import CheckpointError, PlayerError
 
 COMMAND: Final = (sys.executable, "-m", "keisei_ray.web.thinking_process")
 MAX_ANSWER_BYTES: Final = 64 << 20
-END_S: Final = 2.0
-"""Seconds that the process has to end by itself."""
+IDLE_S: Final = 600.0
+"""Seconds without a question after which the process is ended, and its memory free again."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Thinker:
         self._process: Process | None = None
         self._numbers = 0
         self._turn = asyncio.Lock()
+        self._idle: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     async def ask(self, **question: Any) -> Any:
         """Asks a question and returns the result.
@@ -48,7 +50,12 @@ class Thinker:
             PlayerError: the process failed or died.
         """
         async with self._turn:
-            answer = await self._answer(question)
+            if self._idle is not None:
+                self._idle.cancel()
+            try:
+                answer = await self._answer(question)
+            finally:
+                self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._end_idle)
         if "error" in answer:
             raise CheckpointError(answer["error"])
         if "failure" in answer:
@@ -57,18 +64,19 @@ class Thinker:
         return answer["result"]
 
     async def close(self) -> None:
-        """Ends the process."""
+        """Kills the process, which keeps nothing."""
+        if self._idle is not None:
+            self._idle.cancel()
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), END_S)
-        except TimeoutError:
+        if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    def _end_idle(self) -> None:
+        """Ends the process that nothing has been asked for a while."""
+        if not self._turn.locked():
+            self._ending = asyncio.ensure_future(self.close())
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._process

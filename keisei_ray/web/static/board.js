@@ -156,7 +156,7 @@ export function createBoard({ onPick = null } = {}) {
     overlay.replaceChildren(...(view.arrows ?? []).map(({ move, weight }) => {
       const center = (square) => placeOf(square).map((n) => n * 10 + 5).reverse();
       const [x, y] = center(targetOf(move));
-      const group = svg("g", { class: "arrow", opacity: 0.25 + 0.65 * weight });
+      const group = svg("g", { class: "arrow", opacity: 0.3 + 0.6 * weight });
       if (move[1] === "*") {
         group.append(svg("circle", { cx: x, cy: y, r: 4.2 }), svg("text", { x, y: y + 1.8 },
           glyph(position.turn === "black" ? move[0] : move[0].toLowerCase())));

@@ -8,10 +8,12 @@ const percent = (share) => `${(100 * share).toFixed(0)}%`;
 // The side that played the move which led to a position.
 export const moverOf = (game, ply) => otherSide(parseSfen(game.sfens[ply]).turn);
 
+const notationOf = (game) => (names.isJapanese ? game.japanese : game.western);
+
 // A move of a game in the notation that is chosen; ply counts from 1.
 export function moveText(game, ply) {
   const mark = MARKS[moverOf(game, ply)];
-  return `${mark} ${(names.isJapanese ? game.japanese : game.western)[ply - 1]}`;
+  return `${mark} ${notationOf(game)[ply - 1]}`;
 }
 
 // A position in a sentence, for the line under the board and for screen readers.
@@ -19,7 +21,7 @@ export function positionText(game, ply) {
   const turn = parseSfen(game.sfens[ply]).turn;
   const parts = [];
   if (ply === 0) parts.push(`Start. ${sideName(turn)} to move.`);
-  else parts.push(`Move ${ply}: ${sideName(moverOf(game, ply))} ${game.western[ply - 1]}, ${game.japanese[ply - 1]}.`);
+  else parts.push(`Move ${ply}: ${sideName(moverOf(game, ply))} ${notationOf(game)[ply - 1]}.`);
   if (ply > 0 && ply <= (game.opening ?? 0)) parts.push("A random opening move.");
   if (game.checks.includes(ply)) parts.push(`${sideName(turn)} is in check.`);
   return parts.join(" ");
@@ -95,7 +97,9 @@ export function movesTable(finding) {
 export function arrowsOf(finding) {
   if (!finding) return [];
   const shares = finding.moves.map((move) => (finding.visits ? move.visits / finding.visits : move.prob));
-  return finding.moves.map(({ move }, i) => ({ move, weight: Math.min(1, shares[i]) })).filter(({ weight }) => weight >= 0.02);
+  const most = Math.max(...shares) || 1;
+  return finding.moves.map(({ move, proof }, i) => ({ move, weight: proof === "won" ? 1 : shares[i] / most }))
+    .filter(({ weight }) => weight >= 0.05);
 }
 
 // The switch between Japanese and English names; `changed` draws anew.

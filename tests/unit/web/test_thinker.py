@@ -1,6 +1,7 @@
 """Questions to the networks' process, with a small program in its place."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -81,6 +82,21 @@ def test_a_process_that_died_is_started_again_by_the_next_question() -> None:
     async def talk(thinker: Thinker) -> None:
         with pytest.raises(PlayerError, match="exit code 7"):
             await thinker.ask(kind="die")
+        assert await thinker.ask(kind="result", text="again") == "again"
+
+    with_thinker(talk)
+
+
+def test_a_process_that_nothing_is_asked_is_ended_and_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keisei_ray.web.thinker.IDLE_S", 0.01)
+
+    async def talk(thinker: Thinker) -> None:
+        await thinker.ask(kind="result", text="")
+        process = thinker._process
+        assert process is not None
+        assert await process.wait() == -signal.SIGKILL
         assert await thinker.ask(kind="result", text="again") == "again"
 
     with_thinker(talk)
