@@ -129,6 +129,17 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     _add_address(train)
 
 
+def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
+    pretrain.add_argument(
+        "--records",
+        nargs="+",
+        metavar="PATH",
+        help="files and directories of game records: CSA, KIF, KI2, USI lines, hcpe, psv, pack, "
+        "games.jsonl",
+    )
+    _add_train(pretrain)
+
+
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     player = evaluate.add_mutually_exclusive_group(required=True)
     player.add_argument(
@@ -583,6 +594,7 @@ def _benchmark(text: str) -> str:
 
 COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train": ("Train a network by self-play", _add_train),
+    "pretrain": ("Train a network on game records", _add_pretrain),
     "evaluate": ("Measure a player's strength by a match", _add_evaluate),
     "ladder": ("Play every player against every other, and rate them all", _add_ladder),
     "generate": ("Play games between two players, as records to learn from", _add_generate),

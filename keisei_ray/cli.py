@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
@@ -92,9 +93,24 @@ def _train(options: argparse.Namespace) -> int:
         except BrokenPipeError as error:
             # This console never raises it, so it is not a reader that has left.
             raise RuntimeError("a pipe of the training itself broke") from error
-    if outcome.signum == signal.SIGHUP:
+    return _exit_code(outcome.reason, outcome.signum)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    _quieten_raylet()
+    from keisei_ray.training.pretrain import DEFAULTS, pretrain
+
+    config = _resolve_training(options, DEFAULTS)
+    with background_console(READER_TIMEOUT_S) as console:
+        outcome = pretrain(config, console, force=options.force, is_trusted=options.trust)
+    return _exit_code(outcome.reason, outcome.signum)
+
+
+def _exit_code(reason: str, signum: int | None) -> int:
+    """The exit code of a run that did not fail."""
+    if signum == signal.SIGHUP:
         return EXIT_HUNG_UP
-    return EXIT_INTERRUPTED if outcome.reason == "interrupted" else EXIT_DONE
+    return EXIT_INTERRUPTED if reason == "interrupted" else EXIT_DONE
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -369,12 +385,19 @@ def _resolve(options: argparse.Namespace) -> Config:
     return _merge(options, options.config, {})
 
 
-def _merge(options: argparse.Namespace, file: str | None, flags: dict[str, object]) -> Config:
+def _merge(
+    options: argparse.Namespace,
+    file: str | None,
+    flags: Mapping[str, object],
+    defaults: Mapping[str, object] = MappingProxyType({}),
+) -> Config:
     sweep = load_sweep(options.sweep) if options.sweep else {}
-    return resolve_config(file, os.environ, options.set, flags, sweep)
+    return resolve_config(file, os.environ, options.set, flags, sweep, defaults=defaults)
 
 
-def _resolve_training(options: argparse.Namespace) -> Config:
+def _resolve_training(
+    options: argparse.Namespace, defaults: Mapping[str, object] = MappingProxyType({})
+) -> Config:
     """The run's configuration; a resumed run starts from the one it was saved with."""
     flags: dict[str, object] = {
         "self_play.num_actors": options.num_actors,
@@ -383,17 +406,19 @@ def _resolve_training(options: argparse.Namespace) -> Config:
         "run.seed": options.seed,
         "run.resume": options.resume,
         "cluster.address": options.address,
+        "pretrain.records": getattr(options, "records", None),
     }
     if options.config is not None or options.resume is None:
-        return _merge(options, options.config, flags)
+        return _merge(options, options.config, flags, defaults)
     from keisei_ray.training.run_start import settings_to_resume_with
 
     with settings_to_resume_with(options.run_dir, options.resume) as file:
-        return _merge(options, file, flags)
+        return _merge(options, file, flags, defaults)
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "train": _train,
+    "pretrain": _pretrain,
     "evaluate": _evaluate,
     "ladder": _ladder,
     "generate": _generate,

@@ -10,6 +10,7 @@
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
     |   |   `-- RefusedStateError   a checkpoint that verifies and that its learner refuses
     |   |-- ClusterError            Ray: starting it, joining it, its resources
+    |   |-- RecordsError            game records that hold nothing to learn from
     |   |-- PositionError             a position, or a move in it, that no game can have
     |   |-- PlayerError             a player that matches or the pool need
     |   |   |-- EngineDiedError     a USI engine that ended
@@ -126,6 +127,14 @@ class ClusterError(UserError):
     """Ray cannot be started or joined, or its nodes lack the resources or the right versions.
 
     Raised by `distributed`, `status` and `tune`. The message names the address or the resource.
+    """
+
+
+class RecordsError(UserError):
+    """Game records are missing, or nothing in them can be learned from.
+
+    Raised by `pretrain`. The message says what was left out and why; name other files, or loosen
+    the filters of the section `pretrain`.
     """
 
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 from keisei_ray.analysis.findings import Position, positions_of
 from keisei_ray.config.json_text import parse_json
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.openings import parse_opening
 from keisei_ray.report.games import end_in_words
 from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game, check_start
 from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
-from keisei_ray.shogi.record_reader import ReadRecord, read_csa, read_kif
+from keisei_ray.shogi.opening_line import parse_opening
+from keisei_ray.shogi.record_reader import ReadRecord, decoded_text, read_csa, read_kif
 from keisei_ray.storage.run_layout import GAMES_FILE
 from keisei_ray.telemetry.visible_text import shortened
 
@@ -113,13 +113,9 @@ def decoded(name: str, content: bytes) -> str:
     """
     if not content.strip():
         raise ConfigError(f"{name} is empty, expected a game.")
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:  # As UTF-16 has beside every letter.
-            return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = decoded_text(content)
+    if text is not None:
+        return text
     raise ConfigError(
         f"{name} is neither UTF-8 nor Shift-JIS. Save it in one of these, e.g. with iconv -t UTF-8."
     )

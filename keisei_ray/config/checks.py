@@ -11,6 +11,7 @@ from keisei_ray.config.sections import (
     EvaluationConfig,
     LearnerConfig,
     PoolConfig,
+    PretrainConfig,
     ScheduleConfig,
     SelfPlayConfig,
 )
@@ -117,6 +118,15 @@ def check_pool(pool: PoolConfig) -> None:
         raise ValueError(
             f"pool.share = {pool.share} but the pool would stay empty. Name pool.members or "
             "set pool.snapshot_interval_timesteps."
+        )
+
+
+def check_pretrain(pretrain: PretrainConfig, play: SelfPlayConfig) -> None:
+    """Refuses a number of readers of records that follows the cluster."""
+    if pretrain.records and play.num_actors == "auto":
+        raise ValueError(
+            "self_play.num_actors = auto does not go with pretrain.records, whose files are shared "
+            "among a number of readers that stays the same. Give a number."
         )
 
 

@@ -18,6 +18,7 @@ from keisei_ray.config.sections import (
     LearnerConfig,
     ModelConfig,
     PoolConfig,
+    PretrainConfig,
     ProfileConfig,
     RunConfig,
     ScheduleConfig,
@@ -35,6 +36,7 @@ class Config(Section):
     run: RunConfig = RunConfig()
     self_play: SelfPlayConfig = SelfPlayConfig()
     pool: PoolConfig = PoolConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig = LearnerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -93,6 +95,7 @@ class Config(Section):
         checks.check_minibatches(self.self_play, self.learner, self.effective_rollouts_per_update)
         checks.check_learners(self.learner, self.effective_rollouts_per_update)
         checks.check_pool(self.pool)
+        checks.check_pretrain(self.pretrain, self.self_play)
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)
         checks.check_cluster(self.cluster)
         return self

@@ -131,6 +131,58 @@ class PoolConfig(Section):
         return members
 
 
+class PretrainConfig(Section):
+    """Pretraining: learning from game records instead of self-play (`run.py pretrain`)."""
+
+    records: tuple[str, ...] = ()
+    """Files and directories of game records to learn from, in place of self-play. Empty: there is
+    self-play."""
+    held_out: Fraction = 0.05
+    """Share of the games that are not learned from, chosen by a hash of each game; the network is
+    measured on them."""
+    held_out_positions: PositiveInt = 4096
+    """Largest number of held-out positions that the network is measured on."""
+    held_out_interval_timesteps: PositiveInt = 200_000
+    """Timesteps between two such measurements."""
+    shuffle_positions: PositiveInt = 100_000
+    """Positions that a reader holds in memory to mix their order, about 300 bytes each."""
+    duplicate_memory: PositiveInt = 1_048_576
+    """Games that a reader remembers to find duplicates, 8 bytes each. With more games the oldest
+    are forgotten, and some duplicates are not found."""
+    eval_weight: Fraction = 0.5
+    """Weight of a recorded evaluation in the value's target; the result has the rest. Where there
+    is no evaluation, the result has all."""
+    eval_scale: PositiveFloat = 600.0
+    """Centipawns at which an evaluation means a chance of winning of 73%, by the formula
+    1 / (1 + exp(-evaluation / eval_scale))."""
+    min_rating: float | None = None
+    """Lowest rating of both players of a game; a game without ratings is then left out. null: all
+    games."""
+    results: tuple[Literal["black_win", "white_win", "draw"], ...] = (
+        "black_win",
+        "white_win",
+        "draw",
+    )
+    """Results of the games to learn from. A game cut by a ply cap counts as a draw."""
+    min_plies: NonNegativeInt = 0
+    """Fewest moves of a game, but for hcpe and psv, whose games need not be whole."""
+    max_plies: PositiveInt | None = None
+    """Most moves of a game. null: no limit."""
+    first_ply: NonNegativeInt = 0
+    """Moves at the start of each game that are not learned from."""
+    checks: Literal["all", "none", "only"] = "all"
+    """Positions to learn from: all, none in which the mover is in check, or only those."""
+    max_eval: PositiveInt | None = None
+    """Largest recorded evaluation of a position, in centipawns for either side. null: no limit."""
+
+    @field_validator("results")
+    @classmethod
+    def _check_results(cls, results: tuple[str, ...]) -> tuple[str, ...]:
+        if not results:
+            raise ValueError("it is empty. Name at least one")
+        return results
+
+
 class ModelConfig(Section):
     """Network: a residual tower with a spatial policy head and a value head."""
 

@@ -76,10 +76,13 @@ class SelfPlayShell:
             # Hides every GPU. CUDA is not initialised yet, so this holds for torch too. Where the
             # device is cuda, Ray has made the actor's own GPU the only visible one.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from keisei_ray.pretraining.record_play import RecordPlay
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
 
-        self._self_play = SelfPlay(config, actor_id, incarnation)
+        play: type[SelfPlay] | type[RecordPlay]
+        play = RecordPlay if config.pretrain.records else SelfPlay
+        self._self_play = play(config, actor_id, incarnation)
         if state:
             self._self_play.restore(read_state(state), networks)
         # Only actor 0 is profiled: all actors do the same.

@@ -14,17 +14,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.shogi.game import STANDARD_SFEN, Opening, check_start, play_opening
+from keisei_ray.shogi.game import Opening, check_start, play_opening
+from keisei_ray.shogi.opening_line import OPENING_FORMS, parse_opening
 from keisei_ray.storage.manifest import Scalar
-
-_SHOWN_CHARACTERS: Final = 60
-"""Characters of a bad line that an error message shows."""
-_FORMS = "'startpos moves 7g7f 3c3d', 'startpos', or 'sfen SFEN moves ...'"
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class OpeningBook:
             openings.setdefault(board.to_sfen().rpartition(" ")[0], opening)
         if not openings:
             raise ConfigError(
-                f"--openings {file}: holds no opening, expected one a line. Add {_FORMS}."
+                f"--openings {file}: holds no opening, expected one a line. Add {OPENING_FORMS}."
             )
         return cls(file.name, hashlib.sha256(content).hexdigest(), tuple(openings.values()))
 
@@ -95,30 +92,6 @@ class OpeningBook:
             f"{self.name} has {len(self.openings)} different openings for {num_pairs} pairs of "
             "games: they repeat"
         )
-
-
-def parse_opening(text: str) -> Opening:
-    """Reads a line of a book, without checking that its moves are legal.
-
-    Raises:
-        ValueError: the line has none of the formats.
-    """
-    words = text.split()
-    if words[:1] == ["position"]:
-        del words[0]
-    start, moves = words, list[str]()
-    if "moves" in words:
-        at = words.index("moves")
-        start, moves = words[:at], words[at + 1 :]
-    if start == ["startpos"]:
-        return Opening(STANDARD_SFEN, " ".join(moves))
-    if start[:1] == ["sfen"]:
-        start = start[1:]
-    # The move number may be left out.
-    if len(start) not in (3, 4) or start[0].count("/") != STANDARD_SFEN.count("/"):
-        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-        raise ValueError(f"{shown!r} is no opening. Expected {_FORMS}.")
-    return Opening(" ".join([*start, "1"][:4]), " ".join(moves))
 
 
 def _lines(file: Path, content: bytes) -> Iterator[tuple[int, str]]:

@@ -251,7 +251,9 @@ class Learner:
                 gradients_time_s=timer.seconds["gradients_time_s"],
                 optimizer_time_s=timer.seconds["optimizer_time_s"],
             ),
-            policy_loss=totals.per_row(totals.policy_loss),
+            policy_loss=totals.per_row(
+                totals.policy_loss if totals.sampled_rows else totals.mate_loss
+            ),
             mate_loss=totals.mate_loss / max(1.0, totals.rows - totals.sampled_rows),
             value_loss=totals.per_row(totals.value_loss),
             entropy=totals.per_row(totals.entropy),
@@ -397,6 +399,8 @@ class Learner:
         Without lag the behavior policy is the learner's own, and its log-probabilities stand there
         already.
         """
+        if self._config.pretrain.records:  # No move was drawn from a policy: there is no ratio.
+            return
         stale = [rows for rows, lag in zip(self._batch.rollout_rows, lags, strict=True) if lag > 0]
         if stale:
             rows = torch.cat([torch.arange(r.start, r.stop) for r in stale]).to(self._device)

@@ -118,7 +118,12 @@ def read_positions(
     def finished() -> Iterator[GameRecord]:
         if moves:
             yield GameRecord(
-                start, tuple(moves), result, tuple(evals), place=f"{place}, record {since}"
+                start,
+                tuple(moves),
+                result,
+                tuple(evals),
+                place=f"{place}, record {since}",
+                is_part=True,
             )
 
     for at in range(0, len(content), size):

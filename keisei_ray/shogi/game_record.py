@@ -34,6 +34,9 @@ class GameRecord:
     place: str = ""
     """Where the record is, for messages."""
 
+    is_part: bool = False
+    """Whether it may be a part of a game only, as positions in a file are."""
+
     def eval_at(self, ply: int) -> int | None:
         """Returns the evaluation before the move with this index."""
         return self.evals[ply] if ply < len(self.evals) else None

@@ -1,4 +1,4 @@
-"""Games in KIF and CSA, read from the text of their records.
+"""Games in KIF, KI2 and CSA, read from the text of their records.
 
 The rules library reads the formats. It passes over what it does not understand, so this module
 looks for that: a start position that it does not know, lines of moves that it has left out. A game
@@ -12,7 +12,9 @@ from typing import Final
 
 from rsshogi.record import Record
 
-from keisei_ray.shogi.notation import KIF_MOVE, KIF_VARIATION, kif_text
+from keisei_ray.rollouts.finished_game import GameResult
+from keisei_ray.shogi.binary_records import result_of
+from keisei_ray.shogi.notation import KIF_MOVE, KIF_VARIATION, kif_text, seen_by_other
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class ReadRecord:
     moves: tuple[str, ...]
     """Moves of the main line in USI notation, all legal one after the other."""
     kif: str
-    """The record as KIF, without what follows a fault; that of a KIF record is as it was."""
+    """The record as KIF, without what follows a fault; that of a KIF record is as it was. Empty
+    where it was not asked for."""
     black: str
     """Name of the player of Black; empty if the record does not say."""
     white: str
@@ -33,6 +36,12 @@ class ReadRecord:
     """How the game ended, in words; empty if the record does not say."""
     fault: str
     """Why the moves end before the record does; empty if they do not."""
+    winner: GameResult | None = None
+    """Result of the game; None if the record does not say, or has a fault."""
+    evals: tuple[int | None, ...] = ()
+    """Evaluation before each move, in centipawns for its mover; None where there is none."""
+    opening_plies: int = 0
+    """Moves at the start that no player chose, where a comment of this program says so."""
 
 
 _START: Final = re.compile(r"^手合割\s*[:：]\s*(\S*)", re.MULTILINE)
@@ -45,8 +54,10 @@ _DIAGRAM: Final = re.compile(r"^\+-{9,}\+\s*$", re.MULTILINE)
 """Edge of a board that KIF draws."""
 _KIF_HEAD: Final = re.compile(r"^(手合割|手数-|先手|後手|下手|上手)", re.MULTILINE)
 _IS_KIF_MOVE: Final = re.compile(r"[▲△▼▽☗☖]?[1-9１-９同]|.*\(\d\d\)")
+_KI2_MOVE: Final = re.compile(r"^\s*[▲△☗☖]", re.MULTILINE)
 _CSA_MOVE: Final = re.compile(r"[+-]\d{4}[A-Z]{2}")
 _CSA_HEAD: Final = re.compile(r"^(V\d|P[I1-9+-]|N[+-]|[+-]\s*$)", re.MULTILINE)
+_OPENING: Final = re.compile(r"^([0-9]{1,4}) (?:random opening plies|opening plies of )", re.M)
 _ILLEGAL: Final = re.compile(r"illegal move at index (\d+)")
 _ENDS: Final = {
     "RESIGN": "resignation",
@@ -86,11 +97,31 @@ def read_kif(text: str) -> ReadRecord:
     found = {i: move[1] for i in range(end) if (move := KIF_MOVE.match(lines[i]))}
     places = [i for i, move in found.items() if _IS_KIF_MOVE.match(move)]
     record, cut, fault = _read(Record.from_kif_str, lines, places, found)
-    return _result(record, "\n".join(text.splitlines()[:cut]) if fault else text, fault)
+    kif = "\n".join(text.splitlines()[:cut]) if fault else text
+    return _result(record, kif, fault, _evals(record))
 
 
-def read_csa(text: str) -> ReadRecord:
+def read_ki2(text: str) -> ReadRecord:
+    """Reads a game in KI2, without translating it to KIF.
+
+    Raises:
+        ValueError: not KI2, a move that cannot be played, or a start position that is not known.
+    """
+    if not _KI2_MOVE.search(text):
+        raise ValueError("no move of KI2 is in it")
+    start = _START.search(text)
+    if start and start[1] not in _STARTS and not _DIAGRAM.search(text):
+        raise ValueError(f"'{start[0]}' names a start position that is not known")
+    record = Record.from_ki2_str(text)
+    return _result(record, "", "", _evals(record))
+
+
+def read_csa(text: str, *, wants_kif: bool = True) -> ReadRecord:
     """Reads a game in CSA; of several in one file the first.
+
+    Args:
+        text: the record.
+        wants_kif: whether it is to be translated to KIF, which takes most of the time.
 
     Raises:
         ValueError: not CSA, or it starts from a position that is not known.
@@ -100,7 +131,24 @@ def read_csa(text: str) -> ReadRecord:
     lines = re.split(r"^/\s*$", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
     found = {i: move[0] for i, line in enumerate(lines) if (move := _CSA_MOVE.match(line))}
     record, _, fault = _read(Record.from_csa_str, lines, list(found), found)
-    return _result(record, kif_text(record), fault)
+    # As it stands in the file, where it is Black's.
+    evals = seen_by_other(record.init_position_sfen, _evals(record))
+    return _result(record, kif_text(record) if wants_kif else "", fault, evals)
+
+
+def decoded_text(content: bytes) -> str | None:
+    """Returns the text of a record in UTF-8, with or without its mark, or Shift-JIS.
+
+    None if it has another encoding, or is no text.
+    """
+    for encoding in ("utf-8-sig", "cp932"):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:  # As UTF-16 has beside every letter.
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    return None
 
 
 def _read(
@@ -135,8 +183,16 @@ def _read(
     return record, cut, f"line {cut + 1}: move {ply} '{found[cut]}' {what}"
 
 
-def _result(record: Record, kif: str, fault: str) -> ReadRecord:
+def _evals(record: Record) -> tuple[int | None, ...]:
+    """Evaluations as the rules library has them; empty if there are none at all."""
+    infos = [entry.engine_info for entry in record.moves]
+    evals = tuple(None if info is None else info.eval for info in infos)
+    return evals if any(value is not None for value in evals) else ()
+
+
+def _result(record: Record, kif: str, fault: str, evals: tuple[int | None, ...]) -> ReadRecord:
     metadata = record.metadata
+    opening = _OPENING.search(record.initial_comment or "")
     return ReadRecord(
         record.init_position_sfen,
         tuple(entry.move.to_usi() for entry in record.moves),
@@ -145,6 +201,9 @@ def _result(record: Record, kif: str, fault: str) -> ReadRecord:
         metadata.white_player or "",
         "" if fault else _end(record),
         fault,
+        None if fault else result_of(record.result),
+        evals,
+        int(opening[1]) if opening else 0,
     )
 
 

@@ -89,6 +89,18 @@ class Diagnostics:
     """Part of collect_time_s: drawing moves from the policy of that network."""
     pack_time_s: Annotated[float, "s"] = 0.0
     """Part of collect_time_s: counting distinct positions and packing."""
+    held_out_top1: Annotated[float | None, "fraction"] = None
+    """Pretraining: held-out positions whose recorded move is the network's likeliest; null where
+    no measurement came with the update, as the next four."""
+    held_out_top5: Annotated[float | None, "fraction"] = None
+    """Pretraining: held-out positions whose recorded move is among its five likeliest."""
+    held_out_policy_loss: Annotated[float | None, "nats"] = None
+    """Pretraining: cross-entropy of the policy with the recorded moves of held-out positions."""
+    held_out_value_error: Annotated[float | None, ""] = None
+    """Pretraining: mean squared error of the value against the results of held-out games."""
+    held_out_calibration_error: Annotated[float | None, ""] = None
+    """Pretraining: mean difference between predicted and actual score on held-out games, over ten
+    ranges of the predicted score."""
 
 
 DIAGNOSTICS: Final = table_of(Diagnostics)
@@ -109,6 +121,7 @@ def diagnose(
     reasons = Counter(game.reason for game in games)
     scores = [score for game in games if (score := game.learner_score) is not None]
     learner, actors = report.stages, [c.stages for c in collected]
+    measured = next((c.held_out for c in reversed(collected) if c.held_out), None)
     return Diagnostics(
         timestep=progress.timestep,
         update=progress.updates,
@@ -141,6 +154,11 @@ def diagnose(
         forward_time_s=_mean_of(stages.forward_time_s for stages in actors),
         sample_time_s=_mean_of(stages.sample_time_s for stages in actors),
         pack_time_s=_mean_of(stages.pack_time_s for stages in actors),
+        held_out_top1=measured.top1 if measured else None,
+        held_out_top5=measured.top5 if measured else None,
+        held_out_policy_loss=measured.policy_loss if measured else None,
+        held_out_value_error=measured.value_error if measured else None,
+        held_out_calibration_error=measured.calibration_error if measured else None,
     )
 
 

@@ -73,7 +73,8 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     game_length_mean: Annotated[float | None, "plies"]
     """Mean length of the games that ended in this update; null if none ended."""
     policy_loss: Annotated[float | None, ""]
-    """Clipped surrogate loss, mean over the rows of all minibatches processed."""
+    """Clipped surrogate loss, mean over the rows of all minibatches processed; in pretraining the
+    cross-entropy with the recorded moves."""
     value_loss: Annotated[float | None, ""]
     """Value loss before vf_coef, mean over the rows of all minibatches processed."""
     entropy: Annotated[float | None, "nats"]

@@ -71,6 +71,25 @@ class BenchedMember:
 
 
 @dataclass(frozen=True)
+class HeldOutFigures:
+    """How well a network does on positions of games that it was not trained on."""
+
+    positions: int
+    """Number of the positions."""
+    top1: float
+    """Share of the positions whose recorded move is the network's likeliest."""
+    top5: float
+    """Share of the positions whose recorded move is among its five likeliest."""
+    policy_loss: float
+    """Cross-entropy of the policy with the recorded move, nats, mean."""
+    value_error: float
+    """Squared error of the value against the game's result in [-1, 1], mean."""
+    calibration_error: float
+    """Difference between predicted and actual score, in [0, 1], mean over ten ranges of the
+    predicted score weighted by their positions."""
+
+
+@dataclass(frozen=True)
 class CollectReport:
     """Report on one rollout. The driver reads it, and forwards the rollout itself unread."""
 
@@ -98,7 +117,12 @@ class CollectReport:
     trace: Trace | None = None
     """Profile of this call, if one was taken."""
     state: bytes = b""
-    """State of the actor after this rollout, see `rollouts/actor_state.py`."""
+    """State of the actor after this rollout, see `rollouts/actor_state.py`; empty if it has none.
+    """
+    held_out: HeldOutFigures | None = None
+    """Measurement on held-out games in this call, if one was made."""
+    notices: tuple[str, ...] = ()
+    """Messages for the user."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class ActorStates:
     def consume(self, reports: Sequence[CollectReport]) -> None:
         """Takes the states after the rollouts of a finished update."""
         for report in sorted(reports, key=lambda r: (r.header.incarnation, r.header.sequence)):
-            self._newest[report.header.actor_id] = report.header.incarnation, report.state
+            if report.state:  # A reader of records has none.
+                self._newest[report.header.actor_id] = report.header.incarnation, report.state
 
     def files(self, incarnations: Mapping[int, int]) -> dict[str, bytes]:
         """Returns the file of the actors that a checkpoint keeps, by name.

@@ -406,6 +406,8 @@ class Driver:
         header = report.header
         for member in report.benched:
             self.pool.bench(member, header.actor_id)
+        for notice in report.notices:
+            self.bus.publish(Notice(notice))
         self.progress.collect(header)
         unconsumed = [rollout.report.header for rollout in self._rollouts.delivered_or_updating()]
         is_old = header.weights_version != played.weights_version
@@ -489,7 +491,8 @@ class Driver:
         """Returns every snapshot that an actor plays against, or may yet report to play against."""
         in_play = self._states.networks()
         for delivered in self._rollouts.delivered_or_updating():
-            in_play.update(read_state(delivered.report.state).pairing.networks)
+            if delivered.report.state:
+                in_play.update(read_state(delivered.report.state).pairing.networks)
         for played in self._rollouts.in_play.values():
             in_play.update(played.snapshots)
         return in_play

@@ -19,7 +19,7 @@ LEVELS = """
     status, bench, analysis
     training, report, export
     distributed, tracking
-    evaluation, selfplay, usi
+    evaluation, selfplay, pretraining, usi
     players
     learning, search
     network, records
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "ray": {"distributed", "training", "tune", "bench"}
     | {"tracking.ray_metrics", "tracking.profile_files", "status.remote"},
     "torch": {"network", "learning", "players", "selfplay", "evaluation", "bench", "library"}
+    | {"pretraining"}
     | {"usi.network", "export"},
     "rsshogi": {"shogi", "bench"},
     "tensorboard": {"tracking.tensorboard"},

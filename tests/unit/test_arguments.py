@@ -38,6 +38,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "--resum"], "--resume"),
         (["evaluate", "--chekpoint", "x", "--oponent", "random"], "--checkpoint"),
         (["ladder", "--player", "random"], "--players"),
+        (["pretrain", "--record", "x"], "--records"),
         (["generate", "--format", "csa"], "--formats"),
         (["usi", "--checkpiont", "runs/x"], "--checkpoint"),
         (["export", "--chekpoint", "x"], "--checkpoint"),

@@ -109,3 +109,8 @@ def test_timesteps_that_only_divide_with_all_rollouts_are_accepted_once_their_nu
 
 def test_limits_that_join_a_cluster_are_allowed_for_one_started_here() -> None:
     assert make_config(cluster={"address": "local", "num_cpus": 4}).cluster.num_cpus == 4
+
+
+def test_readers_of_records_are_a_fixed_number() -> None:
+    with pytest.raises(ValidationError, match=r"does not go with pretrain\.records"):
+        make_config(pretrain={"records": ["x"]}, self_play={"num_actors": "auto"})

@@ -63,6 +63,7 @@ def test_a_key_without_its_section_shows_each_setting_of_that_name(
 ) -> None:
     assert keys_in(described(capsys, "max_plies")) == [
         "self_play.max_plies",
+        "pretrain.max_plies",
         "evaluation.max_plies",
     ]
 

@@ -18,10 +18,11 @@ from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
 from keisei_ray.evaluation.ladder import LadderOptions, ladder
 from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
-from keisei_ray.evaluation.openings import OpeningBook, parse_opening
+from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.players.player import Player
 from keisei_ray.players.policies import choose_greedy, choose_random
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening
+from keisei_ray.shogi.opening_line import parse_opening
 
 RANDOM = Player("random", choose_random)
 GREEDY = Player("greedy", choose_greedy)

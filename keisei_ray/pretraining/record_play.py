@@ -1,0 +1,188 @@
+"""Game records as rollouts: stands where `SelfPlay` stands, and plays nothing.
+
+A rollout of pretraining has T x N positions of games of others in random order, instead of T plies
+of N games. Each row is a trajectory of its own: cut after the ply, with the targets of value and
+draw in place of the bootstrap values. With gamma = 1 the lambda-return of such a row is its target:
+
+    value_target = 0 - gamma * bootstrap_value,            bootstrap_value = -value
+    draw_target  = 1 - gamma * (1 - bootstrap_draw_prob),  bootstrap_draw_prob = draw
+
+The policy chose none of the moves, so every row `is_forced`: its policy loss is the cross-entropy
+with the recorded move.
+
+This module does not know Ray. T: plies of a rollout. N: games side by side.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import CheckpointError
+from keisei_ray.network.cpu_process import prepare_cpu
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import load_weights
+from keisei_ray.pretraining.held_out import measure, told
+from keisei_ray.records.left_out import Tally
+from keisei_ray.records.positions import Positions
+from keisei_ray.records.stream import held_out_positions, training_positions
+from keisei_ray.rollouts.actor_state import ActorState
+from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
+from keisei_ray.rollouts.packed_rollout import pack_rollout
+from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
+from keisei_ray.rollouts.weights_header import peek_weights
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
+from keisei_ray.telemetry.reports import CollectReport, CollectStages, HeldOutFigures
+from keisei_ray.telemetry.stage_timer import StageTimer
+
+
+class RecordPlay:
+    """A reader of records that fills rollouts; reader 0 also measures on held-out games."""
+
+    def __init__(self, config: Config, actor_id: int, incarnation: int) -> None:
+        """Reads nothing yet.
+
+        Args:
+            config: with every choice made.
+            actor_id: number of the reader among `self_play.num_actors`.
+            incarnation: start number of the reader; each reads in another order.
+        """
+        prepare_cpu(config.schedule.actor_threads)
+        self._config = config
+        self._ids = (actor_id, incarnation)
+        play, pretrain = config.self_play, config.pretrain
+        assert play.num_actors != "auto", "refused by checks.check_pretrain"
+        self._num_readers = config.at_most_max_actors(play.num_actors)
+        self._rollout = Rollout.allocate(play.rollout_length, play.games_per_actor)
+        self._sequence = 0
+        self._weights: BufferLike | None = None
+        self._version = 0
+        self._notices: list[str] = []
+        self._pass = (0, Tally())
+        self._stream: Iterator[Positions] = training_positions(
+            pretrain,
+            rows=config.timesteps_per_rollout,
+            seed=[config.run.seed, incarnation],
+            reader=actor_id,
+            num_readers=self._num_readers,
+            began=self._begin_pass,
+        )
+        self._due = PeriodicTrigger(pretrain.held_out_interval_timesteps)
+        self._held_out: Positions | None = None
+
+    def set_weights(self, buffer: BufferLike) -> None:
+        """Takes the weights that the next measurement is of."""
+        self._weights, self._version = buffer, peek_weights(buffer).version
+
+    def restore(self, state: ActorState, networks: Sequence[BufferLike] = ()) -> None:
+        """Refuses: a reader sends no state, and begins a new pass after a resume.
+
+        Raises:
+            CheckpointError: always.
+        """
+        raise CheckpointError(
+            f"the state of self-play actor {state.actor_id} is not that of a reader of records. "
+            "Resume with the settings of the run, or begin another by --init-from."
+        )
+
+    def collect(
+        self, mix: object = None, snapshots: Sequence[BufferLike] = ()
+    ) -> tuple[CollectReport, PackedBuffer]:
+        """Reads T x N positions.
+
+        Args:
+            mix: opponents in self-play; not looked at.
+            snapshots: not looked at.
+
+        Returns:
+            The report, and the packed rollout.
+
+        Raises:
+            RecordsError: the files hold nothing to learn from.
+        """
+        started = time.perf_counter()
+        timer = StageTimer()
+        self._notices = []
+        positions = next(self._stream)
+        timer.end_stage("env_time_s")
+        header = RolloutHeader(
+            *self._ids,
+            sequence=self._sequence,
+            weights_version=self._version,
+            T=self._rollout.header.T,
+            N=self._rollout.header.N,
+        )
+        rollout = self._rollout.with_header(header)
+        fill(rollout, positions)
+        packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
+        distinct_positions = rollout.distinct_positions()
+        timer.end_stage("pack_time_s")
+        figures = self._measure_if_due()
+        timer.end_stage("forward_time_s")
+        self._sequence += 1
+        return (
+            CollectReport(
+                header=header,
+                games=(),
+                trained_timesteps=header.timesteps,
+                distinct_positions=distinct_positions,
+                raw_bytes=rollout.raw_bytes,
+                wire_bytes=packed.nbytes,
+                collect_time_s=time.perf_counter() - started,
+                sample_sfen=STANDARD_SFEN,
+                sample_last_move="",
+                stages=CollectStages(
+                    env_time_s=timer.seconds["env_time_s"],
+                    forward_time_s=timer.seconds["forward_time_s"],
+                    pack_time_s=timer.seconds["pack_time_s"],
+                ),
+                held_out=figures,
+                notices=tuple(self._notices),
+            ),
+            packed,
+        )
+
+    def _begin_pass(self, number: int, tally: Tally) -> None:
+        """Tells what the pass that has ended has counted."""
+        if number > 1:
+            self._notices.append(self._counts("read"))
+        self._pass = (number, tally)
+
+    def _counts(self, what: str) -> str:
+        number, tally = self._pass
+        reader = f", reader {self._ids[0]}" if self._num_readers > 1 else ""
+        return f"records {what}, pass {number}{reader}: {'; '.join(tally.lines())}"
+
+    def _measure_if_due(self) -> HeldOutFigures | None:
+        """Measures the newest weights on the held-out games, if that is due."""
+        timesteps = self._sequence * self._config.timesteps_per_rollout * self._num_readers
+        is_due = self._due.is_due(timesteps) or self._sequence == 0
+        if self._ids[0] != 0 or not is_due or not self._config.pretrain.held_out:
+            return None
+        if self._held_out is None:
+            self._held_out = held_out_positions(self._config.pretrain, Tally())
+            if self._held_out is None:
+                if self._sequence == 0:
+                    self._notices.append("no game is held out: there are too few")
+                return None
+        assert self._weights is not None, "set_weights comes before collect"
+        model = build_model(self._config.model, seed=0).eval()
+        load_weights(model, self._weights)
+        figures = measure(model, self._held_out)
+        self._notices.append(f"weights version {self._version}: {told(figures)}")
+        if self._sequence:
+            self._notices.append(self._counts("so far"))
+        return figures
+
+
+def fill(rollout: Rollout, positions: Positions) -> None:
+    """Writes T x N positions into the rows of a rollout, see the top of this module."""
+    for name in ("boards", "hands", "scalars", "legal_bits", "actions"):
+        array = getattr(rollout, name)
+        array[:] = getattr(positions, name).reshape(array.shape)
+    shape = rollout.actions.shape
+    rollout.truncated[:] = rollout.is_trained[:] = rollout.is_forced[:] = True
+    rollout.bootstrap_values[:] = -positions.values.reshape(shape)
+    rollout.bootstrap_draw_probs[:] = positions.draws.reshape(shape).astype(np.float16)

@@ -1,0 +1,227 @@
+"""Games of one piece of a file, whatever its format; what cannot be read is yielded with its cause.
+
+Everything is streamed: of a file with many games one is in memory at a time, of positions one
+piece. Moves are not played here, except that text formats need it to be understood.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final, TypeAlias, get_args
+
+from keisei_ray.config.json_text import parse_json
+from keisei_ray.records.files import Piece
+from keisei_ray.records.left_out import Cause, LeftOut
+from keisei_ray.rollouts.finished_game import GameResult
+from keisei_ray.shogi.binary_records import (
+    RECORD_BYTES,
+    DamagedRecordError,
+    PositionFormat,
+    pack_length,
+    read_pack,
+    read_positions,
+)
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.game_record import GameRecord, clipped_eval, moves_from_usi
+from keisei_ray.shogi.opening_line import parse_opening
+from keisei_ray.shogi.record_reader import ReadRecord, decoded_text, read_csa, read_ki2, read_kif
+from keisei_ray.storage.json_lines import MAX_LINE_BYTES
+
+Found: TypeAlias = GameRecord | LeftOut
+"""A game, or what was found in its place."""
+MAX_GAME_BYTES: Final = 4 << 20
+"""Largest record of one game in text; one game takes some 100 kB at most."""
+_CHUNK_BYTES: Final = 1 << 20
+_RESULTS: Final = get_args(GameResult)
+_RATING: Final = re.compile(r"^'(black|white)_rate:.*:\s*([0-9]+(?:\.[0-9]+)?)\s*$", re.MULTILINE)
+"""Ratings in CSA as floodgate writes them."""
+_CSA_MOVES: Final = re.compile(rb"^[+-]\d{4}|^%", re.MULTILINE)
+
+
+def read_games(piece: Piece) -> Iterator[Found]:
+    """Yields the games of a piece in the order of the file."""
+    try:
+        with piece.path.open("rb") as file:
+            file.seek(piece.start)
+            match piece.format:
+                case "csa":
+                    yield from _csa_games(file, str(piece.path))
+                case "kif" | "ki2":
+                    yield _text_game(piece, file.read(MAX_GAME_BYTES + 1), str(piece.path))
+                case "usi" | "jsonl":
+                    yield from _line_games(file, piece)
+                case "hcpe":
+                    yield from _positions(file, piece, "hcpe")
+                case "psv":
+                    yield from _positions(file, piece, "psv")
+                case "pack":
+                    yield from _pack_games(file, piece)
+    except OSError as error:
+        yield LeftOut(Cause.UNREADABLE, f"{piece.path}: {error.strerror}")
+
+
+def _csa_games(file: BinaryIO, name: str) -> Iterator[Found]:
+    """Games that are separated by a slash, or by the version with which each begins."""
+    lines = list[bytes]()
+    first, size = 1, 0
+    is_played = is_found = False
+
+    def game() -> Found:
+        place = name if first == 1 else f"{name}, from line {first}"
+        if size > MAX_GAME_BYTES:
+            return LeftOut(Cause.TOO_LARGE, place)
+        return _decoded_game(b"".join(lines), place, "csa")
+
+    for line_number, line in enumerate(file, 1):
+        is_slash = line.strip() == b"/"
+        if is_slash or (is_played and line.startswith(b"V")):
+            if any(one.strip() for one in lines):
+                yield game()
+                is_found = True
+            lines, size, is_played, first = [], 0, False, line_number + is_slash
+        if not is_slash:
+            size += len(line)
+            if size <= MAX_GAME_BYTES:
+                lines.append(line)
+            is_played = is_played or bool(_CSA_MOVES.match(line))
+    if any(one.strip() for one in lines) or not is_found:
+        yield game()
+
+
+def _text_game(piece: Piece, content: bytes, place: str) -> Found:
+    if len(content) > MAX_GAME_BYTES:
+        return LeftOut(Cause.TOO_LARGE, place)
+    return _decoded_game(content, place, piece.format)
+
+
+def _decoded_game(content: bytes, place: str, kind: str) -> Found:
+    text = decoded_text(content)
+    if text is None:
+        return LeftOut(Cause.NOT_TEXT, place)
+    try:
+        if kind == "csa":
+            read = read_csa(text, wants_kif=False)
+        else:
+            read = read_kif(text) if kind == "kif" else read_ki2(text)
+    except ValueError as error:
+        told = " ".join(str(error).split())[:100]
+        is_start = "start position" in told
+        return LeftOut(Cause.OTHER_RULES if is_start else Cause.NOT_A_GAME, f"{place}: {told}")
+    return _from_text(read, place, _ratings(text) if kind == "csa" else (None, None))
+
+
+def _from_text(read: ReadRecord, place: str, ratings: tuple[float | None, float | None]) -> Found:
+    if read.fault:
+        cause = Cause.ILLEGAL_MOVE if "not legal" in read.fault else Cause.DAMAGED
+        return LeftOut(cause, f"{place}: {read.fault}")
+    return GameRecord(
+        read.start_sfen,
+        moves_from_usi(list(read.moves)),
+        read.winner,
+        tuple(value and clipped_eval(value) for value in read.evals),
+        ratings,
+        read.opening_plies,
+        place,
+    )
+
+
+def _ratings(text: str) -> tuple[float | None, float | None]:
+    found = {color: float(value) for color, value in _RATING.findall(text)}
+    return found.get("black"), found.get("white")
+
+
+def _line_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
+    """Games of the lines that begin in the piece."""
+    if piece.start:
+        file.seek(piece.start - 1)
+        while (line := file.readline(MAX_LINE_BYTES)) and not line.endswith(b"\n"):
+            pass
+    read = _json_game if piece.format == "jsonl" else _usi_game
+    while (at := file.tell()) < piece.stop:
+        line = file.readline(MAX_LINE_BYTES)
+        place = f"{piece.path}, byte {at}"
+        if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE_BYTES)
+            yield LeftOut(Cause.TOO_LARGE, place)
+        elif line.strip():
+            yield read(line, place)
+
+
+def _usi_game(line: bytes, place: str) -> Found:
+    text = decoded_text(line)
+    if text is None:
+        return LeftOut(Cause.NOT_TEXT, place)
+    try:
+        opening = parse_opening(text)
+        return GameRecord(opening.sfen, moves_from_usi(opening.moves.split()), None, place=place)
+    except ValueError as error:
+        return LeftOut(Cause.NOT_A_GAME, f"{place}: {error}")
+
+
+def _json_game(line: bytes, place: str) -> Found:
+    try:
+        game = parse_json(line)
+    except ValueError:
+        cause = Cause.NOT_A_GAME if line.endswith(b"\n") else Cause.DAMAGED
+        return LeftOut(cause, place)
+    if not isinstance(game, dict) or not isinstance(game.get("moves"), str):
+        return LeftOut(Cause.NOT_A_GAME, place)
+    sfen, opening = game.get("start_sfen") or STANDARD_SFEN, game.get("opening_plies", 0)
+    result: GameResult | None = game["result"] if game.get("result") in _RESULTS else None
+    if not isinstance(sfen, str) or type(opening) is not int:
+        return LeftOut(Cause.NOT_A_GAME, place)
+    try:
+        moves = moves_from_usi(game["moves"].split())
+    except ValueError as error:
+        return LeftOut(Cause.DAMAGED, f"{place}: {error}")
+    if not moves:
+        return LeftOut(Cause.NO_MOVES, place)
+    evals = _json_evals(game.get("evals"))
+    return GameRecord(sfen, moves, result, evals, opening_plies=max(0, opening), place=place)
+
+
+def _json_evals(values: Any) -> tuple[int | None, ...]:
+    """Evaluations of a line; those that are no integers count as none."""
+    if not isinstance(values, list):
+        return ()
+    return tuple(clipped_eval(value) if type(value) is int else None for value in values)
+
+
+def _positions(file: BinaryIO, piece: Piece, kind: PositionFormat) -> Iterator[Found]:
+    size = RECORD_BYTES[kind]
+    content = file.read(piece.stop - piece.start)
+    whole = len(content) - len(content) % size
+    first = piece.start // size
+    for found in read_positions(content[:whole], kind, str(piece.path), first=first):
+        if isinstance(found, DamagedRecordError):
+            yield LeftOut(Cause.DAMAGED, str(found))
+        else:
+            yield found
+    if len(content) > whole:
+        yield LeftOut(Cause.DAMAGED, f"{piece.path}: the last record is cut off")
+
+
+def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
+    """Games of pack. Behind a damaged one no other can be found."""
+    content, offset, number = b"", 0, 0
+    left = piece.stop - piece.start
+    while True:
+        length = pack_length(content, offset)
+        if length is None:
+            if len(content) - offset > MAX_GAME_BYTES:
+                yield LeftOut(Cause.DAMAGED, f"{piece.path}, game {number}: no end")
+                return
+            more = file.read(min(left, _CHUNK_BYTES))
+            if not more:
+                break
+            left -= len(more)
+            content, offset = content[offset:] + more, 0
+            continue
+        try:
+            yield read_pack(content[offset : offset + length], f"{piece.path}, game {number}")
+        except DamagedRecordError as error:
+            yield LeftOut(Cause.DAMAGED, str(error))
+        offset += length
+        number += 1
+    if len(content) > offset:
+        yield LeftOut(Cause.DAMAGED, f"{piece.path}, game {number}: cut off")

@@ -1,0 +1,120 @@
+"""The command `pretrain`: a run of training whose rollouts come from game records.
+
+Everything is that of any run (`session.py`); only the self-play actors are readers of records
+(`pretraining/record_play.py`). Before Ray is started the records are looked at, and at the end the
+network is measured once more, with its final weights.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import PretrainConfig
+from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.errors import ConfigError
+from keisei_ray.records.files import find_pieces
+from keisei_ray.records.left_out import Tally
+from keisei_ray.records.positions import positions_of
+from keisei_ray.records.reading import read_games
+from keisei_ray.records.stream import nothing_usable, used_games
+from keisei_ray.telemetry.events import Event, Notice, Subscriber
+from keisei_ray.training.session import Outcome, train
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "learner.num_epochs": 1,
+    "learner.gamma": 1.0,
+    "learner.ent_coef": 0.0,
+    "learner.target_kl": None,
+    "schedule.mode": "overlap",
+    "self_play.num_actors": 1,
+    "self_play.device": "cpu",
+}
+"""Settings that have another default in `pretrain`: each position is seen once a pass, its target
+is not discounted, and readers work ahead of the learner."""
+
+
+def pretrain(
+    config: Config,
+    console: Console,
+    *,
+    force: bool = False,
+    is_trusted: bool = False,
+    cluster: Cluster | None = None,
+) -> Outcome:
+    """Trains on records until `run.total_timesteps` or an interrupt, saves, and measures.
+
+    Args:
+        config: settings as given, with `pretrain.records`.
+        console: where the view and the summary are drawn.
+        force: see `train`, as for the next two.
+        is_trusted: see `train`.
+        cluster: see `train`.
+
+    Raises:
+        ConfigError: no records are named.
+        RecordsError: a file is missing, or nothing in them can be learned from.
+        Exception: the same as `train`.
+    """
+    if not config.pretrain.records:
+        raise ConfigError(
+            "pretrain: no records are named, expected --records PATH or pretrain.records. Name "
+            "files or directories of games; `generate` makes some."
+        )
+    records = tuple(str(Path(path).absolute()) for path in config.pretrain.records)
+    section = config.pretrain.model_copy(update={"records": records})
+    check_usable(section)
+    config = config.model_copy(update={"pretrain": section})
+    last = _LastCounts()
+    outcome = train(
+        config,
+        console,
+        force=force,
+        is_trusted=is_trusted,
+        cluster=cluster,
+        subscribers=[Subscriber("records", last.take)],
+    )
+    told = [last.counts] if last.counts else []
+    if outcome.checkpoint is not None and section.held_out:
+        told.append(_measured(outcome.checkpoint, section))
+    for line in told:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return outcome
+
+
+def check_usable(config: PretrainConfig) -> None:
+    """Refuses records that hold nothing to learn from; reads no more of them than it takes.
+
+    Raises:
+        RecordsError: a file is missing, or nothing in them can be learned from.
+    """
+    tally = Tally()
+    found = (game for piece in find_pieces(config.records, tally) for game in read_games(piece))
+    games = (game for game, _ in used_games(found, config, tally))
+    if next(positions_of(games, config, tally, num_lanes=1), None) is None:
+        raise nothing_usable(config, tally)
+
+
+class _LastCounts:
+    """The newest notice about what was read."""
+
+    counts = ""
+
+    def take(self, event: Event) -> None:
+        """Takes an event of the run."""
+        if isinstance(event, Notice) and event.message.startswith("records "):
+            self.counts = event.message
+
+
+def _measured(checkpoint: Path, config: PretrainConfig) -> str:
+    """Returns the figures of a checkpoint in words. Loads torch, after the run."""
+    from keisei_ray.players.saved_model import load_model, open_checkpoint
+    from keisei_ray.pretraining.held_out import measure, told
+    from keisei_ray.records.stream import held_out_positions
+
+    positions = held_out_positions(config, Tally())
+    if positions is None:
+        return "no game is held out: there are too few"
+    _, found = open_checkpoint(checkpoint)
+    return f"{checkpoint}: {told(measure(load_model(found), positions))}"

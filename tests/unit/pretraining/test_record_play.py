@@ -1,0 +1,118 @@
+"""Records as rollouts, and one learner's update from them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from keisei_ray.config.schema import Config
+from keisei_ray.errors import CheckpointError
+from keisei_ray.learning.learner import Learner
+from keisei_ray.learning.update_batch import training_targets
+from keisei_ray.pretraining.record_play import RecordPlay, fill
+from keisei_ray.records.positions import empty_positions
+from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.selfplay.self_play import SelfPlay
+from tests.helpers.record_corpus import csa_by_cshogi, hcpe_by_cshogi
+from tests.helpers.tiny import N, T, tiny_config
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("records")
+    hcpe_by_cshogi(path / "a.hcpe")
+    csa_by_cshogi(path / "b.csa", games=8)
+    return path
+
+
+def config_of(records: Path, **sections: dict[str, Any]) -> Config:
+    pretrain = {"records": (str(records),), "held_out": 0.3, "shuffle_positions": 20}
+    pretrain |= sections.pop("pretrain", {})
+    return tiny_config(
+        pretrain=pretrain, schedule={"mode": "overlap", "rollouts_per_update": 1}, **sections
+    )
+
+
+def test_lambda_returns_of_a_filled_rollout_are_the_targets() -> None:
+    rng = np.random.default_rng(0)
+    positions = empty_positions(T * N)
+    positions.values[:] = rng.uniform(-1, 1, T * N)
+    positions.draws[:] = rng.integers(0, 2, T * N) / 2
+    positions.legal_bits[:, 0] = 0x80
+    rollout = Rollout.allocate(T, N)
+    fill(rollout, positions)
+    rollout.validate()
+    targets = training_targets(rollout, gamma=1.0, gae_lambda=0.8)
+    assert targets.value_targets.ravel() == pytest.approx(positions.values)
+    assert targets.draw_targets.ravel() == pytest.approx(positions.draws)
+
+
+def test_rollouts_of_records_train_policy_and_value(records: Path) -> None:
+    config = config_of(records, learner={"learning_rate": 0.01, "gamma": 1.0, "ent_coef": 0.0})
+    learner, reader = Learner(config), RecordPlay(config, 0, 0)
+    losses = []
+    for update in range(12):
+        reader.set_weights(learner.weights())
+        report, packed = reader.collect()
+        rollout = unpack_rollout(packed, max_timesteps=T * N)
+        assert (rollout.header.sequence, rollout.header.weights_version) == (update, update)
+        assert (report.trained_timesteps, report.games, report.state) == (T * N, (), b"")
+        losses.append(learner.update([packed], update * T * N))
+    assert losses[-1].policy_loss < losses[0].policy_loss - 0.5
+    assert losses[-1].value_loss < losses[0].value_loss
+    assert losses[0].clip_fraction == losses[0].approx_kl == 0.0
+
+
+def test_weights_that_lag_cost_no_pass_of_their_own(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(records)
+    learner, reader = Learner(config), RecordPlay(config, 0, 0)
+    reader.set_weights(learner.weights())
+    old, newer = (reader.collect()[1] for _ in range(2))
+    learner.update([newer], 0)
+    monkeypatch.setattr(learner._gradients, "log_probs", lambda *_: pytest.fail("a pass"))
+    report = learner.update([old], T * N)
+    assert report.policy_lag_max == 1
+
+
+def test_reader_0_measures_when_it_is_due_and_tells_what_was_read(records: Path) -> None:
+    config = config_of(records, pretrain={"held_out_interval_timesteps": 3 * T * N})
+    learner = Learner(config)
+    reports = []
+    for reader in (RecordPlay(config, 0, 0), RecordPlay(config, 1, 0)):
+        for _ in range(5):
+            reader.set_weights(learner.weights())
+            reports.append(reader.collect()[0])
+    assert [r.held_out is not None for r in reports] == [
+        True, False, False, True, False, *5 * [False],
+    ]  # fmt: skip
+    notices = [notice for report in reports for notice in report.notices]
+    assert any(n.startswith("weights version 0: held-out games, ") for n in notices)
+    assert any(n.startswith("records read, pass 1: used: ") for n in notices)
+    assert any(n.startswith("records so far, pass ") for n in notices)
+
+
+def test_a_state_of_self_play_is_refused(records: Path) -> None:
+    state = SelfPlay(tiny_config(), 0, 0).state()
+    with pytest.raises(CheckpointError, match="not that of a reader of records"):
+        RecordPlay(config_of(records), 0, 0).restore(state)
+
+
+def test_readers_of_one_run_read_different_games(records: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        hcpe_by_cshogi(tmp_path / f"{number}.hcpe")
+        content = (tmp_path / f"{number}.hcpe").read_bytes()
+        (tmp_path / f"{number}.hcpe").write_bytes(content[38 * number : 38 * (number + 3)])
+    config = config_of(tmp_path, self_play={"num_actors": 2}, pretrain={"held_out": 0.0})
+    seen = []
+    for actor_id in range(2):
+        reader = RecordPlay(config, actor_id, 0)
+        reader.set_weights(Learner(config).weights())
+        rollout = unpack_rollout(reader.collect()[1], max_timesteps=T * N)
+        seen.append({row.tobytes() for row in rollout.boards.reshape(-1, 81)})
+    assert torch.get_num_threads() == 1
+    assert seen[0] != seen[1]

@@ -1,0 +1,194 @@
+"""Readers of records: files that other programs wrote, and files that are damaged."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rsshogi.core import Move
+
+from keisei_ray.errors import RecordsError
+from keisei_ray.records import reading
+from keisei_ray.records.files import SUFFIXES, find_pieces
+from keisei_ray.records.left_out import Cause, LeftOut, Tally
+from keisei_ray.records.reading import read_games
+from keisei_ray.shogi.binary_records import RECORD_BYTES, to_pack
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.game_record import GameRecord
+from tests.helpers import record_corpus
+from tests.helpers.record_corpus import EVALS, MOVES
+
+VALUES = tuple(Move.from_usi(move).value for move in MOVES)
+GAME = GameRecord(STANDARD_SFEN, VALUES, "white_win", EVALS)
+LINE = {"moves": " ".join(MOVES), "result": "white_win", "evals": list(EVALS)}
+
+
+def found_in(*paths: Path) -> tuple[list[GameRecord], Counter[Cause]]:
+    """Returns the games of some paths, and what is left out."""
+    tally = Tally()
+    games = []
+    for piece in find_pieces([str(path) for path in paths], tally):
+        for found in read_games(piece):
+            if isinstance(found, LeftOut):
+                tally.leave_out(*found)
+            else:
+                games.append(found)
+    return games, tally.causes
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "has_evals"),
+    [
+        ("one.csa", record_corpus.csa_by_cshogi, True),
+        ("one.kif", record_corpus.kif_by_cshogi, False),
+        ("one.kifu", record_corpus.kif_by_cshogi, False),
+        ("other.kif", record_corpus.kif_by_python_shogi, False),
+        ("one.ki2", record_corpus.ki2_by_cshogi, False),
+        ("one.hcpe", record_corpus.hcpe_by_cshogi, True),
+        ("one.psv", record_corpus.psv_by_cshogi, True),
+        ("one.bin", record_corpus.psv_by_cshogi, True),
+    ],
+)
+def test_a_game_that_another_program_wrote_is_read(
+    name: str, write: Callable[[Path], Path], has_evals: bool, tmp_path: Path
+) -> None:
+    (game,), left_out = found_in(write(tmp_path / name))
+    assert (game.moves, game.result, left_out) == (VALUES, "white_win", Counter())
+    assert game.start_sfen.split()[:3] == STANDARD_SFEN.split()[:3]
+    assert game.evals == (EVALS if has_evals else ())
+
+
+def test_games_of_a_csa_file_have_the_ratings_that_floodgate_writes(tmp_path: Path) -> None:
+    games, left_out = found_in(record_corpus.csa_by_cshogi(tmp_path / "many.csa", games=3))
+    assert [len(game.moves) for game in games] == [12, 11, 10]
+    assert [game.ratings for game in games] == [(2500.5 + n, 2600.0) for n in range(3)]
+    assert not left_out
+
+
+def test_our_own_formats_are_read(tmp_path: Path) -> None:
+    (tmp_path / "games.jsonl").write_text(json.dumps(LINE) + "\n")
+    (tmp_path / "games.usi").write_text(f"position startpos moves {' '.join(MOVES)}\n")
+    (tmp_path / "games.pack").write_bytes(to_pack(GAME) * 2)
+    games, left_out = found_in(tmp_path)
+    assert [(game.moves, game.result) for game in games] == [
+        (VALUES, "white_win"),
+        (VALUES, "white_win"),
+        (VALUES, "white_win"),
+        (VALUES, None),
+    ]
+    assert not left_out
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "usi", "hcpe", "psv"])
+def test_a_file_that_is_read_in_pieces_gives_every_game_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"games.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(LINE | {"index": n}) + "\n" for n in range(20)))
+    elif kind == "usi":
+        path.write_text(f"startpos moves {' '.join(MOVES)}\n" * 20)
+    elif kind == "hcpe":
+        path.write_bytes(record_corpus.hcpe_by_cshogi(path).read_bytes() * 20)
+    else:
+        path.write_bytes(record_corpus.psv_by_cshogi(path).read_bytes() * 20)
+    monkeypatch.setattr("keisei_ray.records.files.LINE_PIECE_BYTES", 333)
+    monkeypatch.setattr("keisei_ray.records.files.POSITIONS_A_PIECE", 12)
+    pieces = find_pieces([str(path)], Tally())
+    assert len(pieces) > 4
+    games = [found for piece in pieces for found in read_games(piece)]
+    assert [g.moves for g in games if isinstance(g, GameRecord)] == [VALUES] * 20
+
+
+def test_a_piece_of_a_pack_file_is_read_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "games.pack").write_bytes(to_pack(GAME) * 20)
+    monkeypatch.setattr(reading, "_CHUNK_BYTES", 37)
+    games, left_out = found_in(tmp_path)
+    assert ([game.moves for game in games], left_out) == ([VALUES] * 20, Counter())
+
+
+CSA = "V2.2\nPI\n+\n+7776FU\n-3334FU\n%TORYO\n"
+KIF = "手合割：平手\n手数----指手---------消費時間--\n   1 ７六歩(77)\n   2 投了\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "causes"),
+    [
+        ("a.csa", b"", {Cause.EMPTY: 1}),
+        ("a.txt", b"hello", {Cause.UNKNOWN_KIND: 1}),
+        ("a.csa", bytes(range(256)) * 4, {Cause.NOT_TEXT: 1}),
+        ("a.csa", b"\xff\xfe" + CSA.encode("utf-16-le"), {Cause.NOT_TEXT: 1}),
+        ("a.csa", b"<html>not found</html>", {Cause.NOT_A_GAME: 1}),
+        ("a.csa", CSA.replace("-3334FU", "-3335FU").encode(), {Cause.ILLEGAL_MOVE: 1}),
+        (
+            "a.csa",
+            CSA.encode() + b"/\n" + CSA.replace("77", "99").encode(),
+            {Cause.ILLEGAL_MOVE: 1},
+        ),
+        ("a.kif", KIF.replace("平手", "5五将棋").encode(), {Cause.OTHER_RULES: 1}),
+        ("a.kif", KIF.replace("(77)", "(88)").encode("cp932"), {Cause.ILLEGAL_MOVE: 1}),
+        ("a.kif", b"x" * (reading.MAX_GAME_BYTES + 1), {Cause.TOO_LARGE: 1}),
+        ("a.ki2", "▲７五歩\n".encode(), {Cause.NOT_A_GAME: 1}),
+        ("a.usi", b"hello\nstartpos moves 7g7x\n", {Cause.NOT_A_GAME: 2}),
+        ("a.jsonl", b'{"moves": 3}\n[]\nnot json\n', {Cause.NOT_A_GAME: 3}),
+        ("a.jsonl", json.dumps(LINE).encode()[:-9], {Cause.DAMAGED: 1}),
+        (
+            "a.jsonl",
+            b'{"moves": "7g7f zz"}\n{"moves": ""}\n',
+            {Cause.DAMAGED: 1, Cause.NO_MOVES: 1},
+        ),
+        ("a.hcpe", b"\xff" * RECORD_BYTES["hcpe"], {Cause.DAMAGED: 1}),
+        ("a.psv", b"\xff" * (RECORD_BYTES["psv"] * 2 + 7), {Cause.DAMAGED: 3}),
+        ("a.pack", to_pack(GAME)[:-1], {Cause.DAMAGED: 1}),
+    ],
+)
+def test_what_cannot_be_read_is_counted_by_its_cause(
+    name: str, content: bytes, causes: dict[Cause, int], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    games, left_out = found_in(tmp_path / name)
+    assert left_out == Counter(causes)
+    assert len(games) == (1 if b"/\n" in content and b"html" not in content else 0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932"])
+def test_encodings_of_japanese_programs_are_read(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.kif").write_bytes(KIF.replace("\n", "\r\n").encode(encoding))
+    (game,), _ = found_in(tmp_path)
+    assert (len(game.moves), game.result) == (1, "black_win")
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "games.jsonl"
+    path.write_text(json.dumps(LINE) + "\n")
+    (piece,) = find_pieces([str(path)], Tally())
+    path.write_text(f"{json.dumps(LINE)}\n{json.dumps(LINE)}\n")
+    assert len(list(read_games(piece))) == 1
+
+
+def test_a_file_that_has_gone_is_counted(tmp_path: Path) -> None:
+    path = record_corpus.hcpe_by_cshogi(tmp_path / "a.hcpe")
+    (piece,) = find_pieces([str(path)], Tally())
+    path.unlink()
+    (found,) = read_games(piece)
+    assert isinstance(found, LeftOut)
+    assert found.cause is Cause.UNREADABLE
+
+
+def test_of_a_run_directory_only_the_games_are_read(tmp_path: Path) -> None:
+    for name in ("games.jsonl", "metrics.jsonl", "events.jsonl"):
+        (tmp_path / name).write_text(json.dumps(LINE) + "\n")
+    games, left_out = found_in(tmp_path)
+    assert (len(games), left_out) == (1, Counter({Cause.UNKNOWN_KIND: 2}))
+
+
+def test_a_path_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecordsError, match="there is no such file or directory"):
+        find_pieces([str(tmp_path / "nothing")], Tally())
+
+
+def test_every_format_has_an_ending() -> None:
+    assert set(SUFFIXES.values()) == {"csa", "kif", "ki2", "usi", "jsonl", "hcpe", "psv", "pack"}

@@ -1,0 +1,51 @@
+"""The command `pretrain` before a run is started."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from keisei_ray.cli import EXIT_USAGE, main
+from keisei_ray.config.resolver import resolve_config
+from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import PretrainConfig
+from keisei_ray.errors import ConfigError, RecordsError
+from keisei_ray.training.pretrain import DEFAULTS, check_usable, pretrain
+from tests.helpers.record_corpus import hcpe_by_cshogi
+
+
+def test_defaults_of_the_command_are_weaker_than_every_route() -> None:
+    config = resolve_config(None, {}, ["learner.gamma=0.9"], {}, defaults=DEFAULTS)
+    assert (config.learner.gamma, config.learner.num_epochs) == (0.9, 1)
+    assert config.schedule.mode == "overlap"
+
+
+def test_without_records_it_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no records are named"):
+        pretrain(Config(), Console(quiet=True))
+
+
+def test_records_with_something_usable_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "empty.csa").touch()
+    hcpe_by_cshogi(tmp_path / "games.hcpe")
+    check_usable(PretrainConfig(records=(str(tmp_path),)))
+
+
+def test_records_without_are_refused_with_the_causes(tmp_path: Path) -> None:
+    (tmp_path / "empty.csa").touch()
+    (tmp_path / "binary.kif").write_bytes(bytes(range(256)))
+    with pytest.raises(RecordsError, match="1 files: empty, 1 games: neither UTF-8"):
+        check_usable(PretrainConfig(records=(str(tmp_path),)))
+
+
+def test_the_command_line_refuses_them_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    (tmp_path / "a.csa").touch()
+    arguments = ["pretrain", "--records", str(tmp_path), "--run-dir", str(run_dir)]
+    assert main(arguments) == EXIT_USAGE
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("RecordsError: --records ")
+    assert "\n" not in told
+    assert not run_dir.exists()
