@@ -32,6 +32,7 @@ from keisei_ray.errors import (
     RejectedRolloutsError,
     WireError,
 )
+from keisei_ray.learning.adamw import AdamW
 from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_group import LearnerGroup
@@ -133,7 +134,7 @@ class Learner:
             row_multiple=CUDA_ROW_MULTIPLE if self._device.type == "cuda" else 1,
             is_compiled=self._device.type == "cuda" and c.compile == "auto" and can_compile(),
         )
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             lr=c.learning_rate,
             eps=c.adam_eps,

@@ -61,10 +61,10 @@ def share(rollouts: Sequence[np.ndarray], group: LearnerGroup) -> Sequence[np.nd
 def processes(number: int) -> Iterator[Pool]:
     """Processes for the learners of a group; ended at once, also in the middle of an update.
 
-    They are copies of one that has imported torch and, for its optimizers, its compiler.
+    They are copies of one that has imported torch.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", __name__])
+    context.set_forkserver_preload([__name__])
     with context.Pool(number) as pool:
         yield pool
 

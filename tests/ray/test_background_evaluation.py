@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def test_training_goes_on_beside_an_evaluator_that_hangs_and_a_stop_request_ends
 def gone(pid: int) -> None:
     """Returns once the process has ended."""
     while Path(f"/proc/{pid}").exists():
-        os.sched_yield()
+        time.sleep(0.01)
 
 
 class DyingShell(EvaluationShell):
