@@ -8,19 +8,21 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from keisei_ray.errors import RunDirError
+from keisei_ray.errors import PositionError, RunDirError
 from keisei_ray.report.games import replay_data, title
 from keisei_ray.rollouts.finished_game import FinishedGame
-from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN
+from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, check_start
 from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
 from keisei_ray.shogi.replay import mates_in_one, replay
 from keisei_ray.storage.json_lines import Record
 from keisei_ray.storage.run_layout import GAMES_FILE, HUMAN_GAMES_FILE
-from keisei_ray.telemetry.visible_text import visible
+from keisei_ray.telemetry.visible_text import shortened, visible
+from keisei_ray.web.answers import json_answer
 from keisei_ray.web.game_index import Filter, GameIndex
+from keisei_ray.web.human_game import MAX_PLIES
 from keisei_ray.web.keys import read, run_path
 from keisei_ray.web.live import send_events
-from keisei_ray.web.opponents import MAX_SIMULATIONS, opponent, opponents
+from keisei_ray.web.opponents import MAX_SIMULATIONS, MAX_TEMPERATURE, opponent, opponents
 from keisei_ray.web.requests import Fields, body, query, while_connected
 from keisei_ray.web.thinker import THINKER
 
@@ -65,6 +67,17 @@ class FindingsBody(Fields):
     count: Annotated[int, Field(ge=1)] = 1 << 20
 
 
+class SelfPlayBody(Fields):
+    """A game that one version is to play against itself."""
+
+    checkpoint: str
+    start_sfen: Annotated[str, Field(max_length=200)] = STANDARD_SFEN
+    moves: Annotated[tuple[str, ...], Field(max_length=MAX_PLIES)] = ()
+    """Opening from there."""
+    simulations: Annotated[int, Field(ge=0, le=200)] = 0
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
+
+
 def add_routes(app: web.Application) -> None:
     """Adds the addresses of this module."""
     app[INDEXES] = {}
@@ -73,12 +86,13 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/runs/{run}/games/newest", _newest)
     app.router.add_get("/api/runs/{run}/games/{kind}/{number:[0-9]{1,9}}", _game)
     app.router.add_post("/api/runs/{run}/games/{kind}/{number:[0-9]{1,9}}/findings", _findings)
+    app.router.add_post("/api/runs/{run}/self-play", _self_play)
 
 
 async def _opponents(request: web.Request) -> web.Response:
     """Returns the checkpoints of a run."""
     found = await read(request.app, partial(opponents, run_path(request)))
-    return web.json_response({"opponents": found})
+    return json_answer({"opponents": found})
 
 
 async def _list(request: web.Request) -> web.Response:
@@ -105,7 +119,7 @@ async def _list(request: web.Request) -> web.Response:
             **index.choices(),
         }
 
-    return web.json_response(await read(request.app, look))
+    return json_answer(await read(request.app, look))
 
 
 async def _newest(request: web.Request) -> web.StreamResponse:
@@ -136,7 +150,7 @@ async def _game(request: web.Request) -> web.Response:
         index.follow(READ_S)
         return _shown(index.record(number), number)
 
-    return web.json_response(await read(request.app, look))
+    return json_answer(await read(request.app, look))
 
 
 async def _findings(request: web.Request) -> web.Response:
@@ -161,7 +175,37 @@ async def _findings(request: web.Request) -> web.Response:
         first_ply=asked.first_ply,
         num_positions=min(asked.count, MAX_SEARCHED) if asked.simulations else asked.count,
     )
-    return web.json_response({"findings": await while_connected(request, thinking)})
+    return json_answer({"findings": await while_connected(request, thinking)})
+
+
+async def _self_play(request: web.Request) -> web.Response:
+    """Has a checkpoint play a game on against itself, and returns that as `_game` does."""
+    asked, path = await body(request, SelfPlayBody), run_path(request)
+    found = await read(request.app, partial(opponent, path, asked.checkpoint))
+    try:
+        check_start(asked.start_sfen)
+    except ValueError as error:
+        raise PositionError(shortened(str(error), 400)) from error
+    thinking = request.app[THINKER].ask(
+        kind="game",
+        checkpoint=found["path"],
+        sfen=asked.start_sfen,
+        moves=list(asked.moves),
+        max_plies=MAX_PLIES,
+        simulations=asked.simulations,
+        temperature=asked.temperature,
+    )
+    played = await while_connected(request, thinking)
+    record = {
+        **played,
+        "moves": " ".join(played["moves"]),
+        "plies": len(played["moves"]),
+        "opening_plies": len(asked.moves),
+        "start_sfen": asked.start_sfen,
+        "timestep": found["timestep"],
+        "weights_version": found["weights_version"],
+    }
+    return json_answer(await read(request.app, partial(_shown, record, 0)))
 
 
 def _index(request: web.Request, kind: str) -> GameIndex:

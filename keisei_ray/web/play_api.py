@@ -10,6 +10,7 @@ from pydantic import Field
 from keisei_ray.errors import RunDirError
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.handicaps import HANDICAPS
+from keisei_ray.web.answers import json_answer
 from keisei_ray.web.human_game import COLORS, MAX_PLIES, HumanGame, StalePositionError
 from keisei_ray.web.human_records import opening_book, save_human_game
 from keisei_ray.web.keys import read, run_path
@@ -84,7 +85,7 @@ async def _close(app: web.Application) -> None:
 async def _choices(request: web.Request) -> web.Response:
     """Returns what a game can begin with."""
     del request
-    return web.json_response(
+    return json_answer(
         {
             "strengths": [strength._asdict() for strength in STRENGTHS],
             "handicaps": [handicap._asdict() for handicap in HANDICAPS],
@@ -108,12 +109,12 @@ async def _begin(request: web.Request) -> web.Response:
         simulations=asked.simulations,
         temperature=asked.temperature,
     )
-    return web.json_response(session.state())
+    return json_answer(session.state())
 
 
 async def _state(request: web.Request) -> web.Response:
     """Returns the state of a game."""
-    return web.json_response(_session(request).state())
+    return json_answer(_session(request).state())
 
 
 async def _move(request: web.Request) -> web.Response:
@@ -126,7 +127,7 @@ async def _move(request: web.Request) -> web.Response:
         game.play(asked.move, asked.ply)
         session.note_move(game.human)
         await _save_if_over(request.app, session)
-    return web.json_response(session.state())
+    return json_answer(session.state())
 
 
 async def _reply(request: web.Request) -> web.Response:
@@ -141,7 +142,7 @@ async def _reply(request: web.Request) -> web.Response:
         game.play(await while_connected(request, thinking), asked.ply)
         session.note_move(color)
         await _save_if_over(request.app, session)
-    return web.json_response(session.state())
+    return json_answer(session.state())
 
 
 async def _take_back(request: web.Request) -> web.Response:
@@ -150,7 +151,7 @@ async def _take_back(request: web.Request) -> web.Response:
     with session.changing() as game:
         _check_ply(game, asked.ply)
         game.take_back(asked.ply)
-    return web.json_response(session.state())
+    return json_answer(session.state())
 
 
 async def _resign(request: web.Request) -> web.Response:
@@ -161,7 +162,7 @@ async def _resign(request: web.Request) -> web.Response:
         game.resign(asked.ply)
         session.note_move(game.human)
         await _save_if_over(request.app, session)
-    return web.json_response(session.state())
+    return json_answer(session.state())
 
 
 async def _findings(request: web.Request) -> web.Response:
@@ -172,14 +173,14 @@ async def _findings(request: web.Request) -> web.Response:
         session.hints += 1
     thinking = _ask(request.app[THINKER], session, "findings", asked.simulations)
     (found,) = await while_connected(request, thinking)
-    return web.json_response(found)
+    return json_answer(found)
 
 
 async def _records(request: web.Request) -> web.Response:
     """Returns a game as text: KIF and USI, and CSA where it is over."""
     session = _session(request)
     game, heading = session.game, session.heading()
-    return web.json_response(
+    return json_answer(
         {
             "kif": game.kif(heading),
             "csa": None if game.end is None else game.csa(heading),

@@ -33,7 +33,12 @@ from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.policies import network_policy
 from keisei_ray.players.saved_model import load_model, open_checkpoint
-from keisei_ray.players.searching import choose_root_move, leaves_per_step, network_evaluation
+from keisei_ray.players.searching import (
+    choose_root_move,
+    leaves_per_step,
+    network_evaluation,
+    searching_policy,
+)
 from keisei_ray.search.search import Search
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
@@ -52,8 +57,9 @@ class Job(NamedTuple):
 
     number: int
     """Number of the job; each is larger than those before."""
-    kind: Literal["move", "findings"]
-    """`move`: choose a move in the last position. `findings`: what the network thinks of some."""
+    kind: Literal["move", "findings", "game"]
+    """`move`: choose a move in the last position. `findings`: what the network thinks of some.
+    `game`: play on from the last position to the end, both sides."""
     checkpoint: str
     """Path or URI of the checkpoint."""
     sfen: str
@@ -114,8 +120,8 @@ def result_of_job(job: Job, model: PolicyValueNet, is_cancelled: Callable[[], bo
         is_cancelled: asked before every step of a search.
 
     Returns:
-        A move in USI notation, or a list of findings: those of `analyze --json`, and each line of
-        moves as `western` and `japanese` too.
+        A move in USI notation; a list of findings, those of `analyze --json` with each line of
+        moves as `western` and `japanese` too; or a game with its `moves`, `result` and `reason`.
 
     Raises:
         PositionError: a move that is not legal, or a game that is over.
@@ -127,6 +133,8 @@ def result_of_job(job: Job, model: PolicyValueNet, is_cancelled: Callable[[], bo
     if last.verdict is not None:
         raise PositionError(f"the game is over: {last.verdict.reason}.")
     game = last.game
+    if job.kind == "game":
+        return _played_out(job, game, model, is_cancelled)
     legal = array("H", game.legal)
     if job.simulations:
         index = _searched(job, game, model, is_cancelled)
@@ -147,6 +155,27 @@ def _searched(job: Job, game: Game, model: PolicyValueNet, is_cancelled: Callabl
     if is_cancelled():
         raise CancelledError
     return choose_root_move(search.root_moves(0), job.temperature, random.random())
+
+
+def _played_out(
+    job: Job, game: Game, model: PolicyValueNet, is_cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """Plays a game on to its end, both sides by the network."""
+
+    def start_game(index: int) -> Game:
+        # The one after the end is never played.
+        return game if index == 0 else Game(job.sfen, max_plies=job.max_plies)
+
+    games = VectorGames(1, max_plies=job.max_plies, start_game=start_game)
+    if job.simulations:
+        choose = searching_policy(model, SearchSpec(job.simulations, None), job.temperature)
+    else:
+        choose = network_policy(model, job.temperature)
+    while not is_cancelled():
+        uniforms = np.array([random.random()])
+        for end in games.step(choose(games, np.arange(1), uniforms)).finished:
+            return {"moves": end.moves.split(), "result": end.result, "reason": end.reason}
+    raise CancelledError
 
 
 def _findings(

@@ -91,7 +91,8 @@ class Page:
         element = f"document.querySelector({json.dumps(selector)})"
         await self.wait_for(element)
         x, y = await self.look(
-            f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'nearest'}});"
+            f"(() => {{ const e = {element};"
+            "e.scrollIntoView({block: 'nearest', behavior: 'instant'});"
             "const b = e.getBoundingClientRect();"
             "return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )

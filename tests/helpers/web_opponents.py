@@ -60,6 +60,8 @@ class ScriptedThinker:
         if question["kind"] == "findings":
             count = min(question.get("num_positions", 1), len(moves) + 1 - question["first_ply"])
             return [{**FINDING, "ply": question["first_ply"] + i} for i in range(count)]
+        if question["kind"] == "game":
+            return {"moves": [*moves, "2g2f"], "result": "truncated", "reason": "max_plies"}
         return MATED.get(" ".join(moves)) or SHUFFLED[moves[-1]]
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@ import { el, getJson, listen, say } from "./page.js";
 import { createBoard } from "./board.js";
 import { namesSwitch, positionText } from "./moves.js";
 import { showReplay } from "./replay.js";
+import { showVersions } from "./versions.js";
 
 const NUM_BOARDS = 4;
 const TEMPO_MS = 500;
@@ -12,6 +13,7 @@ const READ_AGAIN_MS = 200;
 
 export async function show(root, parts, query, signal) {
   const [run, kind, number] = parts;
+  if (run && kind === "versions") return showVersions(root, run, query, signal);
   if (run && number !== undefined) return showReplay(root, run, kind, number, signal);
   const { runs } = await getJson("api/runs", signal);
   if (!runs.length) {
@@ -28,7 +30,7 @@ export async function show(root, parts, query, signal) {
   choice.value = run;
   const redraws = [];
   root.append(el("div", { class: "page-head" }, el("h1", { text: "Games" }),
-    el("div", {}, choice), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
+    el("div", {}, choice), el("a", { href: `#/games/${encodeURIComponent(run)}/versions`, text: "Two versions" }), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
   redraws.push(showNewest(root, run, signal));
   return showList(root, run, query, signal);
 }

@@ -46,7 +46,7 @@ async function setUp(root, run, query, signal) {
     getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal)]);
   root.append(el("h1", { text: `Play against ${run}` }));
   if (!opponents.length) {
-    root.append(el("p", { text: "This run has no checkpoint yet. Train for longer first." }));
+    root.append(el("p", { text: "This run has no checkpoint on this machine yet. Train for longer first." }));
     return;
   }
   const checkpoint = el("select", { id: "checkpoint" }, opponents.map((found) =>

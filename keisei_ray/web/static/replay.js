@@ -46,6 +46,7 @@ export async function showReplay(root, run, kind, number, signal) {
   const ask = el("button", { type: "button", id: "ask", text: "Ask the network", onclick: () => (asking ? asking.abort() : evaluate()) });
   const shows = el("input", { type: "checkbox", checked: true, onchange: draw });
   const playOn = el("a", { id: "play-on", text: "Play on from here" });
+  const versions = el("a", { id: "versions", text: "Two versions from here" });
   const copy = (name, text) => el("button", { type: "button", text: `Copy ${name}`, onclick: () => copyText(text(), say) });
   root.append(
     el("div", { class: "page-head" }, el("h1", { text: `Game ${game.number} of ${run}` }),
@@ -56,10 +57,10 @@ export async function showReplay(root, run, kind, number, signal) {
         el("div", { class: "bar-of-buttons" }, Object.values(controls), namesSwitch(draw)), slider,
         el("div", { class: "bar-of-buttons" }, copy("KIF", () => game.kif), copy("USI", () => game.usi),
           copy("SFEN", () => game.sfens[ply]),
-          playOn)),
+          playOn, versions)),
       el("div", {},
         el("section", { class: "panel" }, el("h2", { text: "What the network thinks" }),
-          usable.length ? el("div", { class: "bar-of-buttons" }, checkpoint, search, ask) : el("p", { text: "This run has no checkpoint." }),
+          usable.length ? el("div", { class: "bar-of-buttons" }, checkpoint, search, ask) : el("p", { text: "This run has no checkpoint on this machine yet." }),
           bar, graph, notes, el("label", { class: "hint" }, shows, " Its moves as arrows on the board")),
         el("section", { class: "panel" }, el("h2", { text: "Moves" }), list.element))));
   document.addEventListener("keydown", byKey, { signal });
@@ -110,6 +111,9 @@ export async function showReplay(root, run, kind, number, signal) {
     controls.play.textContent = timer ? "Pause" : "Play";
     const on = new URLSearchParams({ sfen: game.sfens[ply] });
     playOn.href = `#/play/${encodeURIComponent(run)}?${on}`;
+    const opening = new URLSearchParams({ sfen: game.sfens[0], moves: game.moves.slice(0, ply).join(" ") });
+    if (ply === 0) opening.delete("moves");
+    versions.href = `#/games/${encodeURIComponent(run)}/versions?${opening}`;
     bar.replaceChildren(...(finding ? [chanceBar(finding)] : []));
     notes.replaceChildren(...(finding ? [el("p", { text: findingText(finding) }), movesTable(finding)] : []));
     graph.replaceChildren(...(findings.length ? [chanceGraph()] : []));

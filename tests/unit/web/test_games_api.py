@@ -143,3 +143,18 @@ def test_a_checkpoint_is_asked_about_the_positions_of_a_game(run_dir: Path) -> N
             assert answer.status == 400
 
     with_client([run_dir], talk)
+
+
+def test_a_version_plays_a_game_on_from_an_opening(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        at = "/api/runs/first/self-play"
+        body: dict[str, Any] = {"checkpoint": "step-000000000100"}
+        async with client.post(at, json=body | {"moves": ["7g7f", "3c3d"]}) as answer:
+            game = await answer.json()
+            assert game["moves"] == ["7g7f", "3c3d", "2g2f"]
+            assert (game["opening"], game["timestep"]) == (2, 100)
+        async with client.post(at, json=body | {"start_sfen": "nonsense"}) as answer:
+            assert answer.status == 400
+            assert "is not an SFEN" in (await answer.json())["error"]
+
+    with_client([run_dir], talk)

@@ -12,21 +12,30 @@ from keisei_ray.web.thinker import Thinker
 
 PROGRAM = """
 import json, sys
-waiting = None
-for line in sys.stdin:
-    job = json.loads(line)
-    if "cancel" in job:
-        assert job["cancel"] == waiting
-        answer = {"number": waiting, "cancelled": True}
+waiting, later = None, []
+
+def do(job):
+    global waiting
+    if waiting is not None:
+        later.append(job)
     elif job["kind"] == "die":
         sys.exit(7)
     elif job["kind"] == "wait":
         waiting = job["number"]
-        continue
     else:
-        answer = {"number": job["number"], job["kind"]: job["text"]}
-    print(json.dumps(answer), flush=True)
+        print(json.dumps({"number": job["number"], job["kind"]: job["text"]}), flush=True)
+
+for line in sys.stdin:
+    job = json.loads(line)
+    if "cancel" not in job:
+        do(job)
+    elif job["cancel"] == waiting:
+        print(json.dumps({"number": waiting, "cancelled": True}), flush=True)
+        waiting, jobs, later = None, later, []
+        for each in jobs:
+            do(each)
 """
+"""Does one job after the other; `wait` takes until it is cancelled."""
 
 
 def with_thinker(talk: Callable[[Thinker], Awaitable[None]]) -> None:

@@ -10,6 +10,7 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
+from keisei_ray.shogi.replay import replay
 from keisei_ray.web import thinking_process
 from keisei_ray.web.thinking_process import Inbox, Job, Networks, answer
 from tests.helpers.tiny import tiny_config
@@ -72,6 +73,21 @@ def test_findings_are_about_the_positions_asked_for() -> None:
     assert proven["proof"] == "won"
 
 
+@pytest.mark.parametrize("simulations", [0, 2])
+def test_a_network_plays_a_game_on_to_its_end(simulations: int) -> None:
+    moves = ["7g7f", "3c3d"]
+    fields: dict[str, Any] = {
+        "kind": "game",
+        "moves": moves,
+        "max_plies": 30,
+        "simulations": simulations,
+    }
+    found = ask(**fields, temperature=1.0)["result"]
+    assert found["moves"][:2] == moves
+    assert len(found["moves"]) == 30 or found["reason"] != "max_plies"
+    assert replay(found["moves"])
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
@@ -88,13 +104,13 @@ def test_a_fault_of_the_program_does_not_end_the_process() -> None:
     assert ask(checkpoint="faulty") == {"number": 1, "failure": "ZeroDivisionError: a fault"}
 
 
-@pytest.mark.parametrize("kind", ["move", "findings"])
+@pytest.mark.parametrize("kind", ["move", "findings", "game"])
 def test_a_job_that_is_cancelled_ends_in_the_middle_of_its_search(kind: str) -> None:
     inbox = Inbox()
     inbox.read(io.BytesIO(b'{"cancel": 7}\n'))
     found = ask(inbox, kind=kind, number=7, simulations=1_000_000)
     assert found == {"number": 7, "cancelled": True}
-    assert "result" in ask(inbox, kind=kind, number=8)
+    assert "result" in ask(inbox, kind=kind, number=8, max_plies=3)
 
 
 def test_jobs_come_in_their_order() -> None:
@@ -115,6 +131,6 @@ def test_a_network_is_loaded_once_and_the_one_used_longest_ago_is_dropped(
         return model_of(checkpoint)
 
     networks = Networks(load)
-    for name in "abacab":
+    for name in "abbacab":
         networks.get(name)
     assert "".join(loaded) == "abcb"
