@@ -50,10 +50,11 @@ def serve(options: WebOptions) -> int:
     os.nice(LOWEST_PRIORITY)
     runs = ShownRuns(options.runs)
     access = access_for(options.host)
+    threads = threading.enumerate()
     try:
         asyncio.run(_serve(application(runs, access), options, access))
     finally:
-        _leave_stuck_threads()
+        _leave_stuck_threads(threads)
     return 0
 
 
@@ -84,8 +85,8 @@ async def _serve(app: web.Application, options: WebOptions, access: Access) -> N
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, os._exit, _INTERRUPTED)
     finally:
-        app[READER].shutdown(wait=False, cancel_futures=True)
         await runner.cleanup()
+        app[READER].shutdown(wait=False, cancel_futures=True)
 
 
 async def _listen(runner: web.AppRunner, options: WebOptions) -> int:
@@ -114,9 +115,13 @@ def address(host: str, port: int, token: str | None) -> str:
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
-def _leave_stuck_threads() -> None:
-    """Ends the process where a thread still works, which Python would wait for at its end."""
-    others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+def _leave_stuck_threads(before: Sequence[threading.Thread]) -> None:
+    """Ends the process where a thread still works, which Python would wait for at its end.
+
+    Args:
+        before: threads that were there before the server.
+    """
+    others = [thread for thread in threading.enumerate() if thread not in before]
     for thread in others:
         thread.join(SHUTDOWN_S)
     if any(thread.is_alive() and not thread.daemon for thread in others):

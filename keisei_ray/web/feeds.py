@@ -167,6 +167,7 @@ class Feeds:
             HTTPNotFound: there is no such run.
             RunDirError: a file cannot be read.
         """
+        await self.current_runs()
         shared = self._of(name)
         async with shared.lock:
             now_s = time.monotonic()
@@ -203,6 +204,7 @@ class Feeds:
             HTTPNotFound: there is no such run.
             RunDirError: it has not begun yet, or a file cannot be read.
         """
+        await self.current_runs()
         shared = self._of(name)
         async with shared.lock:
             shared.used_s = time.monotonic()

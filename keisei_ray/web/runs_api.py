@@ -102,6 +102,7 @@ async def _settings(request: web.Request) -> web.Response:
 
 async def _live(request: web.Request) -> web.StreamResponse:
     app, named = request.app, _named(request)
+    await app[FEEDS].current_runs()
     for name in named:
         app[RUNS].path(name)  # A run that is not shown is refused before anything is sent.
     sent: dict[str, object] = {}

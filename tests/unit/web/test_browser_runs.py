@@ -1,0 +1,101 @@
+"""The page of the runs in a real browser, at both widths, while its runs go on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.browser import CHROMIUM
+from tests.helpers.devtools import Page, browser_page
+from tests.helpers.report_runs import evaluation, write_lines, write_run
+from tests.helpers.run_events import record
+from tests.helpers.status_runs import append
+from tests.helpers.web_clients import Client, with_client
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("keisei_ray.web.feeds.LOOK_S", 0.0)
+    monkeypatch.setattr("keisei_ray.web.feeds.CHARTS_S", 0.0)
+    monkeypatch.setattr("keisei_ray.web.feeds.MOST_LOAD", 1.0)
+    for name in ("first", "second"):
+        run_dir = write_run(tmp_path / "runs" / name, updates=20, games=3)
+        write_lines(
+            run_dir / "evaluations.jsonl",
+            [evaluation(10_000, "random", 0.6), evaluation(20_000, EVIL, 0.75)],
+        )
+        append(run_dir / "events.jsonl", {"time": "", "kind": EVIL, "message": EVIL})
+    config = json.loads((run_dir / "config.json").read_text())
+    config["learner"]["gamma"] = 0.5
+    (run_dir / "config.json").write_text(json.dumps(config))
+    return tmp_path / "runs"
+
+
+def test_runs_are_found_watched_compared_and_missed(runs_dir: Path, tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        base = str(client.make_url("/"))
+        async with browser_page(tmp_path / "browser") as page:
+            await page.open(base, 390)
+            await page.wait_for("document.querySelectorAll('.runs .state').length === 2")
+            await fits(page)
+            await page.click("a.name[href='#/runs/first']")
+            await watch_one(page, runs_dir / "first")
+            await fits(page)
+
+            await page.open(f"{base}#/runs", 1440)
+            await page.wait_for("document.querySelectorAll('.runs .state').length === 2")
+            for name in ("first", "second"):
+                await page.click(f"[aria-label='Compare {name}']")
+            await page.click(".bar a.button")
+            await compare_two(page)
+            await fits(page)
+
+            await page.wait_for("document.querySelectorAll('details .scroll').length === 2")
+            assert page.errors == []
+            shutil.rmtree(runs_dir / "second")
+            await page.wait_for("document.body.innerText.includes('there is no run')")
+            assert all(url.startswith((base, "data:", "about:")) for url in page.requests)
+
+    with_client([runs_dir], talk)
+
+
+async def watch_one(page: Page, run_dir: Path) -> None:
+    legend = "document.querySelector('#chart-sps .legend')?.innerText ?? ''"
+    await page.wait_for(f"({legend}).includes('1,000 now')")
+    assert await page.look("document.querySelectorAll('figure.chart canvas[role=img]').length") > 12
+    assert await page.look("document.querySelector('.facts').innerText.includes('20,000')")
+    text = await page.look("document.querySelector('main').innerText")
+    assert EVIL in text
+    await page.look("document.querySelector('#chart-sps .plot').focus()")
+    await page.key("ArrowLeft")
+    tip = await page.look("document.querySelector('#chart-sps .tip').innerText")
+    assert tip.startswith("timestep 20,000")
+    append(run_dir / "metrics.jsonl", record(21, sps=4321.0))
+    await page.wait_for(f"({legend}).includes('4,321 now')")
+
+
+async def compare_two(page: Page) -> None:
+    await page.wait_for("document.querySelectorAll('.run-head .facts').length === 2")
+    legend = "document.querySelector('#chart-entropy .legend').innerText"
+    await page.wait_for("document.querySelector('#chart-entropy .legend')")
+    assert "first" in await page.look(legend)
+    assert "second" in await page.look(legend)
+    await page.click(".bar button:nth-child(2)")
+    await page.look("document.querySelector('#chart-entropy .plot').focus()")
+    await page.key("ArrowLeft")
+    tip = await page.look("document.querySelector('#chart-entropy .tip').innerText")
+    assert tip.startswith("21 s")
+    await page.wait_for("document.querySelectorAll('tr.differs').length")
+    differing = await page.look(
+        "[...document.querySelectorAll('tr.differs')].filter((r) => r.offsetParent).map("
+        "(r) => r.innerText.replaceAll('\\t', ' ')).join()"
+    )
+    assert differing == "learner.gamma 0.997 0.5"
+
+
+async def fits(page: Page) -> None:
+    assert await page.look("document.documentElement.scrollWidth - innerWidth") <= 0
