@@ -135,7 +135,7 @@ function eventsTable({ events, damaged }, name) {
   const rows = events.map((event) =>
     el("tr", { class: event.isTrouble ? "trouble" : "" }, [event.time, event.kind, event.text].map((text) => el("td", { text }))));
   const lines = Object.entries(damaged).map(([file, count]) => `${file}: ${count}`).join("; ");
-  return el("div", {},
+  return el("div", { class: "events" },
     rows.length ? scroll(`Events of ${name}`, ["Time (UTC)", "Event", "What"], rows) : el("p", { class: "none", text: "No events on record." }),
     lines ? el("p", { class: "note", text: `Lines that could not be read and were left out: ${lines}.` }) : null);
 }

@@ -1,7 +1,7 @@
 // The page of the runs: the list at #/runs, and one run or several side by side at #/runs/A/B.
 import { el, getJson, listen } from "./page.js";
 import { showRuns } from "./run.js";
-import { elo, progress, stateBadge, number, timeLeft } from "./status.js";
+import { number, progress, stateBadge, strength, timeLeft } from "./status.js";
 
 const MOST_COMPARED = 8;
 
@@ -85,7 +85,7 @@ function rowOf(state, isChosen, mark) {
     cell("Left", timeLeft(status)),
     cell("Speed", status.sps_total === null ? "-" : `${number(status.sps ?? status.sps_total)} plies/s`),
     cell("Games", number(status.games_total)),
-    cell("Strength", elo(status)),
+    cell("Strength", strength(status).filter(Boolean).join(", ")),
   );
   return row;
 }

@@ -24,19 +24,19 @@ export function progress(status) {
 export const timeLeft = (status) =>
   status.remaining_s === null ? "-" : duration(status.remaining_s);
 
-// The newest rating with its interval, or else the newest score, or that nothing was measured.
-export function elo(status) {
+// The newest rating and its interval, or else the newest score, or that nothing was measured.
+export function strength(status) {
   const rating = status.ratings.findLast((r) => r.elo !== null && /^v\d/.test(r.name));
-  if (rating) return `Elo ${signed(rating.elo)}${interval(rating)}`;
+  if (rating) return [`Elo ${signed(rating.elo)}`, interval(rating)];
   const match = status.evaluations.at(-1);
-  return match ? `${percent(match.score)} against ${match.opponent}` : "not measured";
+  return match ? [percent(match.score), `against ${match.opponent}`] : ["not measured", ""];
 }
 
 const signed = (value) => (value >= 0 ? "+" : "") + whole.format(value);
 
 function interval({ low, high }) {
   if (low === null && high === null) return "";
-  return ` (${low === null ? "no lower bound" : signed(low)} to ${high === null ? "no upper bound" : signed(high)})`;
+  return `${low === null ? "no lower bound" : signed(low)} to ${high === null ? "no upper bound" : signed(high)}`;
 }
 
 export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
@@ -56,13 +56,13 @@ export function facts(status) {
   const results = `black ${number(status.black_wins)}, white ${number(status.white_wins)}, drawn ${number(status.draws)}, cut ${number(status.truncated)}`;
   const saved = status.checkpoint;
   return [
-    ["Timesteps (plies)", number(status.timestep), status.total_timesteps ? `${percent(status.share)} of ${number(status.total_timesteps)}` : ""],
+    ["Plies", number(status.timestep), status.total_timesteps ? `${percent(status.share)} of ${number(status.total_timesteps)}` : ""],
     ["Time", status.wall_time_s === null ? "-" : duration(status.wall_time_s), status.remaining_s === null ? "" : `${duration(status.remaining_s)} left`],
     ["Speed", number(status.sps), `plies a second, ${number(status.sps_total)} over all`],
     ["Updates", number(status.update), ""],
     ["Games finished", number(status.games_total), results],
     ["Actors", status.actors_alive === null ? number(status.num_actors) : `${number(status.actors_alive)} of ${number(status.num_actors)}`, plural(status.actor_restarts, "restart")],
     ["Checkpoint", saved ? number(saved.timestep) : "none", saved ? `${duration(saved.age_s)} ago` : ""],
-    ["Strength", elo(status), ""],
+    ["Strength", ...strength(status)],
   ];
 }
