@@ -333,8 +333,8 @@ def _add_web(web: argparse.ArgumentParser) -> None:
     web.add_argument(
         "runs",
         nargs="*",
-        metavar="RUN_DIR",
-        help="directory of a run, or with runs in it; default: all in runs/",
+        metavar="RUN_DIR|URI",
+        help="directory of a run, or with runs in it, or the URI of a run; default: all in runs/",
     )
     web.add_argument(
         "--host",

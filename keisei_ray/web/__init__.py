@@ -6,6 +6,8 @@ lowest priority and writes nothing there, but for games that a person has played
     command     arguments, the address, the end by Ctrl-C
     server      the application: who may ask, security headers, errors, static files
     shown_runs  which directories are shown, and the name of each in addresses
+    remote_copies  runs at URIs, copied and kept up to date
+    feeds       states and curves of runs as they grow, read once for all clients
     live        server-sent events
     runs_api    list of runs, curves, events, settings
     games_api   games of a run: lists, games to replay, a network's opinion of them
@@ -16,6 +18,7 @@ lowest priority and writes nothing there, but for games that a person has played
     opponents   checkpoints and strengths, with names that a person understands
     thinker     questions to the process in which networks think, thinking_process
     requests    bodies and queries, checked; work that ends when its client has gone
+    keys        what the handlers share; answers: JSON for browsers
     static      the pages: plain JavaScript modules without a build step. What they share with
                 `report` (colors, charts, uPlot) is in `keisei_ray/report/shared`
 """

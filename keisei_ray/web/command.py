@@ -7,16 +7,20 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.storage.remote.filesystem import is_uri
 from keisei_ray.web.keys import READER
+from keisei_ray.web.remote_copies import RemoteCopies
 from keisei_ray.web.server import LOOPBACK, Access, application
 from keisei_ray.web.shown_runs import ShownRuns
 
@@ -32,7 +36,7 @@ class WebOptions:
     """Command line of `web`."""
 
     runs: Sequence[str] = ()
-    """Directories of runs, or with runs in them; none: `runs/`."""
+    """Directories of runs, or with runs in them, or URIs of runs; none: `runs/`."""
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     """0: any that is free."""
@@ -45,17 +49,35 @@ def serve(options: WebOptions) -> int:
 
     Raises:
         RunDirError: a directory that was named has no run.
+        StorageError: a URI cannot be read.
         ConfigError: the address cannot be listened at.
     """
     os.nice(LOWEST_PRIORITY)
-    runs = ShownRuns(options.runs)
     access = access_for(options.host)
     threads = threading.enumerate()
     try:
-        asyncio.run(_serve(application(runs, access), options, access))
+        with _shown(options.runs) as runs:
+            asyncio.run(_serve(application(runs, access), options, access))
     finally:
         _leave_stuck_threads(threads)
     return 0
+
+
+@contextlib.contextmanager
+def _shown(named: Sequence[str]) -> Iterator[ShownRuns]:
+    """Provides the runs that are shown, those at URIs as copies that follow them."""
+    if not any(map(is_uri, named)):
+        yield ShownRuns(named)
+        return
+    with tempfile.TemporaryDirectory(prefix="keisei-ray-web-", ignore_cleanup_errors=True) as place:
+        copies = RemoteCopies(Path(place))
+        paths = [str(copies.add(name)) if is_uri(name) else name for name in named]
+        runs = ShownRuns(paths, copies.uris)
+        copies.follow()
+        try:
+            yield runs
+        finally:
+            copies.end()
 
 
 def access_for(host: str) -> Access:

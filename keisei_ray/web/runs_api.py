@@ -61,7 +61,10 @@ async def _read_all(app: web.Application) -> None:
 async def _list(request: web.Request) -> web.Response:
     runs = await read(request.app, request.app[RUNS].refresh)
     feeds = request.app[FEEDS]
-    states = [_state(name, str(path), feeds.known(name)) for name, path in runs.items()]
+    states = [
+        _state(name, request.app[RUNS].place(path), feeds.known(name))
+        for name, path in runs.items()
+    ]
     return json_answer({"runs": states})
 
 
@@ -129,7 +132,7 @@ async def _newest(app: web.Application, name: str) -> dict[str, Any]:
     """Returns the state of a run; of one that cannot be read, why."""
     try:
         snapshot = await app[FEEDS].snapshot(name)
-        return _state(name, str(app[RUNS].path(name)), snapshot)
+        return _state(name, app[RUNS].place(app[RUNS].path(name)), snapshot)
     except web.HTTPNotFound as error:
         return {"run": name, "error": error.text, "isGone": True}
     except RunDirError as error:

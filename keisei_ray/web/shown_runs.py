@@ -4,7 +4,7 @@ A name is made here and looked up in a table, so an address cannot lead to anoth
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +20,17 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 class ShownRuns:
     """Runs that are shown: those that were named, or all under `runs/`, new ones included."""
 
-    def __init__(self, named: Sequence[str]) -> None:
+    def __init__(self, named: Sequence[str], uris: Mapping[Path, str] | None = None) -> None:
         """Finds the runs.
 
         Args:
             named: directories, each of a run or with runs in it; none: `runs/`.
+            uris: URI of the run that a directory is a copy of, where it is one.
 
         Raises:
             RunDirError: a named directory is neither, or cannot be read.
         """
+        self._uris = dict(uris or {})
         self._roots = [Path(name) for name in named] or [runs_dir()]
         self._by_name: dict[str, Path] = {}
         self.refresh()
@@ -55,6 +57,10 @@ class ShownRuns:
     def current(self) -> dict[str, Path]:
         """Returns name -> directory as of the last `refresh`."""
         return dict(self._by_name)
+
+    def place(self, path: Path) -> str:
+        """Returns where a run is, for people: its directory, or its URI."""
+        return self._uris.get(path, str(path))
 
     def newest_first(self) -> list[str]:
         """Returns the names of the runs, those first whose directory was changed last."""

@@ -43,6 +43,10 @@ RUN_FILE_DIRS: Final = (POOL_DIR, EVALUATED_DIR, TENSORBOARD_DIR)
 """Directories whose files are copied, besides the files of the run directory itself."""
 
 
+_SMALL_BYTES: Final = 1 << 16
+"""Size up to which a record is copied again though its size is the same."""
+
+
 @dataclass(frozen=True)
 class RemoteRun:
     """A run whose directory is a URI."""
@@ -156,14 +160,36 @@ def fetched_records(uri: str) -> Iterator[Path]:
     storage = open_readable(check_uri(uri))
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / storage.uri.rsplit("/", 1)[-1]
-        try:
-            run_dir.mkdir()
-            for name in storage.names():
-                if is_run_file(name) and "/" not in name:
-                    download(storage, name, run_dir / name)
-        except OSError as error:
-            raise RunDirError(f"{run_dir} cannot be written: {error.strerror}.") from error
+        update_records(storage, run_dir, {})
         yield run_dir
+
+
+def update_records(storage: Storage, run_dir: Path, sizes: dict[str, int]) -> None:
+    """Brings copies of a run's records, without checkpoints, up to date.
+
+    Args:
+        storage: files at the run's URI.
+        run_dir: directory of the copies; made if missing. Each is replaced in one step.
+        sizes: size of each file as it was copied last, which is brought up to date too. A file
+            that is small or whose size has changed is copied again.
+
+    Raises:
+        StorageError: the URI cannot be read.
+        RunDirError: the files cannot be written.
+    """
+    try:
+        run_dir.mkdir(exist_ok=True)
+        for name, size in storage.names().items():
+            if not is_run_file(name) or "/" in name:
+                continue
+            if size > _SMALL_BYTES and sizes.get(name) == size:
+                continue
+            content = storage.read(name)
+            if content is not None:
+                write_atomically(run_dir / name, content)
+                sizes[name] = size
+    except OSError as error:
+        raise RunDirError(f"{run_dir} cannot be written: {error.strerror}.") from error
 
 
 def refuse_uri(command: str, run_dir: str | None) -> None:
