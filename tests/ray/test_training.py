@@ -2,7 +2,9 @@
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.metrics import METRIC_NAMES
+from keisei_ray.tracking.wandb.tracker import WandbTracker
 from keisei_ray.training.driver import Driver
 from tests.helpers.training_run import Run, overlap_config, train
+from tests.helpers.wandb_fakes import FakeClient
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -49,9 +53,32 @@ def broken_subscriber(event: Event) -> None:
     raise ZeroDivisionError(event.kind)
 
 
+class HungTracker:
+    """A tracker whose W&B never answers, and what it has told."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.over = threading.Event()
+        wait = self.over.wait
+        self.client = FakeClient(start=wait, upload=wait, finish=wait)
+        self.tracker = WandbTracker(
+            self.client, self.told.append, close_timeout_s=0.3, records_waiting=2
+        )
+
+
 @pytest.fixture(scope="module")
-def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """48 updates, with a subscriber that raises at every event and a stale reference each time.
+def hung_tracker() -> Iterator[HungTracker]:
+    hung = HungTracker()
+    yield hung
+    hung.over.set()
+
+
+@pytest.fixture(scope="module")
+def run(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, hung_tracker: HungTracker
+) -> Run:
+    """48 updates with a stale reference each time, a subscriber that raises at every event, and
+    one that hangs.
 
     The driver waits for copies of weights, and an update that is ready at the same time makes them
     those of an earlier version.
@@ -63,7 +90,8 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run_dir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Driver, "_wait", lambda driver: [*wait(driver), stale])
-        return train(config, cluster, run_dir, subscribers=[broken_subscriber])
+        subscribers = [broken_subscriber, hung_tracker.tracker.handle]
+        return train(config, cluster, run_dir, subscribers=subscribers)
 
 
 def test_a_reference_to_earlier_weights_does_not_disturb_the_run(run: Run) -> None:
@@ -175,6 +203,14 @@ def test_checkpoints_are_saved_when_due_and_at_the_end(run: Run) -> None:
 def test_a_raising_subscriber_is_counted_and_the_others_hear_everything(run: Run) -> None:
     assert run.bus.failures == {"extra 0": len(run.events)}
     assert len(run.lines("metrics.jsonl")) == TOTAL // UPDATE
+
+
+def test_training_goes_on_while_w_and_b_hangs(run: Run, hung_tracker: HungTracker) -> None:
+    hung_tracker.tracker.close()
+    assert len(run.of(UpdateFinished)) == TOTAL // UPDATE
+    assert "extra 1" not in run.bus.failures
+    assert len(hung_tracker.told) == 1  # Records were dropped, and that was said once.
+    assert hung_tracker.client.is_abandoned
 
 
 def test_no_actor_outlives_the_run(run: Run) -> None:
