@@ -341,10 +341,10 @@ class EvaluationConfig(Section):
     nothing waits. 1: matches are played whenever they are due, as in the trials of a sweep."""
     num_games: Annotated[int, Field(ge=2, multiple_of=2)] = 32
     """Games of each match. The number is even because every opening is played from both colours."""
-    opponents: tuple[str, ...] = ("random", "greedy", "greedy2", "snapshots")
+    opponents: tuple[str, ...] = ("random", "greedy?random=0.5", "greedy", "greedy2", "snapshots")
     """Opponents of the newest weights: `snapshots` for earlier weights of the run, or any player
     that `run.py evaluate --opponent` takes. Elo is relative to `random`: there is none unless
-    matches connect the network with it."""
+    matches connect the network with a scripted player."""
     finishing: bool = True
     """Whether each match is also played with the network playing every mate in one that the rules
     library finds."""

@@ -18,10 +18,10 @@ from pydantic import TypeAdapter
 
 from keisei_ray.config.json_text import read_json
 from keisei_ray.errors import ConfigError
-from keisei_ray.evaluation.elo_table import ANCHOR, Result, expected_score, fit_ratings
+from keisei_ray.evaluation.elo_table import ANCHOR, KNOWN_ELOS, Result, Table, fit_table
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import Scalar
-from keisei_ray.telemetry.reports import MatchScore, Rating
+from keisei_ray.telemetry.reports import MatchScore
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class LadderMatch:
     @property
     def result(self) -> Result:
         """The match as input of the Elo table."""
-        s = self.score
-        return Result(self.player, self.opponent, s.games, s.wins + (s.draws + s.truncated) / 2)
+        return Result.of(self.player, self.opponent, self.score)
 
     def record(self) -> dict[str, Any]:
         """Returns the match as an entry of the file."""
         record = asdict(self)
         score = record.pop("score")
-        return {**record, **score}
+        pairs = list(self.score.pairs) if self.score.pairs is not None else None
+        return {**record, **score, "pairs": pairs}
 
 
 _MATCH: Final = TypeAdapter(LadderMatch)
@@ -75,7 +75,7 @@ class LadderResults:
             found = dict(content["conditions"])
             players = {str(p.pop("name")): dict(p) for p in content["players"]}
             results = cls(conditions, players, [_match(entry) for entry in content["matches"]])
-            results.ratings()
+            results.table()
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{file} cannot be read as the results of a ladder: {shortened(error)}. Name "
@@ -109,10 +109,11 @@ class LadderResults:
         """Returns whether these two have met, in either order."""
         return any({player, opponent} == {m.player, m.opponent} for m in self.matches)
 
-    def ratings(self) -> list[Rating]:
-        """Returns the Elo table over random, or over the first player if random did not play."""
-        anchor = ANCHOR if ANCHOR in self.players else next(iter(self.players), ANCHOR)
-        return fit_ratings((match.result for match in self.matches), anchor)
+    def table(self) -> Table:
+        """Returns the Elo table over random, or over the first player if no scripted one played."""
+        is_known = any(name in KNOWN_ELOS for name in self.players)
+        anchor = ANCHOR if is_known else next(iter(self.players), ANCHOR)
+        return fit_table((match.result for match in self.matches), anchor)
 
     def save(self, file: Path | None) -> dict[str, Any]:
         """Writes everything to the file, if any, with the ratings and the check of them.
@@ -123,13 +124,13 @@ class LadderResults:
         Raises:
             ConfigError: it cannot be written.
         """
-        ratings = self.ratings()
+        ratings, expected = self.table()
         content = {
             "conditions": dict(self.conditions),
             "players": [{"name": name, **identity} for name, identity in self.players.items()],
             "matches": [match.record() for match in self.matches],
             "ratings": [asdict(rating) for rating in ratings],
-            "pairs": check_pairs(self.matches, ratings),
+            "pairs": check_pairs(self.matches, expected),
         }
         if file is not None:
             try:
@@ -154,21 +155,25 @@ def _match(entry: Mapping[str, Any]) -> LadderMatch:
     return read
 
 
-def check_pairs(matches: Sequence[LadderMatch], ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+def check_pairs(
+    matches: Sequence[LadderMatch], expected: Mapping[tuple[str, str], float]
+) -> list[dict[str, Any]]:
     """Compares every match with the score that the ratings predict, the worst match first.
+
+    Args:
+        matches: all matches.
+        expected: (player, opponent) -> predicted score, where both have a rating.
 
     Returns:
         For each match whose players both have a rating: the measured score with its interval, the
         predicted score, and whether it lies within the interval. The ratings are fitted to these
         same matches. If one number per player explains them, fewer than 1 in 20 lie outside.
     """
-    elos = {rating.name: rating.elo for rating in ratings}
     pairs = []
     for match in matches:
-        elo, other = elos[match.player], elos[match.opponent]
-        if elo is None or other is None:
+        predicted, score = expected.get((match.player, match.opponent)), match.score
+        if predicted is None:
             continue
-        predicted, score = expected_score(elo, other), match.score
         pairs.append(
             {
                 "player": match.player,

@@ -19,6 +19,7 @@ import numpy as np
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation.openings import OpeningBook
+from keisei_ray.evaluation.pair_outcomes import pair_counts
 from keisei_ray.evaluation.score_intervals import score_interval
 from keisei_ray.players.player import Player
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
@@ -203,10 +204,15 @@ def distinct_openings(settings: MatchSettings) -> list[Opening]:
 
 def pair_scores(games: Sequence[PlayedGame]) -> list[float]:
     """Returns the first player's mean score in each pair of which both games are given."""
+    return [sum(scores) / 2 for scores in _whole_pairs(games)]
+
+
+def _whole_pairs(games: Sequence[PlayedGame]) -> list[tuple[float, float]]:
+    """Returns the first player's scores in each pair of which both games are given."""
     pairs: dict[int, list[float]] = {}
     for game in games:
         pairs.setdefault(game.pair, []).append(game.score)
-    return [sum(scores) / 2 for _, scores in sorted(pairs.items()) if len(scores) == 2]
+    return [(s[0], s[1]) for _, s in sorted(pairs.items()) if len(s) == 2]
 
 
 def match_score(games: Sequence[PlayedGame], *, wall_time_s: float) -> MatchScore:
@@ -231,6 +237,7 @@ def match_score(games: Sequence[PlayedGame], *, wall_time_s: float) -> MatchScor
         as_black_score=_mean([game.score for game in games if game.is_black]),
         as_white_score=_mean([game.score for game in games if not game.is_black]),
         wall_time_s=wall_time_s,
+        pairs=pair_counts(_whole_pairs(games)),
     )
 
 

@@ -216,6 +216,10 @@ class MatchScore:
     """Score in the games that the first player had white."""
     wall_time_s: float
     """Time that the match took."""
+    pairs: tuple[int, int, int, int, int, int] | None = None
+    """Pairs of games with the same opening by their result for the first player, both colours: won
+    both, won one and drawn one, drawn both, won one and lost one, drawn one and lost one, lost
+    both. Truncated games are drawn here. None in records of older versions."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.evaluation.elo_table import ANCHOR, Result
+from keisei_ray.evaluation.pair_outcomes import are_pairs_of
 from keisei_ray.evaluation.score_intervals import CONFIDENCE
 from keisei_ray.storage.json_lines import JsonLinesReader
 from keisei_ray.storage.run_layout import RATINGS_FILE
@@ -37,7 +38,8 @@ def evaluation_record(result: EvaluationResult) -> dict[str, Any]:
     """Returns a match as a line of `evaluations.jsonl`."""
     record = asdict(result)
     match, run_time_s = record.pop("match"), record.pop("run_time_s")
-    return {**record, **match, "run_time_s": run_time_s}
+    pairs = list(result.match.pairs) if result.match.pairs is not None else None
+    return {**record, **match, "pairs": pairs, "run_time_s": run_time_s}
 
 
 def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:
@@ -52,6 +54,10 @@ def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:
     score = result.match
     counts = (score.wins, score.draws, score.losses, score.truncated)
     is_counted = min(counts) >= 0 and sum(counts) == score.games and result.timestep >= 0
+    if score.pairs is not None:
+        is_counted = is_counted and are_pairs_of(
+            score.pairs, score.wins, score.draws + score.truncated, score.losses
+        )
     return result if is_counted and all(0 <= n <= MAX_NUMBER for n in numbers) else None
 
 
@@ -141,8 +147,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def results_of(records: Iterable[Mapping[str, Any]]) -> Iterable[Result]:
     """Yields the results that the Elo table is fitted from."""
     for r in records:
-        points = r["wins"] + (r["draws"] + r["truncated"]) / 2
-        yield Result(r["player"], r["opponent"], r["games"], points)
+        draws = r["draws"] + r["truncated"]
+        yield Result(r["player"], r["opponent"], r["wins"], draws, r["losses"], r.get("pairs"))
 
 
 def ratings_record(

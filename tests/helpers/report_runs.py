@@ -68,6 +68,7 @@ def evaluation(timestep: int, opponent: str, score: float, **changes: object) ->
         "as_black_score": score,
         "as_white_score": score,
         "wall_time_s": 12.0,
+        "pairs": None,
         "run_time_s": float(timestep),
     } | changes
 

@@ -12,11 +12,11 @@ from keisei_ray.arguments import parse_arguments
 from keisei_ray.cli import main
 from keisei_ray.errors import CheckpointError, ConfigError, PlayerError
 from keisei_ray.evaluation import ladder as module
-from keisei_ray.evaluation.elo_table import expected_score
+from keisei_ray.evaluation.elo_table import KNOWN_ELOS
 from keisei_ray.evaluation.ladder import LadderOptions, LadderPlayer, ladder, schedule
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults, check_pairs
 from keisei_ray.storage import checkpoint
-from keisei_ray.telemetry.reports import MatchScore, Rating
+from keisei_ray.telemetry.reports import MatchScore
 from tests.helpers.saved_runs import save_untrained
 
 
@@ -158,18 +158,17 @@ def match(player: str, opponent: str, points: int, low: float, high: float) -> L
 
 
 def test_pairs_that_one_number_per_player_does_not_explain_come_first() -> None:
-    ratings = [Rating("a", 0.0, 0.0, 0.0, 9), Rating("b", 400.0, 1.0, 1.0, 9)]
-    ratings += [Rating("c", 100.0, 1.0, 1.0, 9), Rating("d", None, None, None, 9)]
+    expected = {("b", "a"): 0.91, ("b", "c"): 0.85}
     matches = [
         match("b", "a", 90, 0.85, 0.95),
         match("b", "c", 40, 0.3, 0.5),
         match("d", "a", 50, 0.4, 0.6),
     ]
-    first, second = check_pairs(matches, ratings)
+    first, second = check_pairs(matches, expected)
     assert (first["player"], first["opponent"], first["is_explained"]) == ("b", "c", False)
-    assert first["predicted"] == pytest.approx(expected_score(400, 100))
+    assert first["predicted"] == 0.85
     assert (second["player"], second["opponent"], second["is_explained"]) == ("b", "a", True)
-    assert second["predicted"] == pytest.approx(10 / 11)
+    assert second["predicted"] == 0.91
 
 
 def test_rock_paper_scissors_is_seen() -> None:
@@ -183,10 +182,20 @@ def test_rock_paper_scissors_is_seen() -> None:
     assert [pair["is_explained"] for pair in content["pairs"]] == [False] * 3
 
 
-def test_without_random_the_first_player_is_the_anchor(saved_run: Path) -> None:
+def test_a_scripted_player_makes_the_table_one_over_random(saved_run: Path) -> None:
     content, _ = play(f"checkpoint:{saved_run}", "greedy")
     elos = {rating["name"]: rating["elo"] for rating in content["ratings"]}
-    assert elos["run/v5"] == 0.0
+    assert elos["greedy"] == pytest.approx(KNOWN_ELOS["greedy"], abs=60)
+
+
+def test_without_a_scripted_player_the_first_one_is_the_anchor() -> None:
+    results = LadderResults({})
+    for name in ("a", "b"):
+        results.add_player(name, {})
+    results.matches.append(match("b", "a", 90, 0.85, 0.95))
+    elos = {rating["name"]: rating["elo"] for rating in results.save(None)["ratings"]}
+    assert elos["a"] == 0.0
+    assert elos["b"] > 300
 
 
 @pytest.mark.parametrize(
