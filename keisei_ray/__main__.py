@@ -3,6 +3,7 @@
 The command line is imported inside a function, since that takes a second and Ctrl-C may come in it.
 """
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,10 @@ def entry_point(arguments: Sequence[str] | None = None) -> None:
         arguments: what was typed; None: that of the process.
     """
     _replace_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        # A name in Japanese on a terminal that knows ASCII only is shown as \uXXXX.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Of the BLAS of numpy, which only the rating table uses. Threads of it that wait for each other
     # on busy cores take 14 s for 120 versions; one alone takes 0.15 s (two cores, 2026-11-26).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

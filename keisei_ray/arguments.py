@@ -204,7 +204,8 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
     ladder.add_argument(
         "--finish-mates",
         action="store_true",
-        help="each checkpoint of --run-dir also plays as one that finds every mate in one",
+        help="each checkpoint, of --players or --run-dir, also plays as one that finds every mate "
+        "in one",
     )
     _add_json(ladder, "results, saved after every match; matches already in it are not repeated")
 
@@ -320,7 +321,12 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 
 
 def _add_report(report: argparse.ArgumentParser) -> None:
-    report.add_argument("run_dir", metavar="RUN_DIR", help="run directory, or its URI")
+    report.add_argument(
+        "run_dir",
+        nargs="?",
+        metavar="RUN_DIR",
+        help="run directory, or its URI; default: the newest in runs/",
+    )
     report.add_argument("--out", metavar="FILE", help=f"the page; default: RUN_DIR/{REPORT_FILE}")
 
 

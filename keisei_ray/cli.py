@@ -25,6 +25,7 @@ from keisei_ray.errors import ConfigError, UserError
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.storage.remote.remote_run import fetched_records, refuse_uri
 from keisei_ray.storage.result_file import check_result_file, write_result_file
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR
 from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal.background_stream import background_console
 
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         options = parse_arguments(arguments)
-        return _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         with _telling():
             errors.print(visible(f"{type(error).__name__}: {error}"), style="red")
@@ -61,10 +64,28 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of our output has left; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except Exception:  # noqa: BLE001  the process border: nothing else handles these
+    except Exception as error:  # noqa: BLE001  the process border: nothing else handles these
+        cause = _fault_of_output() if isinstance(error, OSError) and not error.filename else None
         with _telling():
+            if cause:
+                errors.print(f"OutputError: standard output cannot be written: {cause}.")
+                return EXIT_USAGE
             errors.print_exception(max_frames=20)
         return EXIT_FAILED
+
+
+def _fault_of_output() -> str | None:
+    """Returns why the standard output cannot be written, as on a full disk; None if it can.
+
+    Tried by an empty line. What Python still holds is dropped then: it would write it at the end.
+    """
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error.strerror or str(error)
+    return None
 
 
 @contextlib.contextmanager
@@ -84,9 +105,10 @@ def _quieten_raylet() -> None:
 
 def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
+    config = _resolve_training(options)
+    _say_what_is_started(config)
     from keisei_ray.training.session import train
 
-    config = _resolve_training(options)
     with background_console(READER_TIMEOUT_S) as console:
         try:
             outcome = train(config, console, force=options.force, is_trusted=options.trust)
@@ -111,6 +133,20 @@ def _exit_code(reason: str, signum: int | None) -> int:
     if signum == signal.SIGHUP:
         return EXIT_HUNG_UP
     return EXIT_INTERRUPTED if reason == "interrupted" else EXIT_DONE
+
+
+def _say_what_is_started(config: Config) -> None:
+    """Says on a terminal what comes, before what takes seconds: torch and Ray are loaded next."""
+    if not sys.stdout.isatty() or config.tracking.view == "none":
+        return
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    ray = "Ray on this machine" if address == "local" else f"from the Ray cluster at {address}"
+    text = (
+        f"Keisei Ray: starting {ray}, a learner and {config.self_play.num_actors} self-play "
+        "actors; the view follows in some 20 s\n"
+    )
+    sys.stdout.write(visible(text.rstrip("\n")) + "\n")
+    sys.stdout.flush()
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -222,7 +258,11 @@ def _report(options: argparse.Namespace) -> int:
     from keisei_ray.report.command import write_report
 
     out = Path(options.out) if options.out else None
-    if not is_uri(options.run_dir):
+    if options.run_dir is None:
+        from keisei_ray.status.command import find_run
+
+        file = write_report(find_run(None), out)
+    elif not is_uri(options.run_dir):
         file = write_report(Path(options.run_dir), out)
     elif out is None:
         uri = check_uri(options.run_dir)
@@ -399,6 +439,14 @@ def _resolve_training(
     options: argparse.Namespace, defaults: Mapping[str, object] = MappingProxyType({})
 ) -> Config:
     """The run's configuration; a resumed run starts from the one it was saved with."""
+    if options.resume not in (None, "latest") and (Path(options.resume) / CHECKPOINTS_DIR).is_dir():
+        # A run, as in `evaluate --checkpoint runs/NAME`: its newest checkpoint.
+        if options.run_dir is None:
+            options.run_dir, options.resume = options.resume, "latest"
+        else:
+            from keisei_ray.players.saved_model import find_checkpoint
+
+            options.resume = str(find_checkpoint(Path(options.resume)).path)
     flags: dict[str, object] = {
         "self_play.num_actors": options.num_actors,
         "run.total_timesteps": options.total_timesteps,

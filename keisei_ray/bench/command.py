@@ -58,10 +58,17 @@ def run_benchmarks(names: Sequence[str], config: Config, console: Console) -> di
 def figures_table(name: str, figures: Sequence[Figure]) -> Table:
     """Returns a table of figures, with the plain loop's beside them where there is one."""
     table = Table(title=name, title_justify="left", show_edge=False, pad_edge=False)
+    if any(f.bare is not None for f in figures):
+        table.caption = (
+            "plain: the same work in a plain loop, without this program; ratio: measured / plain"
+        )
+        table.caption_justify = "left"
+    # A description that takes two lines must not look like a row without figures.
+    table.show_lines = True
     for column, justify in (
         ("what", "left"),
         ("measured", "right"),
-        ("bare", "right"),
+        ("plain", "right"),
         ("ratio", "right"),
         ("budget", "right"),
         ("", "left"),

@@ -1,6 +1,8 @@
 """Errors that Ray raises, turned into errors of this program that say what to do. No Ray here."""
 
+import os
 import re
+import tempfile
 from typing import Any
 
 from keisei_ray.distributed.versions import missing_package, own_versions
@@ -29,7 +31,9 @@ def explain_refusal(address: str, error: BaseException, stderr: str) -> str:
     if "InvalidAuthToken" in stderr:
         what = "Authentication token is missing or incorrect."
     text = what.lower()
-    if "token" in text or "authentication" in text:
+    if address == "local" and (todo := _directory_remedy(error, text)):
+        pass
+    elif "token" in text or "authentication" in text:
         what = what.partition(" Ensure that")[0]
         todo = (
             "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's "
@@ -48,6 +52,33 @@ def explain_refusal(address: str, error: BaseException, stderr: str) -> str:
         todo = "Check cluster.address (or RAY_ADDRESS), and that the cluster is up."
     where = "start here" if address == "local" else f"join the cluster at {address}"
     return f"Ray did not {where}: {what[:400]} {todo}"
+
+
+def _directory_remedy(error: BaseException, text: str) -> str:
+    """Returns what to do if a directory that Ray needs is the trouble; else an empty text.
+
+    Args:
+        error: the exception of `ray.init`.
+        text: its message in small letters.
+    """
+    if "af_unix path" in text:
+        return (
+            "The path of Ray's directory for temporary files is too long for its sockets, which "
+            "may have 107 bytes: set RAY_TMPDIR to a short one, such as /tmp."
+        )
+    if not isinstance(error, OSError) or not error.filename:
+        return ""
+    path, home = str(error.filename), os.path.expanduser("~")
+    is_temporary = path.startswith(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    if path.startswith(home) and not is_temporary:
+        return (
+            "Ray keeps its token in the home directory: set HOME to a directory that can be "
+            "written, or RAY_AUTH_TOKEN_PATH to a file with a token."
+        )
+    return (
+        "Ray needs a directory for temporary files that this user can write: set RAY_TMPDIR to "
+        "one, with a short path."
+    )
 
 
 def remote_cause(error: BaseException) -> BaseException:

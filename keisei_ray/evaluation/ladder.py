@@ -21,7 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from keisei_ray.config.player_names import FINISHING_SUFFIX, finishes_mates
-from keisei_ray.config.player_spec import parse_player
+from keisei_ray.config.player_spec import PlayerSpec, parse_player
 from keisei_ray.errors import CheckpointError, ConfigError
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults
 from keisei_ray.evaluation.matches import (
@@ -52,7 +52,8 @@ class LadderOptions:
     run_dir: Path | None
     """Run whose intact checkpoints all play too; None: no run."""
     finish_mates: bool
-    """Whether each of those checkpoints also plays a second time, with every mate in one."""
+    """Whether each checkpoint, of `players` or of the run, also plays a second time, with every
+    mate in one."""
     num_games: int
     """Games of each match; even."""
     seed: int
@@ -97,6 +98,12 @@ def ladder(options: LadderOptions, console: Console) -> tuple[dict[str, Any], bo
         PlayerError: a player is unknown or cannot be started.
     """
     check_num_games(options.num_games)
+    named = [parse_player(text) for text in options.players]
+    if options.finish_mates and options.run_dir is None and not any(map(_may_finish, named)):
+        raise ConfigError(
+            "--finish-mates: none of --players is a network that could. Name a checkpoint:PATH "
+            "without +mate1 and ?simulations, or give --run-dir."
+        )
     prepare_cpu(1)
     settings = _match_settings(options)
     results = LadderResults.open(options.file, _conditions(options, settings))
@@ -143,11 +150,15 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
         CheckpointError, PlayerError: see `ladder`.
     """
     for text in options.players:
+        spec = parse_player(text)
         with open_player(text, temperature=options.temperature) as player:
-            if parse_player(text).kind == "checkpoint":
+            if spec.kind == "checkpoint":
                 yield _network(player, options.run_dir)
             else:
                 yield LadderPlayer(text, player.identity, _opener(text, options.temperature))
+        if options.finish_mates and _may_finish(spec):
+            finishing = open_player(text, temperature=options.temperature, finish_mates=True)
+            yield _network(finishing, options.run_dir)
     if options.run_dir is None:
         return
     directory = options.run_dir / CHECKPOINTS_DIR
@@ -158,6 +169,11 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
         for finishes in (False, True) if options.finish_mates else (False,):
             player = checkpoint_player(path, temperature=options.temperature, finish_mates=finishes)
             yield _network(player, options.run_dir)
+
+
+def _may_finish(spec: PlayerSpec) -> bool:
+    """Returns whether a player is a network that does not find mates in one by itself."""
+    return spec.kind == "checkpoint" and not spec.finishes_mates and spec.search is None
 
 
 def ratings_table(content: dict[str, Any]) -> Table:

@@ -192,6 +192,8 @@ def _fits(value: str, description: list[str]) -> bool:
         case ["check"]:
             return value in ("true", "false")
         case ["combo"]:
-            return ("var", value) in pairs
+            # A value may have blanks, as in `var Very Solid`.
+            choices = " ".join(description).split(" var ")[1:]
+            return value in choices
         case _:
             return True

@@ -7,6 +7,7 @@ network. The run is the same whether the port is scraped or not.
 
 import threading
 from typing import Final
+from urllib.parse import quote
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -24,6 +25,12 @@ _MEANINGS: Final = {metric.name: metric.meaning for metric in METRICS} | {
     "amp_skipped": "Optimizer steps that the loss scaler skipped.",
 }
 
+
+def _ascii(text: str) -> str:
+    """Returns a label as Ray takes it: other characters than ASCII as `%XX`, as in a URL."""
+    return text if text.isascii() else quote(text, safe=" /:+?=&")
+
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -36,7 +43,7 @@ class RayMetrics:
         Args:
             run: name of the run, a label of every series.
         """
-        self._run = {names.RUN_LABEL: run}
+        self._run = {names.RUN_LABEL: _ascii(run)}
         self._gauges = {m: self._gauge(name, _MEANINGS[m]) for m, name in names.GAUGES.items()}
         self._counters = {
             m: self._counter(name, _MEANINGS[m]) for m, name in names.COUNTERS.items()
@@ -116,7 +123,7 @@ class RayMetrics:
         while not self._is_closed.wait(REFRESH_S):
             with self._lock:
                 for (gauge, labels), value in self._shown.items():
-                    gauge.set(value, dict(labels))
+                    gauge.set(value, {name: _ascii(text) for name, text in labels})
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         gauge = Gauge(name, meaning, tag_keys=(names.RUN_LABEL, *labels))

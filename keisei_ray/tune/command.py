@@ -8,6 +8,7 @@ SWEEP_DIR/best.yaml            the best trial's configuration, for `run.py --con
 other files                    Ray Tune's own state, from which --resume continues
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,10 +93,11 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
     write_result_file(options.json, results_file.as_json(sweep, results))
     results_file.show(sweep, results, console)
     if stop.is_set:
-        _say(console, f"interrupted; continue by run.py tune --resume --run-dir {sweep_dir}")
+        where = shlex.quote(str(sweep_dir))
+        _say(console, f"interrupted; continue by run.py tune --resume --run-dir {where}")
         return False
     results_file.check_any_score(sweep, results, sweep_dir)
-    _say(console, f"best: run.py --config {sweep_dir / BEST_CONFIG_FILE}")
+    _say(console, f"best: run.py --config {shlex.quote(str(sweep_dir / BEST_CONFIG_FILE))}")
     return True
 
 

@@ -21,7 +21,7 @@ from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, LOG_FILE, SWEEP_RESULTS_FILE
 from keisei_ray.tune.callback import end_state, failure_cause, value_text
 from keisei_ray.tune.space import dotted_settings, trial_config
-from keisei_ray.tune.sweep_file import Sweep
+from keisei_ray.tune.sweep_file import TRIAL_DEFAULTS, Sweep
 from keisei_ray.tune.trial_metrics import TIME
 
 
@@ -98,13 +98,15 @@ def save(sweep: Sweep, sweep_dir: Path, results: Sequence[TrialResult]) -> None:
     files = {SWEEP_RESULTS_FILE: json.dumps(as_json(sweep, results), indent=2) + "\n"}
     if results and results[0].score is not None:
         best = results[0]
+        config = trial_config(dotted_settings(sweep.base), best.settings)
         title = (
             f"# Best of {len(results)} trials of {sweep.source}: {best.trial}, "
             f"{sweep.file.metric.name} = {best.score:.6g} at timestep {best.timestep}.\n"
+            f"# The length of the trials, run.total_timesteps = {config.run.total_timesteps}, is "
+            "left out, and so are\n# the defaults of trials that play no matches: a run with this "
+            "file has the defaults of a run.\n"
         )
-        files[BEST_CONFIG_FILE] = title + config_yaml(
-            trial_config(dotted_settings(sweep.base), best.settings)
-        )
+        files[BEST_CONFIG_FILE] = title + config_yaml(config, left_out=of_trials(config))
     for name, text in files.items():
         try:
             write_atomically(sweep_dir / name, text.encode())
@@ -114,15 +116,31 @@ def save(sweep: Sweep, sweep_dir: Path, results: Sequence[TrialResult]) -> None:
             ) from error
 
 
-def config_yaml(config: Config) -> str:
-    """Returns a whole configuration as YAML for `--config`.
+def of_trials(config: Config) -> set[str]:
+    """Returns the dotted names of settings that a trial has because it is one."""
+    given = {"run.total_timesteps"}
+    if config.evaluation.interval_timesteps is None:
+        given |= set(TRIAL_DEFAULTS)
+    return given
+
+
+def config_yaml(config: Config, left_out: Collection[str] = ()) -> str:
+    """Returns a configuration as YAML for `--config`.
 
     Values are written as JSON, which is valid YAML and cannot be misread.
+
+    Args:
+        config: all settings.
+        left_out: dotted names of those that are not written.
     """
     lines = []
     for section, keys in config.model_dump(mode="json").items():
         lines.append(f"{section}:")
-        lines += [f"  {key}: {json.dumps(value)}" for key, value in keys.items()]
+        lines += [
+            f"  {key}: {json.dumps(value)}"
+            for key, value in keys.items()
+            if f"{section}.{key}" not in left_out
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -68,6 +68,30 @@ def test_an_error_has_its_exit_code_where_standard_error_cannot_be_written(tmp_p
     assert shell("config --set learner.gamma=high 2>/dev/full", tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("command", ["config", "config --describe learner"])
+def test_an_output_that_cannot_be_written_is_one_line(command: str, tmp_path: Path) -> None:
+    done = shell(f"{command} >/dev/full", tmp_path)
+    assert done.returncode == 2
+    assert one_line(done.stderr) == (
+        "OutputError: standard output cannot be written: No space left on device."
+    )
+    assert shell(f"{command} >&-", tmp_path).returncode == 0
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    run = tmp_path / "\u5c06\u68cb"
+    run.mkdir()
+    (run / "run.log").write_text("")
+    for named in (run, tmp_path / "\u6b69"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "status", str(named)],
+            env=environment(PYTHONIOENCODING="ascii"), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ascii(named.name)[1:-1] in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (0 if named is run else 2)
+
+
 def test_sigterm_while_ray_starts_is_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,7 +112,10 @@ def test_a_default_reads_as_it_would_be_typed() -> None:
     typed = [f"{setting.key}={setting.default_text}" for setting in SETTINGS.values()]
     assert resolve_config(None, {}, typed, {}) == Config()
     assert SETTINGS["checkpoint.interval_timesteps"].default_text == "200_000"
-    assert SETTINGS["evaluation.opponents"].default_text == "[random, greedy?random=0.5, greedy, greedy2, snapshots]"
+    assert (
+        SETTINGS["evaluation.opponents"].default_text
+        == "[random, greedy?random=0.5, greedy, greedy2, snapshots]"
+    )
 
 
 def descriptions() -> Iterator[tuple[str, str | None]]:

@@ -1,5 +1,7 @@
 """Ray's errors in the words of this program; no cluster is started."""
 
+import errno
+
 import pytest
 from ray._private.utils import check_version_info
 
@@ -26,6 +28,32 @@ def test_what_ray_says_of_tokens_is_cut_to_what_is_wrong() -> None:
     assert line.startswith(
         "Ray did not join the cluster at x:1: Token not found. Set RAY_AUTH_MODE"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "todo"),
+    [
+        (
+            OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes"),
+            "may have 107 bytes: set RAY_TMPDIR to a short one, such as /tmp.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/scratch/ray"),
+            "that this user can write: set RAY_TMPDIR to one, with a short path.",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/home/user/.ray/auth_token"),
+            "set HOME to a directory that can be written, or RAY_AUTH_TOKEN_PATH to a file",
+        ),
+        (RuntimeError("Failed to start the GCS"), "If an earlier Ray was killed here, run"),
+    ],
+)
+def test_a_directory_that_ray_cannot_use_is_told_from_a_ray_that_was_killed(
+    error: Exception, todo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/user")
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch")
+    assert todo in explain_refusal("local", error, "")
 
 
 def test_a_token_that_the_cluster_does_not_use_is_told_from_other_deaths() -> None:

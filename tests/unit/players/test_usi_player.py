@@ -113,6 +113,7 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     ("option", "says"),
     [
         ("Skil Level=1", "no option 'Skil Level'. Did you mean 'Skill Level'?"),
+        ("Skill_Level=1", "no option 'Skill_Level'. Did you mean 'Skill Level'?"),
         ("Skill Level=21", "'spin default 20 min -20 max 20'"),
         ("Skill Level=x", "option 'Skill Level' = 'x'"),
         ("Ponder=yes", "option 'Ponder' = 'yes'"),
@@ -125,13 +126,14 @@ def test_an_option_that_the_engine_does_not_have_is_refused(
     lines = (
         "option name Skill Level type spin default 20 min -20 max 20",
         "option name Ponder type check default false",
-        "option name Style type combo default Solid var Solid var Normal",
+        "option name Style type combo default Very Solid var Very Solid var Normal",
     )
     spec = fake_spec(tmp_path, usi=";".join(f"echo {line}" for line in (*lines, "usiok")))
     with pytest.raises(PlayerError) as error:
         open_player(f"{spec}&{option}")
     assert says in str(error.value)
     open_player(f"{spec}&Skill Level=-20&Ponder=true&Style=Normal&USI_Hash=16").close()
+    open_player(f"{spec}&Style=Very Solid").close()
 
 
 def test_options_and_the_new_game_are_sent_before_the_first_position(tmp_path: Path) -> None:
