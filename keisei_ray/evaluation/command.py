@@ -15,9 +15,11 @@ from keisei_ray.evaluation.matches import (
     MatchSettings,
     PlayedGame,
     check_num_games,
+    match_score,
     play_match,
 )
 from keisei_ray.evaluation.openings import OpeningBook
+from keisei_ray.evaluation.run_matches import record
 from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.stopping import stoppable
 from keisei_ray.evaluation.summary import plain, result_table, summarize
@@ -133,6 +135,10 @@ def _evaluate(
             f"{files.num_replaced} characters of the KIF files are not in Shift-JIS and are "
             "written as '?'. --kif-encoding utf-8 keeps them."
         )
+    if len(played.games) == settings.num_games:
+        note = record(players, match_score(played.games, wall_time_s=wall_time_s))
+        if note:
+            console.print(plain(note), soft_wrap=True)
     return summarize(players, settings, played.games, wall_time_s=wall_time_s) | {
         "temperature": options.temperature,
         "sprt": test.describe() if test else None,

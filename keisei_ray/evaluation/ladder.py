@@ -32,6 +32,7 @@ from keisei_ray.evaluation.matches import (
     play_match,
 )
 from keisei_ray.evaluation.openings import OpeningBook
+from keisei_ray.evaluation.run_matches import record
 from keisei_ray.evaluation.summary import plain
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, checkpoint_player, open_player
@@ -251,6 +252,7 @@ def _play(a: LadderPlayer, b: LadderPlayer, settings: MatchSettings) -> LadderMa
         started = time.perf_counter()
         games = list(play_match(players, settings))
         score = match_score(games, wall_time_s=time.perf_counter() - started)
+        record(players, score)
     reasons = dict(sorted(Counter(str(game.reason) for game in games).items()))
     return LadderMatch(a.name, b.name, score, reasons)
 

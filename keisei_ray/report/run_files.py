@@ -23,6 +23,7 @@ from keisei_ray.storage.run_layout import (
     EVALUATIONS_FILE,
     EVENTS_FILE,
     GAMES_FILE,
+    MATCHES_FILE,
     METRICS_FILE,
     RATINGS_FILE,
 )
@@ -109,7 +110,14 @@ class RunFiles:
         """Forgets what was read."""
         self._readers = {
             name: JsonLinesReader(self._path / name)
-            for name in (METRICS_FILE, DIAGNOSTICS_FILE, GAMES_FILE, EVENTS_FILE, EVALUATIONS_FILE)
+            for name in (
+                METRICS_FILE,
+                DIAGNOSTICS_FILE,
+                GAMES_FILE,
+                EVENTS_FILE,
+                EVALUATIONS_FILE,
+                MATCHES_FILE,
+            )
         }
         self._metrics = GrowingColumns(self._readers[METRICS_FILE], METRIC_NAMES)
         self._diagnostics = GrowingColumns(self._readers[DIAGNOSTICS_FILE], DRAWN_DIAGNOSTICS)
@@ -136,7 +144,8 @@ class RunFiles:
         self._read_events()
         metrics, diagnostics = self._metrics.read(), self._diagnostics.read()
         self._games.add(self._readers[GAMES_FILE])
-        self._evaluations += _added_evaluations(self._readers[EVALUATIONS_FILE])
+        for name in (EVALUATIONS_FILE, MATCHES_FILE):
+            self._evaluations += _added_evaluations(self._readers[name])
         ratings = read_ratings(self._path / RATINGS_FILE)
         damaged = {name: r.damaged for name, r in self._readers.items() if r.damaged}
         return Run(

@@ -39,7 +39,7 @@ def find_run(run_dir: str | None) -> Path:
             if newest is None:
                 raise RunDirError(
                     f"there is no run under {runs_dir()}/, expected at least one. "
-                    "Name its directory, e.g. status runs/20260101-120000."
+                    "Name its directory, e.g. runs/20260101-120000."
                 )
             return newest
         path = Path(run_dir)

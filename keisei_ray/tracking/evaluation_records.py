@@ -13,6 +13,7 @@ from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_names import finishes_mates, version_of
 from keisei_ray.errors import RunDirError
 from keisei_ray.evaluation.elo_table import ANCHOR, Result
+from keisei_ray.evaluation.match_record import match_record
 from keisei_ray.evaluation.pair_outcomes import are_pairs_of
 from keisei_ray.evaluation.score_intervals import CONFIDENCE
 from keisei_ray.storage.json_lines import JsonLinesReader
@@ -36,10 +37,7 @@ class RatedPlayer:
 
 def evaluation_record(result: EvaluationResult) -> dict[str, Any]:
     """Returns a match as a line of `evaluations.jsonl`."""
-    record = asdict(result)
-    match, run_time_s = record.pop("match"), record.pop("run_time_s")
-    pairs = list(result.match.pairs) if result.match.pairs is not None else None
-    return {**record, **match, "pairs": pairs, "run_time_s": run_time_s}
+    return match_record(result)
 
 
 def evaluation_from(record: Mapping[str, Any]) -> EvaluationResult | None:

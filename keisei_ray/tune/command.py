@@ -93,12 +93,21 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
     write_result_file(options.json, results_file.as_json(sweep, results))
     results_file.show(sweep, results, console)
     if stop.is_set:
-        where = shlex.quote(str(sweep_dir))
-        _say(console, f"interrupted; continue by run.py tune --resume --run-dir {where}")
+        _say(console, f"interrupted; continue by {resume_command(sweep_dir)}")
         return False
     results_file.check_any_score(sweep, results, sweep_dir)
-    _say(console, f"best: run.py --config {shlex.quote(str(sweep_dir / BEST_CONFIG_FILE))}")
+    _say(console, f"best: {best_command(sweep_dir)}")
     return True
+
+
+def resume_command(sweep_dir: Path) -> str:
+    """Returns the command that continues a sweep, for a shell."""
+    return f"run.py tune --resume --run-dir {shlex.quote(str(sweep_dir))}"
+
+
+def best_command(sweep_dir: Path) -> str:
+    """Returns the command that trains with the best settings of a sweep, for a shell."""
+    return f"run.py --config {shlex.quote(str(sweep_dir / BEST_CONFIG_FILE))}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -17,6 +17,7 @@ from keisei_ray.evaluation.ladder import LadderOptions, LadderPlayer, ladder, sc
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults, check_pairs
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.reports import MatchScore
+from keisei_ray.tracking.evaluation_records import evaluation_from
 from tests.helpers.saved_runs import save_untrained
 
 
@@ -196,6 +197,32 @@ def test_without_a_scripted_player_the_first_one_is_the_anchor() -> None:
     elos = {rating["name"]: rating["elo"] for rating in results.save(None)["ratings"]}
     assert elos["a"] == 0.0
     assert elos["b"] > 300
+
+
+def test_checkpoints_among_the_players_finish_mates_too(saved_run: Path) -> None:
+    content, _ = play("random", f"checkpoint:{saved_run}", finish_mates=True)
+    assert [p["name"] for p in content["players"]] == ["random", "run/v5", "run/v5+mate1"]
+    with pytest.raises(ConfigError, match="--finish-mates: none of --players is a network"):
+        play("random", f"checkpoint:{saved_run}+mate1", finish_mates=True)
+
+
+def test_matches_of_a_runs_checkpoints_are_added_to_its_records(saved_run: Path) -> None:
+    (saved_run / "config.json").write_text("{}")
+    (saved_run / "matches.jsonl").unlink(missing_ok=True)
+    play("random", run_dir=saved_run)
+    lines = [json.loads(line) for line in (saved_run / "matches.jsonl").read_text().splitlines()]
+    assert [(line["player"], line["opponent"], line["timestep"]) for line in lines] == [
+        ("v3", "random", 3),
+        ("v5", "v3", 5),
+        ("v5", "random", 5),
+    ]
+    # Also where the checkpoint is the second player.
+    content, _ = play(f"checkpoint:{saved_run}", "random")
+    last = evaluation_from(json.loads((saved_run / "matches.jsonl").read_text().splitlines()[-1]))
+    assert last is not None
+    assert (last.player, last.opponent) == ("v5", "random")
+    assert last.match.wins == content["matches"][0]["losses"]
+    (saved_run / "config.json").unlink()
 
 
 @pytest.mark.parametrize(

@@ -411,13 +411,23 @@ def test_texts_from_files_cannot_become_markup(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_page_and_names_it(
-    run_dir: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["report", str(run_dir)]) == 0
     assert capsys.readouterr().out == f"{run_dir / 'report.html'}\n"
     out = run_dir.parent / "page.html"
     assert main(["report", str(run_dir), "--out", str(out)]) == 0
     assert main(["report", str(run_dir), "--out", str(out)]) == 0  # A page may be replaced.
+    # Without a name it is the run that was started last.
+    write_run(tmp_path / "runs" / "first", updates=2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    capsys.readouterr()
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out == f"{Path('runs', 'first', 'report.html')}\n"
     assert out.read_text() == (run_dir / "report.html").read_text()
 
 
@@ -430,7 +440,7 @@ def test_the_command_writes_the_page_and_names_it(
         (["run", "--out", "run"], "--out run: not a file in a directory"),
         (["run", "--out", "run/metrics.jsonl"], "run/metrics.jsonl: exists and is not a page"),
         (["run", "--out", "/dev/null"], "--out /dev/null: exists and is not a page"),
-        ([], "the following arguments are required: RUN_DIR"),
+        ([], "there is no run under runs/, expected at least one"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keisei_ray.report.run_files import Run, RunFiles, read_run
-from tests.helpers.report_runs import evaluation, played_games, write_run
+from tests.helpers.report_runs import evaluation, played_games, write_lines, write_run
 from tests.helpers.run_events import record
 from tests.helpers.status_runs import append
 
@@ -82,3 +82,14 @@ def test_a_resume_is_noticed_even_if_its_files_have_outgrown_the_former_ones(
     read = files.read()
     assert read.metrics["entropy"][4:].tolist() == [0.5] * 15
     assert_same(read, run_dir)
+
+
+def test_matches_that_commands_have_played_are_shown_with_those_of_the_evaluation(
+    tmp_path: Path,
+) -> None:
+    run_dir = write_run(tmp_path / "run", updates=1)
+    write_lines(run_dir / "evaluations.jsonl", [evaluation(2000, "random", 0.75)])
+    write_lines(run_dir / "matches.jsonl", [evaluation(1000, "greedy", 0.25), {"a": 1}])
+    run = read_run(run_dir)
+    assert [match.opponent for match in run.evaluations] == ["greedy", "random"]
+    assert run.damaged["matches.jsonl"] == 1

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from keisei_ray import cli
+from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import RunDirError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
@@ -18,6 +20,7 @@ from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.run_start import choose_run_dir, claimed_start, saved_settings
 from keisei_ray.tune.command import TuneOptions
 from keisei_ray.tune.command import _new as sweep_place
+from tests.helpers.saved_runs import save_untrained
 
 
 @pytest.fixture
@@ -251,3 +254,14 @@ def test_a_resume_of_weights_that_are_not_healthy_names_the_newest_that_are(run_
     )
     with claimed_start(settings(run_dir, resume=str(saved.path))) as start:
         assert start.notices == ()
+
+
+def test_a_run_is_resumed_by_its_directory_as_it_is_measured_by_it(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "first"
+    save_untrained(run_dir, timestep=100, seed=1)
+    config = cli._resolve_training(parse_arguments(["--resume", str(run_dir)]))
+    assert (config.run.run_dir, config.run.resume) == (str(run_dir), "latest")
+    other = str(tmp_path / "other")
+    config = cli._resolve_training(parse_arguments(["--resume", str(run_dir), "--run-dir", other]))
+    assert config.run.run_dir == other
+    assert Path(str(config.run.resume)).parent == run_dir / "checkpoints"

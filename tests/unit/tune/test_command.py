@@ -1,6 +1,7 @@
 """The command `tune`: what it refuses, and that nothing is left behind then."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ import yaml
 from rich.console import Console
 
 from keisei_ray.errors import UserError
-from keisei_ray.tune.command import TuneOptions, _prepared, run
+from keisei_ray.tune.command import (
+    TuneOptions,
+    _prepared,
+    best_command,
+    resume_command,
+    run,
+)
 from keisei_ray.tune.sweep_file import load_sweep_file
 from tests.helpers.sweeps import SMALL
 
@@ -84,3 +91,9 @@ def test_a_missing_extra_is_one_line_and_exit_2(missing: str, named: str, tmp_pa
     assert named in line
     assert "pip install 'keisei-ray[tune]'" in line
     assert not (tmp_path / "sweep").exists()
+
+
+def test_the_commands_that_are_shown_can_be_pasted_into_a_shell() -> None:
+    sweep_dir = Path("runs") / "my sweep"
+    assert shlex.split(best_command(sweep_dir)) == ["run.py", "--config", "runs/my sweep/best.yaml"]
+    assert shlex.split(resume_command(sweep_dir))[-2:] == ["--run-dir", "runs/my sweep"]
