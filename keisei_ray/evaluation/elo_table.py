@@ -5,7 +5,7 @@ and the advantage of the opening. With d the difference of two players' theta, a
 
     Elo = theta * 400 / ln(10)
 
-so that, of the games that are not drawn and whose opening favours nobody, a player that is 400 Elo
+so that, of the games that are not drawn and whose opening favours no side, a player that is 400 Elo
 stronger wins ten for each that it loses. The anchor is fixed at 0 and nothing is carried forward:
 the table is a function of the set of results, whatever their order.
 
@@ -227,7 +227,8 @@ def _totals(results: Iterable[Result]) -> dict[tuple[str, str], Floats]:
 
 def _singles(counts: Floats) -> Floats:
     """[3] won, drawn and lost games, those in pairs included."""
-    return counts[:NUM_SINGLE] + np.array(games_in(counts[NUM_SINGLE:].tolist()))
+    singles: Floats = counts[:NUM_SINGLE] + np.array(games_in(counts[NUM_SINGLE:].tolist()))
+    return singles
 
 
 def _reach(starts: Collection[str], edges: Mapping[str, Collection[str]]) -> set[str]:
