@@ -10,7 +10,7 @@ from pydantic import Field
 
 from keisei_ray.errors import PositionError, RunDirError
 from keisei_ray.report.games import replay_data, title
-from keisei_ray.rollouts.finished_game import FinishedGame
+from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, check_start
 from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
 from keisei_ray.shogi.replay import mates_in_one, replay
@@ -19,7 +19,7 @@ from keisei_ray.storage.run_layout import GAMES_FILE, HUMAN_GAMES_FILE
 from keisei_ray.telemetry.visible_text import shortened, visible
 from keisei_ray.web.answers import json_answer
 from keisei_ray.web.game_index import Filter, GameIndex
-from keisei_ray.web.human_game import MAX_PLIES
+from keisei_ray.web.human_game import COLORS, MAX_PLIES
 from keisei_ray.web.keys import read, run_path
 from keisei_ray.web.live import send_events
 from keisei_ray.web.opponents import MAX_SIMULATIONS, MAX_TEMPERATURE, opponent, opponents
@@ -252,18 +252,27 @@ def _shown(record: Record, number: int) -> dict[str, Any]:
         played = replay(moves, start)
     except ValueError as error:
         raise RunDirError(f"the record of this game is damaged: {error}") from error
-    opening = record.get("opening_plies")
-    facts = {field: record.get(field) for field in FinishedGame.__dataclass_fields__}
     return {
-        **replay_data(played, title(record), opening if type(opening) is int else 0),
+        **replay_data(played, title(record), _number_in(record, "opening_plies") or 0),
         "number": number,
-        "timestep": record.get("timestep"),
-        "facts": {name: value for name, value in facts.items() if name not in ("moves",)},
-        "human_color": record.get("human_color"),
+        "timestep": _number_in(record, "timestep"),
+        "weights_version": _number_in(record, "weights_version"),
+        "opponent": str(record.get("opponent") or ""),
+        "learner_color": _color_in(record, "learner_color"),
+        "human_color": _color_in(record, "human_color"),
         "mates": mates_in_one(played.sfens),
         "kif": _kif(record, moves, start),
         "usi": f"position sfen {start} moves {' '.join(moves)}",
     }
+
+
+def _number_in(record: Record, name: str) -> int | None:
+    value = record.get(name)
+    return value if type(value) is int else None
+
+
+def _color_in(record: Record, name: str) -> Color | None:
+    return next((color for color in COLORS if record.get(name) == color), None)
 
 
 def _kif(record: Record, moves: list[str], start: str) -> str:

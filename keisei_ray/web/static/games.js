@@ -109,7 +109,7 @@ function showNewest(root, run, signal) {
     board.show({ sfen: game.sfens[ply], isFlipped: false, last: game.moves[ply - 1], isInCheck: game.checks.includes(ply),
       label: `Game ${game.number}. ${positionText(game, ply)}` });
     const link = el("a", { href: `#/games/${encodeURIComponent(run)}/self-play/${game.number}`, text: `Game ${game.number}` });
-    const against = game.facts.opponent ? ` against ${game.facts.opponent}` : "";
+    const against = game.opponent ? ` against ${game.opponent}` : "";
     caption.replaceChildren(link, `${against}: move ${ply} of ${game.moves.length}. ${isOver ? game.title : ""}`);
   }
   return () => slots.filter(({ game }) => game).forEach(draw);

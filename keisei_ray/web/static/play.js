@@ -1,7 +1,7 @@
 // The page "Play": choose an opponent, then play a game against it.
 import { el, getJson, postJson, say } from "./page.js";
 import { createBoard, drawPiece, movesFrom } from "./board.js";
-import { kindOf, names, sideName, targetOf } from "./pieces.js";
+import { kindName, kindOf, otherSide, sideName, targetOf } from "./pieces.js";
 import {
   arrowsOf, chanceBar, copyText, createMoveList, findingText, movesTable, namesSwitch, positionText,
 } from "./moves.js";
@@ -122,6 +122,7 @@ async function playGame(root, run, key, signal) {
   const board = createBoard({ onPick: pick });
   const list = createMoveList((ply) => { shownPly = ply; selected = null; draw(); });
   const status = el("p", { class: "status", role: "status", id: "status" });
+  const clock = el("p", { class: "hint" });
   const bar = el("div", { hidden: true });
   const hints = el("div");
   const ending = el("div");
@@ -139,7 +140,7 @@ async function playGame(root, run, key, signal) {
       el("a", { href: `#/play/${encodeURIComponent(run)}`, text: "Another game" })),
     el("p", { class: "hint", text: `${state.opponent.label}, ${strengthText(state)}` }),
     el("div", { class: "table-of-board" },
-      el("div", { class: "panel" }, bar, board.element, status,
+      el("div", { class: "panel" }, bar, board.element, status, clock,
         el("div", { class: "bar-of-buttons" }, Object.values(controls), namesSwitch(draw)),
         el("label", { class: "hint" }, showsBar, " Show the network's evaluation")),
       el("div", {}, el("section", { class: "panel" }, el("h2", { text: "Moves" }), list.element),
@@ -165,6 +166,8 @@ async function playGame(root, run, key, signal) {
     list.show(state, shownPly);
     status.textContent = statusText(isLatest);
     status.classList.toggle("end", Boolean(state.end) && isLatest);
+    clock.textContent = `Time used: you ${timeText(state.used_s[state.human])}, the network `
+      + `${timeText(state.used_s[otherSide(state.human)])}.`;
     const canAct = !state.end && !isWaiting && state.turn === state.human;
     controls.takeBack.disabled = !canAct || !state.can_take_back;
     controls.resign.disabled = !canAct;
@@ -225,7 +228,7 @@ async function playGame(root, run, key, signal) {
           drawPiece(promotes ? `+${token}` : token, true), text);
       };
       const dialog = el("dialog", { "aria-label": "Promotion", id: "promotion" },
-        el("p", { text: `Does the ${names.isJapanese ? token && kindOf(token) : "piece"} promote?` }),
+        el("p", { text: `Does the ${kindName(kindOf(token))} promote?` }),
         el("div", { class: "choices" }, [...moves].sort((a, b) => b.length - a.length).map(choice)));
       document.body.append(dialog);
       const leave = () => dialog.close("");
@@ -324,6 +327,9 @@ async function playGame(root, run, key, signal) {
         copy("SFEN", state.sfens[state.ply]))));
   }
 }
+
+const timeText = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
 function strengthText({ simulations, temperature }) {
   const search = simulations ? `searching ${simulations} simulations a move` : "without search";

@@ -165,7 +165,7 @@ export async function showReplay(root, run, kind, number, signal) {
 }
 
 function facts(game) {
-  const { opponent, learner_color: color, weights_version: version } = game.facts;
+  const { opponent, learner_color: color, weights_version: version } = game;
   const parts = [`${game.title}`];
   if (game.human_color) parts.push(`a person played ${sideName(game.human_color)} against ${opponent}`);
   else if (opponent) parts.push(`the network played ${color ? sideName(color) : "one side"} against ${opponent}`);

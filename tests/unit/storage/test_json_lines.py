@@ -58,12 +58,12 @@ def test_a_line_that_is_no_usable_object_is_damaged(line: str, tmp_path: Path) -
 
 def test_a_record_is_found_again_at_its_place(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n{"a": 3')
+    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n{"a": 3}')
     reader = JsonLinesReader(path)
     places = {record["a"]: reader.line_start for record in reader}
     assert {a: reader.record_at(place) for a, place in places.items()} == {1: {"a": 1}, 2: {"a": 2}}
     assert reader.record_at(places[1] + 9) is None
     assert reader.record_at(path.stat().st_size) is None
-    assert reader.record_at(path.stat().st_size - 7) is None
+    assert reader.record_at(path.stat().st_size - 8) is None
     path.unlink()
     assert reader.record_at(0) is None

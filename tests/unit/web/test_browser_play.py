@@ -16,12 +16,13 @@ from keisei_ray.web.server import application
 from keisei_ray.web.shown_runs import ShownRuns
 from tests.helpers.browser import CHROMIUM
 from tests.helpers.devtools import Page, browser_page
-from tests.helpers.report_runs import write_run
+from tests.helpers.report_runs import write_lines, write_run
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.web_opponents import ScriptedThinker
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
+HOSTILE = "<img src=x onerror=hacked=1>"
 STATUS = "document.querySelector('#status').textContent"
 
 
@@ -86,6 +87,10 @@ async def repeat_with_keys(page: Page, url: str) -> None:
     """Repeats the position by the keyboard alone, once the board has the focus."""
     await begin(page, url, 390)
     await page.look("document.querySelector(\"[data-place='2h']\").focus()")
+    await page.key("Enter")
+    await page.wait_for("document.querySelector('.cell.selected')")
+    await page.key("Escape")
+    await page.wait_for("!document.querySelector('.cell.selected')")
     for turn in range(6):
         await page.key("Enter")
         await page.key("ArrowLeft" if turn % 2 == 0 else "ArrowRight")
@@ -98,11 +103,28 @@ async def repeat_with_keys(page: Page, url: str) -> None:
     await says(page, "Nobody wins. Drawn by fourfold repetition.")
 
 
+async def see_hostile_games(page: Page, url: str) -> None:
+    """Looks at games whose record was written by someone who means harm."""
+    await page.open("about:blank", 390)
+    await page.open(f"{url}#/games/first", 390)
+    await page.wait_for("document.querySelectorAll('#newest .squares').length > 0")
+    await page.wait_for(f"document.querySelector('#games').textContent.includes({HOSTILE!r})")
+    await page.look("[...document.querySelectorAll('#games a')].at(-1).click()")
+    await page.wait_for(f"document.querySelector('#content').textContent.includes({HOSTILE!r})")
+    await says(page, "Start.")
+    assert await page.look("document.querySelectorAll('main img, main script').length") == 0
+    assert await page.look("typeof window.hacked") == "undefined"
+    assert await is_in_view(page)
+
+
 def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(play_api, "Thinker", ScriptedThinker)
     run_dir = write_run(tmp_path / "runs" / "first", updates=1, games=1)
+    game = json.loads((run_dir / "games.jsonl").read_text())
+    harm = {"opponent": HOSTILE, "reason": HOSTILE, "game_id": [HOSTILE], "learner_color": HOSTILE}
+    write_lines(run_dir / "games.jsonl", [game | harm | {"timestep": 1e999}])
     save_untrained(run_dir, timestep=100)
 
     async def visit() -> None:
@@ -115,6 +137,7 @@ def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
             for width in (390, 1440):
                 await play_to_mate(page, url, width)
             await repeat_with_keys(page, url)
+            await see_hostile_games(page, url)
             assert page.errors == []
             assert {asked.partition("#")[0][: len(url)] for asked in page.requests} <= {
                 url,

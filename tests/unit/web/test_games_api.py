@@ -49,7 +49,7 @@ def test_a_page_of_the_list_and_a_game(run_dir: Path) -> None:
         assert len(game["sfens"]) == len(game["moves"]) + 1
         assert game["usi"].startswith("position sfen ")
         assert "手合割：平手" in game["kif"]
-        assert game["facts"]["game_id"]
+        assert game["weights_version"] == 1
 
     with_client([run_dir], talk)
 
