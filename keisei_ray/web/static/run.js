@@ -94,6 +94,8 @@ function fillHead(section, { run, path, status, error }, isAlone) {
   const warnings = status.warnings.map((w) => el("li", { text: w.message }));
   section.append(
     isAlone ? el("p", { class: "note path", text: path }) : "",
+    el("p", {}, el("a", { href: `#/games/${encodeURIComponent(run)}`, text: "Games" }), " ",
+      el("a", { href: `#/play/${encodeURIComponent(run)}`, text: "Play against it" })),
     why ? el("p", { class: status.state === "running" ? "note" : "bad", text: why }) : "",
     el("dl", { class: "facts" }, facts(status).map(([name, value, note]) =>
       el("div", {}, el("dt", { text: name }), el("dd", {}, value, note ? el("small", { text: note }) : null)))),
