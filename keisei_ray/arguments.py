@@ -120,6 +120,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         help="continue from a checkpoint; latest: the newest intact one of the run directory",
     )
     train.add_argument(
+        "--init-from",
+        metavar="PATH|URI|latest",
+        help="start a fresh run from the network of a checkpoint, also of another run, e.g. of "
+        "pretrain; the settings may ask for more blocks or channels",
+    )
+    train.add_argument(
         "--force",
         action="store_true",
         help="take the run over from a process on another machine that has locked its directory "

@@ -439,6 +439,10 @@ def _resolve_training(
     options: argparse.Namespace, defaults: Mapping[str, object] = MappingProxyType({})
 ) -> Config:
     """The run's configuration; a resumed run starts from the one it was saved with."""
+    if options.init_from is not None and options.resume is not None:
+        raise ConfigError(
+            "--init-from starts a fresh run, --resume goes on with one. Leave out one of the two."
+        )
     if options.resume not in (None, "latest") and (Path(options.resume) / CHECKPOINTS_DIR).is_dir():
         # A run, as in `evaluate --checkpoint runs/NAME`: its newest checkpoint.
         if options.run_dir is None:
@@ -453,6 +457,7 @@ def _resolve_training(
         "run.run_dir": options.run_dir,
         "run.seed": options.seed,
         "run.resume": options.resume,
+        "run.init_from": options.init_from,
         "cluster.address": options.address,
         "pretrain.records": getattr(options, "records", None),
     }

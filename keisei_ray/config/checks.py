@@ -12,6 +12,7 @@ from keisei_ray.config.sections import (
     LearnerConfig,
     PoolConfig,
     PretrainConfig,
+    RunConfig,
     ScheduleConfig,
     SelfPlayConfig,
 )
@@ -127,6 +128,18 @@ def check_pretrain(pretrain: PretrainConfig, play: SelfPlayConfig) -> None:
         raise ValueError(
             "self_play.num_actors = auto does not go with pretrain.records, whose files are shared "
             "among a number of readers that stays the same. Give a number."
+        )
+
+
+def check_start_anchor(learner: LearnerConfig, run: RunConfig) -> None:
+    """Refuses a pull towards a starting policy that there is not."""
+    if learner.kl_start_coef > 0 and run.init_from is None:
+        raise ValueError(
+            _no_effect(
+                "learner.kl_start_coef",
+                learner.kl_start_coef,
+                because="without run.init_from the starting policy is random",
+            )
         )
 
 

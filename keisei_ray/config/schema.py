@@ -95,6 +95,7 @@ class Config(Section):
         checks.check_minibatches(self.self_play, self.learner, self.effective_rollouts_per_update)
         checks.check_learners(self.learner, self.effective_rollouts_per_update)
         checks.check_pool(self.pool)
+        checks.check_start_anchor(self.learner, self.run)
         checks.check_pretrain(self.pretrain, self.self_play)
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)
         checks.check_cluster(self.cluster)

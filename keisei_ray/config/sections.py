@@ -58,6 +58,10 @@ class RunConfig(Section):
     resume: str | None = None
     """Checkpoint to continue from: `latest` for the newest intact one in run_dir, or a path or URI.
     null: a fresh run."""
+    init_from: str | None = None
+    """Checkpoint, run or URI whose network a fresh run starts from, with a new optimizer. The run's
+    network may have more blocks or channels; it then begins with the same outputs. null: a new
+    network."""
 
 
 class SelfPlayConfig(Section):
@@ -239,6 +243,11 @@ class LearnerConfig(Section):
     linearly over run.total_timesteps."""
     vf_coef: NonNegativeFloat = 0.5
     """Weight of the value loss."""
+    kl_start_coef: NonNegativeFloat = 0.0
+    """Weight, at timestep 0, of a penalty on leaving the policy that run.init_from began with: its
+    KL divergence in nats, against normalized advantages. 0: no penalty."""
+    kl_start_until: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the run over which kl_start_coef fades to 0, linearly."""
     max_grad_norm: PositiveFloat = 1.0
     """Global norm that gradients are clipped to."""
     num_epochs: PositiveInt = 2

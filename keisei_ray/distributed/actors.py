@@ -189,6 +189,21 @@ class LearnerShell:
         """
         self._learner.load_state_files(files)
 
+    def begin_as(self, model_file: bytes) -> None:
+        """Begins with another run's network, before the first update.
+
+        Args:
+            model_file: its model file; the network may be smaller.
+
+        Raises:
+            CheckpointError: this learner's network cannot compute what it does.
+        """
+        self._learner.begin_as(model_file)
+
+    def pull_to(self, model_file: bytes) -> None:
+        """Makes a network the one that `learner.kl_start_coef` pulls towards; see `begin_as`."""
+        self._learner.pull_to(model_file)
+
     def publish(self) -> tuple[str, PackedBuffer, dict[str, bytes]]:
         """Returns digest, packed weights and state of the current version; the caller owns them."""
         return self._learner.weights_digest(), *self._published()

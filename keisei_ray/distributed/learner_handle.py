@@ -131,10 +131,13 @@ class LearnerHandle:
         self._should_stop = should_stop
         self._clock = clock
         self._actors: list[ActorHandle] = []
+        self._initial: bytes | None = None
         self._incarnation = 0
         self._budget = DeathBudget("the learner", config.cluster, clock)
 
-    def launch(self, version: int, state: Mapping[str, bytes] | None) -> ProcessInfo:
+    def launch(
+        self, version: int, state: Mapping[str, bytes] | None, initial: bytes | None = None
+    ) -> ProcessInfo:
         """Starts a learner, which publishes its weights and state.
 
         Blocks until the learner has answered. If its process dies it is restarted, within its
@@ -143,6 +146,8 @@ class LearnerHandle:
         Args:
             version: weights version that it starts from.
             state: files to continue from; None for a new network.
+            initial: model file of the network that a new one begins as, and that
+                learner.kl_start_coef pulls towards; None: at random.
 
         Raises:
             ActorLostError: it died too often.
@@ -150,12 +155,13 @@ class LearnerHandle:
             UserError: it refused the settings or the state.
             StopRequested: the run was asked to stop meanwhile.
         """
+        self._initial = initial
         can_move = self._incarnation > 0
         if not can_move:
             self._group = self._reserve()
         while True:
             try:
-                return self._launch_once(version, state, can_move)
+                return self._launch_once(version, state, initial, can_move)
             except PlacementLost:
                 self._move()
                 can_move = False
@@ -187,7 +193,7 @@ class LearnerHandle:
             Exception: the same as `launch`.
         """
         self._count_death(error)
-        self.launch(self.published.version, self.published.state)
+        self.launch(self.published.version, self.published.state, self._initial)
 
     def update(self, timestep: int, rollouts: Sequence[Ref]) -> UpdateUnderWay:
         """Asks for an update; returns at once. Pass it to `take` once it is over, see `is_over`."""
@@ -248,7 +254,11 @@ class LearnerHandle:
         self.published, self.digest = published, digest
 
     def _launch_once(
-        self, version: int, state: Mapping[str, bytes] | None, can_move: bool
+        self,
+        version: int,
+        state: Mapping[str, bytes] | None,
+        initial: bytes | None,
+        can_move: bool,
     ) -> ProcessInfo:
         self._actors = [
             new_learner_actor(
@@ -268,6 +278,10 @@ class LearnerHandle:
         info: ProcessInfo = self._await_all(starts, can_move)[0]
         if state is not None:
             self._await(first.restore.remote(state))
+        elif initial is not None:
+            self._await(first.begin_as.remote(initial))
+        if initial is not None and self._config.learner.kl_start_coef > 0:
+            self._await_all([actor.pull_to.remote(initial) for actor in self._actors])
         digest, weights, files = first.publish.options(num_returns=3).remote()
         self._await(weights)
         newest = LearnerVersion(version, weights, self._await(files))

@@ -45,14 +45,17 @@ from keisei_ray.learning.ppo import LossCoefs, PPOSums, k3
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
     scheduled_ent_coef,
+    scheduled_kl_start_coef,
     scheduled_learning_rate,
 )
+from keisei_ray.learning.start_anchor import anchored_advantages, mean_divergence
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
 from keisei_ray.learning.update_totals import UpdateTotals
 from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.cpu_process import prepare_cpu
+from keisei_ray.network.growing import check_growth, grown
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import (
     HostWeights,
@@ -62,6 +65,8 @@ from keisei_ray.network.weights import (
     pack_host_weights,
     read_model_file,
     read_model_metadata,
+    read_network,
+    state_arrays,
     write_model_file,
 )
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
@@ -164,6 +169,8 @@ class Learner:
             group=self._group,
         )
         self._is_micro_batch_halved = False
+        self._start: ParallelGradients | None = None
+        """The network that the run began with, where something pulls towards its policy."""
         self.weights_version = 0
         self._on_host: HostWeights | None = None
         """The current weights, once they have been asked for since they last changed."""
@@ -220,6 +227,8 @@ class Learner:
             ent_coef=ent_coef,
         )
         fields = self._batch.on_device()
+        kl_start_coef = scheduled_kl_start_coef(c, progress)
+        kl_start = self._pull_to_start(fields, kl_start_coef) if kl_start_coef else None
 
         def make() -> tuple[UpdateTotals, UndoneUpdate | None]:
             self._gradients.prepare()
@@ -270,6 +279,8 @@ class Learner:
             amp_skipped=totals.skipped_steps,
             optimizer_steps=len(totals.grad_norms),
             undone=undone,
+            kl_start=kl_start,
+            kl_start_coef=kl_start_coef,
             notice=notice,
         )
 
@@ -348,6 +359,51 @@ class Learner:
         self._generator.set_state(state.generator)
         self._guard.halved_rate = state.halved_rate
         self.weights_version = state.weights_version
+
+    def begin_as(self, model_file: bytes) -> None:
+        """Takes over the weights of a network of the same size or a smaller one; nothing else.
+
+        Args:
+            model_file: content of its `model.safetensors`.
+
+        Raises:
+            CheckpointError: it cannot be read, or this network cannot compute what it does.
+                Nothing has changed.
+        """
+        arrays, old = read_network(model_file)
+        check_growth(old, self._config.model)
+        load_arrays(self.model, grown(arrays, state_arrays(self.model)))
+        self._on_host = None
+
+    def pull_to(self, model_file: bytes) -> None:
+        """Makes a network the one that `learner.kl_start_coef` pulls towards.
+
+        Args:
+            model_file: content of its `model.safetensors`.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        arrays, model = read_network(model_file)
+        start = build_model(model, seed=0, amp=self._config.learner.amp)
+        load_arrays(start, arrays)
+        threads = self._config.learner.num_threads or 1
+        self._start = ParallelGradients(
+            start.to(self._device).requires_grad_(True),
+            num_threads=threads,
+            micro_batch=self._config.learner.micro_batch if self._device.type == "cpu" else None,
+        )
+
+    def _pull_to_start(self, fields: Mapping[str, Tensor], weight: float) -> float:
+        """Penalizes leaving the starting policy, in the advantages; returns the KL divergence."""
+        assert self._start is not None, "pull_to comes before the first update"
+        rows = torch.arange(self._batch.rows, device=self._device)
+        reference = self._start.log_probs(fields, rows)
+        drawn, is_forced = fields["behavior_log_probs"][rows], fields["is_forced"][rows]
+        fields["advantages"][rows] = anchored_advantages(
+            fields["advantages"][rows], drawn, reference, is_forced, weight
+        )
+        return mean_divergence(drawn, reference, is_forced)
 
     def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
         """Policy lag of each rollout, in updates; raises if one is beyond the limit."""

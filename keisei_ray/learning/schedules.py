@@ -65,3 +65,16 @@ def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:
     """
     progress = min(1.0, max(0.0, progress))
     return config.ent_coef * (1.0 + (config.ent_final_fraction - 1.0) * progress)
+
+
+def scheduled_kl_start_coef(config: LearnerConfig, progress: float) -> float:
+    """Weight of the pull towards the starting policy at a point of the run.
+
+        kl_start_coef * max(0, 1 - progress / kl_start_until)
+
+    Args:
+        config: the learner section.
+        progress: timestep / total_timesteps; clamped to [0, 1].
+    """
+    progress = min(1.0, max(0.0, progress))
+    return config.kl_start_coef * max(0.0, 1.0 - progress / config.kl_start_until)

@@ -252,3 +252,17 @@ def read_model_metadata(content: bytes) -> dict[str, str]:
     if not isinstance(metadata, dict):
         return {}
     return {name: value for name, value in metadata.items() if isinstance(value, str)}
+
+
+def read_network(content: bytes) -> tuple[dict[str, npt.NDArray[np.float32]], ModelConfig]:
+    """Returns weights and architecture from the content of `model.safetensors`.
+
+    Raises:
+        CheckpointError: as `read_model_file`, or the file does not say which model it is of.
+    """
+    arrays = read_model_file(content)
+    try:
+        model = ModelConfig.model_validate_json(read_model_metadata(content).get("model", ""))
+    except ValueError as error:
+        raise CheckpointError(f"{MODEL_FILE} does not say which model it is of.") from error
+    return arrays, model

@@ -89,6 +89,11 @@ class Diagnostics:
     """Part of collect_time_s: drawing moves from the policy of that network."""
     pack_time_s: Annotated[float, "s"] = 0.0
     """Part of collect_time_s: counting distinct positions and packing."""
+    kl_start: Annotated[float | None, "nats"] = None
+    """Estimate of the KL divergence from the policy that the run began with, mean over the drawn
+    moves; null where nothing pulls towards that policy (learner.kl_start_coef)."""
+    kl_start_coef: Annotated[float, ""] = 0.0
+    """Weight of the pull towards that policy in the update."""
     held_out_top1: Annotated[float | None, "fraction"] = None
     """Pretraining: held-out positions whose recorded move is the network's likeliest; null where
     no measurement came with the update, as the next four."""
@@ -154,6 +159,8 @@ def diagnose(
         forward_time_s=_mean_of(stages.forward_time_s for stages in actors),
         sample_time_s=_mean_of(stages.sample_time_s for stages in actors),
         pack_time_s=_mean_of(stages.pack_time_s for stages in actors),
+        kl_start=report.kl_start,
+        kl_start_coef=report.kl_start_coef,
         held_out_top1=measured.top1 if measured else None,
         held_out_top5=measured.top5 if measured else None,
         held_out_policy_loss=measured.policy_loss if measured else None,

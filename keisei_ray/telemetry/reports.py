@@ -188,6 +188,11 @@ class UpdateReport:
     """Profile of this update, if one was taken."""
     undone: UndoneUpdate | None = None
     """Cause if the update was undone: its losses are then NaN, and it made no optimizer step."""
+    kl_start: float | None = None
+    """Estimate of the KL divergence from the policy that the run began with, in nats; None where
+    nothing pulls towards that."""
+    kl_start_coef: float = 0.0
+    """Weight of that pull in this update."""
     notice: str = ""
     """Message about this update that the user should see as a warning; empty: there is none."""
 

@@ -64,7 +64,7 @@ from keisei_ray.errors import (
 )
 from keisei_ray.rollouts.actor_state import pack_state, read_state
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_layout import ACTORS_FILE, PROGRESS_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, MODEL_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.divergence import RunHealth
 from keisei_ray.telemetry.events import (
@@ -133,6 +133,7 @@ class Driver:
         run_dir: Path,
         *,
         resume: Checkpoint | None = None,
+        initial: Checkpoint | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         check_place: Callable[[], object] = lambda: None,
         waits_for_saving: bool = False,
@@ -144,6 +145,7 @@ class Driver:
         bus: gets an event for everything that happens.
         run_dir: directory of the run, for its checkpoints.
         resume: checkpoint to continue from; None: a fresh run.
+        initial: checkpoint whose network the run began with; None: a new network.
         should_stop: called at least every `POLL_S`; True ends the run after saving.
         check_place: raises RunDirLostError if `run_dir` is no longer the run's directory; called
             before each checkpoint, in the thread that writes it, and at the end.
@@ -156,6 +158,7 @@ class Driver:
         self._lost_timesteps = self.progress.begin_session()
         self._states = ActorStates(resume.files.get(ACTORS_FILE) if resume else None)
         self._resume = resume
+        self._initial = initial
         self._should_stop = should_stop
         self._check_place = check_place
         self._clock = clock
@@ -284,7 +287,9 @@ class Driver:
         resume = self._resume
         try:
             info = self._learner.launch(
-                self.progress.weights_version, resume.files if resume else None
+                self.progress.weights_version,
+                resume.files if resume else None,
+                self._initial.files[MODEL_FILE] if self._initial else None,
             )
             if resume:
                 check_digest(resume, self._learner.digest)
@@ -295,6 +300,10 @@ class Driver:
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )
+        if self._initial and not resume:
+            self.bus.publish(
+                Notice(f"begins with the network of {self._initial.path} and a new optimizer")
+            )
         self.pool.restore()
         if resume:
             self._say_what_is_not_kept(resume)

@@ -18,6 +18,8 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
 from keisei_ray.network.finite_weights import check_weights
+from keisei_ray.network.growing import check_growth
+from keisei_ray.network.saved_checkpoint import open_checkpoint
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import read_manifest
@@ -29,6 +31,7 @@ from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     CONFIG_FILE,
     EVENTS_FILE,
+    MODEL_FILE,
     PROGRESS_FILE,
 )
 from keisei_ray.storage.run_lock import RunLock, run_lock
@@ -53,6 +56,9 @@ class RunStart:
     """Copies that were made, checkpoints that were passed over; to be published."""
     lock: RunLock
     """The right to write to the directory; to be checked while the run goes on."""
+    initial: Checkpoint | None
+    """Checkpoint whose network the run began with; None: a new network, or a resumed run that needs
+    it no more."""
     former_config: bytes | None
     """Content of `config.json` in the directory, before this start writes it; empty if it is lost.
     None: no session has begun there before."""
@@ -115,7 +121,11 @@ def claimed_start(
             check_length(resume, local)
             skipped += _health_warning(resume)
         notices = (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped))
-        yield RunStart(local, run_dir, remote, resume, notices, held, _former_config(run_dir))
+        is_needed = resume is None or local.learner.kl_start_coef > 0
+        initial = find_initial(local) if is_needed else None
+        yield RunStart(
+            local, run_dir, remote, resume, notices, held, initial, _former_config(run_dir)
+        )
 
 
 def _health_warning(resume: Checkpoint) -> list[str]:
@@ -227,6 +237,27 @@ def find_resume(
     return found
 
 
+def find_initial(config: Config) -> Checkpoint | None:
+    """Loads the checkpoint that `run.init_from` names, verified.
+
+    Returns:
+        The checkpoint, or None for a new network.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, its weights are not finite, or the run's
+            network cannot compute what its network does.
+        StorageError: the URI cannot be reached or read.
+    """
+    if config.run.init_from is None:
+        return None
+    _, found = open_checkpoint(config.run.init_from)
+    check_weights(found)
+    if MODEL_FILE not in found.files:
+        raise CheckpointError(f"--init-from {found.path}: it has no {MODEL_FILE}.")
+    check_growth(_model_of(found), config.model)
+    return found
+
+
 def _latest(checkpoints_dir: Path, skipped: list[str], refused: Mapping[int, str]) -> Checkpoint:
     causes: list[str] = []
 
@@ -252,15 +283,20 @@ def _check_usable(found: Checkpoint, refused: Mapping[int, str]) -> None:
     check_weights(found)
 
 
-def _check_model(found: Checkpoint, model: ModelConfig) -> None:
-    """Refuses a checkpoint of another architecture than the settings ask for."""
+def _model_of(found: Checkpoint) -> ModelConfig:
+    """Returns the model section that a checkpoint was saved with."""
     try:
-        saved = ModelConfig.model_validate_json(str(found.info.get("model")))
+        return ModelConfig.model_validate_json(str(found.info.get("model")))
     except ValidationError as error:
         raise CheckpointError(
             f"{found.path}: its manifest does not say which model it is of: "
             f"{error.errors()[0]['msg']}. Resume from another checkpoint."
         ) from error
+
+
+def _check_model(found: Checkpoint, model: ModelConfig) -> None:
+    """Refuses a checkpoint of another architecture than the settings ask for."""
+    saved = _model_of(found)
     if saved != model:
         keys = [k for k, v in saved.model_dump().items() if v != getattr(model, k)]
         now = ", ".join(f"model.{k} = {getattr(model, k)}" for k in keys)

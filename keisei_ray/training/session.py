@@ -150,6 +150,7 @@ def _train(
             bus,
             start.run_dir,
             resume=start.resume,
+            initial=start.initial,
             should_stop=lambda: (
                 _is_asked_to_stop(start.lock, found.connection, files, stop) or should_stop()
             ),

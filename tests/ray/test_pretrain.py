@@ -11,6 +11,7 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.training.pretrain import pretrain
+from keisei_ray.training.session import train
 from tests.helpers.record_corpus import csa_by_cshogi, psv_by_cshogi
 from tests.helpers.tiny import tiny_config
 
@@ -59,3 +60,13 @@ def test_a_damaged_corpus_trains_counts_each_damage_and_goes_on(
     more = config_of(records, run_dir, total_timesteps=6 * UPDATE, resume="latest")
     assert pretrain(more, Console(file=said), cluster=cluster).timestep == 6 * UPDATE
     assert [line["update"] for line in lines(run_dir / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+    grown = tiny_config(
+        run={"run_dir": str(tmp_path / "grown"), "init_from": str(run_dir), "total_timesteps": 32},
+        model={"depth": 2, "width": 24},
+        tracking={"view": "none", "ray_metrics": False},
+    )
+    assert train(grown, Console(quiet=True), cluster=cluster).reason == "done"
+    events = lines(tmp_path / "grown" / "events.jsonl")
+    (notice,) = [e for e in events if "begins with the network of" in str(e.get("message"))]
+    assert "step-000000000192" in notice["message"]

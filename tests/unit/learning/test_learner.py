@@ -784,3 +784,26 @@ def test_the_digest_of_a_version_is_computed_once(monkeypatch: pytest.MonkeyPatc
     assert [named] == computed == [report.weights_digest]
     learner.load_state_files(Learner(config).state_files())
     assert learner.weights_digest() != report.weights_digest
+
+
+def test_a_learner_begins_as_another_network_with_an_optimizer_of_its_own() -> None:
+    config = tiny_config()
+    other = Learner(tiny_config(run={"seed": 9}))
+    other.update([played(config, other)], 0)
+    learner = Learner(config)
+    learner.begin_as(other.state_files()[MODEL_FILE])
+    assert learner.weights_digest() == other.weights_digest()
+    assert learner.weights_version == 0
+    assert not learner._optimizer.state
+    wider = Learner(tiny_config(model={"width": 24, "depth": 2}))
+    wider.begin_as(other.state_files()[MODEL_FILE])
+    with pytest.raises(CheckpointError, match="this run has 1, 16"):
+        learner.begin_as(wider.state_files()[MODEL_FILE])
+
+
+def test_what_is_no_model_file_is_refused_as_a_beginning() -> None:
+    learner = Learner(tiny_config())
+    digest = learner.weights_digest()
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        learner.begin_as(b"something else")
+    assert learner.weights_digest() == digest
