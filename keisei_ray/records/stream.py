@@ -2,8 +2,9 @@
 
 One pass reads every piece of the files once, in random order, several at a time. Games are
 filtered, duplicates are left out, held-out games are set aside, and the positions of the others go
-through a buffer of bounded size that mixes them. Then the next pass begins, in another order.
-Memory does not grow with the files.
+through a buffer of bounded size that mixes them. Then the next pass begins, in another order, and
+replaces what is in the buffer bit by bit, so the stream never waits for it. Memory does not grow
+with the files. If all positions have room in the buffer, the files are read once.
 
 Several readers share the pieces; a duplicate that another reader has seen is not found.
 """
@@ -68,11 +69,33 @@ class ShuffleBuffer:
             yield self._storage.rows(slots)
             self._storage.write(slots, part)
 
-    def drain(self) -> Iterator[Positions]:
-        """Yields all that is left, in random order."""
-        order = self._rng.permutation(self._filled)
-        self._filled = 0
-        yield self._storage.rows(order)
+    def shuffled(self) -> Positions:
+        """Returns a copy of all positions that it holds, in random order."""
+        return self._storage.rows(self._rng.permutation(self._filled))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further position would take the place of another one."""
+        return self._filled == self._size
+
+
+class _Parts:
+    """Cuts positions that come in parts of any size into parts of one size."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._waiting: list[Positions] = []
+
+    def cut(self, positions: Positions) -> Iterator[Positions]:
+        """Takes positions; yields the parts that are complete."""
+        self._waiting.append(positions)
+        if sum(map(len, self._waiting)) < self._rows:
+            return
+        whole = joined(self._waiting)
+        ends = range(self._rows, len(whole) + 1, self._rows)
+        self._waiting = [whole.rows(slice(ends[-1], None))]
+        for end in ends:
+            yield whole.rows(slice(end - self._rows, end))
 
 
 def game_hash(game: GameRecord) -> int:
@@ -109,25 +132,20 @@ def training_positions(
     Raises:
         RecordsError: a file is missing, or a pass has found nothing to learn from.
     """
-    waiting: list[Positions] = []
+    rng = np.random.default_rng([*seed, reader])
+    buffer, parts = ShuffleBuffer(config.shuffle_positions, rng), _Parts(rows)
     number = 0
-    while True:
+    while not number or buffer.is_full:
         number += 1
         tally = Tally()
         began(number, tally)
-        rng = np.random.default_rng([*seed, reader, number])
-        buffer = ShuffleBuffer(config.shuffle_positions, rng)
-        for positions in _pass(config, buffer, tally, rng, reader, num_readers):
-            waiting.append(positions)
-            if sum(map(len, waiting)) < rows:
-                continue
-            whole = joined(waiting)
-            ends = range(rows, len(whole) + 1, rows)
-            for end in ends:
-                yield whole.rows(slice(end - rows, end))
-            waiting = [whole.rows(slice(ends[-1], None))]
+        for positions in _pass(config, tally, rng, reader, num_readers):
+            for mixed in buffer.push(positions):
+                yield from parts.cut(mixed)
         if not tally.positions:
             raise nothing_usable(config, tally)
+    while True:  # Everything is in memory.
+        yield from parts.cut(buffer.shuffled())
 
 
 def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None:
@@ -166,22 +184,19 @@ def nothing_usable(config: PretrainConfig, tally: Tally) -> RecordsError:
 
 def _pass(
     config: PretrainConfig,
-    buffer: ShuffleBuffer,
     tally: Tally,
     rng: np.random.Generator,
     reader: int,
     num_readers: int,
 ) -> Iterator[Positions]:
-    """Yields the positions of one pass, mixed."""
+    """Yields the positions of one pass, game by game."""
     pieces = find_pieces(config.records, tally)[reader::num_readers]
     games = (
         game
         for game, hashed in used_games(_mixed(pieces, rng), config, tally)
         if not is_held_out(hashed, config.held_out)
     )
-    for positions in positions_of(games, config, tally):
-        yield from buffer.push(positions)
-    yield from buffer.drain()
+    return positions_of(games, config, tally)
 
 
 def _mixed(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[GameRecord | LeftOut]:

@@ -1,6 +1,8 @@
 """The stream that is trained on: passes, mixing, duplicates, held-out games, damage."""
 
 import json
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,9 @@ def one_pass(*records: Path, seed: int = 1, **settings: Any) -> tuple[Positions,
     for part in training_positions(
         config, rows=1, seed=[seed], began=lambda number, tally: told.append(tally)
     ):
-        if len(told) > 1:  # The part belongs to the next pass.
-            break
         parts.append(part)
+        if len(parts) == told[0].positions:
+            break
     return joined(parts), told[0]
 
 
@@ -69,11 +71,37 @@ def test_every_format_gives_the_same_positions(corpus: Path, name: str) -> None:
     assert np.sort(positions.values).tolist() == np.sort(expected.values).tolist()
 
 
-def test_a_pass_has_every_position_once_whatever_the_buffer(corpus: Path) -> None:
-    small, _ = one_pass(corpus / "games.csa", shuffle_positions=7)
-    large, _ = one_pass(corpus / "games.csa", shuffle_positions=10_000, seed=2)
-    assert keys(small) != keys(large)
-    assert sorted(keys(small)) == sorted(keys(large))
+def test_records_that_have_room_in_the_buffer_are_read_once(corpus: Path) -> None:
+    config = PretrainConfig(records=(str(corpus / "games.csa"),))
+    told: list[Tally] = []
+    stream = training_positions(
+        config, rows=1, seed=[1], began=lambda number, tally: told.append(tally)
+    )
+    first = next(stream)
+    total = told[0].positions
+    passes = [joined([first, *islice(stream, total - 1)]), joined(list(islice(stream, total)))]
+    assert len(told) == 1
+    assert keys(passes[0]) != keys(passes[1])
+    assert sorted(keys(passes[0])) == sorted(keys(passes[1]))
+
+
+def test_a_small_buffer_gives_every_position_once_a_pass(corpus: Path) -> None:
+    size, num_passes = 7, 3
+    config = PretrainConfig(records=(str(corpus / "games.csa"),), shuffle_positions=size)
+    told: list[Tally] = []
+    stream = training_positions(
+        config, rows=1, seed=[1], began=lambda number, tally: told.append(tally)
+    )
+    found: Counter[bytes] = Counter()
+    for part in stream:
+        if len(told) > num_passes:  # Those of the last pass that wait in the buffer are missing.
+            break
+        found.update(keys(part))
+    once, _ = one_pass(corpus / "games.csa")
+    expected = Counter(keys(once))
+    missing = {key: num_passes * count - found[key] for key, count in expected.items()}
+    assert all(0 <= count <= num_passes for count in missing.values())
+    assert sum(missing.values()) == size
 
 
 def test_the_order_depends_on_the_seed_only(corpus: Path) -> None:
@@ -117,10 +145,8 @@ def test_readers_share_the_files(corpus: Path) -> None:
             num_readers=2,
             began=lambda number, tally, told=told: told.append(tally),  # type: ignore[misc]
         )
-        for part in stream:
-            if len(told) > 1:
-                break
-            parts.append(part)
+        own = [next(stream)]
+        parts += [*own, *islice(stream, told[0].positions - 1)]
     whole, _ = one_pass(corpus / "kif")
     assert sorted(keys(joined(parts))) == sorted(keys(whole))
 
@@ -147,7 +173,8 @@ def test_a_buffer_gives_back_all_that_it_was_given() -> None:
         part.actions[:] = range(start, start + 25)
         out += list(buffer.push(part))
     assert sum(map(len, out)) == 90
-    out += list(buffer.drain())
+    assert buffer.is_full
+    out.append(buffer.shuffled())
     assert sorted(joined(out).actions.tolist()) == list(range(100))
 
 
