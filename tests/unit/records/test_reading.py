@@ -93,7 +93,9 @@ def test_a_file_that_is_read_in_pieces_gives_every_game_once(
         path.write_bytes(record_corpus.hcpe_by_cshogi(path).read_bytes() * 20)
     else:
         path.write_bytes(record_corpus.psv_by_cshogi(path).read_bytes() * 20)
-    monkeypatch.setattr("keisei_ray.records.files.LINE_PIECE_BYTES", 333)
+    # Lines of USI are of one length: each of their pieces begins with a line.
+    step = 2 * (path.stat().st_size // 20) if kind == "usi" else 333
+    monkeypatch.setattr("keisei_ray.records.files.LINE_PIECE_BYTES", step)
     monkeypatch.setattr("keisei_ray.records.files.POSITIONS_A_PIECE", 12)
     pieces = find_pieces([str(path)], Tally())
     assert len(pieces) > 4
