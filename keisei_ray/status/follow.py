@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from keisei_ray.report.run_files import read_config
 from keisei_ray.status.records import config_from, event_from, metrics_from
@@ -29,6 +30,10 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import UpdateMetrics
 from keisei_ray.tracking.evaluation_records import RatedPlayer, evaluation_from, read_ratings
+
+MAX_EVENTS: Final = 100_000
+"""Events of `events.jsonl` that one call returns at most, the newest: no session of a run has as
+many, and a directory of another user's may hold millions."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,17 @@ class RunFollower:
             # Cut for a resume whose run_started has not come yet, or another run's files.
             self._events.rewind()
             self._forget_session()
-        records = [r for r in self._events if isinstance(r.get("kind"), str)]
-        starts = [i for i, r in enumerate(records) if r["kind"] == "run_started"]
+        start: Record | None = None
+        records: deque[Record] = deque(maxlen=MAX_EVENTS)
+        for record in self._events:
+            if record.get("kind") == "run_started":
+                start = record
+                records.clear()
+            elif isinstance(record.get("kind"), str):
+                records.append(record)
         found = []
-        if starts:
-            records = records[starts[-1] :]
-            found += self._begin(records[0])
-            del records[0]
+        if start is not None:
+            found += self._begin(start)
         elif self.began_s is None and _written_s(self._metrics.path) is not None:
             found += self._begin({"kind": "run_started", "resumed_from": None, "cluster": {}})
         recorded = [e for record in records if (e := self._recorded(record, now_s))]

@@ -120,3 +120,27 @@ def test_matches_and_their_rating_table_come_once_each(run_dir: Path) -> None:
     assert kinds == ["evaluation_finished", "ratings_fitted"]
     assert follower.poll(BEGAN_S + 41) == []
     assert view_state.matches == ()
+
+
+def test_of_very_many_events_the_newest_are_read(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keisei_ray.status.follow.MAX_EVENTS", 10)
+    notices = [event_at(1 + i, "notice", message=f"n{i}", level="INFO") for i in range(30)]
+    append(run_dir / "events.jsonl", *notices)
+    kinds = [h.event for h in RunFollower(run_dir).poll(BEGAN_S + 90)]
+    assert isinstance(kinds[0], ev.RunStarted)
+    messages = [event.message for event in kinds if isinstance(event, ev.Notice)]
+    assert messages == [f"n{i}" for i in range(20, 30)]
+
+
+def test_of_the_updates_of_one_poll_only_the_newest_may_be_asked_for(run_dir: Path) -> None:
+    follower = RunFollower(run_dir, most_updates=3)
+    updates = [h.event for h in follower.poll(BEGAN_S + 30)]
+    assert [e.metrics.update for e in updates if isinstance(e, ev.UpdateFinished)] == [18, 19, 20]
+    begin = event_at(50, "run_started", run_dir="x", resumed_from="c", cluster={}, timestep=12_000)
+    append(run_dir / "events.jsonl", begin)
+    resumed = follower.poll(BEGAN_S + 60)
+    assert [e.event.metrics.update for e in resumed[1:]] == [18, 19, 20]  # type: ignore[attr-defined]
+    assert follower.before is not None
+    assert follower.before.update == 12
