@@ -6,11 +6,12 @@ coroutine only, until the time limit ends it.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+
+from keisei_ray.web.answers import json_text
 
 WRITE_TIMEOUT_S: Final = 30.0
 """Seconds after which a client that does not read is left."""
@@ -38,7 +39,7 @@ async def send_events(
         while True:
             changed = await look()
             if changed is not None:
-                await _write(response, f"data: {json.dumps(changed, allow_nan=False)}\n\n")
+                await _write(response, f"data: {json_text(changed)}\n\n")
                 silent_s = 0.0
             elif silent_s >= HEARTBEAT_S:
                 await _write(response, ":\n\n")

@@ -49,6 +49,8 @@ def test_odd_json_is_read_as_json_reads_it(text: bytes) -> None:
         ("[" * 100_000, "too deeply"),
         (str(MAX_INTEGER + 1), "beyond 64 bits"),
         (str(-MAX_INTEGER - 1), "beyond 64 bits"),
+        (b'{"a": 9223372036854775808}', "beyond 64 bits"),
+        (b"[-9999999999999999999]", "beyond 64 bits"),
         ("[1" + "0" * 5_000 + "]", "beyond 64 bits"),
         (b"\xff", "utf-8"),
     ],

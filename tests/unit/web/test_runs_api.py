@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from keisei_ray.web.answers import json_text
 from tests.helpers.report_runs import write_lines, write_run
 from tests.helpers.run_events import record
 from tests.helpers.status_runs import append
@@ -119,6 +121,25 @@ def test_hostile_records_are_text_and_numbers_that_are_not_finite_are_null(run_d
         del data
 
     with_client([run_dir], talk)
+
+
+def test_numbers_that_no_json_has_become_null() -> None:
+    data = {"a": [1.5, math.nan, {"b": (math.inf, "x")}]}
+    assert json.loads(json_text(data), parse_constant=pytest.fail) == {
+        "a": [1.5, None, {"b": [None, "x"]}]
+    }
+
+
+def test_a_run_that_has_just_begun_is_found(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keisei_ray.web.feeds.LOOK_S", 0.0)
+
+    async def talk(client: Client) -> None:
+        write_run(run_dir.parent / "second", updates=3)
+        for path in ("/api/runs/second/charts", "/api/runs/second/events", "/api/live?run=second"):
+            async with client.get(path) as answer:
+                assert answer.status == 200, path
+
+    with_client([run_dir.parent], talk)
 
 
 def test_only_the_ends_of_very_many_events_are_kept(
