@@ -23,6 +23,8 @@ REASONS: Final = {
     "max_plies": "ply cap",
 }
 """Reason why a game ended -> its words, in the order of the legend."""
+FORFEITS: Final = {"resign": "resignation", "timeout": "time"}
+"""The same of games that networks do not play."""
 MAX_TIMESTEP: Final = 1 << 53
 """Largest timestep that is drawn: a float holds it exactly."""
 _RESULTS: Final = {
@@ -134,7 +136,7 @@ def title(game: Record) -> str:
 
 def end_in_words(result: str, reason: str) -> str:
     """Returns how a game ended in words: "Black wins by mate"."""
-    return f"{_RESULTS.get(result, result)} {REASONS.get(reason, reason)}"
+    return f"{_RESULTS.get(result, result)} {(REASONS | FORFEITS).get(reason, reason)}"
 
 
 def _data(game: Record) -> dict[str, Any]:

@@ -19,11 +19,13 @@ ForfeitReason = Literal[
     "engine_garbage",
     "engine_illegal_move",
     "engine_false_win",
+    "timeout",
 ]
 """Why the side to move lost without playing a ply.
 
 It resigned; or the engine that plays it died, did not answer in time, answered with something that
-is not a move, answered with an illegal move, or falsely claimed a win. Networks never forfeit."""
+is not a move, answered with an illegal move, or falsely claimed a win; or the time of a person was
+up. Networks never forfeit."""
 GameEndReason = Literal[
     "mate", "repetition", "perpetual_check", "declaration", "max_plies", ForfeitReason
 ]

@@ -40,6 +40,8 @@ _RESULTS = {
     ("white_win", "engine_died"): GameResult.WHITE_WIN_BY_TIMEOUT,
     ("black_win", "engine_timeout"): GameResult.BLACK_WIN_BY_TIMEOUT,
     ("white_win", "engine_timeout"): GameResult.WHITE_WIN_BY_TIMEOUT,
+    ("black_win", "timeout"): GameResult.BLACK_WIN_BY_TIMEOUT,
+    ("white_win", "timeout"): GameResult.WHITE_WIN_BY_TIMEOUT,
     ("black_win", "engine_garbage"): GameResult.BLACK_WIN_BY_ILLEGAL_MOVE,
     ("white_win", "engine_garbage"): GameResult.WHITE_WIN_BY_ILLEGAL_MOVE,
     ("black_win", "engine_illegal_move"): GameResult.BLACK_WIN_BY_ILLEGAL_MOVE,

@@ -134,6 +134,13 @@ class HumanGame:
             raise PositionError("the network is to move. Resign when it is your turn.")
         self._end_by(forfeit_verdict(forfeit("resign")))
 
+    def lose_on_time(self, ply: int) -> None:
+        """Ends the game as the person's loss on time; raises as `resign` does."""
+        self.check_going_on(ply)
+        if not self.is_humans_turn:
+            raise PositionError("the network is to move, and the clock stands still.")
+        self._end_by(forfeit_verdict(forfeit("timeout")))
+
     def take_back(self, ply: int) -> None:
         """Goes back to before the person's last move.
 

@@ -2,7 +2,7 @@
 
 import random
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -15,10 +15,12 @@ from keisei_ray.web.human_game import COLORS, MAX_PLIES, HumanGame, StalePositio
 from keisei_ray.web.human_records import opening_book, save_human_game
 from keisei_ray.web.keys import read, run_path
 from keisei_ray.web.opponents import MAX_SIMULATIONS, MAX_TEMPERATURE, STRENGTHS, opponent
-from keisei_ray.web.play_sessions import Session, Sessions
+from keisei_ray.web.play_sessions import Clock, Session, Sessions
 from keisei_ray.web.requests import Fields, body, query, while_connected
 from keisei_ray.web.thinker import THINKER, Thinker
 
+MAX_CLOCK_S: Final = 86_400.0
+"""Longest time on a clock."""
 SESSIONS = web.AppKey("SESSIONS", Sessions)
 
 
@@ -31,6 +33,10 @@ class NewGame(Fields):
     simulations: Annotated[int, Field(ge=0, le=MAX_SIMULATIONS)] = 0
     temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
     max_plies: Annotated[int, Field(ge=1, le=2000)] = MAX_PLIES
+    main_s: Annotated[float, Field(ge=0, le=MAX_CLOCK_S)] = 0.0
+    """Seconds that the person has for all moves."""
+    move_s: Annotated[float, Field(ge=0, le=MAX_CLOCK_S)] = 0.0
+    """Seconds for each move after that; without either there is no clock."""
 
 
 class AtPly(Fields):
@@ -108,13 +114,16 @@ async def _begin(request: web.Request) -> web.Response:
         game=HumanGame(human, _whole(asked.sfen), max_plies=asked.max_plies),
         simulations=asked.simulations,
         temperature=asked.temperature,
+        clock=Clock(asked.main_s, asked.move_s) if asked.main_s or asked.move_s else None,
     )
     return json_answer(session.state())
 
 
 async def _state(request: web.Request) -> web.Response:
     """Returns the state of a game."""
-    return json_answer(_session(request).state())
+    session = _session(request)
+    await _end_if_too_late(request.app, session)
+    return json_answer(session.state())
 
 
 async def _move(request: web.Request) -> web.Response:
@@ -124,9 +133,10 @@ async def _move(request: web.Request) -> web.Response:
         _check_ply(game, asked.ply)
         if not game.is_humans_turn:
             raise web.HTTPConflict(text="it is the network's turn: wait for its move")
-        game.play(asked.move, asked.ply)
-        session.note_move(game.human)
-        await _save_if_over(request.app, session)
+        if not await _end_if_too_late(request.app, session):
+            game.play(asked.move, asked.ply)
+            session.note_move(game.human)
+            await _save_if_over(request.app, session)
     return json_answer(session.state())
 
 
@@ -239,6 +249,16 @@ async def _ask(thinker: Thinker, session: Session, kind: str, simulations: int) 
         temperature=session.temperature,
         first_ply=game.ply,
     )
+
+
+async def _end_if_too_late(app: web.Application, session: Session) -> bool:
+    """Ends a game that the person has lost on time; returns whether that is so."""
+    if not session.is_out_of_time:
+        return False
+    session.game.lose_on_time(session.game.ply)
+    session.note_move(session.game.human)
+    await _save_if_over(app, session)
+    return True
 
 
 async def _save_if_over(app: web.Application, session: Session) -> None:

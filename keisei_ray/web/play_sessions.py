@@ -23,6 +23,28 @@ CROWDED_IDLE_S: Final = 300.0
 
 
 @dataclass
+class Clock:
+    """Time that the person has left; the network has no clock."""
+
+    main_s: float
+    """Seconds for all moves together, as far as they are not used."""
+    move_s: float
+    """Seconds for each move after that."""
+
+    def left_s(self, spent_s: float) -> float:
+        """Returns the seconds that are left for a move; negative: it is too late.
+
+        Args:
+            spent_s: seconds that the person has spent on it.
+        """
+        return self.main_s + self.move_s - spent_s
+
+    def spend(self, spent_s: float) -> None:
+        """Takes the time of a move from the main time."""
+        self.main_s = max(0.0, self.main_s - spent_s)
+
+
+@dataclass
 class Session:
     """One game that is open."""
 
@@ -36,6 +58,8 @@ class Session:
     game: HumanGame
     simulations: int
     temperature: float
+    clock: Clock | None = None
+    """Time that the person has left; None: there is no clock."""
     hints: int = 0
     """Hints that the person asked for."""
     saved_as: str | None = None
@@ -70,7 +94,21 @@ class Session:
         """Adds the time since the last change to that of a side."""
         now = time.monotonic()
         self.used_s[color] += now - self.moved
+        if self.clock is not None and color == self.game.human:
+            self.clock.spend(now - self.moved)
         self.moved = now
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the person has left for the move; None: there is no clock."""
+        if self.clock is None:
+            return None
+        return self.clock.left_s(time.monotonic() - self.moved if self.game.is_humans_turn else 0)
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the person has lost on time, and the game does not say so yet."""
+        return self.game.is_humans_turn and self.left_s is not None and self.left_s < 0
 
     @property
     def opponent_name(self) -> str:
@@ -111,6 +149,7 @@ class Session:
             "simulations": self.simulations,
             "temperature": self.temperature,
             "used_s": self.used_s,
+            "left_s": None if self.left_s is None else round(self.left_s, 1),
             "saved_as": self.saved_as,
             "save_error": self.save_error,
             **self.game.state(),

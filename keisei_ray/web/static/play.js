@@ -8,6 +8,11 @@ import {
 
 const CUSTOM = "custom";
 const HINT_SIMULATIONS = 200;
+const CLOCKS = [ // Name, minutes for all moves, seconds for each one after that.
+  ["no clock", 0, 0], ["10 seconds a move", 0, 10], ["30 seconds a move", 0, 30],
+  ["5 minutes, then 10 seconds a move", 5, 10], ["15 minutes, then 60 seconds a move", 15, 60], ["10 minutes in all", 10, 0],
+];
+const TICK_MS = 250;
 
 export async function show(root, parts, query, signal) {
   const [run, game] = parts;
@@ -77,6 +82,7 @@ async function setUp(root, run, query, signal) {
   if (query.get("sfen")) start.value = CUSTOM;
   start.addEventListener("change", () => { if (start.value !== CUSTOM) sfen.value = start.value; });
   sfen.addEventListener("input", () => { start.value = CUSTOM; });
+  const clock = el("select", { id: "clock" }, CLOCKS.map(([name], i) => option(String(i), name)));
   const begin = el("button", { type: "submit", class: "main", text: "Begin" });
   const form = el("form", { class: "panel" },
     el("div", { class: "form" },
@@ -84,7 +90,7 @@ async function setUp(root, run, query, signal) {
       field("Strength", strength), field("You play", human),
       field("Start", start), field("Start as SFEN", sfen),
       field("Simulations a move (0: the network alone)", simulations),
-      field("Temperature (0: the best move)", temperature)),
+      field("Temperature (0: the best move)", temperature), field("Your clock", clock)),
     el("p", { class: "hint", text: "In a handicap game White gives the handicap and moves first. "
       + "A simulation is one position that the network looks at before it moves." }),
     el("div", { class: "bar-of-buttons" }, begin,
@@ -96,6 +102,7 @@ async function setUp(root, run, query, signal) {
       const state = await postJson(`${at}/play`, {
         checkpoint: checkpoint.value, human: human.value, sfen: sfen.value,
         simulations: Number(simulations.value), temperature: Number(temperature.value),
+        main_s: 60 * CLOCKS[clock.value][1], move_s: CLOCKS[clock.value][2],
       }, signal);
       location.hash = `#/play/${encodeURIComponent(run)}/${state.game}`;
     } catch (error) {
@@ -111,6 +118,7 @@ async function setUp(root, run, query, signal) {
 async function playGame(root, run, key, signal) {
   const at = `api/play/${encodeURIComponent(key)}`;
   let state = await getJson(at, signal);
+  let cameAt = performance.now();
   let shownPly = state.ply;
   let selected = null;
   let isWaiting = false;
@@ -122,7 +130,9 @@ async function playGame(root, run, key, signal) {
   const board = createBoard({ onPick: pick });
   const list = createMoveList((ply) => { shownPly = ply; selected = null; draw(); });
   const status = el("p", { class: "status", role: "status", id: "status" });
-  const clock = el("p", { class: "hint" });
+  const clock = el("p", { class: "hint", id: "time" });
+  const timer = setInterval(tick, TICK_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
   const bar = el("div", { hidden: true });
   const hints = el("div");
   const ending = el("div");
@@ -166,8 +176,7 @@ async function playGame(root, run, key, signal) {
     list.show(state, shownPly);
     status.textContent = statusText(isLatest);
     status.classList.toggle("end", Boolean(state.end) && isLatest);
-    clock.textContent = `Time used: you ${timeText(state.used_s[state.human])}, the network `
-      + `${timeText(state.used_s[otherSide(state.human)])}.`;
+    showTime();
     const canAct = !state.end && !isWaiting && state.turn === state.human;
     controls.takeBack.disabled = !canAct || !state.can_take_back;
     controls.resign.disabled = !canAct;
@@ -177,6 +186,27 @@ async function playGame(root, run, key, signal) {
     bar.replaceChildren(chanceBar(evaluation));
     hints.replaceChildren(...(hint && isLatest
       ? [el("section", { class: "panel" }, el("h2", { text: "Hint" }), el("p", { text: findingText(hint) }), movesTable(hint))] : []));
+  }
+
+  // Seconds since the state came; the person's clock has run since then.
+  function sinceState() {
+    return state.end || isNetworksTurn() ? 0 : (performance.now() - cameAt) / 1000;
+  }
+
+  function showTime() {
+    const used = `Time used: you ${timeText(state.used_s[state.human] + sinceState())}, the network `
+      + `${timeText(state.used_s[otherSide(state.human)])}.`;
+    const left = state.left_s === null || state.end ? "" : ` Left for this move: ${timeText(Math.max(0, state.left_s - sinceState()))}.`;
+    clock.textContent = used + left;
+  }
+
+  // The server decides whether the time is up; the page asks it when its own clock says so.
+  async function tick() {
+    if (state.end || isWaiting) return;
+    showTime();
+    if (state.left_s === null || isNetworksTurn() || state.left_s - sinceState() > -0.1) return;
+    await send(null, {});
+    await after();
   }
 
   function statusText(isLatest) {
@@ -242,13 +272,13 @@ async function playGame(root, run, key, signal) {
     });
   }
 
-  // Sends a change; what the server answers is the new state.
+  // Sends a change, or without a name just looks; what the server answers is the new state.
   async function send(name, body) {
     isWaiting = true;
     problem = "";
     draw();
     try {
-      take(await postJson(`${at}/${name}`, { ply: state.ply, ...body }, signal));
+      take(name ? await postJson(`${at}/${name}`, { ply: state.ply, ...body }, signal) : await getJson(at, signal));
     } catch (error) {
       if (signal.aborted) return;
       problem = `${error.message}.`.replace(/\.+$/, ".");
@@ -262,6 +292,7 @@ async function playGame(root, run, key, signal) {
   function take(next) {
     if (next.ply !== state.ply) evaluation = null;
     state = next;
+    cameAt = performance.now();
     shownPly = state.ply;
     selected = null;
     hint = null;

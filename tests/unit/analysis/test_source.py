@@ -60,7 +60,7 @@ def test_csa_and_usi_are_read(tmp_path: Path) -> None:
 def test_a_game_of_a_run_is_read_with_who_played_it(tmp_path: Path) -> None:
     source = read(tmp_path, "games.jsonl", json.dumps(SAVED) + "\n")
     assert (source.moves, source.black, source.white) == (MOVES, "greedy", "v7")
-    assert (source.opening_plies, source.end) == (1, "White wins by resign")
+    assert (source.opening_plies, source.end) == (1, "White wins by resignation")
     assert "投了" in source.kif
 
 

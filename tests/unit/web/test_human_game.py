@@ -114,8 +114,9 @@ def test_resigning_loses(human: str, result: str) -> None:
 
 def test_the_network_cannot_be_made_to_resign() -> None:
     game = played(HumanGame("black"), "7g7f")
-    with pytest.raises(PositionError, match="the network is to move"):
-        game.resign(1)
+    for give_up in (game.resign, game.lose_on_time):
+        with pytest.raises(PositionError, match="the network is to move"):
+            give_up(1)
     assert game.end is None
 
 

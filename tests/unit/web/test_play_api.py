@@ -127,6 +127,40 @@ def test_taking_back_hints_and_resigning_are_in_the_record(run_dir: Path) -> Non
 
 
 @scripted
+@pytest.mark.parametrize("does_move", [False, True])
+def test_a_person_whose_time_is_up_has_lost(run_dir: Path, does_move: bool) -> None:
+    async def talk(client: Client) -> None:
+        at, state = await begin(client, main_s=500, move_s=1000)
+        assert 1490 < state["left_s"] <= 1500
+        app = client.app
+        assert app is not None
+        session = app[play_api.SESSIONS].get(at.rpartition("/")[2])
+        session.moved -= 1200
+        state = await turn(client, at, "7g7f", 0)
+        assert 990 < state["left_s"] <= 1000
+        session.moved -= 1001
+        if does_move:
+            state = await post(client, f"{at}/move", move="8h2b+", ply=2)
+        else:
+            async with client.get(at) as answer:
+                state = await answer.json()
+        assert state["end"] == {
+            "result": "white_win",
+            "reason": "timeout",
+            "words": "White wins by time",
+            "for_human": 0.0,
+        }
+        assert state["moves"] == ["7g7f", "3c3d"]
+        async with client.get(f"{at}/records") as answer:
+            records = await answer.json()
+        assert "切れ負け" in records["kif"]
+        assert records["csa"].rstrip().endswith("%TIME_UP")
+        assert state["saved_as"]
+
+    with_client([run_dir], talk)
+
+
+@scripted
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
@@ -162,6 +196,7 @@ def test_a_move_that_makes_no_sense_is_refused_in_a_line_and_the_game_goes_on(
         ({"temperature": -1}, "temperature: Input should be greater"),
         ({"temperature": "NaN"}, "temperature: Input should be"),
         ({"human": "both"}, "human: Input should be"),
+        ({"move_s": -1}, "move_s: Input should be greater"),
     ],
 )
 def test_a_game_that_cannot_begin_is_refused_in_a_line(
