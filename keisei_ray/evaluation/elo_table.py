@@ -36,6 +36,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keisei_ray.config.player_names import version_of
 from keisei_ray.evaluation.pair_outcomes import (
     NUM_SINGLE,
     PAIR_RESULTS,
@@ -199,6 +200,24 @@ def fit_table(
     rated = {rating.name for rating in ratings if rating.elo is not None}
     expected = {pair: score for pair, score in fit.expected.items() if rated.issuperset(pair)}
     return Table(ratings, expected)
+
+
+def players_beside(elo: float, table: Iterable[Rating]) -> list[tuple[str, float]]:
+    """Returns greedy, and the known player whose Elo is nearest to this one, with their Elos.
+
+    Known are the scripted players, and all of the table that are no version of the run, such as
+    engines.
+
+    Args:
+        elo: of the player that is compared with them.
+        table: all ratings.
+    """
+    known = dict(KNOWN_ELOS)
+    for rating in table:
+        if rating.elo is not None and version_of(rating.name) is None:
+            known[rating.name] = rating.elo
+    nearest = min(known, key=lambda name: abs(known[name] - elo))
+    return [(name, known[name]) for name in dict.fromkeys(("greedy", nearest))]
 
 
 def expected_score(elo: float, opponent_elo: float) -> float:

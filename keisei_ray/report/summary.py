@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from keisei_ray.evaluation.elo_table import players_beside
 from keisei_ray.report import formatting
 from keisei_ray.report.columns import finite_or_nan
 from keisei_ray.report.run_files import Run, is_finishing, opponent_label
@@ -150,7 +151,8 @@ def _strength(run: Run) -> list[str]:
     for rating in newest_ratings(run)[:1]:
         sentences.append(
             f"On a rating scale on which a player of random moves stands at 0, {rating.name} "
-            f"stands at {formatting.elo(rating.elo)} ({_interval(rating)})."
+            f"stands at {formatting.elo(rating.elo)} ({_interval(rating)}). To compare: "
+            f"{_beside(run, rating)}."
         )
     return sentences
 
@@ -163,6 +165,13 @@ def _result(match: EvaluationResult) -> str:
         f"{formatting.percent(score.score_low)} to {formatting.percent(score.score_high)}, "
         f"{formatting.plural(score.games, 'game')} after {formatting.count(match.timestep)} plies)"
     )
+
+
+def _beside(run: Run, rating: Rating) -> str:
+    """Returns greedy and the known player nearest to a rating, with their Elos."""
+    table = [player.rating for player in run.ratings]
+    known = players_beside(rating.elo or 0.0, table)
+    return ", ".join(f"{name} at {formatting.elo(elo)}" for name, elo in known)
 
 
 def _interval(rating: Rating) -> str:

@@ -1,8 +1,9 @@
 """Events of a run, read back from its files as they grow.
 
 The live view shows a state that is computed from events. The same events, read from the files, give
-the same view in another process. Two things are in no file and are missing here: rollouts that
-have arrived but have not been learnt from, and the board of a game in play.
+the same view in another process. Two things are in no file: rollouts that have
+arrived but have not been learnt from, which are missing here, and the board of a game in play, in
+whose place the end of the last finished game is shown.
 
 A resume sets records aside that lie beyond its checkpoint, appends `run_started` to
 `events.jsonl`, and continues to append. So a new `run_started` means that all files but the events
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from keisei_ray.report.run_files import read_config
+from keisei_ray.shogi.replay import replay
 from keisei_ray.status.records import config_from, event_from, metrics_from
-from keisei_ray.storage.json_lines import JsonLinesReader, Record
+from keisei_ray.storage.json_lines import JsonLinesReader, Record, last_record
 from keisei_ray.storage.run_layout import (
     CONFIG_FILE,
     EVALUATIONS_FILE,
     EVENTS_FILE,
+    GAMES_FILE,
     METRICS_FILE,
     RATINGS_FILE,
 )
@@ -164,7 +167,9 @@ class RunFollower:
         for metrics in updates:
             before_s = newest_wall_s - metrics.wall_time_s
             time_s = self._within_session(newest_s - before_s, now_s)
-            found.append(TimedEvent(ev.UpdateFinished(metrics), time_s))
+            is_newest = metrics is updates[-1]
+            event = _with_last_game(metrics, self.run_dir) if is_newest else None
+            found.append(TimedEvent(event or ev.UpdateFinished(metrics), time_s))
         return found
 
     def _newest_records(self) -> Iterator[Record]:
@@ -204,6 +209,19 @@ class RunFollower:
         latest_s = now_s if self._ended_s is None else self._ended_s
         bounded = latest_s if time_s is None else min(time_s, latest_s)
         return bounded if self.began_s is None else max(bounded, self.began_s)
+
+
+def _with_last_game(metrics: UpdateMetrics, run_dir: Path) -> ev.UpdateFinished | None:
+    """Returns an update with the end of the last finished game on file; None without one."""
+    record = last_record(run_dir / GAMES_FILE)
+    moves = record.get("moves") if record else None
+    if record is None or not isinstance(moves, str) or not moves:
+        return None
+    try:
+        played = replay(moves.split(), str(record.get("start_sfen") or ""))
+    except ValueError:
+        return None
+    return ev.UpdateFinished(metrics, played.sfens[-1], played.moves[-1], is_sample_over=True)
 
 
 def _ratings_fitted(players: Sequence[RatedPlayer]) -> ev.RatingsFitted:

@@ -5,13 +5,14 @@ from typing import Final
 
 from rich.text import Text
 
+from keisei_ray.config.player_names import finishes_mates
 from keisei_ray.report.formatting import plural
 from keisei_ray.status.cluster_records import ClusterRun, ClusterState
 from keisei_ray.status.run_status import Status
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
 from keisei_ray.tracking.terminal.draw import ACCENT, STRONG, labeled, meter, row
-from keisei_ray.tracking.terminal.panels import RESULTS, elo_text
+from keisei_ray.tracking.terminal.panels import RESULTS, beside_text, elo_text
 from keisei_ray.tracking.terminal.text import Glyphs
 
 STATE_STYLES: Final = {
@@ -173,11 +174,13 @@ def _strength(status: Status) -> list[str]:
     if not status.evaluations:
         return ["no evaluation yet"]
     ratings = {rating.name: rating for rating in status.ratings}
-    players = dict.fromkeys(match.player for match in status.evaluations)
+    players = sorted({match.player for match in status.evaluations}, key=finishes_mates)
     elos = [f"{name} Elo {elo_text(ratings.get(name))}" for name in players]
     scores = [f"{m.player} - {m.opponent} {m.match.score:.1%}" for m in status.evaluations]
     when = f"at timestep {status.evaluations[-1].timestep:,}"
-    return [f"{', '.join(elos)}, {when}", ", ".join(scores)]
+    beside = beside_text(ratings.get(players[0]), status.ratings)
+    compared = f" (to compare: {', '.join(beside)})" if beside else ""
+    return [f"{', '.join(elos)}, {when}{compared}", ", ".join(scores)]
 
 
 def _warnings(status: Status) -> list[str]:

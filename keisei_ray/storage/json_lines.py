@@ -4,6 +4,7 @@ A last line without its newline is still being written, or was cut off by a cras
 Any other line that cannot be read is left out and counted, so that a page can report it.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +16,8 @@ Record: TypeAlias = dict[str, Any]
 """One line: a JSON object."""
 MAX_LINE_BYTES: Final = 1 << 20
 """Longest line that is read; one beyond it is damaged. The moves of a game take up to 25 KB."""
+TAIL_BYTES: Final = 1 << 16
+"""Bytes at the end of a file in which its last record is looked for."""
 
 
 class JsonLinesReader:
@@ -91,6 +94,23 @@ class JsonLinesReader:
         if record is None:
             self.damaged += 1
         return record
+
+
+def last_record(path: Path) -> Record | None:
+    """Returns the record in the last complete line of a file, without reading the file.
+
+    None where there is no file, or the line is no record or longer than `TAIL_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    # What follows the last newline is not complete; what precedes the first may have been cut.
+    is_whole = len(lines) > 2 or size <= TAIL_BYTES
+    return _record_in(lines[-2]) if len(lines) > 1 and is_whole else None
 
 
 def _record_in(line: bytes) -> Record | None:

@@ -147,6 +147,9 @@ class UpdateFinished(Event):
     """Position of one game in play, as SFEN."""
     sample_last_move: str | None = None
     """Move that led to `sample_board`, in USI; None at the start of a game."""
+    is_sample_over: bool = False
+    """Whether `sample_board` is the end of a finished game, as where a run is watched by its
+    files."""
 
 
 @dataclass(frozen=True)

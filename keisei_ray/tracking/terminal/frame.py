@@ -3,9 +3,9 @@
 The same state and size give the same frame, in the live view and in `run.py watch`. The layout
 stays the same while a run goes on: lines stay where they are and only figures change.
 
-From 76 columns on, the board stands at the right, above the strength. From 120 columns on, games,
-system and strength move up between learning and the board. Below 76 columns, everything is one
-column without the board.
+The strength stands first, if the run is evaluated. From 76 columns on, the board is at the right.
+From 120 columns on, games and system move up between learning and the board. Below 76 columns,
+everything is one column without the board.
 """
 
 from typing import Final
@@ -59,19 +59,22 @@ def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Returns the lines between progress and notices."""
     if not state.metrics:
         return panels.starting(state, width, glyphs)
+    is_brief = state.is_evaluated
     if width < BOARD_FROM - 2:
         return [
-            *panels.learning(state, width, glyphs),
+            *panels.strength(state, width, glyphs),
+            *panels.learning(state, width, glyphs, is_brief=is_brief),
             *panels.games(state, width, glyphs),
             *panels.system(state, width, glyphs),
-            *panels.strength(state, width, glyphs),
         ]
     board = (panels.sample_game(state, glyphs), panels.BOARD_WIDTH)
     rest = width - panels.BOARD_WIDTH - GAP
     if width < WIDE_FROM - 2:
-        # One line fits below the board; scores are among the notices as well.
-        board[0].extend(panels.strength(state, panels.BOARD_WIDTH, glyphs)[:1])
-        left = [*panels.learning(state, rest, glyphs), *panels.games(state, rest, glyphs)]
+        left = [
+            *panels.strength(state, rest, glyphs),
+            *panels.learning(state, rest, glyphs, is_brief=is_brief),
+            *panels.games(state, rest, glyphs),
+        ]
         upper = side_by_side([(left, rest), board], GAP)
         return upper + panels.system(state, width, glyphs)
     half = (rest - GAP) // 2
@@ -80,7 +83,10 @@ def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
         *panels.games(state, half, glyphs),
         Text(),
         *panels.system(state, half, glyphs),
-        *panels.strength(state, half, glyphs),
     ]
-    columns = [(panels.learning(state, first, glyphs), first), (middle, half), board]
+    left = [
+        *panels.strength(state, first, glyphs),
+        *panels.learning(state, first, glyphs, is_brief=False),
+    ]
+    columns = [(left, first), (middle, half), board]
     return side_by_side(columns, GAP)

@@ -1,9 +1,12 @@
 """Panels of the live view: pure functions from the view state to lines of a given width."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from rich.text import Text
 
+from keisei_ray.config.player_names import finishes_mates, version_of
+from keisei_ray.evaluation.elo_table import players_beside
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.terminal import board, text
@@ -61,6 +64,10 @@ LEARNING: Final = (
     ("learning rate", "learning_rate", ".2e"),
 )
 """Label, metric and format of each row with a trend."""
+BRIEF: Final = ("value_loss", "entropy", "approx_kl", "explained_variance")
+"""Metrics that are shown where the strength needs the other rows."""
+STRENGTH_ROWS: Final = 4
+"""Rows of the strength: with the title as many as BRIEF saves."""
 BOARD_WIDTH: Final = 24
 """Width of the board in columns."""
 ONE_LINE_FROM: Final = 70
@@ -117,8 +124,12 @@ def starting(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     ]
 
 
-def learning(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Shows losses and other figures of the last update, with their trends."""
+def learning(state: ViewState, width: int, glyphs: Glyphs, *, is_brief: bool) -> list[Text]:
+    """Shows losses and other figures of the last update, with their trends.
+
+    Args:
+        is_brief: whether only those of BRIEF are shown.
+    """
     values = state.metrics
     scale = text.as_float(values.get("amp_scale"))
     facts = [
@@ -129,6 +140,8 @@ def learning(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     ]
     lines = [title("learning", width, glyphs, "  ".join(fact for fact in facts if fact))]
     for label, name, spec in LEARNING:
+        if is_brief and name not in BRIEF:
+            continue
         lines.append(_metric(state, label, name, spec, width, glyphs))
     return lines
 
@@ -152,14 +165,43 @@ def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Shows Elo and scores of the newest weights evaluated; nothing without evaluation."""
+    """Shows the Elo of the newest weights evaluated with its curve; nothing without evaluation.
+
+    The first row is that of the bare policy, the second of the finishing player; the last has known
+    players to compare with, and the newest scores.
+    """
     if not state.is_evaluated:
         return []
-    elos, scores = (_that_fit(parts, width) for parts in strength_of(state))
+    lines = [title("strength", width, glyphs, "Elo over random, 95% interval")]
+    names = _players(state)
+    if not names:
+        lines.append(row(("no evaluation yet", DIM)))
+    for name in names:
+        elos = _curve(state, finishing=finishes_mates(name))
+        lines.append(trend(name, elo_text(state.ratings.get(name)), elos, width, glyphs))
+    lines += [Text()] * (STRENGTH_ROWS - 1 - len(lines))
+    _, beside, scores = strength_of(state)
     return [
-        row((text.clip(elos, width, glyphs.ellipsis), STRONG)),
-        row(text.clip(scores, width, glyphs.ellipsis)),
+        *lines,
+        row((text.clip(_that_fit([*beside, *scores], width), width, glyphs.ellipsis), DIM)),
     ]
+
+
+def _players(state: ViewState) -> list[str]:
+    """Returns the newest weights that have matches, as bare and as finishing players."""
+    return sorted({match.player for match in state.matches}, key=finishes_mates)
+
+
+def _curve(state: ViewState, *, finishing: bool) -> list[float]:
+    """Returns the Elo of all versions of a kind, oldest first."""
+    elos = {
+        version: rating.elo
+        for name, rating in state.ratings.items()
+        if (version := version_of(name)) is not None
+        and finishes_mates(name) == finishing
+        and rating.elo is not None
+    }
+    return [elos[version] for version in sorted(elos)]
 
 
 def _that_fit(parts: list[str], width: int) -> str:
@@ -168,19 +210,28 @@ def _that_fit(parts: list[str], width: int) -> str:
     return _that_fit(parts[:-1], width) if len(line) > width and len(parts) > 1 else line
 
 
-def strength_of(state: ViewState) -> tuple[list[str], list[str]]:
+def strength_of(state: ViewState) -> tuple[list[str], list[str], list[str]]:
     """Returns the strength of the newest weights evaluated, most important first.
 
     Returns:
-        The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; and the
-        scores of the bare policy: `greedy 44%`.
+        The Elo of the bare policy and of the finishing player: `v12 Elo +312 +-33`; known players
+        to compare with: `greedy +1720`; and the scores of the bare policy: `greedy 44%`.
     """
-    if not state.matches:
-        return ["no evaluation yet"], []
-    names = dict.fromkeys(match.player for match in state.matches)
-    elos = [f"{name} Elo {elo_text(state.ratings.get(name))}" for name in names]
+    names = _players(state)
+    if not names:
+        return ["no evaluation yet"], [], []
+    ratings = [state.ratings.get(name) for name in names]
+    elos = [f"{n} Elo {elo_text(rating)}" for n, rating in zip(names, ratings, strict=True)]
     bare = [match for match in state.matches if not match.finishing]
-    return elos, [f"{m.opponent} {m.match.score:.0%}" for m in bare]
+    beside = beside_text(ratings[0], state.ratings.values())
+    return elos, beside, [f"{m.opponent} {m.match.score:.0%}" for m in bare]
+
+
+def beside_text(rating: Rating | None, table: Iterable[Rating]) -> list[str]:
+    """Returns greedy and the nearest known player with their Elo, to compare a rating with."""
+    if rating is None or rating.elo is None:
+        return []
+    return [f"{name} {elo:+.0f}" for name, elo in players_beside(rating.elo, table)]
 
 
 def elo_text(rating: Rating | None) -> str:
@@ -274,7 +325,8 @@ def _entry(entry: Entry, width: int, glyphs: Glyphs) -> Text:
 def sample_game(state: ViewState, glyphs: Glyphs) -> list[Text]:
     """Shows one game in play as a board of BOARD_WIDTH columns, its last move highlighted."""
     position = state.sample
-    lines = [title("a game in play", BOARD_WIDTH, glyphs)]
+    name = "the last game" if state.is_sample_over else "a game in play"
+    lines = [title(name, BOARD_WIDTH, glyphs)]
     if position is None:
         return [*lines, Text(), row(("none reported yet", DIM))]
     move = state.sample_last_move

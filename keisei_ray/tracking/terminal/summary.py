@@ -44,8 +44,11 @@ def summary(state: ViewState) -> Text:
     if state.metrics:
         lines.append(_line("games", _games(state)))
     if state.is_evaluated:
-        elos, scores = strength_of(state)
-        lines.append(_line("strength", ", ".join([*elos, *scores])))
+        elos, beside, scores = strength_of(state)
+        compared = f" (to compare: {', '.join(beside)})" if beside else ""
+        lines.append(_line("strength", ", ".join(elos) + compared))
+        if scores:
+            lines.append(_line("scores", ", ".join(scores)))
     if state.faults:
         lines.append(_line("faults", f"{state.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
     if ended.cause:

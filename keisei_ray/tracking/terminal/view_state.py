@@ -93,6 +93,8 @@ class ViewState:
     sample: board.Position | None = None
     """Position of one game in play."""
     sample_last_move: str | None = None
+    is_sample_over: bool = False
+    """Whether that game is finished."""
     checkpoint: ev.CheckpointSaved | None = None
     is_evaluated: bool = False
     """Whether the run evaluates its weights in the background, or did so before a resume."""
@@ -246,6 +248,7 @@ def _update(now: ViewState, event: ev.UpdateFinished) -> ViewState:
         pace=pace,
         sample=sample,
         sample_last_move=last_move,
+        is_sample_over=event.is_sample_over if event.sample_board else now.is_sample_over,
         updated_s=now.elapsed_s,
     )
 

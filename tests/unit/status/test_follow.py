@@ -1,6 +1,7 @@
 """Events read back from files: a view that folds them shows what the run's own view shows."""
 
 import json
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.metrics import MetricValue
 from keisei_ray.tracking.recorders import events_recorder, metrics_recorder
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
-from tests.helpers.report_runs import evaluation, rating
+from tests.helpers.report_runs import evaluation, rating, write_run
 from tests.helpers.run_events import fake_metrics, record, updated
 from tests.helpers.status_runs import BEGAN_S, append, event_at
 
@@ -144,3 +145,20 @@ def test_of_the_updates_of_one_poll_only_the_newest_may_be_asked_for(run_dir: Pa
     assert [e.event.metrics.update for e in resumed[1:]] == [18, 19, 20]  # type: ignore[attr-defined]
     assert follower.before is not None
     assert follower.before.update == 12
+
+
+def test_the_board_shows_the_last_finished_game_on_file(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", updates=3, games=2)
+    (game,) = deque(read_lines(run_dir / "games.jsonl"), maxlen=1)
+    state = ViewState()
+    for h in RunFollower(run_dir).poll(BEGAN_S + 10):
+        state = fold(state, h.event, 1.0)
+    assert state.is_sample_over
+    assert state.sample_last_move == game["moves"].split()[-1]
+    (run_dir / "games.jsonl").write_text('{"moves": "9a9z"}\n')
+    for h in RunFollower(run_dir).poll(BEGAN_S + 10):
+        assert getattr(h.event, "sample_board", None) is None
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from keisei_ray.storage import json_lines
-from keisei_ray.storage.json_lines import MAX_LINE_BYTES, JsonLinesReader
+from keisei_ray.storage.json_lines import (
+    MAX_LINE_BYTES,
+    TAIL_BYTES,
+    JsonLinesReader,
+    last_record,
+)
 
 
 @pytest.fixture
@@ -67,3 +72,18 @@ def test_a_record_is_found_again_at_its_place(tmp_path: Path) -> None:
     assert reader.record_at(path.stat().st_size - 8) is None
     path.unlink()
     assert reader.record_at(0) is None
+
+
+def test_the_last_complete_record_is_found_without_reading_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    assert last_record(path) is None
+    for content, found in (
+        (b"", None),
+        (b'{"a": 1}', None),
+        (b'{"a": 1}\n', {"a": 1}),
+        (b'{"a": 1}\n{"a": 2}\n{"a": 3', {"a": 2}),
+        (b'{"a": 0}\n' * TAIL_BYTES + b'{"a": 9}\n', {"a": 9}),
+        (b'{"a": "' + b"x" * TAIL_BYTES + b'"}\n', None),
+    ):
+        path.write_bytes(content)
+        assert last_record(path) == found

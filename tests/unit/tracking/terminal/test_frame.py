@@ -16,6 +16,7 @@ from keisei_ray.tracking.terminal.frame import render
 from keisei_ray.tracking.terminal.panels import elo_text, sample_game
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.run_events import (
+    HIRATE,
     evaluated,
     fake_metrics,
     record,
@@ -213,13 +214,32 @@ def test_the_board_is_drawn_with_its_last_move_highlighted() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
-def test_the_strength_of_the_newest_weights_measured_is_shown(width: int) -> None:
-    shown = "\n".join(frame(folded(run_started(), updated(1), *evaluations()), width))
-    assert "v50 Elo +312 +-32" in shown
-    assert ("random 98%  greedy 44%" in shown) == (width in (60, 140))
-    assert "v40 Elo" not in shown
-    assert ("v50+mate1 Elo above +610" in shown) == (width in (60, 140))
-    assert "v50 against greedy: 43.8% (33.8% to 53.8%) in" in shown
+def test_the_strength_of_the_newest_weights_measured_stands_first_with_its_curve(
+    width: int,
+) -> None:
+    curve = [Rating(f"v{i}", 100.0 * i, 100.0 * i - 50, 100.0 * i + 50, 64) for i in range(10)]
+    fitted = evaluations()[-1]
+    assert isinstance(fitted, ev.RatingsFitted)
+    table = ev.RatingsFitted((*fitted.ratings, *curve), 50_000)
+    lines = frame(folded(run_started(), updated(1), *evaluations()[:-1], table), width)
+    first = next(i for i, line in enumerate(lines) if line.startswith(" strength"))
+    learning = next(i for i, line in enumerate(lines) if line.startswith(" learning"))
+    assert learning == first + 4
+    assert "Elo over random, 95% interval" in lines[first]
+    bare, finishing, beside = lines[first + 1 : first + 4]
+    assert bare.startswith(" v50            +312 +-32  \u2581")
+    assert "\u2588" in bare[:70]
+    assert finishing.startswith(" v50+mate1     above +610")
+    assert beside.startswith(" greedy +1720  random+mate1 +360")
+    assert ("random 98%  greedy 44%" in beside) == (width != 80)
+    assert not any(line.startswith(" v40") for line in lines)
+    assert "v50 against greedy: 43.8% (33.8% to 53.8%) in" in "\n".join(lines)
+
+
+def test_the_board_says_whether_its_game_is_over() -> None:
+    over = ev.UpdateFinished(fake_metrics(1), HIRATE, "7g7f", is_sample_over=True)
+    for event, name in ((updated(1), "a game in play"), (over, "the last game")):
+        assert any(name in line for line in frame(folded(run_started(), event), 80))
 
 
 def test_a_frame_with_evaluation_keeps_its_shape_from_the_start() -> None:
