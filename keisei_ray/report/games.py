@@ -6,12 +6,15 @@ timestep and the reason of its end are kept; a game is kept whole only if it may
 
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
 from keisei_ray.shogi.replay import Replay, replay
 from keisei_ray.storage.json_lines import Record
+from keisei_ray.telemetry.visible_text import visible
 
 NUM_NEWEST: Final = 4
 """Number of the newest games that are shown."""
@@ -108,7 +111,7 @@ def shown_games(tally: GameTally) -> list[ShownGame]:
         ("first of the run", tally.first),
         ("shortest mate", tally.shortest_mate),
         ("longest", tally.longest),
-        *zip(("newest", *["recent"] * (NUM_NEWEST - 1)), newest, strict=False),
+        *zip(("newest", "2nd newest", "3rd newest", "4th newest"), newest, strict=False),
     ]
     reasons_by_id: dict[int, list[str]] = {}
     games: dict[int, Record] = {}
@@ -146,9 +149,28 @@ def _data(game: Record) -> dict[str, Any]:
         ValueError: a move is not legal.
         AttributeError, TypeError: the moves or the start are not a text.
     """
-    played = replay(game["moves"].split(), game.get("start_sfen") or "")
+    moves, start = game["moves"].split(), game.get("start_sfen") or ""
+    played = replay(moves, start)
     opening = game.get("opening_plies")
-    return replay_data(played, title(game), opening if type(opening) is int else 0)
+    data = replay_data(played, title(game), opening if type(opening) is int else 0)
+    return data | {"kif": kif_of(game, moves, start)}
+
+
+def kif_of(game: Record, moves: Sequence[str], start_sfen: str) -> str:
+    """Returns a game as KIF; without its end where what the record says of it makes no sense.
+
+    Args:
+        game: a record of `games.jsonl`.
+        moves: its moves, legal.
+        start_sfen: position before the first move; empty for the standard position.
+    """
+    heading = Heading(event=visible(f"game {game.get('game_id')}"))
+    start = start_sfen or STANDARD_SFEN
+    end = (game.get("result"), game.get("reason"))
+    try:
+        return to_kif(SavedGame(*end, len(moves), " ".join(moves), start), heading)  # type: ignore[arg-type]
+    except ValueError:
+        return unfinished_to_kif(start, moves, heading)
 
 
 def replay_data(played: Replay, title: str, opening_plies: int = 0) -> dict[str, Any]:

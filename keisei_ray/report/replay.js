@@ -144,12 +144,36 @@
   };
   const flip = button("Turn board", "Turn the board", () => { view.isFlipped = !view.isFlipped; show(); });
   const script = button("Letters", "Letters instead of kanji", () => { view.isLatin = !view.isLatin; show(); });
+  // Copies a text and says so on the button; without the clipboard, by a selection.
+  const copier = (label, text) => {
+    const made = button(label, `${label} to the clipboard`, async () => {
+      const area = html("textarea", { class: "hidden" });
+      try {
+        await navigator.clipboard.writeText(text());
+      } catch {
+        area.value = text();
+        made.after(area);
+        area.select();
+        document.execCommand("copy");
+        area.remove();
+      }
+      made.textContent = "Copied";
+      setTimeout(() => { made.textContent = label; }, 1500);
+    });
+    return made;
+  };
+  const copies = {
+    sfen: copier("Copy SFEN", () => games[view.game].sfens[view.ply]),
+    usi: copier("Copy USI", () => `position sfen ${games[view.game].sfens[0]} moves ${games[view.game].moves.join(" ")}`),
+    kif: copier("Copy KIF", () => games[view.game].kif),
+  };
   slider.addEventListener("input", () => go(Number(slider.value)));
   const title = html("h3", {});
   const notes = html("div", { class: "notes", "aria-live": "polite" });
   root.append(html("div", { class: "table" },
     html("div", { class: "stage" }, board, html("div", { class: "controls" }, ...Object.values(controls), slider, flip, script), status),
     html("div", { class: "side" }, title, notes, list,
+      html("div", { class: "controls copies" }, ...Object.values(copies)),
       html("p", { class: "hint" }, "Left and right arrow keys step through the game, Home and End jump. "
         + "K king, R rook, B bishop, G gold, S silver, N knight, L lance, P pawn, + promoted; x captures, * drops, "
         + "= does not promote. Moves in italics are the random opening, which no player chose."))));
@@ -213,6 +237,7 @@
     const game = games[index];
     slider.max = game.moves.length;
     title.textContent = game.title;
+    copies.kif.hidden = !game.kif;
     list.replaceChildren(...["Start", ...game.western].map((move, ply) => {
       const made = html("button", { type: "button", tabindex: -1 }, html("i", {}, ply || ""));
       if (ply > 0 && ply <= game.opening) made.className = "random";

@@ -48,7 +48,7 @@ def matches_table(matches: Sequence[EvaluationResult]) -> str:
         for match, score in ((match, match.match) for match in matches)
     ]
     head = ("Opponent", "Player", "Timestep", "Score", "95% interval", "Won - drawn - lost", "Cut")
-    return _table(head, rows, numbers=range(2, 7))
+    return f'<div class="matches">{_table(head, rows, numbers=range(2, 7))}</div>'
 
 
 @dataclass(frozen=True)

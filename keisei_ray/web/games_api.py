@@ -9,14 +9,13 @@ from aiohttp import web
 from pydantic import Field
 
 from keisei_ray.errors import PositionError, RunDirError
-from keisei_ray.report.games import replay_data, title
+from keisei_ray.report.games import kif_of, replay_data, title
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, check_start
-from keisei_ray.shogi.notation import Heading, SavedGame, to_kif, unfinished_to_kif
 from keisei_ray.shogi.replay import mates_in_one, replay
 from keisei_ray.storage.json_lines import Record
 from keisei_ray.storage.run_layout import GAMES_FILE, HUMAN_GAMES_FILE
-from keisei_ray.telemetry.visible_text import shortened, visible
+from keisei_ray.telemetry.visible_text import shortened
 from keisei_ray.web.answers import json_answer
 from keisei_ray.web.game_index import Filter, GameIndex
 from keisei_ray.web.human_game import COLORS, MAX_PLIES
@@ -261,7 +260,7 @@ def _shown(record: Record, number: int) -> dict[str, Any]:
         "learner_color": _color_in(record, "learner_color"),
         "human_color": _color_in(record, "human_color"),
         "mates": mates_in_one(played.sfens),
-        "kif": _kif(record, moves, start),
+        "kif": kif_of(record, moves, start),
         "usi": f"position sfen {start} moves {' '.join(moves)}",
     }
 
@@ -273,14 +272,3 @@ def _number_in(record: Record, name: str) -> int | None:
 
 def _color_in(record: Record, name: str) -> Color | None:
     return next((color for color in COLORS if record.get(name) == color), None)
-
-
-def _kif(record: Record, moves: list[str], start: str) -> str:
-    """Returns a game as KIF; without its end where the record's makes no sense."""
-    heading = Heading(event=visible(f"game {record.get('game_id')}"))
-    end = (record.get("result"), record.get("reason"))
-    game = SavedGame(*end, len(moves), " ".join(moves), start)  # type: ignore[arg-type]
-    try:
-        return to_kif(game, heading)
-    except ValueError:
-        return unfinished_to_kif(start, moves, heading)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from keisei_ray.report.command import write_report
+from keisei_ray.shogi.record_reader import read_kif
+from keisei_ray.shogi.replay import replay
 from tests.helpers.browser import CHROMIUM, visit
 from tests.helpers.report_runs import evaluation, write_lines, write_run
 
@@ -40,6 +42,12 @@ key(replay, "Home"); seen.home = status();
 slider.value = 3; slider.dispatchEvent(new Event("input")); seen.slider = status();
 document.querySelectorAll(".moves button")[5].click(); seen.list = status();
 seen.current = find(".moves [aria-current]").textContent;
+const copied = [];
+Object.defineProperty(navigator, "clipboard", {
+  value: {writeText: (text) => { copied.push(text); return Promise.resolve(); }},
+});
+for (const kind of ["SFEN", "USI", "KIF"]) press(`Copy ${kind} to the clipboard`);
+seen.copied = copied;
 find("[data-game='1']").click(); seen.other = status();
 press("Letters instead of kanji"); seen.letters = find(".board .glyph").textContent;
 press("Turn the board");
@@ -82,6 +90,10 @@ def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
     assert seen["slider"].startswith(f"Move 3 of {plies}: Black ")
     assert seen["list"].startswith(f"Move 5 of {plies}: Black ")
     assert seen["current"].startswith("5")
+    sfen, usi, kif = seen["copied"]
+    assert sfen == replay(games[0]["moves"].split()[:5]).sfens[-1]
+    assert usi.endswith(f" moves {games[0]['moves']}")
+    assert read_kif(kif).moves == tuple(games[0]["moves"].split())
     assert seen["other"].startswith("Start. ")
     assert seen["letters"] == "L"
     assert seen["firstIsUpright"]
@@ -95,8 +107,21 @@ def test_the_page_obeys_buttons_keys_and_pointer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("updates", [0, 3])
 def test_a_page_without_games_has_no_error_and_fits_a_phone(tmp_path: Path, updates: int) -> None:
-    probe = "seen.overflow = document.documentElement.scrollWidth - innerWidth;"
-    page = write_report(write_run(tmp_path / "run", updates=updates))
-    seen = visit(page, probe, 500)
+    probe = """
+    seen.overflow = document.documentElement.scrollWidth - innerWidth;
+    const table = document.querySelector(".matches .scroll");
+    seen.hidden = table ? table.scrollWidth - table.clientWidth : 0;
+    const kind = document.querySelector("#events td:nth-child(2)");
+    seen.isKindWhole = kind ? getComputedStyle(kind).whiteSpace === "nowrap" : true;
+    """
+    run_dir = write_run(tmp_path / "run", updates=updates)
+    matches = [
+        evaluation(1000, "greedy2?random=0.15", 0.75, finishing=True),
+        evaluation(2000, "random", 0.5),
+    ]
+    write_lines(run_dir / "evaluations.jsonl", matches)
+    seen = visit(write_report(run_dir), probe, 500)
     assert seen["errors"] == []
     assert seen["overflow"] <= 0
+    assert seen["hidden"] <= 0  # The table of matches need not be scrolled sideways.
+    assert seen["isKindWhole"]

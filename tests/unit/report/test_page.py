@@ -228,6 +228,9 @@ def test_the_chosen_games_are_the_first_the_shortest_mate_and_the_longest(tmp_pa
     assert [len(game["moves"]) for game in page.games] == [2, 3, 5, 1, 1, 1, 1]
     assert page.games[0]["title"] == "Drawn by fourfold repetition, 2 plies"
     assert page.games[1]["title"] == "Black wins by mate, 3 plies"
+    assert all(f"{which} newest" in page.text for which in ("2nd", "3rd", "4th"))
+    assert "recent" not in page.text
+    assert "\u624b\u5408\u5272" in page.games[0]["kif"]
 
 
 @pytest.mark.parametrize(
