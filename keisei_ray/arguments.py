@@ -91,13 +91,19 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="run.py",
         description="Trains a Shogi player by self-play on Ray, and measures and shows it.",
-        epilog=f"`train` is the command if none is named. {ALL_SETTINGS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
         dest="command", required=True, parser_class=_CommandParser, metavar="COMMAND"
     )
     for name, (summary, add_flags) in COMMANDS.items():
         add_flags(commands.add_parser(name, help=summary, description=f"{summary}."))
+    flags = re.sub(
+        r"^  -h, --help .*\n",
+        "",
+        commands.choices["train"].format_help().partition("options:\n")[2],
+    )
+    parser.epilog = f"flags of train, which is the command if none is named:\n{flags}"
     return parser
 
 
@@ -117,7 +123,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--resume",
         metavar="latest|PATH",
-        help="continue from a checkpoint; latest: the newest intact one of the run directory",
+        help="continue from a checkpoint, or from a run's newest intact one; latest: that of the "
+        "run directory",
     )
     train.add_argument(
         "--init-from",

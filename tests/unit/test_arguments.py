@@ -191,3 +191,14 @@ def test_a_number_of_actors_is_a_number_or_auto(given: str) -> None:
     with pytest.raises(ConfigError, match=f"'{given}' is neither a number nor auto"):
         parse_arguments(["train", f"--num-actors={given}"])
     assert parse_arguments(["train", "--num-actors=auto"]).num_actors == "auto"
+
+
+def test_the_first_help_page_has_the_flags_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    page = capsys.readouterr().out
+    flags = page.partition("flags of train, which is the command if none is named:")[2]
+    for flag in ("--num-actors N|auto", "--config FILE", "--run-dir DIR", "--resume"):
+        assert flag in flags
+    assert page.count("--help ") == 1
+    assert "run.py config --describe" in flags
