@@ -20,7 +20,10 @@ from tests.helpers.report_runs import write_lines, write_run
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.web_opponents import ScriptedThinker
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
 
 HOSTILE = "<img src=x onerror=hacked=1>"
 STATUS = "document.querySelector('#status').textContent"

@@ -305,6 +305,7 @@ def test_a_run_that_is_deleted_meanwhile_is_said_and_the_game_goes_on(
     with_client([run_dir], talk)
 
 
+@pytest.mark.slow
 def test_a_real_network_moves_and_is_asked_about_a_position(run_dir: Path) -> None:
     async def talk(client: Client) -> None:
         at, state = await begin(client, human="white", simulations=4)
