@@ -2,6 +2,7 @@
 
 from array import array
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_move_is_that_of_the_same_player_in_a_match(player: NetworkPlayer, run
     games = VectorGames(1, max_plies=99, rng_for_game=np.random.default_rng)
     for usi in opening:
         games.step(np.array([games.find_move(0, usi)]))
-    ways = (
+    ways: tuple[tuple[str, dict[str, Any]], ...] = (
         ("", {}),
         ("?simulations=60", {"simulations": 60}),
         ("?simulations=8&root=gumbel", {"simulations": 8, "root": "gumbel"}),
@@ -93,7 +94,7 @@ def test_a_move_is_that_of_the_same_player_in_a_match(player: NetworkPlayer, run
         with open_player(f"checkpoint:{run_dir}{ending}") as other:
             choice = other.choose(games, np.arange(1), np.zeros(1))[0]
         expected = legal_usi(games.game(0))[choice]
-        assert player.move(moves=opening, **how) == expected  # type: ignore[arg-type]
+        assert player.move(moves=opening, **how) == expected
 
 
 def test_a_drawn_move_follows_its_seed(player: NetworkPlayer) -> None:
