@@ -38,9 +38,7 @@ export function duration(seconds) {
 // runs: [{label, color, data}]; axis: "x" (timesteps, or what data.unit says) or "wall".
 export function viewsOf(runs, axis = "x") {
   const isAlone = runs.length === 1;
-  const ends = runs.map(({ data }) => rangeOf(data, axis));
-  const frame = {
-    range: [Math.min(...ends.map((e) => e[0])), Math.max(...ends.map((e) => e[1]))],
+  const common = {
     unit: axis === "wall" ? "wall time" : runs[0].data.unit,
     isTime: axis === "wall",
     mark: runs[0].data.mark,
@@ -52,6 +50,7 @@ export function viewsOf(runs, axis = "x") {
       const isCurves = chart.kind === "curves";
       // Columns of several runs would hide one another: each run has its own picture.
       const id = isCurves || isAlone ? chart.title : `${chart.title}\n${place}`;
+      const frame = { ...common, range: rangeOf(run.data, axis) };
       const head = { id, key: chart.key, title: chart.title, about: chart.about, metrics: chart.metrics, frame };
       if (!isCurves) {
         const label = isAlone ? "" : run.label;
@@ -64,7 +63,7 @@ export function viewsOf(runs, axis = "x") {
           whenLast: chart.whenLast, series: [], notes: [], alts: [], scale: null,
         });
       }
-      addCurves(views.get(id), chart, run, place, isAlone, axis);
+      addCurves(views.get(id), chart, run, place, isAlone, axis, frame.range);
     }
   });
   // The pictures of several runs stand side by side.
@@ -72,7 +71,7 @@ export function viewsOf(runs, axis = "x") {
   return titles.flatMap((title) => [...views.values()].filter((view) => view.title === title));
 }
 
-function addCurves(view, chart, run, place, isAlone, axis) {
+function addCurves(view, chart, run, place, isAlone, axis, range) {
   chart.series.forEach((series, number) => {
     const name = chart.series.length > 1 || isAlone ? series.name : "";
     view.series.push({
@@ -84,11 +83,15 @@ function addCurves(view, chart, run, place, isAlone, axis) {
     });
   });
   if (!chart.series.length) return;
+  // Of several runs those that have the chart decide how far it reaches.
+  view.frame.range = view.scale ? union(view.frame.range, range) : range;
   const [low, high] = chart.scale;
-  view.scale = view.scale ? [Math.min(view.scale[0], low), Math.max(view.scale[1], high)] : [low, high];
+  view.scale = view.scale ? union(view.scale, [low, high]) : [low, high];
   if (chart.note && (isAlone || !view.notes.includes(chart.note))) view.notes.push(chart.note);
   view.alts.push(isAlone ? chart.alt : `${run.label}: ${chart.alt}`);
 }
+
+const union = (a, b) => [Math.min(a[0], b[0]), Math.max(a[1], b[1])];
 
 function rangeOf(data, axis) {
   if (axis === "x") return data.range;

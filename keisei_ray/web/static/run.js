@@ -9,14 +9,18 @@ export async function showRuns(root, names, query, signal) {
   const isAlone = names.length === 1;
   document.title = `${names.join(", ")} - Keisei Ray`;
   const heads = new Map(names.map((name) => [name, el("section", { class: "run-head" })]));
-  const groups = el("div", { class: "groups" });
-  const tables = el("div");
+  const groups = el("div", { class: "groups" }, el("p", { class: "note", text: "The curves are being read ..." }));
+  const settings = el("section");
+  const events = el("section", {}, el("h2", { text: "Events" }));
+  const showEvents = new Map(names.map((name) => [name, eventsBox(events, name, isAlone)]));
   const axis = axisChoice(() => draw());
   root.append(
     el("p", { class: "back" }, el("a", { href: "#/runs", text: "All runs" })),
     el("div", { class: isAlone ? "" : "heads" }, [...heads.values()]),
-    axis.element, groups, tables,
+    axis.element, groups, settings, events,
   );
+
+  for (const [name, head] of heads) fillHead(head, { run: name }, isAlone);
 
   const charts = new Map(); // Name -> {revision, groups}.
   const states = new Map();
@@ -25,6 +29,7 @@ export async function showRuns(root, names, query, signal) {
   function draw() {
     const runs = names.filter((name) => charts.has(name));
     if (!runs.length) return;
+    if (!grids.size) groups.replaceChildren();
     for (const { title } of charts.get(runs[0]).groups) {
       if (!grids.has(title)) {
         const box = el("div", { class: "grid" });
@@ -41,20 +46,31 @@ export async function showRuns(root, names, query, signal) {
     }
   }
 
-  async function fetchCharts(name) {
+  // Fetches something of a run; a failure is told until the run can be read.
+  const failed = new Set();
+  async function attempt(name, fetchIt) {
     try {
-      charts.set(name, await getJson(`api/runs/${encodeURIComponent(name)}/charts`, signal));
+      await fetchIt();
+      if (failed.delete(name) && !failed.size) say("");
     } catch (error) {
-      if (!signal.aborted) say(`${name}: ${error.message}`, "bad");
+      if (signal.aborted) return;
+      failed.add(name);
+      say(`${name}: ${error.message}`, "bad");
     }
   }
+  const fetchCharts = (name) => attempt(name, async () => {
+    charts.set(name, await getJson(`api/runs/${encodeURIComponent(name)}/charts`, signal));
+  });
+  const fetchEvents = (name) => attempt(name, () => showEvents.get(name)(signal));
 
   async function refresh() {
     if (document.hidden) return;
     const due = names.filter((name) => states.get(name)?.status && states.get(name).revision !== charts.get(name)?.revision);
     if (!due.length) return;
     await Promise.all(due.map(fetchCharts));
-    if (!signal.aborted) draw();
+    if (signal.aborted) return;
+    draw();
+    await Promise.all(due.map(fetchEvents));
   }
 
   listen(`api/live?${names.map((name) => `run=${encodeURIComponent(name)}`).join("&")}`, (change) => {
@@ -71,7 +87,8 @@ export async function showRuns(root, names, query, signal) {
   await Promise.all(names.map(fetchCharts));
   if (signal.aborted) return;
   draw();
-  await showTables(tables, names, signal);
+  await Promise.all(names.map(fetchEvents));
+  await showSettings(settings, names, signal);
 }
 
 // Two buttons: over what the curves are drawn.
@@ -86,35 +103,61 @@ function axisChoice(change) {
   return { element: el("div", { class: "bar", role: "group", "aria-label": "Curves" }, buttons), chosen: () => axis };
 }
 
+// Fills the head of a run. A part is replaced only when it has changed, so that what is open or has
+// the focus stays so.
 function fillHead(section, { run, path, status, error }, isAlone) {
-  section.replaceChildren(el(isAlone ? "h1" : "h2", {}, isAlone ? run : el("a", { href: `#/runs/${encodeURIComponent(run)}`, text: run }), " ", status ? stateBadge(status) : null));
-  if (error) section.append(el("p", { class: "bad", role: "status", text: error }));
-  if (!status) return;
-  const why = explanation(status);
-  const warnings = status.warnings.map((w) => el("li", { text: w.message }));
-  section.append(
-    isAlone ? el("p", { class: "note path", text: path }) : "",
-    el("p", {}, el("a", { href: `#/games/${encodeURIComponent(run)}`, text: "Games" }), " ",
-      el("a", { href: `#/play/${encodeURIComponent(run)}`, text: "Play against it" })),
-    why ? el("p", { class: status.state === "running" ? "note" : "bad", text: why }) : "",
-    el("dl", { class: "facts" }, facts(status).map(([name, value, note]) =>
-      el("div", {}, el("dt", { text: name }), el("dd", {}, value, note ? el("small", { text: note }) : null)))),
-  );
-  if (warnings.length) {
-    section.append(el("details", { class: "bad", open: isAlone }, el("summary", { text: `${plural(status.faults, "warning")} in this session` }), el("ul", {}, warnings)));
+  const parts = {
+    title: [status?.state, status?.faults],
+    error: [error],
+    why: [status ? explanation(status) : error ? "" : "being read ..."],
+    facts: status ? facts(status) : [],
+    warnings: status ? [status.faults, ...status.warnings.map((w) => w.message)] : [],
+  };
+  const build = {
+    title: () => [
+      el(isAlone ? "h1" : "h2", {},
+        isAlone ? run : el("a", { href: `#/runs/${encodeURIComponent(run)}`, text: run }), " ", status ? stateBadge(status) : null),
+      isAlone && path ? el("p", { class: "note path", text: path }) : "",
+    ],
+    error: () => (error ? [el("p", { class: "bad", role: "status", text: error })] : []),
+    why: ([text]) => (text ? [el("p", { class: ["silent", "failed"].includes(status?.state) ? "bad" : "note", text })] : []),
+    facts: (rows) => [el("dl", { class: "facts" }, rows.map(([name, value, note]) =>
+      el("div", {}, el("dt", { text: name }), el("dd", {}, value, note ? el("small", { text: note }) : null))))],
+    warnings: ([count, ...messages]) => (messages.length
+      ? [el("details", { class: "bad", open: section.querySelector("details")?.open ?? isAlone },
+          el("summary", { text: `${plural(count, "warning")} in this session` }),
+          el("ul", {}, messages.map((text) => el("li", { text }))))]
+      : []),
+  };
+  for (const [name, content] of Object.entries(parts)) {
+    const text = JSON.stringify(content);
+    let box = section.querySelector(`[data-part="${name}"]`);
+    if (!box) section.append((box = el("div", { "data-part": name })));
+    if (box.dataset.shown === text || (error && name === "title" && !status && box.dataset.shown)) continue;
+    box.dataset.shown = text;
+    box.replaceChildren(...(content.length ? build[name](content) : []));
   }
 }
 
-async function showTables(root, names, signal) {
+async function showSettings(root, names, signal) {
   const settings = await getJson(`api/settings?${names.map((n) => `run=${encodeURIComponent(n)}`).join("&")}`, signal);
-  root.append(el("section", {}, el("h2", { text: "Settings" }), settingsTable(settings)));
-  const events = el("section", {}, el("h2", { text: "Events" }));
-  root.append(events);
-  for (const name of names) {
+  root.append(el("h2", { text: "Settings" }), settingsTable(settings));
+}
+
+// Returns a function that shows the events of a run, or those that have come since.
+function eventsBox(root, name, isAlone) {
+  const box = el("div");
+  let shown = "";
+  root.append(isAlone ? box : el("details", {}, el("summary", { text: name }), box));
+  return async (signal) => {
     const found = await getJson(`api/runs/${encodeURIComponent(name)}/events`, signal);
-    const content = eventsTable(found, name);
-    events.append(names.length === 1 ? content : el("details", {}, el("summary", { text: name }), content));
-  }
+    const text = JSON.stringify(found);
+    if (text === shown) return;
+    shown = text;
+    const at = box.querySelector(".scroll")?.scrollTop ?? 0;
+    box.replaceChildren(eventsTable(found, name));
+    if (at) box.querySelector(".scroll").scrollTop = at;
+  };
 }
 
 function settingsTable({ runs, settings }) {

@@ -75,7 +75,9 @@ async def watch_one(page: Page, run_dir: Path) -> None:
     tip = await page.look("document.querySelector('#chart-sps .tip').innerText")
     assert tip.startswith("timestep 20,000")
     append(run_dir / "metrics.jsonl", record(21, sps=4321.0))
+    append(run_dir / "events.jsonl", {"time": "", "kind": "notice", "message": "just now"})
     await page.wait_for(f"({legend}).includes('4,321 now')")
+    await page.wait_for("document.querySelector('.events').innerText.includes('just now')")
 
 
 async def compare_two(page: Page) -> None:
