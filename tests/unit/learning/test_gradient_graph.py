@@ -66,6 +66,7 @@ def assert_same(sums: PPOSums[Tensor], expected: PPOSums[Tensor]) -> None:
         assert float(total) == pytest.approx(float(getattr(expected, name)), rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_recorded_gradient_is_that_of_the_same_rows_one_by_one(
     recorded: list[Recomputed],
 ) -> None:

@@ -13,7 +13,10 @@ from tests.helpers.run_events import record
 from tests.helpers.status_runs import append
 from tests.helpers.web_clients import Client, with_client
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 
