@@ -273,3 +273,12 @@ class ActorLostError(KeiseiError):
 
     Raised by `distributed`. Read the cause's traceback; continue with `--resume latest`.
     """
+
+
+def installing(extra: str) -> str:
+    """Returns the one command that installs an extra, as the documentation has it.
+
+    What a library says of its own installation is not shown beside it: two commands are one too
+    many.
+    """
+    return f"pip install -e '.[{extra}]'"

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from keisei_ray import __version__
-from keisei_ray.errors import ExportError
+from keisei_ray.errors import ExportError, installing
 from keisei_ray.export.graphs import CompactGraph, DlshogiGraph
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
 from keisei_ray.network.weights import state_arrays
@@ -100,7 +100,7 @@ def missing(error: ImportError) -> ExportError:
     """Returns the error of a package of the extra `export` that cannot be imported."""
     return ExportError(
         f"ONNX files need the packages onnx and onnxruntime, which cannot be imported: {error}. "
-        "pip install -e '.[export]', or use --format torchscript or safetensors."
+        f"Install them by {installing('export')}, or use --format torchscript or safetensors."
     )
 
 

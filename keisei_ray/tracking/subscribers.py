@@ -9,7 +9,7 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import TrackingConfig
 from keisei_ray.config.subscriber_entries import name_and_settings
-from keisei_ray.errors import ConfigError
+from keisei_ray.errors import ConfigError, installing
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     DIAGNOSTICS_FILE,
@@ -140,7 +140,7 @@ def _tensorboard_writer_class() -> "type[TensorBoardWriter]":
     except ImportError as error:
         raise ConfigError(
             "tracking.tensorboard = true, but the package tensorboard cannot be imported: "
-            f"{error}. Install it with `pip install tensorboard`, or leave the setting out."
+            f"{error}. Install it by {installing('tensorboard')}, or leave the setting out."
         ) from error
     return TensorBoardWriter
 

@@ -28,7 +28,7 @@ Ray Tune is an extra: importing this package without it is a `ConfigError`.
 
 from typing import TYPE_CHECKING, Any
 
-from keisei_ray.errors import ConfigError
+from keisei_ray.errors import ConfigError, installing
 
 if TYPE_CHECKING:
     from keisei_ray.tune.trial import trainable
@@ -39,8 +39,7 @@ try:
     import ray.tune  # noqa: F401
 except ImportError as error:
     raise ConfigError(
-        "sweeps need Ray Tune, which is not installed whole: "
-        f"{' '.join(str(error).split())[:200]} Install it with `pip install 'keisei-ray[tune]'`."
+        f"sweeps need Ray Tune, which is not installed whole. Install it by {installing('tune')}."
     ) from error
 
 

@@ -26,7 +26,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from rich.console import Console
 
 from keisei_ray.distributed.cluster import Cluster
-from keisei_ray.errors import ClusterError, ConfigError
+from keisei_ray.errors import ClusterError, ConfigError, installing
 from keisei_ray.tune.callback import SweepCallback
 from keisei_ray.tune.results import TrialResult, results_of
 from keisei_ray.tune.space import Dimension, check_space, dimensions, dotted_settings, trial_config
@@ -112,8 +112,8 @@ def _import_optuna() -> None:
         import optuna  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"search.method = optuna, but optuna cannot be imported: {error}. Install it with "
-            "`pip install 'keisei-ray[tune]'`, or search by random."
+            f"search.method = optuna, but optuna cannot be imported: {error}. Install it by "
+            f"{installing('tune')}, or search by random."
         ) from error
 
 

@@ -30,7 +30,9 @@ OWN_LABELS = {
     names.OPPONENT_LABEL,
     names.KIND_LABEL,
 }
-RUN = "a run"
+RUN = "a run, \u5c06\u68cb"
+LABEL = "a run%2C %E5%B0%86%E6%A3%8B"
+"""The run's name as Ray takes it."""
 UPDATES = (
     fake_metrics(1, amp_skipped=3),
     fake_metrics(
@@ -101,7 +103,7 @@ def scraped(
     while {
         name for name, _ in samples
     } != names.series() - UNDEFINED and time.monotonic() < deadline:
-        samples = scrape(RUN)
+        samples = scrape(LABEL)
         time.sleep(0.1)  # Between looks at another process, which reports once in a while.
     yield samples
     assert bus.close(5.0) == ()
@@ -121,7 +123,7 @@ def test_gauges_show_the_newest_update(scraped: dict[Sample, float]) -> None:
 def test_a_gauge_stays_while_no_update_comes() -> None:
     end = time.monotonic() + AGENT_FORGETS_S + 1.0
     while time.monotonic() < end:
-        assert scrape(RUN)[sample("ray_keisei_timestep_plies")] == 2000
+        assert scrape(LABEL)[sample("ray_keisei_timestep_plies")] == 2000
         time.sleep(0.1)
 
 

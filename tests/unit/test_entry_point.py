@@ -10,6 +10,7 @@ import pytest
 
 from keisei_ray import cli
 from keisei_ray.__main__ import entry_point, usi_entry_point
+from keisei_ray.config.schema import Config
 from tests.helpers.program import ROOT, environment, one_line
 
 INTERRUPTED_IMPORT = """
@@ -90,6 +91,21 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None
         assert ascii(named.name)[1:-1] in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         assert done.returncode == (0 if named is run else 2)
+
+
+def test_a_terminal_is_told_at_once_what_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cli._say_what_is_started(Config())
+    assert capsys.readouterr().out == ""  # Lines for a program stay as they are.
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    cli._say_what_is_started(Config())
+    joined = Config.model_validate({"cluster": {"address": "192.0.2.1:6379"}})
+    cli._say_what_is_started(joined)
+    here, there = capsys.readouterr().out.splitlines()
+    assert here.startswith("Keisei Ray: starting Ray on this machine, a learner and 2 self-play")
+    assert "from the Ray cluster at 192.0.2.1:6379" in there
 
 
 def test_sigterm_while_ray_starts_is_an_interrupt(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from keisei_ray.errors import StorageError
+from keisei_ray.errors import StorageError, installing
 from keisei_ray.storage.run_layout import CONFIG_FILE, TEMPORARY_PREFIX, WRITABLE_FILE
 
 T = TypeVar("T")
@@ -101,10 +101,13 @@ class Storage:
             return cls(uri, fsspec.filesystem(scheme, **OPTIONS.get(scheme, {})))
         except ImportError as error:
             extra = EXTRAS.get(scheme)
-            how = f"pip install 'keisei-ray[{extra}]'" if extra else "pip"
+            if extra is None:
+                raise StorageError(
+                    f"{uri} needs a package that cannot be imported: {_brief(error)}."
+                ) from error
             raise StorageError(
-                f"{uri} needs a package that cannot be imported: {_brief(error)}. Install it by "
-                f"{how}."
+                f"{uri} needs packages that cannot be imported. Install them by "
+                f"{installing(extra)}."
             ) from error
         except ValueError as error:
             raise StorageError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from keisei_ray.config.sections import TrackingConfig
-from keisei_ray.errors import TrackerError
+from keisei_ray.errors import TrackerError, installing
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
@@ -81,7 +81,7 @@ def load_wandb(tracking: TrackingConfig) -> Any:
     except ImportError as error:
         raise TrackerError(
             f"tracking.wandb = {tracking.wandb!r}, but wandb cannot be imported ({error}). Install "
-            "it by pip install 'keisei-ray[wandb]', or use tracking.wandb=off."
+            f"it by {installing('wandb')}, or use tracking.wandb=off."
         ) from error
     if tracking.wandb == "online":
         wandb.setup(wandb.Settings(silent=True))

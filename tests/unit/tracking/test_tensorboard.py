@@ -176,7 +176,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # Python's way to say: there is none.
     config = Config.model_validate({"tracking": {"tensorboard": True}})
-    with pytest.raises(ConfigError, match="pip install tensorboard") as error:
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[tensorboard\]'") as error:
         build_subscribers(
             config, tmp_path, ev.EventBus(), resumed_timestep=None, console=Console(quiet=True)
         )

@@ -89,7 +89,7 @@ def test_a_missing_extra_is_one_line_and_exit_2(missing: str, named: str, tmp_pa
     [line] = done.stderr.splitlines()
     assert line.startswith("ConfigError: ")
     assert named in line
-    assert "pip install 'keisei-ray[tune]'" in line
+    assert "pip install -e '.[tune]'" in line
     assert not (tmp_path / "sweep").exists()
 
 

@@ -120,7 +120,7 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(
         raise ImportError("Install gcsfs")
 
     monkeypatch.setattr(fsspec, "filesystem", missing)
-    with pytest.raises(StorageError, match=r"pip install 'keisei-ray\[gcs\]'"):
+    with pytest.raises(StorageError, match=r"pip install -e '\.\[gcs\]'\.$"):
         Storage.open("gs://bucket/x")
 
 

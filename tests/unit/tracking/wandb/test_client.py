@@ -57,7 +57,7 @@ def test_without_wandb_the_package_works_and_says_what_to_install() -> None:
     assert done.returncode == EXIT_USAGE
     assert done.stderr.startswith("TrackerError: tracking.wandb = 'offline'")
     assert done.stderr.count("\n") == 1
-    assert "keisei-ray[wandb]" in done.stderr
+    assert "pip install -e '.[wandb]'" in done.stderr
 
 
 def online(tmp_path: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
