@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.live import Live
 
 from keisei_ray.telemetry import events as ev
@@ -21,6 +21,9 @@ FRAMES_PER_S: Final = 1.0
 """Frames drawn per second. A frame takes about 9 ms of a slow core: at one per second the view uses
 less than 1% of it, and no figure changes faster than the user can read it."""
 
+CLEARED: Final = "\x1b[H\x1b[J"
+"""Moves the cursor to the top of the screen and erases all below."""
+
 
 class LiveView:
     """Shows a run on a terminal until it is closed, then leaves the last frame and a summary."""
@@ -32,6 +35,8 @@ class LiveView:
         self._began = clock()
         self._state = ViewState()
         self._glyphs = glyphs_for(console.encoding)
+        self._size: ConsoleDimensions | None = None
+        """Size of the terminal when the last frame was drawn; None before the first."""
         self._closing = threading.Lock()
         self._live = Live(
             console=console,
@@ -72,5 +77,10 @@ class LiveView:
         state = self._state
         if state.ended is None:
             state = at(state, self._clock() - self._began)
-        width, height = self._console.size
-        return render(state, width, height, self._glyphs)
+        size = self._console.size
+        if size != self._size and self._size is not None:
+            # The terminal has wrapped the old frame anew, so its lines are no longer where they
+            # were: the screen is cleared, and the next frame begins at its top.
+            self._console.file.write(CLEARED)
+        self._size = size
+        return render(state, size.width, size.height, self._glyphs)

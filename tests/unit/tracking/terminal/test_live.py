@@ -5,10 +5,12 @@ import re
 import sys
 from pathlib import Path
 
+from rich.console import ConsoleDimensions
+
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.terminal.lines import LinesView
-from keisei_ray.tracking.terminal.live import LiveView
+from keisei_ray.tracking.terminal.live import CLEARED, LiveView
 from tests.helpers.consoles import Clock, plain_console, written
 from tests.helpers.run_events import run_started, updated
 
@@ -41,6 +43,21 @@ def test_a_warning_while_the_view_is_live_is_a_whole_line_above_the_frame(tmp_pa
     plain = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", written(console))
     assert "WARNING [driver] careful now" in [line.strip() for line in plain.splitlines()]
     assert "a stray print" in [line.strip() for line in plain.splitlines()]
+
+
+def test_no_lines_of_a_frame_of_another_size_stay_on_the_screen() -> None:
+    console, clock = plain_console(force_terminal=True, width=80, height=24), Clock()
+    view = LiveView(console, clock)
+    view.handle(run_started())
+    view._live.refresh()
+    assert CLEARED not in written(console)
+    console.size = ConsoleDimensions(60, 20)
+    view._live.refresh()
+    view._live.refresh()
+    text = written(console)
+    assert text.count(CLEARED) == 1
+    assert "Keisei Ray" in text[text.index(CLEARED) :]
+    view.close()
 
 
 def test_both_views_fold_the_same_events_to_the_same_state() -> None:
