@@ -121,7 +121,9 @@ async def _listen(runner: web.AppRunner, options: WebOptions) -> int:
         await web.TCPSite(runner, options.host, options.port).start()
     except OSError as error:
         where = f"{options.host}:{options.port}"
-        why = error.strerror or str(error)
+        # asyncio's text repeats the address, and a name that is not found has no such number.
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise ConfigError(
             f"web cannot listen at {where}: {why}. Choose another port with --port (0: any that "
             "is free), or another address of this machine with --host."
