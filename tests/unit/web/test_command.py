@@ -23,6 +23,7 @@ def run_dir(tmp_path: Path) -> Path:
     return write_run(tmp_path / "runs" / "first", updates=3)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_while_clients_are_connected(run_dir: Path) -> None:
     server = subprocess.Popen(
         [sys.executable, ROOT / "run.py", "web", run_dir, "--port", "0"],
