@@ -16,7 +16,8 @@ def plan(version: int = 9, earlier: tuple[int, ...] = (), **settings: object) ->
 
 
 def test_every_opponent_is_met_bare_and_finishing_and_earlier_versions_play_as_the_player() -> None:
-    assert [(m.player, m.opponent, m.opponent_version, m.finishing) for m in plan(9, (8, 4))] == [
+    matches = plan(9, (8, 4), opponents=["random", "greedy", "snapshots"])
+    assert [(m.player, m.opponent, m.opponent_version, m.finishing) for m in matches] == [
         ("v9", "random", None, False),
         ("v9+mate1", "random", None, True),
         ("v9", "greedy", None, False),
