@@ -24,6 +24,8 @@ from keisei_ray.web.live import send_events
 
 MOST_COMPARED: Final = 8
 """Runs that a page shows side by side."""
+CHARTS_AHEAD: Final = 5
+"""Newest runs whose curves are read before a page asks for them."""
 LIVE_S: Final = 1.0
 """Seconds between two looks for one client."""
 _TURN_S: Final = 0.3
@@ -41,7 +43,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _reading_ahead(app: web.Application) -> AsyncIterator[None]:
-    """Reads all runs while no page is open yet, the charts of the newest one too."""
+    """Reads all runs while no page is open yet, the charts of the newest ones too."""
     task = asyncio.create_task(_read_all(app))
     yield
     task.cancel()
@@ -54,7 +56,7 @@ async def _read_all(app: web.Application) -> None:
     for number, name in enumerate(runs):
         with contextlib.suppress(UserError, web.HTTPNotFound):
             await feeds.snapshot(name)
-            if number == 0:
+            if number < CHARTS_AHEAD:
                 await feeds.charts(name)
 
 

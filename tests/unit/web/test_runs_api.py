@@ -51,6 +51,17 @@ def test_the_list_and_the_state_are_those_of_the_files(run_dir: Path) -> None:
     with_client([run_dir.parent], talk)
 
 
+def test_runs_are_read_before_a_page_asks(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                (run,) = (await (await client.get("/api/runs")).json())["runs"]
+                if run["status"]:
+                    return
+
+    with_client([run_dir], talk)
+
+
 def test_curves_come_with_wall_times_and_only_again_when_they_have_changed(run_dir: Path) -> None:
     async def talk(client: Client) -> None:
         answer = await client.get("/api/runs/first/charts")
