@@ -41,7 +41,7 @@ from tests.helpers.copied_commands import (
 
 LAUNCHERS = ["on-premises.yaml", "aws.yaml", "gcp.yaml"]
 BIN = Path(sys.executable).parent
-MAX_UPLOAD_BYTES = 2 * 2**20
+MAX_UPLOAD_BYTES = 4 << 20
 COMMANDS = copied_commands()
 RAY_COMMANDS = ray_commands()
 
