@@ -29,6 +29,14 @@ def test_ctrl_c_ends_it_while_clients_are_connected(run_dir: Path) -> None:
         [sys.executable, ROOT / "run.py", "web", run_dir, "--port", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    try:
+        _end_while_clients_are_connected(server)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def _end_while_clients_are_connected(server: "subprocess.Popen[str]") -> None:
     assert server.stdout is not None
     url = server.stdout.readline().strip()
     assert server.stdout.readline() == "Ctrl-C ends the server; runs go on.\n"
