@@ -26,7 +26,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.tune import results as results_file
-from keisei_ray.tune.results import TrialResult
+from keisei_ray.tune.results import TrialResult, of_trials
 from keisei_ray.tune.space import dotted_settings, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
@@ -186,8 +186,11 @@ def test_each_trial_is_a_whole_run_with_its_own_settings_and_log(asha: AshaSweep
 
 def test_the_best_configuration_trains_as_the_best_trial_did(asha: AshaSweep) -> None:
     best = asha.results[0]
-    config = resolve_config(str(asha.dir / "best.yaml"), {}, [], {})
-    assert config == trial_config(dotted_settings(asha.sweep.base), best.settings)
+    trial = trial_config(dotted_settings(asha.sweep.base), best.settings)
+    of_trial = {key: dotted_settings(trial)[key] for key in of_trials(trial)}
+    assert of_trial["run.total_timesteps"]  # The file leaves it to the run.
+    config = resolve_config(str(asha.dir / "best.yaml"), {}, [], {}, of_trial)
+    assert config == trial
     trained = Config.model_validate_json((asha.dir / best.trial / "config.json").read_text())
     started = resolve_auto(config, num_cpus=0.5, num_gpus=0)
     assert trained.model_copy(update={"run": config.run, "tracking": config.tracking}) == started
