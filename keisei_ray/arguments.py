@@ -148,7 +148,7 @@ def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="files and directories of game records: CSA, KIF, KI2, USI lines, hcpe, psv, pack, "
-        "games.jsonl",
+        f"{GAMES_FILE}",
     )
     _add_train(pretrain)
 

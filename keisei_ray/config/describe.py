@@ -5,6 +5,7 @@ documentation and error messages, so that none of them repeats a default.
 """
 
 import json
+import re
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ HOW_TO_GIVE = (
     "(--sweep FILE), or as --set SECTION.KEY=VALUE. If it is given more than once, the later of "
     "these wins."
 )
+_PLAIN = re.compile(r"[A-Za-z0-9_][\w.+-]*")
+"""Text that YAML reads as it stands within a list."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,16 @@ def _one_line(text: str | None) -> str:
 
 def _as_typed(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(_as_typed(item) for item in value)}]"
+        return f"[{', '.join(_as_item(item) for item in value)}]"
     if isinstance(value, int) and value >= 100_000:
         return f"{value:_}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_item(value: Any) -> str:
+    """Text of an item of a list; quoted where YAML would read it as something else."""
+    is_plain = not isinstance(value, str) or _PLAIN.fullmatch(value)
+    return _as_typed(value) if is_plain else json.dumps(value)
 
 
 def _describe_type(annotation: Any) -> str:

@@ -24,6 +24,7 @@ from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.positions import Positions, empty_positions, joined, positions_of
 from keisei_ray.records.reading import read_games
 from keisei_ray.shogi.game_record import GameRecord
+from keisei_ray.storage.run_layout import GAMES_FILE
 
 PIECES_AT_ONCE: Final = 8
 """Pieces that are read in turns, so that neighbours in a file are no neighbours in the stream."""
@@ -178,7 +179,8 @@ def nothing_usable(config: PretrainConfig, tally: Tally) -> RecordsError:
     more = f" and {len(config.records) - 3} more" if len(config.records) > 3 else ""
     return RecordsError(
         f"--records {names}{more}: nothing to learn from; left out: {causes or 'nothing'}. "
-        "Expected games with results in CSA, KIF, KI2, USI lines, hcpe, psv, pack or games.jsonl."
+        "Expected games with results in CSA, KIF, KI2, USI lines, hcpe, psv, pack or "
+        f"{GAMES_FILE}."
     )
 
 
