@@ -114,7 +114,7 @@ def test_a_default_reads_as_it_would_be_typed() -> None:
     assert SETTINGS["checkpoint.interval_timesteps"].default_text == "200_000"
     assert (
         SETTINGS["evaluation.opponents"].default_text
-        == "[random, greedy?random=0.5, greedy, greedy2, snapshots]"
+        == '[random, "greedy?random=0.5", greedy, greedy2, snapshots]'
     )
 
 
