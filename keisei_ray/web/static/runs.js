@@ -43,10 +43,11 @@ async function showList(root, signal) {
       mark(run, false);
       return;
     }
-    const row = rowOf(state, chosen.has(run), mark);
-    if (rows.has(run)) keepFocus(rows.get(run), row);
-    else body.append(row);
-    rows.set(run, row);
+    if (!rows.has(run)) {
+      rows.set(run, newRow(run, mark));
+      body.append(rows.get(run));
+    }
+    fill(rows.get(run), state);
   }
 
   const { runs } = await getJson("api/runs", signal);
@@ -59,25 +60,25 @@ async function showList(root, signal) {
   }, signal);
 }
 
-// Replaces a row, and leaves the keyboard's place where it was.
-function keepFocus(before, after) {
-  const focused = before.contains(document.activeElement) ? document.activeElement.className : null;
-  before.replaceWith(after);
-  if (focused !== null) after.querySelector(`.${focused}`)?.focus();
-}
-
-function rowOf(state, isChosen, mark) {
-  const { run, path, status, error } = state;
+// What is clicked stays in its place: of an element that is replaced between press and release, the
+// browser tells no click.
+function newRow(run, mark) {
   const box = el("input", {
-    type: "checkbox", class: "choose", "aria-label": `Compare ${run}`, checked: isChosen,
+    type: "checkbox", class: "choose", "aria-label": `Compare ${run}`,
     onchange: (event) => mark(run, event.target.checked),
   });
-  const link = el("a", { class: "name", href: `#/runs/${encodeURIComponent(run)}`, title: path, text: run });
-  const row = el("tr", {}, cell("", box), el("th", { scope: "row" }, link));
+  const link = el("a", { class: "name", href: `#/runs/${encodeURIComponent(run)}`, text: run });
+  return el("tr", {}, cell("", box), el("th", { scope: "row" }, link));
+}
+
+function fill(row, state) {
+  const { run, path, status, error } = state;
+  row.querySelector(".name").title = path;
   row.order = status ? [orderOf(status), -(status.silent_s === null ? 0 : 1), run] : [9, 0, run];
+  [...row.children].slice(2).forEach((old) => old.remove());
   if (!status) {
     row.append(el("td", { colspan: 6, class: error ? "bad" : "note", text: error ?? "being read ..." }));
-    return row;
+    return;
   }
   row.append(
     cell("State", stateBadge(status)),
@@ -87,7 +88,6 @@ function rowOf(state, isChosen, mark) {
     cell("Games", number(status.games_total)),
     cell("Strength", strength(status).filter(Boolean).join(", ")),
   );
-  return row;
 }
 
 const cell = (label, content) => el("td", { "data-label": label }, content);

@@ -18,7 +18,10 @@ RUN = """
 echo "run $*" >> "$LOG"
 pwd > "$LOG.place"
 case "$1" in
-    *wait_for_cpus.py) exit 0 ;;
+    *wait_for_cpus.py)
+        until grep -q -- "ray start --address" "$LOG"; do sleep 0.01; done  # They have joined.
+        exit 0
+        ;;
 esac
 trap 'echo saved >> "$LOG"; exit 130' TERM
 echo started >> "$LOG"

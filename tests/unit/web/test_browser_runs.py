@@ -45,7 +45,7 @@ def test_runs_are_found_watched_compared_and_missed(runs_dir: Path, tmp_path: Pa
             await page.open(base, 390)
             await page.wait_for("document.querySelectorAll('.runs .state').length === 2")
             await fits(page)
-            await page.click("a.name[href='#/runs/first']")
+            await click_while_it_changes(page, runs_dir / "first")
             await watch_one(page, runs_dir / "first")
             await fits(page)
 
@@ -64,6 +64,15 @@ def test_runs_are_found_watched_compared_and_missed(runs_dir: Path, tmp_path: Pa
             assert all(url.startswith((base, "data:", "about:")) for url in page.requests)
 
     with_client([runs_dir], talk)
+
+
+async def click_while_it_changes(page: Page, run_dir: Path) -> None:
+    """The row of the run changes between the press of the button and its release."""
+    link = "a.name[href='#/runs/first']"
+    await page.mouse("mousePressed", *await page.place(link))
+    append(run_dir / "evaluations.jsonl", evaluation(20_000, "greedy", 0.53125))
+    await page.wait_for("document.querySelector('.runs').innerText.includes('53.1%')")
+    await page.mouse("mouseReleased", *await page.place(link))
 
 
 async def watch_one(page: Page, run_dir: Path) -> None:
