@@ -52,6 +52,7 @@ async function showList(root, signal) {
 
   const { runs } = await getJson("api/runs", signal);
   runs.forEach(take);
+  sort(body, rows);  // Now, not when the first change comes: a row that moves is missed by a click.
   if (!runs.length) body.append(el("tr", {}, el("td", { colspan: head.length, text: "No run here yet. `python run.py` begins one; it appears by itself." })));
   listen("api/live", (change) => {
     if (!rows.size) body.replaceChildren();

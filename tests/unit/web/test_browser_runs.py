@@ -1,6 +1,7 @@
 """The page of the runs in a real browser, at both widths, while its runs go on."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             [evaluation(10_000, "random", 0.6), evaluation(20_000, EVIL, 0.75)],
         )
         append(run_dir / "events.jsonl", {"time": "", "kind": EVIL, "message": EVIL})
+    newest_s = run_dir.stat().st_mtime + 60
+    os.utime(tmp_path / "runs" / "first", (newest_s, newest_s))  # The list is by name all the same.
     config = json.loads((run_dir / "config.json").read_text())
     config["learner"]["gamma"] = 0.5
     (run_dir / "config.json").write_text(json.dumps(config))
