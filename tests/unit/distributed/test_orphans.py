@@ -27,5 +27,5 @@ def test_children_are_ended_after_the_block_also_without_their_parent() -> None:
             parent.wait()
             assert len(session_members(parent.pid)) == 2
         parent.stdout.read()  # It ends when the last of them has.
-    # One that has ended and that nobody has waited for yet has no command.
+    # A process that is just ending may still be listed, without a command line.
     assert not any(session_members(parent.pid).values())

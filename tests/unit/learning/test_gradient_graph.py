@@ -42,7 +42,7 @@ class Recomputed:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recomputed]:
-    """What was recorded, in order; torch compiles with a backend that makes no kernels."""
+    """Recorded computations in their order; torch compiles with a backend without kernels."""
     found: list[Recomputed] = []
 
     def record(compute: Callable[[], Tensor], **_: object) -> Recomputed:

@@ -1,4 +1,4 @@
-"""What the server tells about runs: what their files say, whatever they hold, and as they grow."""
+"""Answers about runs: from their files, also damaged or hostile ones, and as they grow."""
 
 import asyncio
 import json

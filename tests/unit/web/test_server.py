@@ -1,4 +1,4 @@
-"""Who may ask the server, and what it says to others."""
+"""Access to the server: clients that may ask, and the refusals of others."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What networks are asked, and what they answer, without a process."""
+"""Jobs of the networks' process and their answers, computed in the test's own process."""
 
 import io
 import json

@@ -48,7 +48,7 @@ def check(uri: str) -> None:
 
 
 LIMIT_S = 2 * room.CHECK_TIMEOUT_S
-"""Of the two checks."""
+"""Time limit of both checks together, in seconds."""
 
 
 def refusal(uri: str) -> str:
