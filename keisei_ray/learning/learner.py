@@ -48,7 +48,7 @@ from keisei_ray.learning.schedules import (
     scheduled_kl_start_coef,
     scheduled_learning_rate,
 )
-from keisei_ray.learning.start_anchor import anchored_advantages, mean_divergence
+from keisei_ray.learning.start_anchor import StartPolicy
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.learning.update_guard import NotFiniteError, UpdateGuard, check_finite
@@ -169,8 +169,7 @@ class Learner:
             group=self._group,
         )
         self._is_micro_batch_halved = False
-        self._start: ParallelGradients | None = None
-        """The network that the run began with, where something pulls towards its policy."""
+        self._start: StartPolicy | None = None
         self.weights_version = 0
         self._on_host: HostWeights | None = None
         """The current weights, once they have been asked for since they last changed."""
@@ -228,7 +227,10 @@ class Learner:
         )
         fields = self._batch.on_device()
         kl_start_coef = scheduled_kl_start_coef(c, progress)
-        kl_start = self._pull_to_start(fields, kl_start_coef) if kl_start_coef else None
+        kl_start = None
+        if kl_start_coef:
+            assert self._start is not None, "pull_to comes before the first update"
+            kl_start = self._start.pull(fields, self._batch.rows, kl_start_coef)
 
         def make() -> tuple[UpdateTotals, UndoneUpdate | None]:
             self._gradients.prepare()
@@ -384,26 +386,7 @@ class Learner:
         Raises:
             CheckpointError: it cannot be read.
         """
-        arrays, model = read_network(model_file)
-        start = build_model(model, seed=0, amp=self._config.learner.amp)
-        load_arrays(start, arrays)
-        threads = self._config.learner.num_threads or 1
-        self._start = ParallelGradients(
-            start.to(self._device).requires_grad_(True),
-            num_threads=threads,
-            micro_batch=self._config.learner.micro_batch if self._device.type == "cpu" else None,
-        )
-
-    def _pull_to_start(self, fields: Mapping[str, Tensor], weight: float) -> float:
-        """Penalizes leaving the starting policy, in the advantages; returns the KL divergence."""
-        assert self._start is not None, "pull_to comes before the first update"
-        rows = torch.arange(self._batch.rows, device=self._device)
-        reference = self._start.log_probs(fields, rows)
-        drawn, is_forced = fields["behavior_log_probs"][rows], fields["is_forced"][rows]
-        fields["advantages"][rows] = anchored_advantages(
-            fields["advantages"][rows], drawn, reference, is_forced, weight
-        )
-        return mean_divergence(drawn, reference, is_forced)
+        self._start = StartPolicy(model_file, self._config.learner, self._device)
 
     def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
         """Policy lag of each rollout, in updates; raises if one is beyond the limit."""

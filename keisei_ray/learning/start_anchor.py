@@ -14,7 +14,58 @@ The loss itself does not change.
 B: rows.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
+
+from keisei_ray.config.sections import LearnerConfig
+from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.network.model import build_model
+from keisei_ray.network.weights import load_arrays, read_network
+
+
+class StartPolicy:
+    """The policy of the network that a run began with."""
+
+    def __init__(self, model_file: bytes, config: LearnerConfig, device: torch.device) -> None:
+        """Loads the network.
+
+        Args:
+            model_file: content of its `model.safetensors`.
+            config: the learner section; precision, threads and micro-batch are the learner's.
+            device: where the learner is.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        arrays, section = read_network(model_file)
+        network = build_model(section, seed=0, amp=config.amp)
+        load_arrays(network, arrays)
+        self._passes = ParallelGradients(
+            network.to(device),
+            num_threads=config.num_threads or 1,
+            micro_batch=config.micro_batch if device.type == "cpu" else None,
+        )
+
+    def pull(self, fields: Mapping[str, Tensor], num_rows: int, weight: float) -> float:
+        """Penalizes leaving this policy, in the advantages of an update, in place.
+
+        Args:
+            fields: [B, ...] rows of the update on the learner's device, see `BATCH_FIELDS`.
+            num_rows: rows of the update; those beyond hold old data.
+            weight: of the penalty, in the unit of the advantages per nat.
+
+        Returns:
+            KL divergence from the policy that played to this one, in nats, by the drawn actions.
+        """
+        rows = torch.arange(num_rows, device=fields["advantages"].device)
+        reference = self._passes.log_probs(fields, rows)
+        drawn, is_forced = fields["behavior_log_probs"][rows], fields["is_forced"][rows]
+        fields["advantages"][rows] = anchored_advantages(
+            fields["advantages"][rows], drawn, reference, is_forced, weight
+        )
+        return mean_divergence(drawn, reference, is_forced)
 
 
 def anchored_advantages(
