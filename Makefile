@@ -14,6 +14,7 @@ setup:  ## make .venv with everything that development needs
 check:  ## lint, format, spelling, types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	bash .ci/lint-js
 	$(PYTHON) -m codespell_lib
 	$(PYTHON) -m validate_pyproject pyproject.toml
 	$(PYTHON) -m mypy

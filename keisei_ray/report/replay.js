@@ -60,7 +60,7 @@
     const group = svg("g", {});
     const next = position.isBlack === isBlack;
     group.append(svg("text", { class: `owner${next ? " moves-next" : ""}`, x: LEFT, y: y + 5 },
-      `${isBlack ? BLACK_MARK + " Black" : WHITE_MARK + " White"}${next ? " to move" : ""}`));
+      `${isBlack ? `${BLACK_MARK} Black` : `${WHITE_MARK} White`}${next ? " to move" : ""}`));
     let x = LEFT + 150;
     for (const kind of HAND_ORDER) {
       const token = isBlack ? kind : kind.toLowerCase();

@@ -1,5 +1,5 @@
 // Reads the game records named as arguments with tsshogi and prints what it understood as JSON.
-const fs = require("fs");
+const fs = require("node:fs");
 const { Color, Move, SpecialMoveType: End, getBlackPlayerName, getWhitePlayerName, importCSA, importKIF } =
   require("tsshogi");
 

@@ -18,7 +18,7 @@ const seriesColor = (number) => cssColor(`--s${number % COLORS}`);
 
 export function spell(value, isShare) {
   if (value === null || value === undefined) return "-";
-  if (isShare) return (100 * value).toFixed(1) + "%";
+  if (isShare) return `${(100 * value).toFixed(1)}%`;
   if (Math.abs(value) > 0 && Math.abs(value) < 1e-3) return value.toPrecision(4);
   return (Math.abs(value) >= 1000 ? whole : figures).format(value);
 }
@@ -458,7 +458,7 @@ function tick(value, size) {
   return size < 1e-4 ? value.toExponential(1).replace(".0e", "e") : value.toFixed(decimals(size));
 }
 
-const percentTick = (value, size) => (100 * value).toFixed(decimals(100 * size)) + "%";
+const percentTick = (value, size) => `${(100 * value).toFixed(decimals(100 * size))}%`;
 
 // --- the cursor ----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import { explanation, facts, plural, stateBadge } from "./status.js";
 
 const CHARTS_MS = 5000; // Between two looks for new points while a run goes on.
 
-export async function showRuns(root, names, query, signal) {
+export async function showRuns(root, names, signal) {
   const isAlone = names.length === 1;
   document.title = `${names.join(", ")} - Keisei Ray`;
   const heads = new Map(names.map((name) => [name, el("section", { class: "run-head" })]));
@@ -132,7 +132,10 @@ function fillHead(section, { run, path, status, error }, isAlone) {
   for (const [name, content] of Object.entries(parts)) {
     const text = JSON.stringify(content);
     let box = section.querySelector(`[data-part="${name}"]`);
-    if (!box) section.append((box = el("div", { "data-part": name })));
+    if (!box) {
+      box = el("div", { "data-part": name });
+      section.append(box);
+    }
     if (box.dataset.shown === text || (error && name === "title" && !status && box.dataset.shown)) continue;
     box.dataset.shown = text;
     box.replaceChildren(...(content.length ? build[name](content) : []));

@@ -5,9 +5,9 @@ import { number, progress, stateBadge, strength, timeLeft } from "./status.js";
 
 const MOST_COMPARED = 8;
 
-export async function show(root, parts, query, signal) {
+export async function show(root, parts, _query, signal) {
   const names = parts.filter(Boolean);
-  if (names.length) await showRuns(root, [...new Set(names)].slice(0, MOST_COMPARED), query, signal);
+  if (names.length) await showRuns(root, [...new Set(names)].slice(0, MOST_COMPARED), signal);
   else await showList(root, signal);
 }
 

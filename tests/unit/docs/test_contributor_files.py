@@ -63,6 +63,9 @@ def test_make_check_and_docs_are_what_ci_runs() -> None:
     ci = text(".ci/run")
     programs = {"codespell_lib": "codespell", "validate_pyproject": "validate-pyproject"}
     for command in recipes()["check"]:
+        if command.startswith("bash "):
+            assert f"\n{command}\n" in ci
+            continue
         module, *arguments = command.removeprefix("$(PYTHON) -m ").split()
         program = programs.get(module, module)
         assert f".venv/bin/{' '.join([program, *arguments])}\n" in ci
