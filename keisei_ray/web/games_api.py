@@ -19,7 +19,7 @@ from keisei_ray.telemetry.visible_text import shortened
 from keisei_ray.web.answers import json_answer
 from keisei_ray.web.game_index import Filter, GameIndex
 from keisei_ray.web.human_game import COLORS, MAX_PLIES
-from keisei_ray.web.keys import read, run_path
+from keisei_ray.web.keys import read, run_path, run_place
 from keisei_ray.web.live import send_events
 from keisei_ray.web.opponents import MAX_SIMULATIONS, MAX_TEMPERATURE, opponent, opponents
 from keisei_ray.web.requests import Fields, body, query, while_connected
@@ -90,7 +90,7 @@ def add_routes(app: web.Application) -> None:
 
 async def _opponents(request: web.Request) -> web.Response:
     """Returns the checkpoints of a run."""
-    found = await read(request.app, partial(opponents, run_path(request)))
+    found = await read(request.app, partial(opponents, *run_place(request)))
     return json_answer({"opponents": found})
 
 
@@ -155,12 +155,12 @@ async def _game(request: web.Request) -> web.Response:
 async def _findings(request: web.Request) -> web.Response:
     """Returns what a checkpoint thinks of positions of a game."""
     asked = await body(request, FindingsBody)
-    path, index = run_path(request), _index(request, request.match_info["kind"])
+    place, index = run_place(request), _index(request, request.match_info["kind"])
     number = _number(request)
 
     def look() -> tuple[Record, str]:
         index.follow(READ_S)
-        return index.record(number), opponent(path, asked.checkpoint)["path"]
+        return index.record(number), opponent(*place, asked.checkpoint)["path"]
 
     record, checkpoint = await read(request.app, look)
     moves, start = _moves(record)
@@ -179,8 +179,8 @@ async def _findings(request: web.Request) -> web.Response:
 
 async def _self_play(request: web.Request) -> web.Response:
     """Has a checkpoint play a game on against itself, and returns that as `_game` does."""
-    asked, path = await body(request, SelfPlayBody), run_path(request)
-    found = await read(request.app, partial(opponent, path, asked.checkpoint))
+    asked, place = await body(request, SelfPlayBody), run_place(request)
+    found = await read(request.app, partial(opponent, *place, asked.checkpoint))
     try:
         check_start(asked.start_sfen)
     except ValueError as error:

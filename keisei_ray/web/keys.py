@@ -27,6 +27,12 @@ def run_path(request: web.Request) -> Path:
     return request.app[RUNS].path(request.match_info["run"])
 
 
+def run_place(request: web.Request) -> tuple[Path, str | None]:
+    """Returns the same, and the URI of the run where that is a copy."""
+    path = run_path(request)
+    return path, request.app[RUNS].uri(path)
+
+
 async def read(app: web.Application, function: Callable[[], Result]) -> Result:
     """Calls a function that reads files of a run, in the thread that does."""
     return await asyncio.get_running_loop().run_in_executor(app[READER], function)

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from keisei_ray.config.json_text import read_json
 from keisei_ray.errors import CheckpointError
 from keisei_ray.status.checkpoints import ListedCheckpoint, list_checkpoints
-from keisei_ray.storage.run_layout import PROGRESS_FILE, is_checkpoint_name
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, PROGRESS_FILE, is_checkpoint_name
 from keisei_ray.telemetry.visible_text import shortened
 
 MAX_SIMULATIONS: Final = 3200
@@ -34,24 +34,32 @@ STRENGTHS: Final = (
 """Strengths to choose from, in order of strength."""
 
 
-def opponents(run_dir: Path) -> list[dict[str, Any]]:
+def opponents(run_dir: Path, uri: str | None) -> list[dict[str, Any]]:
     """Returns the checkpoints of a run as JSON types, the newest first.
+
+    Args:
+        run_dir: directory of the run.
+        uri: where the run is, if the directory is a copy, which has no weights.
 
     Raises:
         RunDirError: the directory or the ratings cannot be read.
     """
     listed = list_checkpoints(run_dir, time.time(), verify=False)
-    return [_opponent(found) for found in reversed(listed) if _is_of_run(found)]
+    return [_opponent(found, uri) for found in reversed(listed) if _is_of_run(found)]
 
 
-def opponent(run_dir: Path, name: str) -> dict[str, Any]:
+def opponent(run_dir: Path, uri: str | None, name: str) -> dict[str, Any]:
     """Returns a checkpoint of a run by its name.
+
+    Args:
+        run_dir, uri: as for `opponents`.
+        name: name of the checkpoint.
 
     Raises:
         CheckpointError: there is none of this name, or it is damaged.
         RunDirError: the directory or the ratings cannot be read.
     """
-    found = next((entry for entry in opponents(run_dir) if entry["name"] == name), None)
+    found = next((entry for entry in opponents(run_dir, uri) if entry["name"] == name), None)
     if found is None:
         raise CheckpointError(
             f"there is no checkpoint {shortened(name)!r} (any more). Choose another one."
@@ -76,9 +84,14 @@ def _is_of_run(found: ListedCheckpoint) -> bool:
     return is_checkpoint_name(Path(found.path).name)
 
 
-def _opponent(found: ListedCheckpoint) -> dict[str, Any]:
+def _opponent(found: ListedCheckpoint, uri: str | None) -> dict[str, Any]:
     rating = found.rating
-    trained_s = _trained_s(Path(found.path))
+    name, trained_s = Path(found.path).name, _trained_s(Path(found.path))
+    path, problem = found.path, found.problem
+    if uri is not None:
+        path = f"{uri}/{CHECKPOINTS_DIR}/{name}"
+        # Only what was copied can be damaged here; the rest is verified when it is fetched.
+        problem = problem if found.timestep is None else None
     if found.timestep == 0:
         label = "untrained"
     elif trained_s is None:
@@ -86,15 +99,15 @@ def _opponent(found: ListedCheckpoint) -> dict[str, Any]:
     else:
         label = f"as after {training_time(trained_s)} of training"
     return {
-        "name": Path(found.path).name,
-        "path": found.path,
+        "name": name,
+        "path": path,
         "label": label,
         "timestep": found.timestep,
         "weights_version": found.weights_version,
         "elo": None if rating is None else rating.elo,
         "elo_low": None if rating is None else rating.low,
         "elo_high": None if rating is None else rating.high,
-        "problem": None if found.problem is None else shortened(found.problem),
+        "problem": None if problem is None else shortened(problem),
     }
 
 

@@ -13,7 +13,7 @@ from keisei_ray.shogi.handicaps import HANDICAPS
 from keisei_ray.web.answers import json_answer
 from keisei_ray.web.human_game import COLORS, MAX_PLIES, HumanGame, StalePositionError
 from keisei_ray.web.human_records import opening_book, save_human_game
-from keisei_ray.web.keys import read, run_path
+from keisei_ray.web.keys import read, run_path, run_place
 from keisei_ray.web.opponents import MAX_SIMULATIONS, MAX_TEMPERATURE, STRENGTHS, opponent
 from keisei_ray.web.play_sessions import Clock, Session, Sessions
 from keisei_ray.web.requests import Fields, body, query, while_connected
@@ -104,12 +104,13 @@ async def _choices(request: web.Request) -> web.Response:
 async def _begin(request: web.Request) -> web.Response:
     """Begins a game and returns its state."""
     asked = await body(request, NewGame)
-    run_dir = run_path(request)
-    found = await read(request.app, partial(opponent, run_dir, asked.checkpoint))
+    run_dir, uri = run_place(request)
+    found = await read(request.app, partial(opponent, run_dir, uri, asked.checkpoint))
     human = random.choice(COLORS) if asked.human == "random" else asked.human
     session = request.app[SESSIONS].open(
         run=request.match_info["run"],
         run_dir=run_dir,
+        uri=uri,
         opponent=found,
         game=HumanGame(human, _whole(asked.sfen), max_plies=asked.max_plies),
         simulations=asked.simulations,
@@ -262,8 +263,11 @@ async def _end_if_too_late(app: web.Application, session: Session) -> bool:
 
 
 async def _save_if_over(app: web.Application, session: Session) -> None:
-    """Saves a game that has just ended in the directory of its run."""
+    """Saves a game that has just ended in the directory of its run, unless that is a copy."""
     if session.game.end is None:
+        return
+    if session.uri is not None:
+        session.save_error = f"Not saved: nothing is written at {session.uri}. Copy the game here."
         return
     game, heading, facts = session.game.recorded(), session.heading(), session.facts()
     try:

@@ -53,6 +53,8 @@ class Session:
     run: str
     """Name of the run in addresses."""
     run_dir: Path
+    uri: str | None
+    """URI of the run that the directory is a copy of; None: it is the run itself."""
     opponent: dict[str, Any]
     """The checkpoint, see `opponents.opponents`."""
     game: HumanGame

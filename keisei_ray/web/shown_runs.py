@@ -62,6 +62,10 @@ class ShownRuns:
         """Returns where a run is, for people: its directory, or its URI."""
         return self._uris.get(path, str(path))
 
+    def uri(self, path: Path) -> str | None:
+        """Returns the URI of the run that a directory is a copy of; None: it is the run itself."""
+        return self._uris.get(path)
+
     def newest_first(self) -> list[str]:
         """Returns the names of the runs, those first whose directory was changed last."""
 

@@ -109,6 +109,17 @@ class Page:
         await self.mouse("mouseMoved", *await self.place(end))
         await self.mouse("mouseReleased", *await self.place(end))
 
+    async def swipe(self, start: str, end: str) -> None:
+        """Carries a finger from one element to another."""
+        from_, to = await self.place(start), await self.place(end)
+        await self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        for step in range(5):
+            x, y = (a + (b - a) * step / 4 for a, b in zip(from_, to, strict=True))
+            kind = "touchMove" if step else "touchStart"
+            await self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
+        await self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        await self.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
     async def mouse(self, kind: str, x: float, y: float) -> None:
         """Sends an event of the mouse."""
         await self.call(

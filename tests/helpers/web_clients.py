@@ -1,7 +1,7 @@
 """A client of the web server, which runs in the same process at a free port."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -15,12 +15,16 @@ Client = TestClient[Request, Application]
 
 
 def with_client(
-    runs: Sequence[Path], talk: Callable[[Client], Awaitable[None]], access: Access | None = None
+    runs: Sequence[Path],
+    talk: Callable[[Client], Awaitable[None]],
+    access: Access | None = None,
+    uris: Mapping[Path, str] | None = None,
 ) -> None:
     """Serves runs and lets `talk` ask; by default as a server on the loopback interface."""
 
     async def serve() -> None:
-        app = application(ShownRuns([str(run) for run in runs]), access or access_for("127.0.0.1"))
+        shown = ShownRuns([str(run) for run in runs], uris)
+        app = application(shown, access or access_for("127.0.0.1"))
         async with TestClient(TestServer(app)) as client:
             await talk(client)
 

@@ -1,6 +1,6 @@
 // A board with both hands, drawn from an SFEN. Where `onPick` is given, squares and pieces in hand
 // are buttons: it is called with the place ("7g", or "black:P" for a hand), or null for Escape.
-// Arrow keys go over the squares, Enter and Space pick, a mouse may also drag.
+// Arrow keys go over the squares, Enter and Space pick, a mouse or a finger may also drag.
 import { el } from "./page.js";
 import {
   HAND_ORDER, RANKS, RANKS_IN_KANJI, glyph, names, otherSide, parseSfen, pieceName,
@@ -9,6 +9,7 @@ import {
 
 const SVG = "http://www.w3.org/2000/svg";
 const SIZE = 9;
+const DRAG_PX = 6; // A pointer that has moved less is still a click.
 
 export function svg(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -89,23 +90,49 @@ export function createBoard({ onPick = null } = {}) {
     cells[r * SIZE + c].focus();
   }
 
-  // A piece that a mouse carries from one place to another; a click stays a click.
+  // A piece that a mouse or a finger carries from one place to another; a click stays a click.
   function dragging() {
-    let from = null;
-    const placeUnder = (event) => {
-      const found = document.elementFromPoint(event.clientX, event.clientY)?.closest("button");
-      const at = cells.indexOf(found);
-      if (at >= 0) return squareAt(Math.floor(at / SIZE), at % SIZE);
-      return element.contains(found) ? found.dataset.place ?? null : null;
-    };
+    let drag = null; // Where it began, and a picture of the piece once it has moved.
+    const placeUnder = (event) =>
+      document.elementFromPoint(event.clientX, event.clientY)?.closest(".shogi button")?.dataset.place ?? null;
+    function move({ clientX, clientY }) {
+      if (!drag.piece) {
+        if (Math.hypot(clientX - drag.x, clientY - drag.y) < DRAG_PX) return;
+        if (view.selected !== drag.from) onPick(drag.from);
+        const drawn = element.querySelector(`[data-place="${drag.from}"] .piece`);
+        drag.piece = drawn.cloneNode(true);
+        const { width, height } = drawn.getBoundingClientRect();
+        Object.assign(drag.piece.style, { width: `${width}px`, height: `${height}px` });
+        drag.piece.classList.add("carried");
+        document.body.append(drag.piece);
+        element.classList.add("dragging");
+        element.setPointerCapture(drag.id);
+      }
+      Object.assign(drag.piece.style, { left: `${clientX}px`, top: `${clientY}px` });
+    }
+    function end() {
+      drag?.piece?.remove();
+      element.classList.remove("dragging");
+      drag = null;
+    }
     element.addEventListener("pointerdown", (event) => {
-      from = event.pointerType === "mouse" && event.button === 0 ? placeUnder(event) : null;
+      const from = event.isPrimary && event.button === 0 ? placeUnder(event) : null;
+      end();
+      if (view.movable?.has(from)) drag = { from, id: event.pointerId, x: event.clientX, y: event.clientY, piece: null };
+    });
+    element.addEventListener("pointermove", (event) => {
+      if (drag && event.pointerId === drag.id) move(event);
     });
     element.addEventListener("pointerup", (event) => {
-      const to = from && placeUnder(event);
-      if (to && to !== from && view.selected !== from) onPick(from);
-      if (to && to !== from) onPick(to);
-      from = null;
+      if (!drag || event.pointerId !== drag.id) return;
+      const [{ from, piece }, to] = [drag, placeUnder(event)];
+      end();
+      if (piece && to !== from) onPick(to);
+    });
+    element.addEventListener("pointercancel", () => {
+      const wasCarried = drag?.piece;
+      end();
+      if (wasCarried) onPick(null);
     });
   }
 
@@ -124,6 +151,7 @@ export function createBoard({ onPick = null } = {}) {
     cell.classList.toggle("target", isTarget);
     cell.classList.toggle("selected", isSelected);
     cell.classList.toggle("checked", view.checked === square);
+    cell.classList.toggle("movable", view.movable?.has(square) ?? false);
     if (!onPick) return;
     const words = [square, token ? pieceName(token) : "empty"];
     if (isSelected) words.push("chosen");
@@ -144,7 +172,7 @@ export function createBoard({ onPick = null } = {}) {
       const inside = [drawPiece(token, isUpright), count > 1 ? el("span", { class: "count", text: count }) : null];
       if (!onPick) return el("span", { class: "held" }, inside);
       const label = `${pieceName(token)} in hand, ${count}${view.selected === place ? ", chosen" : ""}`;
-      return el("button", { type: "button", class: `held${view.selected === place ? " selected" : ""}`,
+      return el("button", { type: "button", class: `held${view.selected === place ? " selected" : ""}${view.movable?.has(place) ? " movable" : ""}`,
         "aria-label": label, "data-place": place, onclick: () => onPick(place) }, inside);
     });
     const owner = el("span", { class: `owner${position.turn === side ? " moves-next" : ""}` },
@@ -174,10 +202,10 @@ export function createBoard({ onPick = null } = {}) {
     }));
   }
 
-  // Draws a position. view: sfen, isFlipped, last (USI), selected, targets (Set), arrows, owners,
-  // isInCheck, label.
+  // Draws a position. view: sfen, isFlipped, last (USI), selected, targets (Set), movable (Set of places
+  // from which a piece can be dragged), arrows, owners, isInCheck, label.
   function show(next) {
-    view = { last: null, targets: null, arrows: null, selected: null, ...next };
+    view = { last: null, targets: null, movable: null, arrows: null, selected: null, ...next };
     const position = parseSfen(view.sfen);
     const king = position.turn === "black" ? "K" : "k";
     view.checked = view.isInCheck ? [...position.squares].find(([, token]) => token === king)?.[0] : null;

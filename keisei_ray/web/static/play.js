@@ -1,23 +1,19 @@
 // The page "Play": choose an opponent, then play a game against it.
 import { el, getJson, postJson, say } from "./page.js";
 import { createBoard, drawPiece, movesFrom } from "./board.js";
-import { kindName, kindOf, otherSide, sideName, targetOf } from "./pieces.js";
+import { begin, inTurn, setUp } from "./new_game.js";
+import { kindName, kindOf, originOf, otherSide, sideName, targetOf } from "./pieces.js";
 import {
   arrowsOf, chanceBar, copyText, createMoveList, findingText, movesTable, namesSwitch, positionText,
 } from "./moves.js";
 
-const CUSTOM = "custom";
 const HINT_SIMULATIONS = 200;
-const CLOCKS = [ // Name, minutes for all moves, seconds for each one after that.
-  ["no clock", 0, 0], ["10 seconds a move", 0, 10], ["30 seconds a move", 0, 30],
-  ["5 minutes, then 10 seconds a move", 5, 10], ["15 minutes, then 60 seconds a move", 15, 60], ["10 minutes in all", 10, 0],
-];
 const TICK_MS = 250;
 
 export async function show(root, parts, query, signal) {
   const [run, game] = parts;
   if (!run) return chooseRun(root, signal);
-  if (game) return playGame(root, run, game, signal);
+  if (game) return playGame(root, run, game, query, signal);
   return setUp(root, run, query, signal);
 }
 
@@ -34,88 +30,9 @@ async function chooseRun(root, signal) {
     el("li", {}, el("a", { href: `#/play/${encodeURIComponent(run)}`, text: run })))));
 }
 
-const option = (value, text, isDisabled = false) => el("option", { value, text, disabled: isDisabled });
-const field = (label, input, isWide = false) =>
-  el("label", { class: isWide ? "field wide" : "field" }, el("span", { text: label }), input);
-
-function opponentText(found) {
-  const elo = found.elo === null ? "" : `, Elo ${Math.round(found.elo)}`;
-  const timestep = found.timestep === null ? "" : ` (timestep ${found.timestep.toLocaleString("en")})`;
-  return `${found.label}${elo}${timestep}${found.problem ? ", damaged" : ""}`;
-}
-
-// The form with which a game begins.
-async function setUp(root, run, query, signal) {
-  const at = `api/runs/${encodeURIComponent(run)}`;
-  const [choices, { opponents }] = await Promise.all([
-    getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal)]);
-  root.append(el("h1", { text: `Play against ${run}` }));
-  if (!opponents.length) {
-    root.append(el("p", { text: "This run has no checkpoint on this machine yet. Train for longer first." }));
-    return;
-  }
-  const checkpoint = el("select", { id: "checkpoint" }, opponents.map((found) =>
-    option(found.name, opponentText(found), found.problem !== null)));
-  const usable = opponents.find((found) => found.problem === null);
-  if (usable) checkpoint.value = usable.name;
-  if (query.get("checkpoint")) checkpoint.value = query.get("checkpoint");
-  const strength = el("select", { id: "strength" },
-    choices.strengths.map(({ name }, i) => option(String(i), name)), option(CUSTOM, "as below"));
-  strength.value = "3";
-  const simulations = el("input", { type: "number", id: "simulations", min: 0, max: choices.max_simulations, step: 1 });
-  const temperature = el("input", { type: "number", id: "temperature", min: 0, max: choices.max_temperature, step: 0.05 });
-  const fill = () => {
-    const chosen = choices.strengths[Number(strength.value)];
-    if (chosen) [simulations.value, temperature.value] = [chosen.simulations, chosen.temperature];
-  };
-  fill();
-  strength.addEventListener("change", fill);
-  for (const input of [simulations, temperature]) {
-    input.addEventListener("input", () => { strength.value = CUSTOM; });
-  }
-  const human = el("select", { id: "human" }, option("black", "Black (Sente, below)"),
-    option("white", "White (Gote)"), option("random", "by lot"));
-  const start = el("select", { id: "handicap" },
-    choices.handicaps.map(({ name, japanese, sfen }) => option(sfen, `${name} (${japanese})`)), option(CUSTOM, "the position below"));
-  const sfen = el("input", { type: "text", id: "sfen", spellcheck: "false", autocomplete: "off", maxlength: 200 });
-  sfen.value = query.get("sfen") ?? choices.handicaps[0].sfen;
-  if (query.get("sfen")) start.value = CUSTOM;
-  start.addEventListener("change", () => { if (start.value !== CUSTOM) sfen.value = start.value; });
-  sfen.addEventListener("input", () => { start.value = CUSTOM; });
-  const clock = el("select", { id: "clock" }, CLOCKS.map(([name], i) => option(String(i), name)));
-  const begin = el("button", { type: "submit", class: "main", text: "Begin" });
-  const form = el("form", { class: "panel" },
-    el("div", { class: "form" },
-      field("Opponent", checkpoint, true),
-      field("Strength", strength), field("You play", human),
-      field("Start", start), field("Start as SFEN", sfen),
-      field("Simulations a move (0: the network alone)", simulations),
-      field("Temperature (0: the best move)", temperature), field("Your clock", clock)),
-    el("p", { class: "hint", text: "In a handicap game White gives the handicap and moves first. "
-      + "A simulation is one position that the network looks at before it moves." }),
-    el("div", { class: "bar-of-buttons" }, begin,
-      el("a", { href: `${at}/opening-book`, text: "Openings of the games played here", download: "" })));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    begin.disabled = true;
-    try {
-      const state = await postJson(`${at}/play`, {
-        checkpoint: checkpoint.value, human: human.value, sfen: sfen.value,
-        simulations: Number(simulations.value), temperature: Number(temperature.value),
-        main_s: 60 * CLOCKS[clock.value][1], move_s: CLOCKS[clock.value][2],
-      }, signal);
-      location.hash = `#/play/${encodeURIComponent(run)}/${state.game}`;
-    } catch (error) {
-      say(error.message, "bad");
-    } finally {
-      begin.disabled = false;
-    }
-  });
-  root.append(form);
-}
-
 // A game in play.
-async function playGame(root, run, key, signal) {
+async function playGame(root, run, key, query, signal) {
+  const [rivals, rival] = inTurn(query);
   const at = `api/play/${encodeURIComponent(key)}`;
   let state = await getJson(at, signal);
   let cameAt = performance.now();
@@ -140,15 +57,15 @@ async function playGame(root, run, key, signal) {
   const controls = {
     takeBack: button("Take back", () => change("take-back"), { id: "take-back" }),
     hint: button("Hint", askHint, { id: "hint" }),
-    resign: button("Resign", () => change("resign"), { id: "resign" }),
+    resign: button("Resign", () => confirm("Resign this game?") && change("resign"), { id: "resign" }),
     flip: button("Turn board", () => { isFlipped = !isFlipped; draw(); }),
     again: button("Try again", () => reply(), { id: "again", hidden: true }),
   };
   const showsBar = el("input", { type: "checkbox", id: "shows-bar", onchange: () => { evaluate(); draw(); } });
   root.append(
     el("div", { class: "page-head" }, el("h1", { text: `Against ${run}` }),
-      el("a", { href: `#/play/${encodeURIComponent(run)}`, text: "Another game" })),
-    el("p", { class: "hint", text: `${state.opponent.label}, ${strengthText(state)}` }),
+      el("a", { href: `#/play/${encodeURIComponent(run)}?${query}`, text: "Another game" })),
+    el("p", { class: "hint", id: "opponent", text: `${rivals.length > 1 ? `Opponent ${rival + 1} of ${rivals.length}: ` : ""}${state.opponent.label}, ${strengthText(state)}` }),
     el("div", { class: "table-of-board" },
       el("div", { class: "panel" }, bar, board.element, status, clock,
         el("div", { class: "bar-of-buttons" }, Object.values(controls), namesSwitch(draw)),
@@ -169,6 +86,7 @@ async function playGame(root, run, key, signal) {
       ? new Set(movesFrom(state.legal, state.human, selected).map(targetOf)) : null;
     board.show({
       sfen: state.sfens[shownPly], isFlipped, last: state.moves[shownPly - 1], selected, targets,
+      movable: isLatest && state.legal.length ? new Set(state.legal.map((usi) => originOf(usi, state.human))) : null,
       arrows: isLatest && hint ? arrowsOf(hint) : null, isInCheck: state.checks.includes(shownPly),
       owners: { [state.human]: `${sideName(state.human)} (you)` },
       label: `Shogi board. ${positionText(state, shownPly)}`,
@@ -351,9 +269,21 @@ async function playGame(root, run, key, signal) {
     const records = await getJson(`${at}/records`, signal);
     const saved = state.saved_as
       ? `Saved in the run's directory as human_games/${state.saved_as}.kifu and .csa.` : (state.save_error ?? "");
+    const hasWon = state.end.for_human === 1;
+    const next = rivals[rival + 1];
+    const start = (text, checkpoint, isMain) => {
+      const settings = new URLSearchParams(query);
+      settings.set("checkpoint", checkpoint);
+      return button(text, () => begin(run, settings, signal).catch((error) => signal.aborted || say(error.message, "bad")),
+        { class: isMain ? "main" : null, id: isMain ? "go-on" : null });
+    };
     const copy = (name, text) => button(`Copy ${name}`, () => copyText(text, say));
     ending.replaceChildren(el("section", { class: "panel", id: "ending" }, el("h2", { text: "The game" }),
       el("p", { text: saved }),
+      query.has("sfen") ? el("div", { class: "bar-of-buttons" },
+        next ? start(`Next opponent (${rival + 2} of ${rivals.length})`, next, hasWon) : null,
+        start("Again", state.opponent.name, !next || !hasWon)) : null,
+      rivals.length > 1 && !next && hasWon ? el("p", { text: "That was the last opponent." }) : null,
       el("div", { class: "bar-of-buttons" }, copy("KIF", records.kif), copy("CSA", records.csa), copy("USI", records.usi),
         copy("SFEN", state.sfens[state.ply]))));
   }

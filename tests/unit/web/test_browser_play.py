@@ -26,6 +26,8 @@ pytestmark = [
 ]
 
 HOSTILE = "<img src=x onerror=hacked=1>"
+OPPONENT = "document.querySelector('#opponent').textContent"
+CARRIED = "document.querySelector('.carried')"
 STATUS = "document.querySelector('#status').textContent"
 
 
@@ -38,10 +40,12 @@ async def says(page: Page, text: str) -> None:
     await page.wait_for(f"document.querySelector('#status')?.textContent.includes({text!r})")
 
 
-async def begin(page: Page, url: str, width: int) -> None:
-    """Begins a game on the page."""
+async def begin(page: Page, url: str, width: int, *, has_second: bool = False) -> None:
+    """Begins a game on the page, against one opponent or two in turn."""
     await page.open("about:blank", width)
     await page.open(f"{url}#/play/first", width)
+    if has_second:
+        await page.click("#another")
     await page.click("button.main")
     await says(page, "Start. Black to move. Your move.")
 
@@ -52,7 +56,7 @@ async def is_in_view(page: Page) -> bool:
 
 async def play_to_mate(page: Page, url: str, width: int) -> None:
     """Plays a game to mate with the mouse, with what can go wrong in it."""
-    await begin(page, url, width)
+    await begin(page, url, width, has_second=True)
     assert await is_in_view(page)
     await page.click(square("5e"))
     await says(page, "No legal move begins there.")
@@ -64,8 +68,11 @@ async def play_to_mate(page: Page, url: str, width: int) -> None:
     await says(page, "Move 2: White P-3d")
     await page.click("#take-back")
     await says(page, "Start. Black to move. Your move.")
-    await page.drag(square("7g"), square("7f"))
-    await says(page, "Your move.")
+    await page.place(square("7g"))
+    at = await page.look("scrollY")
+    await (page.swipe if width < 600 else page.drag)(square("7g"), square("7f"))
+    await says(page, "Move 2: White P-3d")
+    assert await page.look("scrollY") == at and not await page.look(CARRIED)
     await page.click("#hint")
     await page.wait_for("document.querySelector('.lines-table')")
     await page.click(square("8h"))
@@ -84,6 +91,9 @@ async def play_to_mate(page: Page, url: str, width: int) -> None:
     await says(page, "You win. Black wins by mate.")
     await page.wait_for("document.querySelector('#ending')?.textContent.includes('human_games/')")
     assert await is_in_view(page)
+    await page.click("#go-on")
+    await page.wait_for(f"{OPPONENT}.startsWith('Opponent 2 of 2: ')")
+    await says(page, "Start. Black to move. Your move.")
 
 
 async def repeat_with_keys(page: Page, url: str) -> None:
@@ -128,7 +138,8 @@ def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
     game = json.loads((run_dir / "games.jsonl").read_text())
     harm = {"opponent": HOSTILE, "reason": HOSTILE, "game_id": [HOSTILE], "learner_color": HOSTILE}
     write_lines(run_dir / "games.jsonl", [game | harm | {"timestep": 1e999}])
-    save_untrained(run_dir, timestep=100)
+    for timestep in (100, 200):
+        save_untrained(run_dir, timestep=timestep)
 
     async def visit() -> None:
         app = application(ShownRuns([str(run_dir)]), access_for("127.0.0.1"))
@@ -154,3 +165,4 @@ def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
     assert [record["reason"] for record in records] == ["mate", "mate", "repetition"]
     assert [record["take_backs"] for record in records] == [1, 1, 0]
     assert [record["hints"] for record in records] == [1, 1, 0]
+    assert {record["timestep"] for record in records} == {200}

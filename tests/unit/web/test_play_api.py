@@ -305,6 +305,21 @@ def test_a_run_that_is_deleted_meanwhile_is_said_and_the_game_goes_on(
     with_client([run_dir], talk)
 
 
+@scripted
+def test_at_a_uri_the_checkpoint_there_plays_and_nothing_is_saved(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        at, _ = await begin(client)
+        await turn(client, at, "7g7f", 0)
+        there = opponent_of(client).asked[0]["checkpoint"]
+        assert there == f"s3://bucket/first/checkpoints/{CHECKPOINT}"
+        state = await post(client, f"{at}/resign", ply=2)
+        assert state["saved_as"] is None
+        assert "nothing is written at s3://bucket/first" in state["save_error"]
+
+    with_client([run_dir], talk, uris={run_dir: "s3://bucket/first"})
+    assert not (run_dir / "human_games.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_a_real_network_moves_and_is_asked_about_a_position(run_dir: Path) -> None:
     async def talk(client: Client) -> None:
