@@ -32,8 +32,8 @@ async def send_events(
         every_s: seconds between two looks.
     """
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         await _write(response, f"retry: {RETRY_MS}\n\n")
         silent_s = 0.0
         while True:

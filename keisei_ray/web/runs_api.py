@@ -61,11 +61,10 @@ async def _read_all(app: web.Application) -> None:
 
 
 async def _list(request: web.Request) -> web.Response:
-    runs = await read(request.app, request.app[RUNS].refresh)
-    feeds = request.app[FEEDS]
+    shown, feeds = request.app[RUNS], request.app[FEEDS]
+    runs = await read(request.app, shown.refresh)
     states = [
-        _state(name, request.app[RUNS].place(path), feeds.known(name))
-        for name, path in runs.items()
+        _state(name, shown.place(runs[name]), feeds.known(name)) for name in shown.newest_first()
     ]
     return json_answer({"runs": states})
 

@@ -8,9 +8,10 @@ import * as play from "./play.js";
 import * as runs from "./runs.js";
 
 const PAGES = { runs, games, play };
+const TITLES = { runs: "Runs", games: "Games", play: "Play" };
 let leaving = new AbortController();
 
-async function route() {
+async function route(event = null) {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...parts] = path.split("/").map(decoded);
   const page = PAGES[name] ? name : "runs";
@@ -23,7 +24,11 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   const root = document.createElement("div");
-  document.getElementById("content").replaceChildren(root);
+  const content = document.getElementById("content");
+  content.replaceChildren(root);
+  document.title = `${TITLES[page]} - Keisei Ray`;
+  // A link that was followed is gone: a keyboard goes on at the top of the new page.
+  if (event && document.activeElement === document.body) content.focus({ preventScroll: true });
   try {
     await PAGES[page].show(root, parts, new URLSearchParams(query), signal);
   } catch (error) {

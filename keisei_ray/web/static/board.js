@@ -4,7 +4,7 @@
 import { el } from "./page.js";
 import {
   HAND_ORDER, RANKS, RANKS_IN_KANJI, glyph, names, otherSide, parseSfen, pieceName,
-  sideName, sideOf, originOf, targetOf,
+  sideOf, sideTitle, originOf, targetOf,
 } from "./pieces.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -162,7 +162,7 @@ export function createBoard({ onPick = null } = {}) {
   }
 
   function drawHand(hand, side, isUpright, position) {
-    hand.setAttribute("aria-label", `${sideName(side)}, hand`);
+    hand.setAttribute("aria-label", `${sideTitle(side)}, hand`);
     const held = [...HAND_ORDER]
       .map((kind) => [kind, position.inHand.get(side === "black" ? kind : kind.toLowerCase()) ?? 0])
       .filter(([, count]) => count > 0);
@@ -176,7 +176,7 @@ export function createBoard({ onPick = null } = {}) {
         "aria-label": label, "data-place": place, onclick: () => onPick(place) }, inside);
     });
     const owner = el("span", { class: `owner${position.turn === side ? " moves-next" : ""}` },
-      `${side === "black" ? "\u2617" : "\u2616"} ${view.owners?.[side] ?? sideName(side)}`);
+      `${side === "black" ? "\u2617" : "\u2616"} ${view.owners?.[side] ?? sideTitle(side)}`);
     hand.replaceChildren(owner, ...pieces);
   }
 

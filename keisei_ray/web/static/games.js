@@ -1,5 +1,5 @@
 // The page "Games": boards of games that have just finished, and a list of all.
-import { el, getJson, listen, say } from "./page.js";
+import { el, getJson, listen, runChoice, say } from "./page.js";
 import { createBoard } from "./board.js";
 import { namesSwitch, positionText } from "./moves.js";
 import { showReplay } from "./replay.js";
@@ -24,13 +24,9 @@ export async function show(root, parts, query, signal) {
     location.replace(`#/games/${encodeURIComponent(runs[0].run)}`);
     return undefined;
   }
-  const choice = el("select", { "aria-label": "Run", onchange: () => {
-    location.hash = `#/games/${encodeURIComponent(choice.value)}`;
-  } }, runs.map((each) => el("option", { value: each.run, text: each.run })));
-  choice.value = run;
   const redraws = [];
   root.append(el("div", { class: "page-head" }, el("h1", { text: "Games" }),
-    el("div", {}, choice), el("a", { href: `#/games/${encodeURIComponent(run)}/versions`, text: "Two versions" }), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
+    runChoice("games", runs, run), el("a", { href: `#/games/${encodeURIComponent(run)}/versions`, text: "Two versions" }), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
   redraws.push(showNewest(root, run, signal));
   return showList(root, run, query, signal);
 }
@@ -120,6 +116,8 @@ async function showList(root, run, query, signal) {
   const at = `api/runs/${encodeURIComponent(run)}/games`;
   const select = (name, label, texts) => {
     const made = el("select", { name, "aria-label": label }, texts.map(([value, text]) => el("option", { value, text })));
+    const given = query.get(name);
+    if (given && texts.every(([value]) => value !== given)) made.append(el("option", { value: given, text: given.replaceAll("_", " ") }));
     return made;
   };
   const kind = select("kind", "Kind of game", [["self-play", "self-play"], ["human", "against people"]]);
@@ -133,7 +131,7 @@ async function showList(root, run, query, signal) {
   const rows = el("tbody");
   const back = el("button", { type: "button", text: "Newer", onclick: () => turn(-PAGE) });
   const forth = el("button", { type: "button", text: "Older", onclick: () => turn(PAGE) });
-  let offset = 0;
+  let offset = Math.max(0, Number.parseInt(query.get("offset"), 10) || 0);
   let asked = new AbortController();
   signal.addEventListener("abort", () => asked.abort());
   for (const input of inputs) {
@@ -145,7 +143,8 @@ async function showList(root, run, query, signal) {
       el("label", {}, "moves from", least), el("label", {}, "to", most)),
     count,
     el("div", { class: "scroll" }, el("table", { class: "games-table", id: "games" },
-      el("thead", {}, el("tr", {}, ["Game", "Result", "By", "Moves", "Opponent", "Timestep"].map((text) => el("th", { text })))), rows)),
+      el("thead", {}, el("tr", {}, ["Game", "Result", "By", "Moves", "Opponent", "Timestep"].map((text) =>
+        el("th", { scope: "col", class: ["Moves", "Timestep"].includes(text) ? "number" : null, text })))), rows)),
     el("div", { class: "bar-of-buttons" }, back, forth));
   return load();
 
@@ -160,6 +159,7 @@ async function showList(root, run, query, signal) {
     const mine = asked;
     const wanted = new URLSearchParams({ offset, limit: PAGE });
     for (const input of inputs) if (input.value) wanted.set(input.name, input.value);
+    history.replaceState(null, "", `#/games/${encodeURIComponent(run)}?${wanted}`);
     try {
       for (;;) {
         const page = await getJson(`${at}?${wanted}`, mine.signal);

@@ -85,13 +85,13 @@ export function movesTable(finding) {
   const line = (move) => (names.isJapanese ? move.japanese : move.western);
   const rows = finding.moves.map((move) => {
     const chance = move.proof ?? (move.value === null ? "" : percent((1 + move.value) / 2));
-    return el("tr", {}, el("td", { text: line(move)[0] }), el("td", { class: "number", text: percent(move.prob) }),
+    return el("tr", {}, el("td", { class: "move", text: line(move)[0] }), el("td", { class: "number", text: percent(move.prob) }),
       hasSearch ? el("td", { class: "number", text: move.visits }) : null,
       hasSearch ? el("td", { class: "number", text: chance }) : null,
-      el("td", { text: line(move).join(" ") }));
+      el("td", {}, line(move).map((text) => el("span", { class: "move", text: `${text} ` }))));
   });
   return el("div", { class: "scroll" }, el("table", { class: "lines-table" },
-    el("thead", {}, el("tr", {}, head.map((text) => el("th", { text })))), el("tbody", {}, rows)));
+    el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col", class: ["Policy", "Visits", "Chance"].includes(text) ? "number" : null, text })))), el("tbody", {}, rows)));
 }
 
 export function arrowsOf(finding) {

@@ -1,6 +1,6 @@
 // The form with which a game begins. What was chosen goes along in the address of the game, so that
 // another one begins with the same, against the same opponent or the next one in turn.
-import { el, getJson, postJson, say } from "./page.js";
+import { el, getJson, postJson, runChoice, say } from "./page.js";
 
 const CUSTOM = "custom";
 const CLOCKS = [ // Name, minutes for all moves, seconds for each one after that.
@@ -35,11 +35,11 @@ export async function begin(run, query, signal) {
   location.hash = `#/play/${encodeURIComponent(run)}/${state.game}?${query}`;
 }
 
-export async function setUp(root, run, query, signal) {
+export async function setUp(root, runs, run, query, signal) {
   const at = `api/runs/${encodeURIComponent(run)}`;
   const [choices, { opponents }, played] = await Promise.all([
     getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal), getJson(`${at}/games?kind=human&limit=1`, signal)]);
-  root.append(el("h1", { text: `Play against ${run}` }));
+  root.append(el("div", { class: "page-head" }, el("h1", { text: "Play against" }), runChoice("play", runs, run)));
   if (!opponents.length) {
     root.append(el("p", { text: "This run has no checkpoint yet. Train for longer first." }));
     return;
@@ -60,7 +60,7 @@ export async function setUp(root, run, query, signal) {
   function addRival(name) {
     const select = el("select", {}, opponents.map((found) => option(found.name, opponentText(found), found.problem !== null)));
     choose(select, name);
-    const remove = el("button", { type: "button", text: "Remove", onclick: () => {
+    const remove = el("button", { type: "button", text: "\u00d7", onclick: () => {
       select.closest(".rival").remove();
       label();
     } });
@@ -88,7 +88,8 @@ export async function setUp(root, run, query, signal) {
   (wanted.length ? wanted : [query.get("checkpoint") ?? usable[0] ?? null]).forEach(addRival);
 
   const strength = el("select", { id: "strength" },
-    choices.strengths.map(({ name }, i) => option(String(i), name)), option(CUSTOM, "as below"));
+    choices.strengths.map((each, i) => option(String(i), each.simulations ? `${each.name} (${each.simulations} simulations)` : each.name)),
+    option(CUSTOM, "as below"));
   const simulations = el("input", { type: "number", id: "simulations", min: 0, max: choices.max_simulations, step: 1 });
   const temperature = el("input", { type: "number", id: "temperature", min: 0, max: choices.max_temperature, step: 0.05 });
   const fill = () => {
@@ -124,10 +125,11 @@ export async function setUp(root, run, query, signal) {
     el("div", { class: "form" },
       field("Strength", strength), field("You play", human),
       field("Start", start), field("Start as SFEN", sfen),
-      field("Simulations a move (0: the network alone)", simulations),
+      field("Simulations a move (0: no search)", simulations),
       field("Temperature (0: the best move)", temperature), field("Your clock", clock)),
     el("p", { class: "hint", text: "In a handicap game White gives the handicap and moves first. "
-      + "A simulation is one position that the network looks at before it moves." }),
+      + "A simulation is one position that the network looks at before it moves; bare, it plays what first comes to mind, "
+      + "and varied now and then something else." }),
     el("div", { class: "bar-of-buttons" }, submit,
       played.total ? el("a", { href: `${at}/opening-book`, download: "", text: "Opening book of the games played here",
         title: "A file for evaluate --openings" }) : null));

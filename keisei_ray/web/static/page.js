@@ -14,6 +14,15 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A choice of the run that a page is about: another one opens the same page for it.
+export function runChoice(page, runs, run) {
+  const choice = el("select", { "aria-label": "Run", onchange: () => {
+    location.hash = `#/${page}/${encodeURIComponent(choice.value)}`;
+  } }, runs.map((each) => el("option", { value: each.run, text: each.run })));
+  choice.value = run;
+  return el("div", {}, choice);
+}
+
 // Shows one line above the page; an empty text takes it away. kind: "" or "bad".
 export function say(text, kind = "") {
   const line = document.getElementById("message");

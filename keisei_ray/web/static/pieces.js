@@ -53,9 +53,11 @@ export function glyph(token) {
   return token === "k" ? WHITE_KING : KANJI[kindOf(token)];
 }
 
-export const sideName = (side) => SIDES[side][names.isJapanese ? 1 : 0];
+// A side in an English sentence, and as it stands beside the pieces.
+export const sideName = (side) => SIDES[side][0];
+export const sideTitle = (side) => SIDES[side][names.isJapanese ? 1 : 0];
 export const kindName = (kind) => (names.isJapanese ? JAPANESE : ENGLISH)[kind];
-export const pieceName = (token) => `${sideName(sideOf(token))} ${kindName(kindOf(token))}`;
+export const pieceName = (token) => `${sideTitle(sideOf(token))} ${kindName(kindOf(token))}`;
 
 // An SFEN as squares ("7g" -> token), counts in hand (token -> count) and the side to move.
 export function parseSfen(sfen) {

@@ -2,7 +2,7 @@
 import { el, getJson, postJson, say } from "./page.js";
 import { createBoard, drawPiece, movesFrom } from "./board.js";
 import { begin, inTurn, setUp } from "./new_game.js";
-import { kindName, kindOf, originOf, otherSide, sideName, targetOf } from "./pieces.js";
+import { kindName, kindOf, originOf, otherSide, sideTitle, targetOf } from "./pieces.js";
 import {
   arrowsOf, chanceBar, copyText, createMoveList, findingText, movesTable, namesSwitch, positionText,
 } from "./moves.js";
@@ -12,22 +12,11 @@ const TICK_MS = 250;
 
 export async function show(root, parts, query, signal) {
   const [run, game] = parts;
-  if (!run) return chooseRun(root, signal);
   if (game) return playGame(root, run, game, query, signal);
-  return setUp(root, run, query, signal);
-}
-
-async function chooseRun(root, signal) {
   const { runs } = await getJson("api/runs", signal);
-  if (runs.length === 1) {
-    location.replace(`#/play/${encodeURIComponent(runs[0].run)}`);
-    return;
-  }
-  root.append(el("h1", { text: "Play" }));
-  if (!runs.length) root.append(el("p", { text: "There is no run yet, and so no opponent." }));
-  else root.append(el("p", { text: "Play against a network of which run?" }));
-  root.append(el("ul", {}, runs.map(({ run }) =>
-    el("li", {}, el("a", { href: `#/play/${encodeURIComponent(run)}`, text: run })))));
+  if (run) return setUp(root, runs, run, query, signal);
+  if (runs.length) return location.replace(`#/play/${encodeURIComponent(runs[0].run)}`);
+  return root.append(el("h1", { text: "Play" }), el("p", { text: "There is no run yet, and so no opponent." }));
 }
 
 // A game in play.
@@ -88,7 +77,7 @@ async function playGame(root, run, key, query, signal) {
       sfen: state.sfens[shownPly], isFlipped, last: state.moves[shownPly - 1], selected, targets,
       movable: isLatest && state.legal.length ? new Set(state.legal.map((usi) => originOf(usi, state.human))) : null,
       arrows: isLatest && hint ? arrowsOf(hint) : null, isInCheck: state.checks.includes(shownPly),
-      owners: { [state.human]: `${sideName(state.human)} (you)` },
+      owners: { [state.human]: `${sideTitle(state.human)} (you)` },
       label: `Shogi board. ${positionText(state, shownPly)}`,
     });
     list.show(state, shownPly);
@@ -101,7 +90,7 @@ async function playGame(root, run, key, query, signal) {
     controls.hint.disabled = !canAct;
     controls.again.hidden = !(isNetworksTurn() && !isWaiting && problem);
     bar.hidden = !showsBar.checked;
-    bar.replaceChildren(chanceBar(evaluation));
+    bar.replaceChildren(chanceBar(evaluation), el("p", { class: "hint", text: evaluation ? findingText(evaluation) : "No evaluation yet." }));
     hints.replaceChildren(...(hint && isLatest
       ? [el("section", { class: "panel" }, el("h2", { text: "Hint" }), el("p", { text: findingText(hint) }), movesTable(hint))] : []));
   }

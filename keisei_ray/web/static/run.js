@@ -118,6 +118,8 @@ function fillHead(section, { run, path, status, error }, isAlone) {
       el(isAlone ? "h1" : "h2", {},
         isAlone ? run : el("a", { href: `#/runs/${encodeURIComponent(run)}`, text: run }), " ", status ? stateBadge(status) : null),
       isAlone && path ? el("p", { class: "note path", text: path }) : "",
+      el("p", { class: "links" }, [["Games", "games"], ["Play", "play"]].map(([text, page]) =>
+        el("a", { href: `#/${page}/${encodeURIComponent(run)}`, text, "aria-label": `${text}: ${run}` }))),
     ],
     error: () => (error ? [el("p", { class: "bad", role: "status", text: error })] : []),
     why: ([text]) => (text ? [el("p", { class: ["silent", "failed"].includes(status?.state) ? "bad" : "note", text })] : []),

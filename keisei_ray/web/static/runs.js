@@ -12,7 +12,6 @@ export async function show(root, parts, _query, signal) {
 }
 
 async function showList(root, signal) {
-  document.title = "Runs - Keisei Ray";
   const chosen = new Set();
   const rows = new Map();
   const compare = el("a", { class: "button", role: "link", "aria-disabled": "true", text: "Compare" });

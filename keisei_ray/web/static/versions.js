@@ -20,9 +20,9 @@ export async function showVersions(root, run, query, signal) {
     if (chosen) select.value = chosen.name;
     return { select, board: createBoard(), caption: el("figcaption"), game: null };
   });
-  const begin = el("button", { type: "button", class: "main", id: "play-both", text: "Play both", onclick: playBoth });
+  const begin = el("button", { type: "button", class: "main", id: "play-both", text: "Let both play", onclick: playBoth });
   const slider = el("input", { type: "range", min: 0, max: 0, "aria-label": "Move", oninput: () => go(Number(slider.value)) });
-  const replayIt = el("button", { type: "button", text: "Play", onclick: () => (timer ? pause() : play()) });
+  const replayIt = el("button", { type: "button", text: "Replay", disabled: true, onclick: () => (timer ? pause() : play()) });
   root.append(
     el("div", { class: "page-head" }, el("h1", { text: `Two versions of ${run}` }),
       el("a", { href: `#/games/${encodeURIComponent(run)}`, text: "All games" }), namesSwitch(draw)),
@@ -53,6 +53,9 @@ export async function showVersions(root, run, query, signal) {
         slider.max = longest();
         draw();
       }
+      replayIt.disabled = false;
+      ply = opening.moves.length;
+      play();
     } catch (error) {
       if (!signal.aborted) say(error.message, "bad");
     } finally {
@@ -75,12 +78,12 @@ export async function showVersions(root, run, query, signal) {
   function pause() {
     clearInterval(timer);
     timer = null;
-    replayIt.textContent = "Play";
+    replayIt.textContent = "Replay";
   }
 
   function draw() {
     slider.value = ply;
-    replayIt.textContent = timer ? "Pause" : "Play";
+    replayIt.textContent = timer ? "Pause" : "Replay";
     for (const { game, board, caption } of sides) {
       board.element.hidden = !game;
       if (!game) continue;

@@ -72,7 +72,8 @@ async def play_to_mate(page: Page, url: str, width: int) -> None:
     at = await page.look("scrollY")
     await (page.swipe if width < 600 else page.drag)(square("7g"), square("7f"))
     await says(page, "Move 2: White P-3d")
-    assert await page.look("scrollY") == at and not await page.look(CARRIED)
+    assert await page.look("scrollY") == at
+    assert not await page.look(CARRIED)
     await page.click("#hint")
     await page.wait_for("document.querySelector('.lines-table')")
     await page.click(square("8h"))

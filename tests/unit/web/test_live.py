@@ -4,10 +4,38 @@ import asyncio
 import itertools
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from keisei_ray.web.live import send_events
+
+
+def test_a_client_that_has_gone_before_the_answer_begins_is_no_fault() -> None:
+    seen: list[BaseException | None] = []
+
+    async def serve() -> None:
+        async def live(request: web.Request) -> web.StreamResponse:
+            async def look() -> object:
+                return None
+
+            assert request.transport is not None
+            request.transport.abort()
+            try:
+                response = await send_events(request, look, 0.0)
+            except ConnectionError as error:
+                seen.append(error)
+                raise
+            seen.append(None)
+            return response
+
+        app = web.Application()
+        app.router.add_get("/", live)
+        async with TestClient(TestServer(app)) as client:
+            with pytest.raises(ClientError):
+                await client.get("/")
+
+    asyncio.run(serve())
+    assert seen == [None]
 
 
 def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
