@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from keisei_ray.errors import RunDirError
+from keisei_ray.errors import PositionError, RunDirError
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.handicaps import HANDICAPS
+from keisei_ray.shogi.replay import replay
+from keisei_ray.telemetry.visible_text import shortened
 from keisei_ray.web.answers import json_answer
 from keisei_ray.web.human_game import COLORS, MAX_PLIES, HumanGame, StalePositionError
 from keisei_ray.web.human_records import opening_book, save_human_game
@@ -29,7 +31,8 @@ class NewGame(Fields):
 
     checkpoint: str
     human: Literal["black", "white", "random"] = "black"
-    sfen: Annotated[str, Field(max_length=200)] = STANDARD_SFEN
+    sfen: Annotated[str, Field(max_length=4000)] = STANDARD_SFEN
+    """Position to begin with, see `_start`."""
     simulations: Annotated[int, Field(ge=0, le=MAX_SIMULATIONS)] = 0
     temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
     max_plies: Annotated[int, Field(ge=1, le=2000)] = MAX_PLIES
@@ -112,7 +115,7 @@ async def _begin(request: web.Request) -> web.Response:
         run_dir=run_dir,
         uri=uri,
         opponent=found,
-        game=HumanGame(human, _whole(asked.sfen), max_plies=asked.max_plies),
+        game=HumanGame(human, _start(asked.sfen), max_plies=asked.max_plies),
         simulations=asked.simulations,
         temperature=asked.temperature,
         clock=Clock(asked.main_s, asked.move_s) if asked.main_s or asked.move_s else None,
@@ -229,12 +232,27 @@ def _check_ply(game: HumanGame, ply: int) -> None:
         raise web.HTTPConflict(text=str(error)) from error
 
 
-def _whole(sfen: str) -> str:
-    """Returns an SFEN without what USI puts before it, and with its move number."""
-    words = sfen.removeprefix("position ").removeprefix("sfen ").split()
-    if words == ["startpos"]:
-        return STANDARD_SFEN
-    return " ".join([*words, "1"] if len(words) == 3 else words)
+def _start(text: str) -> str:
+    """Returns the SFEN of a position: given so, or as USI writes one, with the moves to it.
+
+    Raises:
+        PositionError: not a position.
+    """
+    words = text.removeprefix("position ").removeprefix("sfen ").split()
+    at = words.index("moves") if "moves" in words else len(words)
+    start, moves = words[:at], words[at + 1 :]
+    if start == ["startpos"]:
+        start = STANDARD_SFEN.split()
+    if len(start) not in (3, 4):
+        raise PositionError(
+            f"start position {shortened(text)!r} is not an SFEN, expected board, side to move, "
+            "pieces in hand and move number."
+        )
+    sfen = " ".join(start if len(start) == 4 else [*start, "1"])
+    try:
+        return replay(moves, sfen).sfens[-1] if moves else sfen
+    except ValueError as error:
+        raise PositionError(shortened(str(error), 400)) from error
 
 
 async def _ask(thinker: Thinker, session: Session, kind: str, simulations: int) -> Any:

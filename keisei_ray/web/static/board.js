@@ -54,7 +54,7 @@ export function createBoard({ onPick = null } = {}) {
     top, files, grid, ranks, bottom);
   if (onPick) {
     cells[40].tabIndex = 0;
-    grid.addEventListener("keydown", byKey);
+    element.addEventListener("keydown", byKey);
     dragging();
   }
 
@@ -80,10 +80,14 @@ export function createBoard({ onPick = null } = {}) {
 
   function byKey(event) {
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    const at = cells.indexOf(event.target);
     if (event.key === "Escape") onPick(null);
-    if (!(event.key in steps) || at < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (!(event.key in steps) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
+    const at = cells.indexOf(event.target);
+    if (at < 0) { // From a hand to the board.
+      cells.find((cell) => cell.tabIndex === 0).focus();
+      return;
+    }
     const [down, right] = steps[event.key];
     const r = Math.max(0, Math.min(SIZE - 1, Math.floor(at / SIZE) + down));
     const c = Math.max(0, Math.min(SIZE - 1, (at % SIZE) + right));
@@ -177,7 +181,9 @@ export function createBoard({ onPick = null } = {}) {
     });
     const owner = el("span", { class: `owner${position.turn === side ? " moves-next" : ""}` },
       `${side === "black" ? "\u2617" : "\u2616"} ${view.owners?.[side] ?? sideTitle(side)}`);
+    const focused = hand.contains(document.activeElement) ? document.activeElement.dataset.place : null;
     hand.replaceChildren(owner, ...pieces);
+    pieces.find((piece) => focused && piece.dataset.place === focused)?.focus();
   }
 
   function drawArrows(position) {

@@ -112,7 +112,7 @@ export async function setUp(root, runs, run, query, signal) {
     option("white", "White (Gote)"), option("random", "by lot")));
   const start = el("select", { id: "handicap" },
     choices.handicaps.map(({ name, japanese, sfen }) => option(sfen, `${name} (${japanese})`)), option(CUSTOM, "the position below"));
-  const sfen = el("input", { type: "text", id: "sfen", spellcheck: "false", autocomplete: "off", maxlength: 200, value: choices.handicaps[0].sfen });
+  const sfen = el("input", { type: "text", id: "sfen", spellcheck: "false", autocomplete: "off", maxlength: 4000, value: choices.handicaps[0].sfen });
   remembered(sfen);
   start.value = CUSTOM;
   choose(start, sfen.value);
@@ -124,7 +124,7 @@ export async function setUp(root, runs, run, query, signal) {
     rivals, el("div", { class: "bar-of-buttons" }, another),
     el("div", { class: "form" },
       field("Strength", strength), field("You play", human),
-      field("Start", start), field("Start as SFEN", sfen),
+      field("Start", start), field("Start as SFEN or USI", sfen),
       field("Simulations a move (0: no search)", simulations),
       field("Temperature (0: the best move)", temperature), field("Your clock", clock)),
     el("p", { class: "hint", text: "In a handicap game White gives the handicap and moves first. "

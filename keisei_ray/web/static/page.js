@@ -66,6 +66,7 @@ export function listen(path, take, signal) {
   let isLost = false;
   source.addEventListener("message", (event) => take(JSON.parse(event.data)));
   source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) return; // Refused: what else the page asks says why.
     isLost = true;
     say("The connection to the server is lost; what is shown stands still.", "bad");
   });

@@ -83,6 +83,7 @@ async function playGame(root, run, key, query, signal) {
     list.show(state, shownPly);
     status.textContent = statusText(isLatest);
     status.classList.toggle("end", Boolean(state.end) && isLatest);
+    status.classList.toggle("bad", Boolean(problem) && isLatest);
     showTime();
     const canAct = !state.end && !isWaiting && state.turn === state.human;
     controls.takeBack.disabled = !canAct || !state.can_take_back;
@@ -271,7 +272,7 @@ async function playGame(root, run, key, query, signal) {
       el("p", { text: saved }),
       query.has("sfen") ? el("div", { class: "bar-of-buttons" },
         next ? start(`Next opponent (${rival + 2} of ${rivals.length})`, next, hasWon) : null,
-        start("Again", state.opponent.name, !next || !hasWon)) : null,
+        start("Play again", state.opponent.name, !next || !hasWon)) : null,
       rivals.length > 1 && !next && hasWon ? el("p", { text: "That was the last opponent." }) : null,
       el("div", { class: "bar-of-buttons" }, copy("KIF", records.kif), copy("CSA", records.csa), copy("USI", records.usi),
         copy("SFEN", state.sfens[state.ply]))));

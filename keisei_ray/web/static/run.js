@@ -55,6 +55,7 @@ export async function showRuns(root, names, signal) {
     } catch (error) {
       if (signal.aborted) return;
       failed.add(name);
+      if (!states.has(name)) fillHead(heads.get(name), { run: name, error: error.message }, isAlone);
       say(`${name}: ${error.message}`, "bad");
     }
   }
@@ -86,6 +87,7 @@ export async function showRuns(root, names, signal) {
   });
   await Promise.all(names.map(fetchCharts));
   if (signal.aborted) return;
+  if (!charts.size) groups.replaceChildren();
   draw();
   await Promise.all(names.map(fetchEvents));
   await showSettings(settings, names, signal);

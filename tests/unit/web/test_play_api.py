@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.web import play_api, play_sessions
 from keisei_ray.web.thinker import THINKER
 from tests.helpers.report_runs import write_run
@@ -15,6 +16,7 @@ from tests.helpers.saved_runs import save_untrained
 from tests.helpers.web_clients import Client, with_client
 from tests.helpers.web_opponents import ScriptedThinker
 
+AFTER_TWO = "lnsgkgsnl/1r5b1/pppppp1pp/6p2/9/2P6/PP1PPPPPP/1B5R1/LNSGKGSNL b - 3"
 CHECKPOINT = "step-000000000100"
 
 
@@ -94,6 +96,27 @@ def test_a_game_is_played_to_mate_and_saved_in_the_runs_directory(run_dir: Path)
     assert record["moves"].split()[-1] == "2b3a"
     assert record["opponent"] == f"{CHECKPOINT}+50sims"
     assert (record["human_color"], record["timestep"]) == ("black", 100)
+
+
+@scripted
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("startpos", STANDARD_SFEN),
+        (STANDARD_SFEN[:-2], STANDARD_SFEN),
+        (f"sfen {STANDARD_SFEN}", STANDARD_SFEN),
+        ("position startpos moves 7g7f 3c3d", AFTER_TWO),
+        (f"position sfen {STANDARD_SFEN} moves 7g7f 3c3d", AFTER_TWO),
+    ],
+)
+def test_a_game_begins_at_a_position_as_sfen_or_usi(
+    run_dir: Path, given: str, expected: str
+) -> None:
+    async def talk(client: Client) -> None:
+        _, state = await begin(client, sfen=given)
+        assert state["sfens"] == [expected]
+
+    with_client([run_dir], talk)
 
 
 @scripted
@@ -190,6 +213,9 @@ def test_a_move_that_makes_no_sense_is_refused_in_a_line_and_the_game_goes_on(
     [
         ({"sfen": "9/9/9/9/9/9/9/9/9 b - 1"}, "start position"),
         ({"sfen": "nonsense"}, "is not an SFEN"),
+        ({"sfen": "a b - x"}, "is not an SFEN"),
+        ({"sfen": f"{STANDARD_SFEN} 7g7f"}, "is not an SFEN"),
+        ({"sfen": "startpos moves 7g7f 7g7f"}, "move '7g7f' (ply 2) cannot be played"),
         ({"checkpoint": "step-000000000999"}, "there is no checkpoint"),
         ({"checkpoint": "../../etc"}, "there is no checkpoint"),
         ({"simulations": 10**9}, "simulations: Input should be less"),
