@@ -81,17 +81,18 @@ export function chanceBar(finding) {
 export function movesTable(finding) {
   if (!finding?.moves.length) return el("p", { class: "hint", text: "No moves." });
   const hasSearch = finding.visits > 0;
-  const head = ["Move", "Policy", ...(hasSearch ? ["Visits", "Chance"] : []), "Line"];
+  const head = ["Move", "Policy", ...(hasSearch ? ["Visits", `${sideName(finding.side_to_move)}'s chance`] : []), "Line"];
   const line = (move) => (names.isJapanese ? move.japanese : move.western);
   const rows = finding.moves.map((move) => {
     const chance = move.proof ?? (move.value === null ? "" : percent((1 + move.value) / 2));
     return el("tr", {}, el("td", { class: "move", text: line(move)[0] }), el("td", { class: "number", text: percent(move.prob) }),
       hasSearch ? el("td", { class: "number", text: move.visits }) : null,
       hasSearch ? el("td", { class: "number", text: chance }) : null,
-      el("td", {}, line(move).map((text) => el("span", { class: "move", text: `${text} ` }))));
+      el("td", {}, line(move).flatMap((text) => [el("span", { class: "move", text }), " "])));
   });
   return el("div", { class: "scroll" }, el("table", { class: "lines-table" },
-    el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col", class: ["Policy", "Visits", "Chance"].includes(text) ? "number" : null, text })))), el("tbody", {}, rows)));
+    el("thead", {}, el("tr", {}, head.map((text, i) =>
+      el("th", { scope: "col", class: i > 0 && i < head.length - 1 ? "number" : null, text })))), el("tbody", {}, rows)));
 }
 
 export function arrowsOf(finding) {

@@ -112,7 +112,7 @@ function fillHead(section, { run, path, status, error }, isAlone) {
     title: [status?.state, status?.faults],
     error: [error],
     why: [status ? explanation(status) : error ? "" : "being read ..."],
-    facts: status ? facts(status) : [],
+    facts: status ? facts(status, path) : [],
     warnings: status ? [status.faults, ...status.warnings.map((w) => w.message)] : [],
   };
   const build = {

@@ -51,8 +51,8 @@ export function explanation(status) {
   return "";
 }
 
-// Figures of a run: [name, value, note].
-export function facts(status) {
+// Figures of a run, whose directory or URI is `path`: [name, value, note].
+export function facts(status, path) {
   const results = `black ${number(status.black_wins)}, white ${number(status.white_wins)}, drawn ${number(status.draws)}, cut ${number(status.truncated)}`;
   const saved = status.checkpoint;
   return [
@@ -62,7 +62,7 @@ export function facts(status) {
     ["Updates", number(status.update), ""],
     ["Games finished", number(status.games_total), results],
     ["Actors", status.actors_alive === null ? number(status.num_actors) : `${number(status.actors_alive)} of ${number(status.num_actors)}`, plural(status.actor_restarts, "restart")],
-    ["Checkpoint", saved ? number(saved.timestep) : "none", saved ? `${duration(saved.age_s)} ago` : ""],
+    ["Checkpoint", saved ? number(saved.timestep) : path?.includes("://") ? "at the URI" : "none", saved ? `${duration(saved.age_s)} ago` : ""],
     ["Strength", ...strength(status)],
   ];
 }
