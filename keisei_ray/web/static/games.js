@@ -26,7 +26,7 @@ export async function show(root, parts, query, signal) {
   }
   const redraws = [];
   root.append(el("div", { class: "page-head" }, el("h1", { text: "Games" }),
-    runChoice("games", runs, run), el("a", { href: `#/games/${encodeURIComponent(run)}/versions`, text: "Two versions" }), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
+    runChoice("games", runs, run), el("a", { href: `#/games/${encodeURIComponent(run)}/versions`, text: "Compare two versions" }), namesSwitch(() => redraws.forEach((redraw) => redraw()))));
   redraws.push(showNewest(root, run, signal));
   return showList(root, run, query, signal);
 }

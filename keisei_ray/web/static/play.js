@@ -40,7 +40,7 @@ async function playGame(root, run, key, query, signal) {
   const timer = setInterval(tick, TICK_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
   const bar = el("div", { hidden: true });
-  const hints = el("div");
+  const hints = el("div", { "aria-live": "polite" });
   const ending = el("div");
   const button = (text, act, attributes = {}) => el("button", { type: "button", text, onclick: act, ...attributes });
   const controls = {

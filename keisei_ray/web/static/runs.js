@@ -16,7 +16,7 @@ async function showList(root, signal) {
   const rows = new Map();
   const compare = el("a", { class: "button", role: "link", "aria-disabled": "true", text: "Compare" });
   const body = el("tbody");
-  const head = ["", "Run", "State", "Progress", "Left", "Speed", "Games", "Strength"];
+  const head = ["", "Run", "State", "Progress", "Time left", "Speed", "Games", "Strength"];
   root.append(
     el("h1", { text: "Runs" }),
     el("p", { class: "bar" }, compare, " ", el("span", { class: "note", text: "Mark two runs or more to see them on one page." })),
@@ -83,7 +83,7 @@ function fill(row, state) {
   row.append(
     cell("State", stateBadge(status)),
     cell("Progress", progress(status)),
-    cell("Left", timeLeft(status)),
+    cell("Time left", timeLeft(status)),
     cell("Speed", status.sps_total === null ? "-" : `${number(status.sps ?? status.sps_total)} plies/s`),
     cell("Games", number(status.games_total)),
     cell("Strength", strength(status).filter(Boolean).join(", ")),
