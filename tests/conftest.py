@@ -1,6 +1,6 @@
 """Fixtures of several test folders, and how the suite is spread over processes.
 
-`pytest` runs everything but the long tests in two processes, `pytest -m long` those,
+`pytest` runs everything but the long tests in three processes, `pytest -m long` those,
 `make fast` only what is soon done without Ray, and `pytest PATH` one file or folder in this
 process. Each process starts one Ray for all its tests that take the fixture `cluster`. Tests of a
 file stay together where they start Ray or share a fixture; files that share one name the same
@@ -27,8 +27,8 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # The tests start some two hundred processes. Without its cache, each compiles the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-NUM_PROCESSES = 2
-"""Processes for the whole suite."""
+NUM_PROCESSES = 3
+"""Processes for the whole suite: one more than cores of a small machine, since Ray's tests wait."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -79,6 +79,7 @@ def test_an_output_that_cannot_be_written_is_one_line(command: str, tmp_path: Pa
     assert shell(f"{command} >&-", tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     run = tmp_path / "\u5c06\u68cb"
     run.mkdir()

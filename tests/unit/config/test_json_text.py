@@ -25,6 +25,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON_VALUES, st.booleans())
 def test_both_parsers_read_the_same(value: object, ensure_ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")

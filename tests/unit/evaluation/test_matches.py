@@ -68,6 +68,7 @@ def play(first: Player, second: Player, num_games: int, **settings: Any) -> list
 # Results that must follow
 
 
+@pytest.mark.slow
 def test_random_against_random_is_even_from_both_colors() -> None:
     games = play(RANDOM, RANDOM, 200, max_plies=400)
     for is_black in (True, False):

@@ -86,6 +86,7 @@ def test_a_file_for_dlshogi_has_its_names_and_shapes(run_dir: Path, tmp_path: Pa
     assert [output.name for output in session.get_outputs()] == ["output_policy", "output_value"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_torchscript_file_needs_no_code_of_this_program(
     run_dir: Path, model: PolicyValueNet, tmp_path: Path

@@ -156,6 +156,7 @@ def test_rows_that_fill_up_a_pass_count_for_nothing(
     assert is_compiled or seen[0] == (96 if micro_batch is None else 64)
 
 
+@pytest.mark.slow
 @ONE_PROCESS
 def test_a_network_that_torch_cannot_compile_is_used_as_it_is(
     monkeypatch: pytest.MonkeyPatch,

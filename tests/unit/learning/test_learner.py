@@ -232,6 +232,7 @@ def test_self_play_in_another_precision_than_the_update_shows_in_the_first_ratio
     assert 1e-5 < learner.update([played(config, learner)], T * N).first_log_ratio < 1e-2
 
 
+@pytest.mark.slow
 def test_training_prefers_what_was_rewarded_and_learns_the_result() -> None:
     """Every game is one ply; one move wins, all others lose."""
     config = learner_config(learning_rate=3e-3, lr_schedule="constant", num_epochs=4, ent_coef=0.0)
@@ -338,6 +339,7 @@ def test_an_overflowing_step_is_skipped_counted_and_lowers_the_scale() -> None:
     assert report.weights_digest != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize(

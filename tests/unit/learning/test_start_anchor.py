@@ -91,6 +91,7 @@ def after_updates(weight: float, updates: int = 8) -> tuple[float, list[float | 
     return float((log_p.exp() * (log_p - log_q)).sum(1).mean()), reported
 
 
+@pytest.mark.slow
 def test_a_pull_keeps_the_policy_near_its_start() -> None:
     free, nothing = after_updates(0.0)
     held, reported = after_updates(1.0)

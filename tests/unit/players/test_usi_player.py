@@ -150,6 +150,7 @@ def test_options_and_the_new_game_are_sent_before_the_first_position(tmp_path: P
 # Engines that cannot be started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "error", "says"),
     [
@@ -206,6 +207,7 @@ def test_each_way_to_fail_loses_the_game_and_is_counted(
     assert {game.is_black for game in games} == {True, False}
 
 
+@pytest.mark.slow
 def test_a_flood_of_lines_without_a_move_is_a_time_out(tmp_path: Path) -> None:
     spec = fake_spec(tmp_path, go="yes info", query="timeout-s=0.5&processes=1")
     assert reasons(play(spec, num_games=2)) == {"engine_timeout": 2}

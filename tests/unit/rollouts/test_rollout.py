@@ -210,6 +210,7 @@ def test_a_header_of_other_sizes_does_not_fit_the_storage() -> None:
         Rollout.allocate(4, 2).with_header(RolloutHeader(0, 0, 0, 0, 3, 2))
 
 
+@pytest.mark.slow
 def test_storage_is_reused_over_many_rollouts_with_flat_memory() -> None:
     storage = Rollout.allocate(32, 32)
     filled = random_rollout(32, 32)

@@ -184,6 +184,7 @@ MATES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plies", "simulations", "sfen"), MATES)
 def test_mate_problems_are_proven(plies: int, simulations: int, sfen: str) -> None:
     board = Board(sfen)
@@ -290,6 +291,7 @@ def test_clearing_garbage_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert visits(1) == visits(10**9)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), leaves=st.integers(2, 16))
 def test_several_leaves_at_once_leave_the_sums_right(seed: int, leaves: int) -> None:
@@ -329,6 +331,7 @@ def test_settings_out_of_range_are_refused(bad: dict[str, Any]) -> None:
         SearchSettings(**bad)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), leaves=st.integers(2, 20))
 def test_paths_found_at_once_are_those_found_one_after_the_other(seed: int, leaves: int) -> None:

@@ -735,6 +735,7 @@ PLAYS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(
     st.integers(1, 5),

@@ -415,6 +415,7 @@ def test_a_gpu_that_the_process_does_not_see_is_refused(monkeypatch: pytest.Monk
         SelfPlay(config.model_copy(update={"self_play": play}), 0, 0)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_rollouts() -> None:
     self_play = new(tiny_config(self_play={"max_plies": 20}))
     for _ in range(5):

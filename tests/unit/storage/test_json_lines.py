@@ -39,6 +39,7 @@ def test_a_line_beyond_the_limit_is_damaged_and_the_next_is_read(size: int, tmp_
     assert list(reader) == [{"e": 5}]
 
 
+@pytest.mark.slow
 def test_a_line_without_end_takes_little_memory(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     with file.open("wb") as sparse:

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ class World:
         self.admission.put_back(self.admission.finish_update()[num_rejected:])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.integers(0, 3),

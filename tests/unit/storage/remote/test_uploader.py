@@ -220,6 +220,7 @@ def _upload_and_die(uri: str, run_dir: Path, left: int) -> None:
     ).run()
 
 
+@pytest.mark.slow
 def test_whenever_an_upload_is_killed_what_verifies_there_is_what_was_saved(
     tmp_path: Path,
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_stopped_wandb_service_holds_up_neither_the_run_nor_the_process(tmp_pa
 # Sweeps
 
 
+@pytest.mark.slow
 def test_an_agents_choice_goes_through_the_resolver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
