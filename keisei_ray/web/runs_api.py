@@ -62,10 +62,8 @@ async def _read_all(app: web.Application) -> None:
 
 async def _list(request: web.Request) -> web.Response:
     shown, feeds = request.app[RUNS], request.app[FEEDS]
-    runs = await read(request.app, shown.refresh)
-    states = [
-        _state(name, shown.place(runs[name]), feeds.known(name)) for name in shown.newest_first()
-    ]
+    runs, names = await read(request.app, lambda: (shown.refresh(), shown.newest_first()))
+    states = [_state(name, shown.place(runs[name]), feeds.known(name)) for name in names]
     return json_answer({"runs": states})
 
 

@@ -38,7 +38,7 @@ export async function begin(run, query, signal) {
 export async function setUp(root, runs, run, query, signal) {
   const at = `api/runs/${encodeURIComponent(run)}`;
   const [choices, { opponents }, played] = await Promise.all([
-    getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal), getJson(`${at}/games?kind=human&limit=1`, signal)]);
+    getJson("api/play/choices", signal), getJson(`${at}/opponents`, signal), getJson(`${at}/games?kind=human&limit=1&least=2`, signal)]);
   root.append(el("div", { class: "page-head" }, el("h1", { text: "Play against" }), runChoice("play", runs, run)));
   if (!opponents.length) {
     root.append(el("p", { text: "This run has no checkpoint yet. Train for longer first." }));

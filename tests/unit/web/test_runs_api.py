@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def test_the_list_and_the_state_are_those_of_the_files(run_dir: Path) -> None:
         assert state["status"]["games_total"] == 200
 
     with_client([run_dir.parent], talk)
+
+
+def test_the_run_that_was_changed_last_is_listed_first(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        listed = await (await client.get("/api/runs")).json()
+        assert [run["run"] for run in listed["runs"]] == ["b", "c", "a"]
+
+    for name, changed_s in (("a", 1), ("b", 3), ("c", 2)):
+        os.utime(write_run(tmp_path / name, updates=1), (changed_s, changed_s))
+    with_client([tmp_path], talk)
 
 
 def test_runs_are_read_before_a_page_asks(run_dir: Path) -> None:
