@@ -100,6 +100,8 @@ class EvaluationHandle:
         """Versions by number of their evaluation; None until the run's files have been read."""
         self._opponents: dict[int, Ref] = {}
         """Packed weights of the earlier versions that the plan names."""
+        self._scores: dict[tuple[str, bool], float] = {}
+        """Newest score of this session by (opponent, whether the player finished mates)."""
         self._left_out: set[str] = set()
         """Opponents that cannot be played, such as a missing checkpoint."""
         self._has_said_late = False
@@ -228,6 +230,7 @@ class EvaluationHandle:
         else:
             self._budget.answered()
             self._cpu_time_s += cpu_time_s
+            self._scores[match.opponent, match.finishing] = result.match.score
             self._bus.publish(EvaluationFinished(result))
 
     def _abandon(self, match: PlannedMatch, answer: Ref, error: TimeoutError) -> None:
@@ -249,6 +252,7 @@ class EvaluationHandle:
             run_time_s=due.run_time_s,
             weights_version=due.version,
             earlier_versions=list(self._opponents),
+            scores=self._scores,
         )
         self._queue.extend(match for match in plan if match.opponent not in self._left_out)
         number = max(self._earlier, default=0) + 1

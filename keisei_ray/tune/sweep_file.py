@@ -12,7 +12,8 @@
 
 The base is resolved as for any run: the file, the environment, `settings`, `--set`. Only the
 background evaluation has other defaults: it is off, since trials share the cores that the sweep was
-given; where the sweep switches it on, its matches do not wait for `evaluation.max_cpu_share`.
+given; where the sweep switches it on, its matches do not wait for `evaluation.max_cpu_share`, and
+all trials meet the same opponents, by whose scores they may be compared.
 """
 
 import difflib
@@ -31,7 +32,11 @@ from keisei_ray.config.sections import Fraction, Section
 from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
 
-TRIAL_DEFAULTS: Final = {"evaluation.interval_timesteps": None, "evaluation.max_cpu_share": 1.0}
+TRIAL_DEFAULTS: Final = {
+    "evaluation.interval_timesteps": None,
+    "evaluation.max_cpu_share": 1.0,
+    "evaluation.adapt_opponents": False,
+}
 """Defaults of a trial that are not those of a run."""
 
 

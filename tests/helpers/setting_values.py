@@ -94,6 +94,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "checkpoint.upload_timeout_s": 30.0,
     "evaluation.interval_timesteps": 100_000,
     "evaluation.max_cpu_share": 0.5,
+    "evaluation.adapt_opponents": False,
     "evaluation.num_games": 64,
     "evaluation.opponents": ["greedy", "checkpoint:runs/x", "usi:engine --fast"],
     "evaluation.finishing": False,

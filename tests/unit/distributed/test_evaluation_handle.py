@@ -152,3 +152,18 @@ def test_matches_that_wait_for_their_share_are_played_at_the_end_of_the_run(
         beside.handle.poll(beside.progress, beside.published)
     beside.handle.finish(lambda: False)
     assert beside.played() == ["random", "greedy"]
+
+
+def test_an_opponent_whose_matches_say_little_is_left_out_of_later_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fake evaluator loses 31 of 32 games to each: they are equal, and the first is met."""
+    beside = Beside(tmp_path, monkeypatch, is_stopped=False)
+    while len(beside.played()) < 2:
+        beside.world.sleep(0.5)
+        beside.handle.poll(beside.progress, beside.published)
+    beside.progress.timestep = 2000
+    for _ in range(20):
+        beside.world.sleep(0.5)
+        beside.handle.poll(beside.progress, beside.published)
+    assert beside.played() == ["random", "greedy", "random"]

@@ -43,5 +43,6 @@ def test_a_sweep_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
 def test_trials_play_no_matches_unless_the_sweep_says_so(tmp_path: Path) -> None:
     evaluation = sweep_of(tmp_path).base.evaluation
     assert (evaluation.interval_timesteps, evaluation.max_cpu_share) == (None, 1.0)
+    assert not evaluation.adapt_opponents
     given = sweep_of(tmp_path, settings={"evaluation": {"interval_timesteps": 500}})
     assert given.base.evaluation.interval_timesteps == 500
