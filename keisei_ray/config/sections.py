@@ -356,8 +356,8 @@ class EvaluationConfig(Section):
     matches connect the network with a scripted player."""
     adapt_opponents: bool = True
     """Whether opponents are left out while matches against them say little: those with a newest
-    score over 0.8 or under 0.2, but for the nearest that is too strong and, where none lies between,
-    the nearest that is too weak. A session meets each once before that. false: every evaluation
+    score over 0.8 or under 0.2, but for the nearest of the too strong and, where none lies between,
+    the nearest of the too weak. A session meets each once before that. false: every evaluation
     meets all, as in the trials of a sweep."""
     finishing: bool = True
     """Whether each match is also played with the network playing every mate in one that the rules
