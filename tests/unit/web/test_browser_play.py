@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 HOSTILE = "<img src=x onerror=hacked=1>"
-OPPONENT = "document.querySelector('#opponent').textContent"
+OPPONENT = "document.querySelector('#opponent')?.textContent"
 CARRIED = "document.querySelector('.carried')"
 STATUS = "document.querySelector('#status').textContent"
 
@@ -95,7 +95,7 @@ async def play_to_mate(page: Page, url: str, width: int) -> None:
     await page.wait_for("document.querySelector('#ending')?.textContent.includes('human_games/')")
     assert await is_in_view(page)
     await page.click("#go-on")
-    await page.wait_for(f"{OPPONENT}.startsWith('Opponent 2 of 2: ')")
+    await page.wait_for(f"{OPPONENT}?.startsWith('Opponent 2 of 2: ')")
     await says(page, "Start. Black to move. Your move.")
 
 
