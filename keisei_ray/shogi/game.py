@@ -27,6 +27,8 @@ STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1
 NO_PLY_CAP = 1 << 30
 """Ply cap of a game that is never truncated."""
 
+_PIECES = ("pawn", "lance", "knight", "silver", "bishop", "rook", "gold", "king")
+"""Pieces in the order of the rules library, whose messages have their numbers."""
 _MAX_LEGAL_MOVES = 593
 """Largest number of legal moves that any position has."""
 _PACK = tuple(struct.Struct(f"{n}H").pack for n in range(_MAX_LEGAL_MOVES + 1))
@@ -322,14 +324,24 @@ def check_position(sfen: str) -> Board:
     try:
         board = Board(sfen)
     except ValueError as error:
-        raise ValueError(f"start position '{sfen}' is not an SFEN: {error}.") from error
+        raise ValueError(
+            f"start position '{sfen}' is not an SFEN: {_in_words(str(error))}."
+        ) from error
     turn = 0 if board.turn.is_black() else 1
-    fault = "; ".join(issue.message for issue in board.validate_all().issues)
+    fault = "; ".join(_in_words(issue.message) for issue in board.validate_all().issues)
     if not fault and board.is_attacked_by(board.king_square(COLORS[1 - turn]), COLORS[turn]):
         fault = "the side to move could take the king"
     if fault:
         raise _bad_start(sfen, f"{fault}. Expected a possible position.")
     return board
+
+
+def _in_words(message: str) -> str:
+    """Returns a message of the rules library with pieces by their names."""
+    for number, name in enumerate(_PIECES):
+        message = message.replace(f"PieceType({number + 1})", name)
+        message = message.replace(f"HandPiece({number})", name)
+    return message
 
 
 def _bad_start(sfen: str, what: str) -> ValueError:

@@ -430,6 +430,8 @@ def test_a_decision_on_the_cap_ply_is_a_decision() -> None:
     [
         ("not a position", "not an SFEN"),
         ("4k4/9/9/9/9/9/9/9/9 b - 1", "Black king is missing"),
+        ("4k4/9/9/9/9/9/9/9/4K4 b 3R 1", r"count for rook: 3 \(limit 2\); .* for rook: 3"),
+        ("4k4/9/9/9/9/9/9/9/4K4 b 19P 1", "hand count for pawn: 19"),
         ("4k4/4R4/9/9/9/9/9/9/4K4 b - 1", "could take the king"),
         ("4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1", "is mated"),
         (CAMP_SFEN.format(hand="10P").replace(" w ", " b "), "won by declaration"),
