@@ -6,6 +6,7 @@ Source: the USI protocol, http://shogidokoro.starfree.jp/usi.html.
 import difflib
 import itertools
 import os
+import re
 import shlex
 import shutil
 import time
@@ -24,6 +25,7 @@ _UNLISTED_OPTIONS = ("USI_Hash", "USI_Ponder")
 """Options that an engine may have without listing them, by the protocol."""
 MAX_NAME = 80
 """Characters of the name that an engine gives itself."""
+_CENTIPAWNS = re.compile(r"[+-]?[0-9]{1,15}")
 _CLOSE_GRACE_S = 1.0
 """Seconds that an engine has to quit when asked."""
 
@@ -137,7 +139,7 @@ def centipawns_of(info: Sequence[str]) -> int | None:
     """
     at = info.index("score")
     match info[at + 1 : at + 3]:
-        case ["cp", number] if number.lstrip("+-").isdecimal():
+        case ["cp", number] if _CENTIPAWNS.fullmatch(number):
             return clipped_eval(int(number))
         case ["mate", plies]:
             return -MAX_EVAL if plies.startswith("-") else MAX_EVAL

@@ -28,7 +28,7 @@ from keisei_ray.shogi.vector_games import VectorGames
 NUM_LANES: Final = 32
 """Games that are played side by side."""
 _NUM_PIECES: Final = 40
-_HAND_PIECE: Final = re.compile(r"([0-9]*)([A-Za-z])")
+_HAND_PIECE: Final = re.compile(r"([0-9]{0,2})([A-Za-z])")
 _OUTCOME: Final[dict[GameResult, int]] = {
     "black_win": 1,
     "white_win": -1,

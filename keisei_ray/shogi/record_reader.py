@@ -6,10 +6,11 @@ is read up to the first move that cannot be played.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from rsshogi.core import Board, Move
 from rsshogi.record import Record
 
 from keisei_ray.rollouts.finished_game import GameResult
@@ -55,6 +56,15 @@ _DIAGRAM: Final = re.compile(r"^\+-{9,}\+\s*$", re.MULTILINE)
 _KIF_HEAD: Final = re.compile(r"^(手合割|手数-|先手|後手|下手|上手)", re.MULTILINE)
 _IS_KIF_MOVE: Final = re.compile(r"[▲△▼▽☗☖]?[1-9１-９同]|.*\(\d\d\)")
 _KI2_MOVE: Final = re.compile(r"^\s*[▲△☗☖]", re.MULTILINE)
+_KI2_PART: Final = re.compile(
+    r"[▲△▼▽☗☖]\s*(?:([1-9１-９])([1-9１-９一二三四五六七八九])|(同))?\s*"
+    r"(成香|成桂|成銀|[歩香桂銀金角飛玉王と杏圭全馬龍竜])([左右直]?)([上行引寄]?)(不成|成|打)?"
+)
+"""A move of KI2: file, rank, or the square of the move before; piece; from where; what it does."""
+_KI2_MARKS: Final = "▲△▼▽☗☖"
+_KI2_NAMES: Final = str.maketrans({"王": "玉", "竜": "龍", "行": "上"})
+_KI2_SHORT: Final = {"杏": "成香", "圭": "成桂", "全": "成銀"}
+_RANKS: Final = "一二三四五六七八九"
 _CSA_MOVE: Final = re.compile(r"[+-]\d{4}[A-Z]{2}")
 _CSA_HEAD: Final = re.compile(r"^(V\d|P[I1-9+-]|N[+-]|[+-]\s*$)", re.MULTILINE)
 _OPENING: Final = re.compile(r"^([0-9]{1,4}) (?:random opening plies|opening plies of )", re.M)
@@ -112,8 +122,97 @@ def read_ki2(text: str) -> ReadRecord:
     start = _START.search(text)
     if start and start[1] not in _STARTS and not _DIAGRAM.search(text):
         raise ValueError(f"'{start[0]}' names a start position that is not known")
-    record = Record.from_ki2_str(text)
+    record = Record.from_kif_str("\n".join(_lines_of_kif(text)))
     return _result(record, "", "", _evals(record))
+
+
+def _lines_of_kif(text: str) -> Iterator[str]:
+    """Yields the main line of a game in KI2 as lines of KIF.
+
+    The rules library reads KI2 too, but a drop of a piece that is not in hand, or onto another
+    piece, makes it end the process.
+
+    Raises:
+        ValueError: a move cannot be played, or could be several.
+    """
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if _KI2_MOVE.match(line))
+    board = Board(Record.from_kif_str("\n".join(lines[:first])).init_position_sfen)
+    yield from lines[:first]
+    ply, last = 0, ""
+    for line in lines[first:]:
+        if line.startswith(KIF_VARIATION):
+            return
+        if not line.lstrip().startswith(tuple(_KI2_MARKS)):
+            yield line
+            continue
+        for part in re.findall(f"[{_KI2_MARKS}][^{_KI2_MARKS}]*", line):
+            ply += 1
+            if (found := _KI2_PART.match(part)) is None:
+                yield f"{ply} {part[1:].strip()}"  # An ending, as 投了.
+                continue
+            move = _meant(found, board, last)
+            if move is None:
+                raise ValueError(f"move {ply} '{part.strip()}' is not legal")
+            usi = move.to_usi()
+            last = usi[2:4]
+            square = usi[2] + _RANKS["abcdefghi".index(usi[3])]
+            origin = "打" if move.is_drop() else f"({usi[0]}{'abcdefghi'.index(usi[1]) + 1})"
+            yield f"{ply} {square}{found[4]}{'成' if move.is_promotion() else ''}{origin}"
+            board.apply_move(move)
+
+
+def _meant(part: re.Match[str], board: Board, last: str) -> Move | None:
+    """Returns the legal move that KI2 means; None if there is none, or more than one.
+
+    A move is written with no more than tells it from others. Where a record has more or less than
+    the rules library would write, it counts if only one move is left.
+
+    Args:
+        part: what is written.
+        board: position before the move.
+        last: square of the move before, as in USI; empty if there is none.
+    """
+    if part[3]:
+        square = last
+    elif part[1]:
+        rank = part[2] if part[2] in _RANKS else _RANKS[int(part[2]) - 1]
+        square = f"{int(part[1])}{'abcdefghi'[_RANKS.index(rank)]}"
+    else:
+        return None
+    fits: dict[Move, re.Match[str]] = {}
+    for move in board.legal_moves():
+        if move.to_usi()[2:4] != square:
+            continue
+        written = _KI2_PART.match(move.to_ki2(board) or "")
+        if (
+            written
+            and _piece(written) == _piece(part)
+            and move.is_promotion() == (part[7] == "成")
+            and (move.is_drop() or part[7] != "打")
+        ):
+            fits[move] = written
+    on_board = [move for move in fits if not move.is_drop()]
+    if on_board and part[7] != "打":
+        fits = {move: fits[move] for move in on_board}
+    named = [move for move, written in fits.items() if _is_in(_origin(written), _origin(part))]
+    candidates = named or list(fits)
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _piece(part: re.Match[str]) -> str:
+    name = part[4].translate(_KI2_NAMES)
+    return _KI2_SHORT.get(name, name)
+
+
+def _origin(part: re.Match[str]) -> tuple[str, str]:
+    """From where a move comes, as KI2 says it: which of several pieces, and in which direction."""
+    return part[5], part[6].translate(_KI2_NAMES)
+
+
+def _is_in(needed: tuple[str, str], said: tuple[str, str]) -> bool:
+    """Whether a record says at least what is needed."""
+    return all(word in ("", given) for word, given in zip(needed, said, strict=True))
 
 
 def read_csa(text: str, *, wants_kif: bool = True) -> ReadRecord:

@@ -140,7 +140,7 @@ def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, P
             "program. Expected a sweep of your own. Add --trust if you trust its owner."
         )
     try:
-        sweep = Sweep.from_json(path.read_text(encoding="utf-8"), str(path))
+        sweep = Sweep.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
     except OSError as error:
         raise RunDirError(
             f"{found} has no sweep to resume: {SWEEP_FILE}: {error.strerror}. Give another "

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
+from keisei_ray.config.json_text import parse_json
 from keisei_ray.config.resolver import load_config_json, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import Fraction, Section
@@ -138,9 +139,10 @@ class Sweep:
             ConfigError: `text`, from the file `source`, is something else.
         """
         try:
-            tree = json.loads(text)
+            tree = parse_json(text)
             file = SweepFile.model_validate(tree["sweep"])
-            return cls(tree["source"], file, load_config_json(json.dumps(tree["base"]), source))
+            base = load_config_json(json.dumps(tree["base"]), source)
+            return cls(str(tree["source"]), file, base)
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{source}: not written by a sweep of this version. Begin a new sweep."

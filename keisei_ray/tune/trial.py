@@ -14,7 +14,6 @@ gives it another trial's checkpoint (PBT), it goes on from that one: with the ot
 optimizer, progress and opponent pool, but with its own settings.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from math import ceil
@@ -33,6 +32,7 @@ from keisei_ray.config.autosize import (
     run_sizes,
     self_play_gpus,
 )
+from keisei_ray.config.json_text import read_json
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, placement_group_cluster
 from keisei_ray.distributed.cluster_fit import check_fits
@@ -242,9 +242,9 @@ def find_start(
 def _opened(directory: Path) -> tuple[str, Checkpoint]:
     """Returns the id of the trial that made a Tune checkpoint, and its content."""
     try:
-        origin = json.loads((directory / ORIGIN_FILE).read_text(encoding="utf-8"))["trial"]
+        origin = str(read_json(directory / ORIGIN_FILE)["trial"])
         [path] = (directory / CHECKPOINTS_DIR).iterdir()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{directory} is not a trial's checkpoint: {error}. Was it kept for too short a time "
             "(CheckpointConfig.num_to_keep)?"

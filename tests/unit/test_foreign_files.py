@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.fuzz import READERS, outcomes
 
-SLOW = ("status", "watch", "report", "evaluations.jsonl")
+SLOW = ("status", "watch", "report")
 """Readers of whole run directories; an input takes them some hundredths of a second."""
 
 

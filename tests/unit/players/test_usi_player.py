@@ -17,8 +17,9 @@ from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
 from keisei_ray.players import usi_player
 from keisei_ray.players.player import Player, open_player
 from keisei_ray.players.policies import choose_random
-from keisei_ray.players.usi_engine import UsiEngine, go_command
+from keisei_ray.players.usi_engine import UsiEngine, centipawns_of, go_command
 from keisei_ray.players.usi_player import UsiPlayer
+from keisei_ray.shogi.game_record import MAX_EVAL
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.engines import (
     assert_all_ended,
@@ -404,3 +405,19 @@ def test_the_last_words_of_an_engine_cannot_write_to_the_terminal(tmp_path: Path
     spec = fake_spec(tmp_path, usi="printf '\\033]0;title\\007\\n'; exit 3")
     with pytest.raises(EngineDiedError, match=r"last: \\x1b\]0;title\\x07"), open_player(spec):
         pass
+
+
+@pytest.mark.parametrize(
+    ("said", "evaluation"),
+    [
+        ("cp 31", 31),
+        ("cp +5", 5),
+        ("cp --5", None),
+        ("cp 1_0", None),
+        pytest.param("cp " + "9" * 5000, None, id="more digits than make a number"),
+        ("mate -3", -MAX_EVAL),
+        ("cp", None),
+    ],
+)
+def test_a_score_that_is_no_number_counts_as_none(said: str, evaluation: int | None) -> None:
+    assert centipawns_of(f"info depth 3 score {said}".split()) == evaluation

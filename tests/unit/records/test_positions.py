@@ -123,6 +123,9 @@ def test_without_a_result_the_end_by_the_rules_counts() -> None:
         ("lnsgkgsnl/1r7/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL w - 1", Cause.OTHER_RULES),
         ("4k4/9/9/9/9/9/9/9/4K4 b 2r2b4g4s4n4l18 1", Cause.OTHER_RULES),
         (STANDARD_SFEN.replace("K", "G").replace("G", "K", 2), Cause.IMPOSSIBLE_START),
+        pytest.param(
+            STANDARD_SFEN.replace("-", "9" * 5000 + "P"), Cause.OTHER_RULES, id="digits in hand"
+        ),
     ],
 )
 def test_games_of_other_rules_are_left_out(sfen: str, cause: Cause) -> None:

@@ -134,6 +134,7 @@ KIF = "手合割：平手\n手数----指手---------消費時間--\n   1 ７六�
         ("a.kif", KIF.replace("(77)", "(88)").encode("cp932"), {Cause.ILLEGAL_MOVE: 1}),
         ("a.kif", b"x" * (reading.MAX_GAME_BYTES + 1), {Cause.TOO_LARGE: 1}),
         ("a.ki2", "▲７五歩\n".encode(), {Cause.NOT_A_GAME: 1}),
+        ("a.ki2", "▲７六歩打\n".encode(), {Cause.NOT_A_GAME: 1}),
         ("a.usi", b"hello\nstartpos moves 7g7x\n", {Cause.NOT_A_GAME: 2}),
         ("a.jsonl", b'{"moves": 3}\n[]\nnot json\n', {Cause.NOT_A_GAME: 3}),
         ("a.jsonl", json.dumps(LINE).encode()[:-9], {Cause.DAMAGED: 1}),

@@ -4,7 +4,7 @@ import pytest
 
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.notation import unfinished_to_kif
-from keisei_ray.shogi.record_reader import read_csa, read_kif
+from keisei_ray.shogi.record_reader import read_csa, read_ki2, read_kif
 
 KIF = """# made by hand
 手合割：平手
@@ -122,3 +122,41 @@ def test_what_is_not_a_game_of_shogi_in_kif_is_refused(text: str, what: str) -> 
 def test_what_is_not_csa_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no line of CSA"):
         read_csa(text)
+
+
+KI2 = "手合割：平手\n先手：A\n後手：B\n▲７六歩    △３四歩\n*comment\n▲２二角成  △同　銀\n"
+
+
+def test_ki2_is_read_as_the_same_game() -> None:
+    record = read_ki2(KI2 + "▲４五角    △投了\nまで5手で先手の勝ち\n")
+    assert (record.start_sfen, record.fault) == (STANDARD_SFEN, "")
+    assert record.moves == (*MOVES, "B*4e")
+    assert (record.black, record.white, record.end) == ("A", "B", "Black wins by resignation")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "▲５八金右",  # As it must be.
+        "▲5八金右",
+        "▲５八金右上",  # More than is needed.
+    ],
+)
+def test_a_move_of_ki2_may_say_more_than_it_must(written: str) -> None:
+    moves = read_ki2(f"▲７六歩 △３四歩\n{written}\n").moves
+    assert moves == ("7g7f", "3c3d", "4i5h")
+
+
+@pytest.mark.parametrize(
+    ("written", "move"),
+    [
+        ("▲２二角打", "move 1 '▲２二角打'"),  # The rules library ends the process at these two.
+        ("▲７六歩 △３四歩 ▲２二角成 △同銀 ▲４五角 ▲４五角", "move 6 '▲４五角'"),
+        ("▲５八金", "move 1 '▲５八金'"),  # One of two.
+        ("▲７六歩 △７六歩", "move 2 '△７六歩'"),
+        ("▲同歩", "move 1 '▲同歩'"),
+    ],
+)
+def test_a_move_of_ki2_that_cannot_be_played_is_named(written: str, move: str) -> None:
+    with pytest.raises(ValueError, match=f"{move} is not legal"):
+        read_ki2(f"{written}\n")

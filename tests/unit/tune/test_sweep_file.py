@@ -36,8 +36,9 @@ def test_the_base_comes_from_file_environment_settings_and_command_line(tmp_path
 def test_a_sweep_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, scheduler={"kind": "asha", "grace_timesteps": 10})
     assert Sweep.from_json(sweep.to_json(), "sweep.json") == sweep
-    with pytest.raises(ConfigError, match=r"sweep\.json"):
-        Sweep.from_json('{"sweep": {}}', "sweep.json")
+    for text in ('{"sweep": {}}', "[" * 100_000):
+        with pytest.raises(ConfigError, match=r"sweep\.json"):
+            Sweep.from_json(text, "sweep.json")
 
 
 def test_trials_play_no_matches_unless_the_sweep_says_so(tmp_path: Path) -> None:
