@@ -1,12 +1,13 @@
-"""This trainer and Stable-Baselines3 in alternation on this machine: ratio of their speeds.
+"""This trainer and another in alternation on this machine: ratio of their speeds.
 
     python -m venv peer && peer/bin/pip install -c constraints.txt -e . \
         -r benchmarks/peers/requirements.txt
-    python benchmarks/peers/compare.py --peer-python peer/bin/python --rounds 5
+    python benchmarks/peers/compare.py --peer sb3 --peer-python peer/bin/python --rounds 5
 
-Each round runs one after the other for some seconds, beyond a warm-up of two updates, with nothing
-else on the machine. Network, game, minibatches and epochs are the same. SB3 computes in float32,
-since it has no mixed precision of its own; `--peer-amp bf16` gives it ours.
+The other is Stable-Baselines3 (`sb3_peer.py`) or RLlib (`rllib_peer.py`). Each round runs one after
+the other for some seconds, beyond a warm-up of two updates, with nothing else on the machine.
+Network, game, minibatches and epochs are the same. The others compute in float32, since they have
+no mixed precision of their own; `--peer-amp bf16` gives them ours.
 """
 
 import argparse
@@ -20,11 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WARM_UP_UPDATES = 2
 TIMESTEPS_PER_UPDATE = 4096
+NUM_MINIBATCHES = 8
 
 
 def main() -> None:
     """Prints each round and the median of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", choices=("sb3", "rllib"), default="sb3")
     parser.add_argument("--peer-python", required=True, help="interpreter that has the peer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--depth", type=int, default=4)
@@ -64,7 +67,9 @@ def own_rate(options: argparse.Namespace, expected: float) -> float:
             "model.depth": options.depth,
             "model.width": options.width,
             "learner.num_epochs": options.epochs,
+            "learner.num_minibatches": NUM_MINIBATCHES,
             "learner.target_kl": "null",
+            "evaluation.interval_timesteps": "null",
             "tracking.view": "none",
             "checkpoint.interval_timesteps": total,
         }
@@ -89,7 +94,8 @@ def peer_rate(options: argparse.Namespace) -> float:
         "--seconds": options.seconds,
         "--amp": options.peer_amp,
     }
-    command = [options.peer_python, str(Path(__file__).with_name("sb3_peer.py"))]
+    script = Path(__file__).with_name(f"{options.peer}_peer.py")
+    command = [options.peer_python, str(script)]
     command += [str(part) for item in arguments.items() for part in item]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1])["timesteps_per_s"])
