@@ -129,8 +129,9 @@ def checkpoint_player(
     Args:
         path: a run, its `checkpoints` directory or one checkpoint, or the URI of one of these. Of
             several checkpoints the newest intact one plays.
-        temperature: 0 plays the likeliest move: the network's strength as it would be used, and
-            random openings already vary the games. Above 0 samples from
+        temperature: 0 plays the likeliest move that leads to no position which the game has had,
+            or any if the network takes its position for lost: its strength as it would be used,
+            and random openings already vary the games. Above 0 samples from
             softmax(logits / temperature); 1 is how self-play chooses.
         finish_mates: whether every mate in one is played, which the network alone may miss. The
             player's name then ends in `+mate1`.

@@ -30,6 +30,9 @@ Choose = Callable[[VectorGames, Ints, Uniforms], Ints]
 `forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit. It must not change
 the games."""
 
+REPEATING_VALUE = -0.5
+"""Value of a position up to which a network repeats positions at temperature 0: a draw is better
+than a loss."""
 _MATE_SCORE = 1e6
 """Score of a mating move, above any gain of material."""
 
@@ -151,13 +154,36 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         labels, offsets = legal_moves(games, lanes)
         positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
-        logits, _, _ = network_outputs(model, *positions)
+        logits, values, _ = network_outputs(model, *positions)
         if temperature > 0:
             return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
         rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))
-        return _pick_best(logits[rows, labels].astype(np.float64), offsets, uniforms)
+        scores = logits[rows, labels].astype(np.float64)
+        choices = _pick_best(scores, offsets, uniforms)
+        for row in np.flatnonzero(values > REPEATING_VALUE).tolist():
+            game = games.game(int(lanes[row]))
+            own = scores[offsets[row] : offsets[row + 1]]
+            choices[row] = likeliest_without_repeating(game, own, int(choices[row]))
+        return choices
 
     return choose
+
+
+def likeliest_without_repeating(game: Game, scores: npt.NDArray[np.float64], best: int) -> int:
+    """Index of the best legal move that does not lead to a position which the game has had.
+
+    Args:
+        game: goes on.
+        scores: [M] of its legal moves.
+        best: index of the best of all, which is returned if all moves repeat positions.
+    """
+    legal = array("H", game.legal)
+    if game.occurrences_after(legal[best]) == 0:
+        return best
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if game.occurrences_after(legal[index]) == 0:
+            return int(index)
+    return best
 
 
 def finishing(inner: Choose) -> Choose:

@@ -178,6 +178,18 @@ class Game:
         seen = self._seen.get(key)
         return (0, 0) if seen is None else (seen >> 2, (seen & 3) + 1)
 
+    def occurrences_after(self, value: int) -> int:
+        """Returns how often the position after a legal move has occurred in the game.
+
+        Args:
+            value: 16-bit move; it is taken back.
+        """
+        move = Move(value)
+        self.board.apply_move(move)
+        key = self.board.zobrist_hash()
+        self.board.undo_move(move)
+        return self.occurrences(key)[1]
+
     def observe(self) -> Observation:
         """Returns the present position from the side to move."""
         return observe(

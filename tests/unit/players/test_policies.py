@@ -15,11 +15,12 @@ from keisei_ray.players.policies import (
     choose_random,
     choose_random_mates,
     finishing,
+    likeliest_without_repeating,
     network_policy,
     partly_random,
     sample_legal,
 )
-from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.tiny import tiny_config
 
@@ -163,6 +164,57 @@ def test_temperature_zero_is_the_limit_of_sampling() -> None:
     assert len(best) == 1
     assert chosen(network_policy(model, 1e-6), STANDARD_SFEN) == best
     assert len(chosen(network_policy(model, 1.0), STANDARD_SFEN)) > 1
+
+
+def bare_game(value: float) -> tuple[list[int], list[int]]:
+    """Moves, and earlier occurrences of the positions, of a network that values all positions so.
+
+    Few pieces, so that it soon moves to and fro if nothing hinders it.
+    """
+    model = build_model(tiny_config().model, seed=1).eval()
+    with torch.no_grad():
+        model.policy_head.weight.mul_(100)
+        model.material_weight.zero_()
+        model.value_out.weight.zero_()
+        model.value_out.bias[:] = torch.tensor([5.0 * value, -5.0, -5.0 * value])
+    choose = network_policy(model)
+    games = lone_game("4k4/9/9/9/9/9/9/4G4/4K4 b - 1")
+    moves, earlier = [], []
+    for _ in range(45):
+        choice = choose(games, np.array([0]), np.zeros(1))
+        moves.append(int(choice[0]))
+        games.step(choice)
+        earlier.append(int(games.scalars[0, 0]))
+    return moves, earlier
+
+
+def test_a_network_at_temperature_zero_repeats_positions_only_where_it_is_losing() -> None:
+    moves, earlier = bare_game(0.0)
+    assert max(earlier) == 0
+    losing, repeated = bare_game(-1.0)
+    first = repeated.index(1)
+    assert losing[:first] == moves[:first]
+    assert losing[first] != moves[first]
+
+
+@pytest.mark.parametrize(
+    ("sfen", "order"),
+    [("4k4/9/9/9/9/9/9/9/K8 b - 1", [2, 1, 0]), ("4k4/9/9/9/1r7/9/9/9/K8 b - 1", [0, 0, 0])],
+    ids=["three moves", "one move"],
+)
+def test_the_likeliest_move_that_repeats_nothing_is_played(sfen: str, order: list[int]) -> None:
+    """Black's king goes out and back, White's meanwhile too. Where all moves repeat, the best."""
+    game = Game(sfen, max_plies=99)
+    legal = [move.to_usi() for move in Board(sfen).legal_moves()]
+    best = len(legal) - 1
+    scores = np.arange(len(legal), dtype=np.float64)
+    found = []
+    for _ in order:
+        found.append(likeliest_without_repeating(game, scores, best))
+        usi = legal[found[-1]]
+        for move in (usi, "5a4a", usi[2:] + usi[:2], "4a5a") if len(found) < 3 else ():
+            assert game.play(Move.from_usi(move).value) is None
+    assert found == order
 
 
 def test_finishing_mates_where_it_can_and_asks_the_inner_policy_elsewhere() -> None:
