@@ -212,7 +212,7 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
     ladder.add_argument(
         "--run-dir", metavar="DIR", help="all intact checkpoints of this run play as well"
     )
-    # By their likeliest moves most games between two networks have no winner.
+    # By their likeliest moves the networks of one run play much the same games again and again.
     _add_match(ladder, temperature=0.3)
     ladder.add_argument(
         "--finish-mates",

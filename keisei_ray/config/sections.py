@@ -365,8 +365,8 @@ class EvaluationConfig(Section):
     max_plies: Annotated[int, Field(ge=16, le=4096)] = 320
     """Plies, opening included, after which a game is truncated and counts half."""
     temperature: NonNegativeFloat = 0.3
-    """Temperature of the networks' moves. 0: the likeliest move that repeats no position, by which
-    most games between two networks have no winner. Above: sampled from softmax(logits /
+    """Temperature of the networks' moves. 0: the likeliest move, but none that goes back to a
+    position of the game unless it is all but lost. Above: sampled from softmax(logits /
     temperature)."""
     num_cpus: NonNegativeFloat = 0.0
     """CPUs that Ray reserves for the evaluator. 0: none; it runs at the lowest priority on what the
