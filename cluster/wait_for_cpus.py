@@ -25,6 +25,7 @@ def wait_for_cpus(
     count: Callable[[], float],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], object] = lambda text: None,
 ) -> float:
     """Blocks until there are enough CPUs or the time is over.
 
@@ -34,12 +35,17 @@ def wait_for_cpus(
         count: the cluster's CPUs now.
         clock: monotonic seconds.
         sleep: waits so many seconds.
+        say: called with a line when the waiting begins, and when the number of CPUs changes.
 
     Returns:
         The CPUs that were there when it stopped waiting.
     """
     deadline = clock() + timeout_s
+    said = -1.0
     while (there := count()) < wanted and clock() < deadline:
+        if there != said:
+            say(f"{there:g} of {wanted:g} CPUs are there; waiting {deadline - clock():.0f} s at most")
+            said = there
         sleep(POLL_S)
     return there
 
@@ -56,6 +62,7 @@ def main() -> int:
                 options.cpus,
                 options.timeout_s,
                 count=lambda: ray.cluster_resources().get("CPU", 0.0),
+                say=lambda text: sys.stderr.write(f"wait_for_cpus: {text}\n"),
             )
     except ConnectionError:
         sys.stderr.write(

@@ -19,7 +19,10 @@ echo "run $*" >> "$LOG"
 pwd > "$LOG.place"
 case "$1" in
     *wait_for_cpus.py)
-        until grep -q -- "ray start --address" "$LOG"; do sleep 0.01; done  # They have joined.
+        [ -z "${NEVER_ENOUGH-}" ] || exec /bin/sleep 60
+        until [ "$(grep -c -- "ray start --address" "$LOG")" -gt "${FAILS-0}" ]; do
+            sleep 0.01  # Until they have joined.
+        done
         exit 0
         ;;
 esac
@@ -29,16 +32,23 @@ echo started >> "$LOG"
 while :; do sleep 0.05; done
 """
 """Instead of python: a run that goes on until it is told to save."""
+WAITING = "run cluster/wait_for_cpus.py 32"
 SRUN = """
 echo "srun $*" >> "$LOG"
 case "$*" in
     *hostname*) echo 127.0.1.1 192.0.2.1 192.0.2.9 ;;
-    *) exec sleep 60 ;;
+    *--head*) exec /bin/sleep 60 ;;
+    *)
+        [ "$(grep -c -- "ray start --address" "$LOG")" -gt "${FAILS-0}" ] || exit 1
+        exec /bin/sleep 60
+        ;;
 esac
 """
+"""The start of a worker fails FAILS times."""
 STAND_INS = {
     "python": RUN,
     "srun": SRUN,
+    "sleep": "exec /bin/sleep 0.01",
     "ray": 'echo "ray $* $RAY_AUTH_MODE" >> "$LOG"; echo secret',
     "scontrol": 'echo "scontrol $*" >> "$LOG"; [ "$1" != show ] || printf "node1\\nnode2\\n"',
 }
@@ -209,14 +219,52 @@ def test_a_slurm_job_starts_a_head_the_other_nodes_and_one_run(place: Place) -> 
     assert "--nodelist=node1" in head
     assert "--node-ip-address=192.0.2.1 --port=24711 --num-cpus=16 --block" in head
     (others,) = (line for line in lines if "ray start --address" in line)
-    assert "--nodes=1 --ntasks=1 --exclude=node1" in others
+    assert "--nodes=1 --ntasks=1 --nodelist=node2" in others
     assert "--address=192.0.2.1:24711 --num-cpus=16 --block" in others
     assert [line for line in lines if line.startswith("run ")] == [
-        "run cluster/wait_for_cpus.py 32",
+        WAITING,
         f"run run.py --run-dir {place.root}/runs/a --seed 3",
     ]
     assert all(line.endswith(" token") for line in lines if line.startswith("ray "))
     assert not any("requeue" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_requeued"), [(signal.SIGUSR1, True), (signal.SIGINT, False)]
+)
+def test_a_slurm_job_that_is_told_to_stop_before_its_run_begins_starts_none(
+    place: Place, sent: signal.Signals, is_requeued: bool
+) -> None:
+    process = place.start("bash", "cluster/slurm.sh", "runs/a", NEVER_ENOUGH="yes")
+    place.wait_for(WAITING)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=20)
+    lines = place.lines()
+    assert process.returncode == 130
+    assert not any(line.startswith("run run.py") for line in lines)
+    assert ("scontrol requeue 4711" in lines) == is_requeued
+    assert "has not begun" in output or "before the run began" in output
+
+
+def test_a_worker_of_a_slurm_job_that_does_not_start_is_started_again(place: Place) -> None:
+    process = place.start("bash", "cluster/slurm.sh", "runs/a", FAILS="2", ENDS_AT_ONCE="0")
+    output, _ = process.communicate(timeout=20)
+    assert output.count("Ray on node2 has ended") == 2
+    assert "run run.py --run-dir runs/a" in place.lines()
+    assert process.returncode == 0
+
+
+def test_a_slurm_job_ends_with_a_line_if_a_worker_never_starts(place: Place) -> None:
+    process = place.start(
+        "bash", "cluster/slurm.sh", "runs/a", FAILS="9", NEVER_ENOUGH="yes", ENDS_AT_ONCE="0"
+    )
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert output.splitlines()[-2:] == [
+        "slurm.sh: Ray on node2 has ended, start 3 of 3; its output is above.",
+        "slurm.sh: the nodes of this job cannot be used; the reason is above.",
+    ]
+    assert not any("run.py" in line or "requeue" in line for line in place.lines())
 
 
 def test_a_slurm_job_without_a_directory_is_refused(place: Place) -> None:
@@ -250,8 +298,13 @@ def test_waiting_for_cpus_ends_when_they_are_there_or_the_time_is_over(
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    found = module.wait_for_cpus(64, 6, count=lambda: next(left), clock=lambda: now[0], sleep=sleep)
+    said: list[str] = []
+    found = module.wait_for_cpus(
+        64, 6, count=lambda: next(left), clock=lambda: now[0], sleep=sleep, say=said.append
+    )
     assert (found, now[0]) == (there, slept_s)
+    # Once for each number of CPUs, from the first look on.
+    assert len(said) == len(dict.fromkeys(counts) | {64: 0}) - 1
 
 
 def test_waiting_without_a_cluster_is_one_clear_line(
