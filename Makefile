@@ -2,7 +2,7 @@
 
 PYTHON ?= .venv/bin/python
 
-.PHONY: help setup check fast test long docs ci
+.PHONY: help setup check fast test long platform docs ci
 
 help:  ## list the tasks
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,11 +22,14 @@ check:  ## lint, format, spelling, types
 fast:  ## tests that need neither Ray nor a network nor seconds of a core each
 	$(PYTHON) -m pytest tests/unit -m "not slow" -n 2
 
-test:  ## all tests but the long ones
+test:  ## all tests but the long ones and those with daemons
 	$(PYTHON) -m pytest
 
 long:  ## the long tests: sweeps that are killed, nodes that are lost, updates that are not finite, faults
 	$(PYTHON) -m pytest -m long
+
+platform:  ## tests with Slurm, sshd and Prometheus, where these are installed; they need root
+	$(PYTHON) -m pytest -m platform
 
 docs:  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

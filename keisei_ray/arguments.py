@@ -113,7 +113,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         "--num-actors",
         type=_num_actors,
         metavar="N|auto",
-        help="number of self-play actors; auto: as many as there are CPUs for",
+        help="number of self-play actors; auto: as many as there are CPUs for; auto:0.5: for half",
     )
     train.add_argument("--total-timesteps", type=int, metavar="N", help="plies to train on")
     train.add_argument(
@@ -539,12 +539,14 @@ def _add_match(command: argparse.ArgumentParser, *, temperature: float) -> None:
 
 
 def _num_actors(text: str) -> int | str:
-    if text == "auto":
+    if text == "auto" or text.startswith("auto:"):
         return text
     try:
         return int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number nor auto nor a share such as auto:0.5"
+        ) from error
 
 
 def _positive(text: str) -> int:

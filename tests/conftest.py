@@ -43,9 +43,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leaves the long tests out of the whole suite, in each process; a path or `-m` takes them."""
+    """Leaves the long and platform tests out of the whole suite; a path or `-m` takes them."""
     if _is_whole_suite(config) and not config.option.markexpr:
-        config.option.markexpr = "not long"
+        config.option.markexpr = "not long and not platform"
 
 
 def _is_whole_suite(config: pytest.Config) -> bool:

@@ -343,8 +343,9 @@ def run_sizes(
     if (part := self_play_gpus(config)) > 0 and num_gpus < math.inf:
         free = num_gpus - config.learner.num_learners * learner_gpus(config)
         num_placeable = min(num_placeable, max(0, int(free / part + 1e-6)))
-    asked = config.self_play.num_actors
-    num_actors = config.at_most_max_actors(num_placeable if asked == "auto" else asked)
+    num_actors = num_started(config, num_placeable)
+    if config.self_play.num_actors == "auto":
+        num_actors = min(num_actors, num_placeable)
     rollouts = choose_rollouts_per_update(config, num_actors)
     return RunSizes(
         num_cpus=num_cpus,
@@ -367,10 +368,20 @@ def actor_cpus(config: Config, num_cpus: float) -> float:
         num_cpus: CPUs of the cluster.
     """
     free = max(cpus_for_actors(config, num_cpus), MIN_ACTOR_CPUS)
-    asked = config.self_play.num_actors
-    actors = config.at_most_max_actors(max(1, int(free)) if asked == "auto" else asked)
+    actors = num_started(config, free)
     actors_per_cpu = math.ceil(actors / free)
     return max(MIN_ACTOR_CPUS, int(1000 / actors_per_cpu) / 1000)
+
+
+def num_started(config: Config, free: float) -> int:
+    """Returns how many self-play actors are started where so many CPUs are left to them.
+
+    Also where a number is asked for, which Ray may have no room for. At least one.
+    """
+    asked = config.self_play.num_actors
+    if asked == "auto":
+        asked = max(1, int(free * config.self_play.auto_share))
+    return config.at_most_max_actors(asked)
 
 
 def learner_cpus(config: Config, num_cpus: float) -> float:

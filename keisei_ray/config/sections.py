@@ -7,7 +7,7 @@ sections are checked against each other in `keisei_ray.config.checks`.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,7 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from keisei_ray.config.player_spec import EVALUATION_KINDS, POOL_KINDS, PlayerKind, parse_player
@@ -69,7 +70,11 @@ class SelfPlayConfig(Section):
 
     num_actors: PositiveInt | Literal["auto"] = 2
     """Number of self-play actors, one process each. auto: one for each CPU that learner and
-    evaluator leave free, also on nodes that join later."""
+    evaluator leave free, also on nodes that join later; at most schedule.max_actors. auto:0.5 is
+    auto with an auto_share of 0.5."""
+    auto_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of these CPUs that num_actors auto takes, on a cluster that other runs use too. A
+    number of actors is not changed by it."""
     games_per_actor: PositiveInt = 32
     """Games that an actor plays side by side (N). One forward pass serves all of them."""
     rollout_length: PositiveInt = 64
@@ -96,6 +101,15 @@ class SelfPlayConfig(Section):
     num_gpus: PositiveFloat | None = None
     """GPUs that Ray reserves for each actor if the device is cuda. null: an equal part of what the
     learner leaves, which on a single GPU is half of it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_share(cls, values: Any) -> Any:
+        """Reads `auto:0.5` as two settings."""
+        asked = values.get("num_actors") if isinstance(values, dict) else None
+        if isinstance(asked, str) and asked.startswith("auto:"):
+            return values | {"num_actors": "auto", "auto_share": asked.removeprefix("auto:")}
+        return values
 
 
 class PoolConfig(Section):

@@ -11,6 +11,7 @@ from keisei_ray.config.autosize import (
     actor_cpus,
     cpus_for_actors,
     learner_gpus,
+    num_started,
     resolve_auto,
     run_sizes,
     self_play_gpus,
@@ -135,7 +136,6 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"{WAIT_FOR_NODES} Or join another."
         )
     _check_learners(config, cluster)
-    asked = config.self_play.num_actors
     free = cpus_for_actors(config, cluster.num_cpus)
     most = int(free / MIN_ACTOR_CPUS)
     if most < 1:
@@ -143,7 +143,7 @@ def check_fits(config: Config, cluster: Cluster) -> None:
             f"evaluation.num_cpus = {config.evaluation.num_cpus:g} leaves no part of the "
             f"cluster's {cluster.num_cpus:g} CPUs for self-play. Use less, or 0 to reserve none."
         )
-    actors = config.at_most_max_actors(max(1, int(free)) if asked == "auto" else asked)
+    actors = num_started(config, free)
     if actors > most:
         raise ClusterError(
             f"self_play.num_actors = {actors} needs more than the {cluster.num_cpus:g} CPUs of the "
@@ -163,7 +163,8 @@ def check_fits(config: Config, cluster: Cluster) -> None:
     if cluster.memory_bytes and needed > limit:
         raise ClusterError(
             f"these settings need about {needed / GIB:.1f} GiB of memory "
-            f"(self_play.num_actors = {asked}, model {config.model.depth}x{config.model.width}), "
+            f"(self_play.num_actors = {config.self_play.num_actors}, model "
+            f"{config.model.depth}x{config.model.width}), "
             f"the cluster has {cluster.memory_bytes / GIB:.1f} GiB. Use "
             f"{_fewer_actors(config, actors, limit)}, a smaller update or a smaller model. "
             f"{WAIT_FOR_NODES}"

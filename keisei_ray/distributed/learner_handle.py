@@ -244,6 +244,10 @@ class LearnerHandle:
         self._publish(LearnerVersion(update.version, update.weights, state), report.weights_digest)
         return report
 
+    def waits_for_room(self) -> bool:
+        """Returns whether Ray has not placed the learner yet, in whose group it is to run."""
+        return self._group is not None and not self._group.wait(0)
+
     def dismiss(self) -> None:
         """Ends the learner's process, whatever it is doing. LearnerVersion objects stay."""
         for actor in self._actors:

@@ -38,10 +38,11 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from keisei_ray.config.autosize import learner_cpus
+from keisei_ray.config.autosize import learner_cpus, learner_gpus
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import Ref
 from keisei_ray.distributed.cluster import Cluster, learner_placement_group
+from keisei_ray.distributed.cluster_room import RoomNotice, free_cpus
 from keisei_ray.distributed.cluster_watch import ClusterWatch
 from keisei_ray.distributed.deadlines import AwakeClock, Deadlines
 from keisei_ray.distributed.evaluation_handle import EvaluationHandle
@@ -137,6 +138,7 @@ class Driver:
         should_stop: Callable[[], bool] = lambda: False,
         check_place: Callable[[], object] = lambda: None,
         waits_for_saving: bool = False,
+        room: RoomNotice | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -150,6 +152,7 @@ class Driver:
         check_place: raises RunDirLostError if `run_dir` is no longer the run's directory; called
             before each checkpoint, in the thread that writes it, and at the end.
         waits_for_saving: whether training waits for each checkpoint.
+        room: says that the run waits for room on a cluster of several; None: it has its own.
         clock: monotonic seconds.
         """
         self.config = config
@@ -161,6 +164,7 @@ class Driver:
         self._initial = initial
         self._should_stop = should_stop
         self._check_place = check_place
+        self._room = room
         self._clock = clock
         awake = AwakeClock(clock)
         self._deadlines: Deadlines[Ref] = Deadlines(config.cluster.call_timeout_s, awake)
@@ -178,7 +182,7 @@ class Driver:
             bus,
             num_cpus=learner_cpus(config, cluster.num_cpus),
             reserve=lambda: learner_placement_group(config, cluster),
-            should_stop=should_stop,
+            should_stop=self._should_stop_starting,
             clock=awake,
         )
         self._evaluation = EvaluationHandle(
@@ -265,6 +269,7 @@ class Driver:
             self.saver.take_saved(wait=False)
             if self._watch.poll():
                 self._fleet.resize(self._watch.sizes)
+                self._say_what_waits(is_learner_up=True)
             self._evaluation.poll(self.progress, self._learner.published)
 
     def _newest_state(self) -> RunState:
@@ -308,6 +313,26 @@ class Driver:
         if resume:
             self._say_what_is_not_kept(resume)
         self._idle_since = self._clock()
+
+    def _should_stop_starting(self) -> bool:
+        """Returns whether to stop; called while the learner starts."""
+        self._say_what_waits(is_learner_up=False)
+        return self._should_stop()
+
+    def _say_what_waits(self, *, is_learner_up: bool) -> None:
+        """Says that the cluster has no room for the learner, or for a single actor."""
+        if self._room is None:
+            return
+        asks = None
+        each = self._watch.cpus_per_actor
+        if not is_learner_up:
+            if self._learner.waits_for_room():
+                gpus = learner_gpus(self.config)
+                asks = f"the learner asks for 1 CPU{f' and {gpus:g} GPU' if gpus else ''}"
+        elif self._fleet.starting and not self._fleet.num_alive and free_cpus() < each:
+            number = self._watch.sizes.num_actors
+            asks = f"{number} self-play actors ask for {each:g} CPU each"
+        self._room.poll(asks)
 
     def _say_what_is_not_kept(self, resume: Checkpoint) -> None:
         """Drops the states that do not fit this run; new games begin in their place."""

@@ -6,6 +6,7 @@ driver or the configuration should decide.
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import fit_to_cluster
+from keisei_ray.distributed.cluster_room import RoomNotice
 from keisei_ray.distributed.cluster_watch import cluster_changed
 from keisei_ray.distributed.ray_connection import RayConnection
 from keisei_ray.errors import RefusedStateError, RunDirError, TakenOverError
@@ -156,6 +158,7 @@ def _train(
             ),
             check_place=start.lock.check_place,
             waits_for_saving=waits_for_saving,
+            room=_room_notice(cluster, bus),
         )
         try:
             own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)
@@ -235,6 +238,13 @@ def _connected(
     if cluster is not None:
         return contextlib.nullcontext(cluster)
     return connect(start.config, run_dir=start.run_dir)
+
+
+def _room_notice(cluster: Cluster, bus: EventBus) -> RoomNotice | None:
+    """Makes what says that the run waits for room; None on a cluster of its own."""
+    if not cluster.may_grow:
+        return None
+    return RoomNotice(lambda text: bus.publish(Notice(text)), clock=time.monotonic)
 
 
 def _resolve(

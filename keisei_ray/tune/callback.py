@@ -15,6 +15,7 @@ from ray import tune
 from rich.console import Console
 from rich.text import Text
 
+from keisei_ray.distributed.cluster_room import RoomNotice
 from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tune.trial_metrics import ENDED, TIME
 
@@ -31,7 +32,12 @@ class SweepCallback(tune.Callback):
     """
 
     def __init__(
-        self, metric: str, console: Console, should_stop: Callable[[], bool], total_timesteps: int
+        self,
+        metric: str,
+        console: Console,
+        should_stop: Callable[[], bool],
+        total_timesteps: int,
+        asks: str | None = None,
     ) -> None:
         """Prints nothing yet.
 
@@ -40,6 +46,7 @@ class SweepCallback(tune.Callback):
             console: where the lines are printed.
             should_stop: called in every round of Tune's loop; True requests a stop.
             total_timesteps: length of a trial.
+            asks: what a trial asks of a cluster that others use too; None: it is the sweep's own.
         """
         self.trials: list[Any] = []
         self.unfinished: set[str] = set()
@@ -49,14 +56,19 @@ class SweepCallback(tune.Callback):
         self._total = total_timesteps
         self._printed_at: dict[str, float] = {}
         self._is_stop_passed_on = False
+        self._asks = asks
+        self._room = RoomNotice(self._print, clock=time.monotonic)
 
     def __getstate__(self) -> dict[str, Any]:
         """Keeps nothing: Tune pickles its callbacks, but a resumed sweep gets a new one."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Passes a stop request on, once."""
+        """Passes a stop request on, once; says that no trial has room on the cluster."""
         self.trials = trials
+        if self._asks is not None:
+            is_waiting = not any(trial.status in ("RUNNING", "TERMINATED") for trial in trials)
+            self._room.poll(self._asks if is_waiting else None)
         if self._should_stop() and not self._is_stop_passed_on:
             self._is_stop_passed_on = True
             # Noted now: once Tune has ended their actors it reports them as terminated.

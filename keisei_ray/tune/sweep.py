@@ -146,10 +146,16 @@ def run_sweep(
         ClusterError: the cluster has too few CPUs or GPUs for a trial.
     """
     space = dimensions(sweep)
-    _check_cluster_has_room(sweep, cluster)
+    asks = _check_cluster_has_room(sweep, cluster)
     metric = sweep.file.metric
     train = trainable(sweep.base, metric=metric.name, num_cpus=sweep.file.trial.num_cpus)
-    callback = SweepCallback(metric.name, console, should_stop, sweep.base.run.total_timesteps)
+    callback = SweepCallback(
+        metric.name,
+        console,
+        should_stop,
+        sweep.base.run.total_timesteps,
+        asks=None if cluster.is_started_here else asks,
+    )
     # The schedulers draw from the global random generators.
     random.seed(sweep.file.search.seed)
     np.random.seed(sweep.file.search.seed)
@@ -255,21 +261,32 @@ def _clamped(space: dict[str, Dimension]) -> Callable[[dict[str, Any]], dict[str
     return clamp
 
 
-def _check_cluster_has_room(sweep: Sweep, cluster: Cluster) -> None:
-    """Raises ClusterError if the cluster is too small for a trial: Tune would wait forever."""
+def _check_cluster_has_room(sweep: Sweep, cluster: Cluster) -> str:
+    """Raises ClusterError if the cluster is too small for a trial: Tune would wait forever.
+
+    Returns:
+        A clause with what a trial asks for.
+    """
     base = dotted_settings(sweep.base)
     first = {d.key: d.extremes()[0] for d in dimensions(sweep)}
     has_gpu = cluster.num_gpus > 0
     needed = bundles(trial_config(base, first), sweep.file.trial.num_cpus, has_gpu=has_gpu)
     offered = ray.cluster_resources()
-    for name in ("CPU", "GPU"):
-        total = sum(bundle.get(name, 0.0) for bundle in needed)
-        if total > offered.get(name, 0.0) + 1e-6:
+    learner = sweep.base.learner
+    settings = {
+        "CPU": f"trial.num_cpus = {sweep.file.trial.num_cpus:g}",
+        "GPU": f"learner.device = {learner.device}, learner.num_learners = {learner.num_learners}",
+    }
+    totals = {name: sum(bundle.get(name, 0.0) for bundle in needed) for name in settings}
+    for name, total in totals.items():
+        there = offered.get(name, 0.0)
+        if total > there + 1e-6:
+            less = f"trial.num_cpus of at most {there:g}" if name == "CPU" else "learner.device=cpu"
             raise ClusterError(
-                f"a trial needs {total:g} {name} (trial.num_cpus = {sweep.file.trial.num_cpus:g}, "
-                f"learner.device = {sweep.base.learner.device}), the cluster has "
-                f"{offered.get(name, 0.0):g}. Ask for less, or join a larger cluster."
+                f"{sweep.source}: a trial needs {total:g} {name}s ({settings[name]}), the cluster "
+                f"has {there:g}. Use {less}, or join a larger cluster."
             )
+    return "a trial asks for " + " and ".join(f"{n:g} {name}s" for name, n in totals.items() if n)
 
 
 @contextlib.contextmanager

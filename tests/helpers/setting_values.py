@@ -12,6 +12,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "run.resume": "latest",
     "run.init_from": "runs/pretrained",
     "self_play.num_actors": 3,
+    "self_play.auto_share": 0.25,
     "self_play.games_per_actor": 16,
     "self_play.rollout_length": 20,
     "self_play.max_plies": 256,

@@ -17,6 +17,7 @@ class FakeClient:
         self.alerts: list[tuple[str, str, bool]] = []
         self.uploaded: list[tuple[str, int]] = []
         self.attempts = 0
+        self.former: int | None = None
         self.exit_code: int | None = None
         self.is_abandoned = False
 
@@ -27,6 +28,9 @@ class FakeClient:
         self.meet("start")
         self.settings = settings
         return "https://somewhere/run"
+
+    def former_timestep(self) -> int | None:
+        return self.former
 
     def log(self, record: Record) -> None:
         self.meet("log")

@@ -191,6 +191,7 @@ def test_a_number_of_actors_is_a_number_or_auto(given: str) -> None:
     with pytest.raises(ConfigError, match=f"'{given}' is neither a number nor auto"):
         parse_arguments(["train", f"--num-actors={given}"])
     assert parse_arguments(["train", "--num-actors=auto"]).num_actors == "auto"
+    assert parse_arguments(["train", "--num-actors=auto:0.5"]).num_actors == "auto:0.5"
 
 
 def test_the_first_help_page_has_the_flags_of_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The only module that knows the wandb library; one function imports it.
+"""The only module that calls the wandb library; one function imports it.
 
 `WandbClient` defines what the tracker needs of Weights & Biases, `RealClient` does it. Only wandb
 deals with the API key (WANDB_API_KEY, or `wandb login`): it is neither read nor written here.
@@ -17,12 +17,15 @@ from keisei_ray.errors import TrackerError, installing
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.manifest import read_manifest
 from keisei_ray.storage.run_layout import MANIFEST_FILE, WANDB_RUN_ID_FILE
+from keisei_ray.tracking.wandb.session_file import last_timestep
 
 Record = Mapping[str, object]
 
 INIT_TIMEOUT_S: Final = 60.0
 MAX_ALERT_TITLE: Final = 63
 """Longest title that W&B accepts, in characters."""
+FLUSH_S: Final = 1.0
+"""Seconds after which wandb has written a record to its file: a `kill -9` loses no more of it."""
 UPLOAD_TIMEOUT_S: Final = 900
 """Time without an answer of the server after which the upload of a checkpoint counts as failed."""
 
@@ -40,6 +43,12 @@ class WandbClient(Protocol):
 
     def start(self, settings: Mapping[str, object]) -> str | None:
         """Begins or resumes the run; returns the address of its page, if it has one."""
+
+    def former_timestep(self) -> int | None:
+        """Returns the timestep of the last record of the session before; None without any.
+
+        To be called before `start`.
+        """
 
     def log(self, record: Record) -> None:
         """Adds a record of numbers; `timestep` is one of them, the x-axis of all charts."""
@@ -141,11 +150,16 @@ class RealClient:
                 console="off",
                 init_timeout=INIT_TIMEOUT_S,
                 finish_timeout=self._timeout_s,
+                x_transaction_log_flush_interval=FLUSH_S,
             ),
         )
         self._run.define_metric("timestep")
         self._run.define_metric("*", step_metric="timestep")
         return str(self._run.url) if tracking.wandb == "online" else None
+
+    def former_timestep(self) -> int | None:
+        """See `WandbClient`. Reads wandb's own file: what of it the server has is not known."""
+        return last_timestep(self._run_dir)
 
     def log(self, record: Record) -> None:
         """See `WandbClient`."""

@@ -94,7 +94,9 @@ class WandbTracker:
         """Queues what W&B is to get of the event. Never blocks."""
         match event:
             case ev.RunStarted():
-                self._put(partial(self._start, settings_by_key(event.config)))
+                settings = settings_by_key(event.config)
+                resumed = event.timestep if event.resumed_from else None
+                self._put(partial(self._start, settings, resumed))
             case ev.RatingsFitted():
                 self._ratings = event.ratings
             case ev.GameFinished():
@@ -170,9 +172,11 @@ class WandbTracker:
                 "it stays in the run directory"
             )
 
-    def _start(self, settings: dict[str, object]) -> None:
+    def _start(self, settings: dict[str, object], resumed_timestep: int | None) -> None:
         """Begins the W&B run. Called in the thread for records."""
         try:
+            if resumed_timestep is not None:
+                self._report_gap(resumed_timestep)
             url = self._retry(partial(self._client.start, settings))
             self._has_begun = True
         except Exception as error:  # noqa: BLE001  the border to wandb: it may raise anything
@@ -182,6 +186,15 @@ class WandbTracker:
             publish_or_log(self._publish, notice, logger)
         finally:
             self._is_decided.set()
+
+    def _report_gap(self, resumed_timestep: int) -> None:
+        """Reports what of the session before did not reach wandb's file."""
+        former = self._client.former_timestep()
+        if former is not None and former < resumed_timestep:
+            self._report(
+                f"W&B lacks what lies between timesteps {former:,} and {resumed_timestep:,}: the "
+                "session before was ended before wandb had written it; the run directory has it"
+            )
 
     def _if_begun(self, call: Callable[[], object]) -> None:
         """Makes a call unless the W&B run could not begin. Called in the thread for records."""

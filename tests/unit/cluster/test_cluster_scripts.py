@@ -229,9 +229,7 @@ def test_a_slurm_job_starts_a_head_the_other_nodes_and_one_run(place: Place) -> 
     assert not any("requeue" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("sent", "is_requeued"), [(signal.SIGUSR1, True), (signal.SIGINT, False)]
-)
+@pytest.mark.parametrize(("sent", "is_requeued"), [(signal.SIGUSR1, True), (signal.SIGINT, False)])
 def test_a_slurm_job_that_is_told_to_stop_before_its_run_begins_starts_none(
     place: Place, sent: signal.Signals, is_requeued: bool
 ) -> None:

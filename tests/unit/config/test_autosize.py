@@ -336,6 +336,30 @@ def elastic_config(num_actors: int | str = "auto", **sections: dict[str, object]
     return make_config(self_play={"num_actors": num_actors}, **sections)
 
 
+@pytest.mark.parametrize(
+    ("sections", "num_cpus", "num_actors"),
+    [
+        ({"self_play": {"num_actors": "auto:0.5"}}, 9, 4),
+        ({"self_play": {"num_actors": "auto", "auto_share": 0.25}}, 9, 2),
+        ({"self_play": {"num_actors": "auto:1"}}, 9, 8),
+        # One at least, while there is room for it.
+        ({"self_play": {"num_actors": "auto:0.01"}}, 9, 1),
+        ({"self_play": {"num_actors": "auto"}, "schedule": {"max_actors": 3}}, 9, 3),
+        ({"self_play": {"num_actors": "auto:0.5"}, "schedule": {"max_actors": 3}}, 9, 3),
+    ],
+)
+def test_an_elastic_run_takes_no_more_than_its_share_of_a_cluster_of_several(
+    sections: dict[str, dict[str, object]], num_cpus: int, num_actors: int
+) -> None:
+    config = resolve_auto(make_config(**sections), num_cpus, 0, may_grow=True)
+    each = actor_cpus(config, num_cpus)
+    sizes = run_sizes(config, num_cpus, each)
+    assert (each, sizes.num_actors, sizes.num_placeable) == (1.0, num_actors, 8)
+    assert run_sizes(config, 1, each).num_actors == 0
+    # Saved and read again it is the same.
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
 @pytest.mark.parametrize(("num_cpus", "actors"), [(2, 1), (3, 2), (17, 16)])
 def test_an_elastic_run_has_an_actor_for_each_cpu_that_the_learner_leaves(
     num_cpus: int, actors: int

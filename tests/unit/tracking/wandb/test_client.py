@@ -1,6 +1,7 @@
 """The start of a run with Weights & Biases, the files of an offline run, and sweeps."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,8 +21,11 @@ from keisei_ray.telemetry import events as ev
 from keisei_ray.telemetry.events import EventBus
 from keisei_ray.tracking.curves import curve_points
 from keisei_ray.tracking.subscribers import build_subscribers, check_trackers
-from keisei_ray.tracking.wandb.client import load_wandb, run_id
+from keisei_ray.tracking.wandb.client import RealClient, load_wandb, run_id
+from keisei_ray.tracking.wandb.session_file import last_timestep, read_records
+from keisei_ray.tracking.wandb.tracker import WandbTracker
 from tests.helpers.run_events import evaluated, game, record, run_started, updated
+from tests.helpers.waiting import wait_until
 
 NO_KEY = "WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"
 PATIENCE_S = 20.0
@@ -143,8 +147,6 @@ def play_offline(run_dir: Path, first: int, last: int) -> None:
 
 def whole_session(path: Path) -> list[Any]:
     """The records of a session; wandb's service may still be writing the last of them."""
-    from tests.helpers.wandb_files import read_records
-
     deadline = time.monotonic() + PATIENCE_S
     while True:
         records = list(read_records(path))
@@ -262,6 +264,55 @@ def test_a_stopped_wandb_service_holds_up_neither_the_run_nor_the_process(tmp_pa
             process.kill()
             process.wait()
     assert float((tmp_path / "seconds").read_text()) < 3
+
+
+KILLED_SESSION = """
+import os, sys, time
+from pathlib import Path
+from keisei_ray.config.sections import TrackingConfig
+from keisei_ray.tracking.wandb.client import RealClient, load_wandb
+from tests.helpers.run_events import run_started, updated
+from keisei_ray.tracking.wandb.tracker import WandbTracker
+
+tracking = TrackingConfig(wandb="offline")
+client = RealClient(load_wandb(tracking), tracking, Path(sys.argv[1]), 1.0)
+tracker = WandbTracker(client, print, close_timeout_s=1.0)
+tracker.handle(run_started())
+for update in (1, 2, 3):
+    tracker.handle(updated(update))
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@needs_wandb
+def test_a_killed_session_loses_little_and_its_resume_says_what(tmp_path: Path) -> None:
+    """wandb's service is killed too, before it ends anything."""
+    pytest.importorskip("wandb")
+    psutil = pytest.importorskip("psutil")
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_SESSION, str(tmp_path)],
+        # Without the service of this process, which the tests before have started.
+        env={name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: list(tmp_path.glob("wandb/*/*.wandb")), 3 * PATIENCE_S)
+        wait_until(lambda: last_timestep(tmp_path) == 3000, 12.0)  # wandb's own interval is 15 s.
+    finally:
+        for service in psutil.Process(process.pid).children():
+            service.kill()
+        process.kill()
+        process.wait()
+    told: list[Any] = []
+    tracking = TrackingConfig(wandb="offline")
+    client = RealClient(load_wandb(tracking), tracking, tmp_path, 1.0)
+    tracker = WandbTracker(client, told.append, close_timeout_s=60)
+    tracker.handle(run_started(timestep=5000))
+    tracker.close()
+    assert [notice.level for notice in told] == ["WARNING", "INFO"]
+    assert "W&B lacks what lies between timesteps 3,000 and 5,000" in told[0].message
 
 
 # Sweeps

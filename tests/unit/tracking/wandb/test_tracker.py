@@ -94,6 +94,19 @@ def test_a_run_is_sent_in_order_with_its_effective_configuration() -> None:
     assert tracked.notices == ["W&B: https://somewhere/run"]
 
 
+@pytest.mark.parametrize(("former", "is_told"), [(3000, True), (5000, False), (None, False)])
+def test_a_resumed_run_says_what_wandb_did_not_get_of_the_session_before(
+    former: int | None, is_told: bool
+) -> None:
+    client = FakeClient()
+    client.former = former
+    tracked = TrackedBus(client).publish(run_started(timestep=5000))
+    wait_until(lambda: client.settings)
+    tracked.close()
+    said = [text for text in tracked.notices if "between timesteps 3,000 and 5,000" in text]
+    assert bool(said) == is_told
+
+
 def test_settings_have_the_names_that_a_sweep_gives_them() -> None:
     settings = settings_by_key(run_started().config)
     assert settings["learner.gamma"] == run_started().config.learner.gamma
