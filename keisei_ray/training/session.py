@@ -5,6 +5,7 @@ driver or the configuration should decide.
 """
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from keisei_ray.distributed.cluster_fit import fit_to_cluster
 from keisei_ray.distributed.cluster_room import RoomNotice
 from keisei_ray.distributed.cluster_watch import cluster_changed
 from keisei_ray.distributed.ray_connection import RayConnection
+from keisei_ray.distributed.spilling import telling_of_spilling
 from keisei_ray.errors import RefusedStateError, RunDirError, TakenOverError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -36,6 +38,7 @@ from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import logs
 from keisei_ray.tracking.background_upload import uploading
+from keisei_ray.tracking.late_notice import publish_or_log
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
 from keisei_ray.tracking.run_file_queue import AT_ONCE, RunFileQueue, Writing, run_file_queue
@@ -44,6 +47,8 @@ from keisei_ray.training.driver import Driver
 from keisei_ray.training.resumed_settings import notices
 from keisei_ray.training.run_start import RunStart, claimed_start
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,9 @@ def _train(
                 _announced_end(driver, stop, files, start.run_dir),
                 start.lock.explaining_errors(),
                 found.connection.explaining_errors(),
+                telling_of_spilling(
+                    lambda text: publish_or_log(bus.publish, Notice(text, "WARNING"), logger)
+                ),
             ):
                 driver.run()
         finally:

@@ -1,4 +1,4 @@
-"""`ray up cluster/on-premises.yaml` for real: hosts with sshd that never had Ray, a run, `ray down`.
+"""`ray up cluster/on-premises.yaml` for real: hosts with sshd that had no Ray, a run, `ray down`.
 
 Only pip is a stand-in, since the hosts reach no registry: the packages of this environment count as
 downloaded, and `pip install -e` makes the checkout on the host importable, as it really does.

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,12 @@ def test_every_machine_of_a_launcher_gets_the_token_and_asks_for_it(name: str) -
     assert all("dashboard-host" not in command for command in starts)
 
 
+def test_the_head_of_own_hosts_has_the_autoscaler_that_starts_the_others() -> None:
+    """The second one, which `ray up` asks for by an export before the command, never does."""
+    (start,) = (c for c in load("on-premises.yaml")["head_start_ray_commands"] if "--head" in c)
+    assert "RAY_enable_autoscaler_v2=0" in start.partition("ray start")[0]
+
+
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_sends_what_the_installation_needs(name: str) -> None:
     tree = load(name)
@@ -273,6 +280,37 @@ def test_the_image_runs_as_nobody_special_and_finds_what_it_copies() -> None:
     assert len(sources) >= 9
     assert [s for s in sources if f"!{s}" not in kept or not (ROOT / s).exists()] == []
     assert "*" in kept
+
+
+def test_the_image_has_every_extra_that_a_run_may_use() -> None:
+    text = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"^ARG EXTRAS=(.*)$", text, flags=re.MULTILINE)
+    assert found is not None
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    assert set(found[1].split(",")) == extras - {"aws", "gcp", "docs", "dev"}
+
+
+def test_the_tasks_of_skypilot_join_each_other_and_run_what_run_py_takes() -> None:
+    """tests/platform/test_skypilot.py has SkyPilot's own parser read the file."""
+    group, learner, players = yaml.safe_load_all((CLUSTER / "skypilot.yaml").read_text())
+    assert group["execution"] == "parallel"
+    assert group["primary_tasks"] == [learner["name"]]
+    (line,) = (line for line in learner["run"].splitlines() if "train.sh" in line)
+    arguments = run_arguments(line)
+    assert arguments is not None
+    assert arguments[:2] == ["--run-dir", "$RUN"]
+    cli._resolve_training(parse_arguments(["--run-dir", "runs/x", *arguments[2:]]))
+    assert "ray start --head --port=6379" in learner["run"]
+    address = f'"{learner["name"]}-0.$SKYPILOT_JOBGROUP_NAME:6379"'
+    assert f"ray start --address={address}" in players["run"]
+    for task in (learner, players):
+        assert task["secrets"] == {"RAY_AUTH_TOKEN": None}
+        assert "RAY_AUTH_MODE=token" in task["run"]
+        assert "-c constraints.txt" in task["setup"]
+        assert lint("shellcheck", "--shell=bash", "-", text=task["setup"] + task["run"]) == ""
+    assert "accelerators" not in players["resources"]
+    assert players["resources"]["use_spot"]
 
 
 def test_a_submitted_job_uploads_the_program_and_little_else(tmp_path: Path) -> None:

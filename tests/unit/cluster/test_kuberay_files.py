@@ -144,6 +144,18 @@ def test_the_check_refuses_what_the_api_server_would(path: str, value: object) -
     assert len(problems(manifest)) == 1
 
 
+def test_the_job_is_valid_as_the_comment_about_kueue_changes_it() -> None:
+    text = (CLUSTER / "kuberay" / "rayjob.yaml").read_text(encoding="utf-8")
+    text = text.replace("  # labels:", "  labels:")
+    text = text.replace("enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false")
+    (job,) = (d for d in yaml.safe_load_all(text) if d["kind"] == "RayJob")
+    assert problems(job) == []
+    assert list(job["metadata"]["labels"]) == ["kueue.x-k8s.io/queue-name"]
+    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is False
+    # Kueue refuses a job whose cluster stays.
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+
+
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_pods_hold_the_run(name: str) -> None:
     cluster = offered(name)

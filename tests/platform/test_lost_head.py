@@ -1,0 +1,86 @@
+"""A machine that is lost with the whole run on it: another one goes on, from a bucket, by train.sh.
+
+As a platform does it that starts a job again: the second machine is given the same command.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import s3
+from tests.helpers.machines import HOME, Machine, has_namespaces, machines
+from tests.helpers.program import ROOT
+from tests.helpers.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.platform,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not has_namespaces(), reason="needs root and Linux namespaces"),
+]
+
+PATIENCE_S = 300
+PORT = 5000
+LIST = """
+import boto3, json, sys
+client = boto3.client("s3", region_name="us-east-1")
+if sys.argv[1] == "make":
+    client.create_bucket(Bucket="bucket")
+else:
+    found = client.list_objects_v2(Bucket="bucket").get("Contents", [])
+    print(json.dumps(sorted(object["Key"] for object in found)))
+"""
+TRAIN = [
+    "sh", f"{HOME}/checkout/cluster/train.sh", "s3://bucket/runs/first",
+    "--config", str(ROOT / "configs/debug.yaml"), "--num-actors", "2",
+    "--total-timesteps", "100000000", "--set", "evaluation.interval_timesteps=null",
+    "--set", "checkpoint.interval_timesteps=500",
+]  # fmt: skip
+
+
+def check_out(machine: Machine) -> None:
+    """Makes a checkout on the machine; the run's local copy lies in it."""
+    names = ("cluster", "configs", "keisei_ray", "run.py")
+    machine.run("mkdir", f"{HOME}/checkout")
+    machine.run("ln", "-s", *(str(ROOT / name) for name in names), f"{HOME}/checkout")
+
+
+def test_another_machine_goes_on_with_the_run_of_one_that_was_lost(tmp_path: Path) -> None:
+    with machines(["bucket", "first", "second"], tmp_path) as (bucket, first, second):
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/sbin"
+        environ = s3.environment(PORT) | {
+            "AWS_ENDPOINT_URL_S3": f"http://{bucket.address}:{PORT}",
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+        }
+        server = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(PORT)]
+        bucket.start(*server, log=tmp_path / "bucket.log")
+        ask = [sys.executable, "-c", LIST]
+        wait_until(lambda: bucket.run(*ask, "make", **environ).returncode == 0, PATIENCE_S)
+
+        def saved() -> list[int]:
+            """Timesteps of the whole checkpoints in the bucket."""
+            keys = json.loads(bucket.run(*ask, "list", **environ).stdout)
+            found = (re.search(r"/step-(\d+)/manifest\.json$", key) for key in keys)
+            return [int(match[1]) for match in found if match]
+
+        for machine in (first, second):
+            check_out(machine)
+        log = tmp_path / "first.log"
+        first.start(*TRAIN, log=log, **environ)
+        try:
+            wait_until(lambda: len(saved()) >= 2, PATIENCE_S)
+        except AssertionError as error:
+            raise AssertionError(log.read_text()) from error
+        first.off()
+        before = max(saved())
+
+        log = tmp_path / "second.log"
+        second.start(*TRAIN, log=log, **environ)
+        try:
+            wait_until(lambda: max(saved()) > before, PATIENCE_S)
+        except AssertionError as error:
+            raise AssertionError(log.read_text()) from error
+        assert re.search(rf"resumed from .*step-0*{before}\b", log.read_text()), log.read_text()
