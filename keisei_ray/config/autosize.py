@@ -378,10 +378,9 @@ def num_started(config: Config, free: float) -> int:
 
     Also where a number is asked for, which Ray may have no room for. At least one.
     """
-    asked = config.self_play.num_actors
-    if asked == "auto":
-        asked = max(1, int(free * config.self_play.auto_share))
-    return config.at_most_max_actors(asked)
+    play = config.self_play
+    share = max(1, int(free * play.auto_share))
+    return config.at_most_max_actors(share if play.num_actors == "auto" else play.num_actors)
 
 
 def learner_cpus(config: Config, num_cpus: float) -> float:

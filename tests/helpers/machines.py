@@ -9,8 +9,9 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.helpers.program import environment
 from tests.helpers.waiting import wait_until
@@ -18,6 +19,7 @@ from tests.helpers.waiting import wait_until
 HOME = "/home/root"
 """Home of root on a machine, empty at first."""
 SWITCH = "10.77.0.254"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _BOOT = """
 set -e
@@ -70,12 +72,20 @@ class Machine:
         spaces = ["--net"] if only_network else ["--net", "--mount", "--uts", "--pid"]
         return ["nsenter", "--target", str(self.pid), *spaces, "--", *words]
 
-    def start(self, *words: str, log: Path, **changes: str) -> "subprocess.Popen[bytes]":
-        """Starts a program there, with its output in a file."""
+    def start(
+        self, *words: str, log: Path, env: Mapping[str, str] = NOTHING
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a program there, with its output in a file.
+
+        Args:
+            words: the command.
+            log: file to which the output is added.
+            env: changes to the environment; likewise below.
+        """
         with log.open("ab") as file:
             return subprocess.Popen(
                 self.command(*words),
-                env=self.environ | changes,
+                env={**self.environ, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -83,13 +93,17 @@ class Machine:
             )
 
     def run(
-        self, *words: str, cwd: Path | None = None, timeout_s: float = 60.0, **changes: str
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] = NOTHING,
     ) -> "subprocess.CompletedProcess[str]":
         """Runs a program there to its end."""
         inside = ["env", f"--chdir={cwd}", *words] if cwd else list(words)
         return subprocess.run(
             self.command(*inside),
-            env=self.environ | changes,
+            env={**self.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -125,7 +125,17 @@ def test_a_run_trains_as_the_images_user_with_every_tracker(image: Image) -> Non
         "--games", "2",
     )  # fmt: skip
     assert "random" in said
-    image.run("python", "run.py", "export", "--checkpoint", "runs/first", "--format", "onnx", "--output", "runs/x.onnx")
+    image.run(
+        "python",
+        "run.py",
+        "export",
+        "--checkpoint",
+        "runs/first",
+        "--format",
+        "onnx",
+        "--output",
+        "runs/x.onnx",
+    )
 
 
 def test_buckets_and_sweeps_have_what_they_need(image: Image) -> None:

@@ -58,18 +58,18 @@ def test_another_machine_goes_on_with_the_run_of_one_that_was_lost(tmp_path: Pat
         server = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(PORT)]
         bucket.start(*server, log=tmp_path / "bucket.log")
         ask = [sys.executable, "-c", LIST]
-        wait_until(lambda: bucket.run(*ask, "make", **environ).returncode == 0, PATIENCE_S)
+        wait_until(lambda: bucket.run(*ask, "make", env=environ).returncode == 0, PATIENCE_S)
 
         def saved() -> list[int]:
             """Timesteps of the whole checkpoints in the bucket."""
-            keys = json.loads(bucket.run(*ask, "list", **environ).stdout)
+            keys = json.loads(bucket.run(*ask, "list", env=environ).stdout)
             found = (re.search(r"/step-(\d+)/manifest\.json$", key) for key in keys)
             return [int(match[1]) for match in found if match]
 
         for machine in (first, second):
             check_out(machine)
         log = tmp_path / "first.log"
-        first.start(*TRAIN, log=log, **environ)
+        first.start(*TRAIN, log=log, env=environ)
         try:
             wait_until(lambda: len(saved()) >= 2, PATIENCE_S)
         except AssertionError as error:
@@ -78,7 +78,7 @@ def test_another_machine_goes_on_with_the_run_of_one_that_was_lost(tmp_path: Pat
         before = max(saved())
 
         log = tmp_path / "second.log"
-        second.start(*TRAIN, log=log, **environ)
+        second.start(*TRAIN, log=log, env=environ)
         try:
             wait_until(lambda: max(saved()) > before, PATIENCE_S)
         except AssertionError as error:

@@ -63,13 +63,13 @@ def nodes(tmp_path: Path) -> Iterator[list[Machine]]:
     with machines(["head", "worker"], tmp_path) as booted:
         head, worker = booted
         logs = {name: tmp_path / f"{name}.log" for name in ("head", "worker", "run", "prometheus")}
-        head.start(*ray, "--head", "--num-gpus=0", log=logs["head"], **environ)
+        head.start(*ray, "--head", "--num-gpus=0", log=logs["head"], env=environ)
         wait_until(lambda: "ray start --address" in logs["head"].read_text(), PATIENCE_S)
-        worker.start(*ray, f"--address={head.address}:6379", log=logs["worker"], **environ)
+        worker.start(*ray, f"--address={head.address}:6379", log=logs["worker"], env=environ)
         wait = [sys.executable, str(ROOT / "cluster/wait_for_cpus.py"), "4"]
-        joined = head.run(*wait, timeout_s=PATIENCE_S, **environ)
+        joined = head.run(*wait, timeout_s=PATIENCE_S, env=environ)
         assert joined.returncode == 0, logs["worker"].read_text()
-        head.start(sys.executable, str(ROOT / "run.py"), *RUN, log=logs["run"], **environ)
+        head.start(sys.executable, str(ROOT / "run.py"), *RUN, log=logs["run"], env=environ)
         head.start(
             "prometheus",
             f"--config.file={tmp_path}/prometheus.yml",

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,11 +81,11 @@ class Slurm:
 
     def _start(self, machine: Machine, program: str, *words: str) -> None:
         log = self.shared / f"{program}-{machine.name}.log"
-        machine.start(program, *words, log=log, **self._environ)
+        machine.start(program, *words, log=log, env=self._environ)
 
     def said(self, *words: str) -> str:
         """Returns what a command of Slurm prints on the desk."""
-        return self.desk.run(*words, cwd=self.place, **self._environ).stdout.strip()
+        return self.desk.run(*words, cwd=self.place, env=self._environ).stdout.strip()
 
     def submit(self, *arguments: str, options: tuple[str, ...] = ()) -> str:
         """Submits the script and returns the job's number."""
@@ -139,7 +140,9 @@ def test_a_job_is_requeued_before_and_in_its_run_and_goes_on(slurm: Slurm) -> No
     slurm.wait_for(job, lambda: slurm.state(job) == "RUNNING 2")
     assert "saved before the time limit" in slurm.log(job)
 
-    events = lambda: json_records(run_dir / "events.jsonl")  # noqa: E731
+    def events() -> list[dict[str, Any]]:
+        return json_records(run_dir / "events.jsonl")
+
     slurm.wait_for(job, lambda: [e for e in events() if e["kind"] == "run_started"][1:])
     first, second = [e for e in events() if e["kind"] == "run_started"]
     assert (first["cluster"]["num_nodes"], first["cluster"]["num_cpus"]) == (2, 4)

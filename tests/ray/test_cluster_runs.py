@@ -63,12 +63,25 @@ class Seen:
         assert shown is not None
         assert errors is not None
         self.watched = next(line for line in shown if line.startswith("update="))
+        self.waiting, self.waiting_code = self._try_second(cluster, cwd)
         trainer.send_signal(signal.SIGINT)
         trainer.communicate(timeout=PATIENCE_S)
         # Not by `communicate`, which would leave out what has been read ahead.
         self.watched += shown.read()
         self.watch_end = errors.read(), lookers[2].wait(PATIENCE_S)
         (self.run,) = (r for r in all_runs() if r.run_dir == str(self.run_dir))
+
+    def _try_second(self, cluster: Cluster, cwd: Path) -> tuple[str, int]:
+        """What a second run says, for which there is no room, and its exit code after Ctrl-C."""
+        second = start_program(
+            "--config", DEBUG_CONFIG, "--run-dir", "second", "--num-actors", "1",
+            cwd=cwd, cluster=cluster,
+        )  # fmt: skip
+        assert second.stdout is not None
+        said = next((line for line in second.stdout if "waiting for room" in line), "")
+        second.send_signal(signal.SIGINT)
+        second.communicate(timeout=PATIENCE_S)
+        return said, second.returncode
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +114,14 @@ def test_a_run_is_found_and_read_by_the_clusters_address(seen: Seen, cluster: Cl
     assert (told["driver_pid"], told["driver_alive"]) == (seen.trainer.pid, True)
     assert (told["address"], told["num_nodes"], told["num_cpus"]) == (cluster.address, 1, 2)
     assert (told["self_play_actors"], told["learners"], told["evaluators"]) == (1, 1, 0)
+
+
+def test_a_run_without_room_says_what_it_asks_for_and_who_holds_it(seen: Seen) -> None:
+    assert seen.waiting_code == 130
+    assert "the learner asks for 1 CPU; free are 0 of 2 CPUs" in seen.waiting
+    held = f"run {seen.run_dir} on "
+    assert f"On the cluster: {held}" in seen.waiting
+    assert f"process {seen.trainer.pid} (1 learner, 1 self-play actor)" in seen.waiting
 
 
 def test_a_name_that_no_run_has_is_one_line(seen: Seen) -> None:
