@@ -6,6 +6,7 @@ As a platform does it that starts a job again: the second machine is given the s
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not has_namespaces(), reason="needs root and Linux namespaces"),
 ]
 
-PATIENCE_S = 300
+PATIENCE_S = 400
 PORT = 5000
 LIST = """
 import boto3, json, sys
@@ -62,6 +63,7 @@ def test_another_machine_goes_on_with_the_run_of_one_that_was_lost(tmp_path: Pat
 
         def saved() -> list[int]:
             """Timesteps of the whole checkpoints in the bucket."""
+            time.sleep(2)  # Between looks, each of which takes a process.
             keys = json.loads(bucket.run(*ask, "list", env=environ).stdout)
             found = (re.search(r"/step-(\d+)/manifest\.json$", key) for key in keys)
             return [int(match[1]) for match in found if match]

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not has_namespaces(), reason="needs root and Linux namespaces"),
 ]
 
-PATIENCE_S = 300
+PATIENCE_S = 400
 RUN = [
     "--config", DEBUG_CONFIG, "--run-dir", "/home/root/first", "--num-actors", "2",
     "--total-timesteps", "100000000", "--set", "cluster.address=auto",

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not has_namespaces(), reason="needs root and Linux namespaces"),
 ]
 
-PATIENCE_S = 300
+PATIENCE_S = 400
 SITE_PACKAGES = next(path for path in sys.path if path.endswith("site-packages"))
 VENV = f"{HOME}/keisei-venv"
 SITE = f"{VENV}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ class Slurm:
 
     def said(self, *words: str) -> str:
         """Returns what a command of Slurm prints on the desk."""
+        time.sleep(0.5)  # Most callers look again and again.
         return self.desk.run(*words, cwd=self.place, env=self._environ).stdout.strip()
 
     def submit(self, *arguments: str, options: tuple[str, ...] = ()) -> str:
