@@ -44,7 +44,8 @@ def wait_for_cpus(
     said = -1.0
     while (there := count()) < wanted and clock() < deadline:
         if there != said:
-            say(f"{there:g} of {wanted:g} CPUs are there; waiting {deadline - clock():.0f} s at most")
+            left_s = deadline - clock()
+            say(f"{there:g} of {wanted:g} CPUs are there; waiting {left_s:.0f} s at most")
             said = there
         sleep(POLL_S)
     return there
