@@ -8,14 +8,15 @@ nor fails. How long a call takes depends on network, batch and machine, so it is
                                               of the same kind has taken, for its size
     after FIRST_FACTOR * L                    seconds, while no call of its kind has been answered
 
-The time in which the driver itself did not run does not count (`AwakeClock`).
+The time in which the driver itself did not run does not count (`AwakeClock`), nor does that in which
+it could take no answer (`Deadlines.taking_nothing`).
 
 No Ray and no thread: the owner of the calls says when one is asked and when it is answered.
 """
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 LONGEST_FACTOR: Final = 10.0
@@ -93,6 +94,21 @@ class Deadlines(Generic[KeyT]):
         took_s = (self._clock() - call.asked_at) / call.size
         yield
         self._longest_s[call.kind] = max(took_s, self._longest_s.get(call.kind, 0.0))
+
+    @contextlib.contextmanager
+    def taking_nothing(self) -> Iterator[None]:
+        """Encloses a wait in which no answer is taken; no call takes longer by it.
+
+        An answer that comes meanwhile lies there until the end of the wait. If it counted, a
+        learner that starts for minutes would give every process ten times as long to be stuck.
+        """
+        began = self._clock()
+        yield
+        waited_s = self._clock() - began
+        self._awaited = {
+            key: replace(call, asked_at=call.asked_at + waited_s)
+            for key, call in self._awaited.items()
+        }
 
     def forget(self, key: KeyT) -> None:
         """Notes that a call is not awaited any more, if it was."""

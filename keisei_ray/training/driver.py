@@ -546,7 +546,8 @@ class Driver:
             self._deadlines.forget(self._update.state)
         self._rollouts.put_back(self._end_update())
         self._ray.check()
-        self._learner.relaunch(error)
+        with self._deadlines.taking_nothing():
+            self._learner.relaunch(error)
         self._idle_since = self._clock()
 
     def _replace_overdue(self) -> None:

@@ -72,6 +72,20 @@ def test_nothing_is_learnt_from_a_call_that_fails(deadlines: Deadlines[str], clo
     assert latest_answer_s(deadlines, clock, "collect") == 10.0
 
 
+def test_a_wait_in_which_no_answer_is_taken_makes_no_call_longer(
+    deadlines: Deadlines[str], clock: Clock
+) -> None:
+    """As that for a learner that is started again."""
+    deadlines.asked("a rollout", "collect")
+    clock.now += 2.0
+    with deadlines.taking_nothing():
+        clock.now += 85.0
+    assert deadlines.overdue() == {}
+    with deadlines.taking("a rollout"):
+        pass
+    assert latest_answer_s(deadlines, clock, "collect") == 20.0
+
+
 def test_the_error_says_which_call_and_how_long_it_had(
     deadlines: Deadlines[str], clock: Clock
 ) -> None:
