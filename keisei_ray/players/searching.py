@@ -1,6 +1,7 @@
 """A network that looks ahead: the policy of a search over many games at once."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +59,10 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
         end = time.monotonic() + spec.seconds if spec.seconds is not None else None
         search.start([games.game(lane) for lane in slots], slots)
         search.run(slots, lambda: end is not None and time.monotonic() >= end)
+        if spec.root == "gumbel":
+            return choose_halved_moves(search, slots, temperature, uniforms)
         chosen = [
-            choose_halved_move(search, slot, temperature, uniform)
-            if spec.root == "gumbel"
-            else choose_root_move(search.root_moves(slot), temperature, uniform)
+            choose_root_move(search.root_moves(slot), temperature, uniform)
             for slot, uniform in zip(slots, uniforms.tolist(), strict=True)
         ]
         return np.array(chosen, np.int64)
@@ -95,19 +96,27 @@ def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) 
     return _sample(visits, temperature, uniform) if visits.any() else best
 
 
-def choose_halved_move(search: Search, slot: int, temperature: float, uniform: float) -> int:
-    """Index of the move to play after a search with the rule `gumbel` at its root.
+def choose_halved_moves(
+    search: Search, slots: Sequence[int], temperature: float, uniforms: Uniforms
+) -> Ints:
+    """[K] index of the move to play after a search with the rule `gumbel` at its roots.
 
     Args:
-        search: has searched in the tree `slot`.
-        slot: the tree.
+        search: has searched in these trees, all at once.
+        slots: [K] the trees.
         temperature: see `searching_policy`.
-        uniform: in [0, 1), decides where the move is sampled.
+        uniforms: [K] in [0, 1), decide where a move is sampled.
     """
-    best = search.best_halved_move(slot)
-    if temperature == 0 or search.root_moves(slot)[best].proof in (WON, LOST):
-        return best
-    return _sample(search.improved_policy(slot), temperature, uniform)
+    chosen = search.best_halved_moves(slots)
+    if temperature == 0:
+        return chosen
+    policies = search.improved_policies(slots)
+    for row, slot in enumerate(slots):
+        moves = search.root_moves(slot)
+        if moves[chosen[row]].proof not in (WON, LOST):
+            policy = policies[row, : len(moves)]
+            chosen[row] = _sample(policy, temperature, float(uniforms[row]))
+    return chosen
 
 
 def _sample(weights: npt.NDArray[np.float64], temperature: float, uniform: float) -> int:

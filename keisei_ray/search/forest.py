@@ -45,6 +45,7 @@ _NODE_FIELDS: Final[_Fields] = {
     "visits": (np.int32, ()),
     "value_sums": (np.float32, ()),
     "draw_sums": (np.float32, ()),
+    "own_values": (np.float32, ()),
     "proofs": (np.uint8, ()),
     "keys": (np.uint64, ()),
     "turns": (np.uint8, ()),
@@ -88,6 +89,7 @@ class Forest:
         first_edge, num_edges: its edges; none before it has been evaluated.
         visits: simulations that went through it.
         value_sums: sum of their values. draw_sums: sum of their probabilities of a draw.
+        own_values: the network's value of the position itself.
         proofs: what is proven.
         keys: of the position. turns: the side to move, 0 black, 1 white.
         scalars: as in `Observation`, but without an upper bound.
@@ -103,6 +105,7 @@ class Forest:
     visits: npt.NDArray[np.int32]
     value_sums: Floats
     draw_sums: Floats
+    own_values: Floats
     proofs: Bytes
     keys: npt.NDArray[np.uint64]
     turns: Bytes

@@ -30,7 +30,7 @@ from keisei_ray.search.forest import (
     Ints,
     Paths,
 )
-from keisei_ray.search.gumbel import Halving, RootFindings, improved_policy
+from keisei_ray.search.gumbel import Halving, RootFindings, improved_policies
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game
@@ -78,6 +78,8 @@ class _Tree:
     line: Line | None = field(default=None, repr=False)
     halving: Halving | None = field(default=None, repr=False)
     """Plan of the present search, where the rule at the root has one."""
+    row: int = 0
+    """Place of the tree in that plan."""
 
 
 class Search:
@@ -133,8 +135,8 @@ class Search:
             slots: the trees to search in; all have been started.
             is_over: asked before every step; True ends the search early.
         """
-        for slot in slots if self.settings.root == "gumbel" else ():
-            self._plan(self._trees[slot])
+        if self.settings.root == "gumbel":
+            self._plan(slots)
         while not is_over() and self._forest.fullness < 1:
             active = [
                 self._trees[slot]
@@ -184,38 +186,58 @@ class Search:
             node = int(forest.children[edge])
         return line
 
-    def best_halved_move(self, slot: int) -> int:
-        """Index of the move to play after a search with the rule `gumbel`."""
-        tree = self._trees[slot]
-        assert tree.halving is not None
-        return tree.halving.best_move(self._findings(tree.root))
+    def best_halved_moves(self, slots: Sequence[int]) -> Ints:
+        """[K] index of the move to play in each tree after a search with the rule `gumbel`."""
+        trees = [self._trees[slot] for slot in slots]
+        halving = trees[0].halving
+        assert halving is not None
+        rows = np.array([tree.row for tree in trees])
+        return halving.best_moves(rows, self._findings([tree.root for tree in trees]))
 
-    def improved_policy(self, slot: int) -> npt.NDArray[np.float64]:
-        """[M] probabilities of a root's moves after a search with the rule `gumbel`."""
-        return improved_policy(self._findings(self._trees[slot].root))
+    def improved_policies(self, slots: Sequence[int]) -> npt.NDArray[np.float64]:
+        """[K, M] probabilities of the roots' moves after a search with the rule `gumbel`.
 
-    def _plan(self, tree: _Tree) -> None:
-        """Plans the simulations that a tree's root still gets."""
-        visits = self._findings(tree.root).visits
-        left = self.settings.simulations - int(self._forest.visits[tree.root])
-        tree.halving = Halving(visits, max(1, left))
+        M: most moves of a root; the others have 0 beyond theirs.
+        """
+        return improved_policies(self._findings([self._trees[slot].root for slot in slots]))
 
-    def _next_edge(self, tree: _Tree) -> int:
-        """Edge of a root that the plan tries next."""
-        assert tree.halving is not None
-        first = self._forest.edges_of(tree.root).start
-        return int(first + tree.halving.next_move(self._findings(tree.root)))
+    def _plan(self, slots: Sequence[int]) -> None:
+        """Plans the simulations that the roots of these trees still get."""
+        if not slots:
+            return
+        trees = [self._trees[slot] for slot in slots]
+        found = self._findings([tree.root for tree in trees])
+        left = [self.settings.simulations - self.num_visits(slot) for slot in slots]
+        halving = Halving(
+            found.visits, found.is_legal.sum(1).tolist(), [max(1, number) for number in left]
+        )
+        for row, tree in enumerate(trees):
+            tree.halving, tree.row = halving, row
 
-    def _findings(self, node: int) -> RootFindings:
-        """Findings about the moves from a node, as columns."""
+    def _next_edges(self, trees: Sequence[_Tree]) -> Ints:
+        """[K] edge of each root that the plan tries next; all trees are of one plan."""
+        halving = trees[0].halving
+        assert halving is not None
+        roots = [tree.root for tree in trees]
+        rows = np.array([tree.row for tree in trees])
+        return self._forest.first_edge[roots] + halving.next_moves(rows, self._findings(roots))
+
+    def _findings(self, roots: Sequence[int]) -> RootFindings:
+        """Findings about the moves from these nodes."""
         forest = self._forest
-        edges = forest.edges_of(node)
+        nodes = np.array(roots)
+        counts = forest.num_edges[nodes]
+        columns = np.arange(int(counts.max()))
+        is_legal = columns < counts[:, None]
+        edges = np.where(is_legal, forest.first_edge[nodes][:, None] + columns, NONE)
         children = forest.children[edges]
         return RootFindings(
             forest.priors[edges],
             forest.visits[children].astype(np.int64),
             -forest.values(children),
             _SEEN_BY_PARENT[forest.proofs[children]],
+            is_legal,
+            forest.own_values[nodes],
         )
 
     def _moves_of(self, node: int) -> list[RootMove]:
@@ -299,7 +321,7 @@ class Search:
             paths = forest.select(
                 roots,
                 self.settings,
-                lambda nodes: np.array([self._next_edge(by_root[node]) for node in nodes.tolist()]),
+                lambda nodes: self._next_edges([by_root[node] for node in nodes.tolist()]),
             )
         else:
             paths = forest.select(roots, self.settings)
@@ -402,6 +424,7 @@ class Search:
         first_entry = np.repeat(forest.turns[nodes] * np.int64(1 << 16), counts)
         labels = _LABEL_OF_MOVE[first_entry + np.frombuffer(b"".join(legal), np.uint16)]
         forest.expand(nodes, legal, labels, logits)
+        forest.own_values[nodes] = values
         return values, draw_probs
 
     def _clear_garbage(self) -> None:

@@ -1,5 +1,7 @@
 """Sequential halving at the root: its plan, its choices, and searches that follow it."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,10 @@ from hypothesis import strategies as st
 
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.search.gumbel import (
-    C_VISIT,
     Halving,
     RootFindings,
     considered_visits,
-    improved_policy,
+    improved_policies,
     scores,
 )
 from keisei_ray.search.search import Search
@@ -21,14 +22,29 @@ from tests.unit.search.test_search import evaluate, played
 
 
 def findings(
-    priors: list[float], visits: list[int], values: list[float], proofs: list[int] | None = None
+    priors: list[float],
+    visits: list[int],
+    values: list[float],
+    proofs: list[int] | None = None,
+    own_value: float = 0.0,
 ) -> RootFindings:
+    """Findings about a single root."""
     return RootFindings(
-        np.array(priors, np.float32),
-        np.array(visits, np.int64),
-        np.array(values, np.float32),
-        np.array(proofs or [UNPROVEN] * len(priors), np.uint8),
+        np.array([priors], np.float32),
+        np.array([visits], np.int64),
+        np.array([values], np.float32),
+        np.array([proofs or [UNPROVEN] * len(priors)], np.uint8),
+        np.ones((1, len(priors)), np.bool_),
+        np.array([own_value], np.float32),
     )
+
+
+def planned(visits: list[int], simulations: int) -> Halving:
+    """The plan of a single search."""
+    return Halving(np.array([visits]), [len(visits)], [simulations])
+
+
+ROW = np.array([0])
 
 
 @pytest.mark.parametrize(
@@ -59,11 +75,11 @@ def test_every_plan_can_be_followed(num_moves: int, simulations: int) -> None:
 
 def halved(priors: list[float], values: list[float], simulations: int) -> tuple[list[int], int]:
     """Visits of each move when each keeps its value, and the move chosen."""
-    halving = Halving(np.zeros(len(priors), np.int64), simulations)
+    halving = planned([0] * len(priors), simulations)
     visits = [0] * len(priors)
     for _ in range(simulations):
-        visits[halving.next_move(findings(priors, visits, values))] += 1
-    return visits, halving.best_move(findings(priors, visits, values))
+        visits[halving.next_moves(ROW, findings(priors, visits, values))[0]] += 1
+    return visits, int(halving.best_moves(ROW, findings(priors, visits, values))[0])
 
 
 def test_the_best_value_among_the_likely_moves_wins() -> None:
@@ -84,30 +100,80 @@ def test_at_most_sixteen_moves_are_considered() -> None:
 
 
 def test_visits_of_earlier_searches_count_for_values_only() -> None:
-    halving = Halving(np.array([50, 0]), 4)
+    halving = planned([50, 0], 4)
     found = findings([0.5, 0.5], [50, 0], [0.1, 0.0])
-    assert halving.next_move(found) == 0
-    assert halving.next_move(findings([0.5, 0.5], [51, 0], [0.1, 0.0])) == 1
+    assert halving.next_moves(ROW, found) == 0
+    assert halving.next_moves(ROW, findings([0.5, 0.5], [51, 0], [0.1, 0.0])) == 1
 
 
 def test_proofs_decide() -> None:
     found = findings([0.1, 0.8, 0.1], [1, 5, 6], [1.0, 0.9, -1.0], [WON, UNPROVEN, LOST])
-    halving = Halving(np.zeros(3, np.int64), 20)
-    assert halving.best_move(found) == 0
-    lost = found._replace(proofs=np.array([LOST, UNPROVEN, LOST], np.uint8))
-    assert halving.best_move(lost) == 1
-    assert halving.next_move(lost) == 1
-    assert improved_policy(lost).tolist() == [0.0, 1.0, 0.0]
-    all_lost = found._replace(proofs=np.full(3, LOST, np.uint8), values=np.full(3, -1, np.float32))
-    assert halving.best_move(all_lost) == 1
-    assert improved_policy(all_lost) == pytest.approx([0.1, 0.8, 0.1])
+    halving = planned([0, 0, 0], 20)
+    assert halving.best_moves(ROW, found) == 0
+    lost = found._replace(proofs=np.array([[LOST, UNPROVEN, LOST]], np.uint8))
+    assert halving.best_moves(ROW, lost) == 1
+    assert halving.next_moves(ROW, lost) == 1
+    assert improved_policies(lost).tolist() == [[0.0, 1.0, 0.0]]
+    all_lost = found._replace(
+        proofs=np.full((1, 3), LOST, np.uint8), values=np.full((1, 3), -1, np.float32)
+    )
+    assert halving.best_moves(ROW, all_lost) == 1
+    assert improved_policies(all_lost)[0] == pytest.approx([0.1, 0.8, 0.1])
 
 
-def test_scores_by_the_closed_form() -> None:
-    found = findings([0.25, 0.5, 0.25], [3, 1, 0], [0.5, -0.5, 9.0])
-    mean = (0.25 * 0.5 - 0.5 * 0.5) / 0.75
-    expected = np.log([0.25, 0.5, 0.25]) + (C_VISIT + 3) * (np.array([0.5, -0.5, mean]) + 1) / 2
-    assert scores(found) == pytest.approx(expected)
+def mctx_policy(
+    logits: list[float], visits: list[int], values: list[float], own_value: float
+) -> tuple[list[float], list[float]]:
+    """Scores and improved policy of one root by the published formulas, one number at a time.
+
+    `qtransform_completed_by_mix_value` and `gumbel_muzero_policy` of mctx, with value_scale = 1 and
+    without rescaling, of values that are brought from [-1, 1] to [0, 1].
+    """
+    top = max(logits)
+    total = math.fsum(math.exp(logit - top) for logit in logits)
+    priors = [math.exp(logit - top) / total for logit in logits]
+    tried = [i for i, count in enumerate(visits) if count]
+    mixed = own_value
+    if tried:
+        of_tried = math.fsum(priors[i] for i in tried)
+        weighted = math.fsum(priors[i] * values[i] / of_tried for i in tried)
+        mixed = (own_value + sum(visits) * weighted) / (sum(visits) + 1)
+    completed = [value if count else mixed for value, count in zip(values, visits, strict=True)]
+    scaled = [(50 + max(visits)) * (value + 1) / 2 for value in completed]
+    sums = [math.log(p) + q for p, q in zip(priors, scaled, strict=True)]
+    highest = max(sums)
+    weights = [math.exp(value - highest) for value in sums]
+    return sums, [weight / math.fsum(weights) for weight in weights]
+
+
+@given(seed=st.integers(0, 10**6))
+def test_scores_and_policies_of_many_roots_are_those_of_mctx(seed: int) -> None:
+    """Roots of unlike numbers of moves, side by side, against one at a time."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 12, 5)
+    shape = 5, int(counts.max())
+    is_legal = np.arange(shape[1]) < counts[:, None]
+    logits = rng.normal(0, 2, shape)
+    priors = np.where(is_legal, np.exp(logits), 0)
+    found = RootFindings(
+        (priors / priors.sum(1, keepdims=True)).astype(np.float32),
+        np.where(is_legal, rng.integers(0, 4, shape), 0),
+        rng.uniform(-1, 1, shape).astype(np.float32),
+        np.full(shape, UNPROVEN, np.uint8),
+        is_legal,
+        rng.uniform(-1, 1, 5).astype(np.float32),
+    )
+    policies = improved_policies(found)
+    for row, count in enumerate(counts.tolist()):
+        expected = mctx_policy(
+            logits[row, :count].tolist(),
+            found.visits[row, :count].tolist(),
+            found.values[row, :count].astype(float).tolist(),
+            float(found.own_values[row]),
+        )
+        assert scores(found)[row, :count] == pytest.approx(expected[0], abs=1e-4)
+        assert policies[row, :count] == pytest.approx(expected[1], abs=1e-4)
+        assert not policies[row, count:].any()
 
 
 @settings(max_examples=8)
@@ -130,8 +196,24 @@ def test_a_search_follows_the_plan(seed: int, simulations: int, leaves: int) -> 
     if leaves == 1:
         likeliest = np.argsort([-move.prior for move in moves], kind="stable")[:tried]
         assert np.flatnonzero(visits).tolist() == sorted(likeliest.tolist())
-    best = search.best_halved_move(0)
+    best = search.best_halved_moves([0])[0]
     assert visits[best] == visits.max()
+
+
+def test_games_searched_together_are_searched_as_each_alone() -> None:
+    few_moves = Game("4k4/9/9/9/9/9/9/9/4K4 b - 1", max_plies=300)
+    games = [played(1, 4), played(2, 60), few_moves]
+    together = Search(evaluate, SearchSettings(24, root="gumbel"))
+    together.start(games)
+    together.run([0, 1, 2])
+    policies, best = together.improved_policies([2, 0]), together.best_halved_moves([2, 0])
+    for row, game in enumerate((games[2], games[0])):
+        alone = Search(evaluate, SearchSettings(24, root="gumbel"))
+        alone.start([game])
+        alone.run([0])
+        (expected,) = alone.improved_policies([0])
+        assert policies[row, : len(expected)] == pytest.approx(expected)
+        assert best[row] == alone.best_halved_moves([0])[0]
 
 
 def test_the_tree_is_kept_from_move_to_move() -> None:
@@ -141,4 +223,4 @@ def test_the_tree_is_kept_from_move_to_move() -> None:
         search.start([game])
         search.run([0])
         assert search.num_visits(0) == 64
-        game.play(search.root_moves(0)[search.best_halved_move(0)].move)
+        game.play(search.root_moves(0)[search.best_halved_moves([0])[0]].move)
