@@ -7,6 +7,7 @@ can be stopped at any time and goes on where it was.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where the runs' files stay")
     options = parser.parse_args(arguments)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # Ignored in the background of a shell.
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         place = options.keep or Path(folder)
         place.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ LAST_TIMESTEPS: Final = 4096
 """Timesteps of a life that trains to its end."""
 END: Final = "none: trains to its end"
 START: Final = "none: starts"
+OVERLOADED: Final = "Ray did not start here: The current node timed out during startup."
+"""Beginning of what a run says whose Ray takes longer to start than Ray waits."""
 
 
 @dataclass
@@ -280,13 +282,17 @@ def _start(
     first = _checked(Injected(""), act)
     if first.outcome == "ended":
         first.outcome = "did not start"
-        first.violations.append(run.errors()[-500:])
+        cause = run.errors()[-500:] or run.said.decode(errors="replace")
+        first.violations.append(cause)
+        if OVERLOADED in " ".join(cause.split()) and run.process.returncode == 2:
+            # A machine with too much other work; the run has said so in its one line.
+            first.outcome, first.violations = "Ray did not start in time", []
     first.seconds = round(time.monotonic() - began, 1)
     names = [*damaged, *([start] if start else [])]
     for place, name in enumerate(names or ([START] if first.violations else [])):
         told = first.violations if place == 0 else []
         yield Injected(name, first.outcome, told, first.seconds)
-    if first.outcome in ("hung", "did not start"):
+    if first.outcome not in ("began", "resumed"):
         raise Stop
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ PATIENCE_S: Final = 240.0
 """Longest wait for what has to happen, far more than it needs on a machine with other work."""
 ORPHANS_S: Final = 30.0
 """Seconds after the end of the driver within which all of the run's processes must have ended."""
+NOT_OURS: Final = re.compile(r"\[ray_log_sink\]|nohup: |^\[[-0-9:, ]+ [EC] \d+ \d+\] \w+\.cc:\d+:")
+"""Lines on standard error that Ray's C++ core or nohup writes."""
 ENDLESS: Final = 100_000_000
 NUM_ACTORS: Final = 2
 SETTINGS: Final = (
@@ -81,6 +84,8 @@ class ChaosRun:
         self.ray_dir = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.stopped: set[int] = set()
         """Processes that were halted and must have been replaced."""
+        self.said = b""
+        """End of its standard output, where errors go if standard error is closed."""
         self._errors = run_dir.parent / "stderr"
         self._reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -118,8 +123,8 @@ class ChaosRun:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            while os.read(self._reader, 1 << 16):
-                pass
+            while said := os.read(self._reader, 1 << 16):
+                self.said = (self.said + said)[-1000:]
 
     def leave(self) -> None:
         """Closes the reading end of the run's standard output."""
@@ -142,8 +147,13 @@ class ChaosRun:
         """Returns the run's processes of one role."""
         return members(self.pid, role)
 
-    def wait_for(self, condition: Callable[[], Any], what: str) -> Any:
+    def wait_for(self, condition: Callable[[], Any], what: str, *, every_s: float = 0.05) -> Any:
         """Waits until a condition is true and returns its value.
+
+        Args:
+            condition: asked again and again.
+            what: its name for messages.
+            every_s: seconds between two questions.
 
         Raises:
             HasEnded: the run ended before.
@@ -157,7 +167,7 @@ class ChaosRun:
             if code is not None:
                 raise HasEnded(f"exit code {code} while waiting for {what}")
             assert time.monotonic() < deadline, f"{PATIENCE_S:g} s without {what}"
-            time.sleep(0.05)
+            time.sleep(every_s)
 
     def wait_updates(self, number: int) -> None:
         """Waits until a number of further updates is on record."""
@@ -183,8 +193,7 @@ class ChaosRun:
     def errors(self) -> str:
         """Returns what it has written to its standard error, without Ray's own lines."""
         lines = self._errors.read_text(errors="replace").splitlines()
-        noise = ("[ray_log_sink]", "nohup: ")
-        return "\n".join(line for line in lines if not any(n in line for n in noise))
+        return "\n".join(line for line in lines if not NOT_OURS.search(line))
 
     def orphans(self) -> list[str]:
         """Returns what still lives of the run `ORPHANS_S` after its driver has ended."""

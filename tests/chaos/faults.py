@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     CONFIG_FILE,
@@ -24,6 +26,7 @@ from keisei_ray.storage.run_layout import (
     EVENTS_FILE,
     GAMES_FILE,
     METRICS_FILE,
+    TEMPORARY_PREFIX,
 )
 from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.processes import end_session, send
@@ -294,6 +297,34 @@ def kill_driver_while_ending(run: ChaosRun, rng: random.Random) -> None:
     send(run.pid, signal.SIGKILL)
 
 
+def kill_while_saving(run: ChaosRun, rng: random.Random) -> None:
+    """SIGKILL while a checkpoint is being written, which its temporary directory shows.
+
+    The driver is halted there, so that it cannot finish before it is killed.
+    """
+    del rng
+    driver = psutil.Process(run.pid)
+
+    def is_caught() -> bool:
+        if not half_written(run.run_dir):
+            return False
+        driver.suspend()
+        while driver.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
+        if half_written(run.run_dir):
+            return True
+        driver.resume()
+        return False
+
+    run.wait_for(is_caught, "a checkpoint that is being written", every_s=0.0005)
+    driver.kill()
+
+
+def half_written(run_dir: Path) -> list[Path]:
+    """Returns the temporary directories of checkpoints that are being written, or never were."""
+    return list((run_dir / CHECKPOINTS_DIR).glob(f"{TEMPORARY_PREFIX}*"))
+
+
 def kill_everything(run: ChaosRun, rng: random.Random) -> None:
     """All processes of the run are killed at once, as when the power goes."""
     end_session(run.pid)
@@ -329,6 +360,7 @@ ENDINGS: Final[Mapping[str, Ending]] = {
     "SIGINT twice": Ending(interrupt_twice, frozenset({130}), False),
     "SIGHUP": Ending(hang_up, frozenset({129}), True),
     "kill -9 of the driver": Ending(_signalled(signal.SIGKILL), KILLED, False),
+    "kill -9 of the driver while it writes a checkpoint": Ending(kill_while_saving, KILLED, False),
     "SIGTERM, then kill -9": Ending(kill_driver_while_ending, KILLED | {130}, False),
     "kill -9 of every process": Ending(kill_everything, KILLED, False),
     "kill -9 of the raylet": Ending(_killed("raylet"), frozenset({2}), True),

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from keisei_ray.status.checkpoints import list_checkpoints
 from tests.chaos.campaign import Life, endure
+from tests.chaos.chaos_run import ChaosRun
+from tests.chaos.faults import half_written, kill_while_saving
+from tests.chaos.invariants import violations
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.long]
 
@@ -38,3 +42,20 @@ def test_a_run_goes_on_after_each_fault_with_all_its_invariants(tmp_path: Path) 
         *((1, fault, "went on") for fault in PLAN[1].live),
         (1, PLAN[1].ending, "ended, 130"),
     ]
+
+
+def test_a_kill_in_the_middle_of_saving_never_costs_the_checkpoints_before(tmp_path: Path) -> None:
+    run_dir, rng = tmp_path / "run", random.Random(3)
+    for number in range(2):
+        run = ChaosRun.resumed(run_dir) if number else ChaosRun.fresh(run_dir)
+        try:
+            run.wait_for(lambda: list_checkpoints(run_dir, 0.0, verify=False), "a checkpoint")
+            run.wait_updates(2)
+            kill_while_saving(run, rng)
+            assert run.wait_end() == -9
+        finally:
+            run.destroy()
+        assert len(half_written(run_dir)) == 1, "the kill did not fall into a save"
+        assert violations(run_dir, must_be_saved=True) == []
+        listed = list_checkpoints(run_dir, 0.0, verify=True)
+        assert [found.problem for found in listed if not found.is_verified] == []
