@@ -39,7 +39,7 @@ exec sleep infinity
 def has_namespaces() -> bool:
     """Returns whether this process may make machines."""
     probe = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "true"]
-    programs = all(map(shutil.which, ("unshare", "nsenter", "ip")))
+    programs = all(map(shutil.which, ("unshare", "nsenter", "ip", "setpriv")))
     return programs and subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
@@ -57,8 +57,10 @@ class Machine:
         self.name, self.address = name, address
         self.environ = environment(HOME=HOME, USER="root", LOGNAME="root") | {"SHELL": "/bin/bash"}
         namespaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
+        boot = ["sh", "-c", _BOOT, "boot", name, str(shared)]
         self._holder = subprocess.Popen(
-            ["unshare", *namespaces, "--mount-proc", "sh", "-c", _BOOT, "boot", name, str(shared)],
+            # Off when this process ends, however it does.
+            ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "--mount-proc", *boot],
             env=self.environ,
             start_new_session=True,
         )
