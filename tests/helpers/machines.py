@@ -6,6 +6,7 @@ behind, and a `ray stop` there ends no process of this machine. They need root.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ exec sleep infinity
 """
 
 
+@functools.cache
 def has_namespaces() -> bool:
     """Returns whether this process may make machines."""
     probe = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "true"]
