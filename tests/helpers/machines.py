@@ -10,6 +10,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -32,9 +33,10 @@ mount --move /mnt/shared "$2"
 mount --bind "$2/hosts" /etc/hosts
 mount --bind "$2/passwd" /etc/passwd
 touch /run/booted
-trap '' CHLD
-exec sleep infinity
+exec "$3" -S -c "$4"
 """
+_INIT = "import signal as s\ns.signal(s.SIGCHLD, s.SIG_IGN)\nwhile True: s.pause()"
+"""Process 1 of a machine, which leaves no ended process behind."""
 
 
 @functools.cache
@@ -59,7 +61,7 @@ class Machine:
         self.name, self.address = name, address
         self.environ = environment(HOME=HOME, USER="root", LOGNAME="root") | {"SHELL": "/bin/bash"}
         namespaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
-        boot = ["sh", "-c", _BOOT, "boot", name, str(shared)]
+        boot = ["sh", "-c", _BOOT, "boot", name, str(shared), sys.executable, _INIT]
         self._holder = subprocess.Popen(
             # Off when this process ends, however it does.
             ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "--mount-proc", *boot],
