@@ -1,4 +1,4 @@
-"""A run whose updates are not finite keeps sound weights, ends in one line, and can be resumed."""
+"""A run whose updates are not finite, or that diverges, keeps sound weights to go back to."""
 
 from pathlib import Path
 
@@ -14,7 +14,13 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import state_of, write_state
-from tests.helpers.program import DEBUG_CONFIG, json_records, one_line, run_program
+from tests.helpers.program import (
+    DEBUG_CONFIG,
+    json_records,
+    one_line,
+    run_program,
+    status_of,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
@@ -81,3 +87,34 @@ def test_a_learning_rate_that_is_far_too_high_costs_no_weights_and_the_run_goes_
     last = json_records(run_dir / "metrics.jsonl")[-1]
     assert (last["timestep"], last["updates_undone"]) == (7 * UPDATE, 5)
     assert 0 < last["learning_rate"] <= 5e-4
+
+
+def test_a_run_that_diverges_warns_of_it_and_keeps_its_last_healthy_checkpoint(
+    tmp_path: Path,
+) -> None:
+    run_dir, updates = tmp_path / "run", 8
+    save_untrained(run_dir)
+    done = run_program(
+        "--run-dir", "run", "--resume", "latest", "--total-timesteps", str(updates * UPDATE),
+        "--set", "learner.learning_rate=1000", "--set", "learner.target_kl=null",
+        "--set", "cluster.num_cpus=2", "--set", "evaluation.interval_timesteps=null",
+        "--set", f"checkpoint.interval_timesteps={UPDATE}", "--set", "checkpoint.keep_last=2",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json_records(run_dir / "metrics.jsonl")
+    assert len(metrics) == updates
+    assert max(record["value_loss"] or 0 for record in metrics) > 1e6
+    warnings = [
+        event["message"]
+        for event in json_records(run_dir / "events.jsonl")
+        if event["kind"] == "notice" and event["level"] == "WARNING"
+    ]
+    (told,) = [message for message in warnings if message.startswith("training diverges")]
+    assert any(told in warning["message"] for warning in status_of(run_dir)[1]["warnings"])
+    healthy, *others = saved(run_dir)
+    assert healthy.timestep <= UPDATE, "an update that was undone leaves the weights as they were"
+    assert healthy.info["health"] == "healthy"
+    assert told.endswith(f"--resume {Path('run') / 'checkpoints' / healthy.path.name}")
+    assert [found.timestep for found in others] == [(updates - 1) * UPDATE, updates * UPDATE]
+    assert all(str(found.info["health"]).startswith("diverging: ") for found in others)
