@@ -1,5 +1,6 @@
 """Faults injected into real processes: what is lost, what is counted, what goes on."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -26,7 +28,10 @@ from keisei_ray.telemetry.events import (
     UpdateFinished,
 )
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, ROOT, json_records, start_program
+from tests.helpers.subscribers import BRAKE
 from tests.helpers.training_run import Run, learner_actors, overlap_config, self_play_actors, train
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -157,6 +162,38 @@ def test_an_actor_that_never_starts_ends_the_run_with_the_cause_and_a_checkpoint
     assert found is not None
     assert found.timestep == run.driver.progress.timestep
     assert isinstance(run.events[-1], CheckpointSaved)
+
+
+@pytest.mark.long
+def test_a_run_whose_actors_are_all_killed_again_and_again_ends_saved_with_the_cause(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    process = start_program(
+        "--config", DEBUG_CONFIG, "--run-dir", "run", "--total-timesteps", "100000000",
+        "--set", "evaluation.interval_timesteps=null",
+        "--set", "checkpoint.interval_timesteps=100000000", "--num-actors", "1",
+        "--set", f"tracking.subscribers=[{BRAKE}]",
+        cwd=tmp_path, cluster=cluster, PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: len(json_records(metrics)) >= 2 or process.poll() is not None, PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "a run without actors goes on"
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "SelfPlayShell" in child.name():
+                    child.kill()
+        time.sleep(0.05)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "ActorLostError: self-play actor 0 died 4 times in 60 s (limit 3)." in errors
+    ended = json_records(tmp_path / "run" / "events.jsonl")[-1]
+    assert (ended["kind"], ended["reason"]) == ("run_ended", "failed")
+    assert ended["cause"].startswith("ActorLostError: self-play actor 0 died 4 times")
+    saved = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    assert saved is not None
+    assert saved.name == f"step-{json_records(metrics)[-1]['timestep']:012}"
 
 
 class DiesMidUpdate(LearnerShell):
