@@ -1,4 +1,4 @@
-"""`run.py` on a cluster whose nodes come and go, watched through the files of its run."""
+"""A cluster of a test's own, and `run.py` on it, watched through the files of its run."""
 
 import contextlib
 import json
@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from ray.cluster_utils import Cluster
+from ray.experimental import internal_kv
 
 from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, json_records, start_program
 
@@ -17,6 +20,27 @@ NOTICES_DEATHS_SOON = {
     "RAY_health_check_failure_threshold": "3",
 }
 """Environment of a Ray head that declares a node dead after three seconds without an answer."""
+STORE = 100 * 2**20
+"""Bytes of a node's object store."""
+
+
+@contextlib.contextmanager
+def head(num_cpus: int) -> Iterator[Cluster]:
+    """The head of a cluster beside the one that this process may be connected to.
+
+    Ray makes the key-value store of the newest head that of the process, and forgets it at its end.
+    """
+    connected_to: Any = internal_kv.global_gcs_client
+    arguments = {
+        "num_cpus": num_cpus, "object_store_memory": STORE, "include_dashboard": False,
+    }  # fmt: skip
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+        if connected_to is not None:
+            internal_kv._initialize_internal_kv(connected_to)
 
 
 class WatchedTraining:

@@ -1,6 +1,5 @@
 """A cluster whose nodes come and go, with the program on it as a user starts it."""
 
-import contextlib
 import subprocess
 import sys
 import time
@@ -11,33 +10,20 @@ from typing import Any
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
-from ray.experimental import internal_kv
 
 from tests.helpers.program import PATIENCE_S, ROOT
 from tests.helpers.subscribers import BRAKE
-from tests.helpers.watched_training import NOTICES_DEATHS_SOON, WatchedTraining, ended_after
+from tests.helpers.watched_training import (
+    NOTICES_DEATHS_SOON,
+    STORE,
+    WatchedTraining,
+    ended_after,
+    head,
+)
 
 pytestmark = pytest.mark.ray
 
-STORE = 100 * 2**20
 BRAKED = ("--set", f"tracking.subscribers=[{BRAKE}]")
-
-
-@contextlib.contextmanager
-def head(num_cpus: int) -> Iterator[Cluster]:
-    """The head of a cluster beside the one that this process may be connected to.
-
-    Ray makes the key-value store of the newest head that of the process, and forgets it at its end.
-    """
-    connected_to: Any = internal_kv.global_gcs_client
-    arguments = {"num_cpus": num_cpus, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-        if connected_to is not None:
-            internal_kv._initialize_internal_kv(connected_to)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.helpers.program import (
 )
 from tests.helpers.subscribers import BRAKE
 from tests.helpers.waiting import wait_until
+from tests.helpers.watched_training import WatchedTraining, head
 
 pytestmark = pytest.mark.ray
 
@@ -65,3 +67,44 @@ def test_a_run_that_loses_ray_is_saved_and_goes_on_after_a_resume(
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert json_records(run_dir / "metrics.jsonl")[-1]["timestep"] == last + 512
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("program", "named"), [("raylet", "its raylet"), ("gcs_server", "its control service at")]
+)
+def test_a_run_is_saved_when_the_cluster_that_it_joined_ends_and_goes_on_in_another(
+    program: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control service that was joined may be away for half a minute."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    run_dir = tmp_path / "run"
+    with head(num_cpus=2) as cluster:
+        run = WatchedTraining(
+            cluster.address, run_dir, "--num-actors", "1",
+            "--set", f"tracking.subscribers=[{BRAKE}]",
+            "--set", "checkpoint.interval_timesteps=100000000",
+        )  # fmt: skip
+        run.wait_until(lambda record: record["update"] >= 2)
+        node: Any = cluster.head_node
+        (killed,) = node.all_processes[program]
+        killed.process.kill()
+        _, errors = run.process.communicate(timeout=PATIENCE_S)
+    assert run.process.returncode == 2
+    told = one_line(errors)
+    assert told.startswith(f"ClusterError: Ray is gone: {named}")
+    assert told.endswith("Start Ray again, then go on with --resume latest.")
+    last = run.records("metrics.jsonl")[-1]["timestep"]
+    assert (run_dir / "checkpoints" / f"step-{last:012}" / "manifest.json").exists()
+    ended = run.records("events.jsonl")[-1]
+    assert (ended["kind"], ended["reason"], ended["cause"]) == ("run_ended", "failed", told)
+    if program == "raylet":
+        return  # One resume is enough.
+    with head(num_cpus=2) as cluster:
+        done = run_program(
+            "--run-dir", "run", "--resume", "latest", "--address", cluster.address,
+            "--total-timesteps", str(last + 512),
+            cwd=tmp_path, RAY_AUTH_MODE="disabled",
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run.records("metrics.jsonl")[-1]["timestep"] == last + 512
