@@ -357,7 +357,8 @@ ENDINGS: Final[Mapping[str, Ending]] = {
     "SIGTERM": Ending(_signalled(signal.SIGTERM), frozenset({130}), True),
     "SIGINT": Ending(_signalled(signal.SIGINT), frozenset({130}), True),
     "Ctrl-C": Ending(interrupt_all, frozenset({130}), True),
-    "SIGINT twice": Ending(interrupt_twice, frozenset({130}), False),
+    # A signal that comes while Python itself ends kills it, which a shell calls 130 as well.
+    "SIGINT twice": Ending(interrupt_twice, frozenset({130, -signal.SIGINT}), False),
     "SIGHUP": Ending(hang_up, frozenset({129}), True),
     "kill -9 of the driver": Ending(_signalled(signal.SIGKILL), KILLED, False),
     "kill -9 of the driver while it writes a checkpoint": Ending(kill_while_saving, KILLED, False),
