@@ -8,8 +8,8 @@ nor fails. How long a call takes depends on network, batch and machine, so it is
                                               of the same kind has taken, for its size
     after FIRST_FACTOR * L                    seconds, while no call of its kind has been answered
 
-The time in which the driver itself did not run does not count (`AwakeClock`), nor does that in which
-it could take no answer (`Deadlines.taking_nothing`).
+The time in which the driver itself did not run does not count (`AwakeClock`), nor does that in
+which it could take no answer (`Deadlines.taking_nothing`).
 
 No Ray and no thread: the owner of the calls says when one is asked and when it is answered.
 """
