@@ -9,7 +9,7 @@ import pytest
 
 from keisei_ray.cli import main
 from keisei_ray.errors import StorageError
-from keisei_ray.storage.remote import filesystem as room
+from keisei_ray.storage.remote import filesystem
 from keisei_ray.storage.remote.filesystem import Storage, check_uri
 from tests.helpers.s3 import S3, closed_port, s3_server, silent_port
 
@@ -47,7 +47,7 @@ def check(uri: str) -> None:
     storage.check_writable("token")
 
 
-LIMIT_S = 2 * room.CHECK_TIMEOUT_S
+LIMIT_S = 2 * filesystem.CHECK_TIMEOUT_S
 """Time limit of both checks together, in seconds."""
 
 
@@ -74,7 +74,7 @@ def test_a_server_that_does_not_run_is_refused(s3: S3, monkeypatch: pytest.Monke
 def test_a_server_that_hangs_is_refused_in_bounded_time(
     s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CHECK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(filesystem, "CHECK_TIMEOUT_S", 0.5)
     with silent_port() as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         assert "within 0.5 s" in refusal("s3://bucket/runs/first")
