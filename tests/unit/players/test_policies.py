@@ -169,7 +169,7 @@ def test_temperature_zero_is_the_limit_of_sampling() -> None:
 def bare_game(value: float) -> tuple[list[int], list[int]]:
     """Moves, and earlier occurrences of the positions, of a network that values all positions so.
 
-    Few pieces, so that it soon moves to and fro if nothing hinders it.
+    Few pieces, so that it soon moves back and forth if nothing hinders it.
     """
     model = build_model(tiny_config().model, seed=1).eval()
     with torch.no_grad():
