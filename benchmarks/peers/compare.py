@@ -18,10 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from peer_options import NUM_MINIBATCHES, TIMESTEPS_PER_UPDATE, WARM_UP_UPDATES
+
 ROOT = Path(__file__).resolve().parents[2]
-WARM_UP_UPDATES = 2
-TIMESTEPS_PER_UPDATE = 4096
-NUM_MINIBATCHES = 8
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ an epoch has as many of them as ours. Prints one line of JSON. Needs `requiremen
 `compare.py` runs it.
 """
 
-import argparse
 import json
 import os
 import time
@@ -21,6 +20,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from peer_options import (
+    NUM_GAMES,
+    NUM_MINIBATCHES,
+    ROLLOUT_LENGTH,
+    TIMESTEPS_PER_UPDATE,
+    WARM_UP_UPDATES,
+    parse,
+)
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
@@ -33,10 +40,7 @@ from keisei_ray.network.model import build_model, outcome_values
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.vector_games import VectorGames
 
-NUM_RUNNERS, NUM_GAMES, ROLLOUT_LENGTH, NUM_MINIBATCHES = 2, 64, 64, 8
-"""Sizes of the documented command on two cores: two actors with 32 games each."""
-TIMESTEPS = NUM_GAMES * ROLLOUT_LENGTH
-WARM_UP_UPDATES = 2
+NUM_RUNNERS = 2
 BITS = torch.arange(7, -1, -1, dtype=torch.uint8)
 """Places of the bits of a byte, as `numpy.packbits` has them."""
 
@@ -115,13 +119,7 @@ class Network(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints timesteps a second."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--amp", choices=("off", "bf16"), default="off")
-    options = parser.parse_args(arguments)
+    options = parse(__doc__.splitlines()[0], arguments)
     model = {"depth": options.depth, "width": options.width, "amp": options.amp}
     config = (
         PPOConfig()
@@ -138,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lr=5e-4,
             gamma=0.997,
             lambda_=0.8,
-            train_batch_size_per_learner=TIMESTEPS,
-            minibatch_size=(TIMESTEPS + NUM_GAMES) // NUM_MINIBATCHES,
+            train_batch_size_per_learner=TIMESTEPS_PER_UPDATE,
+            minibatch_size=(TIMESTEPS_PER_UPDATE + NUM_GAMES) // NUM_MINIBATCHES,
             num_epochs=options.epochs,
             grad_clip=1.0,
             use_kl_loss=False,

@@ -7,7 +7,6 @@ player, so its advantages are wrong for two and it does not learn Shogi: only it
 Prints one line of JSON. Needs `requirements.txt` beside it; `compare.py` runs it.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -18,6 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from peer_options import (
+    NUM_GAMES,
+    NUM_MINIBATCHES,
+    ROLLOUT_LENGTH,
+    TIMESTEPS_PER_UPDATE,
+    WARM_UP_UPDATES,
+    parse,
+)
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.callbacks import BaseCallback
@@ -29,10 +36,6 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import build_model, outcome_values
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.vector_games import VectorGames
-
-NUM_GAMES, ROLLOUT_LENGTH, MINIBATCH = 64, 64, 512
-"""Sizes of the documented command on two cores: two actors with 32 games each."""
-WARM_UP_UPDATES = 2
 
 
 class ShogiVecEnv(VecEnv):
@@ -189,19 +192,13 @@ class Stopwatch(BaseCallback):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints timesteps a second."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--amp", choices=("off", "bf16"), default="off")
-    options = parser.parse_args(arguments)
+    options = parse(__doc__.splitlines()[0], arguments)
     torch.set_num_threads(os.cpu_count() or 1)
     model = MaskablePPO(
         Policy,
         ShogiVecEnv(NUM_GAMES),
         n_steps=ROLLOUT_LENGTH,
-        batch_size=MINIBATCH,
+        batch_size=TIMESTEPS_PER_UPDATE // NUM_MINIBATCHES,
         n_epochs=options.epochs,
         learning_rate=5e-4,
         gamma=0.997,
@@ -221,8 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stopwatch = Stopwatch(options.seconds)
     model.learn(10**9, callback=stopwatch)
     times = stopwatch.times[WARM_UP_UPDATES:]
-    per_update = NUM_GAMES * ROLLOUT_LENGTH
-    rate = per_update * (len(times) - 1) / (times[-1] - times[0])
+    rate = TIMESTEPS_PER_UPDATE * (len(times) - 1) / (times[-1] - times[0])
     print(json.dumps({"timesteps_per_s": round(rate, 1), "updates": len(times) - 1}))
 
 

@@ -60,7 +60,6 @@ from tests.helpers.report_runs import evaluation, rating, write_run
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.run_events import record
 from tests.helpers.saved_runs import save_untrained
-from tests.helpers.status_runs import event_at
 from tests.helpers.tiny import packed, tiny_config
 
 MAX_MESSAGE = 3000
@@ -211,22 +210,9 @@ def _ladders(folder: Path) -> Read:
 def _run_dirs(folder: Path) -> tuple[Path, Callable[[random.Random], None]]:
     """Returns a run directory, and what mutates some of its files."""
     run_dir = write_run(folder / "run", updates=4, games=2)
-    events = [
-        event_at(0, "run_started", run_dir="x", resumed_from=None, cluster={"num_cpus": 2})
-        | {"timestep": 0},
-        event_at(1, "actor_ready", actor_id=0, incarnation=0, pid=1, node="n"),
-        event_at(2, "actor_lost", actor_id=0, incarnation=0, cause="x", restarts_left=1),
-        event_at(3, "notice", message="careful", level="WARNING"),
-        event_at(4, "rollout_rejected", actor_id=0, cause="x"),
-        event_at(4, "checkpoint_saved", path="x", timestep=1000),
-        event_at(5, "cluster_changed", num_nodes=1, num_cpus=2, num_gpus=0, num_actors=2)
-        | {"num_with_room": 1, "rollouts_per_update": 2},
-        event_at(9, "run_ended", reason="failed", timestep=4000, checkpoint=None, wall_time_s=9.0)
-        | {"cause": "X: y"},
-    ]
     games = [json.loads(line) for line in (run_dir / "games.jsonl").read_text().splitlines()]
     sound: Mapping[str, list[Any]] = {
-        "events.jsonl": events,
+        "events.jsonl": list(fuzz_texts.EVENTS),
         "metrics.jsonl": [record(i) for i in range(1, 5)],
         "evaluations.jsonl": [evaluation(2000, name, 0.5) for name in ("random", "v1")],
         "games.jsonl": games,

@@ -85,7 +85,7 @@ def hosts(tmp_path: Path) -> Iterator[list[Machine]]:
 
 
 def ray(desk: Machine, *words: str) -> str:
-    """What `ray ...` says, started on the desk from the checkout; it must succeed."""
+    """Runs `ray ...` on the desk in the checkout; returns its output, fails with it."""
     command = [sys.executable, "-m", "ray.scripts.scripts", *words]
     done = desk.run(*command, cwd=ROOT, timeout_s=PATIENCE_S, env={"TERM": "xterm"})
     assert done.returncode == 0, done.stdout

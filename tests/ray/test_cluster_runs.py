@@ -72,7 +72,7 @@ class Seen:
         (self.run,) = (r for r in all_runs() if r.run_dir == str(self.run_dir))
 
     def _try_second(self, cluster: Cluster, cwd: Path) -> tuple[str, int]:
-        """What a second run says, for which there is no room, and its exit code after Ctrl-C."""
+        """Starts a second run on the full cluster; returns its notice and its code after Ctrl-C."""
         second = start_program(
             "--config", DEBUG_CONFIG, "--run-dir", "second", "--num-actors", "1",
             cwd=cwd, cluster=cluster,
@@ -153,7 +153,7 @@ def test_a_run_that_has_ended_is_still_found_and_says_how(seen: Seen) -> None:
 
 
 def drawn(run: RunReader) -> str:
-    """What `watch` draws of a run that has ended."""
+    """Returns the last frame that `watch` draws of a run that has ended."""
     screen = io.StringIO()
     watch_reader(run, Console(file=screen, width=100), wait=lambda _: pytest.fail("it waits"))
     return screen.getvalue()

@@ -1,4 +1,4 @@
-"""What is said on a cluster without room: what is asked, what is free, who holds the rest."""
+"""Notices on a cluster without room: what is asked for, what is free, which runs hold the rest."""
 
 from types import SimpleNamespace as Record
 

@@ -1,4 +1,4 @@
-"""What a run says when Ray writes objects to disk."""
+"""Notices of a run while Ray writes objects to disk."""
 
 from keisei_ray.distributed.spilling import Spilled, SpillNotice, telling_of_spilling
 from tests.helpers.waiting import wait_until
