@@ -188,8 +188,16 @@ def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _players(state: ViewState) -> list[str]:
-    """Returns the newest weights that have matches, as bare and as finishing players."""
-    return sorted({match.player for match in state.matches}, key=finishes_mates)
+    """Returns the newest weights that have matches, as bare and as finishing players.
+
+    A run that goes on has no match at first: they are then the newest of its Elo table.
+    """
+    names = {match.player for match in state.matches}
+    if not names:
+        versions = {name: version_of(name) for name in state.ratings}
+        newest = max((v for v in versions.values() if v is not None), default=None)
+        names = {name for name, v in versions.items() if v is not None and v == newest}
+    return sorted(names, key=finishes_mates)
 
 
 def _curve(state: ViewState, *, finishing: bool) -> list[float]:

@@ -3,6 +3,7 @@
 import pytest
 
 from keisei_ray.telemetry import events as ev
+from keisei_ray.telemetry.reports import Rating
 from keisei_ray.tracking.terminal.summary import summary
 from keisei_ray.tracking.terminal.view_state import ViewState, fold
 from tests.helpers.run_events import run_started, updated
@@ -28,3 +29,13 @@ def test_the_summary_says_what_was_trained_where_it_is_and_what_to_run_next() ->
     assert "read runs/x/run.log" in failed
     with pytest.raises(ValueError, match="RunEnded"):
         summary(ViewState())
+
+
+def test_a_run_that_goes_on_has_the_strength_of_its_table_before_its_first_match() -> None:
+    rated = {"v9": 300.0, "v10": 412.0, "v10+mate1": 520.0, "random": 0.0, "v2": 100.0}
+    table = tuple(Rating(name, elo, elo - 30, elo + 30, 32) for name, elo in rated.items())
+    start = run_started(timestep=50_000)
+    view_state = fold(fold(ViewState(), start, 0.0), ev.RatingsFitted(table, 40_000), 0.0)
+    end = ev.RunEnded("interrupted", 60_000, "c", 20.0, None)
+    text = summary(fold(view_state, end, 2.0)).plain
+    assert "v10 Elo +412 +-30, v10+mate1 Elo +520 +-30" in text
