@@ -28,7 +28,7 @@ test:  ## all tests but the long ones and those with daemons
 long:  ## the long tests: sweeps that are killed, nodes that are lost, updates that are not finite, faults
 	$(PYTHON) -m pytest -m long
 
-platform:  ## tests with Slurm, sshd and SkyPilot, where these are installed; they need root
+platform:  ## tests with Slurm, sshd, Prometheus and SkyPilot, where these are installed; they need root
 	$(PYTHON) -m pytest -m platform
 
 docs:  ## build the documentation into site/
