@@ -13,9 +13,11 @@ import numpy as np
 from safetensors.numpy import load
 
 from keisei_ray.errors import CheckpointError
+from keisei_ray.rollouts.actor_state import BYTES_PER_MOVE, read_states
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import (
+    ACTORS_FILE,
     CHECKPOINTS_DIR,
     EVENTS_FILE,
     GAMES_FILE,
@@ -129,6 +131,8 @@ def wrong_progress(
         yield f"{name} counts {progress.games_total} games, on record are {on_record}"
     if record is not None:
         yield from wrong_accounts(progress, record["batch_timesteps"])
+    if (missing := plies_missing(saved, games)) < 0:
+        yield f"{name} counts {-missing} plies fewer than its games have"
 
 
 def wrong_accounts(progress: Progress, batch: int) -> Iterator[str]:
@@ -143,6 +147,21 @@ def wrong_accounts(progress: Progress, batch: int) -> Iterator[str]:
             f"{progress.timesteps_collected} plies delivered - {progress.timestep} consumed - "
             f"{progress.timesteps_lost} lost = {waiting}, expected 0 to {2 * batch}"
         )
+
+
+def plies_missing(saved: Checkpoint, games: list[dict[str, Any]]) -> int:
+    """Returns how many plies a checkpoint counts that are in no game.
+
+    Every ply counted is in a finished game on record, or in one that an actor goes on with: 0. The
+    games in play of an actor that died, or that a resume could not keep, are missing.
+    """
+    finished = sum(g["plies"] - g["opening_plies"] for g in games if g["timestep"] <= saved.timestep)
+    in_play = sum(
+        len(game.moves) // BYTES_PER_MOVE - game.opening_plies
+        for state in read_states(saved.files[ACTORS_FILE]).values()
+        for game in state.games.games
+    )
+    return saved.timestep - finished - in_play
 
 
 def wrong_events(events: list[dict[str, Any]]) -> Iterator[str]:
