@@ -39,7 +39,7 @@ are meant, and the log's end of a raylet that has ended, of which this program t
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns its exit code: 0, 1, 2, 129 or 130 (see docs/run-directory.md)."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    errors = _Errors(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     try:
         options = parse_arguments(arguments)
         code = _COMMANDS[options.command](options)
@@ -72,6 +72,14 @@ def main(arguments: Sequence[str]) -> int:
                 return EXIT_USAGE
             errors.print_exception(max_frames=20)
         return EXIT_FAILED
+
+
+class _Errors(Console):
+    """Standard error, on which a reader that has left is an error like a full disk."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError; rich would end the process with exit code 1."""
+        raise BrokenPipeError
 
 
 def _fault_of_output() -> str | None:

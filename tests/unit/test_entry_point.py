@@ -69,6 +69,16 @@ def test_an_error_has_its_exit_code_where_standard_error_cannot_be_written(tmp_p
     assert shell("config --set learner.gamma=high 2>/dev/full", tmp_path).returncode == 2
 
 
+def test_an_error_has_its_exit_code_where_its_reader_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert cli.main(["config", "--set", "learner.gamma=high"]) == 2
+
+
 @pytest.mark.parametrize("command", ["config", "config --describe learner"])
 def test_an_output_that_cannot_be_written_is_one_line(command: str, tmp_path: Path) -> None:
     done = shell(f"{command} >/dev/full", tmp_path)
