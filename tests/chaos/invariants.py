@@ -155,7 +155,9 @@ def plies_missing(saved: Checkpoint, games: list[dict[str, Any]]) -> int:
     Every ply counted is in a finished game on record, or in one that an actor goes on with: 0. The
     games in play of an actor that died, or that a resume could not keep, are missing.
     """
-    finished = sum(g["plies"] - g["opening_plies"] for g in games if g["timestep"] <= saved.timestep)
+    finished: int = sum(
+        g["plies"] - g["opening_plies"] for g in games if g["timestep"] <= saved.timestep
+    )
     in_play = sum(
         len(game.moves) // BYTES_PER_MOVE - game.opening_plies
         for state in read_states(saved.files[ACTORS_FILE]).values()

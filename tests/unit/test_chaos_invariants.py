@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as packed
 
+from keisei_ray.rollouts.actor_state import pack_states
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry.progress import Progress
 from tests.chaos.campaign import Injected, drawn_lives
@@ -32,6 +33,7 @@ def saved(run_dir: Path, timestep: int, /, weight: float = 1.0, **counts: int) -
     files = {
         "progress.json": progress.to_json().encode(),
         "model.safetensors": packed({"w": np.full(3, weight, np.float32)}),
+        "actors.msgpack": pack_states([]),
     }
     return checkpoint.save(run_dir / "checkpoints", timestep, files, {})
 
@@ -46,7 +48,8 @@ def run_dir(tmp_path: Path) -> Path:
         | {"policy_lag_max": 1, "weights_version": number, "wall_time_s": float(number)}
         for number in range(1, 5)
     ]
-    games = [{"game_id": f"0-0-{n}", "timestep": n * BATCH} for n in range(1, 5)]
+    plies = {"plies": BATCH + 4, "opening_plies": 4}
+    games = [{"game_id": f"0-0-{n}", "timestep": n * BATCH} | plies for n in range(1, 5)]
     write_lines(tmp_path / "metrics.jsonl", metrics)
     write_lines(tmp_path / "games.jsonl", games)
     write_lines(tmp_path / "events.jsonl", [{"kind": "run_started"}])
@@ -76,6 +79,11 @@ def test_a_sound_run_violates_nothing(run_dir: Path) -> None:
         ("metrics.jsonl", lambda lines: lines[3].update(draws=2, truncated=1), "the results"),
         ("games.jsonl", lambda lines: lines.pop(2), "update 3 counts 3 games, on record are 2"),
         ("games.jsonl", lambda lines: lines.append(lines[-1]), "1 games are on record twice"),
+        (
+            "games.jsonl",
+            lambda lines: lines[1].update(opening_plies=3),
+            "step-000000000400 counts 1 plies fewer than its games have",
+        ),
         ("games.jsonl", lambda lines: lines.reverse(), "the timesteps of games.jsonl fall"),
         (
             "events.jsonl",
