@@ -8,11 +8,11 @@ that are going to be trained again.
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.storage.atomic_files import write_atomically
+from keisei_ray.storage.held_directory import HeldDirectory
 from keisei_ray.storage.json_lines_writer import JsonLinesWriter, encode
 from keisei_ray.storage.run_layout import EVALUATIONS_FILE, RATINGS_FILE
 from keisei_ray.telemetry import events as ev
@@ -45,7 +45,7 @@ class EvaluationRecorder:
         """
         path = run_dir / EVALUATIONS_FILE
         self._lines = JsonLinesWriter(path, resumed_timestep=resumed_timestep)
-        self._write_ratings = partial(write_atomically, run_dir / RATINGS_FILE)
+        self._directory = HeldDirectory(run_dir)
         self._files = files
         self._publish = publish
         self._records = read_records(path)
@@ -64,6 +64,12 @@ class EvaluationRecorder:
         self._publish(ev.RatingsFitted(tuple(ratings), table["timestep"]))
 
     def close(self) -> None:
-        """Closes the file once everything is in it; waits for that without limit."""
+        """Closes the files once everything is in them; waits for that without limit."""
         self._files.flush()
         self._lines.close()
+        self._directory.close()
+
+    def _write_ratings(self, content: bytes) -> None:
+        """Writes the table where the run's directory is now: behind it wait records of the run."""
+        place = self._directory.now_at() or self._directory.path
+        write_atomically(place / RATINGS_FILE, content)

@@ -66,6 +66,20 @@ def test_the_table_is_fitted_from_all_matches_after_each(tmp_path: Path) -> None
     assert moments == {"v1": 1000, "v2": 2000, "random": None, "greedy": None}
 
 
+def test_both_files_go_with_a_directory_that_is_moved(tmp_path: Path) -> None:
+    run_dir, moved = tmp_path / "run", tmp_path / "moved"
+    run_dir.mkdir()
+    recorder = Recorder(run_dir)
+    recorder.file.handle(evaluated(1, "random", wins=20))
+    run_dir.rename(moved)
+    run_dir.mkdir()  # Another's.
+    recorder.file.handle(evaluated(2, "random", wins=22))
+    recorder.run_dir = moved
+    assert [line["player"] for line in recorder.lines()] == ["v1", "v2"]
+    assert recorder.ratings()["timestep"] == 2000
+    assert list(run_dir.iterdir()) == []
+
+
 def test_the_first_match_gives_the_elo_of_its_score(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.file.handle(evaluated(1, "random", wins=20, draws=2, truncated=2))
