@@ -10,7 +10,7 @@ file stay together where they start Ray or share a fixture; files that share one
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -72,7 +72,12 @@ def _has_fixture_of_module(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator["Cluster"]:
-    """A local Ray with two CPUs and no dashboard, which all tests of a process share."""
+    """A local Ray with two CPUs and no dashboard, which all tests of a process share.
+
+    Without Ray's log monitor, which takes the more time the more processes have written a log.
+    """
+    import ray
+
     from keisei_ray.config.schema import Config
     from keisei_ray.distributed.cluster import connect
 
@@ -80,9 +85,11 @@ def cluster() -> Iterator["Cluster"]:
         {"cluster": {"address": "local", "num_cpus": 2, "num_gpus": 0, "object_store_bytes": 2**28}}
     )
     with pytest.MonkeyPatch.context() as patch:
-        # Ray's metrics are seen after one second instead of ten.
-        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        # Ray's metrics are seen after three seconds instead of ten.
+        patch.setenv("RAY_metrics_report_interval_ms", "3000")
         with connect(config, environ={}) as started:
+            node: Any = ray._private.worker._global_node
+            node.kill_log_monitor()  # There is no public way.
             yield started
 
 

@@ -1,23 +1,18 @@
-"""The learning benchmark with real runs: trained, matched, not done twice, stopped in time."""
+"""The learning benchmark with a real run: trained, matched, not done twice."""
 
 import json
-import subprocess
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
-from keisei_ray.bench.learning import Target, run_learning, train_for
+from keisei_ray.bench.learning import Target, run_learning
 from keisei_ray.config.resolver import resolve_config
 from keisei_ray.distributed.cluster import Cluster
-from tests.helpers.program import DEBUG_CONFIG, PATIENCE_S, json_records
-from tests.helpers.subscribers import BRAKE
-from tests.helpers.waiting import wait_until
+from tests.helpers.program import DEBUG_CONFIG
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-SECONDS = 1234.5
 RANDOM_FINISHING = Target("random", 0.95, is_finishing=True, within_s=300)
 
 
@@ -61,30 +56,3 @@ def test_a_real_run_is_trained_matched_and_not_done_twice(
     second = bench()
     assert second["points"] == first["points"]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
-
-
-class StoppedAtItsFirstUpdate(subprocess.Popen[bytes]):
-    """A process whose time is over when its run has made an update."""
-
-    metrics: ClassVar[Path]
-
-    def wait(self, timeout: float | None = None) -> int:
-        if timeout != SECONDS:
-            return super().wait(timeout)
-        wait_until(lambda: json_records(self.metrics) or self.poll() is not None, PATIENCE_S)
-        raise subprocess.TimeoutExpired(self.args, timeout)
-
-
-def test_a_run_is_asked_to_stop_when_its_time_is_over(
-    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        StoppedAtItsFirstUpdate, "metrics", tmp_path / "seed-1" / "metrics.jsonl", raising=False
-    )
-    monkeypatch.setattr(subprocess, "Popen", StoppedAtItsFirstUpdate)
-    endless = ["run.total_timesteps=100000000", f"tracking.subscribers=[{BRAKE}]"]
-    config = resolve_config(DEBUG_CONFIG, {}, [*settings, *endless], {})
-    train_for(config, 1, tmp_path / "seed-1", seconds=SECONDS)
-    # What such a run saves is shown in tests/ray; here, that it was asked and left in order.
-    events = (tmp_path / "seed-1" / "events.jsonl").read_text().splitlines()
-    assert json.loads(events[-1])["reason"] == "interrupted"

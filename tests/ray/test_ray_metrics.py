@@ -42,8 +42,8 @@ UPDATES = (
 UNDEFINED = {"ray_keisei_game_length_mean_plies", "ray_keisei_amp_scale", "ray_keisei_elo_high"}
 """None in what was published last."""
 DEADLINE_S = 60.0
-AGENT_FORGETS_S = 2.0
-"""Two reports of a second each, see tests/conftest.py."""
+AGENT_FORGETS_S = 6.0
+"""Two reports of three seconds each, see tests/conftest.py."""
 
 
 def sample(name: str, **labels: str) -> Sample:

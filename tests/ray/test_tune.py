@@ -31,6 +31,7 @@ from keisei_ray.tune.space import dotted_settings, trial_config
 from keisei_ray.tune.sweep import check_sweep, run_sweep
 from keisei_ray.tune.sweep_file import Sweep, load_sweep_file
 from tests.helpers.program import ROOT, json_records, session_members, start_program
+from tests.helpers.subscribers import BRAKE
 from tests.helpers.tiny import tiny_config
 
 pytestmark = pytest.mark.ray
@@ -106,9 +107,9 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class AshaSweep:
-    """Three trials under ASHA, the best first and two at a time; one of them dies once.
+    """Two trials under ASHA, the better before the other; one of them dies once.
 
-    So at least the last is worse than what has passed the rung before it.
+    So the second is worse than what has passed the rung before it.
     """
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
@@ -116,8 +117,8 @@ class AshaSweep:
         self.sweep = sweep_of(
             folder,
             {"run": {"total_timesteps": 12 * ROWS}, "tracking": tracking},
-            space={"learner.learning_rate": {"grid": [3e-3, 2e-3, 1e-3]}},
-            search={"method": "grid", "max_concurrent": 2},
+            space={"learner.learning_rate": {"grid": [2e-3, 1e-3]}},
+            search={"method": "grid", "max_concurrent": 1},
             scheduler={"kind": "asha", "grace_timesteps": 4 * ROWS, "reduction_factor": 2},
         )
         self.dir = folder / "sweep"
@@ -131,25 +132,23 @@ def asha(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> AshaSwee
 
 def test_a_sweep_ends_with_all_trials_best_first(asha: AshaSweep) -> None:
     results = asha.results
-    assert len({result.trial for result in results}) == 3
+    assert len({result.trial for result in results}) == 2
     scores = [result.score for result in results]
     assert scores == sorted((r.settings["learner.learning_rate"] for r in results), reverse=True)
     assert results[0].state == "done"
     assert results[0].timestep == 12 * ROWS
     saved = json.loads((asha.dir / "results.json").read_text())
     assert [trial["trial"] for trial in saved["trials"]] == [r.trial for r in results]
-    title, header, *rows = asha.said.splitlines()[-5:]
+    title, header, *rows = asha.said.splitlines()[-4:]
     assert title.strip() == "score: learning_rate, max"
     assert header.split() == ["trial", "score", "timestep", "state", "learning_rate"]
     assert [row.split()[0] for row in rows] == [r.trial for r in results]
 
 
 def test_asha_stops_the_worse_at_a_rung_and_leaves_no_actor_of_theirs(asha: AshaSweep) -> None:
-    stopped = [result for result in asha.results if result.state == "stopped"]
-    assert stopped
-    for result in stopped:
-        assert result.timestep is not None
-        assert 4 * ROWS <= result.timestep < 12 * ROWS
+    [stopped] = [result for result in asha.results if result.state == "stopped"]
+    assert stopped.timestep is not None
+    assert 4 * ROWS <= stopped.timestep < 12 * ROWS
     actors = [pid for result in asha.results for pid in pids(asha.dir / result.trial)]
     assert len(actors) >= 3
     wait_for(lambda: not any(map(psutil.pid_exists, actors)), "actors are left")
@@ -201,9 +200,9 @@ def test_an_exploit_carries_the_donors_weights_and_optimizer_under_mutated_setti
 ) -> None:
     sweep = sweep_of(
         tmp_path,
-        {"run": {"total_timesteps": 10_000 * ROWS}},
+        {"run": {"total_timesteps": 10_000 * ROWS}, "tracking": {"subscribers": [BRAKE]}},
         search={"num_samples": 2},
-        scheduler={"kind": "pbt", "interval_timesteps": 4 * ROWS, "quantile": 0.5},
+        scheduler={"kind": "pbt", "interval_timesteps": 24 * ROWS, "quantile": 0.5},
     )
     sweep_dir = tmp_path / "sweep"
 

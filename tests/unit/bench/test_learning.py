@@ -1,5 +1,8 @@
 """When a learning benchmark says that a target was reached, and what an interrupted one keeps."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import BenchmarkError
 
 RANDOM_FINISHING = Target("random", 0.95, is_finishing=True, within_s=300)
+
+SECONDS = 1234.5
 
 
 def point(seed: int, timestep: int, score: float, **changes: object) -> Point:
@@ -66,6 +71,40 @@ def test_a_run_that_fails_is_an_error_that_names_its_log(tmp_path: Path) -> None
     (taken / "checkpoints").mkdir(parents=True)
     with pytest.raises(BenchmarkError, match=r"seed 1: .* exit code 2; see .*seed-1\.log"):
         train_for(config, 1, taken, seconds=60)
+
+
+WAITS_FOR_ITS_INTERRUPT = """#!/bin/sh
+trap 'exit {code}' INT
+echo > {started}
+while :; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize("code", [130, 3])
+def test_a_run_is_asked_to_stop_when_its_time_is_over(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is interrupted saves and exits 130: shown with real runs in tests/ray."""
+    started, run = tmp_path / "started", tmp_path / "run.sh"
+    os.mkfifo(started)  # Written to once the test reads it, and by then the process is up.
+    run.write_text(WAITS_FOR_ITS_INTERRUPT.format(started=started, code=code))
+    run.chmod(0o755)
+
+    class TimeIsOver(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout != SECONDS:
+                return super().wait(timeout)
+            started.read_text()
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+    monkeypatch.setattr(sys, "executable", str(run))
+    monkeypatch.setattr(subprocess, "Popen", TimeIsOver)
+    config = Config.model_validate({"cluster": {"address": "local"}})
+    if code == 130:
+        train_for(config, 1, tmp_path / "seed-1", seconds=SECONDS)
+    else:
+        with pytest.raises(BenchmarkError, match="exit code 3; see"):
+            train_for(config, 1, tmp_path / "seed-1", seconds=SECONDS)
 
 
 def test_a_points_file_of_something_else_is_refused(tmp_path: Path) -> None:

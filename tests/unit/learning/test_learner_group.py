@@ -1,6 +1,6 @@
 """Several learners make the same update as one, up to float error, and stay equal to each other.
 
-The learners are processes that add up over gloo. A run is 20 updates of five rollouts of real
+The learners are processes that add up over gloo. A run is 12 updates of five rollouts of real
 self-play: half of them a version old, one with no row of the learner's own, one damaged.
 """
 
@@ -34,7 +34,7 @@ from tests.helpers.tiny import N, T, packed, tiny_config
 
 pytestmark = pytest.mark.slow
 
-NUM_UPDATES = 20
+NUM_UPDATES = 12
 R = 5
 DAMAGED, UNTRAINED = 3, 7
 """Updates with a rollout that is damaged, and with one that has no row to train on."""
