@@ -163,10 +163,10 @@ class PretrainConfig(Section):
     held_out_interval_timesteps: PositiveInt = 200_000
     """Timesteps between two such measurements."""
     shuffle_positions: PositiveInt = 100_000
-    """Positions that a reader holds in memory to mix their order, about 300 bytes each."""
+    """Positions of which a reader mixes the order, about 600 bytes of its memory each."""
     duplicate_memory: PositiveInt = 1_048_576
-    """Games that a reader remembers to find duplicates, 8 bytes each. With more games the oldest
-    are forgotten, and some duplicates are not found."""
+    """Games that a reader remembers in a pass to find duplicates, 8 bytes each; of more games, some
+    duplicates are not found. Each of several readers remembers its own."""
     eval_weight: Fraction = 0.5
     """Weight of a recorded evaluation in the value's target; the result has the rest. Where there
     is no evaluation, the result has all."""

@@ -26,6 +26,7 @@ from keisei_ray.distributed.versions import Versions, check_versions, own_versio
 from keisei_ray.evaluation.plan import PlannedMatch
 from keisei_ray.rollouts.actor_state import read_state
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
+from keisei_ray.rollouts.reader_state import read_reader
 from keisei_ray.selfplay.opponent_mix import OpponentMix
 from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
 
@@ -80,11 +81,15 @@ class SelfPlayShell:
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
 
-        play: type[SelfPlay] | type[RecordPlay]
-        play = RecordPlay if config.pretrain.records else SelfPlay
-        self._self_play = play(config, actor_id, incarnation)
-        if state:
-            self._self_play.restore(read_state(state), networks)
+        self._self_play: SelfPlay | RecordPlay
+        if config.pretrain.records:
+            self._self_play = reader = RecordPlay(config, actor_id, incarnation)
+            if state:
+                reader.restore(read_reader(state))
+        else:
+            self._self_play = play = SelfPlay(config, actor_id, incarnation)
+            if state:
+                play.restore(read_state(state), networks)
         # Only actor 0 is profiled: all actors do the same.
         wanted = config.profile if actor_id == 0 else ProfileConfig(updates=0)
         self._profiler = CallProfiler(f"actor-{actor_id}.{incarnation}-rollout", wanted)

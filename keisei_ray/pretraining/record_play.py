@@ -19,17 +19,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.pretraining.held_out import measure, told
 from keisei_ray.records.left_out import Tally
 from keisei_ray.records.positions import Positions
-from keisei_ray.records.stream import held_out_positions, training_positions
-from keisei_ray.rollouts.actor_state import ActorState
+from keisei_ray.records.stream import Part, held_out_positions, training_positions
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import pack_rollout
+from keisei_ray.rollouts.reader_state import Place, ReaderState, pack_reader
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 from keisei_ray.rollouts.weights_header import peek_weights
 from keisei_ray.shogi.game import STANDARD_SFEN
@@ -60,15 +59,7 @@ class RecordPlay:
         self._weights: BufferLike | None = None
         self._version = 0
         self._notices: list[str] = []
-        self._pass = (0, Tally())
-        self._stream: Iterator[Positions] = training_positions(
-            pretrain,
-            rows=config.timesteps_per_rollout,
-            seed=[config.run.seed, incarnation],
-            reader=actor_id,
-            num_readers=self._num_readers,
-            began=self._begin_pass,
-        )
+        self._stream = self._parts(None)
         self._due = PeriodicTrigger(pretrain.held_out_interval_timesteps)
         self._held_out: Positions | None = None
 
@@ -76,16 +67,12 @@ class RecordPlay:
         """Takes the weights that the next measurement is of."""
         self._weights, self._version = buffer, peek_weights(buffer).version
 
-    def restore(self, state: ActorState, networks: Sequence[BufferLike] = ()) -> None:
-        """Refuses: a reader sends no state, and begins a new pass after a resume.
-
-        Raises:
-            CheckpointError: always.
-        """
-        raise CheckpointError(
-            f"the state of self-play actor {state.actor_id} is not that of a reader of records. "
-            "Resume with the settings of the run, or begin another by --init-from."
-        )
+    def restore(self, state: ReaderState) -> None:
+        """Reads on from a state of the same incarnation; with the next `collect`."""
+        self._sequence = state.sequence
+        measured_until = max(0, state.sequence - 1) * self._timesteps_of_a_turn
+        self._due = PeriodicTrigger(self._due.every, last=measured_until)
+        self._stream = self._parts(state.place)
 
     def collect(
         self, mix: object = None, snapshots: Sequence[BufferLike] = ()
@@ -105,7 +92,7 @@ class RecordPlay:
         started = time.perf_counter()
         timer = StageTimer()
         self._notices = []
-        positions = next(self._stream)
+        part = next(self._stream)
         timer.end_stage("env_time_s")
         header = RolloutHeader(
             *self._ids,
@@ -115,13 +102,14 @@ class RecordPlay:
             N=self._rollout.header.N,
         )
         rollout = self._rollout.with_header(header)
-        fill(rollout, positions)
+        fill(rollout, part.positions)
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
         distinct_positions = rollout.distinct_positions()
         timer.end_stage("pack_time_s")
-        figures = self._measure_if_due()
+        figures = self._measure_if_due(part)
         timer.end_stage("forward_time_s")
         self._sequence += 1
+        state = ReaderState(*self._ids, self._sequence, self._num_readers, part.after)
         return (
             CollectReport(
                 header=header,
@@ -138,27 +126,42 @@ class RecordPlay:
                     forward_time_s=timer.seconds["forward_time_s"],
                     pack_time_s=timer.seconds["pack_time_s"],
                 ),
+                reader_state=pack_reader(state),
                 held_out=figures,
                 notices=tuple(self._notices),
             ),
             packed,
         )
 
-    def _begin_pass(self, number: int, tally: Tally) -> None:
-        """Tells what the pass that has ended has counted."""
-        if number > 1:
-            self._notices.append(self._counts("read"))
-        self._pass = (number, tally)
+    def _parts(self, place: Place | None) -> Iterator[Part]:
+        """The stream from a place; None: from its beginning."""
+        actor_id, incarnation = self._ids
+        return training_positions(
+            self._config.pretrain,
+            rows=self._config.timesteps_per_rollout,
+            seed=[self._config.run.seed, incarnation],
+            reader=actor_id,
+            num_readers=self._num_readers,
+            place=place,
+            ended=lambda number, tally: self._notices.append(self._counts("read", number, tally)),
+            changed=lambda: self._notices.append(
+                f"the files or the settings of pretrain are not those of the checkpoint: reader "
+                f"{actor_id} begins the next pass, and the held-out games may be others"
+            ),
+        )
 
-    def _counts(self, what: str) -> str:
-        number, tally = self._pass
+    def _counts(self, what: str, number: int, tally: Tally) -> str:
         reader = f", reader {self._ids[0]}" if self._num_readers > 1 else ""
         return f"records {what}, pass {number}{reader}: {'; '.join(tally.lines())}"
 
-    def _measure_if_due(self) -> HeldOutFigures | None:
+    @property
+    def _timesteps_of_a_turn(self) -> int:
+        """Timesteps of one rollout of every reader."""
+        return self._config.timesteps_per_rollout * self._num_readers
+
+    def _measure_if_due(self, part: Part) -> HeldOutFigures | None:
         """Measures the newest weights on the held-out games, if that is due."""
-        timesteps = self._sequence * self._config.timesteps_per_rollout * self._num_readers
-        is_due = self._due.is_due(timesteps) or self._sequence == 0
+        is_due = self._due.is_due(self._sequence * self._timesteps_of_a_turn) or self._sequence == 0
         if self._ids[0] != 0 or not is_due or not self._config.pretrain.held_out:
             return None
         if self._held_out is None:
@@ -173,7 +176,7 @@ class RecordPlay:
         figures = measure(model, self._held_out)
         self._notices.append(f"weights version {self._version}: {told(figures)}")
         if self._sequence:
-            self._notices.append(self._counts("so far"))
+            self._notices.append(self._counts("so far", part.after.number, part.tally))
         return figures
 
 

@@ -1,7 +1,7 @@
 """Counts of everything that is left out of records, by cause, with the first example of each."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -59,6 +59,19 @@ class Tally:
             self.causes[cause] += count
             if example:
                 self.examples.setdefault(cause, example)
+
+    def saved(self) -> tuple[tuple[str, int, str], ...]:
+        """Returns causes, counts and examples as plain values, for `restore`."""
+        return tuple((c.name, n, self.examples.get(c, "")) for c, n in self.causes.items())
+
+    def restore(self, games: int, positions: int, left_out: Iterable[tuple[str, int, str]]) -> None:
+        """Replaces everything that was counted; causes that there are not are passed over."""
+        known = [
+            (Cause[name], n, where) for name, n, where in left_out if name in Cause.__members__
+        ]
+        self.games, self.positions = games, positions
+        self.causes = Counter({cause: n for cause, n, _ in known})
+        self.examples = {cause: where for cause, _, where in known if where}
 
     def lines(self) -> list[str]:
         """Returns what was counted, one line for each cause, the most frequent first."""

@@ -1,21 +1,29 @@
 """The endless stream of positions that a network is trained on, and the held-out ones.
 
 One pass reads every piece of the files once, in random order, several at a time. Games are
-filtered, duplicates are left out, held-out games are set aside, and the positions of the others go
-through a buffer of bounded size that mixes them. Then the next pass begins, in another order, and
-replaces what is in the buffer bit by bit, so the stream never waits for it. Memory does not grow
-with the files. If all positions have room in the buffer, the files are read once.
+filtered, duplicates are left out, held-out games are set aside. The others go through windows: the
+positions of as many games as have `pretrain.shuffle_positions` moves are in memory and are given
+out in random order, while the next window is read. Memory does not grow with the files. If all
+games have room in one window, the files are read once.
 
-Several readers share the pieces; a duplicate that another reader has seen is not found.
+Several readers read all files, and each takes the games whose hash is its own. So a game that
+stands twice in the files comes to the same reader both times, which finds the duplicate.
+
+The stream is a function of files, settings and seed. A `Place` says how far it has been given out:
+the pass, what was found in it before the window, and the positions of the window. To go on there,
+the files are read from the beginning of the pass, but only the games of the window are played.
 """
 
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Final
+from copy import deepcopy
+from dataclasses import replace
+from itertools import dropwhile, islice
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import RecordsError
@@ -23,12 +31,19 @@ from keisei_ray.records.files import Piece, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.positions import Positions, empty_positions, joined, positions_of
 from keisei_ray.records.reading import read_games
+from keisei_ray.rollouts.reader_state import Place
 from keisei_ray.shogi.game_record import GameRecord
 from keisei_ray.storage.run_layout import GAMES_FILE
 
 PIECES_AT_ONCE: Final = 8
 """Pieces that are read in turns, so that neighbours in a file are no neighbours in the stream."""
 _HASH_RANGE: Final = 1 << 64
+_READING, _SHUFFLING = 0, 1
+"""First numbers of the seeds of a pass and of a window."""
+_NOT_OF_THE_ORDER: Final = frozenset(
+    {"records", "held_out_positions", "held_out_interval_timesteps", "eval_weight", "eval_scale"}
+)
+"""Settings that change neither which positions there are nor their order."""
 
 
 class Duplicates:
@@ -47,56 +62,57 @@ class Duplicates:
         return True
 
 
-class ShuffleBuffer:
-    """Positions in memory; each that comes takes the place of a random one, which leaves."""
+class UsedGame(NamedTuple):
+    """A game that passes the filters of games."""
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        """Allocates storage for `size` positions."""
-        self._storage = empty_positions(size)
-        self._size = size
-        self._filled = 0
-        self._rng = rng
-
-    def push(self, positions: Positions) -> Iterator[Positions]:
-        """Takes positions; yields as many as there is no room for."""
-        free = self._size - self._filled
-        if free:
-            first = positions.rows(slice(0, free))
-            self._storage.write(slice(self._filled, self._filled + len(first)), first)
-            self._filled += len(first)
-        for start in range(free, len(positions), self._size):
-            part = positions.rows(slice(start, start + self._size))
-            slots = self._rng.choice(self._size, len(part), replace=False)
-            yield self._storage.rows(slots)
-            self._storage.write(slots, part)
-
-    def shuffled(self) -> Positions:
-        """Returns a copy of all positions that it holds, in random order."""
-        return self._storage.rows(self._rng.permutation(self._filled))
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a further position would take the place of another one."""
-        return self._filled == self._size
+    game: GameRecord
+    hashed: int
+    """Hash of the game, see `game_hash`."""
+    at: int
+    """Number of games, and of what was found in the place of games, before it in the pass."""
 
 
-class _Parts:
-    """Cuts positions that come in parts of any size into parts of one size."""
+class Part(NamedTuple):
+    """Positions that the stream gives out at a time."""
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._waiting: list[Positions] = []
+    positions: Positions
+    after: Place
+    """Place of the next position."""
+    tally: Tally
+    """Counts of the pass up to the end of the window that the last position is from."""
 
-    def cut(self, positions: Positions) -> Iterator[Positions]:
-        """Takes positions; yields the parts that are complete."""
-        self._waiting.append(positions)
-        if sum(map(len, self._waiting)) < self._rows:
-            return
-        whole = joined(self._waiting)
-        ends = range(self._rows, len(whole) + 1, self._rows)
-        self._waiting = [whole.rows(slice(ends[-1], None))]
-        for end in ends:
-            yield whole.rows(slice(end - self._rows, end))
+
+class _Window(NamedTuple):
+    """Positions of some games that follow one another."""
+
+    positions: Positions
+    order: npt.NDArray[np.int64]
+    """Indices of the positions, in the order in which they are given out."""
+    start: Place
+    tally: Tally
+    """Counts of the pass up to the end of the window."""
+    is_last: bool
+    """Whether it is the last of its pass."""
+
+
+class _Games:
+    """The games of a pass from some place on, in windows."""
+
+    def __init__(self, games: Iterator[UsedGame], found: int) -> None:
+        self._games = dropwhile(lambda used: used.at < found, games)
+        self.following = next(self._games, None)
+        """Game with which the next window begins; None at the end of the pass."""
+
+    def window(self, size: int) -> Iterator[GameRecord]:
+        """Yields games while there is room for all moves of the next one; one at least."""
+        room = size
+        while self.following is not None:
+            game = self.following.game
+            if len(game.moves) > room and room < size:
+                return
+            room -= len(game.moves)
+            self.following = next(self._games, None)
+            yield game
 
 
 def game_hash(game: GameRecord) -> int:
@@ -118,35 +134,53 @@ def training_positions(
     seed: Sequence[int],
     reader: int = 0,
     num_readers: int = 1,
-    began: Callable[[int, Tally], None] = lambda number, tally: None,
-) -> Iterator[Positions]:
+    place: Place | None = None,
+    ended: Callable[[int, Tally], None] = lambda number, tally: None,
+    changed: Callable[[], None] = lambda: None,
+) -> Iterator[Part]:
     """Yields positions to learn from without end, `rows` at a time.
+
+    While a window is given out, as many positions of the next one are read.
 
     Args:
         config: files, filters, sizes.
         rows: positions of each part.
-        seed: the order depends on it and on nothing else.
+        seed: the order depends on it, the place and the reader, and on nothing else.
         reader: number of this reader.
-        num_readers: readers that share the files.
-        began: called at the beginning of each pass with its number from 1 and what will count it.
+        num_readers: readers that share the games.
+        place: where to go on; None: at the beginning.
+        ended: called at the end of each pass over the files, with its number from 1 and its counts.
+        changed: called where the files or settings are not those of `place`; the stream then goes
+            on with the next pass.
 
     Raises:
         RecordsError: a file is missing, or a pass has found nothing to learn from.
     """
-    rng = np.random.default_rng([*seed, reader])
-    buffer, parts = ShuffleBuffer(config.shuffle_positions, rng), _Parts(rows)
-    number = 0
-    while not number or buffer.is_full:
-        number += 1
-        tally = Tally()
-        began(number, tally)
-        for positions in _pass(config, tally, rng, reader, num_readers):
-            for mixed in buffer.push(positions):
-                yield from parts.cut(mixed)
-        if not tally.positions:
-            raise nothing_usable(config, tally)
-    while True:  # Everything is in memory.
-        yield from parts.cut(buffer.shuffled())
+    windows = _windows(config, seed, reader, num_readers, place or Place(), changed)
+    window, ahead = _finished(windows), None
+    offset = window.start.offset
+    parts, missing = list[Positions](), rows
+    while True:
+        chosen = window.order[offset : offset + missing]
+        parts.append(window.positions.rows(chosen))
+        offset, missing = offset + len(chosen), missing - len(chosen)
+        if not missing:
+            yield Part(joined(parts), replace(window.start, offset=offset), window.tally)
+            parts, missing = [], rows
+            ahead = ahead or _read(windows, rows)
+        if offset == len(window.order):
+            if window.is_last and window.start.number == window.start.read_in:
+                ended(window.start.number, window.tally)
+            window, ahead, offset = ahead or _finished(windows), None, 0
+
+
+def corpus_digest(config: PretrainConfig, pieces: Sequence[Piece]) -> str:
+    """Returns a digest of the files' names and sizes, and of the settings that decide the order."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(config.model_dump_json(exclude=set(_NOT_OF_THE_ORDER)).encode())
+    for piece in pieces:
+        digest.update(f"\n{piece.path.name}\t{piece.stop}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None:
@@ -157,11 +191,9 @@ def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None
     """
     rng = np.random.default_rng(0)
     games = (
-        game
-        for game, hashed in used_games(
-            _mixed(find_pieces(config.records, tally), rng), config, tally
-        )
-        if is_held_out(hashed, config.held_out)
+        used.game
+        for used in used_games(_mixed(find_pieces(config.records, tally), rng), config, tally)
+        if is_held_out(used.hashed, config.held_out)
     )
     parts, found = [], 0
     for positions in positions_of(games, config, tally):
@@ -172,33 +204,93 @@ def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None
     return joined(parts).rows(slice(0, config.held_out_positions)) if parts else None
 
 
-def nothing_usable(config: PretrainConfig, tally: Tally) -> RecordsError:
+def nothing_usable(config: PretrainConfig, tally: Tally, num_readers: int = 1) -> RecordsError:
     """Makes the error of records that hold nothing to learn from, in one line."""
     causes = ", ".join(f"{count:,} {cause.value}" for cause, count in tally.causes.most_common())
     names = ", ".join(islice(config.records, 3))
     more = f" and {len(config.records) - 3} more" if len(config.records) > 3 else ""
+    fewer = " Few games need one reader: self_play.num_actors=1." if num_readers > 1 else ""
     return RecordsError(
         f"--records {names}{more}: nothing to learn from; left out: {causes or 'nothing'}. "
         "Expected games with results in CSA, KIF, KI2, USI lines, hcpe, psv, pack or "
-        f"{GAMES_FILE}."
+        f"{GAMES_FILE}.{fewer}"
     )
 
 
-def _pass(
+def _read(windows: Iterator["int | _Window"], rows: int) -> _Window | None:
+    """Reads so many positions; returns the window if it is finished with them."""
+    read = 0
+    while read < rows:
+        step = next(windows)
+        if isinstance(step, _Window):
+            return step
+        read += step
+    return None
+
+
+def _finished(windows: Iterator["int | _Window"]) -> _Window:
+    """Reads on until the window is finished."""
+    return next(step for step in windows if isinstance(step, _Window))
+
+
+def _windows(
     config: PretrainConfig,
-    tally: Tally,
-    rng: np.random.Generator,
+    seed: Sequence[int],
     reader: int,
     num_readers: int,
-) -> Iterator[Positions]:
-    """Yields the positions of one pass, game by game."""
-    pieces = find_pieces(config.records, tally)[reader::num_readers]
-    games = (
-        game
-        for game, hashed in used_games(_mixed(pieces, rng), config, tally)
-        if not is_held_out(hashed, config.held_out)
-    )
-    return positions_of(games, config, tally)
+    place: Place,
+    changed: Callable[[], None],
+) -> Iterator["int | _Window"]:
+    """Yields windows without end; before each, as it is read, the number of positions of each game.
+
+    See `training_positions` for the arguments.
+    """
+    size = config.shuffle_positions
+    while True:
+        tally = Tally()
+        # What is no game belongs to no reader; the first one counts it.
+        pieces = find_pieces(config.records, tally if reader == 0 else Tally())
+        corpus = corpus_digest(config, pieces)
+        if place.corpus and place.corpus != corpus:
+            changed()
+            place = Place(place.number + 1, place.number + 1)
+        place = replace(place, corpus=corpus)
+        rng = np.random.default_rng([_READING, *seed, reader, place.read_in, 0])
+        used = used_games(_mixed(pieces, rng), config, tally, reader, num_readers)
+        learned = (one for one in used if not is_held_out(one.hashed, config.held_out))
+        games = _Games(learned, place.found)
+        if place.found:
+            tally.restore(place.games, place.positions, place.left_out)
+        while True:
+            first = len(games.following.game.moves) if games.following else 0
+            storage, filled = empty_positions(max(size, first)), 0
+            for positions in positions_of(games.window(size), config, tally):
+                storage.write(slice(filled, filled + len(positions)), positions)
+                filled += len(positions)
+                yield len(positions)
+            is_last = games.following is None
+            if is_last and not tally.positions:
+                raise nothing_usable(config, tally, num_readers)
+            is_whole = is_last and not place.found
+            while True:
+                seeds = [_SHUFFLING, *seed, reader, place.number, place.found]
+                order = np.random.default_rng(seeds).permutation(filled)
+                yield _Window(storage, order, place, deepcopy(tally), is_last)
+                if not is_whole:
+                    break
+                # Everything is in memory.
+                place = replace(place, number=place.number + 1, offset=0)
+            if games.following is None:
+                break
+            place = replace(
+                place,
+                found=games.following.at,
+                offset=0,
+                games=tally.games,
+                positions=tally.positions,
+                left_out=tally.saved(),
+            )
+        place = Place(place.number + 1, place.number + 1)
 
 
 def _mixed(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[GameRecord | LeftOut]:
@@ -218,22 +310,37 @@ def _mixed(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[GameRe
 
 
 def used_games(
-    games: Iterator[GameRecord | LeftOut], config: PretrainConfig, tally: Tally
-) -> Iterator[tuple[GameRecord, int]]:
-    """Yields the games that pass the filters of games, with their hashes."""
+    games: Iterator[GameRecord | LeftOut],
+    config: PretrainConfig,
+    tally: Tally,
+    reader: int = 0,
+    num_readers: int = 1,
+) -> Iterator[UsedGame]:
+    """Yields the games of a reader that pass the filters of games.
+
+    Args:
+        games: all games of a pass.
+        config: the filters.
+        tally: counts what of a reader's is left out; reader 0 has what is no game.
+        reader: number of the reader.
+        num_readers: readers that share the games.
+    """
     duplicates = Duplicates(config.duplicate_memory)
-    for game in games:
+    for at, game in enumerate(games):
         if isinstance(game, LeftOut):
-            tally.leave_out(game.cause, game.example)
+            if reader == 0:
+                tally.leave_out(game.cause, game.example)
+            continue
+        hashed = game_hash(game)
+        if (hashed >> 32) % num_readers != reader:
             continue
         cause = _cause_against(game, config)
-        hashed = game_hash(game)
         if cause is None and not duplicates.is_new(hashed):
             cause = Cause.DUPLICATE
         if cause is not None:
             tally.leave_out(cause, game.place)
             continue
-        yield game, hashed
+        yield UsedGame(game, hashed, at)
 
 
 def _cause_against(game: GameRecord, config: PretrainConfig) -> Cause | None:

@@ -77,6 +77,8 @@ PROGRESS_FILE: Final = "progress.json"
 """Counts of the run: timesteps, updates, games."""
 ACTORS_FILE: Final = "actors.msgpack"
 """State of each self-play actor: games in play, see `rollouts/actor_state.py`."""
+READERS_FILE: Final = "readers.msgpack"
+"""Place of each reader of records, see `rollouts/reader_state.py`. In pretraining only."""
 POOL_FILE: Final = "pool.json"
 """The opponent pool's members and the learner's results against them."""
 

@@ -119,6 +119,9 @@ class CollectReport:
     state: bytes = b""
     """State of the actor after this rollout, see `rollouts/actor_state.py`; empty if it has none.
     """
+    reader_state: bytes = b""
+    """State of a reader of records after this rollout, see `rollouts/reader_state.py`; empty in
+    self-play."""
     held_out: HeldOutFigures | None = None
     """Measurement on held-out games in this call, if one was made."""
     notices: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ class ActorStates:
     def consume(self, reports: Sequence[CollectReport]) -> None:
         """Takes the states after the rollouts of a finished update."""
         for report in sorted(reports, key=lambda r: (r.header.incarnation, r.header.sequence)):
-            if report.state:  # A reader of records has none.
+            if report.state:  # A reader of records has another, see `reader_states`.
                 self._newest[report.header.actor_id] = report.header.incarnation, report.state
 
     def files(self, incarnations: Mapping[int, int]) -> dict[str, bytes]:
@@ -81,6 +81,8 @@ class ActorStates:
 def _unfit(state: ActorState, config: Config, progress: Progress, pool: PoolHandle) -> str | None:
     """Returns why no actor can play on from a state; None if one can."""
     play = config.self_play
+    if config.pretrain.records:
+        return "this run reads records"
     if play.num_actors != "auto":
         num_actors = config.at_most_max_actors(play.num_actors)
         if state.actor_id >= num_actors:

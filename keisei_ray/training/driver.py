@@ -64,8 +64,9 @@ from keisei_ray.errors import (
     TakenOverError,
 )
 from keisei_ray.rollouts.actor_state import pack_state, read_state
+from keisei_ray.rollouts.reader_state import pack_reader
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.run_layout import ACTORS_FILE, MODEL_FILE, PROGRESS_FILE
+from keisei_ray.storage.run_layout import ACTORS_FILE, MODEL_FILE, PROGRESS_FILE, READERS_FILE
 from keisei_ray.telemetry.diagnostics import diagnose, traces
 from keisei_ray.telemetry.divergence import RunHealth
 from keisei_ray.telemetry.events import (
@@ -85,6 +86,7 @@ from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
 from keisei_ray.training.actor_states import ActorStates
 from keisei_ray.training.admission import Admission
+from keisei_ray.training.reader_states import ReaderStates
 from keisei_ray.training.saved_run import RunState, check_digest, state_of, trouble_of
 from keisei_ray.training.saving import RunSaver
 
@@ -160,6 +162,7 @@ class Driver:
         self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         self._lost_timesteps = self.progress.begin_session()
         self._states = ActorStates(resume.files.get(ACTORS_FILE) if resume else None)
+        self._readers = ReaderStates(resume.files.get(READERS_FILE) if resume else None)
         self._resume = resume
         self._initial = initial
         self._should_stop = should_stop
@@ -280,7 +283,9 @@ class Driver:
             self.progress,
             self._learner.published.state,
             self._learner.digest,
-            self.pool.files() | self._states.files(self.progress.incarnations),
+            self.pool.files()
+            | self._states.files(self.progress.incarnations)
+            | self._readers.files(self.progress.incarnations),
             self._health.trouble,
             self._evaluation.versions_under_way,
         )
@@ -342,6 +347,8 @@ class Driver:
             )
         for notice in self._states.drop_unfit(self.config, self.progress, self.pool):
             self.bus.publish(notice)
+        for notice in self._readers.drop_unfit(self.config, self.progress):
+            self.bus.publish(notice)
         if self._lost_timesteps:
             self.bus.publish(
                 Notice(
@@ -352,6 +359,9 @@ class Driver:
 
     def _next_start(self, actor_id: int) -> ActorStart:
         """Starts an actor with new games, or where the checkpoint's left off."""
+        reader = self._readers.take(actor_id)
+        if reader is not None:
+            return ActorStart(reader.incarnation, (pack_reader(reader),))
         state = self._states.take(actor_id)
         if state is None:
             return ActorStart(self.progress.next_incarnation(actor_id))
@@ -490,6 +500,7 @@ class Driver:
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
         self._states.consume(collected)
+        self._readers.consume(collected)
         self.pool.count(games)
         undone = report.undone
         progress.finish_update(report.weights_version, is_undone=undone is not None)

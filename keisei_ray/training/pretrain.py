@@ -91,7 +91,7 @@ def check_usable(config: PretrainConfig) -> None:
     """
     tally = Tally()
     found = (game for piece in find_pieces(config.records, tally) for game in read_games(piece))
-    games = (game for game, _ in used_games(found, config, tally))
+    games = (used.game for used in used_games(found, config, tally))
     if next(positions_of(games, config, tally, num_lanes=1), None) is None:
         raise nothing_usable(config, tally)
 

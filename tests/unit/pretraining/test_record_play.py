@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.update_batch import training_targets
 from keisei_ray.pretraining.record_play import RecordPlay, fill
 from keisei_ray.records.positions import empty_positions
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.rollouts.reader_state import read_reader
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.selfplay.self_play import SelfPlay
 from tests.helpers.record_corpus import csa_by_cshogi, hcpe_by_cshogi
 from tests.helpers.tiny import N, T, tiny_config
 
@@ -60,6 +59,7 @@ def test_rollouts_of_records_train_policy_and_value(records: Path) -> None:
         rollout = unpack_rollout(packed, max_timesteps=T * N)
         assert (rollout.header.sequence, rollout.header.weights_version) == (update, update)
         assert (report.trained_timesteps, report.games, report.state) == (T * N, (), b"")
+        assert read_reader(report.reader_state).sequence == update + 1
         losses.append(learner.update([packed], update * T * N))
     assert losses[-1].policy_loss < losses[0].policy_loss - 0.5
     assert losses[-1].value_loss < losses[0].value_loss
@@ -80,7 +80,11 @@ def test_weights_that_lag_cost_no_pass_of_their_own(
 
 
 def test_reader_0_measures_when_it_is_due_and_tells_what_was_read(records: Path) -> None:
-    config = config_of(records, pretrain={"held_out_interval_timesteps": 3 * T * N})
+    config = config_of(
+        records,
+        pretrain={"held_out_interval_timesteps": 6 * T * N},
+        self_play={"num_actors": 2},
+    )
     learner = Learner(config)
     reports = []
     for reader in (RecordPlay(config, 0, 0), RecordPlay(config, 1, 0)):
@@ -92,14 +96,39 @@ def test_reader_0_measures_when_it_is_due_and_tells_what_was_read(records: Path)
     ]  # fmt: skip
     notices = [notice for report in reports for notice in report.notices]
     assert any(n.startswith("weights version 0: held-out games, ") for n in notices)
-    assert any(n.startswith("records read, pass 1: used: ") for n in notices)
+    assert any(n.startswith("records read, pass 1, reader 0: used: ") for n in notices)
     assert any(n.startswith("records so far, pass ") for n in notices)
 
 
-def test_a_state_of_self_play_is_refused(records: Path) -> None:
-    state = SelfPlay(tiny_config(), 0, 0).state()
-    with pytest.raises(CheckpointError, match="not that of a reader of records"):
-        RecordPlay(config_of(records), 0, 0).restore(state)
+def test_a_reader_reads_on_from_a_state_as_it_would_have(records: Path) -> None:
+    config = config_of(records, pretrain={"held_out_interval_timesteps": 3 * T * N})
+    weights = Learner(config).weights()
+
+    def collected(reader: RecordPlay, count: int) -> list[tuple[Any, ...]]:
+        found = []
+        for _ in range(count):
+            reader.set_weights(weights)
+            report, packed = reader.collect()
+            found.append((packed.tobytes(), report.reader_state, report.held_out, report.notices))
+        return found
+
+    straight = collected(RecordPlay(config, 0, 2), 8)
+    resumed = RecordPlay(config, 0, 2)
+    resumed.restore(read_reader(straight[3][1]))
+    assert collected(resumed, 4) == straight[4:]
+
+
+def test_a_changed_corpus_is_said_in_one_line(records: Path, tmp_path: Path) -> None:
+    config = config_of(records)
+    reader = RecordPlay(config, 0, 0)
+    reader.set_weights(Learner(config).weights())
+    state = read_reader(reader.collect()[0].reader_state)
+    hcpe_by_cshogi(tmp_path / "other.hcpe")
+    other = RecordPlay(config_of(tmp_path, pretrain={"held_out": 0.0}), 0, 0)
+    other.set_weights(Learner(config).weights())
+    other.restore(state)
+    (notice,) = (n for n in other.collect()[0].notices if "not those of the checkpoint" in n)
+    assert "reader 0 begins the next pass" in notice
 
 
 def test_readers_of_one_run_read_different_games(records: Path, tmp_path: Path) -> None:

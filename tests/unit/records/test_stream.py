@@ -1,7 +1,7 @@
-"""The stream that is trained on: passes, mixing, duplicates, held-out games, damage."""
+"""The stream that is trained on: passes, places, duplicates, held-out games, damage."""
 
 import json
-from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import RecordsError
 from keisei_ray.evaluation.generate import GenerateOptions, generate
 from keisei_ray.records.left_out import Cause, Tally
-from keisei_ray.records.positions import Positions, empty_positions, joined
+from keisei_ray.records.positions import Positions, joined
 from keisei_ray.records.stream import (
     Duplicates,
-    ShuffleBuffer,
+    Part,
     held_out_positions,
     training_positions,
 )
+from keisei_ray.rollouts.reader_state import Place
 from tests.helpers.record_corpus import MOVES, csa_by_cshogi, kif_by_cshogi
 
 FORMATS = ("csa", "kif", "hcpe", "psv", "pack")
@@ -35,17 +36,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def one_pass(*records: Path, seed: int = 1, **settings: Any) -> tuple[Positions, Tally]:
-    """Returns the positions of the first pass, in their order."""
+def stream_of(*records: Path, rows: int = 1, seed: int = 1, **settings: Any) -> Iterator[Part]:
+    """Returns the stream of some records, with settings of `pretrain` and of the stream."""
+    names = ("reader", "num_readers", "place", "ended", "changed")
+    given = {name: settings.pop(name) for name in names if name in settings}
     config = PretrainConfig(records=tuple(map(str, records)), **settings)
+    return training_positions(config, rows=rows, seed=[seed], **given)
+
+
+def one_pass(*records: Path, **settings: Any) -> tuple[Positions, Tally]:
+    """Returns the positions of the first pass, in their order."""
     told: list[Tally] = []
     parts = []
-    for part in training_positions(
-        config, rows=1, seed=[seed], began=lambda number, tally: told.append(tally)
-    ):
-        parts.append(part)
-        if len(parts) == told[0].positions:
+    for part in stream_of(*records, ended=lambda number, tally: told.append(tally), **settings):
+        if told:
             break
+        parts.append(part.positions)
     return joined(parts), told[0]
 
 
@@ -71,37 +77,59 @@ def test_every_format_gives_the_same_positions(corpus: Path, name: str) -> None:
     assert np.sort(positions.values).tolist() == np.sort(expected.values).tolist()
 
 
-def test_records_that_have_room_in_the_buffer_are_read_once(corpus: Path) -> None:
-    config = PretrainConfig(records=(str(corpus / "games.csa"),))
-    told: list[Tally] = []
-    stream = training_positions(
-        config, rows=1, seed=[1], began=lambda number, tally: told.append(tally)
-    )
+def test_records_that_have_room_in_memory_are_read_once(corpus: Path) -> None:
+    told: list[int] = []
+    stream = stream_of(corpus / "games.csa", ended=lambda number, tally: told.append(number))
     first = next(stream)
-    total = told[0].positions
-    passes = [joined([first, *islice(stream, total - 1)]), joined(list(islice(stream, total)))]
-    assert len(told) == 1
-    assert keys(passes[0]) != keys(passes[1])
-    assert sorted(keys(passes[0])) == sorted(keys(passes[1]))
+    total = first.tally.positions
+    passes = [[first, *islice(stream, total - 1)], list(islice(stream, total))]
+    positions = [joined([part.positions for part in parts]) for parts in passes]
+    next(stream)
+    assert told == [1]
+    assert [parts[-1].after.number for parts in passes] == [1, 2]
+    assert keys(positions[0]) != keys(positions[1])
+    assert sorted(keys(positions[0])) == sorted(keys(positions[1]))
 
 
-def test_a_small_buffer_gives_every_position_once_a_pass(corpus: Path) -> None:
-    size, num_passes = 7, 3
-    config = PretrainConfig(records=(str(corpus / "games.csa"),), shuffle_positions=size)
-    told: list[Tally] = []
-    stream = training_positions(
-        config, rows=1, seed=[1], began=lambda number, tally: told.append(tally)
-    )
-    found: Counter[bytes] = Counter()
-    for part in stream:
-        if len(told) > num_passes:  # Those of the last pass that wait in the buffer are missing.
-            break
-        found.update(keys(part))
+def test_small_windows_give_every_position_once_a_pass(corpus: Path) -> None:
     once, _ = one_pass(corpus / "games.csa")
-    expected = Counter(keys(once))
-    missing = {key: num_passes * count - found[key] for key, count in expected.items()}
-    assert all(0 <= count <= num_passes for count in missing.values())
-    assert sum(missing.values()) == size
+    stream = stream_of(corpus / "games.csa", shuffle_positions=50)
+    passes = [joined([part.positions for part in islice(stream, len(once))]) for _ in range(3)]
+    assert [sorted(keys(positions)) for positions in passes] == [sorted(keys(once))] * 3
+    assert len({tuple(keys(positions)) for positions in passes}) == 3
+
+
+@pytest.mark.parametrize("size", [50, 1000])
+@pytest.mark.parametrize("taken", [1, 9, 40])
+def test_a_stream_goes_on_at_any_place_as_it_would_have(
+    corpus: Path, size: int, taken: int
+) -> None:
+    """With windows smaller and larger than a pass, in the first pass and in later ones."""
+    settings: dict[str, Any] = {"rows": 32, "shuffle_positions": size, "held_out": 0.3}
+    straight = list(islice(stream_of(corpus / "games.csa", **settings), taken + 30))
+    place = straight[taken - 1].after
+    resumed = stream_of(corpus / "games.csa", place=place, **settings)
+    for expected, part in zip(straight[taken:], resumed, strict=False):
+        assert keys(part.positions) == keys(expected.positions)
+        assert (part.after, part.tally) == (expected.after, expected.tally)
+
+
+@pytest.mark.parametrize("change", ["a file", "a setting"])
+def test_a_place_in_other_records_is_said_and_the_next_pass_begins(
+    corpus: Path, tmp_path: Path, change: str
+) -> None:
+    (tmp_path / "a.csa").write_bytes((corpus / "games.csa").read_bytes())
+    said: list[str] = []
+    place = next(stream_of(tmp_path, shuffle_positions=50)).after
+    if change == "a file":
+        (tmp_path / "b.csa").write_bytes((corpus / "games.csa").read_bytes())
+    size = 50 if change == "a file" else 60
+    stream = stream_of(
+        tmp_path, shuffle_positions=size, place=place, changed=lambda: said.append("changed")
+    )
+    assert (next(stream).after.number, said) == (2, ["changed"])
+    same = stream_of(tmp_path, shuffle_positions=size, eval_weight=0.1, place=Place())
+    assert next(same).after.number == 1
 
 
 def test_the_order_depends_on_the_seed_only(corpus: Path) -> None:
@@ -110,7 +138,7 @@ def test_the_order_depends_on_the_seed_only(corpus: Path) -> None:
     assert keys(first) != keys(other)
 
 
-def test_positions_of_one_game_are_spread_by_the_buffer(corpus: Path) -> None:
+def test_positions_of_one_game_are_spread(corpus: Path) -> None:
     positions, _ = one_pass(corpus / "games.csa", shuffle_positions=2000)
     pieces = (positions.boards > 0).sum(1)  # Falls along a game.
     assert np.abs(np.corrcoef(pieces[:-1], pieces[1:])[0, 1]) < 0.2
@@ -132,23 +160,36 @@ def test_held_out_games_are_not_trained_on_and_the_same_in_every_format(corpus: 
     assert sorted(keys(same)) == sorted(keys(other))
 
 
-def test_readers_share_the_files(corpus: Path) -> None:
-    config = PretrainConfig(records=(str(corpus / "kif"),))
-    parts = []
+def test_readers_share_the_games(corpus: Path) -> None:
+    passes = [one_pass(corpus / "kif", reader=i, num_readers=3) for i in range(3)]
+    whole, tally = one_pass(corpus / "kif")
+    assert sorted(keys(joined([positions for positions, _ in passes]))) == sorted(keys(whole))
+    assert sum(own.games for _, own in passes) == tally.games
+    assert all(own.games < tally.games for _, own in passes)
+
+
+def test_a_game_in_two_files_counts_once_among_readers(corpus: Path, tmp_path: Path) -> None:
+    """Also where it has another format and another name in the second file."""
+    (tmp_path / "a.csa").write_bytes((corpus / "games.csa").read_bytes())
+    (tmp_path / "games.jsonl").write_bytes((corpus / "games.jsonl").read_bytes())
+    (tmp_path / "empty.kif").touch()
+    _, single = one_pass(corpus / "games.csa")
+    passes = [one_pass(tmp_path, reader=i, num_readers=2)[1] for i in range(2)]
+    assert sum(tally.games for tally in passes) == single.games
+    assert sum(tally.causes[Cause.DUPLICATE] for tally in passes) >= single.games
+    assert [tally.causes[Cause.EMPTY] for tally in passes] == [1, 0]
+
+
+def test_a_reader_without_a_game_of_its_own_says_what_to_do(tmp_path: Path) -> None:
+    csa_by_cshogi(tmp_path / "one.csa")
+    told = []
     for reader in range(2):
-        told: list[Tally] = []
-        stream = training_positions(
-            config,
-            rows=1,
-            seed=[1],
-            reader=reader,
-            num_readers=2,
-            began=lambda number, tally, told=told: told.append(tally),  # type: ignore[misc]
-        )
-        own = [next(stream)]
-        parts += [*own, *islice(stream, told[0].positions - 1)]
-    whole, _ = one_pass(corpus / "kif")
-    assert sorted(keys(joined(parts))) == sorted(keys(whole))
+        try:
+            one_pass(tmp_path, held_out=0.0, reader=reader, num_readers=2)
+        except RecordsError as error:
+            told.append(str(error))
+    (message,) = told
+    assert message.endswith("Few games need one reader: self_play.num_actors=1.")
 
 
 def test_a_game_that_is_there_twice_counts_once(corpus: Path, tmp_path: Path) -> None:
@@ -163,19 +204,6 @@ def test_a_game_that_is_there_twice_counts_once(corpus: Path, tmp_path: Path) ->
 def test_the_memory_of_duplicates_is_bounded() -> None:
     memory = Duplicates(4)
     assert [memory.is_new(n) for n in (1, 2, 1, 5, 5, 1)] == [True, True, False, True, False, True]
-
-
-def test_a_buffer_gives_back_all_that_it_was_given() -> None:
-    buffer = ShuffleBuffer(10, np.random.default_rng(0))
-    out = []
-    for start in range(0, 100, 25):
-        part = empty_positions(25)
-        part.actions[:] = range(start, start + 25)
-        out += list(buffer.push(part))
-    assert sum(map(len, out)) == 90
-    assert buffer.is_full
-    out.append(buffer.shuffled())
-    assert sorted(joined(out).actions.tolist()) == list(range(100))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from keisei_ray.storage.run_layout import ACTORS_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.actor_states import ActorStates
 from keisei_ray.training.driver import Driver
+from keisei_ray.training.reader_states import ReaderStates
 
 MODEL = safetensors.numpy.save({"head": np.zeros(1, np.float32)})
 
@@ -67,6 +68,7 @@ def test_a_resumed_run_says_what_it_could_not_keep(
         progress=Progress(),
         pool=None,
         _states=ActorStates(files.get(ACTORS_FILE)),
+        _readers=ReaderStates(None),
         _lost_timesteps=lost,
     )
     Driver._say_what_is_not_kept(driver, Checkpoint(Path("runs/a"), 0, {}, files))

@@ -1,0 +1,81 @@
+"""The states of the readers of records: what a checkpoint holds of them, and who reads on from one.
+
+The counterpart of `actor_states` in pretraining: the state that goes with the run's counts is the
+one after the reader's newest *consumed* rollout.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from keisei_ray.config.schema import Config
+from keisei_ray.rollouts.reader_state import (
+    ReaderState,
+    pack_reader,
+    pack_readers,
+    read_readers,
+)
+from keisei_ray.storage.run_layout import READERS_FILE
+from keisei_ray.telemetry.events import Notice
+from keisei_ray.telemetry.progress import Progress
+from keisei_ray.telemetry.reports import CollectReport
+
+
+class ReaderStates:
+    """Each reader's state after its newest consumed rollout."""
+
+    def __init__(self, saved: bytes | None) -> None:
+        """Args:
+        saved: file of the checkpoint that is resumed; None if there is none.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        self._resumed = read_readers(saved) if saved is not None else {}
+        """States from which a reader is still to read on."""
+        self._newest = {
+            number: (state.incarnation, pack_reader(state))
+            for number, state in self._resumed.items()
+        }
+        """Number of the reader -> incarnation and packed state."""
+
+    def consume(self, reports: Sequence[CollectReport]) -> None:
+        """Takes the states after the rollouts of a finished update."""
+        for report in sorted(reports, key=lambda r: (r.header.incarnation, r.header.sequence)):
+            if report.reader_state:
+                header = report.header
+                self._newest[header.actor_id] = header.incarnation, report.reader_state
+
+    def files(self, incarnations: Mapping[int, int]) -> dict[str, bytes]:
+        """Returns the file of the readers that a checkpoint keeps, by name; none in self-play.
+
+        Args:
+            incarnations: newest incarnation of each reader. The place of an earlier one is lost.
+        """
+        newest = sorted(self._newest.items())
+        alive = [state for i, (number, state) in newest if incarnations.get(i) == number]
+        return {READERS_FILE: pack_readers(alive)} if alive else {}
+
+    def take(self, number: int) -> ReaderState | None:
+        """Returns the state from which a reader is to read on, once; None: from the beginning."""
+        return self._resumed.pop(number, None)
+
+    def drop_unfit(self, config: Config, progress: Progress) -> Iterator[Notice]:
+        """Drops the states that no reader of this run can read on from, and yields why."""
+        for number, state in list(self._resumed.items()):
+            reason = _unfit(state, config, progress)
+            if reason is not None:
+                del self._resumed[number], self._newest[number]
+                yield Notice(f"the place of reader {number} in the records is not kept: {reason}")
+
+
+def _unfit(state: ReaderState, config: Config, progress: Progress) -> str | None:
+    """Returns why no reader can read on from a state; None if one can."""
+    if not config.pretrain.records:
+        return "this run plays itself"
+    num_actors = config.self_play.num_actors
+    assert num_actors != "auto", "refused by checks.check_pretrain"
+    num_readers = config.at_most_max_actors(num_actors)
+    if num_readers != state.num_readers:
+        return f"this run has {num_readers} readers, before it had {state.num_readers}"
+    if progress.last_sequence.get(state.actor_id) != (state.incarnation, state.sequence - 1):
+        return "it does not follow the rollouts that are counted"
+    return None
