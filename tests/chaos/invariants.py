@@ -167,8 +167,10 @@ def plies_missing(saved: Checkpoint, games: list[dict[str, Any]]) -> int:
 
 
 def wrong_events(events: list[dict[str, Any]]) -> Iterator[str]:
-    """Yields what the run itself called an error, other than in `run_ended`."""
-    for event in events:
+    """Yields what the run's newest session called an error, other than in `run_ended`."""
+    kinds = [event["kind"] for event in events]
+    newest = len(kinds) - kinds[::-1].index("run_started") if "run_started" in kinds else 0
+    for event in events[newest:]:
         if event["kind"] == "notice" and event["level"] == "ERROR":
             yield f"a notice of level ERROR: {event['message'][:200]}"
 

@@ -119,6 +119,12 @@ def test_a_checkpoint_that_contradicts_the_records_is_told(
     assert any(told in violation for violation in violations(run_dir, must_be_saved=True))
 
 
+def test_an_error_of_an_earlier_session_is_not_told_again(run_dir: Path) -> None:
+    error = {"kind": "notice", "level": "ERROR", "message": "oh"}
+    write_lines(run_dir / "events.jsonl", [{"kind": "run_started"}, error, {"kind": "run_started"}])
+    assert violations(run_dir, must_be_saved=True) == []
+
+
 def test_a_checkpoint_beyond_the_records_is_told(run_dir: Path) -> None:
     saved(run_dir, 5 * BATCH)
     assert any("no update of metrics" in v for v in violations(run_dir, must_be_saved=True))
