@@ -147,8 +147,8 @@ def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
         "--records",
         nargs="+",
         metavar="PATH",
-        help="files and directories of game records: CSA, KIF, KI2, USI lines, hcpe, psv, pack, "
-        f"{GAMES_FILE}",
+        help="files and directories of game records, or their URIs: CSA, KIF, KI2, USI lines, "
+        f"hcpe, psv, pack, {GAMES_FILE}",
     )
     _add_train(pretrain)
 

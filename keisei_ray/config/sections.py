@@ -153,8 +153,8 @@ class PretrainConfig(Section):
     """Pretraining: learning from game records instead of self-play (`run.py pretrain`)."""
 
     records: tuple[str, ...] = ()
-    """Files and directories of game records to learn from, in place of self-play. Empty: there is
-    self-play."""
+    """Files and directories of game records to learn from, or URIs of some (`s3://`, `gs://`), in
+    place of self-play. Empty: there is self-play."""
     held_out: Fraction = 0.05
     """Share of the games that are not learned from, chosen by a hash of each game; the network is
     measured on them."""

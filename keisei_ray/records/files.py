@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal, NamedTuple
 
 from keisei_ray.errors import RecordsError
 from keisei_ray.records.left_out import Cause, Tally
 from keisei_ray.shogi.binary_records import RECORD_BYTES
+from keisei_ray.storage.remote.filesystem import Storage, is_uri
+from keisei_ray.storage.remote.remote_file import open_remote
 from keisei_ray.storage.run_layout import GAMES_FILE
 
 SourceFormat = Literal["csa", "kif", "ki2", "usi", "jsonl", "hcpe", "psv", "pack"]
@@ -41,63 +43,119 @@ POSITIONS_A_PIECE: Final = 1 << 15
 class Piece:
     """A part of a file."""
 
-    path: Path
+    file: str
+    """Path or URI."""
     format: SourceFormat
     start: int
     """First byte."""
     stop: int
     """Byte behind the last one; what the file has grown by since is not read."""
+    size: int
+    """Bytes of the whole file."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path or URI."""
+        return self.file.rpartition("/")[2]
+
+    def open(self) -> BinaryIO:
+        """Opens the file at its beginning.
+
+        Raises:
+            OSError: a file of this machine cannot be opened.
+            StorageError: a URI cannot be used. Reading one may raise it too.
+        """
+        if not is_uri(self.file):
+            return Path(self.file).open("rb")
+        folder, _, name = self.file.rpartition("/")
+        return open_remote(Storage.open(folder), name, self.size)
 
 
-def find_pieces(paths: Sequence[str], tally: Tally) -> list[Piece]:
-    """Returns all pieces of some files and directories, in a fixed order.
+class _File(NamedTuple):
+    """A file that was found."""
+
+    name: str
+    """Path or URI."""
+    size: int
+    is_named: bool
+    """Whether it was named itself, not a directory above it."""
+
+
+def find_pieces(paths: Sequence[str], tally: Tally) -> Iterator[Piece]:
+    """Yields all pieces of some files and directories, in a fixed order, as they are found.
 
     Below a directory all files with a known ending count, of `.jsonl` only `games.jsonl`.
 
     Args:
-        paths: files and directories.
+        paths: files and directories, or URIs of some.
         tally: counts the files that are left out.
 
     Raises:
         RecordsError: a path does not exist.
+        StorageError: a URI cannot be used.
     """
-    pieces: list[Piece] = []
     for path in paths:
-        for file, is_named in _files(Path(path)):
-            kind = SUFFIXES.get(file.suffix.lower())
-            if kind is None or (kind == "jsonl" and not is_named and file.name != GAMES_FILE):
-                tally.leave_out(Cause.UNKNOWN_KIND, str(file))
+        for file in _remote_files(path) if is_uri(path) else _local_files(path, tally):
+            name = file.name.rpartition("/")[2]
+            kind = SUFFIXES.get(os.path.splitext(name)[1].lower())
+            if kind is None or (kind == "jsonl" and not file.is_named and name != GAMES_FILE):
+                tally.leave_out(Cause.UNKNOWN_KIND, file.name)
                 continue
-            try:
-                size = file.stat().st_size
-            except OSError as error:
-                tally.leave_out(Cause.UNREADABLE, f"{file}: {error.strerror}")
-                continue
-            if size == 0:
-                tally.leave_out(Cause.EMPTY, str(file))
-            pieces += _cut(file, kind, size)
-    return pieces
+            if file.size == 0:
+                tally.leave_out(Cause.EMPTY, file.name)
+            yield from _cut(file, kind)
 
 
-def _files(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Yields the files that a path stands for, and whether it names them itself."""
-    if not path.is_dir():
-        if not path.exists():
-            raise RecordsError(f"--records {path}: there is no such file or directory.")
-        yield path, True
-        return
-    for folder, inner, names in os.walk(path):
-        inner.sort()
+def _local_files(path: str, tally: Tally) -> Iterator[_File]:
+    """Yields the files that a path stands for."""
+    if not os.path.exists(path):
+        raise _missing(path)
+    is_named = not os.path.isdir(path)
+    for name in [path] if is_named else _below(path):
+        try:
+            yield _File(name, os.stat(name).st_size, is_named)
+        except OSError as error:
+            tally.leave_out(Cause.UNREADABLE, f"{name}: {error.strerror}")
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Yields the paths of all files below a directory, sorted in each."""
+    for inner, folders, names in os.walk(folder):
+        folders.sort()
         for name in sorted(names):
-            yield Path(folder, name), False
+            yield os.path.join(inner, name)
 
 
-def _cut(file: Path, kind: SourceFormat, size: int) -> Iterator[Piece]:
+def _remote_files(uri: str) -> Iterator[_File]:
+    """Yields the files that a URI stands for."""
+    storage = Storage.open(uri)
+    found = storage.names()
+    for name in sorted(found, key=_walking):
+        yield _File(f"{storage.uri}/{name}", found[name], is_named=False)
+    if not found:
+        folder, _, name = storage.uri.rpartition("/")
+        size = None if folder.endswith(":/") else Storage.open(folder).size(name)
+        if size is None:
+            raise _missing(uri)
+        yield _File(storage.uri, size, is_named=True)
+
+
+def _walking(name: str) -> list[tuple[bool, str]]:
+    """A key that sorts names as `_below` yields them: the files of a directory come first."""
+    *folders, file = name.split("/")
+    return [*((True, folder) for folder in folders), (False, file)]
+
+
+def _missing(path: str) -> RecordsError:
+    return RecordsError(f"--records {path}: there is no such file or directory.")
+
+
+def _cut(file: _File, kind: SourceFormat) -> Iterator[Piece]:
     if kind in ("usi", "jsonl"):
         step = LINE_PIECE_BYTES
     elif kind == "hcpe" or kind == "psv":
         step = POSITIONS_A_PIECE * RECORD_BYTES[kind]
     else:
-        step = max(1, size)
-    for start in range(0, size, step):
-        yield Piece(file, kind, start, min(size, start + step))
+        step = max(1, file.size)
+    for start in range(0, file.size, step):
+        yield Piece(file.name, kind, start, min(file.size, start + step), file.size)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, TypeAlias, get_args
 
 from keisei_ray.config.json_text import parse_json
+from keisei_ray.errors import StorageError
 from keisei_ray.records.files import Piece
 from keisei_ray.records.left_out import Cause, LeftOut
 from keisei_ray.rollouts.finished_game import GameResult
@@ -40,13 +41,13 @@ _CSA_MOVES: Final = re.compile(rb"^[+-]\d{4}|^%", re.MULTILINE)
 def read_games(piece: Piece) -> Iterator[Found]:
     """Yields the games of a piece in the order of the file."""
     try:
-        with piece.path.open("rb") as file:
+        with piece.open() as file:
             file.seek(piece.start)
             match piece.format:
                 case "csa":
-                    yield from _csa_games(file, str(piece.path))
+                    yield from _csa_games(file, piece.file)
                 case "kif" | "ki2":
-                    yield _text_game(piece, file.read(MAX_GAME_BYTES + 1), str(piece.path))
+                    yield _text_game(piece, file.read(MAX_GAME_BYTES + 1), piece.file)
                 case "usi" | "jsonl":
                     yield from _line_games(file, piece)
                 case "hcpe":
@@ -56,7 +57,9 @@ def read_games(piece: Piece) -> Iterator[Found]:
                 case "pack":
                     yield from _pack_games(file, piece)
     except OSError as error:
-        yield LeftOut(Cause.UNREADABLE, f"{piece.path}: {error.strerror}")
+        yield LeftOut(Cause.UNREADABLE, f"{piece.file}: {error.strerror}")
+    except StorageError as error:
+        yield LeftOut(Cause.UNREADABLE, str(error))
 
 
 def _csa_games(file: BinaryIO, name: str) -> Iterator[Found]:
@@ -138,7 +141,7 @@ def _line_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
     read = _json_game if piece.format == "jsonl" else _usi_game
     while (at := file.tell()) < piece.stop:
         line = file.readline(MAX_LINE_BYTES)
-        place = f"{piece.path}, byte {at}"
+        place = f"{piece.file}, byte {at}"
         if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_LINE_BYTES)
@@ -192,13 +195,13 @@ def _positions(file: BinaryIO, piece: Piece, kind: PositionFormat) -> Iterator[F
     content = file.read(piece.stop - piece.start)
     whole = len(content) - len(content) % size
     first = piece.start // size
-    for found in read_positions(content[:whole], kind, str(piece.path), first=first):
+    for found in read_positions(content[:whole], kind, piece.file, first=first):
         if isinstance(found, DamagedRecordError):
             yield LeftOut(Cause.DAMAGED, str(found))
         else:
             yield found
     if len(content) > whole:
-        yield LeftOut(Cause.DAMAGED, f"{piece.path}: the last record is cut off")
+        yield LeftOut(Cause.DAMAGED, f"{piece.file}: the last record is cut off")
 
 
 def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
@@ -209,7 +212,7 @@ def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
         length = pack_length(content, offset)
         if length is None:
             if len(content) - offset > MAX_GAME_BYTES:
-                yield LeftOut(Cause.DAMAGED, f"{piece.path}, game {number}: no end")
+                yield LeftOut(Cause.DAMAGED, f"{piece.file}, game {number}: no end")
                 return
             more = file.read(min(left, _CHUNK_BYTES))
             if not more:
@@ -218,10 +221,10 @@ def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
             content, offset = content[offset:] + more, 0
             continue
         try:
-            yield read_pack(content[offset : offset + length], f"{piece.path}, game {number}")
+            yield read_pack(content[offset : offset + length], f"{piece.file}, game {number}")
         except DamagedRecordError as error:
             yield LeftOut(Cause.DAMAGED, str(error))
         offset += length
         number += 1
     if len(content) > offset:
-        yield LeftOut(Cause.DAMAGED, f"{piece.path}, game {number}: cut off")
+        yield LeftOut(Cause.DAMAGED, f"{piece.file}, game {number}: cut off")

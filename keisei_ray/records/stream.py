@@ -179,7 +179,7 @@ def corpus_digest(config: PretrainConfig, pieces: Sequence[Piece]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(config.model_dump_json(exclude=set(_NOT_OF_THE_ORDER)).encode())
     for piece in pieces:
-        digest.update(f"\n{piece.path.name}\t{piece.stop}".encode(errors="surrogateescape"))
+        digest.update(f"\n{piece.name}\t{piece.stop}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -192,7 +192,7 @@ def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None
     rng = np.random.default_rng(0)
     games = (
         used.game
-        for used in used_games(_mixed(find_pieces(config.records, tally), rng), config, tally)
+        for used in used_games(_mixed(list(find_pieces(config.records, tally)), rng), config, tally)
         if is_held_out(used.hashed, config.held_out)
     )
     parts, found = [], 0
@@ -249,7 +249,7 @@ def _windows(
     while True:
         tally = Tally()
         # What is no game belongs to no reader; the first one counts it.
-        pieces = find_pieces(config.records, tally if reader == 0 else Tally())
+        pieces = list(find_pieces(config.records, tally if reader == 0 else Tally()))
         corpus = corpus_digest(config, pieces)
         if place.corpus and place.corpus != corpus:
             changed()

@@ -19,6 +19,7 @@ from keisei_ray.records.left_out import Tally
 from keisei_ray.records.positions import positions_of
 from keisei_ray.records.reading import read_games
 from keisei_ray.records.stream import nothing_usable, used_games
+from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.telemetry.events import Event, Notice, Subscriber
 from keisei_ray.training.session import Outcome, train
 
@@ -55,6 +56,7 @@ def pretrain(
     Raises:
         ConfigError: no records are named.
         RecordsError: a file is missing, or nothing in them can be learned from.
+        StorageError: a URI cannot be used.
         Exception: the same as `train`.
     """
     if not config.pretrain.records:
@@ -62,7 +64,10 @@ def pretrain(
             "pretrain: no records are named, expected --records PATH or pretrain.records. Name "
             "files or directories of games; `generate` makes some."
         )
-    records = tuple(str(Path(path).absolute()) for path in config.pretrain.records)
+    records = tuple(
+        check_uri(path) if is_uri(path) else str(Path(path).absolute())
+        for path in config.pretrain.records
+    )
     section = config.pretrain.model_copy(update={"records": records})
     check_usable(section)
     config = config.model_copy(update={"pretrain": section})
@@ -88,6 +93,7 @@ def check_usable(config: PretrainConfig) -> None:
 
     Raises:
         RecordsError: a file is missing, or nothing in them can be learned from.
+        StorageError: a URI cannot be used.
     """
     tally = Tally()
     found = (game for piece in find_pieces(config.records, tally) for game in read_games(piece))

@@ -23,7 +23,11 @@ GAMES, UPDATE = 9, 32
 def config_of(records: Path, run_dir: Path, **run: Any) -> Config:
     return tiny_config(
         run={"run_dir": str(run_dir), **run},
-        pretrain={"records": (str(records),), "held_out": 0.3, "held_out_interval_timesteps": 64},
+        pretrain={
+            "records": (f"file://{records}",),
+            "held_out": 0.3,
+            "held_out_interval_timesteps": 64,
+        },
         schedule={"mode": "overlap", "rollouts_per_update": 1},
         tracking={"view": "lines", "ray_metrics": False},
     )

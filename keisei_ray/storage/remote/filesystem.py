@@ -68,7 +68,7 @@ def check_uri(uri: str) -> str:
     path = parts.netloc + parts.path
     if not parts.scheme or not path.strip("/") or "::" in uri or parts.query or parts.fragment:
         raise StorageError(
-            f"{uri}: not a URI of a run, expected one like s3://bucket/runs/first, without "
+            f"{uri}: not a URI of files, expected one like s3://bucket/runs/first, without "
             "'?', '#' or '::'."
         )
     return f"{parts.scheme.lower()}://{path.rstrip('/')}"
@@ -166,6 +166,23 @@ class Storage:
                 return bytes(self._fs.cat_file(f"{self._root}/{name}"))
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Returns the bytes of a file from `start` to before `stop`; None if there is no file."""
+        with self._named_errors("read", name):
+            try:
+                return bytes(self._fs.cat_file(f"{self._root}/{name}", start=start, end=stop))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def size(self, name: str) -> int | None:
+        """Returns the bytes of a file; None if there is no such file."""
+        with self._named_errors("read", name):
+            try:
+                info = self._fs.info(f"{self._root}/{name}")
+            except FileNotFoundError:
+                return None
+        return int(info["size"]) if info["type"] == "file" else None
 
     def write(self, name: str, content: bytes) -> None:
         """Replaces or creates a file."""

@@ -97,7 +97,7 @@ def test_a_file_that_is_read_in_pieces_gives_every_game_once(
     step = 2 * (path.stat().st_size // 20) if kind == "usi" else 333
     monkeypatch.setattr("keisei_ray.records.files.LINE_PIECE_BYTES", step)
     monkeypatch.setattr("keisei_ray.records.files.POSITIONS_A_PIECE", 12)
-    pieces = find_pieces([str(path)], Tally())
+    pieces = list(find_pieces([str(path)], Tally()))
     assert len(pieces) > 4
     games = [found for piece in pieces for found in read_games(piece)]
     assert [g.moves for g in games if isinstance(g, GameRecord)] == [VALUES] * 20
@@ -190,7 +190,7 @@ def test_of_a_run_directory_only_the_games_are_read(tmp_path: Path) -> None:
 
 def test_a_path_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecordsError, match="there is no such file or directory"):
-        find_pieces([str(tmp_path / "nothing")], Tally())
+        next(find_pieces([str(tmp_path / "nothing")], Tally()))
 
 
 def test_every_format_has_an_ending() -> None:

@@ -109,7 +109,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(
 
 @pytest.mark.parametrize("uri", ["s3://", "s3://b?x=1", "s3://b#x", "zip::s3://b/x", "://b"])
 def test_a_text_that_is_not_the_uri_of_a_run_is_refused(uri: str) -> None:
-    with pytest.raises(StorageError, match="not a URI of a run"):
+    with pytest.raises(StorageError, match="not a URI of files"):
         check_uri(uri)
 
 
