@@ -5,10 +5,11 @@ middle are cut into several, so that several readers share a large one and the o
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final, Literal, NamedTuple, get_args
 
 from keisei_ray.errors import RecordsError
 from keisei_ray.records.left_out import Cause, Tally
@@ -33,6 +34,7 @@ SUFFIXES: Final[dict[str, SourceFormat]] = {
     ".pack": "pack",
 }
 """Ending of a file's name -> its format."""
+_FORMATS: Final = get_args(SourceFormat)
 LINE_PIECE_BYTES: Final = 8 << 20
 """Bytes of a piece of a file with one game a line."""
 POSITIONS_A_PIECE: Final = 1 << 15
@@ -69,6 +71,43 @@ class Piece:
             return Path(self.file).open("rb")
         folder, _, name = self.file.rpartition("/")
         return open_remote(Storage.open(folder), name, self.size)
+
+
+class Pieces:
+    """Many pieces in little memory: some 40 bytes each beside the file's name."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        """Takes them in their order."""
+        self._names = bytearray()
+        self._ends = array("Q", [0])
+        """Where each name ends in `_names`."""
+        self._numbers = array("Q")
+        """Start, stop and size of each."""
+        self._formats = array("B")
+        for piece in pieces:
+            self._names += os.fsencode(piece.file)
+            self._ends.append(len(self._names))
+            self._numbers.extend((piece.start, piece.stop, piece.size))
+            self._formats.append(_FORMATS.index(piece.format))
+
+    def __len__(self) -> int:
+        """Returns their number."""
+        return len(self._formats)
+
+    def __getitem__(self, index: int) -> Piece:
+        """Returns one of them.
+
+        Raises:
+            IndexError: there is none with this index, which is counted from 0.
+        """
+        kind = _FORMATS[self._formats[index]]
+        name = bytes(self._names[self._ends[index] : self._ends[index + 1]])
+        start, stop, size = self._numbers[3 * index : 3 * index + 3]
+        return Piece(os.fsdecode(name), kind, start, stop, size)
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Yields them in their order."""
+        return (self[index] for index in range(len(self)))
 
 
 class _File(NamedTuple):

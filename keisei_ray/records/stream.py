@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import RecordsError
-from keisei_ray.records.files import Piece, find_pieces
+from keisei_ray.records.files import Pieces, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.positions import Positions, empty_positions, joined, positions_of
 from keisei_ray.records.reading import read_games
@@ -174,7 +174,7 @@ def training_positions(
             window, ahead, offset = ahead or _finished(windows), None, 0
 
 
-def corpus_digest(config: PretrainConfig, pieces: Sequence[Piece]) -> str:
+def corpus_digest(config: PretrainConfig, pieces: Pieces) -> str:
     """Returns a digest of the files' names and sizes, and of the settings that decide the order."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(config.model_dump_json(exclude=set(_NOT_OF_THE_ORDER)).encode())
@@ -192,7 +192,9 @@ def held_out_positions(config: PretrainConfig, tally: Tally) -> Positions | None
     rng = np.random.default_rng(0)
     games = (
         used.game
-        for used in used_games(_mixed(list(find_pieces(config.records, tally)), rng), config, tally)
+        for used in used_games(
+            _mixed(Pieces(find_pieces(config.records, tally)), rng), config, tally
+        )
         if is_held_out(used.hashed, config.held_out)
     )
     parts, found = [], 0
@@ -249,7 +251,7 @@ def _windows(
     while True:
         tally = Tally()
         # What is no game belongs to no reader; the first one counts it.
-        pieces = list(find_pieces(config.records, tally if reader == 0 else Tally()))
+        pieces = Pieces(find_pieces(config.records, tally if reader == 0 else Tally()))
         corpus = corpus_digest(config, pieces)
         if place.corpus and place.corpus != corpus:
             changed()
@@ -293,10 +295,9 @@ def _windows(
         place = Place(place.number + 1, place.number + 1)
 
 
-def _mixed(pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[GameRecord | LeftOut]:
+def _mixed(pieces: Pieces, rng: np.random.Generator) -> Iterator[GameRecord | LeftOut]:
     """Yields the games of all pieces in random order, a few pieces at a time."""
-    order: list[int] = rng.permutation(len(pieces)).tolist()
-    waiting = (read_games(pieces[i]) for i in order)
+    waiting = (read_games(pieces[int(i)]) for i in rng.permutation(len(pieces)))
     opened = list(islice(waiting, PIECES_AT_ONCE))
     while opened:
         chosen = int(rng.integers(len(opened)))

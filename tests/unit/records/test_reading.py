@@ -1,8 +1,9 @@
 """Readers of records: files that other programs wrote, and files that are damaged."""
 
 import json
+import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rsshogi.core import Move
 
 from keisei_ray.errors import RecordsError
 from keisei_ray.records import reading
-from keisei_ray.records.files import SUFFIXES, find_pieces
+from keisei_ray.records.files import SUFFIXES, Piece, Pieces, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.reading import read_games
 from keisei_ray.shogi.binary_records import RECORD_BYTES, to_pack
@@ -195,3 +196,22 @@ def test_a_path_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> No
 
 def test_every_format_has_an_ending() -> None:
     assert set(SUFFIXES.values()) == {"csa", "kif", "ki2", "usi", "jsonl", "hcpe", "psv", "pack"}
+
+
+def test_many_pieces_are_kept_in_little_memory_as_they_were() -> None:
+    name = "corpus/2025/wdoor+floodgate-300-10F+one+other+20250101"
+    kinds = sorted(set(SUFFIXES.values()))
+
+    def made() -> Iterator[Piece]:
+        for n in range(5000):
+            yield Piece(f"{name}{n}\udc82", kinds[n % len(kinds)], n, n + 2**40, n + 2**41)
+
+    tracemalloc.start()
+    kept = Pieces(made())
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 5000 * (len(name) + 60)
+    assert list(kept) == list(made())
+    assert len(kept) == 5000
+    with pytest.raises(IndexError):
+        kept[5000]
