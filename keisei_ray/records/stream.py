@@ -168,7 +168,7 @@ def training_positions(
             yield Part(joined(parts), replace(window.start, offset=offset), window.tally)
             parts, missing = [], rows
             ahead = ahead or _read(windows, rows)
-        if offset == len(window.order):
+        if offset >= len(window.order):  # Beyond it where a file has other content of its size.
             if window.is_last and window.start.number == window.start.read_in:
                 ended(window.start.number, window.tally)
             window, ahead, offset = ahead or _finished(windows), None, 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,16 @@ def test_the_order_depends_on_the_seed_only(corpus: Path) -> None:
     first, again, other = (one_pass(corpus / "games.csa", seed=seed)[0] for seed in (1, 1, 2))
     assert keys(first) == keys(again)
     assert keys(first) != keys(other)
+
+
+@pytest.mark.parametrize("beyond", [{"offset": 10**6}, {"found": 10**6, "positions": 9}])
+def test_a_place_beyond_the_end_goes_on_behind_it(corpus: Path, beyond: dict[str, int]) -> None:
+    first = next(stream_of(corpus / "games.csa", shuffle_positions=50)).after
+    place = replace(first, **beyond)  # type: ignore[arg-type]  # Integers.
+    part = next(stream_of(corpus / "games.csa", shuffle_positions=50, place=place))
+    assert (part.after.number, part.after.found > 0) == (
+        (1, True) if "offset" in beyond else (2, False)
+    )
 
 
 def test_positions_of_one_game_are_spread(corpus: Path) -> None:
