@@ -5,7 +5,6 @@ in the log of a node.
 """
 
 import contextlib
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -21,8 +20,6 @@ logger = logging.getLogger(__name__)
 LOOK_S = 30.0
 """Seconds between two looks; each asks every node once."""
 ANSWER_S = 3.0
-HAS_LIMIT = "timeout_seconds" in inspect.signature(get_memory_info_reply).parameters
-"""Whether Ray takes a time limit. Ray 2.52 does not, and waits for up to 60 s; Ray 2.60 does."""
 MIB = 2**20
 
 
@@ -37,8 +34,7 @@ class Spilled:
 def spilled() -> Spilled | None:
     """Returns what the cluster has written to disk; None if a node does not answer in time."""
     try:
-        limit = {"timeout_seconds": ANSWER_S} if HAS_LIMIT else {}
-        reply = get_memory_info_reply(ray_state.state, **limit)
+        reply = get_memory_info_reply(ray_state.state, timeout_seconds=ANSWER_S)
     except (grpc.RpcError, RayError, ConnectionError, AssertionError) as error:
         logger.debug("no node tells what is spilled: %s", error)
         return None

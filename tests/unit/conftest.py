@@ -22,9 +22,7 @@ def refused_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     refused: list[Any] = []
 
     def checked(self: socket.socket, address: Any) -> None:
-        # Older versions of Ray find their own address by the `connect` of UDP, which sends nothing.
-        is_sent = self.type != socket.SOCK_DGRAM
-        if is_sent and isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
             refused.append(address)
             raise ConnectionRefusedError(f"no network in the fast lane: {address}")
         connect(self, address)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ObjectLostError, RayError, RayTaskError
+from ray.exceptions import ObjectReconstructionFailedError, RayError, RayTaskError
 
 from keisei_ray.distributed import learner_handle, supervision
 from keisei_ray.distributed.learner_handle import (
@@ -37,14 +37,14 @@ def of_the_learner(cause: Exception) -> RayError:
 
 
 def test_a_rollout_that_died_with_its_node_takes_no_other_along() -> None:
-    lost = ObjectLostError(ROLLOUTS[2].hex(), None, "")
+    lost = ObjectReconstructionFailedError(ROLLOUTS[2].hex())
     bad = rejected_rollouts(of_the_learner(lost), ROLLOUTS)
     assert list(bad) == [2]
     assert bad[2].startswith("lost with its node: ")
 
 
 def test_if_it_is_not_known_which_was_lost_none_is_used() -> None:
-    lost = ObjectLostError("ff" * 28, None, "")
+    lost = ObjectReconstructionFailedError("ff" * 28)
     assert list(rejected_rollouts(of_the_learner(lost), ROLLOUTS)) == [0, 1, 2, 3]
 
 
@@ -246,7 +246,7 @@ def test_learners_restart_where_one_waits_for_another_that_has_not_begun(
 ) -> None:
     """A rollout was lost with its node: the call that it was for has failed before it began."""
     events: list[Event] = []
-    lost = FakeOneOfSeveral(ObjectLostError("ff" * 28, None, ""))
+    lost = FakeOneOfSeveral(ObjectReconstructionFailedError("ff" * 28))
     with pytest.raises(RejectedRolloutsError) as caught:
         updated([FakeOneOfSeveral(), lost], events, monkeypatch, silent=0)
     assert caught.value.causes.keys() == {2, 3, 4}
