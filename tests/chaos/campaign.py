@@ -179,6 +179,7 @@ def _live(run_dir: Path, life: Life, rng: random.Random, *, is_first: bool) -> I
     saved = newest_usable(run_dir)
     if saved is None and not is_first:
         return  # It was killed before its first checkpoint: there is nothing to go on with.
+    sessions = sum(e["kind"] == "run_started" for e in json_records(run_dir / EVENTS_FILE))
     options = dict(faults.STARTS[life.start].options) if life.start else {}
     began = time.monotonic()
     if saved is None:
@@ -189,7 +190,7 @@ def _live(run_dir: Path, life: Life, rng: random.Random, *, is_first: bool) -> I
     else:
         run = ChaosRun.resumed(run_dir, **options)
     try:
-        yield from _start(run, life.start, damaged, saved, rng, began)
+        yield from _start(run, life.start, damaged, saved, rng, began, sessions)
         yield from _hurt(run, life.live, rng, memory)
         if run.process.poll() is None or life.ending is None:
             last = _end(run, life.ending, rng, memory)
@@ -265,10 +266,13 @@ def _start(
     saved: Checkpoint | None,
     rng: random.Random,
     began: float,
+    sessions: int,
 ) -> Iterator[Injected]:
     """Waits until the run trains, and yields the faults of its start."""
 
     def act(injected: Injected) -> None:
+        # By then the records are cut to the checkpoint; before, updates cannot be counted.
+        run.wait_for(lambda: len(run.events("run_started")) > sessions, "a session")
         run.wait_updates(2)
         if start and (then := faults.STARTS[start].then):
             then(run, rng)

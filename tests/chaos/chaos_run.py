@@ -86,7 +86,8 @@ class ChaosRun:
         """Processes that were halted and must have been replaced."""
         self.said = b""
         """End of its standard output, where errors go if standard error is closed."""
-        self._errors = run_dir.parent / "stderr"
+        number = len(list(run_dir.parent.glob("stderr-*")))
+        self._errors = run_dir.parent / f"stderr-{number}"
         self._reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         everyone = ",".join((BRAKE, *subscribers))

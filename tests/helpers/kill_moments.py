@@ -71,10 +71,10 @@ MOMENTS: Final[Mapping[str, Sequence[Moment]]] = {
         Moment("it is not announced", "training.background_save:SavedState", 2),
     ),
     "a match or a start": (
-        Moment("a match is under way", _MATCH, 2, is_after=True),
+        Moment("a match is under way", _MATCH, 1, is_after=True),
         Moment("one of the records is cut for a resume", _CUT, 1, is_after=True),
         Moment("a resume has no learner", _LAUNCH, 1),
-        Moment("a match is over", _RESULT, 2, is_after=True),
+        Moment("a match is over", _RESULT, 1, is_after=True),
     ),
 }
 """Moments of a run, in the order in which a test takes them, by the work that they lie in."""

@@ -111,7 +111,7 @@ def often_killed_config(mode: str, num_updates: int, keep_last: int) -> Config:
         "max_plies": 20,
         "opponents": ("random",),
         "max_cpu_share": 1.0,
-        "finish_timeout_s": 1.0,
+        "finish_timeout_s": 60.0,  # A match that is awaited ends.
     }
     schedule = {"mode": mode, "rollouts_per_update": None if mode == "lockstep" else 2}
     changes = {
