@@ -6,6 +6,7 @@ unpickles it: resume only sweeps that you trust.
 
 import contextlib
 import logging
+import math
 import os
 import random
 import warnings
@@ -37,7 +38,8 @@ from keisei_ray.tune.trial_metrics import TIME, check_metric
 NUM_CHECKPOINTS = 2
 """Number of a trial's checkpoints that Tune keeps."""
 NUM_CHECKPOINTS_PBT = 10
-"""The same for PBT, where another trial needs some time to start from one of them."""
+"""Number of those that it keeps for PBT beyond the ones between two comparisons of a trial: another
+trial needs some time to start from one of them."""
 ENVIRONMENT = {
     # The run directories have all results; Tune would write them again, as CSV and JSON.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -199,11 +201,21 @@ def _new_tuner(
             callbacks=[callback],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=file.trial.max_failures),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=NUM_CHECKPOINTS_PBT if file.scheduler.kind == "pbt" else NUM_CHECKPOINTS
-            ),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=num_checkpoints(sweep)),
         ),
     )
+
+
+def num_checkpoints(sweep: Sweep) -> int:
+    """Returns how many of a trial's checkpoints Tune keeps.
+
+    PBT copies the one of a trial's last comparison, at any time until its next one.
+    """
+    scheduler = sweep.file.scheduler
+    if scheduler.kind != "pbt":
+        return NUM_CHECKPOINTS
+    every = sweep.base.checkpoint.interval_timesteps
+    return NUM_CHECKPOINTS_PBT + math.ceil(scheduler.interval_timesteps / every)
 
 
 def _domains(space: Sequence[Dimension]) -> dict[str, Any]:

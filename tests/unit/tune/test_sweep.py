@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from keisei_ray.errors import UserError
-from keisei_ray.tune.sweep import check_sweep
+from keisei_ray.tune.sweep import NUM_CHECKPOINTS_PBT, check_sweep, num_checkpoints
 from keisei_ray.tune.sweep_file import load_sweep_file
 from tests.helpers.sweeps import sweep_of
 
@@ -106,3 +106,14 @@ def test_a_sweep_that_cannot_run_is_refused_in_one_line_before_anything_starts(
     assert "\n" not in message
     for text in named:
         assert text in message
+
+
+@pytest.mark.parametrize(("every", "between"), [(1000, 1), (400, 3), (250, 4)])
+def test_a_checkpoint_that_pbt_may_copy_is_kept_until_the_next_comparison(
+    every: int, between: int, tmp_path: Path
+) -> None:
+    scheduler = {"kind": "pbt", "interval_timesteps": 1000}
+    settings = {"run": {"total_timesteps": 4000}, "checkpoint": {"interval_timesteps": every}}
+    sweep = sweep_of(tmp_path, settings=settings, scheduler=scheduler, search={"num_samples": 2})
+    assert num_checkpoints(sweep) == NUM_CHECKPOINTS_PBT + between
+    assert num_checkpoints(sweep_of(tmp_path, settings=settings)) == 2
