@@ -7,28 +7,23 @@ rollouts. So a checkpoint that holds the states after the newest consumed rollou
 Random generators are not stored. A game's own generator is used only when the game starts, and of
 the generator that chooses moves it is enough to know how many numbers were drawn.
 
-The bytes are msgpack of plain values. Nothing is unpickled, and what is read is checked here as far
-as that is possible without the rules; `VectorGames.restore` replays the moves.
+What is read is checked here as far as that is possible without the rules; `VectorGames.restore`
+replays the moves. `state_bytes` has the form of the bytes.
 
 N: games side by side, one in each lane.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from reprlib import repr as shortened
 from typing import Any, Final
 
-import msgpack
+from keisei_ray.rollouts.state_bytes import StateFormat
 
-from keisei_ray.errors import CheckpointError
-
-SCHEMA: Final = 1
-"""Schema that this program writes, and the newest one that it reads."""
+FORMAT: Final = StateFormat("actors", "a self-play actor")
 NO_OPPONENT: Final = ""
 """Opponent's name in a game in which the learner plays both sides."""
 BYTES_PER_MOVE: Final = 2
 """Size of a move in `GameInPlay.moves`."""
-_MAX_COUNT: Final = (1 << 62) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +90,7 @@ def pack_state(state: ActorState) -> bytes:
     """Returns a state as bytes, for `read_state`."""
     *numbers, games, pairing = _values(state)
     rows = [_values(game) for game in games.games]
-    packed: bytes = msgpack.packb([SCHEMA, *numbers, [games.next_index, rows], _values(pairing)])
-    return packed
+    return FORMAT.pack([*numbers, [games.next_index, rows], _values(pairing)])
 
 
 def read_state(content: bytes) -> ActorState:
@@ -105,7 +99,7 @@ def read_state(content: bytes) -> ActorState:
     Raises:
         CheckpointError: the bytes are something else, or written by a newer program.
     """
-    values = _unpacked(content)
+    values = FORMAT.unpack(content)
     try:
         *numbers, games, pairing = _row(values, ActorState, "state")
         actor_id, incarnation, sequence, num_drawn, max_plies = numbers
@@ -121,15 +115,14 @@ def read_state(content: bytes) -> ActorState:
             PairingState(tuple(opponents), tuple(turns), tuple(networks), num_mixes, tuple(slots)),
         )
     except TypeError as error:
-        raise _bad("a value where a list is expected", str(error)) from error
+        raise FORMAT.bad("a value where a list is expected", str(error)) from error
     _check(state)
     return state
 
 
 def pack_states(states: Sequence[bytes]) -> bytes:
     """Returns the states of several actors as one file."""
-    packed: bytes = msgpack.packb([SCHEMA, list(states)])
-    return packed
+    return FORMAT.pack_all(states)
 
 
 def read_states(content: bytes) -> dict[int, ActorState]:
@@ -138,30 +131,7 @@ def read_states(content: bytes) -> dict[int, ActorState]:
     Raises:
         CheckpointError: the bytes are something else, or written by a newer program.
     """
-    values = _unpacked(content)
-    packed = values[0] if len(values) == 1 else None
-    if not isinstance(packed, list) or not all(isinstance(one, bytes) for one in packed):
-        raise _bad("content", packed)
-    states = [read_state(one) for one in packed]
-    by_actor = {state.actor_id: state for state in states}
-    if len(by_actor) < len(states):
-        raise _bad("actors", "two states of one actor")
-    return by_actor
-
-
-def _unpacked(content: bytes) -> list[Any]:
-    """Returns the values after the schema."""
-    try:
-        values = msgpack.unpackb(content)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise CheckpointError(f"actors: not msgpack: {shortened(str(error))}.") from error
-    if not isinstance(values, list) or not values or type(values[0]) is not int or values[0] < 1:
-        raise _bad("schema", values[0] if isinstance(values, list) and values else values)
-    if values[0] > SCHEMA:
-        raise CheckpointError(
-            f"actors: schema {values[0]}; this program reads up to {SCHEMA}. Upgrade it."
-        )
-    return values[1:]
+    return FORMAT.read_all(content, read_state)
 
 
 def _values(record: Any) -> list[Any]:
@@ -171,52 +141,40 @@ def _values(record: Any) -> list[Any]:
 def _row(values: object, record: type, what: str) -> list[Any]:
     """Returns the values of a record: as many as it has fields."""
     if not isinstance(values, list) or len(values) != len(fields(record)):
-        raise _bad(what, values)
+        raise FORMAT.bad(what, values)
     return values
 
 
 def _check(state: ActorState) -> None:
     """Refuses a state in which no actor can be."""
     for name in ("actor_id", "incarnation", "sequence", "num_drawn", "max_plies"):
-        _check_count(name, getattr(state, name))
+        FORMAT.check_count(name, getattr(state, name))
     games, pairing = state.games.games, state.pairing
-    _check_count("next_index", state.games.next_index)
-    _check_count("num_mixes", pairing.num_mixes)
+    FORMAT.check_count("next_index", state.games.next_index)
+    FORMAT.check_count("num_mixes", pairing.num_mixes)
     for game in games:
         _check_game(game, state)
     if not games or len({game.index for game in games}) < len(games):
-        raise _bad("games", [game.index for game in games])
+        raise FORMAT.bad("games", [game.index for game in games])
     if not len(pairing.opponents) == len(pairing.learner_turns) == len(games):
-        raise _bad("opponents", pairing.opponents)
+        raise FORMAT.bad("opponents", pairing.opponents)
     names = (*pairing.opponents, *pairing.networks, *pairing.slots)
     if not all(isinstance(name, str) for name in names):
-        raise _bad("opponents", names)
+        raise FORMAT.bad("opponents", names)
     if len(set(pairing.networks)) < len(pairing.networks):
-        raise _bad("networks", pairing.networks)
+        raise FORMAT.bad("networks", pairing.networks)
     if any(type(turn) is not int or turn not in (0, 1) for turn in pairing.learner_turns):
-        raise _bad("learner_turns", pairing.learner_turns)
+        raise FORMAT.bad("learner_turns", pairing.learner_turns)
 
 
 def _check_game(game: GameInPlay, state: ActorState) -> None:
-    _check_count("index", game.index)
-    _check_count("opening_plies", game.opening_plies)
+    FORMAT.check_count("index", game.index)
+    FORMAT.check_count("opening_plies", game.opening_plies)
     if game.index >= state.games.next_index:
-        raise _bad("next_index", state.games.next_index)
+        raise FORMAT.bad("next_index", state.games.next_index)
     if not isinstance(game.start_sfen, str):
-        raise _bad("start_sfen", game.start_sfen)
+        raise FORMAT.bad("start_sfen", game.start_sfen)
     if not isinstance(game.moves, bytes) or len(game.moves) % BYTES_PER_MOVE:
-        raise _bad("moves", game.moves)
+        raise FORMAT.bad("moves", game.moves)
     if not game.opening_plies <= len(game.moves) // BYTES_PER_MOVE < state.max_plies:
-        raise _bad("plies", len(game.moves) // BYTES_PER_MOVE)
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
-        raise _bad(name, value)
-
-
-def _bad(name: str, value: object) -> CheckpointError:
-    return CheckpointError(
-        f"actors: {name} = {shortened(value)}: not the state of a self-play actor. Resume from "
-        "another checkpoint."
-    )
+        raise FORMAT.bad("plies", len(game.moves) // BYTES_PER_MOVE)

@@ -5,21 +5,16 @@ reads on as the reader would have done. It is a place in a stream that is a func
 settings and seed (`records/stream.py`), so it holds no positions: the files are read again, from
 the beginning of the pass.
 
-The bytes are msgpack of plain values, checked here.
+The values are checked here; `state_bytes` has the form of the bytes.
 """
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from reprlib import repr as shortened
-from typing import Any, Final
+from typing import Final
 
-import msgpack
+from keisei_ray.rollouts.state_bytes import StateFormat
 
-from keisei_ray.errors import CheckpointError
-
-SCHEMA: Final = 1
-"""Schema that this program writes, and the newest one that it reads."""
-_MAX_COUNT: Final = (1 << 62) - 1
+FORMAT: Final = StateFormat("readers", "a reader of records")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +60,7 @@ class ReaderState:
 def pack_reader(state: ReaderState) -> bytes:
     """Returns a state as bytes, for `read_reader`."""
     *numbers, _ = astuple(state)
-    packed: bytes = msgpack.packb([SCHEMA, *numbers, list(astuple(state.place))])
-    return packed
+    return FORMAT.pack([*numbers, list(astuple(state.place))])
 
 
 def read_reader(content: bytes) -> ReaderState:
@@ -75,20 +69,20 @@ def read_reader(content: bytes) -> ReaderState:
     Raises:
         CheckpointError: the bytes are something else, or written by a newer program.
     """
-    values = _unpacked(content)
+    values = FORMAT.unpack(content)
     if len(values) != len(fields(ReaderState)):
-        raise _bad("state", values)
+        raise FORMAT.bad("state", values)
     actor_id, incarnation, sequence, num_readers, place = values
     if not isinstance(place, list) or len(place) != len(fields(Place)):
-        raise _bad("place", place)
+        raise FORMAT.bad("place", place)
     number, read_in, found, offset, corpus, games, positions, left_out = place
     numbers = (actor_id, incarnation, sequence, num_readers)
     for count in (*numbers, number, read_in, found, offset, games, positions):
-        _check_count("count", count)
+        FORMAT.check_count("count", count)
     if not isinstance(corpus, str) or not 1 <= read_in <= number:
-        raise _bad("place", place)
+        raise FORMAT.bad("place", place)
     if not isinstance(left_out, list) or not all(_is_cause(row) for row in left_out):
-        raise _bad("left_out", left_out)
+        raise FORMAT.bad("left_out", left_out)
     rows = tuple((name, count, example) for name, count, example in left_out)
     place = Place(number, read_in, found, offset, corpus, games, positions, rows)
     return ReaderState(actor_id, incarnation, sequence, num_readers, place)
@@ -96,8 +90,7 @@ def read_reader(content: bytes) -> ReaderState:
 
 def pack_readers(states: Sequence[bytes]) -> bytes:
     """Returns the states of several readers as one file."""
-    packed: bytes = msgpack.packb([SCHEMA, list(states)])
-    return packed
+    return FORMAT.pack_all(states)
 
 
 def read_readers(content: bytes) -> dict[int, ReaderState]:
@@ -106,29 +99,7 @@ def read_readers(content: bytes) -> dict[int, ReaderState]:
     Raises:
         CheckpointError: the bytes are something else, or written by a newer program.
     """
-    values = _unpacked(content)
-    packed = values[0] if len(values) == 1 else None
-    if not isinstance(packed, list) or not all(isinstance(one, bytes) for one in packed):
-        raise _bad("content", packed)
-    states = {state.actor_id: state for state in map(read_reader, packed)}
-    if len(states) < len(packed):
-        raise _bad("readers", "two states of one reader")
-    return states
-
-
-def _unpacked(content: bytes) -> list[Any]:
-    """Returns the values after the schema."""
-    try:
-        values = msgpack.unpackb(content)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise CheckpointError(f"readers: not msgpack: {shortened(str(error))}.") from error
-    if not isinstance(values, list) or not values or type(values[0]) is not int or values[0] < 1:
-        raise _bad("schema", values[0] if isinstance(values, list) and values else values)
-    if values[0] > SCHEMA:
-        raise CheckpointError(
-            f"readers: schema {values[0]}; this program reads up to {SCHEMA}. Upgrade it."
-        )
-    return values[1:]
+    return FORMAT.read_all(content, read_reader)
 
 
 def _is_cause(row: object) -> bool:
@@ -137,18 +108,6 @@ def _is_cause(row: object) -> bool:
         and len(row) == 3
         and isinstance(row[0], str)
         and type(row[1]) is int
-        and 0 <= row[1] <= _MAX_COUNT
+        and row[1] >= 0
         and isinstance(row[2], str)
-    )
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
-        raise _bad(name, value)
-
-
-def _bad(name: str, value: object) -> CheckpointError:
-    return CheckpointError(
-        f"readers: {name} = {shortened(value)}: not the state of a reader of records. Resume from "
-        "another checkpoint."
     )

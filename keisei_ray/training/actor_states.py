@@ -1,11 +1,9 @@
 """The states of the self-play actors: what a checkpoint holds of them, and who plays on from one.
 
-The state that goes with the run's counts is the one after the actor's newest *consumed* rollout.
-What the actor has played since then is in no count, and a later session plays it again. Holds bytes
-only, so that a checkpoint can be saved without Ray.
+`newest_states` says which state that is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.pool_handle import PoolHandle
@@ -19,10 +17,10 @@ from keisei_ray.rollouts.actor_state import (
 from keisei_ray.storage.run_layout import ACTORS_FILE
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.telemetry.progress import Progress
-from keisei_ray.telemetry.reports import CollectReport
+from keisei_ray.training.newest_states import NewestStates
 
 
-class ActorStates:
+class ActorStates(NewestStates[ActorState]):
     """Each actor's state after its newest consumed rollout."""
 
     def __init__(self, saved: bytes | None) -> None:
@@ -32,19 +30,8 @@ class ActorStates:
         Raises:
             CheckpointError: the file is damaged.
         """
-        self._resumed = read_states(saved) if saved is not None else {}
-        """States from which an actor is still to play on."""
-        self._newest = {
-            actor_id: (state.incarnation, pack_state(state))
-            for actor_id, state in self._resumed.items()
-        }
-        """Actor id -> incarnation and packed state."""
-
-    def consume(self, reports: Sequence[CollectReport]) -> None:
-        """Takes the states after the rollouts of a finished update."""
-        for report in sorted(reports, key=lambda r: (r.header.incarnation, r.header.sequence)):
-            if report.state:  # A reader of records has another, see `reader_states`.
-                self._newest[report.header.actor_id] = report.header.incarnation, report.state
+        resumed = read_states(saved) if saved is not None else {}
+        super().__init__(resumed, pack_state, lambda report: report.state)
 
     def files(self, incarnations: Mapping[int, int]) -> dict[str, bytes]:
         """Returns the file of the actors that a checkpoint keeps, by name.
@@ -52,27 +39,21 @@ class ActorStates:
         Args:
             incarnations: newest incarnation of each actor. The games of an earlier one are lost.
         """
-        newest = sorted(self._newest.items())
-        alive = [state for i, (number, state) in newest if incarnations.get(i) == number]
-        return {ACTORS_FILE: pack_states(alive)}
+        return {ACTORS_FILE: pack_states(self.packed_of(incarnations))}
 
     def networks(self) -> set[str]:
         """Returns the snapshots whose networks the states need."""
-        states = (read_state(packed) for _, packed in self._newest.values())
+        states = map(read_state, self.packed())
         return {name for state in states for name in state.pairing.networks}
-
-    def take(self, actor_id: int) -> ActorState | None:
-        """Returns the state from which an actor is to play on, once; None: with new games."""
-        return self._resumed.pop(actor_id, None)
 
     def drop_unfit(self, config: Config, progress: Progress, pool: PoolHandle) -> Iterator[Notice]:
         """Drops the states that no actor of this run can play on from, and yields why."""
         reasons: dict[str, int] = {}
-        total = len(self._resumed)
-        for actor_id, state in list(self._resumed.items()):
+        total = len(self.resumed)
+        for actor_id, state in list(self.resumed.items()):
             reason = _unfit(state, config, progress, pool)
             if reason is not None:
-                del self._resumed[actor_id], self._newest[actor_id]
+                self.drop(actor_id)
                 reasons[reason] = reasons.get(reason, 0) + 1
         for reason, count in reasons.items():
             yield Notice(f"games in play of {count} of {total} actors are not kept: {reason}")

@@ -1,10 +1,9 @@
 """The states of the readers of records: what a checkpoint holds of them, and who reads on from one.
 
-The counterpart of `actor_states` in pretraining: the state that goes with the run's counts is the
-one after the reader's newest *consumed* rollout.
+The counterpart of `actor_states` in pretraining; `newest_states` says which state that is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.reader_state import (
@@ -16,10 +15,10 @@ from keisei_ray.rollouts.reader_state import (
 from keisei_ray.storage.run_layout import READERS_FILE
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.telemetry.progress import Progress
-from keisei_ray.telemetry.reports import CollectReport
+from keisei_ray.training.newest_states import NewestStates
 
 
-class ReaderStates:
+class ReaderStates(NewestStates[ReaderState]):
     """Each reader's state after its newest consumed rollout."""
 
     def __init__(self, saved: bytes | None) -> None:
@@ -29,20 +28,8 @@ class ReaderStates:
         Raises:
             CheckpointError: the file is damaged.
         """
-        self._resumed = read_readers(saved) if saved is not None else {}
-        """States from which a reader is still to read on."""
-        self._newest = {
-            number: (state.incarnation, pack_reader(state))
-            for number, state in self._resumed.items()
-        }
-        """Number of the reader -> incarnation and packed state."""
-
-    def consume(self, reports: Sequence[CollectReport]) -> None:
-        """Takes the states after the rollouts of a finished update."""
-        for report in sorted(reports, key=lambda r: (r.header.incarnation, r.header.sequence)):
-            if report.reader_state:
-                header = report.header
-                self._newest[header.actor_id] = header.incarnation, report.reader_state
+        resumed = read_readers(saved) if saved is not None else {}
+        super().__init__(resumed, pack_reader, lambda report: report.reader_state)
 
     def files(self, incarnations: Mapping[int, int]) -> dict[str, bytes]:
         """Returns the file of the readers that a checkpoint keeps, by name; none in self-play.
@@ -50,20 +37,15 @@ class ReaderStates:
         Args:
             incarnations: newest incarnation of each reader. The place of an earlier one is lost.
         """
-        newest = sorted(self._newest.items())
-        alive = [state for i, (number, state) in newest if incarnations.get(i) == number]
+        alive = self.packed_of(incarnations)
         return {READERS_FILE: pack_readers(alive)} if alive else {}
-
-    def take(self, number: int) -> ReaderState | None:
-        """Returns the state from which a reader is to read on, once; None: from the beginning."""
-        return self._resumed.pop(number, None)
 
     def drop_unfit(self, config: Config, progress: Progress) -> Iterator[Notice]:
         """Drops the states that no reader of this run can read on from, and yields why."""
-        for number, state in list(self._resumed.items()):
+        for number, state in list(self.resumed.items()):
             reason = _unfit(state, config, progress)
             if reason is not None:
-                del self._resumed[number], self._newest[number]
+                self.drop(number)
                 yield Notice(f"the place of reader {number} in the records is not kept: {reason}")
 
 

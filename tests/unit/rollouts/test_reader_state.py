@@ -56,7 +56,7 @@ def test_a_state_in_which_no_reader_can_be_is_refused(state: ReaderState) -> Non
         (msgpack.packb([2, []]), "schema 2; this program reads up to 1"),
         (msgpack.packb([1, [3]]), "content"),
         (msgpack.packb([1, 2, 3]), "content"),
-        (pack_readers([pack_reader(STATE)] * 2), "two states of one reader"),
+        (pack_readers([pack_reader(STATE)] * 2), "two states of one process"),
         (pack_readers([msgpack.packb([1, 2])]), "state"),
         (pack_readers([msgpack.packb([1, 1, 2, 7, 2, []])]), "place"),
     ],
