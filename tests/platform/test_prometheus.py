@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.copied_commands import CLUSTERS_PAGE
 from tests.helpers.grafana import RAYS_OWN_WITH_GPU, expressions, queries
-from tests.helpers.machines import Machine, has_namespaces, machines
+from tests.helpers.machines import HOME, Machine, has_namespaces, machines
 from tests.helpers.program import DEBUG_CONFIG, ROOT, json_records
 from tests.helpers.waiting import wait_until
 
@@ -28,9 +28,9 @@ pytestmark = [
 
 PATIENCE_S = 400
 NOT_IN_A_HEALTHY_RUN = {"ray_keisei_actor_restarts_total": "nothing was started again"}
-"""What has no series before something goes wrong, and why."""
+"""Series that are empty before something goes wrong -> reason."""
 RUN = [
-    "--config", DEBUG_CONFIG, "--run-dir", "/home/root/first", "--num-actors", "2",
+    "--config", DEBUG_CONFIG, "--run-dir", f"{HOME}/first", "--num-actors", "2",
     "--total-timesteps", "100000000", "--set", "cluster.address=auto",
     "--set", "evaluation.interval_timesteps=256", "--set", "evaluation.max_cpu_share=1",
     "--set", "evaluation.opponents=[random, greedy]", "--set", "evaluation.num_games=8",
@@ -83,7 +83,7 @@ def nodes(tmp_path: Path) -> Iterator[list[Machine]]:
 
 
 def answers(machine: Machine, *paths: str) -> list[Any]:
-    """What Prometheus answers to GET requests below /api/v1/."""
+    """Returns the answer of Prometheus to a GET request below /api/v1/."""
     done = machine.run(sys.executable, "-c", ASK, *paths)
     assert done.returncode == 0, done.stdout
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -115,7 +115,7 @@ def wait_for_data(machine: Machine, besides: set[str]) -> None:
 
 def test_every_query_of_the_board_has_an_answer(nodes: list[Machine], tmp_path: Path) -> None:
     head, worker = nodes
-    records = Path(f"/proc/{head.pid}/root/home/root/first/metrics.jsonl")
+    records = Path(f"/proc/{head.pid}/root{HOME}/first/metrics.jsonl")
     log = tmp_path / "run.log"
     wait_until(lambda: len(json_records(records)) >= 2, PATIENCE_S)
     wait_for_data(head, besides=RAYS_OWN_WITH_GPU | set(NOT_IN_A_HEALTHY_RUN))

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 class Server:
-    """What another program has on the cluster."""
+    """Actor of another program, which holds CPUs of the cluster."""
 
     def ready(self) -> None:
         pass

@@ -166,6 +166,7 @@ def test_nothing_is_unpickled() -> None:
     assert attributes("pickle") <= {("learning.learner_state", "UnpicklingError")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [

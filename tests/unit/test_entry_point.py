@@ -79,6 +79,7 @@ def test_an_error_has_its_exit_code_where_its_reader_has_left(
         assert cli.main(["config", "--set", "learner.gamma=high"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["config", "config --describe learner"])
 def test_an_output_that_cannot_be_written_is_one_line(command: str, tmp_path: Path) -> None:
     done = shell(f"{command} >/dev/full", tmp_path)

@@ -11,6 +11,7 @@ SLOW = ("status", "watch", "report")
 """Readers of whole run directories; an input takes them some hundredths of a second."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_a_reader_raises_named_errors_only(reader: str, tmp_path: Path) -> None:
     inputs = 25 if reader in SLOW else 60 if reader == "learner.pt" else 200

@@ -65,6 +65,7 @@ def test_a_target_is_missed_if_one_seed_never_gets_there_or_takes_too_long() -> 
     assert target_outcome(RANDOM_FINISHING, [1], [point(1, 1000, 1.0, wall_time_s=300.0)])["is_met"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     config = Config.model_validate({"run": {"total_timesteps": 64}})
     taken = tmp_path / "seed-1"

@@ -188,6 +188,7 @@ def defined() -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_every_function_and_class_that_a_page_names_exists() -> None:
     """Functions are written with `()`, classes in capitals."""
     text = text_of(DOCS / "reading-the-code.md")

@@ -83,6 +83,7 @@ def test_greedy_beats_random() -> None:
     assert score_interval(pair_scores(play(GREEDY, RANDOM, 60, max_plies=320))).low > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [(RANDOM, GREEDY), (tiny_player(1), tiny_player(2)), (tiny_player(1, 1.0), RANDOM)],
@@ -98,6 +99,7 @@ def test_swapped_players_swap_every_game(first: Player, second: Player) -> None:
         assert partner.is_black != game.is_black
 
 
+@pytest.mark.slow
 def test_weights_against_themselves_are_even(saved_run: Path) -> None:
     likeliest = checkpoint_player(saved_run)
     assert set(pair_scores(play(likeliest, likeliest, 20))) == {0.5}

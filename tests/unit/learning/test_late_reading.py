@@ -34,6 +34,7 @@ def figures(report: Any) -> str:
     return repr({k: v for k, v in vars(report).items() if k not in ("update_time_s", "stages")})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 2])
 @pytest.mark.parametrize(
     ("changes", "ends"),

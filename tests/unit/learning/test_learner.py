@@ -126,6 +126,7 @@ def test_one_optimizer_step_equals_torchs_own_on_the_plain_loss(
     assert moved > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_threads", [1, 4])
 @pytest.mark.parametrize(("own_plies", "minibatches"), [(5, 5), (1, 1), (9, 5)])
 def test_an_update_may_have_fewer_rows_than_minibatches_and_threads(
@@ -199,6 +200,7 @@ def test_every_trained_parameter_is_trained(model: dict[str, Any]) -> None:
     assert untrained == ([] if config.model.material_prior else ["material_weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_the_ratio_is_one_on_the_first_minibatch_of_real_self_play(
@@ -251,6 +253,7 @@ def test_training_prefers_what_was_rewarded_and_learns_the_result() -> None:
     assert losses[-1].value_loss < losses[0].value_loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_updates_stay_finite_and_close_to_float32(
@@ -413,6 +416,7 @@ def test_the_same_state_gives_the_same_file_of_weights() -> None:
     assert len({learner.state_files()[MODEL_FILE] for _ in range(5)}) == 1
 
 
+@pytest.mark.slow
 def test_two_learners_with_one_config_agree_bit_for_bit() -> None:
     config = learner_config(num_threads=2)
     assert trained(config).weights_digest() == trained(config).weights_digest()

@@ -189,6 +189,7 @@ def around_learning(result: int) -> tuple[Rollout, Rollout]:
     return before, unpack_rollout(played(config, learner))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("result", "draws"), [(0, 1), (1, 0), (-1, 0)])
 def test_how_games_end_is_learned(result: int, draws: bool) -> None:
     before, after = around_learning(result)

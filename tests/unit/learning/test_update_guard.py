@@ -56,6 +56,7 @@ def changed(learner: Learner, **changes: object) -> Learner:
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False], ids=["first update", "later update"])
 @pytest.mark.parametrize(
     ("changes", "cause"),

@@ -149,6 +149,7 @@ def test_each_piece_alone_on_each_square_attacks_what_the_rules_say() -> None:
         assert attacks_of(board, found) == by_hand(board)
 
 
+@pytest.mark.slow
 def test_the_rules_library_sees_the_same_attackers_in_thousands_of_positions() -> None:
     """The library's bitboards of attackers, for either colour, from the side to move."""
     sfens = positions_of_random_games(num_games=25, every=3, plies=300)

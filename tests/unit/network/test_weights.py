@@ -186,6 +186,7 @@ def test_weights_of_another_digest_than_named_are_damage() -> None:
     assert bits(receiver) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"huge": (1 << 26,)}, {"policy.bias": (1 << 26,)}], ids=str)
 def test_weights_beyond_the_model_are_refused_before_they_are_decompressed(
     change: dict[str, tuple[int, ...]],

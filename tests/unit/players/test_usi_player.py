@@ -57,6 +57,7 @@ def reasons(games: list[PlayedGame]) -> Counter[str]:
 # Engines that play
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_an_engine_plays_every_lane_as_the_same_rule_does_without_it(processes: int) -> None:
     """Positions and answers reach the right game, however many processes share them."""
@@ -346,6 +347,7 @@ def test_closing_while_the_engine_thinks_does_not_wait_for_it(tmp_path: Path) ->
 # Real engines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     [

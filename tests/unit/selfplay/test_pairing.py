@@ -414,6 +414,7 @@ def test_the_colours_are_balanced_against_each_member() -> None:
     assert_share(counts["greedy", "black"], GAMES, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_more_networks_are_held_than_allowed_whatever_the_mix(
     limit: int, monkeypatch: pytest.MonkeyPatch
@@ -528,6 +529,7 @@ def test_the_network_of_a_snapshot_that_has_left_is_used_for_the_next(
     torch.testing.assert_close(models[0].state_dict()["stem.weight"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [False, True])
 def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Games against a snapshot and a scripted member, in lanes of both groups."""

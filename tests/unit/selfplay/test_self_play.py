@@ -333,6 +333,7 @@ def assert_same_rollout(one: Rollout, other: Rollout) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_groups", [2, 3, 7, 9])
 def test_a_rollout_does_not_depend_on_the_groups(num_groups: int) -> None:
     """Also numbers of games, random numbers and the state, game for game."""
@@ -348,6 +349,7 @@ def test_a_rollout_does_not_depend_on_the_groups(num_groups: int) -> None:
     assert ended > 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
 def test_a_state_is_played_on_from_in_other_groups(before: int, after: int) -> None:
     straight, resumed = grouped(before), grouped(after)

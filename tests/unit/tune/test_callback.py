@@ -1,4 +1,4 @@
-"""What a sweep says while no trial has room on the cluster."""
+"""Notices of a sweep while no trial has room on the cluster."""
 
 from collections.abc import Callable
 from types import SimpleNamespace as Record

@@ -88,6 +88,7 @@ def test_no_credentials_are_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> 
     assert "credentials" in refusal(f"s3://{bucket}/runs/first")
 
 
+@pytest.mark.slow
 def test_no_right_to_write_is_refused(s3: S3) -> None:
     bucket = s3.bucket()
     s3.deny(bucket, "s3:PutObject")
