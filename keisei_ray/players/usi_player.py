@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -33,6 +33,9 @@ DEFAULT_MAX_PROCESSES = 4
 """Most processes of an engine if its spec does not say how many."""
 MAX_SHOWN_ANSWER = 40
 """Characters of an answer that is no legal move which the log shows."""
+WAIT_S = 0.5
+"""Longest wait for an answer at once, in seconds: an interrupt that comes just before a wait begins
+is seen at its end."""
 MAX_RESTARTS = 5
 """Restarts allowed for each process. Every restart has cost the engine a game."""
 
@@ -114,6 +117,8 @@ class UsiPlayer:
                 for i, engine in enumerate(self._engines[:number])
             ]
             for i, future in enumerate(futures):
+                while wait([future], WAIT_S).not_done:
+                    pass
                 answers[i::number] = future.result()
         except BaseException:  # An interrupt: the answers are not needed any more.
             for engine in self._engines:
