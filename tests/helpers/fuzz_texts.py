@@ -4,24 +4,28 @@ Each function makes a reader in an empty directory. Most are cheap, so a million
 minutes.
 """
 
+import contextlib
 import json
 import random
-from collections.abc import Callable, Coroutine, Mapping
-from itertools import chain
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest import mock
 
 from aiohttp import web
 from multidict import MultiDict
 
+from keisei_ray.config import resolver
+from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.player_spec import EngineSpec
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import EngineTimeoutError, KeiseiError
 from keisei_ray.evaluation.elo_table import fit_ratings
 from keisei_ray.players.usi_engine import UsiEngine
 from keisei_ray.records.files import find_pieces
-from keisei_ray.records.left_out import Tally
+from keisei_ray.records.left_out import Cause, Tally
 from keisei_ray.records.positions import positions_of
 from keisei_ray.records.reading import read_games
 from keisei_ray.report.columns import GrowingColumns
@@ -57,11 +61,44 @@ from tests.helpers.status_runs import event_at
 from tests.helpers.sweeps import sweep_of
 
 Read = Callable[[random.Random], object]
-"""Makes one input with a random stream and reads it."""
+"""Makes an input with a random stream and reads it; one that makes several returns a list of what
+became of each."""
+MAX_MESSAGE: Final = 3000
+"""Characters that an error's message may have."""
+_NEAREST: Final[dict[str, str]] = {}
+"""Unknown key -> known key most like it."""
 
 
 class RefusedError(KeiseiError):
     """An input that a reader has refused by a message instead of an error."""
+
+
+def outcomes_of(read: Read, rng: random.Random) -> list[str]:
+    """Returns what became of the inputs that a reader was given: errors' names, or "accepted".
+
+    Raises:
+        Exception: the reader raised something else than a named error of bounded length.
+    """
+    try:
+        found = read(rng)
+    except KeiseiError as error:
+        found, length = [type(error).__name__], len(str(error))
+        if length > MAX_MESSAGE:
+            raise AssertionError(f"{found[0]} of {length} characters") from error
+    return found if isinstance(found, list) else ["accepted"]
+
+
+@contextlib.contextmanager
+def remembered_nearest() -> Iterator[None]:
+    """Keeps the known names that are most like unknown ones: to find one takes 10 ms."""
+
+    def nearest(given: str, keys: Iterable[str]) -> str:
+        if given not in _NEAREST:
+            _NEAREST[given] = nearest_key(given, keys)
+        return _NEAREST[given]
+
+    with mock.patch.object(resolver, "nearest_key", nearest):
+        yield
 
 
 # ---- lines of a run's files ----
@@ -95,7 +132,8 @@ def _written_line(file: Path, sound: Mapping[str, Any], rng: random.Random) -> J
     return JsonLinesReader(file)
 
 
-def _must_be(found: object, what: str) -> None:
+def must_be(found: object, what: str) -> None:
+    """Raises RefusedError if nothing was found."""
     if not found:
         raise RefusedError(f"the line is no {what}: it is left out")
 
@@ -106,7 +144,7 @@ def event_lines(folder: Path) -> Read:
     def read(rng: random.Random) -> None:
         for found in _written_line(folder / "events.jsonl", rng.choice(EVENTS), rng):
             event = event_from(found, **({"config": None} if "run_dir" in found else {}))
-            _must_be(event, "event")
+            must_be(event, "event")
             assert event is not None
             fold(ViewState(), event, 1.0)
             return
@@ -123,7 +161,7 @@ def metric_lines(folder: Path) -> Read:
         GrowingColumns(JsonLinesReader(reader.path), METRIC_NAMES).read()
         for found in reader:
             metrics = metrics_from(found)
-            _must_be(metrics, "update")
+            must_be(metrics, "update")
             assert metrics is not None
             fold(ViewState(), UpdateFinished(metrics), 1.0)
             return
@@ -139,7 +177,7 @@ def diagnostic_lines(folder: Path) -> Read:
     def read(rng: random.Random) -> None:
         reader = _written_line(folder / "diagnostics.jsonl", sound, rng)
         GrowingColumns(reader, DRAWN_DIAGNOSTICS).read()
-        _must_be(not reader.damaged, "update")
+        must_be(not reader.damaged, "update")
 
     return read
 
@@ -157,7 +195,7 @@ def game_lines(folder: Path) -> Read:
         for number in numbers:
             index.summary(number)
             _shown(index.record(number), number)
-        _must_be(len(index), "game")
+        must_be(len(index), "game")
 
     return read
 
@@ -174,7 +212,7 @@ def evaluation_lines(folder: Path) -> Read:
         records = read_records(file)
         if rng.random() < 0.1:  # It takes ten times as long as the reading.
             fit_ratings(results_of(records))
-        _must_be(len(records) == len(sound), "match")
+        must_be(len(records) == len(sound), "match")
 
     return read
 
@@ -186,7 +224,7 @@ def rating_tables(folder: Path) -> Read:
     def read(rng: random.Random) -> None:
         (folder / "ratings.json").write_bytes(mutated_json(table, rng))
         ratings_by_version(folder)
-        _must_be(read_ratings(folder / "ratings.json") is not None, "table")
+        must_be(read_ratings(folder / "ratings.json") is not None, "table")
 
     return read
 
@@ -198,7 +236,7 @@ def heartbeats(folder: Path) -> Read:
 
     def read(rng: random.Random) -> None:
         owner = Owner.read(mutated_json(sound, rng))
-        _must_be(owner, "heartbeat")
+        must_be(owner, "heartbeat")
         assert owner is not None
         assert len(str(owner).splitlines()) <= 1
         _ = owner.is_gone
@@ -212,7 +250,8 @@ def sweeps(folder: Path) -> Read:
 
     def read(rng: random.Random) -> None:
         text = mutated_json(sound, rng).decode(errors="replace")
-        Sweep.from_json(text, "sweep.json")
+        with remembered_nearest():
+            Sweep.from_json(text, "sweep.json")
 
     return read
 
@@ -395,8 +434,20 @@ def _read_request(rng: random.Random) -> None:
 MOVES: Final = "7g7f 3c3d 8h2b+ 3a2b B*4e 5a6b 4e3d 4c4d 3d5b+ 6b5b 3i3h 8c8d"
 
 
+@dataclass
+class Places(Tally):
+    """A tally that remembers where all was that is left out."""
+
+    places: set[str] = field(default_factory=set)
+
+    def leave_out(self, cause: Cause, example: str = "", count: int = 1) -> None:
+        """Counts something that is left out."""
+        super().leave_out(cause, example, count)
+        self.places.add(example.partition(": ")[0])
+
+
 def game_records(folder: Path) -> Read:
-    """Games in every format that the records of other programs are read in."""
+    """Games in every format that the records of other programs are read in, many files at once."""
     saved = SavedGame("white_win", "resign", 12, MOVES, "")
     game = GameRecord(
         _SFEN, moves_from_usi(MOVES.split()), "white_win", tuple(range(-600, 600, 100))
@@ -424,16 +475,27 @@ def game_records(folder: Path) -> Read:
         text = "\n".join(lines).encode(errors="replace")
         return mutated_bytes(text, rng) if rng.random() < 0.2 else text
 
-    def read(rng: random.Random) -> None:
-        kind = rng.choice((*texts, *binary, "jsonl"))
-        file = folder / f"games.{kind}"
-        file.write_bytes(content(kind, rng))
-        tally = Tally()
-        found = chain.from_iterable(map(read_games, find_pieces([str(file)], tally)))
-        games = [game for game in found if isinstance(game, GameRecord)]
-        for rows in positions_of(games, config, tally, num_lanes=1):
+    def read(rng: random.Random) -> list[str]:
+        files = []
+        for number in range(32):
+            kind = rng.choice((*texts, *binary, "jsonl"))
+            files.append(str(folder / f"{number:02}.{kind}"))
+            Path(files[-1]).write_bytes(content(kind, rng))
+        tally = Places()
+        games = []
+        for piece in find_pieces(files, tally):
+            for found in read_games(piece):
+                if isinstance(found, GameRecord):
+                    games.append(found)
+                else:
+                    tally.leave_out(found.cause, found.example)
+        for rows in positions_of(games, config, tally):
             assert len(rows)
-        _must_be(tally.games, "game")
+        used = [game.place for game in games if game.place not in tally.places]
+        return [
+            "accepted" if any(place.startswith(file) for place in used) else "GamesLeftOut"
+            for file in files
+        ]
 
     return read
 

@@ -30,38 +30,33 @@ POISONS: tuple[Any, ...] = (None, True, False, [], {}, [[]], {"": {}}, *TEXTS, *
 
 
 def mutated(value: Any, rng: random.Random, poisons: tuple[Any, ...] = POISONS) -> Any:
-    """Returns a copy of nested dicts and lists in which one to three places differ."""
-    value = _copy(value)
+    """Returns nested dicts and lists in which one to three places differ; `value` is not changed.
+
+    What does not differ is shared with `value`.
+    """
     for _ in range(rng.randint(1, 3)):
-        value = _mutate_once(value, rng, poisons)
+        value = _mutated_once(value, rng, poisons)
     return value
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copy(inner) for inner in value]
-    return value
-
-
-def _mutate_once(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> Any:
-    if not isinstance(value, dict | list) or not value or rng.random() < 0.05:
+def _mutated_once(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> Any:
+    if not isinstance(value, dict | list | tuple) or not value or rng.random() < 0.05:
         return _poison(value, rng, poisons)
+    changed: Any = dict(value) if isinstance(value, dict) else list(value)
     key = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
     action = rng.random()
     if action < 0.6:
-        value[key] = _mutate_once(value[key], rng, poisons)
+        changed[key] = _mutated_once(value[key], rng, poisons)
     elif action < 0.75:
-        value[key] = _poison(value[key], rng, poisons)
+        changed[key] = _poison(value[key], rng, poisons)
     elif action < 0.85:
-        del value[key]
-    elif isinstance(value, dict):
+        del changed[key]
+    elif isinstance(changed, dict):
         name = rng.choice((*value, *TEXTS))
-        value[name] = _copy(rng.choice((value[key], rng.choice(poisons))))
+        changed[name] = rng.choice((value[key], rng.choice(poisons)))
     else:
-        value.insert(key, _copy(rng.choice((value[key], rng.choice(poisons)))))
-    return value
+        changed.insert(key, rng.choice((value[key], rng.choice(poisons))))
+    return changed
 
 
 def _poison(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> Any:
@@ -72,7 +67,7 @@ def _poison(value: Any, rng: random.Random, poisons: tuple[Any, ...]) -> Any:
     if type(value) is str and rng.random() < 0.5:
         cut = rng.randint(0, len(value))
         return value[:cut] + rng.choice(TEXTS) + value[cut:]
-    return _copy(rng.choice(poisons))
+    return rng.choice(poisons)
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -178,8 +173,9 @@ def mutated_safetensors(content: bytes, rng: random.Random) -> bytes:
     return len(head).to_bytes(8, "little") + head + data
 
 
-def mutated_torch(state: Any, rng: random.Random) -> bytes:
-    """Returns a file of `torch.save` of a mutated state, or with a mutated pickle and valid CRC."""
+def torch_mutator(content: bytes) -> Callable[[random.Random], bytes]:
+    """Returns what mutates a file of `torch.save`: its state, or its pickle with a valid CRC."""
+    state = torch.load(io.BytesIO(content), weights_only=True)
     tensors = (
         torch.zeros(()),
         torch.zeros(3, dtype=torch.int64),
@@ -189,18 +185,29 @@ def mutated_torch(state: Any, rng: random.Random) -> bytes:
         torch.zeros(0),
     )
     poisons = (*POISONS, *tensors, {0: {}}, (1, 2), np.float64(1.0), {"exp_avg": torch.zeros(2)})
-    buffer = io.BytesIO()
-    chance = rng.random()
-    torch.save(state if chance < 0.5 else mutated(state, rng, poisons), buffer)
-    if chance < 0.1:
-        return mutated_bytes(buffer.getvalue(), rng)
-    if chance > 0.5:
-        return buffer.getvalue()
+    # The pickle comes last in this archive, so that only the pickle is written anew.
+    rest = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(rest, "w") as new:
+        [name] = (name for name in old.namelist() if name.endswith(".pkl"))
+        pickled = old.read(name)
+        for other in old.namelist():
+            if other != name:
+                new.writestr(other, old.read(other))
 
-    def change(name: str, content: bytes) -> bytes:
-        return _mutated_pickle(content, rng) if name.endswith(".pkl") else content
+    def mutate(rng: random.Random) -> bytes:
+        chance = rng.random()
+        if chance < 0.1:
+            return mutated_bytes(content, rng)
+        if chance > 0.5:
+            saved = io.BytesIO()
+            torch.save(mutated(state, rng, poisons), saved)
+            return saved.getvalue()
+        archive = io.BytesIO(rest.getvalue())
+        with zipfile.ZipFile(archive, "a") as added:
+            added.writestr(name, _mutated_pickle(pickled, rng))
+        return archive.getvalue()
 
-    return rezipped(buffer.getvalue(), change)
+    return mutate
 
 
 def _mutated_pickle(content: bytes, rng: random.Random) -> bytes:
