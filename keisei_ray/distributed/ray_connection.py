@@ -14,6 +14,7 @@ control service, of clusters that are joined).
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -95,7 +96,7 @@ class HeldConnection:
 
 
 class RayConnection:
-    """The connections of a driver to Ray's processes."""
+    """The connections of a driver to Ray's processes. For several threads."""
 
     def __init__(self, held: Sequence[HeldConnection] = (), remedy: str = "") -> None:
         """Takes over the connections.
@@ -106,10 +107,12 @@ class RayConnection:
         """
         self._held = held
         self._remedy = remedy
+        self._lock = threading.Lock()
 
     def is_there(self) -> bool:
         """Returns whether all processes are there, so that calls of the control service return."""
-        return all(connection.is_there() for connection in self._held)
+        with self._lock:
+            return all(connection.is_there() for connection in self._held)
 
     def check(self) -> None:
         """Checks that Ray is still there.
@@ -117,12 +120,13 @@ class RayConnection:
         Raises:
             ClusterError: a process has ended.
         """
-        for connection in self._held:
-            if connection.has_ended():
-                raise ClusterError(
-                    f"Ray is gone: {connection.what} has ended, killed or out of memory. What was "
-                    f"learned up to the last finished update is saved. {self._remedy}"
-                )
+        with self._lock:
+            ended = [connection.what for connection in self._held if connection.has_ended()]
+        if ended:
+            raise ClusterError(
+                f"Ray is gone: {ended[0]} has ended, killed or out of memory. What was learned up "
+                f"to the last finished update is saved. {self._remedy}"
+            )
 
     @contextlib.contextmanager
     def explaining_errors(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ its limit.
 """
 
 import contextlib
+import enum
 import logging
 import time
 from collections.abc import Callable
@@ -125,8 +126,24 @@ class DeliveredRollout:
         return self.report.header.actor_id
 
 
+class Stage(enum.Enum):
+    """Part of a run that the driver is in."""
+
+    STARTING = enum.auto()
+    """The learner starts; nothing has been learned yet."""
+    TRAINING = enum.auto()
+    SAVING = enum.auto()
+    """The driver waits until the disk has a checkpoint."""
+    ENDING = enum.auto()
+    """What was learned is saved, or is not to be saved."""
+
+
 class Driver:
-    """One training run from its first actor to its last checkpoint."""
+    """One training run from its first actor to its last checkpoint.
+
+    Attributes:
+        stage: for the thread that waits for the driver.
+    """
 
     def __init__(
         self,
@@ -159,6 +176,7 @@ class Driver:
         """
         self.config = config
         self.bus = bus
+        self.stage = Stage.STARTING
         self.progress = Progress.from_json(resume.files[PROGRESS_FILE]) if resume else Progress()
         self._lost_timesteps = self.progress.begin_session()
         self._states = ActorStates(resume.files.get(ACTORS_FILE) if resume else None)
@@ -215,6 +233,12 @@ class Driver:
         """Seconds that the learner was idle before the update under way."""
         self._health = RunHealth.resumed(trouble_of(resume) if resume else None)
 
+    def save_after_failure(self) -> None:
+        """Saves the newest finished update on the way out of a failure, which it does not hide."""
+        self.stage = Stage.SAVING
+        self._tick()
+        self.saver.save_after_failure()
+
     def run(self) -> None:
         """Trains until `total_timesteps` or a stop request, then saves.
 
@@ -229,7 +253,11 @@ class Driver:
         """
         try:
             self._start_learner()
-            self._train_and_save()
+            self.stage = Stage.TRAINING
+            try:
+                self._train_and_save()
+            finally:
+                self.stage = Stage.ENDING
             self._fleet.dismiss()
             self._evaluation.finish(self._should_stop)
         except StopRequested:
@@ -250,9 +278,9 @@ class Driver:
         except (KeyboardInterrupt, TakenOverError):
             raise  # The second request to stop, or the directory is another's: do not even save.
         except BaseException:
-            self._tick()
-            self.saver.save_after_failure()
+            self.save_after_failure()
             raise
+        self.stage = Stage.SAVING
         self._tick()
         try:
             self.saver.save()
@@ -487,7 +515,9 @@ class Driver:
         rollouts = self._end_update()
         self._record(report, [rollout.report for rollout in rollouts])
         self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
+        self.stage = Stage.SAVING
         self.saver.save_if_due()
+        self.stage = Stage.TRAINING
 
     def _end_update(self) -> list[DeliveredRollout]:
         """Ends the update that is under way, if one is, and returns its rollouts."""

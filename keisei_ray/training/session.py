@@ -44,6 +44,7 @@ from keisei_ray.tracking.ray_metrics import RayMetrics
 from keisei_ray.tracking.run_file_queue import AT_ONCE, RunFileQueue, Writing, run_file_queue
 from keisei_ray.tracking.subscribers import EVENTS_WAITING, build_subscribers, check_trackers
 from keisei_ray.training.driver import Driver
+from keisei_ray.training.driver_thread import run_driver
 from keisei_ray.training.resumed_settings import notices
 from keisei_ray.training.run_start import RunStart, claimed_start
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
@@ -88,8 +89,8 @@ def train(
         cluster: what this process, connected to Ray already, may use of it. None: connect to Ray
             for the length of the run.
         subscribers: further subscribers, which get each event after the others.
-        should_stop: called by the driver between any two things it does, in this thread; True
-            ends the run after saving.
+        should_stop: called by the driver between any two things it does, in the driver's thread;
+            True ends the run after saving.
         waits_for_saving: whether training waits until each checkpoint is on the disk.
         is_trusted: whether a resume may run the programs that the settings of another user's run
             name, see `training/trust.py`.
@@ -178,7 +179,7 @@ def _train(
                     lambda text: publish_or_log(bus.publish, Notice(text, "WARNING"), logger)
                 ),
             ):
-                driver.run()
+                run_driver(driver, found.connection, stop)
         finally:
             bus.close(config.tracking.close_timeout_s)
     return Outcome(
@@ -233,7 +234,10 @@ def _is_asked_to_stop(
         RunDirLostError: the run's directory was moved or deleted.
         ClusterError: Ray is gone.
         RunDirError: too many records wait for room on the disk.
+        KeyboardInterrupt: the user has asked for the second time.
     """
+    if stop.is_final:
+        raise KeyboardInterrupt
     lock.check()
     connection.check()
     files.check()

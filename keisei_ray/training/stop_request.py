@@ -20,6 +20,8 @@ class StopRequest:
         self.is_set = False
         self.signum: int | None = None
         """The first signal; None if there was none."""
+        self.is_final = False
+        """Whether the run is left without saving: the second signal has interrupted the caller."""
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handles a signal.

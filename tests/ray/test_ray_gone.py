@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.cluster_watch import LOOK_S
 from tests.helpers.program import (
     DEBUG_CONFIG,
     PATIENCE_S,
@@ -67,6 +69,46 @@ def test_a_run_that_loses_ray_is_saved_and_goes_on_after_a_resume(
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert json_records(run_dir / "metrics.jsonl")[-1]["timestep"] == last + 512
+
+
+@pytest.mark.long
+def test_a_run_is_saved_if_the_control_service_ends_in_the_middle_of_the_drivers_call(
+    tmp_path: Path,
+) -> None:
+    """The call does not return, and after 60 s Ray would end the process with all that it holds."""
+    run_dir = tmp_path / "run"
+    process = start_program(
+        *RUN, "--total-timesteps", "100000000", "--set", f"tracking.subscribers=[{BRAKE}]",
+        cwd=tmp_path, PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    wait_until(lambda: len(json_records(run_dir / "metrics.jsonl")) >= 2, PATIENCE_S)
+    (service,) = [
+        pid for pid, command in session_members(process.pid).items() if "/gcs_server " in command
+    ]
+    os.kill(service, signal.SIGSTOP)
+    wait_until_still(run_dir / "metrics.jsonl", 3 * LOOK_S)  # The driver asks for the nodes.
+    os.kill(service, signal.SIGKILL)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2
+    told = one_line(errors)
+    assert told.startswith("ClusterError: Ray is gone: its control service")
+    last = json_records(run_dir / "metrics.jsonl")[-1]["timestep"]
+    assert (run_dir / "checkpoints" / f"step-{last:012}" / "manifest.json").exists()
+    ended = json_records(run_dir / "events.jsonl")[-1]
+    assert (ended["kind"], ended["reason"], ended["cause"]) == ("run_ended", "failed", told)
+    wait_until(lambda: not session_members(process.pid), 30)
+
+
+def wait_until_still(records: Path, seconds: float) -> None:
+    """Waits until no record has been added for that time."""
+    sizes = [records.stat().st_size]
+
+    def has_grown() -> bool:
+        time.sleep(seconds)
+        sizes.append(records.stat().st_size)
+        return sizes[-1] > sizes[-2]
+
+    wait_until(lambda: not has_grown(), PATIENCE_S)
 
 
 @pytest.mark.long

@@ -35,8 +35,8 @@ def test_a_run_that_another_process_has_taken_over_saves_nothing(
 
     driver: Any = SimpleNamespace(
         _train=train,
-        _tick=lambda: None,
-        saver=SimpleNamespace(save_after_failure=lambda: saved.append("state"), save=pytest.fail),
+        save_after_failure=lambda: saved.append("state"),
+        saver=SimpleNamespace(save=pytest.fail),
     )
     with pytest.raises(type(error)):
         Driver._train_and_save(driver)
