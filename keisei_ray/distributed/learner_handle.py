@@ -26,7 +26,13 @@ from keisei_ray.config.autosize import learner_gpus
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ActorHandle, Ref, new_learner_actor
 from keisei_ray.distributed.ray_errors import remote_cause
-from keisei_ray.distributed.supervision import DEATHS, POLL_S, DeathBudget, end_dead_actor
+from keisei_ray.distributed.supervision import (
+    DEATHS,
+    POLL_S,
+    DeathBudget,
+    end_dead_actor,
+    end_process,
+)
 from keisei_ray.errors import ClusterError, PeerLostError, RejectedRolloutsError
 from keisei_ray.telemetry.events import ActorLost, EventBus
 from keisei_ray.telemetry.reports import ProcessInfo, UpdateReport
@@ -356,7 +362,7 @@ class LearnerHandle:
     def _count_death(self, error: Exception) -> None:
         first, *followers = self._actors
         for actor in followers:  # They would wait for the dead one.
-            ray.kill(actor)
+            end_process(actor, error)
         left = end_dead_actor(first, error, self._budget)
         self._bus.publish(ActorLost(None, self._incarnation, str(error), left))
         self._incarnation += 1

@@ -39,8 +39,8 @@ Nothing watches an actor between calls: a death while it is idle is noticed at i
 rollout, an update or a match that takes too long is a death of all three: `deadlines.py` says how
 long that is. Of the evaluator it includes the start.
 
-Ray ends a process for certain (`ray.kill`): one that does not react, since it is stopped, is ended
-by its node with SIGKILL after five seconds (Ray 2.60).
+Ray ends a process that does not react with SIGKILL, five seconds after `ray.kill` (Ray 2.60), but
+not always one that has been halted for minutes (`halted_process.py`).
 """
 
 from collections import deque
@@ -51,6 +51,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from keisei_ray.config.sections import ClusterConfig
 from keisei_ray.distributed.actors import ActorHandle
+from keisei_ray.distributed.halted_process import kill_process
 from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.errors import ActorLostError, UserError
 
@@ -112,6 +113,18 @@ class DeathBudget:
         return left
 
 
+def end_process(actor: ActorHandle, error: BaseException) -> None:
+    """Ends the process of an actor, soon.
+
+    Args:
+        actor: its process may be dead already.
+        error: what its death was noticed by; a TimeoutError if its answer is overdue.
+    """
+    if isinstance(error, TimeoutError):  # It may be halted.
+        kill_process(actor)
+    ray.kill(actor)
+
+
 def end_dead_actor(
     actor: ActorHandle,
     error: BaseException,
@@ -135,7 +148,7 @@ def end_dead_actor(
         UserError: the cause is one that a restart cannot put right.
         ActorLostError: the actor has died too often.
     """
-    ray.kill(actor)
+    end_process(actor, error)
     cause = remote_cause(error)
     if is_user_error_final and isinstance(cause, UserError):
         raise cause from error

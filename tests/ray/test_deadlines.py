@@ -3,11 +3,15 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import ray
+from ray.exceptions import RayActorError
 
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.distributed.halted_process import kill_process
 from keisei_ray.telemetry.events import ActorLost, ActorReady, Event, UpdateFinished
 from tests.helpers.training_run import Run, overlap_config, train
 from tests.helpers.waiting import wait_until
@@ -70,6 +74,25 @@ def test_a_stopped_actor_and_a_stopped_learner_are_replaced_and_ended(
     assert causes >= {(0, "no answer to collect"), (None, "no answer to update")}
     wait_until(lambda: not any(process.is_running() for process in stopper.stopped), 60.0)
     assert_each_version_once(run)
+
+
+def test_a_halted_process_is_ended_without_being_asked(cluster: Cluster) -> None:
+    """`ray.kill` asks it first, and takes an error of the connection for its answer."""
+    assert cluster.num_nodes == 1
+    actor: Any = ray.remote(Sleeper).remote()
+    process = psutil.Process(ray.get(actor.pid.remote()))
+    process.suspend()
+    kill_process(actor)
+    wait_until(lambda: not process.is_running(), 60.0)
+    with pytest.raises(RayActorError):
+        ray.get(actor.pid.remote())
+
+
+class Sleeper:
+    """Something that has a process."""
+
+    def pid(self) -> int:
+        return os.getpid()
 
 
 def assert_each_version_once(run: Run) -> None:

@@ -1,0 +1,39 @@
+"""Ends the process of an actor that does not answer, through the node that it runs on.
+
+`ray.kill` has a worker's node ask the process itself, and end it with SIGKILL if it has not gone
+five seconds later. But once the process has been halted for about two minutes (SIGSTOP, a debugger,
+a frozen container), the error of the connection to it counts as its answer (Ray 2.60): the actor is
+dead, its process lives, and keeps its CPU from the actor that is to follow.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from keisei_ray.distributed.actors import ActorHandle
+
+_TITLE: Final = b"ray::"
+"""Beginning of the name that Ray gives to a process of an actor."""
+
+
+def kill_process(actor: ActorHandle) -> None:
+    """Has the process of an actor killed by its node, soon. Does nothing if it has none yet."""
+    # Ray has no public name for the process, but in its dashboard.
+    known: Any = ray._private.state.actors(actor._actor_id.hex())
+    node, pid = known.get("Address", {}).get("NodeID"), known.get("Pid")
+    if not node or not pid:
+        return
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid)
+
+
+def _kill(pid: int) -> None:
+    """Kills a process of Ray on this node, if that has /proc. The body of a task."""
+    with contextlib.suppress(OSError):  # It has ended.
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(_TITLE):
+            os.kill(pid, signal.SIGKILL)
