@@ -1,9 +1,10 @@
 """Ends the process of an actor that does not answer, through the node that it runs on.
 
 `ray.kill` has a worker's node ask the process itself, and end it with SIGKILL if it has not gone
-five seconds later. But once the process has been halted for about two minutes (SIGSTOP, a debugger,
-a frozen container), the error of the connection to it counts as its answer (Ray 2.60): the actor is
-dead, its process lives, and keeps its CPU from the actor that is to follow.
+five seconds later. On a crowded machine a process that had been halted for two minutes (SIGSTOP, a
+debugger, a frozen container) outlived that: the node took the error of its connection for an
+answer (Ray 2.60, seen once; not in six tries of up to five minutes without other work). Such an
+actor is dead for Ray, and its process keeps its CPU from the actor that is to follow.
 """
 
 import contextlib

@@ -39,8 +39,8 @@ Nothing watches an actor between calls: a death while it is idle is noticed at i
 rollout, an update or a match that takes too long is a death of all three: `deadlines.py` says how
 long that is. Of the evaluator it includes the start.
 
-Ray ends a process that does not react with SIGKILL, five seconds after `ray.kill` (Ray 2.60), but
-not always one that has been halted for minutes (`halted_process.py`).
+Ray ends a process that does not react with SIGKILL, five seconds after `ray.kill` (Ray 2.60). One
+whose answer is overdue is killed without that delay (`halted_process.py`).
 """
 
 from collections import deque
