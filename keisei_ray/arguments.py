@@ -148,7 +148,7 @@ def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="files and directories of game records, or their URIs: CSA, KIF, KI2, USI lines, "
-        f"hcpe, psv, pack, {GAMES_FILE}",
+        f"hcpe, hcpe3, psv, pack, {GAMES_FILE}",
     )
     _add_train(pretrain)
 

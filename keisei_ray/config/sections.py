@@ -173,6 +173,10 @@ class PretrainConfig(Section):
     eval_scale: PositiveFloat = 600.0
     """Centipawns at which an evaluation means a chance of winning of 73%, by the formula
     1 / (1 + exp(-evaluation / eval_scale))."""
+    policy_target: Literal["visits", "played"] = "visits"
+    """Move that the policy learns where a record has the visits of a search (hcpe3). visits: one
+    drawn in proportion to them, another in each pass. played: the one that was played, as in all
+    other records."""
     min_rating: float | None = None
     """Lowest rating of both players of a game; a game without ratings is then left out. null: all
     games."""

@@ -1,8 +1,8 @@
 """Game records of others: read as labelled positions to learn from, and written.
 
 Formats are in `shogi/`: text in `record_reader.py` and `notation.py`, positions in
-`binary_records.py`. Here files become streams of games, games become positions, and everything that
-is left out is counted by its cause.
+`binary_records.py`, games with visits in `hcpe3.py`. Here files become streams of games, games
+become positions, and everything that is left out is counted by its cause.
 """
 
 from typing import Final, Literal, get_args

@@ -18,7 +18,7 @@ from keisei_ray.storage.remote.filesystem import Storage, is_uri
 from keisei_ray.storage.remote.remote_file import open_remote
 from keisei_ray.storage.run_layout import GAMES_FILE
 
-SourceFormat = Literal["csa", "kif", "ki2", "usi", "jsonl", "hcpe", "psv", "pack"]
+SourceFormat = Literal["csa", "kif", "ki2", "usi", "jsonl", "hcpe", "hcpe3", "psv", "pack"]
 SUFFIXES: Final[dict[str, SourceFormat]] = {
     ".csa": "csa",
     ".kif": "kif",
@@ -29,6 +29,7 @@ SUFFIXES: Final[dict[str, SourceFormat]] = {
     ".sfen": "usi",
     ".jsonl": "jsonl",
     ".hcpe": "hcpe",
+    ".hcpe3": "hcpe3",
     ".psv": "psv",
     ".bin": "psv",
     ".pack": "pack",

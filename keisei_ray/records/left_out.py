@@ -29,6 +29,7 @@ class Cause(StrEnum):
     TOO_LONG = "games: longer than pretrain.max_plies"
     OPENING = "positions: opening"
     CHECK = "positions: check or not, by pretrain.checks"
+    NO_VISITS = "positions: not searched, in a game with visits (hcpe3)"
     EVALUATION = "positions: evaluation beyond pretrain.max_eval"
 
 

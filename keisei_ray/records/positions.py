@@ -10,7 +10,7 @@ K: rows.
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,10 +21,12 @@ from keisei_ray.records.left_out import Cause, Tally
 from keisei_ray.rollouts.finished_game import GameResult
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game, check_start
-from keisei_ray.shogi.game_record import GameRecord
+from keisei_ray.shogi.game_record import GameRecord, Visits
 from keisei_ray.shogi.rules import forfeit
 from keisei_ray.shogi.vector_games import VectorGames
 
+NUM_DRAWN: Final = 8
+"""Moves that are drawn from the visits of a position: in so many passes each is the target once."""
 NUM_LANES: Final = 32
 """Games that are played side by side."""
 _NUM_PIECES: Final = 40
@@ -49,7 +51,10 @@ class Positions(NamedTuple):
     legal_bits: npt.NDArray[np.uint8]
     """[K, 187] as in `Rollout`."""
     actions: npt.NDArray[np.int16]
-    """[K] policy label of the recorded move."""
+    """[K] policy label of the recorded move, or of the one that the policy is to learn."""
+    drawn: npt.NDArray[np.int16]
+    """[K, NUM_DRAWN] policy labels drawn from the visits of a search; without visits the recorded
+    move."""
     values: npt.NDArray[np.float32]
     """[K] target of the value: P(win) - P(loss), in [-1, 1]."""
     draws: npt.NDArray[np.float32]
@@ -65,6 +70,10 @@ class Positions(NamedTuple):
         """Returns some of the rows, by indices or a mask."""
         return Positions(*(array[chosen] for array in self))  # type: ignore[arg-type]
 
+    def with_target(self, number: int) -> "Positions":
+        """Returns the same rows with the move that the policy learns in the pass of that number."""
+        return Positions(**self._asdict() | {"actions": self.drawn[:, number % NUM_DRAWN]})
+
     def write(self, places: npt.NDArray[np.int64] | slice, rows: "Positions") -> None:
         """Overwrites some of the rows."""
         for name in self._fields:
@@ -79,6 +88,7 @@ def empty_positions(size: int) -> Positions:
         np.zeros((size, 3), np.uint8),
         np.zeros((size, NUM_ACTIONS // 8), np.uint8),
         np.zeros(size, np.int16),
+        np.zeros((size, NUM_DRAWN), np.int16),
         np.zeros(size, np.float32),
         np.zeros(size, np.float32),
         np.zeros(size, np.int8),
@@ -91,7 +101,12 @@ def joined(parts: list[Positions]) -> Positions:
 
 
 def positions_of(
-    games: Iterable[GameRecord], config: PretrainConfig, tally: Tally, num_lanes: int = NUM_LANES
+    games: Iterable[GameRecord],
+    config: PretrainConfig,
+    tally: Tally,
+    num_lanes: int = NUM_LANES,
+    *,
+    seed: Sequence[int] = (),
 ) -> Iterator[Positions]:
     """Yields the positions of each game that can be used, as the games end.
 
@@ -101,10 +116,24 @@ def positions_of(
         tally: counts what is used and what is left out.
         num_lanes: games played side by side; their number does not change what is yielded, only
             the order.
+        seed: of what is drawn from visits, with the moves of each game.
     """
-    replayed = _ReplayedGames(iter(games), config, tally, num_lanes)
+    replayed = _ReplayedGames(iter(games), config, tally, num_lanes, seed)
     while not replayed.is_over:
         yield from replayed.step()
+
+
+def drawn_moves(visits: Visits, rng: np.random.Generator) -> list[int]:
+    """Draws NUM_DRAWN moves in proportion to their visits, as evenly as that many can be.
+
+    A move with a share s of the visits is drawn NUM_DRAWN * s times, rounded up or down; the order
+    is random.
+    """
+    moves, counts = zip(*visits, strict=True)
+    upto = np.cumsum(counts)
+    points = (np.arange(NUM_DRAWN) + rng.random()) * (upto[-1] / NUM_DRAWN)
+    chosen = np.searchsorted(upto, points, side="right")
+    return [moves[i] for i in rng.permutation(np.minimum(chosen, len(moves) - 1))]
 
 
 def targets(
@@ -148,11 +177,38 @@ def start_fault(sfen: str) -> tuple[Cause, str] | None:
     return None
 
 
+def _drawn_indices(
+    record: GameRecord, ply: int, legal: Sequence[int], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draws moves from the visits; in place of one that is not legal, the one that was played.
+
+    Args:
+        record: a game with visits.
+        ply: index of the move.
+        legal: the legal moves, with the one that was played.
+        rng: what is drawn with.
+
+    Returns:
+        [NUM_DRAWN] indices among the legal moves.
+    """
+    played, visits = record.moves[ply], record.visits[ply]
+    if not any(count for _, count in visits):
+        visits = ((played, 1),)
+    places = {move: at for at, move in enumerate(legal)}
+    drawn = drawn_moves(visits, rng)
+    return np.array([places.get(move, places[played]) for move in drawn])
+
+
 class _ReplayedGames:
     """Games of records in the lanes of `VectorGames`."""
 
     def __init__(
-        self, games: Iterator[GameRecord], config: PretrainConfig, tally: Tally, num_lanes: int
+        self,
+        games: Iterator[GameRecord],
+        config: PretrainConfig,
+        tally: Tally,
+        num_lanes: int,
+        seed: Sequence[int],
     ) -> None:
         self._source = games
         self._config = config
@@ -160,6 +216,9 @@ class _ReplayedGames:
         self._records: dict[int, GameRecord] = {}
         """Index of a game in play -> its record; a lane without one idles."""
         self._first_step: dict[int, int] = {}
+        self._seed = seed
+        self._rngs: dict[int, np.random.Generator] = {}
+        """Index of a game in play that has visits -> what its targets are drawn with."""
         self._history: list[tuple[npt.NDArray[np.generic], ...]] = []
         """Positions, legal moves and labels of moves in all lanes, at each step since `_base`."""
         self._base = 0
@@ -177,6 +236,8 @@ class _ReplayedGames:
         games = self._games
         choices = np.zeros(games.num_games, np.int64)
         ended: dict[int, GameResult | None] = {}
+        searched: dict[int, npt.NDArray[np.int64]] = {}
+        """Lane -> indices of the drawn moves among the legal ones."""
         for lane, index in enumerate(games.game_index.tolist()):
             record = self._records.get(index)
             if record is None:
@@ -192,8 +253,15 @@ class _ReplayedGames:
                 self._tally.leave_out(Cause.ILLEGAL_MOVE, f"{record.place}: move {ply + 1}")
                 choices[lane] = forfeit("resign")
                 del self._records[index], self._first_step[index]
+                self._rngs.pop(index, None)
+                continue
+            if index in self._rngs:
+                searched[lane] = _drawn_indices(record, ply, legal, self._rngs[index])
         yield from self._take(ended, is_row=False)
         labels = games.legal_labels[games.legal_offsets[:-1] + np.maximum(choices, 0)]
+        drawn = np.repeat(labels[:, None], NUM_DRAWN, axis=1)
+        for lane, legal_indices in searched.items():
+            drawn[lane] = games.legal_labels[games.legal_offsets[lane] + legal_indices]
         self._history.append(
             (
                 games.boards.copy(),
@@ -201,6 +269,7 @@ class _ReplayedGames:
                 games.scalars.copy(),
                 games.legal_bits().copy(),
                 labels,
+                drawn,
             )
         )
         indices = games.game_index.tolist()
@@ -219,6 +288,8 @@ class _ReplayedGames:
             if fault is None:
                 self._records[index] = record
                 self._first_step[index] = self._base + len(self._history)
+                if record.visits and self._config.policy_target == "visits":
+                    self._rngs[index] = np.random.default_rng([*self._seed, *record.moves])
                 return Game(record.start_sfen, max_plies=NO_PLY_CAP, index=index)
             cause, what = fault
             self._tally.leave_out(cause, f"{record.place}: {what}")
@@ -241,6 +312,7 @@ class _ReplayedGames:
         for lane, result in ended.items():
             index = (indices or self._games.game_index.tolist())[lane]
             record, first = self._records.pop(index), self._first_step.pop(index)
+            self._rngs.pop(index, None)
             if result is None:
                 self._tally.leave_out(Cause.NO_RESULT, record.place)
                 continue
@@ -262,8 +334,8 @@ class _ReplayedGames:
         steps: list[tuple[npt.NDArray[np.generic], ...]],
     ) -> Positions:
         """Positions of a game that pass the filters."""
-        boards, hands, scalars, legal_bits, actions = (
-            np.stack([step[field][lane] for step in steps]) for field in range(5)
+        boards, hands, scalars, legal_bits, actions, drawn = (
+            np.stack([step[field][lane] for step in steps]) for field in range(6)
         )
         plies = np.arange(len(steps))
         is_black = plies % 2 == (1 if record.start_sfen.split()[1] == "w" else 0)
@@ -277,6 +349,7 @@ class _ReplayedGames:
             scalars,
             legal_bits,
             actions,
+            drawn,
             values,
             draws,
             results,
@@ -294,6 +367,10 @@ class _ReplayedGames:
         c = self._config
         kept = plies >= max(record.opening_plies, c.first_ply)
         self._tally.leave_out(Cause.OPENING, count=int((~kept).sum()))
+        if record.visits:
+            fits = np.array([bool(record.visits[ply]) for ply in plies])
+            self._tally.leave_out(Cause.NO_VISITS, count=int((kept & ~fits).sum()))
+            kept &= fits
         if c.checks != "all":
             fits = (np.asarray(scalars)[:, 2] > 0) == (c.checks == "only")
             self._tally.leave_out(Cause.CHECK, count=int((kept & ~fits).sum()))

@@ -5,7 +5,7 @@ piece. Moves are not played here, except that text formats need it to be underst
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, TypeAlias, get_args
 
 from keisei_ray.config.json_text import parse_json
@@ -23,6 +23,7 @@ from keisei_ray.shogi.binary_records import (
 )
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.game_record import GameRecord, clipped_eval, moves_from_usi
+from keisei_ray.shogi.hcpe3 import hcpe3_length, read_hcpe3
 from keisei_ray.shogi.opening_line import parse_opening
 from keisei_ray.shogi.record_reader import ReadRecord, decoded_text, read_csa, read_ki2, read_kif
 from keisei_ray.storage.json_lines import MAX_LINE_BYTES
@@ -55,7 +56,9 @@ def read_games(piece: Piece) -> Iterator[Found]:
                 case "psv":
                     yield from _positions(file, piece, "psv")
                 case "pack":
-                    yield from _pack_games(file, piece)
+                    yield from _binary_games(file, piece, pack_length, read_pack)
+                case "hcpe3":
+                    yield from _binary_games(file, piece, hcpe3_length, read_hcpe3)
     except OSError as error:
         yield LeftOut(Cause.UNREADABLE, f"{piece.file}: {error.strerror}")
     except StorageError as error:
@@ -204,12 +207,21 @@ def _positions(file: BinaryIO, piece: Piece, kind: PositionFormat) -> Iterator[F
         yield LeftOut(Cause.DAMAGED, f"{piece.file}: the last record is cut off")
 
 
-def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
-    """Games of pack. Behind a damaged one no other can be found."""
+def _binary_games(
+    file: BinaryIO,
+    piece: Piece,
+    length_of: Callable[[bytes, int], int | None],
+    read: Callable[[bytes, str], GameRecord],
+) -> Iterator[Found]:
+    """Games of different lengths. Behind one whose length is not known no other can be found."""
     content, offset, number = b"", 0, 0
     left = piece.stop - piece.start
     while True:
-        length = pack_length(content, offset)
+        try:
+            length = length_of(content, offset)
+        except DamagedRecordError as error:
+            yield LeftOut(Cause.DAMAGED, f"{piece.file}, game {number}: {error}")
+            return
         if length is None:
             if len(content) - offset > MAX_GAME_BYTES:
                 yield LeftOut(Cause.DAMAGED, f"{piece.file}, game {number}: no end")
@@ -221,7 +233,7 @@ def _pack_games(file: BinaryIO, piece: Piece) -> Iterator[Found]:
             content, offset = content[offset:] + more, 0
             continue
         try:
-            yield read_pack(content[offset : offset + length], f"{piece.file}, game {number}")
+            yield read(content[offset : offset + length], f"{piece.file}, game {number}")
         except DamagedRecordError as error:
             yield LeftOut(Cause.DAMAGED, str(error))
         offset += length

@@ -38,10 +38,17 @@ from keisei_ray.storage.run_layout import GAMES_FILE
 PIECES_AT_ONCE: Final = 8
 """Pieces that are read in turns, so that neighbours in a file are no neighbours in the stream."""
 _HASH_RANGE: Final = 1 << 64
-_READING, _SHUFFLING = 0, 1
-"""First numbers of the seeds of a pass and of a window."""
+_READING, _SHUFFLING, _DRAWING = 0, 1, 2
+"""First numbers of the seeds of a pass, of a window, and of the policy's targets in a pass."""
 _NOT_OF_THE_ORDER: Final = frozenset(
-    {"records", "held_out_positions", "held_out_interval_timesteps", "eval_weight", "eval_scale"}
+    {
+        "records",
+        "held_out_positions",
+        "held_out_interval_timesteps",
+        "eval_weight",
+        "eval_scale",
+        "policy_target",
+    }
 )
 """Settings that change neither which positions there are nor their order."""
 
@@ -162,7 +169,7 @@ def training_positions(
     parts, missing = list[Positions](), rows
     while True:
         chosen = window.order[offset : offset + missing]
-        parts.append(window.positions.rows(chosen))
+        parts.append(window.positions.rows(chosen).with_target(window.start.number))
         offset, missing = offset + len(chosen), missing - len(chosen)
         if not missing:
             yield Part(joined(parts), replace(window.start, offset=offset), window.tally)
@@ -214,7 +221,7 @@ def nothing_usable(config: PretrainConfig, tally: Tally, num_readers: int = 1) -
     fewer = " Few games need one reader: self_play.num_actors=1." if num_readers > 1 else ""
     return RecordsError(
         f"--records {names}{more}: nothing to learn from; left out: {causes or 'nothing'}. "
-        "Expected games with results in CSA, KIF, KI2, USI lines, hcpe, psv, pack or "
+        "Expected games with results in CSA, KIF, KI2, USI lines, hcpe, hcpe3, psv, pack or "
         f"{GAMES_FILE}.{fewer}"
     )
 
@@ -266,7 +273,8 @@ def _windows(
         while True:
             first = len(games.following.game.moves) if games.following else 0
             storage, filled = empty_positions(max(size, first)), 0
-            for positions in positions_of(games.window(size), config, tally):
+            seeds = [_DRAWING, *seed, place.read_in]
+            for positions in positions_of(games.window(size), config, tally, seed=seeds):
                 storage.write(slice(filled, filled + len(positions)), positions)
                 filled += len(positions)
                 yield len(positions)

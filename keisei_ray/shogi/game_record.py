@@ -4,7 +4,7 @@ What all readers of records return, and what the binary formats are written from
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from rsshogi.core import Move
 
@@ -12,6 +12,9 @@ from keisei_ray.rollouts.finished_game import GameResult
 
 MAX_EVAL: Final = 30_000
 """Largest evaluation, in centipawns; a mate that was seen counts as this."""
+
+Visits: TypeAlias = tuple[tuple[int, int], ...]
+"""Moves that a search looked at, as 16-bit integers, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class GameRecord:
 
     is_part: bool = False
     """Whether it may be a part of a game only, as positions in a file are."""
+
+    visits: tuple[Visits, ...] = ()
+    """Visits of the search before each move; none where nothing is to be learned. Empty: the record
+    says nothing of searches."""
 
     def eval_at(self, ply: int) -> int | None:
         """Returns the evaluation before the move with this index."""

@@ -75,6 +75,36 @@ def hcpe_by_cshogi(path: Path) -> Path:
     return path
 
 
+VISITS = {0: {"7g7f": 30, "2g2f": 9, "9g9f": 1}, 1: {"8c8d": 5, "3c3d": 5}, 3: {}}
+"""Visits before some moves of the game; before the others the move that was played has them all."""
+HCPE3_GAME = np.dtype([
+    ("hcp", cshogi.dtypeHcp), ("moveNum", np.uint16), ("result", np.uint8), ("opponent", np.uint8),
+])  # fmt: skip
+HCPE3_MOVE = np.dtype([
+    ("selectedMove16", cshogi.dtypeMove16), ("eval", cshogi.dtypeEval), ("candidateNum", np.uint16),
+])  # fmt: skip
+HCPE3_VISIT = np.dtype([("move16", cshogi.dtypeMove16), ("visitNum", np.uint16)])
+
+
+def hcpe3_by_cshogi(path: Path, result: int = cshogi.WHITE_WIN) -> Path:
+    """Writes the game as dlshogi's scripts do, by the types that they declare."""
+    board, head = cshogi.Board(), np.zeros(1, HCPE3_GAME)
+    board.to_hcp(head["hcp"])
+    head["moveNum"], head["result"] = len(MOVES), result
+    parts = [head.tobytes()]
+    for ply, usi in enumerate(MOVES):
+        visits = VISITS.get(ply, {usi: 100})
+        played, rows = np.zeros(1, HCPE3_MOVE), np.zeros(len(visits), HCPE3_VISIT)
+        played["selectedMove16"] = cshogi.move16(board.move_from_usi(usi))
+        played["eval"], played["candidateNum"] = EVALS[ply], len(visits)
+        rows["move16"] = [cshogi.move16(board.move_from_usi(move)) for move in visits]
+        rows["visitNum"] = list(visits.values())
+        parts += [played.tobytes(), rows.tobytes()]
+        board.push_usi(usi)
+    path.write_bytes(b"".join(parts))
+    return path
+
+
 def psv_by_cshogi(path: Path) -> Path:
     rows, board = np.zeros(len(MOVES), cshogi.PackedSfenValue), cshogi.Board()
     for ply, usi in enumerate(MOVES):

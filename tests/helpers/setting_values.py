@@ -38,6 +38,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "pretrain.duplicate_memory": 4096,
     "pretrain.eval_weight": 0.25,
     "pretrain.eval_scale": 400.0,
+    "pretrain.policy_target": "played",
     "pretrain.min_rating": 2500.0,
     "pretrain.results": ["black_win", "white_win"],
     "pretrain.min_plies": 30,

@@ -1,15 +1,25 @@
 """Labelled positions: what self-play would have seen, and their targets."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rsshogi.core import Board, Move
 
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.records.left_out import Cause, Tally
-from keisei_ray.records.positions import Positions, joined, positions_of, targets
+from keisei_ray.records.positions import (
+    NUM_DRAWN,
+    Positions,
+    drawn_moves,
+    joined,
+    positions_of,
+    targets,
+)
 from keisei_ray.rollouts.finished_game import GameResult
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
@@ -150,3 +160,79 @@ def test_filters_of_positions_are_counted() -> None:
     checks, _ = used(record(), checks="only")
     assert checks is not None
     assert (checks.scalars[:, 2] > 0).all()
+
+
+def with_visits(moves: list[str], visits: list[dict[str, int]], **fields: Any) -> GameRecord:
+    values = tuple(
+        tuple((Move.from_usi(move).value, count) for move, count in of_ply.items())
+        for of_ply in visits
+    )
+    return record(moves, visits=values, **fields)
+
+
+def label(usi: str, ply: int) -> int:
+    return int(LABEL_OF_MOVE[ply % 2, Move.from_usi(usi).value])
+
+
+def test_the_policy_learns_moves_in_proportion_to_their_visits() -> None:
+    visits = [{"7g7f": 50, "2g2f": 25, "5g5f": 25}, {"3c3d": 1}, {"8h2b+": 3, "2g2f": 1}]
+    positions, _ = used(with_visits(MOVES[:3], visits))
+    assert positions is not None
+    assert positions.actions.tolist() == [label(usi, ply) for ply, usi in enumerate(MOVES[:3])]
+    for ply, of_ply in enumerate(visits):
+        learned = Counter(int(positions.with_target(n).actions[ply]) for n in range(NUM_DRAWN))
+        share = NUM_DRAWN / sum(of_ply.values())
+        assert learned == {label(usi, ply): count * share for usi, count in of_ply.items()}
+
+
+def test_rare_moves_are_learned_as_often_as_their_share_in_many_games() -> None:
+    rng = np.random.default_rng(0)
+    drawn = Counter(move for _ in range(2000) for move in drawn_moves(((1, 31), (2, 1)), rng))
+    assert drawn[2] / drawn.total() == pytest.approx(1 / 32, abs=0.004)
+
+
+@given(
+    st.lists(st.integers(0, 65535), min_size=1, max_size=30).filter(any),
+    st.integers(0, 2**32),
+)
+def test_each_move_is_drawn_as_often_as_its_share_rounded(counts: list[int], seed: int) -> None:
+    visits = tuple((100 + n, count) for n, count in enumerate(counts))
+    drawn = Counter(drawn_moves(visits, np.random.default_rng(seed)))
+    assert drawn.total() == NUM_DRAWN
+    for move, count in visits:
+        expected = NUM_DRAWN * count / sum(counts)
+        assert math.floor(expected) <= drawn[move] <= math.ceil(expected)
+
+
+def test_the_move_that_was_played_is_learned_if_the_settings_say_so() -> None:
+    visits = [{"2g2f": 9}, {"8c8d": 9}]
+    positions, _ = used(with_visits(MOVES[:2], visits), policy_target="played")
+    assert positions is not None
+    assert (positions.drawn == positions.actions[:, None]).all()
+
+
+def test_nothing_is_learned_where_nothing_was_searched_in_a_game_with_visits() -> None:
+    visits = [{"7g7f": 9}, {}, {"8h2b+": 2}]
+    positions, tally = used(with_visits(MOVES[:3], visits))
+    assert positions is not None
+    assert positions.actions.tolist() == [label(MOVES[0], 0), label(MOVES[2], 2)]
+    assert tally.causes == {Cause.NO_VISITS: 1}
+
+
+def test_visits_that_no_search_can_have_are_replaced_by_the_move_that_was_played() -> None:
+    """A move that is not legal, and no visits at all."""
+    positions, _ = used(with_visits(MOVES[:2], [{"1a1b": 9}, {"8c8d": 0, "3c3d": 0}]))
+    assert positions is not None
+    assert (positions.drawn == positions.actions[:, None]).all()
+
+
+def test_what_is_drawn_depends_on_the_seed_and_the_game_alone() -> None:
+    game = with_visits(MOVES[:1], [{"7g7f": 50, "2g2f": 25, "5g5f": 25}])
+    other = with_visits(MOVES[:2], [{"7g7f": 50, "2g2f": 50}, {"3c3d": 1}])
+
+    def drawn(*games: GameRecord, seed: int) -> set[bytes]:
+        parts = positions_of(games, PretrainConfig(), Tally(), num_lanes=2, seed=[seed])
+        return {part.drawn.tobytes() for part in parts}
+
+    assert drawn(game, seed=1) < drawn(other, game, other, seed=1)
+    assert len({min(drawn(game, seed=seed)) for seed in range(20)}) > 1

@@ -5,13 +5,14 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rsshogi.core import Move
 
 from keisei_ray.errors import RecordsError
 from keisei_ray.records import reading
-from keisei_ray.records.files import SUFFIXES, Piece, Pieces, find_pieces
+from keisei_ray.records.files import SUFFIXES, Piece, Pieces, SourceFormat, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.reading import read_games
 from keisei_ray.shogi.binary_records import RECORD_BYTES, to_pack
@@ -47,6 +48,7 @@ def found_in(*paths: Path) -> tuple[list[GameRecord], Counter[Cause]]:
         ("other.kif", record_corpus.kif_by_python_shogi, False),
         ("one.ki2", record_corpus.ki2_by_cshogi, False),
         ("one.hcpe", record_corpus.hcpe_by_cshogi, True),
+        ("one.hcpe3", record_corpus.hcpe3_by_cshogi, True),
         ("one.psv", record_corpus.psv_by_cshogi, True),
         ("one.bin", record_corpus.psv_by_cshogi, True),
     ],
@@ -104,13 +106,60 @@ def test_a_file_that_is_read_in_pieces_gives_every_game_once(
     assert [g.moves for g in games if isinstance(g, GameRecord)] == [VALUES] * 20
 
 
-def test_a_piece_of_a_pack_file_is_read_in_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["pack", "hcpe3"])
+def test_games_of_different_lengths_are_read_in_chunks(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "games.pack").write_bytes(to_pack(GAME) * 20)
+    path = tmp_path / f"games.{kind}"
+    of_hcpe3 = record_corpus.hcpe3_by_cshogi(path).read_bytes()
+    path.write_bytes((to_pack(GAME) if kind == "pack" else of_hcpe3) * 20)
     monkeypatch.setattr(reading, "_CHUNK_BYTES", 37)
     games, left_out = found_in(tmp_path)
     assert ([game.moves for game in games], left_out) == ([VALUES] * 20, Counter())
+
+
+def test_the_visits_of_a_search_are_read(tmp_path: Path) -> None:
+    (game,), _ = found_in(record_corpus.hcpe3_by_cshogi(tmp_path / "a.hcpe3"))
+    assert len(game.visits) == len(MOVES)
+    for ply, usi in enumerate(MOVES):
+        visits = record_corpus.VISITS.get(ply, {usi: 100})
+        assert {Move(move).to_usi(): count for move, count in game.visits[ply]} == visits
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [(0, "draw"), (4, "draw"), (1, "black_win"), (9, "black_win"), (2, "white_win"),
+     (16, "truncated")],
+)  # fmt: skip
+def test_the_result_of_hcpe3_is_read_without_how_the_game_ended(
+    code: int, result: str, tmp_path: Path
+) -> None:
+    (game,), _ = found_in(record_corpus.hcpe3_by_cshogi(tmp_path / "a.hcpe3", code))
+    assert game.result == result
+
+
+@pytest.mark.parametrize("kept", [-1, 40, 20])
+def test_a_game_of_hcpe3_that_is_cut_off_is_damaged(kept: int, tmp_path: Path) -> None:
+    path = record_corpus.hcpe3_by_cshogi(tmp_path / "a.hcpe3")
+    content = path.read_bytes()
+    path.write_bytes(content + content[:kept])
+    games, left_out = found_in(path)
+    assert (len(games), left_out) == (1, Counter({Cause.DAMAGED: 1}))
+
+
+@pytest.mark.parametrize(("at", "value"), [(34, 3), (40, 0xFF), (0, 0xFF)])
+def test_a_game_of_hcpe3_with_an_impossible_number_is_damaged(
+    at: int, value: int, tmp_path: Path
+) -> None:
+    """The result, the number of candidates of a move (its high byte is next), and the board."""
+    path = record_corpus.hcpe3_by_cshogi(tmp_path / "a.hcpe3")
+    content = bytearray(path.read_bytes())
+    content[at : at + 2] = bytes([value, value if at == 40 else content[at + 1]])
+    if at == 0:
+        content[:32] = bytes([value]) * 32
+    path.write_bytes(content)
+    games, left_out = found_in(path)
+    assert (games, left_out) == ([], Counter({Cause.DAMAGED: 1}))
 
 
 CSA = "V2.2\nPI\n+\n+7776FU\n-3334FU\n%TORYO\n"
@@ -195,7 +244,7 @@ def test_a_path_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> No
 
 
 def test_every_format_has_an_ending() -> None:
-    assert set(SUFFIXES.values()) == {"csa", "kif", "ki2", "usi", "jsonl", "hcpe", "psv", "pack"}
+    assert set(SUFFIXES.values()) == set(get_args(SourceFormat))
 
 
 def test_many_pieces_are_kept_in_little_memory_as_they_were() -> None:

@@ -1,6 +1,7 @@
 """The stream that is trained on: passes, places, duplicates, held-out games, damage."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from rsshogi.core import Move
 
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import RecordsError
 from keisei_ray.evaluation.generate import GenerateOptions, generate
 from keisei_ray.records.left_out import Cause, Tally
-from keisei_ray.records.positions import Positions, joined
+from keisei_ray.records.positions import NUM_DRAWN, Positions, joined
 from keisei_ray.records.stream import (
     Duplicates,
     Part,
@@ -23,7 +25,9 @@ from keisei_ray.records.stream import (
     training_positions,
 )
 from keisei_ray.rollouts.reader_state import Place
-from tests.helpers.record_corpus import MOVES, csa_by_cshogi, kif_by_cshogi
+from keisei_ray.shogi.actions import LABEL_OF_MOVE
+from keisei_ray.shogi.game import STANDARD_SFEN, Game
+from tests.helpers.record_corpus import MOVES, csa_by_cshogi, hcpe3_by_cshogi, kif_by_cshogi
 
 FORMATS = ("csa", "kif", "hcpe", "psv", "pack")
 
@@ -147,6 +151,21 @@ def test_a_place_beyond_the_end_goes_on_behind_it(corpus: Path, beyond: dict[str
     assert (part.after.number, part.after.found > 0) == (
         (1, True) if "offset" in beyond else (2, False)
     )
+
+
+def test_in_each_pass_the_policy_learns_another_of_the_moves_that_were_drawn(
+    tmp_path: Path,
+) -> None:
+    """Of the first position's visits 30 of 40 are of the first move; one position has none."""
+    parts = stream_of(hcpe3_by_cshogi(tmp_path / "a.hcpe3"), rows=len(MOVES) - 1, held_out=0.0)
+    board = Game(STANDARD_SFEN, max_plies=1).observe().board
+    learned = Counter[int]()
+    for part in islice(parts, NUM_DRAWN):
+        is_start = (part.positions.boards == board).all(axis=1)
+        learned.update(part.positions.actions[is_start].tolist())
+    assert learned.total() == NUM_DRAWN
+    assert learned[int(LABEL_OF_MOVE[0, Move.from_usi("7g7f").value])] == NUM_DRAWN * 30 / 40
+    assert len(learned) > 1
 
 
 def test_positions_of_one_game_are_spread(corpus: Path) -> None:
