@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from keisei_ray.distributed.actors import ActorHandle
+from keisei_ray.distributed.actors import ActorHandle, ask_node
 
 _TITLE: Final = b"ray::"
 """Beginning of the name that Ray gives to a process of an actor."""
@@ -29,12 +28,11 @@ def kill_process(actor: ActorHandle) -> None:
     node, pid = known.get("Address", {}).get("NodeID"), known.get("Pid")
     if not node or not pid:
         return
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid)
+    ask_node(lambda: _kill(pid), node)
 
 
 def _kill(pid: int) -> None:
-    """Kills a process of Ray on this node, if that has /proc. The body of a task."""
+    """Kills a process of Ray on this machine, if that has /proc."""
     with contextlib.suppress(OSError):  # It has ended.
         if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(_TITLE):
             os.kill(pid, signal.SIGKILL)

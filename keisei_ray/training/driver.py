@@ -135,7 +135,7 @@ class Stage(enum.Enum):
     SAVING = enum.auto()
     """The driver waits until the disk has a checkpoint."""
     ENDING = enum.auto()
-    """What was learned is saved, or is not to be saved."""
+    """Nothing is left to be saved, or nothing is to be saved."""
 
 
 class Driver:
