@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from keisei_ray.invocation import PACKAGE, python
+
 
 def entry_point(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code.
@@ -28,8 +30,17 @@ def entry_point(arguments: Sequence[str] | None = None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:  # Else the caller has it ignored.
         signal.signal(signal.SIGINT, _leave)
-    from keisei_ray.cli import main
-
+    try:
+        from keisei_ray.cli import main
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(PACKAGE):
+            raise
+        sys.stderr.write(
+            f"InstallationError: this Python ({sys.executable}) has no package {error.name!r}. "
+            "Expected the Python that the program is installed for, e.g. .venv/bin/python run.py. "
+            f"Use that one, or install it here: {python()} -m pip install -c constraints.txt -e .\n"
+        )
+        sys.exit(2)
     signal.signal(signal.SIGINT, handler)
     sys.exit(main(sys.argv[1:] if arguments is None else arguments))
 

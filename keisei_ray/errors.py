@@ -41,6 +41,8 @@ Messages say what is wrong (the value and its name), what was expected, and what
 
 from pathlib import Path
 
+from keisei_ray.invocation import python
+
 
 class KeiseiError(Exception):
     """Base class of the errors in this module."""
@@ -276,9 +278,9 @@ class ActorLostError(KeiseiError):
 
 
 def installing(extra: str) -> str:
-    """Returns the one command that installs an extra, as the documentation has it.
+    """Returns the one command that installs an extra, for the Python that runs.
 
     What a library says of its own installation is not shown beside it: two commands are one too
     many.
     """
-    return f"pip install -e '.[{extra}]'"
+    return f"{python()} -m pip install -e '.[{extra}]'"

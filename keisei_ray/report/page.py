@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Final
 
+from keisei_ray.invocation import program
 from keisei_ray.report import charts, summary, tables
 from keisei_ray.report.chart_data import Chart, Frame, ShareChart, charts_data
 from keisei_ray.report.games import ShownGame, shown_games
@@ -101,8 +103,8 @@ def _strength(run: Run, frame: Frame) -> str:
     if not shown and not table:
         return (
             '<p class="none">No match against an opponent is on record. One is played by '
-            f"<code>python run.py evaluate --checkpoint {escape(str(run.path))} "
-            "--opponent random</code>.</p>"
+            f"<code>{_command('evaluate', '--checkpoint', str(run.path), '--opponent', 'random')}"
+            "</code>.</p>"
         )
     caption = "<h3>Newest match against each opponent</h3>" if table else ""
     return grid(shown, frame) + caption + table + f'<p class="about">{_OPPONENTS}</p>'
@@ -164,9 +166,14 @@ def _footer(run: Run) -> str:
     left_out = "; ".join(f"{name}: {count}" for name, count in run.damaged.items())
     note = f"<p>Lines that could not be read and were left out: {escape(left_out)}.</p>"
     return (
-        f"<footer><p>Made by <code>python run.py report {escape(str(run.path))}</code>.</p>"
+        f"<footer><p>Made by <code>{_command('report', str(run.path))}</code>.</p>"
         f"{note if left_out else ''}</footer>"
     )
+
+
+def _command(*words: str) -> str:
+    """Returns a command of this program, for a shell, as HTML."""
+    return escape(f"{program()} {shlex.join(words)}")
 
 
 def _uplot() -> str:

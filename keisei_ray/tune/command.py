@@ -21,6 +21,7 @@ from rich.console import Console
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.errors import ConfigError, RunDirError
+from keisei_ray.invocation import program
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.result_file import check_result_file, write_result_file
 from keisei_ray.storage.run_dirs import (
@@ -102,12 +103,12 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
 
 def resume_command(sweep_dir: Path) -> str:
     """Returns the command that continues a sweep, for a shell."""
-    return f"run.py tune --resume --run-dir {shlex.quote(str(sweep_dir))}"
+    return f"{program()} tune --resume --run-dir {shlex.quote(str(sweep_dir))}"
 
 
 def best_command(sweep_dir: Path) -> str:
     """Returns the command that trains with the best settings of a sweep, for a shell."""
-    return f"run.py --config {shlex.quote(str(sweep_dir / BEST_CONFIG_FILE))}"
+    return f"{program()} --config {shlex.quote(str(sweep_dir / BEST_CONFIG_FILE))}"
 
 
 def _say(console: Console, text: str) -> None:

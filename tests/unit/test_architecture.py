@@ -26,6 +26,7 @@ LEVELS = """
     storage, telemetry, shogi
     rollouts, config
     errors
+    invocation
 """
 """Top to bottom. A package imports from lower lines only, and not from others of its own line."""
 MAY_IMPORT = {

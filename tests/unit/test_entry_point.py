@@ -164,3 +164,14 @@ def test_a_pipe_that_breaks_in_training_is_not_taken_for_a_reader_that_left(
     monkeypatch.setattr("keisei_ray.training.session.train", break_pipe)
     assert cli.main(["train"]) == 1
     assert "a pipe of the training itself broke" in capsys.readouterr().err
+
+
+def test_a_python_without_the_packages_is_named_with_the_remedy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", ROOT / "run.py", "status"],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    message = one_line(done.stderr)
+    assert message.startswith(f"InstallationError: this Python ({sys.executable}) has no package ")
+    assert message.endswith(f"{sys.executable} -m pip install -c constraints.txt -e .")

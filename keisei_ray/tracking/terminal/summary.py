@@ -6,6 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
+from keisei_ray.invocation import program
 from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
 from keisei_ray.telemetry.rates import fraction, per_second
 from keisei_ray.telemetry.visible_text import visible
@@ -14,7 +15,6 @@ from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 LABEL: Final = 12
-PROGRAM: Final = "python run.py"
 
 
 def summary(state: ViewState) -> Text:
@@ -84,8 +84,8 @@ def _next(state: ViewState) -> list[str]:
     ended = state.ended
     if ended is None or ended.checkpoint is None:
         return [f"read {Path(state.run_dir) / LOG_FILE}"]
-    resume = f"{PROGRAM} --run-dir {shlex.quote(state.run_dir)} --resume latest"
-    evaluate = f"{PROGRAM} evaluate --checkpoint {shlex.quote(ended.checkpoint)}"
+    resume = f"{program()} --run-dir {shlex.quote(state.run_dir)} --resume latest"
+    evaluate = f"{program()} evaluate --checkpoint {shlex.quote(ended.checkpoint)}"
     evaluate += " --opponent random --games 100"
     if ended.reason == "done":
         return [evaluate, f"{resume} --total-timesteps {state.total_timesteps * 2}"]

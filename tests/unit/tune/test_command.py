@@ -95,5 +95,6 @@ def test_a_missing_extra_is_one_line_and_exit_2(missing: str, named: str, tmp_pa
 
 def test_the_commands_that_are_shown_can_be_pasted_into_a_shell() -> None:
     sweep_dir = Path("runs") / "my sweep"
-    assert shlex.split(best_command(sweep_dir)) == ["run.py", "--config", "runs/my sweep/best.yaml"]
+    best = shlex.split(best_command(sweep_dir))
+    assert best == ["python", "run.py", "--config", "runs/my sweep/best.yaml"]
     assert shlex.split(resume_command(sweep_dir))[-2:] == ["--run-dir", "runs/my sweep"]
