@@ -13,10 +13,10 @@ from keisei_ray.tracking.terminal import board, text
 from keisei_ray.tracking.terminal.draw import (
     ACCENT,
     DIM,
+    LABEL,
     MAX_TREND,
     STRONG,
     VALUE,
-    Part,
     labeled,
     meter,
     pad,
@@ -70,6 +70,8 @@ STRENGTH_ROWS: Final = 4
 """Rows of the strength: with the title as many as BRIEF saves."""
 BOARD_WIDTH: Final = 24
 """Width of the board in columns."""
+LEGEND: Final = 54
+"""Largest width of the legend of the stages' times."""
 ONE_LINE_FROM: Final = 70
 """Width in columns from which actors and policy lag are on one line."""
 
@@ -100,6 +102,8 @@ def progress(state: ViewState, width: int, glyphs: Glyphs) -> Text:
         left = f"took {text.duration(state.ended.wall_time_s)}"
     counts = f"  {done:>{len(f'{total:,}')},} / {total:,}  {left:>13}"
     figures = row((f"  {part:>6}", STRONG), counts)
+    if figures.cell_len > width:
+        return row((f"{part:>6}", STRONG), f" of {total:,}  {left}")
     return row(meter(done, total, max(0, width - figures.cell_len), glyphs), figures)
 
 
@@ -150,11 +154,8 @@ def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Shows results as counts and percentages, and the length of games."""
     values = state.metrics
     counts = [text.as_float(values.get(name)) or 0.0 for _, name, _ in RESULTS]
-    cells = []
-    for (label, _, style), count, shade in zip(RESULTS, counts, glyphs.shades, strict=True):
-        part = text.percent(fraction(count, sum(counts)))
-        cells.append(row((shade, style), f" {label:<9}{count:>7,.0f}", (f" {part:>6}", DIM)))
-    half = min(width // 2, 36)
+    half = min((width + 1) // 2, 36)
+    cells = _results(counts, half - 1, glyphs)
     return [
         title("games", width, glyphs, f"{text.figure(values.get('games_total'), ',')} finished"),
         stacked(counts, [style for *_, style in RESULTS], width, glyphs),
@@ -162,6 +163,23 @@ def games(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
         row(pad(cells[2], half), cells[3]),
         _metric(state, "mean plies", "game_length_mean", ".1f", width, glyphs),
     ]
+
+
+def _results(counts: list[float], width: int, glyphs: Glyphs) -> list[Text]:
+    """Returns the count of each result, with as much of its percentage as fits beside it."""
+    parts = [fraction(count, sum(counts)) for count in counts]
+    cells: list[Text] = []
+    for decimals, count_width in ((" {:>6.1%}", 7), (" {:>4.0%}", 6), ("", 6)):
+        shown = ["" if part is None else decimals.format(part) for part in parts]
+        cells = [
+            row((shade, style), f" {label:<9}{count:>{count_width},.0f}", (part, DIM))
+            for (label, _, style), count, shade, part in zip(
+                RESULTS, counts, glyphs.shades, shown, strict=True
+            )
+        ]
+        if all(cell.cell_len <= width for cell in cells):
+            break
+    return cells
 
 
 def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
@@ -264,14 +282,19 @@ def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     lag = text.figure(values.get("policy_lag_mean"), ".2f")
     lag_max = text.figure(values.get("policy_lag_max"), ",")
     whole_run = row((" sps_total ", DIM), (total, STRONG))
-    speed = _metric(state, "sps", "sps", ",.0f", width - whole_run.cell_len - 1, glyphs)
+    beside = width - whole_run.cell_len - 1
+    speed = [_metric(state, "sps", "sps", ",.0f", beside, glyphs)]
+    if beside >= LABEL + VALUE:
+        speed = [spread(*speed, whole_run, width)]
+    else:
+        speed.append(labeled("sps_total", (f"{total:>{VALUE}}", STRONG)))
     actors = labeled(
         "actors",
         (f"{up:>{VALUE}}", "bold yellow" if is_short else STRONG),
         ("  restarts ", DIM),
         restarts,
     )
-    lines = [title("system", width, glyphs), spread(speed, whole_run, width)]
+    lines = [title("system", width, glyphs), *speed]
     if width >= ONE_LINE_FROM:
         lines.append(row(actors, ("  policy lag mean ", DIM), lag, (" max ", DIM), lag_max))
     else:
@@ -284,15 +307,18 @@ def _time(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     """Shows stage times as a stacked bar, its legend beside it or, where it is narrow, below."""
     parts = [text.as_float(state.metrics.get(name)) or 0.0 for _, name, _ in STAGES]
     styles = [style for *_, style in STAGES]
-    legend: list[Part] = []
-    for (label, _, style), part, shade in zip(STAGES, parts, glyphs.shades, strict=True):
-        legend += [(shade, style), (f" {label} ", DIM), f"{fraction(part, sum(parts)) or 0:.0%}  "]
-    key = row(*legend)
-    key.rstrip()
+    keys = [
+        row((shade, style), (f" {label} ", DIM), f"{fraction(part, sum(parts)) or 0:.0%}")
+        for (label, _, style), part, shade in zip(STAGES, parts, glyphs.shades, strict=True)
+    ]
+    key = Text("  ").join(keys)
     beside = width - 6 - 2 - key.cell_len
     if beside >= 12:
         return [row(("time  ", DIM), stacked(parts, styles, min(beside, 60), glyphs), "  ", key)]
-    return [labeled("time", stacked(parts, styles, max(0, width - 14), glyphs)), key]
+    bar = labeled("time", stacked(parts, styles, max(0, width - 14), glyphs))
+    if width >= LEGEND:
+        return [bar, key]
+    return [bar, Text("  ").join(keys[:2]), Text("  ").join(keys[2:])]
 
 
 def _metric(state: ViewState, label: str, name: str, spec: str, width: int, glyphs: Glyphs) -> Text:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -72,6 +73,24 @@ def test_no_line_is_wider_than_the_terminal(glyphs: text.Glyphs) -> None:
             lines = list(render(state, width, 24, glyphs).renderables)
             assert lines
             assert all(isinstance(line, Text) and line.cell_len <= width for line in lines), width
+
+
+@pytest.mark.parametrize("width", [40, 41, 60, 75, 76, 80, 100, 119, 120, 121, 130, 140, 150])
+@pytest.mark.parametrize("games", [10, 120_000])
+def test_no_figure_is_cut_in_the_middle(width: int, games: int) -> None:
+    changes = {"sps": 12_345.0, "sps_total": 9_876.0, "games_total": games, "truncated": 0,
+               "black_wins": games * 6 // 10, "white_wins": games * 4 // 10, "draws": 0}  # fmt: skip
+    update = ev.UpdateFinished(fake_metrics(1, **changes))
+    lines = frame(folded(run_started(total_timesteps=10_000_000), update), width)
+    shown = "\n".join(lines)
+    for figure in (r"sps +12,345", r"sps_total +9,876", r"publish 10%", r"wait 10%"):
+        assert re.search(rf"{figure}(?!\S)", shown), (figure, shown)
+    assert re.search(r"1,000 / 10,000,000|of 10,000,000", shown)
+    assert re.search(r"left \d+:\d\d:\d\d(?!\S)", shown)
+    for label, count, part in (("black", 0.6, "60"), ("white", 0.4, "40"), ("truncated", 0, "0")):
+        found = re.search(rf"{label} +{int(games * count):,}(?!\S)(?: +([\d.]\S*))?", shown)
+        assert found, (label, shown)
+        assert found[1] in (None, f"{part}%", f"{part}.0%"), shown
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
