@@ -69,7 +69,8 @@ def show_status(run_dir: Path, console: Console) -> Status:
 def draw_status(status: Status, console: Console) -> None:
     """Draws a status on one screen."""
     is_rich = choose_view("auto", console) == "rich"
-    for line in status_lines(status, glyphs_for(console.encoding) if is_rich else None):
+    fitted = (glyphs_for(console.encoding), console.width) if is_rich else (None, None)
+    for line in status_lines(status, *fitted):
         console.print(line, soft_wrap=True)
 
 

@@ -11,7 +11,15 @@ from keisei_ray.status.cluster_records import ClusterRun, ClusterState
 from keisei_ray.status.run_status import Status
 from keisei_ray.telemetry.rates import fraction
 from keisei_ray.tracking.terminal import text
-from keisei_ray.tracking.terminal.draw import ACCENT, STRONG, labeled, meter, row
+from keisei_ray.tracking.terminal.draw import (
+    ACCENT,
+    LABEL,
+    STRONG,
+    labeled,
+    meter,
+    row,
+    wrapped,
+)
 from keisei_ray.tracking.terminal.panels import RESULTS, beside_text, elo_text
 from keisei_ray.tracking.terminal.text import Glyphs
 
@@ -28,12 +36,15 @@ BAR_WIDTH: Final = 30
 """Cells of the progress bar."""
 
 
-def status_lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
-    """Returns the screen of one run. Long lines are not cut, so that paths can be copied.
+def status_lines(
+    status: Status, glyphs: Glyphs | None = None, width: int | None = None
+) -> list[Text]:
+    """Returns the screen of one run. Paths are not broken, so that they can be copied.
 
     Args:
         status: the run's.
         glyphs: characters of the progress bar; None: no bar.
+        width: columns to which lines without a path are broken at blanks; None: none is broken.
     """
     head = row(("Keisei Ray", ACCENT), f"  {status.run_dir}")
     state = labeled("state", (status.state, STATE_STYLES[status.state]), _signs(status))
@@ -52,10 +63,14 @@ def status_lines(status: Status, glyphs: Glyphs | None = None) -> list[Text]:
         shown += [labeled("cluster", _cluster(status.cluster)), _driver(status.cluster)]
     saved = status.checkpoint
     note = f"timestep {saved.timestep:,}, {_ago(saved.age_s)}: {saved.path}" if saved else "none"
+    at_checkpoint = len(shown)
     shown.append(labeled("checkpoint", note))
     shown += [labeled("strength" if i == 0 else "", s) for i, s in enumerate(_strength(status))]
     shown += [labeled("warnings" if i == 0 else "", w) for i, w in enumerate(_warnings(status))]
-    return shown
+    if width is None:
+        return shown
+    with_path = (0, at_checkpoint)
+    return [line if i in with_path else wrapped(line, width, LABEL) for i, line in enumerate(shown)]
 
 
 def runs_table(rows: Sequence[tuple[ClusterRun, Status | None]], now_s: float) -> list[Text]:

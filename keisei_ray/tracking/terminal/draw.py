@@ -4,6 +4,7 @@ All functions are pure and return `rich` Text. Colors only repeat what the chara
 so a frame can be read without them.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -43,6 +44,22 @@ def _visible(part: Part) -> Part:
 def labeled(label: str, *parts: Part) -> Text:
     """Returns a row with its label in the label column."""
     return row((f"{label:<{LABEL}}", DIM), *parts)
+
+
+def wrapped(line: Text, width: int, indent: int) -> Text:
+    """Returns a line broken at blanks into lines of `width` cells; those that follow are indented.
+
+    A word that is longer, such as a path, stays whole, so that it can be copied.
+    """
+    starts, begin, room = [], 0, width
+    for word in re.finditer(r"\S+", line.plain):
+        if word.start() > indent and cell_len(line.plain[begin : word.end()]) > room:
+            begin, room = word.start(), width - indent
+            starts.append(begin)
+    pieces = line.divide(starts)
+    for piece in pieces:
+        piece.rstrip()
+    return Text("\n" + " " * indent).join(pieces)
 
 
 def pad(line: Text, width: int) -> Text:

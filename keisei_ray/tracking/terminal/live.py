@@ -70,7 +70,7 @@ class LiveView:
             if self._live.is_started:
                 self._live.stop()
             if self._state.ended is not None:
-                self._console.print(summary(self._state), soft_wrap=True)
+                self._console.print(summary(self._state, self._console.width), soft_wrap=True)
 
     def _frame(self) -> RenderableType:
         """Draws the newest state, at the current time until the run ends."""

@@ -285,7 +285,7 @@ def system(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     beside = width - whole_run.cell_len - 1
     speed = [_metric(state, "sps", "sps", ",.0f", beside, glyphs)]
     if beside >= LABEL + VALUE:
-        speed = [spread(*speed, whole_run, width)]
+        speed = [spread(speed[0], whole_run, width)]
     else:
         speed.append(labeled("sps_total", (f"{total:>{VALUE}}", STRONG)))
     actors = labeled(

@@ -11,19 +11,21 @@ from keisei_ray.storage.run_layout import EVENTS_FILE, LOG_FILE
 from keisei_ray.telemetry.rates import fraction, per_second
 from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal import text
+from keisei_ray.tracking.terminal.draw import wrapped
 from keisei_ray.tracking.terminal.panels import PHASE_STYLES, RESULTS, strength_of
 from keisei_ray.tracking.terminal.view_state import ViewState
 
 LABEL: Final = 12
 
 
-def summary(state: ViewState) -> Text:
+def summary(state: ViewState, width: int | None = None) -> Text:
     """Returns the final summary.
 
-    Lines are not cut, so that paths and commands can be copied; print with `soft_wrap`.
+    Paths and commands are not broken, so that they can be copied; print with `soft_wrap`.
 
     Args:
         state: state of a run that has ended.
+        width: columns to which all other lines are broken at blanks; None: none is broken.
 
     Returns:
         Lines without a newline at the end.
@@ -53,6 +55,8 @@ def summary(state: ViewState) -> Text:
         lines.append(_line("faults", f"{state.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
     if ended.cause:
         lines.append(_line("cause", text.one_line(ended.cause)))
+    if width is not None:
+        lines = [wrapped(line, width, 2 + LABEL) for line in lines]
     lines.append(_line("run", state.run_dir))
     lines.append(_line("checkpoint", ended.checkpoint or "none"))
     lines += [_line("next" if i == 0 else "", step) for i, step in enumerate(_next(state))]

@@ -194,6 +194,14 @@ def test_status_fits_one_screen_and_has_a_bar_only_for_a_terminal(run_dir: Path)
     assert "\n".join(line.plain for line in status_lines(status)).isascii()
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_terminal_breaks_no_word_of_a_status_but_a_path(run_dir: Path, width: int) -> None:
+    lines = "\n".join(line.plain for line in status_lines(status_after(run_dir, 22), None, width))
+    long = [line for line in lines.splitlines() if len(line) > width]
+    assert all(str(run_dir) in line for line in long), long
+    assert lines.split() == screen(status_after(run_dir, 22)).split()
+
+
 def test_a_status_that_is_asked_for_again_is_that_of_all_files(run_dir: Path) -> None:
     follower = StatusFollower(run_dir)
     assert follower.status(BEGAN_S + 22) == status_after(run_dir, 22)

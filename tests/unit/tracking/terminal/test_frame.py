@@ -78,9 +78,9 @@ def test_no_line_is_wider_than_the_terminal(glyphs: text.Glyphs) -> None:
 @pytest.mark.parametrize("width", [40, 41, 60, 75, 76, 80, 100, 119, 120, 121, 130, 140, 150])
 @pytest.mark.parametrize("games", [10, 120_000])
 def test_no_figure_is_cut_in_the_middle(width: int, games: int) -> None:
-    changes = {"sps": 12_345.0, "sps_total": 9_876.0, "games_total": games, "truncated": 0,
-               "black_wins": games * 6 // 10, "white_wins": games * 4 // 10, "draws": 0}  # fmt: skip
-    update = ev.UpdateFinished(fake_metrics(1, **changes))
+    black = games * 6 // 10
+    results = {"black_wins": black, "white_wins": games - black, "draws": 0, "truncated": 0}
+    update = updated(1, sps=12_345.0, sps_total=9_876.0, games_total=games, **results)
     lines = frame(folded(run_started(total_timesteps=10_000_000), update), width)
     shown = "\n".join(lines)
     for figure in (r"sps +12,345", r"sps_total +9,876", r"publish 10%", r"wait 10%"):

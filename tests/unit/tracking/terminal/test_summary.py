@@ -39,3 +39,11 @@ def test_a_run_that_goes_on_has_the_strength_of_its_table_before_its_first_match
     end = ev.RunEnded("interrupted", 60_000, "c", 20.0, None)
     text = summary(fold(view_state, end, 2.0)).plain
     assert "v10 Elo +412 +-30, v10+mate1 Elo +520 +-30" in text
+
+
+def test_a_narrow_terminal_breaks_no_word_of_the_summary_and_no_command() -> None:
+    state = ended("interrupted", "runs/x/checkpoints/step 1")
+    wide, narrow = summary(state).plain, summary(state, 40).plain
+    assert narrow.split() == wide.split()
+    assert narrow.splitlines()[-4:] == wide.splitlines()[-4:]
+    assert all(len(line) <= 40 for line in narrow.splitlines()[:-4])
