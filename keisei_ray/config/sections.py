@@ -324,6 +324,11 @@ class ScheduleConfig(Section):
     when it is consumed. In lockstep there is no lag."""
     actor_threads: PositiveInt = 1
     """Torch threads of each self-play actor."""
+    tune_batch: bool = False
+    """Whether a fresh run measures its node's cores first, for some ten seconds, and replaces
+    self_play.games_per_actor (by a quarter to four times of it) and learner.micro_batch by the
+    smallest sizes that are about as fast as any. self_play.rollout_length follows, so that rollouts
+    have as many plies. On GPUs nothing is replaced."""
 
 
 class WireConfig(Section):

@@ -21,12 +21,14 @@ from keisei_ray.config.autosize import (
     choose_self_play_device,
     run_sizes,
 )
+from keisei_ray.config.batch_sizes import tuned
 from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster, connect
-from keisei_ray.distributed.cluster_fit import fit_to_cluster
+from keisei_ray.distributed.cluster_fit import check_fits, fit_to_cluster
 from keisei_ray.distributed.cluster_room import RoomNotice
 from keisei_ray.distributed.cluster_watch import cluster_changed
+from keisei_ray.distributed.node_rates import rates_here
 from keisei_ray.distributed.ray_connection import RayConnection
 from keisei_ray.distributed.spilling import telling_of_spilling
 from keisei_ray.errors import RefusedStateError, RunDirError, TakenOverError
@@ -152,6 +154,7 @@ def _train(
         uploading(start.remote, bus, config.checkpoint, start.resumed_timestep, console),
     ):
         resolved, cluster = _resolve(start, found, console, stop)
+        resolved, tuning = _tune_batch(start, resolved, cluster, console)
         driver = Driver(
             resolved,
             cluster,
@@ -170,7 +173,7 @@ def _train(
             own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)
-            _begin(driver, start, cluster)
+            _begin(driver, start, cluster, tuning)
             with (
                 _announced_end(driver, stop, files, start.run_dir),
                 start.lock.explaining_errors(),
@@ -278,7 +281,25 @@ def _resolve(
     return resolved.model_copy(update={"run": run}), cluster
 
 
-def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
+def _tune_batch(
+    start: RunStart, config: Config, cluster: Cluster, console: Console
+) -> tuple[Config, Sequence[Notice]]:
+    """Chooses the sizes of batches by a measurement, if the settings of a fresh run say so.
+
+    A resumed run keeps those that it has: its games are in play.
+
+    Returns:
+        The effective settings, and what is to be said.
+    """
+    if not config.schedule.tune_batch or start.resume is not None:
+        return config, ()
+    _printed_by(console)("measuring how fast batches of several sizes are (schedule.tune_batch)")
+    config, told = tuned(config, rates_here(config))
+    check_fits(config, cluster)
+    return config, (Notice(told),)
+
+
+def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[Notice]) -> None:
     """Writes the effective settings and publishes the first events."""
     config, bus = driver.config, driver.bus
     _write(start.run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
@@ -298,7 +319,7 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster) -> None:
                 f"its own. To use that one: --address {cluster.other_address}"
             )
         )
-    for notice in start.notices:
+    for notice in (*start.notices, *tuning):
         bus.publish(notice)
     if start.resume is not None:
         for notice in notices(start.resume, start.former_config, config):

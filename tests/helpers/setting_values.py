@@ -86,6 +86,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "schedule.max_actors": 3,
     "schedule.rollouts_per_update": 3,
     "schedule.max_policy_lag": 0,
+    "schedule.tune_batch": True,
     "schedule.actor_threads": 2,
     "wire.zstd_level": 3,
     "wire.weights_format": "half",
