@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.nearest import likeness, nearest
-from keisei_ray.config.player_spec import MATCH_SYNTAX
 from keisei_ray.errors import ConfigError
 from keisei_ray.export import FORMATS
 from keisei_ray.records import RECORD_FORMATS
@@ -22,6 +21,20 @@ from keisei_ray.storage.run_layout import GAMES_FILE, REPORT_FILE
 ALONE_BENCHES = ("gpu", "learning")
 """Benchmarks that are run alone, and only when asked for."""
 BENCHES = ("env", "actor", "search", "learner", "learners", "wire", "broadcast", "train")
+PLAYERS = """\
+PLAYER is one of:
+  random           any legal move
+  random+mate1     mate in one, else any legal move
+  greedy           mate in one, else the move that gains most material
+  greedy2          the same, less what the opponent's answer gains
+  checkpoint:PATH  a network: PATH is a run, a checkpoint or latest.
+                   checkpoint:PATH+mate1 plays every mate in one,
+                   checkpoint:PATH?simulations=200 looks ahead
+  usi:COMMAND      a USI engine:
+                   'usi:fairy-stockfish?nodes=1000&Skill Level=-20'.
+                   nodes, byoyomi-ms, timeout-s and processes are read here,
+                   other keys are the engine's options
+greedy?random=P plays a share P of its moves at random; greedy2?random=P too."""
 ALL_SETTINGS = "All settings and their meaning: run.py config --describe [SECTION|KEY]."
 SURELY_MEANT = 0.8
 """Likeness from which a known flag is taken for the one that was meant, even where a setting has
@@ -161,16 +174,12 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         help="the network to measure, latest: that of the newest run; with ?simulations=N it looks "
         "ahead",
     )
-    player.add_argument("--player", metavar=MATCH_SYNTAX, help="the player to measure, of any kind")
+    player.add_argument("--player", metavar="PLAYER", help="the player to measure, of any kind")
     evaluate.add_argument(
         "--opponent",
         required=True,
-        metavar=MATCH_SYNTAX,
-        help="the player to measure it against. checkpoint:PATH+mate1 plays every mate in one, "
-        "checkpoint:PATH?simulations=200 looks ahead; "
-        "usi:COMMAND is a USI engine, e.g. "
-        "'usi:fairy-stockfish?nodes=1000&Skill Level=-20': the keys nodes, byoyomi-ms, timeout-s "
-        "and processes are read here, other keys are the engine's options",
+        metavar="PLAYER",
+        help="the player to measure it against",
     )
     _add_match(evaluate, temperature=0.0)
     evaluate.add_argument(
@@ -206,7 +215,7 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
         "--players",
         nargs="+",
         default=["random", "greedy"],
-        metavar=MATCH_SYNTAX,
+        metavar="PLAYER",
         help="the players; default: random and greedy",
     )
     ladder.add_argument(
@@ -225,10 +234,10 @@ def _add_ladder(ladder: argparse.ArgumentParser) -> None:
 
 def _add_generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument(
-        "--player", required=True, metavar=MATCH_SYNTAX, help="one player, of any kind"
+        "--player", required=True, metavar="PLAYER", help="one player, of any kind"
     )
     generate.add_argument(
-        "--opponent", metavar=MATCH_SYNTAX, help="the other player; default: the same"
+        "--opponent", metavar="PLAYER", help="the other player; default: the same"
     )
     generate.add_argument(
         "--out", required=True, metavar="DIR", help="directory of the files, empty or not yet there"
@@ -238,8 +247,8 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(RECORD_FORMATS),
         choices=RECORD_FORMATS,
-        metavar="|".join(RECORD_FORMATS),
-        help="formats of the files; default: all",
+        metavar="FORMAT",
+        help=f"formats of the files, of {', '.join(RECORD_FORMATS)}; default: all",
     )
     _add_match(generate, temperature=0.0)
     generate.add_argument(
@@ -425,9 +434,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "benches",
         nargs="*",
         type=_benchmark,
-        metavar="|".join(names),
-        help="benchmarks to run; default: all but gpu, which needs one, and learning, which takes "
-        "hours",
+        metavar="BENCHMARK",
+        help=f"benchmarks to run, of {', '.join(names)}; default: all but gpu, which needs one, "
+        "and learning, which takes hours",
     )
     _add_json(bench, "write the results to this file as well")
 
@@ -514,9 +523,15 @@ def _add_json(command: argparse.ArgumentParser, meaning: str) -> None:
 
 
 def _add_match(command: argparse.ArgumentParser, *, temperature: float) -> None:
-    """Adds the flags of a command that plays matches."""
+    """Adds the flags of a command that plays matches, and what its players are."""
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = PLAYERS
     command.add_argument(
-        "--games", type=_positive, default=100, metavar="N", help="games of each match, even"
+        "--games",
+        type=_positive,
+        default=100,
+        metavar="N",
+        help="games of each match, even. Default: %(default)s",
     )
     command.add_argument(
         "--seed", type=_seed, default=1, metavar="S", help="seed of openings and random choices"

@@ -113,7 +113,9 @@ def _check_files(options: AnalyzeOptions) -> None:
             f"--kif {file}: expected a name that ends in .kifu (UTF-8) or .kif (Shift-JIS)."
         )
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"--kif {file}: not a file in a directory that can be written.")
+        raise ConfigError(
+            f"--kif {file}: not a file in a directory that can be written. Choose another."
+        )
     if options.game and file.exists() and file.samefile(options.game):
         raise ConfigError(f"--kif {file}: is the game itself. Name another file.")
 

@@ -74,9 +74,9 @@ def resolve_config(
     given.update(_from_environ(environ))
     given.update(_from_tree(sweep, sweep_source))
     given.update(_from_overrides(overrides))
-    given.update(
-        _from_tree({key: value for key, value in flags.items() if value is not None}, "flag")
-    )
+    for key, value in flags.items():
+        if value is not None:
+            given.update(_from_tree({key: value}, f"--{key.partition('.')[2].replace('_', '-')}"))
     return _validate(given)
 
 
@@ -230,7 +230,8 @@ def _validate(given: Mapping[str, _Given]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        others = len({detail["loc"][:2] for detail in details}) - 1
+        more = f" (and {others} more)" if others else ""
         raise ConfigError(_message(details[0], given) + more) from error
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from keisei_ray.config.player_names import FINISHING_SUFFIX, finishes_mates
 from keisei_ray.config.player_spec import PlayerSpec, parse_player
-from keisei_ray.errors import CheckpointError, ConfigError
+from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults
 from keisei_ray.evaluation.matches import (
     MAX_PLIES,
@@ -162,6 +162,10 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
             yield _network(finishing, options.run_dir)
     if options.run_dir is None:
         return
+    if not options.run_dir.is_dir():
+        raise RunDirError(
+            f"{options.run_dir} is not a directory, expected that of a run. Check the name."
+        )
     directory = options.run_dir / CHECKPOINTS_DIR
     paths = sorted(directory.glob(CHECKPOINT_GLOB))
     if not paths:
@@ -238,7 +242,10 @@ def _enter_players(options: LadderOptions, results: LadderResults) -> list[Ladde
         results.add_player(player.name, player.identity)
         by_name.setdefault(player.name, player)
     if len(by_name) < 2:
-        raise ConfigError(f"{len(by_name)} players, expected at least two. Name more --players.")
+        raise ConfigError(
+            f"only {', '.join(by_name) or 'no player'}, expected at least two different players. "
+            "Name more --players."
+        )
     return list(by_name.values())
 
 

@@ -61,4 +61,6 @@ def _check_output(output: Path) -> None:
     if output.exists():
         raise ConfigError(f"--output {output}: exists. Name another file, or remove it.")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"--output {output}: not a file in a directory that can be written.")
+        raise ConfigError(
+            f"--output {output}: not a file in a directory that can be written. Choose another."
+        )

@@ -50,7 +50,9 @@ def check_page_file(file: Path, flag: str = "--out") -> None:
         ConfigError: it cannot be written, or exists and is not a page. The message names `flag`.
     """
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"{flag} {file}: not a file in a directory that can be written.")
+        raise ConfigError(
+            f"{flag} {file}: not a file in a directory that can be written. Choose another."
+        )
     if not file.exists():
         return
     try:

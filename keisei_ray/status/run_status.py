@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from keisei_ray.config.player_names import version_of
 from keisei_ray.status.cluster_records import ClusterState
 from keisei_ray.status.follow import RunFollower
 from keisei_ray.status.liveness import liveness_of
@@ -83,7 +84,7 @@ class Status:
     evaluations: tuple[EvaluationResult, ...]
     """Matches of the newest weights that have any."""
     ratings: tuple[Rating, ...]
-    """Ratings of the players in these matches."""
+    """Ratings of the players in these matches, and of all that are no version of the run."""
     faults: int
     """Number of warnings and errors of the newest session."""
     warnings: tuple[RecentWarning, ...]
@@ -172,7 +173,11 @@ def _status(follower: RunFollower, view_state: ViewState, now_s: float) -> Statu
         actor_restarts=_count(values, "actor_restarts"),
         checkpoint=_newest_checkpoint(run_dir / CHECKPOINTS_DIR, now_s),
         evaluations=view_state.matches,
-        ratings=tuple(r for name, r in view_state.ratings.items() if name in players),
+        ratings=tuple(
+            rating
+            for name, rating in view_state.ratings.items()
+            if name in players or version_of(name) is None
+        ),
         faults=view_state.faults,
         warnings=_warnings(view_state, now_s - began_s),
         damaged=follower.damaged,

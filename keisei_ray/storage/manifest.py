@@ -127,7 +127,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             a plain file name.
     """
     if not path.is_dir():
-        raise CheckpointError(f"no checkpoint at {path}: not a directory.")
+        raise CheckpointError(
+            f"no checkpoint at {path}: not a directory. Name a run, a checkpoint of one, or latest."
+        )
     where = path / MANIFEST_FILE
     try:
         manifest = _read_small_json(where)

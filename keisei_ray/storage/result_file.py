@@ -14,15 +14,19 @@ def check_result_file(path: str | None) -> None:
     Its directory is made if it is missing.
 
     Raises:
-        ConfigError: `path` is given and is not a file in a directory that can be written.
+        ConfigError: `path` is `-`, or not a file in a directory that can be written.
     """
     if path is None:
         return
+    if path == "-":
+        raise ConfigError("--json -: this command prints its result as text. Name a file.")
     file = Path(path)
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(f"--json {path}: not a file in a directory that can be written.")
+        raise ConfigError(
+            f"--json {path}: not a file in a directory that can be written. Choose another."
+        )
 
 
 def write_result_file(path: str | None, result: object) -> None:

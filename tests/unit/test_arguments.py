@@ -132,6 +132,16 @@ def test_a_value_that_cannot_be_read_is_refused_in_one_line(
     assert says in refusal(arguments, capsys)
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parse_arguments([*command.split(), "--help"])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bench", "-h"]])
 def test_help_points_to_the_description_of_all_settings(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -163,7 +163,7 @@ def test_an_unknown_key_is_named_with_its_source_and_the_nearest_known(
         "file": str(tmp_path / "given.yaml"),
         "environ": f"environment variable {as_env(key)}",
         "overrides": "--set",
-        "flags": "flag",
+        "flags": "--" + key.partition(".")[2].replace("_", "-"),
         "sweep": "sweep",
     }[route]
     suggestion = as_env(nearest) if route == "environ" else nearest
@@ -223,6 +223,14 @@ def test_a_wrong_value_is_refused_with_its_name_type_and_what_was_expected(
 def test_null_is_refused_where_it_is_no_value(key: str, tmp_path: Path) -> None:
     for route in ("file", "overrides", "environ", "sweep"):
         assert f"{key} = None" in error_of({key: None}, route, tmp_path)
+
+
+def test_a_flag_is_named_as_it_was_typed_and_counts_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_config(None, {}, [], {"self_play.num_actors": 0})
+    assert str(caught.value) == (
+        "--num-actors: self_play.num_actors = 0 (int), expected int > 0 or auto."
+    )
 
 
 def test_several_errors_give_the_first_and_their_number(tmp_path: Path) -> None:

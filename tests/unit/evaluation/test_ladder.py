@@ -228,8 +228,8 @@ def test_matches_of_a_runs_checkpoints_are_added_to_its_records(saved_run: Path)
 @pytest.mark.parametrize(
     ("players", "error", "says"),
     [
-        (["random"], ConfigError, "expected at least two"),
-        (["random", "random"], ConfigError, "expected at least two"),
+        (["random"], ConfigError, "only random, expected at least two different"),
+        (["random", "random"], ConfigError, "only random, expected at least two different"),
         (["random", "rnadom"], PlayerError, "rnadom"),
         (["random", "checkpoint:/nowhere"], CheckpointError, "/nowhere"),
     ],

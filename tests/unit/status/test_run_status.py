@@ -127,14 +127,17 @@ def test_the_newest_evaluation_and_its_elo_are_in_the_status(run_dir: Path) -> N
     matches = [evaluation(10_000, "random", 0.5), evaluation(20_000, "random", 0.9)]
     matches.append(evaluation(20_000, "greedy", 0.4, finishing=True))
     write_lines(run_dir / "evaluations.jsonl", matches)
-    players = [rating("v20", 300.0, 20_000), rating("random", 0.0, None), rating("v10", 9.0, 1)]
+    players = [rating("v20", 300.0, 20_000), rating("greedy", 1690.0, None)]
+    players += [rating("random", 0.0, None), rating("v10", 9.0, 1)]
     (run_dir / "ratings.json").write_text(json.dumps({"players": players}))
     status = status_after(run_dir, 22)
     assert [(m.player, m.opponent) for m in status.evaluations] == [
         ("v20", "random"), ("v20+mate1", "greedy")
     ]  # fmt: skip
-    assert [(r.name, r.elo) for r in status.ratings] == [("v20", 300.0)]
+    assert [(r.name, r.elo) for r in status.ratings] == [("v20", 300.0), ("greedy", 1690.0),
+                                                         ("random", 0.0)]  # fmt: skip
     assert "v20 Elo +300 +-60, v20+mate1 Elo -, at timestep 20,000" in screen(status)
+    assert "(to compare: greedy +1690, random+mate1 +360)" in screen(status)
     assert "v20 - random 90.0%, v20+mate1 - greedy 40.0%" in screen(status)
 
 

@@ -21,3 +21,11 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "file" / "x.json", tmp_path / "file" / "y" / "x.json"):
         with pytest.raises(ConfigError, match="not a file in a directory that can be written"):
             check_result_file(str(path))
+
+
+def test_no_file_is_named_by_the_sign_for_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="--json -: this command prints its result as text"):
+        check_result_file("-")
