@@ -82,6 +82,24 @@ class _Errors(Console):
         raise BrokenPipeError
 
 
+class _Output(Console):
+    """Standard output; what follows once its reader has left depends on the command.
+
+    A command that writes a file as well goes on to it, silently. Any other one ends.
+    """
+
+    def __init__(self, *files: object, highlight: bool = True, quiet: bool = False) -> None:
+        super().__init__(highlight=highlight, quiet=quiet)
+        self._goes_on = any(files)
+
+    def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError where the command ends; rich would give it exit code 1."""
+        if not self._goes_on:
+            raise BrokenPipeError
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fault_of_output() -> str | None:
     """Returns why the standard output cannot be written, as on a full disk; None if it can.
 
@@ -175,7 +193,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             kif_encoding=options.kif_encoding,
             openings=options.openings,
         ),
-        Console(),
+        _Output(options.json, options.records),
     )
     write_result_file(options.json, result)
     if result["error"]:
@@ -200,7 +218,7 @@ def _generate(options: argparse.Namespace) -> int:
             temperature=options.temperature,
             formats=tuple(options.formats),
         ),
-        Console(),
+        _Output(options.json, options.out),
     )
     write_result_file(options.json, result)
     if result["error"]:
@@ -211,7 +229,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _analyze(options: argparse.Namespace) -> int:
     from keisei_ray.analysis.command import AnalyzeOptions, analyze
 
-    console = _console_beside_json(options.json)
+    console = _console_beside_json(options.json, options.kif, options.html)
     result = analyze(
         AnalyzeOptions(
             checkpoint=options.checkpoint,
@@ -243,7 +261,7 @@ def _ladder(options: argparse.Namespace) -> int:
             file=Path(options.json) if options.json else None,
             openings=options.openings,
         ),
-        Console(),
+        _Output(options.json),
     )
     return EXIT_INTERRUPTED if interrupted else EXIT_DONE
 
@@ -298,14 +316,18 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _console_beside_json(file: str | None) -> Console:
+def _console_beside_json(file: str | None, *others: Path | None) -> Console:
     """Returns a console for what is shown besides `--json FILE`; silent if that is stdout.
+
+    Args:
+        file: the value of `--json`.
+        others: further files that the command writes.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     check_result_file(None if file == "-" else file)
-    return Console(highlight=False, quiet=file == "-")
+    return _Output(file, *others, highlight=False, quiet=file == "-")
 
 
 def _write_json(file: str | None, result: object) -> None:
@@ -339,9 +361,9 @@ def _watch(options: argparse.Namespace) -> int:
     if options.address is not None:
         from keisei_ray.status.remote import watch
 
-        watch(options.address, named, Console())
+        watch(options.address, named, _Output())
     else:
-        command.watch(command.find_run(named), Console())
+        command.watch(command.find_run(named), _Output())
     return EXIT_DONE
 
 
@@ -375,7 +397,7 @@ def _bench(options: argparse.Namespace) -> int:
 
     check_result_file(options.json)
     config = _resolve(options)
-    console = Console()
+    console = _Output(options.json)
     alone = [name for name in options.benches if name in ALONE_BENCHES]
     if alone and options.benches != alone[:1]:
         raise ConfigError(f"bench {alone[0]} is run alone; leave the others out.")

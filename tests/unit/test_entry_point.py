@@ -79,6 +79,33 @@ def test_an_error_has_its_exit_code_where_its_reader_has_left(
         assert cli.main(["config", "--set", "learner.gamma=high"]) == 2
 
 
+CLOSED = """
+import os, sys
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 1)
+from keisei_ray.__main__ import entry_point
+entry_point()
+"""
+"""Runs the program with a standard output that nobody reads any more."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--json", "seen.json"]])
+def test_a_reader_that_has_left_ends_a_command_well_but_not_before_its_file_is_written(
+    flags: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.log").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, "status", "run", *flags],
+        cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "seen.json").exists() == bool(flags)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["config", "config --describe learner"])
 def test_an_output_that_cannot_be_written_is_one_line(command: str, tmp_path: Path) -> None:
