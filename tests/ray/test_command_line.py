@@ -264,14 +264,19 @@ def test_a_taken_dashboard_port_is_refused(tmp_path: Path) -> None:
     assert "cluster.dashboard_port" in line
 
 
-def test_a_wrong_token_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "token", [{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}]
+)
+def test_a_process_with_another_token_or_none_is_refused(
+    token: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    """Ray before 2.59 asks for a token only where it is told to: others ran code in the cluster."""
     line = refused(
         "--set",
         f"cluster.address={cluster.address}",
         cwd=tmp_path,
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN="0" * 64,
         RAY_NUM_REDIS_GET_RETRIES="1",  # Of 20 attempts, one a second, each has the same answer.
+        **token,
     )
     assert line.startswith("ClusterError: ")
     assert "RAY_AUTH_TOKEN" in line
