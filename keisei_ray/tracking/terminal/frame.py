@@ -52,7 +52,10 @@ def render(
     ]
     rows_left = MAX_NOTICES if height is None else height - len(lines) - 1
     lines += panels.notices(state, min(MAX_NOTICES, max(1, rows_left)), inner, glyphs)
-    return Group(*(row(" ", pad(line, inner)) for line in lines))
+    *above, last = lines
+    # The cursor stands behind the last line. A terminal echoes ^C there: were it to wrap, the next
+    # frame would be drawn a line lower and leave the top of this one.
+    return Group(*(row(" ", pad(line, inner)) for line in above), row(" ", pad(last, inner - 1)))
 
 
 def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:

@@ -340,7 +340,7 @@ def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Te
     shown = state.notices[-count:] if count else ()
     if count > 1 and not {*state.warnings[-1:]} <= {*shown}:
         shown = (state.warnings[-1], *shown[1:])
-    lines = [_entry(entry, width, glyphs) for entry in shown]
+    lines = [_entry(entry, width - 1, glyphs) for entry in shown]
     lines += [Text()] * (count - len(lines))
     return [title("notices", width, glyphs, note), *lines]
 

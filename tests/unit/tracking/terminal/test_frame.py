@@ -93,6 +93,14 @@ def test_no_figure_is_cut_in_the_middle(width: int, games: int) -> None:
         assert found[1] in (None, f"{part}%", f"{part}.0%"), shown
 
 
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_echo_of_an_interrupt_fits_behind_the_last_line(width: int) -> None:
+    for state in stages():
+        *_, last = render(state, width, 24).renderables
+        assert isinstance(last, Text)
+        assert last.cell_len + len("^C") <= width
+
+
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_a_frame_fits_a_terminal_of_24_rows_and_shows_notices_in_what_is_left(width: int) -> None:
     for state in stages():
