@@ -19,7 +19,7 @@ from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.search.forest import DRAWN, LOST, WON
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first
 from keisei_ray.search.settings import SearchSettings
-from keisei_ray.shogi.game import Game, usi_text
+from keisei_ray.shogi.game import Game, brief, usi_text
 from keisei_ray.shogi.rules import Verdict
 
 Proof = Literal["won", "lost", "drawn"]
@@ -126,7 +126,7 @@ def positions_of(game: Game, moves: Sequence[str]) -> Iterator[Position]:
         except ValueError:
             index = None
         if index is None:
-            raise ValueError(f"move {ply} '{usi}' is not legal")
+            raise ValueError(f"move {ply} '{brief(usi)}' is not legal")
         verdict = game.play(array("H", game.legal)[index])
         yield Position(game.copy(), verdict, ply)
         if verdict is not None and verdict.reason in _REPETITIONS:

@@ -98,9 +98,10 @@ def read_game(text: str) -> Source:
     try:
         record = read_csa(content) if suffix == ".csa" else read_kif(content)
     except ValueError as error:
+        what = shortened(str(error), 500)
         raise ConfigError(
-            f"{text} cannot be read as {suffix[1:].upper()}: {error}. Expected the record of a "
-            "game of standard shogi."
+            f"{text} cannot be read as {suffix[1:].upper()}: {what}. Expected the record of a game "
+            "of standard shogi."
         ) from error
     return _from_record(text, record)
 

@@ -25,6 +25,7 @@ COMMAND is split as a shell would, but no shell runs it. `nodes`, `byoyomi-ms`, 
 """
 
 import difflib
+import reprlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ def parse_player(text: str, kinds: Sequence[PlayerKind] = MATCH_KINDS) -> Player
     forms: dict[str, str] = {kind: SYNTAX[kind] for kind in kinds}
     near = difflib.get_close_matches(name.lower(), forms, n=1, cutoff=0.0)
     raise PlayerError(
-        f"unknown player {text!r}. Did you mean {forms[near[0]]!r}? "
+        f"unknown player {_quoted(text)}. Did you mean {forms[near[0]]!r}? "
         f"Expected one of {', '.join(forms.values())}."
     )
 
@@ -200,7 +201,7 @@ def _parse_greedy(text: str, kind: PlayerKind, query: str) -> PlayerSpec:
     values = _read_query(text, query)
     share = _take_number(text, values, "random", float, 0.0, 1.0)
     if share is None or values:
-        raise bad_player(text, f"the query is {query!r}")
+        raise bad_player(text, f"the query is {_quoted(query)}")
     return PlayerSpec(kind, random_share=share)
 
 
@@ -217,14 +218,14 @@ def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
     values = _read_query(text, query)
     root = values.pop("root", "puct")
     if root not in ("puct", "gumbel"):
-        raise bad_player(text, f"root = {root!r}")
+        raise bad_player(text, f"root = {_quoted(root)}")
     search = SearchSpec(
         simulations=_take_number(text, values, "simulations", int, 1, 10**7),
         seconds=_take_number(text, values, "seconds", float, 0.01, 86_400.0),
         root=root,  # type: ignore[arg-type]
     )
     if values:
-        raise bad_player(text, f"unknown key {next(iter(values))!r}")
+        raise bad_player(text, f"unknown key {_quoted(next(iter(values)))}")
     if search.simulations is None and (search.seconds is None or root == "gumbel"):
         missing = "no limit" if search.seconds is None else "root=gumbel needs simulations"
         raise bad_player(text, missing)
@@ -248,8 +249,16 @@ def bad_player(text: str, what: str) -> PlayerError:
     end = "" if what.endswith("?") else "."
     syntax = ENGINE_SYNTAX if text.startswith("usi:") else CHECKPOINT_SYNTAX
     if text.startswith("greedy"):
-        syntax = f"{text.partition('?')[0]} or {text.partition('?')[0]}?random=SHARE"
-    return PlayerError(f"player {text!r}: {what}{end} Expected {syntax}.")
+        name = _quoted(text.partition("?")[0])[1:-1]
+        syntax = f"{name} or {name}?random=SHARE"
+    return PlayerError(f"player {_quoted(text)}: {what}{end} Expected {syntax}.")
+
+
+def _quoted(text: str) -> str:
+    """Returns a text in quotes, without its middle if it is long."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = 200
+    return shortener.repr(text)
 
 
 def _read_query(text: str, query: str) -> dict[str, str]:
@@ -260,7 +269,7 @@ def _read_query(text: str, query: str) -> dict[str, str]:
         key = unquote(key).strip()
         if not key or not equals or key in values:
             what = "is given twice" if key in values else "is not KEY=VALUE"
-            raise bad_player(text, f"{item!r} {what}")
+            raise bad_player(text, f"{_quoted(item)} {what}")
         values[key] = unquote(value).strip()
     return values
 
@@ -282,5 +291,5 @@ def _take_number(
     except ValueError:
         number = None
     if number is None or not low <= number <= high:
-        raise bad_player(text, f"{key} = {value!r}, expected a number from {low} to {high}")
+        raise bad_player(text, f"{key} = {_quoted(value)}, expected a number from {low} to {high}")
     return number

@@ -6,9 +6,12 @@ value is what it looks like: only true and false are bools, any decimal number i
 """
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+MAX_VALUES: Final = 100_000
+"""Most values of a document, aliases written out: a few lines of them can stand for billions."""
 
 
 def load_yaml(text: str) -> Any:
@@ -16,15 +19,40 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: not a YAML document, or nested too deeply; a tag that is not plain data or
-            does not fit its value; a repeated key.
+            does not fit its value; a repeated key; aliases that hold themselves or that stand for
+            more than MAX_VALUES values.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)
+        if _num_values(tree, {}) > MAX_VALUES:
+            raise yaml.YAMLError(f"more than {MAX_VALUES:,} values, its aliases written out")
+        return tree
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         # SafeLoader's constructors raise these for `!!float x`, `!!bool x` and the like.
         raise yaml.YAMLError(f"a value does not fit its tag: {error}") from error
+
+
+def _num_values(value: Any, known: dict[int, int]) -> int:
+    """Counts the values in a tree with every alias written out.
+
+    Args:
+        value: the tree.
+        known: id of a collection -> number of its values; 0 while they are counted.
+
+    Raises:
+        yaml.YAMLError: a collection holds itself.
+    """
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0
+        inner = (*value, *value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_num_values(one, known) for one in inner)
+    elif not known[id(value)]:
+        raise yaml.YAMLError("an alias stands for a collection that it is in")
+    return known[id(value)]
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,6 +72,9 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merges nothing: YAML 1.2 has no `<<`, and merging an alias again and again has no end."""
 
     def construct_decimal(self, node: yaml.ScalarNode) -> int:
         """Reads a decimal integer; a leading zero does not make it octal."""

@@ -4,7 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from keisei_ray.telemetry.visible_text import shortened
+
+MAX_EXAMPLE: Final = 400
+"""Characters that are kept of an example: a record may hold texts of any length."""
 
 
 class Cause(StrEnum):
@@ -59,7 +64,7 @@ class Tally:
         if count:
             self.causes[cause] += count
             if example:
-                self.examples.setdefault(cause, example)
+                self.examples.setdefault(cause, shortened(example, MAX_EXAMPLE))
 
     def saved(self) -> tuple[tuple[str, int, str], ...]:
         """Returns causes, counts and examples as plain values, for `restore`."""

@@ -263,13 +263,13 @@ def play_opening(opening: Opening, *, max_plies: int, index: int = 0) -> Game:
     for usi in opening.moves.split():
         if verdict is not None:
             raise ValueError(
-                f"move {usi!r} (ply {len(game.moves) + 1}) comes after the end of the game: "
+                f"move {brief(usi)!r} (ply {len(game.moves) + 1}) comes after the end of the game: "
                 f"{verdict.reason}. Expected moves of a game that goes on."
             )
         legal = {move.to_usi(): move.value for move in game.board.legal_moves()}
         if usi not in legal:
             raise ValueError(
-                f"move {usi!r} (ply {len(game.moves) + 1}) cannot be played in "
+                f"move {brief(usi)!r} (ply {len(game.moves) + 1}) cannot be played in "
                 f"'{game.board.to_sfen()}'. Expected a legal move."
             )
         verdict = game.play(legal[usi])
@@ -337,7 +337,7 @@ def check_position(sfen: str) -> Board:
         board = Board(sfen)
     except ValueError as error:
         raise ValueError(
-            f"start position '{sfen}' is not an SFEN: {_in_words(str(error))}."
+            f"start position '{brief(sfen)}' is not an SFEN: {_in_words(str(error))}."
         ) from error
     turn = 0 if board.turn.is_black() else 1
     fault = "; ".join(_in_words(issue.message) for issue in board.validate_all().issues)
@@ -357,4 +357,9 @@ def _in_words(message: str) -> str:
 
 
 def _bad_start(sfen: str, what: str) -> ValueError:
-    return ValueError(f"start position '{sfen}': {what}")
+    return ValueError(f"start position '{brief(sfen)}': {what}")
+
+
+def brief(text: str) -> str:
+    """Returns a foreign text for a message, without its middle if it is long."""
+    return text if len(text) <= 150 else f"{text[:75]}...{text[-72:]}"

@@ -15,6 +15,7 @@ from rsshogi.record import Record
 
 from keisei_ray.rollouts.finished_game import GameResult
 from keisei_ray.shogi.binary_records import result_of
+from keisei_ray.shogi.game import brief
 from keisei_ray.shogi.notation import KIF_MOVE, KIF_VARIATION, kif_text, seen_by_other
 
 
@@ -98,7 +99,7 @@ def read_kif(text: str) -> ReadRecord:
     start = _START.search(text)
     if start and start[1] not in _STARTS and not _DIAGRAM.search(text):
         raise ValueError(
-            f"'{start[0]}' names a start position that is not known. Expected one of "
+            f"'{brief(start[0])}' names a start position that is not known. Expected one of "
             f"{', '.join(_STARTS)}, or a board diagram"
         )
     # Bookmarks, which the rules library does not know, become empty lines.
@@ -121,7 +122,7 @@ def read_ki2(text: str) -> ReadRecord:
         raise ValueError("no move of KI2 is in it")
     start = _START.search(text)
     if start and start[1] not in _STARTS and not _DIAGRAM.search(text):
-        raise ValueError(f"'{start[0]}' names a start position that is not known")
+        raise ValueError(f"'{brief(start[0])}' names a start position that is not known")
     record = Record.from_kif_str("\n".join(_lines_of_kif(text)))
     return _result(record, "", "", _evals(record))
 
@@ -153,7 +154,7 @@ def _lines_of_kif(text: str) -> Iterator[str]:
                 continue
             move = _meant(found, board, last)
             if move is None:
-                raise ValueError(f"move {ply} '{part.strip()}' is not legal")
+                raise ValueError(f"move {ply} '{brief(part.strip())}' is not legal")
             usi = move.to_usi()
             last = usi[2:4]
             square = usi[2] + _RANKS["abcdefghi".index(usi[3])]
@@ -279,7 +280,7 @@ def _read(
     if not what:
         return record, cut, ""
     ply = record.move_count + 1
-    return record, cut, f"line {cut + 1}: move {ply} '{found[cut]}' {what}"
+    return record, cut, f"line {cut + 1}: move {ply} '{brief(found[cut])}' {what}"
 
 
 def _evals(record: Record) -> tuple[int | None, ...]:

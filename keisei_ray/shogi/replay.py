@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rsshogi.core import Board, Move
 from rsshogi.types import Square
 
-from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.game import STANDARD_SFEN, brief
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def replay(moves: Iterable[str], start_sfen: str = "") -> Replay:
         legal = {move.to_usi(): move for move in board.legal_moves()}
         if usi not in legal:
             raise ValueError(
-                f"move {usi!r} (ply {len(played) + 1}) cannot be played in '{sfens[-1]}': "
+                f"move {brief(usi)!r} (ply {len(played) + 1}) cannot be played in '{sfens[-1]}': "
                 "expected a legal move."
             )
         played.append(usi)

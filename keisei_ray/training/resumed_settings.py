@@ -80,7 +80,7 @@ def _jumps(timestep: int, saved: Settings, config: Config) -> Iterator[Notice]:
     try:
         before = LearnerConfig.model_validate_json(json.dumps(section))
         was = timestep / int(saved[LENGTH])
-    except (ValidationError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except (ValidationError, ValueError, KeyError, TypeError, ArithmeticError):
         return  # Saved by a program with other settings.
     after, now = config.learner, timestep / config.run.total_timesteps
     # An adaptive learning rate is in the learner's state, which the run goes on with.

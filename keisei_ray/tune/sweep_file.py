@@ -21,6 +21,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Annotated, Any, Final, Literal
 
 import yaml
@@ -214,7 +215,9 @@ def _parse(path: str) -> SweepFile:
         if detail["type"] == "extra_forbidden":
             near = difflib.get_close_matches(where[-1], _keys_beside(where), 1, 0.0)[0]
             raise ConfigError(f"{path}: unknown key {key!r}. Did you mean {near!r}?") from error
-        raise ConfigError(f"{path}: {key} = {detail['input']!r}: {detail['msg']}.") from error
+        raise ConfigError(
+            f"{path}: {key} = {shortened(detail['input'])}: {detail['msg']}."
+        ) from error
 
 
 def _keys_beside(where: Sequence[str]) -> list[str]:

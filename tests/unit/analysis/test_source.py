@@ -166,3 +166,23 @@ def test_a_position_that_no_game_can_have_is_refused(text: str, what: str) -> No
     with pytest.raises(ConfigError) as error:
         read_position(text)
     assert what in str(error.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.kif", KIF.replace("３四歩(33)", "9" * 5000)),
+        ("a.usi", "startpos moves " + "9" * 5000 + "\n"),
+        ("a.usi", f"sfen {'9' * 5000} b - 1\n".replace("9 b", "9/9/9/9/9/9/9/9/9 b")),
+    ],
+)
+def test_a_long_word_of_a_record_is_named_without_its_end(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    try:
+        told = read_game(str(tmp_path / name)).fault
+    except ConfigError as error:
+        told = str(error)
+    assert "999" in told
+    assert len(told) < 1000

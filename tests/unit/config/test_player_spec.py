@@ -143,3 +143,10 @@ def test_a_search_is_read_off_the_end_of_a_checkpoint(
 
 def test_a_question_mark_in_a_path_is_part_of_it() -> None:
     assert parse_player("checkpoint:why?") == PlayerSpec("checkpoint", "why?")
+
+
+@pytest.mark.parametrize("text", ["x", "usi:engine?nodes=", "greedy?random=", "checkpoint:a?root="])
+def test_a_long_text_is_named_without_its_middle(text: str) -> None:
+    with pytest.raises(PlayerError) as error:
+        parse_player(text + "9" * 5000)
+    assert len(str(error.value)) < 1000

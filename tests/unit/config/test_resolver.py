@@ -350,6 +350,21 @@ def test_text_reads_as_it_looks(key: str, text: str, value: object) -> None:
         assert getattr(getattr(config, section), name) == value
 
 
+def test_aliases_that_stand_for_billions_of_values_are_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join(['*a' + str(n - 1)] * 10)}]" for n in range(1, 10)]
+    assert "more than 100,000 values" in file_error(write(tmp_path, "\n".join(lines)))
+
+
+def test_an_alias_of_a_collection_inside_it_is_refused(tmp_path: Path) -> None:
+    assert "collection that it is in" in file_error(write(tmp_path, "model: &a {width: *a}"))
+
+
+def test_merge_keys_of_yaml_1_1_merge_nothing(tmp_path: Path) -> None:
+    text = "a0: &a0 {x: 1}\nmodel: {!!merge <<: *a0}"
+    assert "not valid YAML" in file_error(write(tmp_path, text))
+
+
 def test_words_that_yaml_1_1_takes_for_bools_stay_words_in_a_file(tmp_path: Path) -> None:
     assert resolve_config(write(tmp_path, "learner: {amp: off}"), {}, [], {}).learner.amp == "off"
 

@@ -1,7 +1,9 @@
 """Checkpoints that may play, and those that must not."""
 
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,26 @@ def test_checkpoint_without_model_section_is_refused(saved_run: Path, tmp_path: 
         saved = checkpoint.load(checkpoint.save(tmp_path, 1, newest.files, info))
         with pytest.raises(CheckpointError, match="model"):
             load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "larger", [{"width": 10**6}, {"depth": 10**6}, {"value_hidden": 10**9}, {"width": 10**400}]
+)
+def test_a_larger_network_than_there_are_weights_of_is_refused_before_it_is_built(
+    saved_run: Path, larger: dict[str, int]
+) -> None:
+    newest = find_checkpoint(saved_run)
+    section = json.loads(str(newest.info["model"])) | larger
+    info = newest.info | {"model": json.dumps(section)}
+    with pytest.raises(CheckpointError, match=r"of a larger network than model\.safetensors has"):
+        load_model(replace(newest, info=info))
+
+
+def test_a_long_model_section_is_named_by_its_beginning(saved_run: Path) -> None:
+    newest = find_checkpoint(saved_run)
+    with pytest.raises(CheckpointError, match=r"not a model section .* '\[\[\[") as error:
+        load_model(replace(newest, info=newest.info | {"model": "[" * 100_000}))
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize("inside", ["", "checkpoints"])

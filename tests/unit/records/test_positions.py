@@ -236,3 +236,9 @@ def test_what_is_drawn_depends_on_the_seed_and_the_game_alone() -> None:
 
     assert drawn(game, seed=1) < drawn(other, game, other, seed=1)
     assert len({min(drawn(game, seed=seed)) for seed in range(20)}) > 1
+
+
+def test_an_example_of_what_is_left_out_is_kept_by_its_beginning() -> None:
+    _, tally = used(record(start_sfen="k" * 10**6 + " b - 1"))
+    [example] = tally.examples.values()
+    assert len(example) < 500

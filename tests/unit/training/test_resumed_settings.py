@@ -111,3 +111,11 @@ def test_a_run_that_has_ended_may_be_started_again_with_its_own_length() -> None
     check_length(saved_with(own), own)
     with pytest.raises(ConfigError):
         check_length(saved_with(None), own)
+
+
+@pytest.mark.parametrize("total", [float("inf"), float("nan"), 0, "many"])
+def test_a_length_of_a_checkpoint_that_is_no_length_gives_no_schedule(total: object) -> None:
+    tree = json.loads(config().model_dump_json())
+    tree["run"]["total_timesteps"] = total
+    old = Checkpoint(Path("x"), TIMESTEP, {}, {"config.json": json.dumps(tree).encode()})
+    assert not any("rate" in notice.message for notice in notices(old, None, config()))

@@ -47,3 +47,9 @@ def test_trials_play_no_matches_unless_the_sweep_says_so(tmp_path: Path) -> None
     assert not evaluation.adapt_opponents
     given = sweep_of(tmp_path, settings={"evaluation": {"interval_timesteps": 500}})
     assert given.base.evaluation.interval_timesteps == 500
+
+
+def test_a_long_value_is_named_without_its_middle(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"metric\.mode = ") as error:
+        sweep_of(tmp_path, metric={"name": "policy_loss", "mode": "x" * 5000})
+    assert len(str(error.value)) < 500
