@@ -75,7 +75,7 @@ from keisei_ray.storage.run_layout import (
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.telemetry.reports import MatchScore
 from keisei_ray.training.reader_states import ReaderStates
-from tests.helpers import fuzz_texts, mutations
+from tests.helpers import fuzz_commands, fuzz_texts, mutations
 from tests.helpers.fuzz_texts import Read, outcomes_of
 from tests.helpers.mutations import json_bytes, mutated, mutated_json
 from tests.helpers.pools import EVEN, FEARED, pool_config, pool_with
@@ -407,6 +407,7 @@ READERS: Mapping[str, Callable[[Path], Read]] = {
     "watch": _watch,
     "report": _report,
     **fuzz_texts.READERS,
+    **fuzz_commands.READERS,
 }
 """Name -> what makes a reader in an empty directory."""
 

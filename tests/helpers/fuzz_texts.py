@@ -258,7 +258,7 @@ def sweeps(folder: Path) -> Read:
 
 # ---- conversations ----
 
-_SFEN: Final = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
+SFEN: Final = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1"
 _PROTOCOL: Final = """
     usi isready usinewgame stop ponderhit gameover quit go position sfen startpos moves setoption
     name value infinite ponder btime wtime byoyomi binc winc movetime nodes mate 7g7f 3c3d P*5e
@@ -266,7 +266,7 @@ _PROTOCOL: Final = """
     min max var -1 +5 --5 1.5 0x10 1_0
     """
 WORDS: Final = (
-    *TEXTS, *_PROTOCOL.split(), *_SFEN.split(),
+    *TEXTS, *_PROTOCOL.split(), *SFEN.split(),
     "\u0663", "\u00b2", "9" * 400, "9" * 5000, "9/" * 3000,
 )  # fmt: skip
 """Words that mean something in one of the protocols, and some that mean nothing."""
@@ -299,7 +299,7 @@ def usi_lines(folder: Path) -> Read:
     del folder
     sound = (
         *(f"setoption name {o.name} value 32" for o in TABLE),
-        f"position sfen {_SFEN} moves 7g7f 3c3d",
+        f"position sfen {SFEN} moves 7g7f 3c3d",
         "position startpos moves 7g7f 3c3d 8h2b+",
         "go btime 60000 wtime 50000 byoyomi 1000 binc 0 winc 0",
         "go ponder btime 100 wtime 100",
@@ -370,12 +370,12 @@ def engine_answers(folder: Path) -> Read:
 # ---- requests of a browser ----
 
 BODIES: Final[tuple[tuple[type[Fields], dict[str, Any]], ...]] = (
-    (NewGame, {"checkpoint": "step-000000000064", "human": "white", "sfen": _SFEN, "main_s": 60.0}),
+    (NewGame, {"checkpoint": "step-000000000064", "human": "white", "sfen": SFEN, "main_s": 60.0}),
     (NewGame, {"checkpoint": "latest", "sfen": "position startpos moves 7g7f 3c3d 8h2b+"}),
     (Move, {"ply": 0, "move": "7g7f"}),
     (Question, {"ply": 1, "simulations": 10, "is_hint": True}),
     (FindingsBody, {"checkpoint": "latest", "simulations": 3, "first_ply": 0, "count": 4}),
-    (SelfPlayBody, {"checkpoint": "latest", "start_sfen": _SFEN, "moves": ["7g7f", "3c3d"]}),
+    (SelfPlayBody, {"checkpoint": "latest", "start_sfen": SFEN, "moves": ["7g7f", "3c3d"]}),
 )
 QUERY: Final = {"kind": "human", "offset": "0", "limit": "5", "result": "draw", "least": "3"}
 
@@ -450,21 +450,21 @@ def game_records(folder: Path) -> Read:
     """Games in every format that the records of other programs are read in, many files at once."""
     saved = SavedGame("white_win", "resign", 12, MOVES, "")
     game = GameRecord(
-        _SFEN, moves_from_usi(MOVES.split()), "white_win", tuple(range(-600, 600, 100))
+        SFEN, moves_from_usi(MOVES.split()), "white_win", tuple(range(-600, 600, 100))
     )
-    jsonl = {"moves": MOVES, "result": "white_win", "start_sfen": _SFEN, "evals": [1, None, -3]}
+    jsonl = {"moves": MOVES, "result": "white_win", "start_sfen": SFEN, "evals": [1, None, -3]}
     texts = {
         "kif": to_kif(saved),
         "csa": to_csa(saved),
         "ki2": "手合割：平手\n▲７六歩 △３四歩 ▲２二角成 △同銀 ▲４五角\nまで5手で先手の勝ち\n",
-        "usi": f"startpos moves {MOVES}\nsfen {_SFEN} moves 7g7f\n",
+        "usi": f"startpos moves {MOVES}\nsfen {SFEN} moves 7g7f\n",
     }
     binary = {"hcpe": to_hcpe(game), "psv": to_psv(game), "pack": to_pack(game) * 2}
     config = PretrainConfig()
 
     def content(kind: str, rng: random.Random) -> bytes:
         if kind == "jsonl":
-            changed = jsonl | {"start_sfen": mutated_text(_SFEN, rng)}
+            changed = jsonl | {"start_sfen": mutated_text(SFEN, rng)}
             sound = changed if rng.random() < 0.3 else jsonl
             return json_bytes(mutated(sound, rng)) + b"\n"
         if kind in binary:
