@@ -7,6 +7,7 @@ minutes.
 import contextlib
 import json
 import random
+import struct
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from unittest import mock
 
 from aiohttp import web
 from multidict import MultiDict
+from rsshogi import core
 
 from keisei_ray.config import resolver
 from keisei_ray.config.nearest import nearest_key
@@ -434,6 +436,18 @@ def _read_request(rng: random.Random) -> None:
 MOVES: Final = "7g7f 3c3d 8h2b+ 3a2b B*4e 5a6b 4e3d 4c4d 3d5b+ 6b5b 3i3h 8c8d"
 
 
+def _hcpe3(game: GameRecord) -> bytes:
+    """Returns a game with two candidates for each move."""
+    board = core.Board(game.start_sfen)
+    content = struct.pack("<32sHBB", board.to_hcp(), len(game.moves), 2, 0)
+    for value in game.moves:
+        played = core.Move(value).to_apery().value
+        other = board.legal_moves()[0].to_apery().value
+        content += struct.pack("<HhHHHHH", played, 30, 2, played, 20, other, 5)
+        board.apply_move(core.Move(value))
+    return content
+
+
 @dataclass
 class Places(Tally):
     """A tally that remembers where all was that is left out."""
@@ -459,7 +473,12 @@ def game_records(folder: Path) -> Read:
         "ki2": "手合割：平手\n▲７六歩 △３四歩 ▲２二角成 △同銀 ▲４五角\nまで5手で先手の勝ち\n",
         "usi": f"startpos moves {MOVES}\nsfen {SFEN} moves 7g7f\n",
     }
-    binary = {"hcpe": to_hcpe(game), "psv": to_psv(game), "pack": to_pack(game) * 2}
+    binary = {
+        "hcpe": to_hcpe(game),
+        "hcpe3": _hcpe3(game) * 2,
+        "psv": to_psv(game),
+        "pack": to_pack(game) * 2,
+    }
     config = PretrainConfig()
 
     def content(kind: str, rng: random.Random) -> bytes:
