@@ -56,7 +56,7 @@ class Run:
     events_left_out: int
     """Number of events between these that were not kept."""
     evaluations: tuple[EvaluationResult, ...]
-    """Matches, in the order of the timesteps of the weights."""
+    """Matches, in the order of the timesteps of the weights, then of the number of games."""
     ratings: tuple[RatedPlayer, ...]
     damaged: Mapping[str, int]
     """File name -> records left out because they could not be read; only files that have any."""
@@ -156,7 +156,8 @@ class RunFiles:
             games=self._games,
             events=(*self._first_events, *self._newest_events),
             events_left_out=self._num_events - len(self._first_events) - len(self._newest_events),
-            evaluations=tuple(sorted(self._evaluations, key=lambda match: match.timestep)),
+            # Of the matches of one checkpoint that with the most games, which says most, is last.
+            evaluations=tuple(sorted(self._evaluations, key=lambda m: (m.timestep, m.match.games))),
             ratings=ratings or (),
             damaged=damaged | ({} if ratings is not None else {RATINGS_FILE: 1}),
         )

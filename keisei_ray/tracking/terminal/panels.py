@@ -193,7 +193,10 @@ def strength(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
     lines = [title("strength", width, glyphs, "Elo over random, 95% interval")]
     names = _players(state)
     if not names:
-        lines.append(row(("no evaluation yet", DIM)))
+        first = state.first_evaluation
+        comes = first is not None and first <= state.total_timesteps
+        when = f"; the first after {first:,}" if comes else ""
+        lines.append(row((text.clip(f"no evaluation yet{when}", width, glyphs.ellipsis), DIM)))
     for name in names:
         elos = _curve(state, finishing=finishes_mates(name))
         lines.append(trend(name, elo_text(state.ratings.get(name)), elos, width, glyphs))
@@ -334,7 +337,8 @@ def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Te
     The newest warning keeps the first line until the session ends, however many notices follow.
     """
     saved = state.checkpoint
-    note = f"last checkpoint {saved.timestep:,}" if saved else "no checkpoint yet"
+    new = "" if state.resumed_from is None else "new "
+    note = f"last checkpoint {saved.timestep:,}" if saved else f"no {new}checkpoint yet"
     if state.faults:
         note = f"{_plural(state.faults, 'fault')}, {note}"
     shown = state.notices[-count:] if count else ()

@@ -98,6 +98,8 @@ class ViewState:
     checkpoint: ev.CheckpointSaved | None = None
     is_evaluated: bool = False
     """Whether the run evaluates its weights in the background, or did so before a resume."""
+    first_evaluation: int | None = None
+    """Timestep from which the session has its first evaluation; None: it evaluates nothing."""
     matches: tuple[EvaluationResult, ...] = ()
     """Matches of the newest weights that have been evaluated in this session, in order."""
     ratings: Mapping[str, Rating] = field(default_factory=dict)
@@ -202,6 +204,7 @@ def _start(event: ev.RunStarted) -> ViewState:
     model, learner = config.model, config.learner
     gate = " +SE" if model.squeeze_excitation else ""
     num_actors = config.self_play.num_actors
+    interval = config.evaluation.interval_timesteps
     return ViewState(
         run_dir=event.run_dir,
         resumed_from=event.resumed_from,
@@ -220,7 +223,8 @@ def _start(event: ev.RunStarted) -> ViewState:
         rollouts_per_update=config.effective_rollouts_per_update or 0,
         start_timestep=event.timestep,
         timestep=event.timestep,
-        is_evaluated=config.evaluation.interval_timesteps is not None,
+        is_evaluated=interval is not None,
+        first_evaluation=None if interval is None else (event.timestep // interval + 1) * interval,
     )
 
 

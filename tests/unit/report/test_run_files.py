@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keisei_ray.report.run_files import Run, RunFiles, read_run
+from keisei_ray.report.summary import newest_matches
 from tests.helpers.report_runs import evaluation, played_games, write_lines, write_run
 from tests.helpers.run_events import record
 from tests.helpers.status_runs import append
@@ -40,6 +41,14 @@ def test_what_has_been_added_is_read_as_if_all_were_read_at_once(tmp_path: Path)
     assert after.damaged == {"metrics.jsonl": 1, "evaluations.jsonl": 1}
     assert_same(after, run_dir)
     assert before.metrics["timestep"].tolist() == [1000, 2000, 3000]
+
+
+def test_of_the_matches_of_one_checkpoint_that_with_the_most_games_counts(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", updates=9)
+    small = evaluation(9000, "greedy", 1.0) | {"games": 4, "wins": 4, "losses": 0}
+    append(run_dir / "matches.jsonl", evaluation(9000, "greedy", 0.6), small)
+    (newest,) = newest_matches(read_run(run_dir))
+    assert newest.match.games == 100
 
 
 def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:

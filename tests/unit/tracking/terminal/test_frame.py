@@ -277,7 +277,7 @@ def test_a_frame_with_evaluation_keeps_its_shape_from_the_start() -> None:
     )
     for width in (60, 80, 100, 140):
         before = frame(folded(on, updated(1)), width)
-        assert any("no evaluation yet" in line for line in before)
+        assert any("no evaluation yet; the first after 1,000 " in line for line in before)
         assert len(before) == len(frame(folded(on, updated(1), *evaluations()), width))
         assert not any("no evaluation" in line for line in frame(folded(run_started()), width))
 
@@ -302,3 +302,4 @@ def test_a_resumed_run_starts_at_its_timestep() -> None:
     shown = "\n".join(frame(state, 100))
     assert "25.0%" in shown
     assert "resumed at 25,000" in shown
+    assert "no new checkpoint yet" in shown
