@@ -39,6 +39,7 @@ from keisei_ray.evaluation.elo_table import Result, Table, fit_table
 from keisei_ray.evaluation.ladder_results import LadderResults
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.learner_state import read_learner_state, write_learner_state
+from keisei_ray.library.runs import read_run as read_records
 from keisei_ray.network.weights import load_weights
 from keisei_ray.records.files import Pieces, find_pieces
 from keisei_ray.records.left_out import Tally
@@ -379,6 +380,20 @@ def _frame(run_dir: Path, console: Console) -> int:
     return follower.damaged
 
 
+def _library(folder: Path) -> Read:
+    """The tables of `keisei_ray.read_run`."""
+    run_dir, write = _run_dirs(folder)
+
+    def read(rng: random.Random) -> list[str]:
+        num_changed = write(rng)
+        found = read_records(run_dir)
+        for table in (found.metrics, found.games, found.evaluations, found.ratings):
+            assert len(list(table)) == len(table)
+        return _lines(num_changed, sum(found.damaged.values()))
+
+    return read
+
+
 def _report(folder: Path) -> Read:
     run_dir, write = _run_dirs(folder)
 
@@ -406,6 +421,7 @@ READERS: Mapping[str, Callable[[Path], Read]] = {
     "status": _status,
     "watch": _watch,
     "report": _report,
+    "library": _library,
     **fuzz_texts.READERS,
     **fuzz_commands.READERS,
 }
