@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.text import Text
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PretrainConfig
@@ -21,6 +22,7 @@ from keisei_ray.records.reading import read_games
 from keisei_ray.records.stream import nothing_usable, used_games
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.telemetry.events import Event, Notice, Subscriber
+from keisei_ray.tracking.terminal.draw import wrapped
 from keisei_ray.training.session import Outcome, train
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -84,8 +86,14 @@ def pretrain(
     if outcome.checkpoint is not None and section.held_out:
         told.append(_measured(outcome.checkpoint, section))
     for line in told:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        _tell(line, console)
     return outcome
+
+
+def _tell(line: str, console: Console) -> None:
+    """Prints a line, on a terminal broken at blanks; a path stays whole."""
+    shown = wrapped(Text(line), console.width, 2) if console.is_terminal else Text(line)
+    console.print(shown, soft_wrap=True)
 
 
 def check_usable(config: PretrainConfig) -> None:

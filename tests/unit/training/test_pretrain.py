@@ -1,5 +1,6 @@
 """The command `pretrain` before a run is started."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import ConfigError, RecordsError
-from keisei_ray.training.pretrain import DEFAULTS, check_usable, pretrain
+from keisei_ray.training.pretrain import DEFAULTS, _tell, check_usable, pretrain
 from tests.helpers.record_corpus import hcpe_by_cshogi
 
 
@@ -23,6 +24,16 @@ def test_defaults_of_the_command_are_weaker_than_every_route() -> None:
 def test_without_records_it_is_refused() -> None:
     with pytest.raises(ConfigError, match="no records are named"):
         pretrain(Config(), Console(quiet=True))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_was_read_is_broken_at_blanks_on_a_terminal_only(is_terminal: bool) -> None:
+    path = "/a/directory/with/a/long/name/of/games.psv"
+    line = f"records read, pass 1: used: 107 games; left out: 302 games: duplicate (first: {path})"
+    stream = io.StringIO()
+    _tell(line, Console(file=stream, width=40, force_terminal=is_terminal))
+    assert stream.getvalue().split() == line.split()
+    assert ("\n  " in stream.getvalue()) == is_terminal
 
 
 def test_records_with_something_usable_are_accepted(tmp_path: Path) -> None:
