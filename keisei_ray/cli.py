@@ -32,9 +32,10 @@ from keisei_ray.tracking.terminal.background_stream import background_console
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_HUNG_UP, EXIT_INTERRUPTED = 0, 1, 2, 129, 130
 READER_TIMEOUT_S = 10.0
 """Seconds that a run that has ended waits for a reader of its output that stalls."""
-RAYLET_NOISE = "worker processes have been started on node|Raylet is terminated|marked dead because"
-"""Messages that Ray prints itself: a warning about many processes on few cores, which is how actors
-are meant, and the log's end of a raylet that has ended, of which this program tells in one line."""
+ANY_LINE = "."
+"""Regular expression of the messages of Ray's raylets that Ray does not print. They tell of dead
+processes, as events do; they would come into the view, and the last of them at Ray's end, where a
+reader that has left is an error."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = parse_arguments(arguments)
         code = _COMMANDS[options.command](options)
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_output()
         return code
     except UserError as error:
         with _telling():
@@ -61,8 +65,7 @@ def main(arguments: Sequence[str]) -> int:
             errors.print("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has left; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_DONE
     except Exception as error:  # noqa: BLE001  the process border: nothing else handles these
         cause = _fault_of_output() if isinstance(error, OSError) and not error.filename else None
@@ -72,6 +75,11 @@ def main(arguments: Sequence[str]) -> int:
                 return EXIT_USAGE
             errors.print_exception(max_frames=20)
         return EXIT_FAILED
+
+
+def _drop_output() -> None:
+    """Sends what Python still holds for a reader that has left nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Errors(Console):
@@ -109,7 +117,7 @@ def _fault_of_output() -> str | None:
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), b"\n")
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return error.strerror or str(error)
     return None
 
@@ -125,8 +133,8 @@ def _telling() -> Iterator[None]:
 
 
 def _quieten_raylet() -> None:
-    """Keeps `RAYLET_NOISE` out of the view; called before Ray is imported, which reads it then."""
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", RAYLET_NOISE)
+    """Keeps Ray from printing; called before Ray is imported, which reads the environment then."""
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ANY_LINE)
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -92,6 +92,34 @@ def test_a_reader_that_leaves_and_a_hangup_under_nohup_do_not_end_a_run(tmp_path
     assert "standard output: Broken pipe" in (tmp_path / "run" / "run.log").read_text()
 
 
+@pytest.mark.long
+def test_a_reader_that_leaves_after_deaths_of_actors_does_not_change_the_exit_code(
+    tmp_path: Path,
+) -> None:
+    """Ray would print the second of two equal messages at the end, into a pipe without a reader."""
+    process = start_program(
+        *ENDLESS, *OWN_RAY, "--num-actors", "2", "--total-timesteps", "100000000",
+        "--set", f"tracking.subscribers=[{BRAKE}]",
+        cwd=tmp_path, PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert process.stdout is not None
+    events = tmp_path / "run" / "events.jsonl"
+    wait_until(lambda: updates(tmp_path / "run") >= 2, PATIENCE_S)
+    for ready in [event for event in json_records(events) if event["kind"] == "actor_ready"]:
+        os.kill(ready["pid"], signal.SIGKILL)
+
+    def num_lost() -> int:
+        return sum(event["kind"] == "actor_lost" for event in json_records(events))
+
+    wait_until(lambda: num_lost() >= 2, PATIENCE_S)
+    process.stdout.close()
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
 def own_terminal() -> None:
     """Makes standard input the terminal of a new process, whose hangup ends it.
 

@@ -193,6 +193,23 @@ def test_a_pipe_that_breaks_in_training_is_not_taken_for_a_reader_that_left(
     assert "a pipe of the training itself broke" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_left_does_not_change_the_exit_code_of_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What Python holds is written when the command is over."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def interrupted(_: object) -> int:
+        sys.stdout.write("left over")
+        return 130
+
+    monkeypatch.setitem(vars(cli)["_COMMANDS"], "status", interrupted)
+    with open(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["status"]) == 130
+
+
 def test_a_python_without_the_packages_is_named_with_the_remedy() -> None:
     done = subprocess.run(
         [sys.executable, "-S", ROOT / "run.py", "status"],
