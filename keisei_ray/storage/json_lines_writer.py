@@ -96,6 +96,21 @@ class JsonLinesWriter:
         self._file.close()
 
 
+def last_timestep(path: Path) -> int:
+    """Returns the timestep of the last record that has one; 0 if there is none, or no file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.exists():
+        return 0
+    for line in _lines_backwards(path, _last_line_end(path, path.stat().st_size)):
+        timestep = _timestep_of(line)
+        if timestep != math.inf:
+            return int(timestep)
+    return 0
+
+
 def _mend(path: Path, timestep: int | None) -> None:
     """Removes a half-written last line; moves records beyond `timestep`, if given, elsewhere."""
     size = path.stat().st_size

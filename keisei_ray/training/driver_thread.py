@@ -43,9 +43,9 @@ def run_driver(
             finished update is saved. The thread and its call are left behind.
     """
     ended: Future[None] = Future()
-    threading.Thread(target=_run, args=(driver, ended), name="driver", daemon=True).start()
     gone_since: float | None = None
     try:
+        threading.Thread(target=_run, args=(driver, ended), name="driver", daemon=True).start()
         while not wait([ended], POLL_S).done:
             try:
                 connection.check()

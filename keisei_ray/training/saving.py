@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import KeiseiError, RunDirError, RunDirLostError
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.counted_records import sync_records
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR
 from keisei_ray.telemetry.events import CheckpointSaved, EventBus, Notice
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
@@ -153,6 +154,12 @@ class RunSaver:
         """
         self._bus.flush(FLUSH_S)
         self._check_place()
+        try:
+            sync_records(self.run_dir)
+        except OSError as error:
+            raise RunDirError(
+                f"the records in {self.run_dir} cannot be kept: {error.strerror}. Check the disk."
+            ) from error
         return write_state(self.run_dir, state, self._settings)
 
     def _is_newest_gone(self) -> bool:

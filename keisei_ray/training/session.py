@@ -34,6 +34,7 @@ from keisei_ray.distributed.spilling import telling_of_spilling
 from keisei_ray.errors import RefusedStateError, RunDirError, TakenOverError
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
+from keisei_ray.storage.counted_records import missing_records
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE
 from keisei_ray.storage.run_lock import RunLock
 from keisei_ray.storage.superseded import set_newer_aside
@@ -324,6 +325,10 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[N
     if start.resume is not None:
         for notice in notices(start.resume, start.former_config, config):
             bus.publish(notice)
+        if start.resume.path.resolve().is_relative_to(start.run_dir.resolve()):
+            done = driver.progress
+            for missing in missing_records(start.run_dir, done.timestep, done.games_total):
+                bus.publish(Notice(missing, "WARNING"))
         set_newer_aside(
             start.run_dir / CHECKPOINTS_DIR,
             start.resume.timestep,

@@ -436,11 +436,14 @@ def damage_config(run_dir: Path, rng: random.Random) -> None:
 
 
 def cut_line(run_dir: Path, rng: random.Random) -> None:
-    """The last line of a record file is cut short."""
+    """A record file ends in a part of another line, as after the crash of the machine.
+
+    The lines that a checkpoint counts are on the disk before it.
+    """
     file = run_dir / rng.choice(JSON_LINES)
-    content = file.read_bytes().rstrip(b"\n")
-    last = content.rfind(b"\n") + 1
-    file.write_bytes(content[: rng.randrange(last, len(content))])
+    content = file.read_bytes()
+    last = content[content.rstrip(b"\n").rfind(b"\n") + 1 :]
+    file.write_bytes(content + last[: rng.randrange(1, len(last) - 1)])
 
 
 def leave_temporary(run_dir: Path, rng: random.Random) -> None:

@@ -42,6 +42,7 @@ class Beside:
         world = self.world = SimulatedRay(Random(0))
         for module in (evaluation_handle, supervision):
             monkeypatch.setattr(module, "ray", world)
+        monkeypatch.setattr(supervision, "kill_process", lambda actor: None)
         monkeypatch.setattr(
             evaluation_handle,
             "new_evaluation_actor",

@@ -92,6 +92,7 @@ def handle_of(
     world = world or SimulatedRay(Random(0))
     for module in (learner_handle, supervision):
         monkeypatch.setattr(module, "ray", world)
+    monkeypatch.setattr(supervision, "kill_process", lambda actor: None)
     waiting = iter(stopped)
 
     def new_learner(_: object, rank: int, **__: object) -> SimulatedActor:

@@ -179,6 +179,7 @@ def simulated_driver(
     config = config_of(kind)
     for module in (driver_module, learner_handle, fleet, supervision):
         monkeypatch.setattr(module, "ray", world)
+    monkeypatch.setattr(supervision, "kill_process", lambda actor: None)
     monkeypatch.setattr(driver_module, "time", SimpleNamespace(sleep=world.sleep))
     monkeypatch.setattr(
         fleet,
