@@ -37,8 +37,8 @@ def render(
     Args:
         state: the state to show, time included.
         width: columns of the terminal.
-        height: rows of the terminal; None: no limit. Fewer rows show fewer notices; everything
-            else needs at least 22 rows at 80 columns.
+        height: rows of the terminal; None: no limit. Fewer rows show fewer notices, and in one
+            column no learning; everything else needs at least 22 rows at 80 columns.
         glyphs: characters to draw with.
 
     Returns:
@@ -48,8 +48,8 @@ def render(
     lines = [
         *panels.header(state, inner, glyphs),
         panels.progress(state, inner, glyphs),
-        *_body(state, inner, glyphs),
     ]
+    lines += _body(state, inner, None if height is None else height - len(lines) - 2, glyphs)
     rows_left = MAX_NOTICES if height is None else height - len(lines) - 1
     lines += panels.notices(state, min(MAX_NOTICES, max(1, rows_left)), inner, glyphs)
     *above, last = lines
@@ -58,18 +58,22 @@ def render(
     return Group(*(row(" ", pad(line, inner)) for line in above), row(" ", pad(last, inner - 1)))
 
 
-def _body(state: ViewState, width: int, glyphs: Glyphs) -> list[Text]:
-    """Returns the lines between progress and notices."""
+def _body(state: ViewState, width: int, height: int | None, glyphs: Glyphs) -> list[Text]:
+    """Returns the lines between progress and notices.
+
+    One column leaves the learning out where it would be higher than `height`: the notices, which
+    have the warnings, would not be seen.
+    """
     if not state.metrics:
         return panels.starting(state, width, glyphs)
     is_brief = state.is_evaluated
     if width < BOARD_FROM - 2:
-        return [
-            *panels.strength(state, width, glyphs),
-            *panels.learning(state, width, glyphs, is_brief=is_brief),
-            *panels.games(state, width, glyphs),
-            *panels.system(state, width, glyphs),
-        ]
+        above = panels.strength(state, width, glyphs)
+        below = [*panels.games(state, width, glyphs), *panels.system(state, width, glyphs)]
+        middle = panels.learning(state, width, glyphs, is_brief=is_brief)
+        if height is not None and len(above) + len(middle) + len(below) > height:
+            middle = []
+        return [*above, *middle, *below]
     board = (panels.sample_game(state, glyphs), panels.BOARD_WIDTH)
     rest = width - panels.BOARD_WIDTH - GAP
     if width < WIDE_FROM - 2:

@@ -101,7 +101,7 @@ def test_the_echo_of_an_interrupt_fits_behind_the_last_line(width: int) -> None:
         assert last.cell_len + len("^C") <= width
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
 def test_a_frame_fits_a_terminal_of_24_rows_and_shows_notices_in_what_is_left(width: int) -> None:
     for state in stages():
         lines = frame(state, width, 24)
