@@ -181,7 +181,11 @@ MATES = [
     # Plies, simulations that suffice without any knowledge, position.
     (3, 3000, "5+R1nl/1gk6/1p2g2pp/1Sp6/9/4P2P1/6P1P/4K3L/1+l4+nN1 b 2BGS6Prg2snl4p 85"),
     (3, 1000, "3k1n1G1/ng2s2LB/4gp1+N1/1p7/2p5S/4g2P1/6P1P/p3K1b1L/P+l5+n1 w SL7P2rs3p 118"),
+    (5, 3000, "9/lpnsg2Pg/p1bpk3+P/2P1rP1r1/1P4P1p/G2Np1N1L/P1SPPK3/L3S2p1/1NBS1G2P w Plp 164"),
+    (5, 3000, "7l1/r2r+S1PBl/1+Lp1P1p2/1G2kp3/1n2pPG1P/PGP6/SpNG1N+s1p/p2SK2p1/L1NP1+p3 b BPp 199"),
 ]
+"""Those of five plies are from games of random legal moves. Of eight such problems three were
+proven with 3,000 simulations, two more with 10,000, and two more with 30,000."""
 
 
 @pytest.mark.slow
