@@ -46,6 +46,7 @@ def test_a_run_that_loses_ray_is_saved_and_goes_on_after_a_resume(
         lambda: len(json_records(run_dir / "metrics.jsonl")) >= 2 or process.poll() is not None,
         PATIENCE_S,
     )
+    assert process.poll() is None, process.communicate()[1]
     (victim,) = [
         pid for pid, command in session_members(process.pid).items() if f"/{program} " in command
     ]
