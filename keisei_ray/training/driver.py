@@ -454,6 +454,7 @@ class Driver:
         """
         take = self._awaited().get(ref)
         if take is not None:
+            self._ray.check()  # Ray ends a process that reads from a store whose raylet is gone.
             take(ref)
 
     def _take_start(self, ref: Ref) -> None:
