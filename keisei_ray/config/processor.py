@@ -11,6 +11,10 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 BF16_FEATURES: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Features of x86 and, the last, of ARM, each of which multiplies bfloat16 numbers natively.
 Without one of them bfloat16 is slower than float32, on AVX2 five times."""
+INTEL: Final = "GenuineIntel"
+SLOW_ON_INTEL: Final = frozenset({"avx512_bf16"})
+"""Features that do not make bfloat16 fast there: without amx_bf16 it took 1.5 to 1.8 times as long
+as float32 (benchmarks/SPEED.md). On AMD Zen 5 it takes half as long."""
 
 
 def has_bf16() -> bool:
@@ -22,10 +26,13 @@ def has_bf16() -> bool:
 
 
 def lists_bf16(cpuinfo: str) -> bool:
-    """Returns whether each core in the content of `/proc/cpuinfo` has such a feature."""
+    """Returns whether each core in the content of `/proc/cpuinfo` has a feature for it."""
+    lines = [line.partition(":") for line in cpuinfo.splitlines()]
     cores = [
         set(features.split())
-        for name, _, features in (line.partition(":") for line in cpuinfo.splitlines())
+        for name, _, features in lines
         if name.strip().lower() in ("flags", "features")
     ]
-    return bool(cores) and all(core & BF16_FEATURES for core in cores)
+    is_intel = any(name.strip() == "vendor_id" and INTEL in vendor for name, _, vendor in lines)
+    fast = BF16_FEATURES - SLOW_ON_INTEL if is_intel else BF16_FEATURES
+    return bool(cores) and all(core & fast for core in cores)

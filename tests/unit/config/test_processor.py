@@ -8,7 +8,12 @@ from keisei_ray.config import processor
 
 ZEN_5 = "processor\t: {}\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_vnni\n\n"
 HASWELL = "processor\t: {}\nflags\t\t: fpu sse4_2 avx2 fma\n\n"
-SAPPHIRE_RAPIDS = "processor\t: {}\nflags\t\t: fpu avx512f amx_bf16 amx_tile\n\n"
+SAPPHIRE_RAPIDS = (
+    "processor\t: {}\nvendor_id\t: GenuineIntel\n"
+    "flags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n\n"
+)
+WITHOUT_AMX = SAPPHIRE_RAPIDS.replace(" amx_bf16 amx_tile", " avx512_fp16")
+"""As virtual machines have it, where bfloat16 is slower than float32."""
 NEOVERSE = "processor\t: {}\nFeatures\t: fp asimd i8mm bf16 dgh\n\n"
 
 
@@ -17,6 +22,7 @@ NEOVERSE = "processor\t: {}\nFeatures\t: fp asimd i8mm bf16 dgh\n\n"
     [
         ([ZEN_5, ZEN_5], True),
         ([SAPPHIRE_RAPIDS], True),
+        ([WITHOUT_AMX, WITHOUT_AMX], False),
         ([NEOVERSE], True),
         ([HASWELL, HASWELL], False),
         # Every core may run an actor.
