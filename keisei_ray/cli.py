@@ -105,7 +105,7 @@ class _Output(Console):
         if not self._goes_on:
             raise BrokenPipeError
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
 
 
 def _fault_of_output() -> str | None:

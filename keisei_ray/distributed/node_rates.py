@@ -12,6 +12,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed.actors import ask_node
 from keisei_ray.distributed.ray_errors import remote_cause
 from keisei_ray.errors import ClusterError
+from keisei_ray.rollouts.packed_buffer import PackedBuffer
 
 ANSWER_TIMEOUT_S: Final = 180.0
 PLIES: Final = 512
@@ -55,8 +56,11 @@ def measured_rates(config: Config, games: Sequence[int], rows: Sequence[int]) ->
         games: numbers of games of an actor.
         rows: numbers of rows of a micro-batch.
     """
+    from keisei_ray.learning.learner import Learner
+
+    weights = Learner(config).weights()
     return BatchRates(
-        _best({n: _playing(config, n) for n in games}),
+        _best({n: _playing(config, n, weights) for n in games}),
         _best({n: _learning(config, n) for n in rows}),
     )
 
@@ -67,14 +71,13 @@ def _best(readings: Mapping[int, Callable[[], float]]) -> dict[int, float]:
     return {size: max(rates[size] for rates in rounds) for size in readings}
 
 
-def _playing(config: Config, games: int) -> Callable[[], float]:
+def _playing(config: Config, games: int, weights: PackedBuffer) -> Callable[[], float]:
     """Returns what reads the plies/s of an actor with so many games."""
-    from keisei_ray.learning.learner import Learner
     from keisei_ray.selfplay.self_play import SelfPlay
 
     config = _with_shape(config, games, max(2, PLIES // games))
     player = SelfPlay(config, actor_id=0, incarnation=0)
-    player.set_weights(Learner(config).weights())
+    player.set_weights(weights)
 
     def read() -> float:
         report, _ = player.collect()

@@ -156,7 +156,7 @@ def test_a_place_beyond_the_end_goes_on_behind_it(corpus: Path, beyond: dict[str
 def test_in_each_pass_the_policy_learns_another_of_the_moves_that_were_drawn(
     tmp_path: Path,
 ) -> None:
-    """Of the first position's visits 30 of 40 are of the first move; one position has none."""
+    """The move that was played first has 30 of the 40 visits there; one position has none."""
     parts = stream_of(hcpe3_by_cshogi(tmp_path / "a.hcpe3"), rows=len(MOVES) - 1, held_out=0.0)
     board = Game(STANDARD_SFEN, max_plies=1).observe().board
     learned = Counter[int]()

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import KeiseiError, TakenOverError
+from keisei_ray.errors import ClusterError, KeiseiError, TakenOverError
 from keisei_ray.rollouts.actor_state import pack_states
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import ACTORS_FILE
@@ -73,3 +73,17 @@ def test_a_resumed_run_says_what_it_could_not_keep(
     )
     Driver._say_what_is_not_kept(driver, Checkpoint(Path("runs/a"), 0, {}, files))
     assert messages == said
+
+
+def test_nothing_is_taken_once_ray_is_gone() -> None:
+    """Ray ends a process that reads from an object store whose raylet is gone."""
+
+    def check() -> None:
+        raise ClusterError("Ray is gone")
+
+    ref: Any = object()
+    driver: Any = SimpleNamespace(
+        _awaited=lambda: {ref: pytest.fail}, _ray=SimpleNamespace(check=check)
+    )
+    with pytest.raises(ClusterError):
+        Driver._take(driver, ref)

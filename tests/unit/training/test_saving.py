@@ -1,5 +1,6 @@
 """Saving of a run: in the background, what is saved when, and where a lost directory is now."""
 
+import errno
 import shutil
 import threading
 from pathlib import Path
@@ -89,6 +90,35 @@ def test_training_goes_on_while_a_checkpoint_of_its_moment_is_written(saver: Slo
     saved = checkpoint.load(saver.checkpoints_dir / "step-000000000100")
     assert saver.last_checkpoint == saved.path
     assert Progress.from_json(saved.files["progress.json"]).timestep == 100
+
+
+def test_the_disk_has_the_records_before_the_checkpoint_that_counts_them(
+    saver: SlowSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def synced(run_dir: Path) -> None:
+        assert not (run_dir / "checkpoints").exists()
+        saver.happened.append(f"records of {run_dir} synced")
+
+    monkeypatch.setattr("keisei_ray.training.saving.sync_records", synced)
+    saver.disk.set()
+    saver.train_to(100)
+    saver.take_saved(wait=True)
+    assert saver.happened[:2] == ["records written", f"records of {saver.run_dir} synced"]
+    assert names(saver) == ["step-000000000100"]
+
+
+def test_records_that_the_disk_does_not_take_are_no_checkpoint(
+    saver: SlowSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run_dir: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("keisei_ray.training.saving.sync_records", refuse)
+    saver.disk.set()
+    saver.train_to(100)
+    with pytest.raises(RunDirError, match="cannot be kept: Input/output error"):
+        saver.take_saved(wait=True)
+    assert not saver.checkpoints_dir.exists()
 
 
 def test_each_checkpoint_that_is_due_is_saved_though_the_disk_is_slow(saver: SlowSaver) -> None:
