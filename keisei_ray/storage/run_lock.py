@@ -9,6 +9,7 @@ lives; no clocks are compared.
     lock held here, or the number grows    the writer lives: refused, always
     lock held elsewhere, the number stands refused, except by force
     lock free, the number stands           the writer has ended: the run is taken over
+    lock held here, the writer has ended   its standby process saves the run: waited for
 
 A writer that was taken for dead and wakes up finds another name in the file, see `RunLock.check`.
 """
@@ -37,6 +38,8 @@ HEARTBEAT_S: Final = 5.0
 """Seconds between two heartbeats in a run directory."""
 PATIENCE_S: Final = 20.0
 """Seconds for which the heartbeat of a process that may have ended is watched."""
+SAVING_S: Final = 120.0
+"""Seconds that a writer waits until the one before it, which was killed, has been saved."""
 _POLL_S: Final = 0.5
 _RECORD_BYTES: Final = 512
 """Size of the lock file. It never changes, so that a heartbeat fits on a disk that is full."""
@@ -98,6 +101,10 @@ class Owner:
         return text.encode().ljust(_RECORD_BYTES - 1) + b"\n"
 
 
+class _BeingSavedError(RunDirError):
+    """The writer has ended, and a process that it has left still holds its lock."""
+
+
 class RunLock:
     """The right to write to a run directory. Held by this process within `run_lock`."""
 
@@ -123,6 +130,16 @@ class RunLock:
         except OSError:
             self.release()
             raise
+
+    @property
+    def descriptor(self) -> int:
+        """Number of the open lock file. A process that inherits it holds the lock, too."""
+        return self._descriptor
+
+    @property
+    def token(self) -> str:
+        """Random name of the session that has the lock."""
+        return self._owner.token
 
     def check(self) -> None:
         """Checks what the last heartbeat has found. Reads no file.
@@ -193,7 +210,7 @@ class RunLock:
         try:
             if not self._path.exists():
                 self._replace_file()
-            found = _owner_at(self._path)
+            found = owner_at(self._path)
             if found is not None and found.token != self._owner.token:
                 self._other = found
                 return False
@@ -232,7 +249,8 @@ def run_lock(
 ) -> Iterator[RunLock]:
     """Makes this process the only writer of a run directory for the length of the `with` block.
 
-    Where another machine may write there, it watches that machine's heartbeat for `PATIENCE_S`.
+    Where another machine may write there, it watches that machine's heartbeat for `PATIENCE_S`. It
+    waits, `SAVING_S` at most, until a run whose process was killed has been saved.
 
     Args:
         run_dir: must exist.
@@ -245,14 +263,19 @@ def run_lock(
         RunDirError: another process writes there, or the lock file cannot be written.
     """
     path, owner = run_dir / LOCK_FILE, Owner.new()
-    deadline_s = time.monotonic() + wait_s
+    began_s = time.monotonic()
+    is_told = False
     while True:
         try:
             lock = RunLock(path, owner, _acquire(path, owner, force, say), HeldDirectory(run_dir))
             break
-        except RunDirError:
-            if time.monotonic() >= deadline_s:
+        except RunDirError as error:
+            is_saved = isinstance(error, _BeingSavedError)
+            if time.monotonic() - began_s >= max(wait_s, SAVING_S if is_saved else 0.0):
                 raise
+            if is_saved and not is_told:
+                is_told = True
+                say(f"{run_dir}: waiting until what its process had learned is saved")
             time.sleep(_POLL_S)
         except OSError as error:
             raise RunDirError(
@@ -369,10 +392,10 @@ def _check_owner(
     Returns:
         Whether the file must be replaced, because a lock on it is left of an owner elsewhere.
     """
-    found = _owner_at(path)
+    found = owner_at(path)
     if found is None and has_lock is False:
         time.sleep(_POLL_S)  # It is written just after the file is locked.
-        found = _owner_at(path)
+        found = owner_at(path)
         if found is None and path.exists():
             raise RunDirError(
                 f"{path.parent} is locked by a process that has not said who it is. Try again, or "
@@ -381,11 +404,16 @@ def _check_owner(
     if found is None:
         return False
     if found.is_here and has_lock is False:
+        if found.is_gone:
+            raise _BeingSavedError(
+                f"{path.parent}: {found} has ended, and what it had learned is still being saved. "
+                "Try again in a minute, or choose another --run-dir."
+            )
         raise refused(path.parent, found)
     if found.is_here and (has_lock or found.is_gone):
         return False
     say(f"{path.parent}: looking for {PATIENCE_S:g} s whether {found} still writes there")
-    if still_beats(lambda: _owner_at(path), found, PATIENCE_S):
+    if still_beats(lambda: owner_at(path), found, PATIENCE_S):
         raise refused(path.parent, found)
     if has_lock is False and not force:
         raise RunDirError(
@@ -410,7 +438,8 @@ def _replace(path: Path, owner: Owner) -> int:
     return descriptor
 
 
-def _owner_at(path: Path) -> Owner | None:
+def owner_at(path: Path) -> Owner | None:
+    """Returns the owner that a lock file names; None if it is missing, empty or damaged."""
     try:
         return Owner.read(path.read_bytes())
     except FileNotFoundError:
@@ -454,11 +483,17 @@ else:
         return True
 
     def _is_running(pid: int) -> bool:
-        """Returns whether there is a process of this number."""
+        """Returns whether a process of this number runs; one that only waits for its parent has
+        ended.
+        """
         try:
             os.kill(pid, 0)
         except (ProcessLookupError, OverflowError):
             return False
         except PermissionError:
             pass
-        return True
+        try:
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        except OSError:  # No /proc, or it has ended just now.
+            return True
+        return state != b"Z"

@@ -7,6 +7,7 @@
     admission.py     when an actor is asked for a rollout, and which rollouts make an update:
                      policy lag and backpressure
     saved_run.py     the content of a run's checkpoint
+    standby.py       hands the newest state to a process that saves it if the driver is killed
     stop_request.py  SIGINT and SIGTERM
 
 Read `driver.py` first.

@@ -6,7 +6,8 @@ One turn of the loop, `Driver._train`:
     update    the learner is given the next rollouts, if it is idle and they are all here
     wait      for anything that is ready
     take      what is ready: an actor that has started, a rollout, an update
-    replace   actors and learner whose answer is overdue; follow the cluster; evaluate
+    replace   actors and learner whose answer is overdue; hand the newest state to the standby
+              process; follow the cluster; evaluate
 
 An update that is taken is published, recorded and, when it is due, saved: its state is handed to a
 thread that writes it (`saving`), and a later turn publishes that it is on the disk.
@@ -90,6 +91,7 @@ from keisei_ray.training.admission import Admission
 from keisei_ray.training.reader_states import ReaderStates
 from keisei_ray.training.saved_run import RunState, check_digest, state_of, trouble_of
 from keisei_ray.training.saving import RunSaver
+from keisei_ray.training.standby import Standby
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +159,7 @@ class Driver:
         should_stop: Callable[[], bool] = lambda: False,
         check_place: Callable[[], object] = lambda: None,
         waits_for_saving: bool = False,
+        standby: Standby | None = None,
         room: RoomNotice | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -171,6 +174,7 @@ class Driver:
         check_place: raises RunDirLostError if `run_dir` is no longer the run's directory; called
             before each checkpoint, in the thread that writes it, and at the end.
         waits_for_saving: whether training waits for each checkpoint.
+        standby: gets the newest state, for the case that this process is killed; None: none does.
         room: says that the run waits for room on a cluster of several; None: it has its own.
         clock: monotonic seconds.
         """
@@ -185,6 +189,7 @@ class Driver:
         self._initial = initial
         self._should_stop = should_stop
         self._check_place = check_place
+        self._standby = standby
         self._room = room
         self._clock = clock
         awake = AwakeClock(clock)
@@ -298,6 +303,8 @@ class Driver:
                 self._take(ref)
             self._replace_overdue()
             self.saver.take_saved(wait=False)
+            if self._standby is not None:
+                self._standby.offer(self.progress.timestep, self._newest_state)
             if self._watch.poll():
                 self._fleet.resize(self._watch.sizes)
                 self._say_what_waits(is_learner_up=True)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgpack
+
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError
@@ -59,6 +61,20 @@ def state_of(
         HEALTH: HEALTHY if trouble is None else trouble,
     }
     return RunState(progress.timestep, files, info, awaited)
+
+
+def pack_state(state: RunState) -> bytes:
+    """Returns a state as bytes, for another process of this run."""
+    packed: bytes = msgpack.packb(
+        [state.timestep, dict(state.files), dict(state.info), sorted(state.awaited)]
+    )
+    return packed
+
+
+def unpack_state(packed: bytes) -> RunState:
+    """Returns the state that `pack_state` has packed."""
+    timestep, files, info, awaited = msgpack.unpackb(packed)
+    return RunState(timestep, files, info, frozenset(awaited))
 
 
 def write_state(run_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:

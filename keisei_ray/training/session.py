@@ -6,6 +6,7 @@ driver or the configuration should decide.
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ from keisei_ray.training.driver import Driver
 from keisei_ray.training.driver_thread import run_driver
 from keisei_ray.training.resumed_settings import notices
 from keisei_ray.training.run_start import RunStart, claimed_start
+from keisei_ray.training.standby import Standby
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
 
 logger = logging.getLogger(__name__)
@@ -150,6 +152,7 @@ def _train(
             is_showing_events=config.tracking.view == "none",
             files=files,
         ),
+        _standing_by(start, bus, files, is_wanted=cluster is None) as standby,
         _connected(start, cluster) as found,
         stopping_on_signals(stop),  # After Ray, which sets handlers of its own.
         uploading(start.remote, bus, config.checkpoint, start.resumed_timestep, console),
@@ -168,6 +171,7 @@ def _train(
             ),
             check_place=start.lock.check_place,
             waits_for_saving=waits_for_saving,
+            standby=standby,
             room=_room_notice(cluster, bus),
         )
         try:
@@ -254,6 +258,35 @@ def _connected(
     if cluster is not None:
         return contextlib.nullcontext(cluster)
     return connect(start.config, run_dir=start.run_dir)
+
+
+@contextlib.contextmanager
+def _standing_by(
+    start: RunStart, bus: EventBus, files: RunFileQueue, *, is_wanted: bool
+) -> Iterator[Standby | None]:
+    """Provides what saves the run in the block if this process is killed; None if nothing does.
+
+    Args:
+        start: the run.
+        bus: its bus.
+        files: its records.
+        is_wanted: whether this process is the run's own: a trial of a sweep goes on elsewhere.
+    """
+    if not (is_wanted and start.config.checkpoint.standby and os.name == "posix"):
+        yield None
+        return
+    standby = Standby(
+        start.run_dir,
+        start.config.checkpoint,
+        start.lock,
+        resumed_timestep=start.resumed_timestep or 0,
+        flush=files.flush,
+        say=lambda text: publish_or_log(bus.publish, Notice(text, "WARNING"), logger),
+    )
+    try:
+        yield standby
+    finally:
+        standby.close()
 
 
 def _room_notice(cluster: Cluster, bus: EventBus) -> RoomNotice | None:

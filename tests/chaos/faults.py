@@ -95,6 +95,13 @@ def kill_learner_while_starting(run: ChaosRun, rng: random.Random) -> None:
         send(pid, signal.SIGKILL)
 
 
+def kill_standby(run: ChaosRun, rng: random.Random) -> None:
+    """The standby process is killed, and must be replaced."""
+    pid = rng.choice(run.a("standby"))
+    send(pid, signal.SIGKILL)
+    run.wait_for(lambda: set(run.pids("standby")) - {pid}, "another standby process")
+
+
 def kill_helpers_of_ray(run: ChaosRun, rng: random.Random) -> None:
     """One of Ray's log monitor, autoscaler and dashboard is killed."""
     role = rng.choice(("log monitor", "autoscaler", "dashboard"))
@@ -194,6 +201,7 @@ LIVE: Final[Mapping[str, Live]] = {
     "kill -9 of the evaluator": kill_evaluator,
     "kill -9 of an actor and of the process that starts in its place": kill_actor_while_starting,
     "kill -9 of the learner and of its successor while it starts": kill_learner_while_starting,
+    "kill -9 of the standby process": kill_standby,
     "kill -9 of Ray's log monitor, autoscaler or dashboard": kill_helpers_of_ray,
     "actor halted for 0.5 to 3 s": _halted("actor"),
     "learner halted for 0.5 to 3 s": _halted("learner"),
@@ -202,6 +210,8 @@ LIVE: Final[Mapping[str, Live]] = {
     "driver halted for 0.5 to 3 s": halt_driver,
     "raylet halted for 0.5 to 3 s": _halted("raylet"),
     "GCS halted for 0.5 to 3 s": _halted("gcs_server"),
+    "standby process halted for 0.5 to 3 s": _halted("standby"),
+    "standby process halted for good": _halted_for_good("standby"),
     "disk full for 0.5 to 4 s": fill_disk,
     "reader of standard output leaves": close_reader,
     "second run in the same directory": second_run,
@@ -267,7 +277,8 @@ class Ending:
     codes: frozenset[int]
     """Exit codes that are right."""
     is_saved: bool
-    """Whether the newest finished update must have been saved."""
+    """Whether the newest finished update must have been saved: up to `LAST_UPDATES` before it if
+    the process did not end by itself."""
 
 
 def _signalled(signum: int) -> Callable[[ChaosRun, random.Random], None]:
@@ -353,6 +364,11 @@ def move_directory(run: ChaosRun, rng: random.Random) -> None:
 
 
 KILLED: Final = frozenset({-signal.SIGKILL})
+RAY_GONE: Final = frozenset({2, 1})
+"""Exit codes of a run whose raylet dies: 1 if that is while it reads from the object store, for
+then Ray ends it at once."""
+LAST_UPDATES: Final = 2
+"""Updates on record that a process which is killed may not have handed over."""
 ENDINGS: Final[Mapping[str, Ending]] = {
     "SIGTERM": Ending(_signalled(signal.SIGTERM), frozenset({130}), True),
     "SIGINT": Ending(_signalled(signal.SIGINT), frozenset({130}), True),
@@ -360,13 +376,13 @@ ENDINGS: Final[Mapping[str, Ending]] = {
     # A signal that comes while Python itself ends kills it, which a shell calls 130 as well.
     "SIGINT twice": Ending(interrupt_twice, frozenset({130, -signal.SIGINT}), False),
     "SIGHUP": Ending(hang_up, frozenset({129}), True),
-    "kill -9 of the driver": Ending(_signalled(signal.SIGKILL), KILLED, False),
-    "kill -9 of the driver while it writes a checkpoint": Ending(kill_while_saving, KILLED, False),
-    "SIGTERM, then kill -9": Ending(kill_driver_while_ending, KILLED | {130}, False),
+    "kill -9 of the driver": Ending(_signalled(signal.SIGKILL), KILLED, True),
+    "kill -9 of the driver while it writes a checkpoint": Ending(kill_while_saving, KILLED, True),
+    "SIGTERM, then kill -9": Ending(kill_driver_while_ending, KILLED | {130}, True),
     "kill -9 of every process": Ending(kill_everything, KILLED, False),
-    "kill -9 of the raylet": Ending(_killed("raylet"), frozenset({2}), True),
+    "kill -9 of the raylet": Ending(_killed("raylet"), RAY_GONE, True),
     "kill -9 of the GCS": Ending(_killed("gcs_server"), frozenset({2}), True),
-    "kill -9 of an agent of Ray": Ending(_killed("agent"), frozenset({2}), True),
+    "kill -9 of an agent of Ray": Ending(_killed("agent"), RAY_GONE, True),
     "run directory moved": Ending(move_directory, frozenset({2}), True),
     "disk full for good": Ending(fill_disk_for_good, frozenset({2}), False),
 }

@@ -22,6 +22,7 @@ ROLES: Final = {
     "learner": re.compile(r"ray::LearnerShell"),
     "evaluator": re.compile(r"ray::EvaluationShell"),
     "starting worker": re.compile(r"ray::IDLE|/default_worker\.py "),
+    "standby": re.compile(r"keisei-ray standby of "),
     "raylet": re.compile(r"/raylet/raylet "),
     "gcs_server": re.compile(r"/gcs/gcs_server "),
     "agent": re.compile(r"ray::(DashboardAgent|RuntimeEnvAgent)|/agent/main\.py |/agent\.py "),

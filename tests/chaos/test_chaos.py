@@ -47,7 +47,8 @@ def test_a_run_goes_on_after_each_fault_with_all_its_invariants(tmp_path: Path) 
 def test_a_kill_in_the_middle_of_saving_never_costs_the_checkpoints_before(tmp_path: Path) -> None:
     run_dir, rng = tmp_path / "run", random.Random(3)
     for number in range(2):
-        run = ChaosRun.resumed(run_dir) if number else ChaosRun.fresh(run_dir)
+        begin = ChaosRun.resumed if number else ChaosRun.fresh
+        run = begin(run_dir, settings=("checkpoint.standby=false",))  # It would save the run.
         try:
             run.wait_for(lambda: list_checkpoints(run_dir, 0.0, verify=False), "a checkpoint")
             run.wait_updates(2)

@@ -94,6 +94,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "checkpoint.keep_last": 5,
     "checkpoint.keep_every_timesteps": 100_000,
     "checkpoint.keep_best": 2,
+    "checkpoint.standby": False,
     "checkpoint.upload_timeout_s": 30.0,
     "evaluation.interval_timesteps": 100_000,
     "evaluation.max_cpu_share": 0.5,

@@ -1,0 +1,158 @@
+"""The standby process: waits beside a driver and saves its run if it ends without saying so.
+
+`standby.py` starts it and says what it is for. Until it is needed it loads little more than the
+standard library and takes 13 MB besides the state that it holds.
+
+The driver sends, on a socket:
+
+    STATE and a file    the state of the newest finished update, answered by TAKEN
+    ENDED               the run has ended in order, or is not to be saved
+
+The end of the socket without ENDED is the end of the driver.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from keisei_ray.errors import KeiseiError
+from keisei_ray.storage.held_directory import HeldDirectory
+from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, EVENTS_FILE, LOCK_FILE
+
+STATE: Final = b"S"
+ENDED: Final = b"E"
+TAKEN: Final = b"T"
+SAY_S: Final = 5
+"""Seconds after which a standard error that takes nothing is given up."""
+
+
+def main(settings: str) -> None:
+    """Waits for the end of the driver, and saves the run if there is something to be saved.
+
+    Args:
+        settings: JSON with `socket` (number of the open socket), `run_dir`, `pid` (the driver's),
+            `token` (of the driver's lock) and `keep` (JSON of the checkpoint section).
+    """
+    # The signals that end a run are for its driver, and may be sent to all of its processes.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    given = json.loads(settings)
+    directory = HeldDirectory(Path(given["run_dir"]))
+    state = _state_at_the_end(socket.socket(fileno=given["socket"]))
+    if state is None:
+        return
+    try:
+        told = _rescue(state, directory, given)
+    except (KeiseiError, OSError) as error:
+        told = f"What it learned since its newest checkpoint could not be saved: {error}"
+    if told is not None:
+        _say(f"{ended_without_a_word(given['pid'])}. {told}\n")
+
+
+def ended_without_a_word(pid: int) -> str:
+    """Returns a sentence about a driver's end, without its full stop."""
+    return (
+        f"The training process ({pid}) has ended without a word: killed, out of memory, or by Ray "
+        "after the end of its raylet"
+    )
+
+
+def _state_at_the_end(driver: socket.socket) -> int | None:
+    """Takes states until the driver has ended.
+
+    Returns:
+        A file with the newest state; None if the run has ended in order.
+    """
+    newest: int | None = None
+    while True:
+        try:
+            message, files, _, _ = socket.recv_fds(driver, 1, 1)
+        except OSError:
+            return newest
+        if message == ENDED:
+            return None
+        if message != STATE:
+            return newest
+        if newest is not None:
+            os.close(newest)
+        (newest,) = files
+        with contextlib.suppress(OSError):  # Then the next message is the end.
+            driver.sendall(TAKEN)
+
+
+def _rescue(state_file: int, directory: HeldDirectory, given: dict[str, Any]) -> str | None:
+    """Saves a checkpoint, unless the disk has one as new, and records the end of the run.
+
+    Returns:
+        What was saved; None if the end of the run is on record, or the run is another process's.
+
+    Raises:
+        KeiseiError, OSError: it cannot be saved.
+    """
+    from keisei_ray.config.sections import CheckpointConfig
+    from keisei_ray.storage import checkpoint
+    from keisei_ray.storage.counted_records import sync_records
+    from keisei_ray.storage.run_layout import timestep_of
+    from keisei_ray.storage.run_lock import owner_at
+    from keisei_ray.training.saved_run import unpack_state, write_state
+
+    run_dir = directory.now_at() or directory.make_successor()
+    owner = owner_at(run_dir / LOCK_FILE)
+    if (owner is not None and owner.token != given["token"]) or _is_ended(run_dir):
+        return None
+    with open(state_file, "rb") as file:
+        file.seek(0)
+        state = unpack_state(file.read())
+    path = checkpoint.newest(run_dir / CHECKPOINTS_DIR)
+    if path is None or timestep_of(path.name) < state.timestep:
+        sync_records(run_dir)
+        path = write_state(run_dir, state, CheckpointConfig.model_validate_json(given["keep"]))
+    with contextlib.suppress(KeiseiError, OSError):
+        _record_end(run_dir, path, ended_without_a_word(given["pid"]))
+    return (
+        f"What it learned up to timestep {timestep_of(path.name):,} is saved. Go on with --run-dir "
+        f"{shlex.quote(str(run_dir))} --resume latest."
+    )
+
+
+def _is_ended(run_dir: Path) -> bool:
+    """Returns whether the end of the run's newest session is on record."""
+    from keisei_ray.storage.json_lines import last_record
+
+    last = last_record(run_dir / EVENTS_FILE)
+    return last is not None and last.get("kind") == "run_ended"
+
+
+def _record_end(run_dir: Path, path: Path, cause: str) -> None:
+    """Appends the run's last event, with the counts of its newest checkpoint."""
+    from keisei_ray.storage import checkpoint
+    from keisei_ray.storage.json_lines_writer import JsonLinesWriter
+    from keisei_ray.storage.run_layout import PROGRESS_FILE
+    from keisei_ray.telemetry.events import RunEnded
+    from keisei_ray.telemetry.progress import Progress
+    from keisei_ray.tracking.recorders import event_record
+
+    saved = checkpoint.load(path)
+    progress = Progress.from_json(saved.files[PROGRESS_FILE])
+    ended = RunEnded("failed", saved.timestep, str(path), progress.wall_time_s, cause)
+    lines = JsonLinesWriter(run_dir / EVENTS_FILE, resumed_timestep=saved.timestep, is_cut=False)
+    record = event_record(ended, time.time)
+    assert record is not None
+    lines.append(record)
+    lines.close()
+
+
+def _say(text: str) -> None:
+    """Writes to standard error, last of all: nothing hangs on whether anybody reads it."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SAY_S)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
