@@ -86,8 +86,8 @@ class Standby:
         self._thread: threading.Thread | None = None
         self._not_before = clock()
         """Time of the next hand-over."""
-        self._is_failing = False
-        """Whether the process, or the one before it, has not taken the newest state."""
+        self._warned_of: set[str] = set()
+        """Causes of failures that were warned of."""
 
     def offer(self, timestep: int, newest_state: Callable[[], RunState]) -> None:
         """Hands a state over while training goes on, unless the process has it or is not to yet.
@@ -141,23 +141,23 @@ class Standby:
             self._not_before = self._clock() + RETRY_S
 
     def _send(self, file: int) -> bool:
-        """Sends a file to the process, and returns whether it has taken it."""
-        try:
-            process = self._socket or self._start_process()
-            socket.send_fds(process, [STATE], [file])
-            if process.recv(1) == TAKEN:
-                self._is_failing = False
-                return True
-            cause = "it has ended"
-        except OSError as error:
-            cause = error.strerror or str(error)
-        self._end_process(0.0)  # Another is started for the next state.
-        if not self._is_failing:
-            self._is_failing = True
-            self._say(
-                f"the standby process, which saves the run if this one is killed: {cause}. It is "
-                "started again"
-            )
+        """Sends a file to the process, or else to a new one; returns whether one has taken it."""
+        for _ in range(2):
+            try:
+                process = self._socket or self._start_process()
+                socket.send_fds(process, [STATE], [file])
+                if process.recv(1) == TAKEN:
+                    return True
+                cause = "it has ended"
+            except OSError as error:
+                cause = error.strerror or str(error)
+            self._end_process(0.0)
+            if cause not in self._warned_of:
+                self._warned_of.add(cause)
+                self._say(
+                    "the standby process, which saves the run if this one is killed, does not "
+                    f"answer: {cause}. Another is started"
+                )
         return False
 
     def _start_process(self) -> socket.socket:

@@ -13,6 +13,7 @@ The end of the socket without ENDED is the end of the driver.
 
 import contextlib
 import json
+import logging
 import os
 import shlex
 import signal
@@ -103,6 +104,7 @@ def _rescue(state_file: int, directory: HeldDirectory, given: dict[str, Any]) ->
     from keisei_ray.storage.run_lock import owner_at
     from keisei_ray.training.saved_run import unpack_state, write_state
 
+    logging.getLogger().addHandler(logging.NullHandler())  # One line is said, by `main`.
     run_dir = directory.now_at() or directory.make_successor()
     owner = owner_at(run_dir / LOCK_FILE)
     if (owner is not None and owner.token != given["token"]) or _is_ended(run_dir):
