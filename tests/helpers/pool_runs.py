@@ -17,22 +17,28 @@ UPDATE, KEPT, NUM_UPDATES = 64, 6, 12
 """Timesteps of an update; updates before the checkpoint that is resumed; updates of a run."""
 
 
-def lockstep_config() -> Config:
-    """Half the games against greedy and snapshots, which come and go; adaptive learning rate."""
-    return overlap_config(
-        run={"total_timesteps": NUM_UPDATES * UPDATE},
-        self_play={"max_plies": 20},
-        schedule={"mode": "lockstep", "rollouts_per_update": None},
-        learner={"lr_schedule": "adaptive", "target_kl": 0.02},
-        checkpoint={"interval_timesteps": KEPT * UPDATE, "keep_last": 2},
-        pool={
+def lockstep_config(**sections: Any) -> Config:
+    """Half the games against greedy and snapshots, which come and go; adaptive learning rate.
+
+    Args:
+        sections: of the settings, in place of those here.
+    """
+    given: dict[str, Any] = {
+        "run": {"total_timesteps": NUM_UPDATES * UPDATE},
+        "self_play": {"max_plies": 20},
+        "schedule": {"mode": "lockstep", "rollouts_per_update": None},
+        "learner": {"lr_schedule": "adaptive", "target_kl": 0.02},
+        # Not saved once more after the kill.
+        "checkpoint": {"interval_timesteps": KEPT * UPDATE, "keep_last": 2, "standby": False},
+        "pool": {
             "share": 0.6,
             "members": ("greedy",),
             "snapshot_interval_timesteps": 2 * UPDATE,
             "max_snapshots": 3,
             "scripted_share": 0.25,
         },
-    )
+    }
+    return overlap_config(**given | sections)
 
 
 @dataclass
@@ -57,7 +63,7 @@ def latest(run_dir: Path) -> Checkpoint:
 def make_pool_runs(cluster: Cluster, folder: Path) -> PoolRuns:
     """Makes both runs in directories below `folder`."""
     config = lockstep_config()
-    killed = _kill_itself(config, cluster, folder)
+    killed = kill_itself(config, cluster, folder)
     lines = (killed / "metrics.jsonl").read_text().splitlines()
     saved = latest(killed)
     resumed = train(config, cluster, killed, resume=saved)
@@ -65,7 +71,7 @@ def make_pool_runs(cluster: Cluster, folder: Path) -> PoolRuns:
     return PoolRuns(straight, list(map(json.loads, lines)), saved, resumed)
 
 
-def _kill_itself(config: Config, cluster: Cluster, folder: Path) -> Path:
+def kill_itself(config: Config, cluster: Cluster, folder: Path) -> Path:
     """Runs a program that dies by SIGKILL some updates after its checkpoint."""
     file, run_dir = folder / "config.json", folder / "killed"
     file.write_text(config.model_dump_json())

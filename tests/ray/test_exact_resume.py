@@ -23,11 +23,20 @@ from keisei_ray.storage.run_layout import (
     PROGRESS_FILE,
     checkpoint_name,
 )
+from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.telemetry.events import ActorReady, Notice
 from keisei_ray.telemetry.progress import Progress
 from tests.chaos.invariants import newest_usable, plies_missing, violations
 from tests.helpers.kill_moments import MOMENTS, Moment, killed_at
-from tests.helpers.pool_runs import KEPT, NUM_UPDATES, UPDATE, PoolRuns, latest, lockstep_config
+from tests.helpers.pool_runs import (
+    KEPT,
+    NUM_UPDATES,
+    UPDATE,
+    PoolRuns,
+    kill_itself,
+    latest,
+    lockstep_config,
+)
 from tests.helpers.program import json_records
 from tests.helpers.training_run import overlap_config, train
 
@@ -120,7 +129,12 @@ def often_killed_config(mode: str, num_updates: int, keep_last: int) -> Config:
         "learner": config.learner.model_dump(),
         "pool": config.pool.model_dump(),
         "schedule": schedule,
-        "checkpoint": {"interval_timesteps": 2 * UPDATE, "keep_last": keep_last},
+        "checkpoint": {
+            "interval_timesteps": 2 * UPDATE,
+            "keep_last": keep_last,
+            # Exact resumes are from the checkpoints of the straight run.
+            "standby": mode == "overlap",
+        },
         "evaluation": evaluation,
     }
     return overlap_config(**changes)
@@ -154,6 +168,21 @@ def wrong_losses(before: Progress, now: Progress) -> list[str]:
     if (now.timesteps_lost, now.rollouts_rejected) == (lost, 0):
         return []
     return [f"{now.timesteps_lost} plies lost, expected {lost}; {now.rollouts_rejected} rejected"]
+
+
+@pytest.mark.long
+def test_what_the_standby_process_saves_is_the_straight_run_bit_for_bit(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    never = lockstep_config(checkpoint={"interval_timesteps": 2 * NUM_UPDATES * UPDATE})
+    killed = kill_itself(never, cluster, tmp_path)
+    with run_lock(killed):  # The standby process is done.
+        saved = latest(killed)
+    assert KEPT * UPDATE < saved.timestep < NUM_UPDATES * UPDATE
+    often = lockstep_config(checkpoint={"interval_timesteps": UPDATE, "keep_last": NUM_UPDATES})
+    straight = train(often, cluster, tmp_path / "straight")
+    same = checkpoint.load(straight.run_dir / CHECKPOINTS_DIR / saved.path.name)
+    assert different_files(same, saved) == []
 
 
 @pytest.mark.long
