@@ -279,6 +279,7 @@ def _standing_by(
         start.run_dir,
         start.config.checkpoint,
         start.lock,
+        name=str(start.remote or start.run_dir),
         resumed_timestep=start.resumed_timestep or 0,
         flush=files.flush,
         say=lambda text: publish_or_log(bus.publish, Notice(text, "WARNING"), logger),

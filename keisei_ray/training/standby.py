@@ -59,6 +59,7 @@ class Standby:
         keep: CheckpointConfig,
         lock: RunLock,
         *,
+        name: str,
         resumed_timestep: int,
         flush: Callable[[float], bool],
         say: Callable[[str], object],
@@ -68,6 +69,7 @@ class Standby:
         run_dir: directory of the run.
         keep: which checkpoints stay.
         lock: on the directory; the process holds it, too.
+        name: of the run on the command line: its directory, or its URI.
         resumed_timestep: of the checkpoint that the run goes on from; 0 for a fresh run.
         flush: waits, at most so many seconds, and returns whether all records are written.
         say: called with a warning.
@@ -76,6 +78,7 @@ class Standby:
         self._run_dir = run_dir
         self._keep = keep
         self._lock = lock
+        self._name = name
         self._flush = flush
         self._say = say
         self._clock = clock
@@ -170,6 +173,7 @@ class Standby:
         settings = {
             "socket": theirs.fileno(),
             "run_dir": str(self._run_dir),
+            "name": self._name,
             "pid": os.getpid(),
             "token": self._lock.token,
             "keep": self._keep.model_dump_json(),

@@ -18,7 +18,7 @@ import os
 import shlex
 import signal
 import socket
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, EVENTS_FILE, LOCK_FIL
 STATE: Final = b"S"
 ENDED: Final = b"E"
 TAKEN: Final = b"T"
-SAY_S: Final = 5
+SAY_S: Final = 5.0
 """Seconds after which a standard error that takes nothing is given up."""
 
 
@@ -38,8 +38,9 @@ def main(settings: str) -> None:
     """Waits for the end of the driver, and saves the run if there is something to be saved.
 
     Args:
-        settings: JSON with `socket` (number of the open socket), `run_dir`, `pid` (the driver's),
-            `token` (of the driver's lock) and `keep` (JSON of the checkpoint section).
+        settings: JSON with `socket` (number of the open socket), `run_dir`, `name` (of the run on
+            the command line), `pid` (the driver's), `token` (of the driver's lock) and `keep` (JSON
+            of the checkpoint section).
     """
     # The signals that end a run are for its driver, and may be sent to all of its processes.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -118,9 +119,10 @@ def _rescue(state_file: int, directory: HeldDirectory, given: dict[str, Any]) ->
         path = write_state(run_dir, state, CheckpointConfig.model_validate_json(given["keep"]))
     with contextlib.suppress(KeiseiError, OSError):
         _record_end(run_dir, path, ended_without_a_word(given["pid"]))
+    name = given["name"] if run_dir == directory.path else str(run_dir)
     return (
         f"What it learned up to timestep {timestep_of(path.name):,} is saved. Go on with --run-dir "
-        f"{shlex.quote(str(run_dir))} --resume latest."
+        f"{shlex.quote(name)} --resume latest."
     )
 
 
@@ -152,9 +154,13 @@ def _record_end(run_dir: Path, path: Path, cause: str) -> None:
 
 
 def _say(text: str) -> None:
-    """Writes to standard error, last of all: nothing hangs on whether anybody reads it."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SAY_S)
+    """Writes to standard error, and goes on if nothing takes it."""
+    writing = threading.Thread(target=_write, args=(text.encode(errors="replace"),), daemon=True)
+    writing.start()
+    writing.join(SAY_S)
+
+
+def _write(text: bytes) -> None:
+    """Writes to standard error, without a buffer that the end of Python would wait for."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        os.write(2, text)

@@ -38,7 +38,7 @@ def test_a_killed_pretraining_goes_on_as_it_would_have(
             "shuffle_positions": 30,
         },
         schedule={"mode": mode, "rollouts_per_update": readers},
-        checkpoint={"interval_timesteps": KEPT * update},
+        checkpoint={"interval_timesteps": KEPT * update, "standby": False},
         tracking={"view": "none", "ray_metrics": False},
     )
     file, run_dir = tmp_path / "config.json", tmp_path / "killed"

@@ -4,6 +4,7 @@ Drivers are processes of their own; the standby process is the real one.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ from tests.unit.training.test_standby import hand_over, state_at
 run_dir, end = Path(sys.argv[1]), sys.argv[2]
 with run_lock(run_dir) as lock:
     standby = Standby(
-        run_dir, CheckpointConfig(), lock,
+        run_dir, CheckpointConfig(), lock, name=str(run_dir),
         resumed_timestep=0, flush=lambda timeout_s: True, say=print,
     )
     for timestep in (256, 512):
@@ -169,6 +170,21 @@ def test_what_cannot_be_saved_is_said(run_dir: Path) -> None:
     assert len(said.splitlines()) == 1
 
 
+def test_an_error_stream_that_nobody_reads_holds_nothing_up(run_dir: Path) -> None:
+    driver = Driver(run_dir, "killed")
+    assert driver.process.stderr is not None
+    fcntl.fcntl(driver.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    writer = os.open(f"/proc/{driver.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(writer, b"x" * 4096)
+    assert driver.process.stdin is not None
+    driver.process.stdin.write("\n")
+    driver.process.stdin.flush()
+    wait_until(lambda: not Path(f"/proc/{driver.standby_pid}").exists(), 60)
+    assert (run_dir / "checkpoints" / "step-000000000512").exists()
+    os.close(writer)
+    driver.process.communicate()
+
+
 def test_a_resume_waits_until_the_killed_run_is_saved(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     os.kill(driver.standby_pid, signal.SIGSTOP)
@@ -210,6 +226,7 @@ class Offering(Standby):
             run_dir,
             CheckpointConfig(),
             lock,
+            name=str(run_dir),
             resumed_timestep=256,
             flush=self.records,
             say=self.warnings.append,
