@@ -358,7 +358,7 @@ class CheckpointConfig(Section):
     are being evaluated, their checkpoint stays. 0: ratings do not matter."""
     standby: bool = True
     """Whether a small process holds the newest finished update in memory, and saves it if the
-    run's own process is killed. It takes the memory of two more states of the learner: 15 MB at
+    run's own process is killed. It takes the memory of two more states of the learner: 8 MB at
     4x64, 0.6 GB at 20x256."""
     upload_timeout_s: PositiveFloat = 120.0
     """Seconds that the end of a run waits for its last upload, if run.run_dir is a URI."""

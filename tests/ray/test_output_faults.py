@@ -11,6 +11,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,14 +105,15 @@ def test_a_reader_that_leaves_after_deaths_of_actors_does_not_change_the_exit_co
     )  # fmt: skip
     assert process.stdout is not None
     events = tmp_path / "run" / "events.jsonl"
+
+    def of(kind: str) -> list[dict[str, Any]]:
+        return [event for event in json_records(events) if event["kind"] == kind]
+
     wait_until(lambda: updates(tmp_path / "run") >= 2, PATIENCE_S)
-    for ready in [event for event in json_records(events) if event["kind"] == "actor_ready"]:
+    wait_until(lambda: len(of("actor_ready")) >= 2, PATIENCE_S)
+    for ready in of("actor_ready"):
         os.kill(ready["pid"], signal.SIGKILL)
-
-    def num_lost() -> int:
-        return sum(event["kind"] == "actor_lost" for event in json_records(events))
-
-    wait_until(lambda: num_lost() >= 2, PATIENCE_S)
+    wait_until(lambda: len(of("actor_lost")) >= 2, PATIENCE_S)
     process.stdout.close()
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 130
