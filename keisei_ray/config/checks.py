@@ -5,6 +5,9 @@ every check. Only RAY_ADDRESS, which is not a setting, is looked at later, in
 `keisei_ray.distributed.address`.
 """
 
+import math
+from typing import Final
+
 from keisei_ray.config.sections import (
     CheckpointConfig,
     ClusterConfig,
@@ -19,6 +22,9 @@ from keisei_ray.config.sections import (
 
 STARTED_CLUSTER_ONLY = ("num_cpus", "num_gpus", "object_store_bytes")
 """Settings of a cluster that the run starts; a cluster that it joins has sizes of its own."""
+
+DIVISORS_TRIED: Final = 10_000
+"""Numbers on each side of one that are tried where a divisor is looked for."""
 
 
 def check_opening(play: SelfPlayConfig) -> None:
@@ -195,4 +201,13 @@ def _no_effect(key: str, value: object, *, because: str) -> str:
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:
-    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+    """Returns the divisor of a number that is nearest to another number, the smaller of two.
+
+    Where none is within `DIVISORS_TRIED` it is their greatest common divisor: settings may be of
+    any size.
+    """
+    start = min(wanted, number)
+    near = (start + sign * away for away in range(DIVISORS_TRIED) for sign in (-1, 1))
+    return next(
+        (found for found in near if found > 0 and number % found == 0), math.gcd(number, wanted)
+    )

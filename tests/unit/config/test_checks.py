@@ -1,8 +1,11 @@
 """Settings that do not fit each other, or have no effect, are refused by name."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from keisei_ray.config import checks
 from tests.helpers.setting_values import make_config
 
 LEAVE_OUT = "Leave out one of the two."
@@ -114,3 +117,18 @@ def test_limits_that_join_a_cluster_are_allowed_for_one_started_here() -> None:
 def test_readers_of_records_are_a_fixed_number() -> None:
     with pytest.raises(ValidationError, match=r"does not go with pretrain\.records"):
         make_config(pretrain={"records": ["x"]}, self_play={"num_actors": "auto"})
+
+
+@given(number=st.integers(1, 3000), wanted=st.integers(1, 4000))
+def test_the_divisor_that_is_suggested_is_the_nearest(number: int, wanted: int) -> None:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    assert checks._nearest_divisor(number, wanted) == min(divisors, key=lambda d: abs(d - wanted))
+
+
+def test_an_update_of_any_size_is_refused_at_once() -> None:
+    """All numbers up to the update's timesteps were once tried."""
+    with pytest.raises(ValidationError, match=r"Use a divisor, e\.g\. 16\."):
+        make_config(
+            schedule={"mode": "overlap", "rollouts_per_update": 2**60},
+            learner={"num_minibatches": 10**12 + 16},
+        )
