@@ -1,9 +1,11 @@
 """hcpe, psv and pack: against cshogi, and round trips."""
 
+import struct
+
 import cshogi
 import numpy as np
 import pytest
-from rsshogi.core import Move
+from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.finished_game import GameResult
 from keisei_ray.shogi.binary_records import (
@@ -94,6 +96,23 @@ def test_shuffled_positions_are_games_of_one_move(kind: PositionFormat) -> None:
     rows = [content[at : at + size] for at in range(0, len(content), size)]
     read = list(read_positions(b"".join(rows[::2]), kind, "file"))
     assert [len(r.moves) for r in read if isinstance(r, GameRecord)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["hcpe", "psv"])
+def test_nothing_follows_a_move_that_takes_a_king(kind: PositionFormat) -> None:
+    """The rules library calls it legal, and raises where it is played."""
+    board = Board("lns2g1nl/1r1gk2s1/pppp3pp/4ppB2/9/2P6/PP1P1PPPP/4P2R1/LNSGKGSNL b Pb 1")
+    move = Move.from_usi("3d5b+")
+    assert board.is_legal_move(move)
+    size = RECORD_BYTES[kind]
+    packed = board.to_hcp() if kind == "hcpe" else board.to_packed_sfen()
+    code = move.to_apery().value if kind == "hcpe" else move.value
+    row = packed + struct.pack("<hH", 0, code)
+    content = row.ljust(size, b"\0") + written(kind, game())
+    first, second = read_positions(content, kind, "file")
+    assert isinstance(first, GameRecord)
+    assert isinstance(second, GameRecord)
+    assert (len(first.moves), second.moves) == (1, game().moves)
 
 
 @pytest.mark.parametrize("kind", ["hcpe", "psv"])
