@@ -23,10 +23,10 @@ from keisei_ray.network.saved_checkpoint import open_checkpoint
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import read_manifest
-from keisei_ray.storage.remote.filesystem import is_uri
+from keisei_ray.storage.remote.filesystem import Storage, is_uri
 from keisei_ray.storage.remote.remote_lock import remote_lock
 from keisei_ray.storage.remote.remote_resume import saved_config, use_local_copy
-from keisei_ray.storage.remote.remote_run import RemoteRun
+from keisei_ray.storage.remote.remote_run import RemoteRun, local_copy
 from keisei_ray.storage.run_layout import (
     CHECKPOINTS_DIR,
     CONFIG_FILE,
@@ -100,11 +100,19 @@ def claimed_start(
     copied: list[str] = []
     skipped: list[str] = []
     with contextlib.ExitStack() as stack:
+
+        def claim(storage: Storage) -> None:
+            stack.enter_context(remote_lock(storage, say))
+            copy = local_copy(storage.uri)
+            if lock is None and copy.exists():
+                with run_lock(copy, force=force, say=say):
+                    pass  # A run that was killed here has been saved now.
+
         local, remote = use_local_copy(
             config,
             copied.append,
             skipped.append,
-            claim=lambda storage: stack.enter_context(remote_lock(storage, say)),
+            claim=claim,
             check=partial(_check_usable, refused=refused),
         )
         run_dir = choose_run_dir(local)

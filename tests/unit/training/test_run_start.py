@@ -1,8 +1,10 @@
 """Where a run starts: in which directory, as its only writer, from which settings. No Ray."""
 
 import dataclasses
+import fcntl
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import RunDirError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
+from keisei_ray.storage.remote.remote_run import local_copy
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
-from keisei_ray.storage.run_lock import run_lock
+from keisei_ray.storage.run_lock import Owner, run_lock
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.run_start import choose_run_dir, claimed_start, saved_settings
 from keisei_ray.tune.command import TuneOptions
@@ -133,6 +136,29 @@ def test_settings_are_lost_only_where_a_session_has_begun(
     (run_dir / "config.json").rename(run_dir / name)
     with claimed_start(settings(run_dir, resume="latest")) as start:
         assert start.former_config == content
+
+
+def test_a_resume_at_a_uri_waits_until_the_killed_run_is_saved_in_its_local_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{tmp_path}/at"
+    copy = local_copy(uri)
+    save_checkpoint(copy, 1_000)
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    standby = os.open(copy / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(standby, fcntl.LOCK_EX)
+    os.write(standby, dataclasses.replace(Owner.new(), pid=killed.pid).record(0))
+
+    def told(text: str) -> None:
+        assert "waiting until" in text
+        save_checkpoint(copy, 1_500)
+        os.close(standby)
+
+    run = {"run_dir": uri, "resume": "latest", "total_timesteps": 2_000}
+    with claimed_start(Config.model_validate({"run": run}), say=told) as start:
+        assert start.resumed_timestep == 1_500
 
 
 def test_a_caller_may_hold_the_lock_itself(run_dir: Path) -> None:
