@@ -90,7 +90,8 @@ class Standby:
         self._not_before = clock()
         """Time of the next hand-over."""
         self._warned_of: set[str] = set()
-        """Causes of failures that were warned of."""
+        """Warnings that were given."""
+        self._is_closed = False
 
     def offer(self, timestep: int, newest_state: Callable[[], RunState]) -> None:
         """Hands a state over while training goes on, unless the process has it or is not to yet.
@@ -115,6 +116,7 @@ class Standby:
 
     def close(self) -> None:
         """Says that the run has ended in order, and ends the process."""
+        self._is_closed = True
         if self._thread is not None:
             self._thread.join(CLOSE_S)
         if self._socket is not None:
@@ -134,8 +136,11 @@ class Standby:
             try:
                 with _file_in_memory(pack_state(state)) as file:
                     is_taken = self._send(file.fileno())
-            except OSError as error:
-                logger.info("no file in memory for the standby process: %s", error)
+            except (OSError, MemoryError, ValueError) as error:  # The last: a file above 4 GiB.
+                self._warn(
+                    "the standby process, which saves the run if this one is killed, does not get "
+                    f"the newest state: {str(error) or 'out of memory'}"
+                )
         if is_taken:
             logger.debug("state of timestep %d handed over", state.timestep)
             self._handed_over = state.timestep
@@ -146,6 +151,8 @@ class Standby:
     def _send(self, file: int) -> bool:
         """Sends a file to the process, or else to a new one; returns whether one has taken it."""
         for _ in range(2):
+            if self._is_closed:
+                break
             try:
                 process = self._socket or self._start_process()
                 socket.send_fds(process, [STATE], [file])
@@ -155,13 +162,17 @@ class Standby:
             except OSError as error:
                 cause = error.strerror or str(error)
             self._end_process(0.0)
-            if cause not in self._warned_of:
-                self._warned_of.add(cause)
-                self._say(
-                    "the standby process, which saves the run if this one is killed, does not "
-                    f"answer: {cause}. Another is started"
-                )
+            self._warn(
+                "the standby process, which saves the run if this one is killed, does not answer: "
+                f"{cause}. Another is started"
+            )
         return False
+
+    def _warn(self, text: str) -> None:
+        """Warns once of each failure, and of none after the end."""
+        if text not in self._warned_of and not self._is_closed:
+            self._warned_of.add(text)
+            self._say(text)
 
     def _start_process(self) -> socket.socket:
         """Starts the process and returns the socket to it.
@@ -178,12 +189,11 @@ class Standby:
             "token": self._lock.token,
             "keep": self._keep.model_dump_json(),
         }
-        paths = [str(Path(keisei_ray.__file__).parent.parent), *sys.path]
         with theirs:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-c", _PROGRAM),
-                    *(f"keisei-ray standby of {self._run_dir}", json.dumps(paths)),
+                    *(f"keisei-ray standby of {self._run_dir}", json.dumps(_import_path())),
                     json.dumps(settings),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -207,6 +217,14 @@ class Standby:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+def _import_path() -> list[str]:
+    """Returns where the process finds what this one has imported."""
+    here = str(Path(keisei_ray.__file__).parent.parent)
+    # A program's own entries may be paths, which Python passes over.
+    found = [entry for entry in sys.path if type(entry) is str]
+    return found if here in found else [here, *found]
 
 
 @contextlib.contextmanager

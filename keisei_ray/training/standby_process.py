@@ -8,7 +8,8 @@ The driver sends, on a socket:
     STATE and a file    the state of the newest finished update, answered by TAKEN
     ENDED               the run has ended in order, or is not to be saved
 
-The end of the socket without ENDED is the end of the driver.
+The end of the socket without ENDED is the end of the driver. So is another parent of this process:
+one that the driver has forked holds the socket open.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, EVENTS_FILE, LOCK_FIL
 STATE: Final = b"S"
 ENDED: Final = b"E"
 TAKEN: Final = b"T"
+LOOK_S: Final = 1.0
+"""Seconds between two looks whether the driver lives."""
 SAY_S: Final = 5.0
 """Seconds after which a standard error that takes nothing is given up."""
 
@@ -43,11 +46,12 @@ def main(settings: str) -> None:
             of the checkpoint section).
     """
     # The signals that end a run are for its driver, and may be sent to all of its processes.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # SIGTTOU halts what writes to its terminal from the background, after `stty tostop`.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTOU):
         signal.signal(signum, signal.SIG_IGN)
     given = json.loads(settings)
     directory = HeldDirectory(Path(given["run_dir"]))
-    state = _state_at_the_end(socket.socket(fileno=given["socket"]))
+    state = _state_at_the_end(socket.socket(fileno=given["socket"]), given["pid"])
     if state is None:
         return
     try:
@@ -66,16 +70,25 @@ def ended_without_a_word(pid: int) -> str:
     )
 
 
-def _state_at_the_end(driver: socket.socket) -> int | None:
+def _state_at_the_end(driver: socket.socket, pid: int) -> int | None:
     """Takes states until the driver has ended.
+
+    Args:
+        driver: the socket to it.
+        pid: its number; it is the parent of this process.
 
     Returns:
         A file with the newest state; None if the run has ended in order.
     """
     newest: int | None = None
+    driver.settimeout(LOOK_S)
     while True:
         try:
             message, files, _, _ = socket.recv_fds(driver, 1, 1)
+        except TimeoutError:
+            if os.getppid() != pid:
+                return newest
+            continue
         except OSError:
             return newest
         if message == ENDED:

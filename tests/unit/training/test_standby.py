@@ -10,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import keisei_ray
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.storage import checkpoint
@@ -49,7 +51,10 @@ with run_lock(run_dir) as lock:
         standby.close()
     print(pid, flush=True)
     sys.stdin.readline()
-    if end == "killed":
+    if end == "forked and killed" and os.fork() == 0:
+        print(os.getpid(), flush=True)
+        signal.pause()
+    if end in ("killed", "forked and killed"):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -160,6 +165,31 @@ def test_a_directory_that_has_moved_is_found(run_dir: Path) -> None:
     moved = run_dir.rename(run_dir.with_name("moved"))
     assert f"--run-dir {moved} --resume latest" in driver.end()
     assert (moved / "checkpoints" / "step-000000000512").exists()
+
+
+def test_a_process_that_the_driver_has_forked_holds_nothing_up(run_dir: Path) -> None:
+    driver = Driver(run_dir, "forked and killed")
+    assert driver.process.stdin is not None
+    assert driver.process.stdout is not None
+    driver.process.stdin.write("\n")
+    driver.process.stdin.flush()
+    forked_pid = int(driver.process.stdout.readline())
+    try:
+        wait_until(lambda: not Path(f"/proc/{driver.standby_pid}").exists(), 60)
+        assert (run_dir / "checkpoints" / "step-000000000512").exists()
+    finally:
+        os.kill(forked_pid, signal.SIGKILL)
+        driver.process.communicate()
+
+
+def test_no_signal_of_a_terminal_ends_or_halts_it(run_dir: Path) -> None:
+    driver = Driver(run_dir, "killed")
+    status = Path(f"/proc/{driver.standby_pid}/status").read_text()
+    (ignored,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTOU):
+        assert int(ignored, 16) >> (signum - 1) & 1, signum
+    driver.process.kill()
+    driver.process.communicate()
 
 
 def test_what_cannot_be_saved_is_said(run_dir: Path) -> None:
@@ -303,6 +333,65 @@ def test_a_process_that_cannot_be_started_is_warned_of_once(
         assert not offering.handed_over(512)
     (warning,) = offering.warnings
     assert "No such file or directory" in warning
+
+
+def test_a_hand_over_that_is_late_starts_no_process_after_the_end(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_S", 0.1)
+    is_written = threading.Event()
+    monkeypatch.setattr(offering, "_flush", is_written.wait)
+    offering.offer(512, lambda: state_at(512))
+    offering.close()
+    is_written.set()
+    assert offering._thread is not None
+    offering._thread.join(60)
+    assert offering._process is None
+
+
+def test_a_process_that_is_ended_with_the_run_is_not_replaced(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_S", 0.1)
+    assert offering.handed_over(512)
+    os.kill(offering.pid, signal.SIGSTOP)
+    offering.now += 1000.0
+    offering.offer(768, lambda: state_at(768))
+    offering.close()
+    assert offering._thread is not None
+    offering._thread.join(60)
+    assert offering._process is None
+    assert offering.warnings == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("bytes object is too large")])
+def test_a_state_for_which_there_is_no_memory_is_warned_of_once(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(state: RunState) -> bytes:
+        raise error
+
+    monkeypatch.setattr(module, "pack_state", refuse)
+    for timestep in (512, 768):
+        assert not offering.handed_over(timestep)
+        assert offering._not_before > offering.now
+    (warning,) = offering.warnings
+    assert warning.endswith(str(error) or "out of memory")
+
+
+def test_a_program_may_have_put_a_path_object_among_its_import_paths(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/mine")])
+    assert offering.handed_over(512)
+
+
+def test_the_process_imports_in_the_order_of_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = str(Path(keisei_ray.__file__).parent.parent)
+    monkeypatch.setattr(sys, "path", ["/standard", here])
+    assert module._import_path() == ["/standard", here]
+    monkeypatch.setattr(sys, "path", ["/standard"])
+    assert module._import_path() == [here, "/standard"]
 
 
 def test_handing_over_takes_a_small_share_of_a_core(
