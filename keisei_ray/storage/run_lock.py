@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,7 @@ class RunLock:
         """Whether a heartbeat has not found the directory."""
         self._lost: RunDirLostError | None = None
         self._one_looks = threading.Lock()
+        _held.add(self)
         try:
             _write(descriptor, owner.record(0))
         except OSError:
@@ -225,6 +227,7 @@ class RunLock:
         with contextlib.suppress(OSError):
             if _is_at(self._descriptor, path):
                 path.unlink()
+        _held.discard(self)
         os.close(self._descriptor)
         self._directory.close()
 
@@ -237,6 +240,22 @@ class RunLock:
         removed, self._descriptor = self._descriptor, _replace(self._path, self._owner)
         os.close(removed)
         logger.warning("%s was removed while the run trained: it is made again", self._path)
+
+
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+"""The locks of this process."""
+
+
+def _leave_to_parent() -> None:
+    """Takes the locks from a process that was forked off; it may outlive the writer."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for lock in _held:
+        os.dup2(null, lock.descriptor, inheritable=False)
+    os.close(null)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextlib.contextmanager

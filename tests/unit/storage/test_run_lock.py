@@ -22,7 +22,7 @@ from keisei_ray.storage import run_lock as module
 from keisei_ray.storage.run_lock import Owner, RunLock, run_lock
 
 WRITER = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from keisei_ray.errors import TakenOverError
 from keisei_ray.storage import run_lock as module
@@ -41,6 +41,10 @@ with module.run_lock(Path(sys.argv[1])) as lock:
                 print("mine", flush=True)
             except TakenOverError as error:
                 print(error, flush=True)
+        elif command.strip() == "fork":
+            if os.fork() == 0:
+                print(os.getpid(), flush=True)
+                signal.pause()
         else:
             break
 """
@@ -133,6 +137,20 @@ def test_the_lock_of_a_killed_writer_is_free_at_once(tmp_path: Path) -> None:
         assert (tmp_path / ".lock").exists()
         assert is_free(tmp_path)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_a_killed_writer_had_forked_does_not_hold_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVING_S", 0.0)
+    with writing(tmp_path) as writer:
+        forked_pid = int(writer.ask("fork"))
+        try:
+            assert not is_free(tmp_path)
+            writer.signal(signal.SIGKILL)
+            assert is_free(tmp_path)
+        finally:
+            os.kill(forked_pid, signal.SIGKILL)
 
 
 def test_a_writer_that_ends_leaves_nothing(tmp_path: Path) -> None:
