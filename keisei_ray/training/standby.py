@@ -84,6 +84,8 @@ class Standby:
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._descriptor = lock.descriptor
+        """Number of the lock file that the process holds."""
         self._handed_over = resumed_timestep
         """Timestep of the newest state that the process has, or the disk."""
         self._thread: threading.Thread | None = None
@@ -153,6 +155,8 @@ class Standby:
         for _ in range(2):
             if self._is_closed:
                 break
+            if self._descriptor != self._lock.descriptor:
+                self._end_process(0.0)  # The lock file was made again, and it holds the former one.
             try:
                 process = self._socket or self._start_process()
                 socket.send_fds(process, [STATE], [file])
@@ -181,6 +185,7 @@ class Standby:
             OSError: it cannot be started.
         """
         ours, theirs = socket.socketpair()
+        self._descriptor = self._lock.descriptor
         settings = {
             "socket": theirs.fileno(),
             "run_dir": str(self._run_dir),
@@ -198,7 +203,7 @@ class Standby:
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), self._lock.descriptor),
+                pass_fds=(theirs.fileno(), self._descriptor),
                 process_group=0,  # Its own, so that Ctrl-C does not reach it.
             )
         ours.settimeout(ANSWER_S)
@@ -206,17 +211,20 @@ class Standby:
         return ours
 
     def _end_process(self, timeout_s: float) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Waits for the end of the process, or ends it; only then closes the socket.
+
+        A process that sees the socket closed takes its driver for dead.
+        """
         process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        connection, self._socket = self._socket, None
+        if process is not None:
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        if connection is not None:
+            connection.close()
 
 
 def _import_path() -> list[str]:

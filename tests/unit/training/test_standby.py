@@ -314,6 +314,35 @@ def test_a_killed_process_is_replaced_at_once_with_one_warning(offering: Offerin
     assert "Another is started" in warning
 
 
+def test_a_process_that_is_replaced_does_not_take_its_driver_for_dead(
+    offering: Offering, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver may be slow between closing and killing."""
+    assert offering.handed_over(512)
+
+    def kill_late(process: subprocess.Popen[bytes], signum: int) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(subprocess.Popen, "send_signal", kill_late)
+    offering._end_process(0.0)
+    assert not (run_dir / "checkpoints").exists()
+
+
+def test_the_process_holds_the_lock_file_that_was_made_again(
+    offering: Offering, run_dir: Path
+) -> None:
+    assert offering.handed_over(512)
+    (run_dir / ".lock").unlink()
+    assert offering._lock.beat(1)
+    assert offering.handed_over(768)
+    held = [os.stat(path) for path in Path(f"/proc/{offering.pid}/fd").iterdir()]
+    assert any(os.path.samestat(file, (run_dir / ".lock").stat()) for file in held)
+    assert offering.warnings == []
+
+
 def test_a_process_that_does_not_answer_is_ended_and_replaced(
     offering: Offering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
