@@ -11,12 +11,13 @@ from tests.chaos.chaos_run import ChaosRun
 from tests.chaos.faults import half_written, kill_while_saving
 from tests.chaos.invariants import violations
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 PLAN = (
     Life(
         live=(
             "kill -9 of learner and actor at once",
+            "kill -9 of the standby process",
             "reader of standard output leaves",
             "GCS halted for 0.5 to 3 s",
         ),
@@ -44,6 +45,7 @@ def test_a_run_goes_on_after_each_fault_with_all_its_invariants(tmp_path: Path) 
     ]
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_of_saving_never_costs_the_checkpoints_before(tmp_path: Path) -> None:
     run_dir, rng = tmp_path / "run", random.Random(3)
     for number in range(2):
