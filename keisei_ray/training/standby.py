@@ -41,7 +41,9 @@ FLUSH_S: Final = 10.0
 ANSWER_S: Final = 30.0
 """Seconds after which a process that does not take a state counts as dead."""
 RETRY_S: Final = 5.0
-"""Seconds between a failure and the next attempt."""
+"""Seconds between a failure and the next attempt; twice as many after each failure that follows."""
+MAX_BACK_OFF: Final = 64
+"""Largest multiple of `RETRY_S` between two attempts."""
 CLOSE_S: Final = 5.0
 """Seconds that the end of a run waits for the process."""
 _PROGRAM: Final = (
@@ -93,6 +95,8 @@ class Standby:
         """Time of the next hand-over."""
         self._warned_of: set[str] = set()
         """Warnings that were given."""
+        self._failures = 0
+        """Hand-overs in a row that failed."""
         self._is_closed = False
 
     def offer(self, timestep: int, newest_state: Callable[[], RunState]) -> None:
@@ -133,22 +137,25 @@ class Standby:
             state: the state.
             spent_s: CPU seconds that it has taken to make it.
         """
+        if not self._flush(FLUSH_S):
+            self._not_before = self._clock() + RETRY_S
+            return
         is_taken = False
-        if self._flush(FLUSH_S):
-            try:
-                with _file_in_memory(pack_state(state)) as file:
-                    is_taken = self._send(file.fileno())
-            except (OSError, MemoryError, ValueError) as error:  # The last: a file above 4 GiB.
-                self._warn(
-                    "the standby process, which saves the run if this one is killed, does not get "
-                    f"the newest state: {str(error) or 'out of memory'}"
-                )
+        try:
+            with _file_in_memory(pack_state(state)) as file:
+                is_taken = self._send(file.fileno())
+        except (OSError, MemoryError, ValueError) as error:  # The last: a file above 4 GiB.
+            self._warn(
+                "the standby process, which saves the run if this one is killed, does not get "
+                f"the newest state: {str(error) or 'out of memory'}"
+            )
         if is_taken:
             logger.debug("state of timestep %d handed over", state.timestep)
-            self._handed_over = state.timestep
+            self._handed_over, self._failures = state.timestep, 0
             self._not_before = self._clock() + (spent_s + time.thread_time()) / MAX_SHARE
         else:
-            self._not_before = self._clock() + RETRY_S
+            self._not_before = self._clock() + RETRY_S * min(2**self._failures, MAX_BACK_OFF)
+            self._failures += 1
 
     def _send(self, file: int) -> bool:
         """Sends a file to the process, or else to a new one; returns whether one has taken it."""

@@ -22,17 +22,21 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keisei_ray.errors import KeiseiError
 from keisei_ray.storage.held_directory import HeldDirectory
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, EVENTS_FILE, LOCK_FILE
+
+if TYPE_CHECKING:
+    from keisei_ray.training.saved_run import RunState
 
 STATE: Final = b"S"
 ENDED: Final = b"E"
 TAKEN: Final = b"T"
 LOOK_S: Final = 1.0
 """Seconds between two looks whether the driver lives."""
+_NOT_SAVED: Final = "What it learned since its newest checkpoint could not be saved"
 SAY_S: Final = 5.0
 """Seconds after which a standard error that takes nothing is given up."""
 
@@ -56,8 +60,8 @@ def main(settings: str) -> None:
         return
     try:
         told = _rescue(state, directory, given)
-    except (KeiseiError, OSError) as error:
-        told = f"What it learned since its newest checkpoint could not be saved: {error}"
+    except Exception as error:  # noqa: BLE001  a program that was changed under the run, too
+        told = f"{_NOT_SAVED}: {type(error).__name__}: {error}"
     if told is not None:
         _say(f"{ended_without_a_word(given['pid'])}. {told}\n")
 
@@ -106,10 +110,11 @@ def _rescue(state_file: int, directory: HeldDirectory, given: dict[str, Any]) ->
     """Saves a checkpoint, unless the disk has one as new, and records the end of the run.
 
     Returns:
-        What was saved; None if the end of the run is on record, or the run is another process's.
+        What was saved, or why nothing was; None if the end of the run is on record, or the run is
+        another process's.
 
     Raises:
-        KeiseiError, OSError: it cannot be saved.
+        KeiseiError, OSError: the directory cannot be made or read.
     """
     from keisei_ray.config.sections import CheckpointConfig
     from keisei_ray.storage import checkpoint
@@ -126,17 +131,22 @@ def _rescue(state_file: int, directory: HeldDirectory, given: dict[str, Any]) ->
     with open(state_file, "rb") as file:
         file.seek(0)
         state = unpack_state(file.read())
-    path = checkpoint.newest(run_dir / CHECKPOINTS_DIR)
-    if path is None or timestep_of(path.name) < state.timestep:
-        sync_records(run_dir)
-        path = write_state(run_dir, state, CheckpointConfig.model_validate_json(given["keep"]))
+    path, told = None, ""
+    try:
+        path = checkpoint.newest(run_dir / CHECKPOINTS_DIR)
+        if path is None or timestep_of(path.name) < state.timestep:
+            sync_records(run_dir)
+            path = write_state(run_dir, state, CheckpointConfig.model_validate_json(given["keep"]))
+        name = given["name"] if run_dir == directory.path else str(run_dir)
+        told = (
+            f"What it learned up to timestep {timestep_of(path.name):,} is saved. Go on with "
+            f"--run-dir {shlex.quote(name)} --resume latest."
+        )
+    except (KeiseiError, OSError) as error:
+        told = f"{_NOT_SAVED}: {error}"
     with contextlib.suppress(KeiseiError, OSError):
-        _record_end(run_dir, path, ended_without_a_word(given["pid"]))
-    name = given["name"] if run_dir == directory.path else str(run_dir)
-    return (
-        f"What it learned up to timestep {timestep_of(path.name):,} is saved. Go on with --run-dir "
-        f"{shlex.quote(name)} --resume latest."
-    )
+        _record_end(run_dir, state, path, f"{ended_without_a_word(given['pid'])}. {told}")
+    return told
 
 
 def _is_ended(run_dir: Path) -> bool:
@@ -147,21 +157,27 @@ def _is_ended(run_dir: Path) -> bool:
     return last is not None and last.get("kind") == "run_ended"
 
 
-def _record_end(run_dir: Path, path: Path, cause: str) -> None:
-    """Appends the run's last event, with the counts of its newest checkpoint."""
-    from keisei_ray.storage import checkpoint
+def _record_end(run_dir: Path, state: "RunState", path: Path | None, cause: str) -> None:
+    """Appends the run's last event.
+
+    Args:
+        run_dir: directory of the run.
+        state: of its newest update.
+        path: its newest checkpoint; None if there is none.
+        cause: of its end.
+    """
     from keisei_ray.storage.json_lines_writer import JsonLinesWriter
-    from keisei_ray.storage.run_layout import PROGRESS_FILE
+    from keisei_ray.storage.run_layout import PROGRESS_FILE, timestep_of
     from keisei_ray.telemetry.events import RunEnded
     from keisei_ray.telemetry.progress import Progress
     from keisei_ray.tracking.recorders import event_record
 
-    saved = checkpoint.load(path)
-    progress = Progress.from_json(saved.files[PROGRESS_FILE])
-    ended = RunEnded("failed", saved.timestep, str(path), progress.wall_time_s, cause)
-    lines = JsonLinesWriter(run_dir / EVENTS_FILE, resumed_timestep=saved.timestep, is_cut=False)
-    record = event_record(ended, time.time)
+    timestep = max(state.timestep, timestep_of(path.name) if path else 0)
+    wall_time_s = Progress.from_json(state.files[PROGRESS_FILE]).wall_time_s
+    checkpoint = str(path) if path else None
+    record = event_record(RunEnded("failed", timestep, checkpoint, wall_time_s, cause), time.time)
     assert record is not None
+    lines = JsonLinesWriter(run_dir / EVENTS_FILE, resumed_timestep=timestep, is_cut=False)
     lines.append(record)
     lines.close()
 

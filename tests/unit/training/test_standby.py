@@ -7,12 +7,13 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,14 +76,15 @@ def hand_over(standby: Standby, state: RunState) -> None:
 class Driver:
     """A process that trains a run in a directory and has handed its newest state over."""
 
-    def __init__(self, run_dir: Path, end: str) -> None:
+    def __init__(self, run_dir: Path, end: str, path: Sequence[str] = sys.path) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(run_dir), end],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=run_dir.parent,  # Python looks for packages there first.
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -117,13 +119,14 @@ def test_the_newest_state_of_a_killed_driver_is_saved_and_its_end_recorded(run_d
         f"The training process ({pid}) has ended without a word: killed, out of memory, or by Ray "
         "after the end of its raylet"
     )
-    assert (ended["kind"], ended["reason"], ended["cause"]) == ("run_ended", "failed", told)
+    saved_told = (
+        f"{told}. What it learned up to timestep 512 is saved. Go on with --run-dir {run_dir} "
+        "--resume latest."
+    )
+    assert (ended["kind"], ended["reason"], ended["cause"]) == ("run_ended", "failed", saved_told)
     assert (ended["timestep"], ended["wall_time_s"]) == (512, 3.5)
     assert ended["checkpoint"] == str(saved.path)
-    assert said == (
-        f"{told}. What it learned up to timestep 512 is saved. Go on with --run-dir {run_dir} "
-        "--resume latest.\n"
-    )
+    assert said == f"{saved_told}\n"
 
 
 def test_nothing_is_saved_where_the_driver_ends_in_order(run_dir: Path) -> None:
@@ -197,6 +200,20 @@ def test_what_cannot_be_saved_is_said(run_dir: Path) -> None:
     (run_dir / "checkpoints").write_bytes(b"")
     said = driver.end()
     assert "What it learned since its newest checkpoint could not be saved: cannot" in said
+    assert len(said.splitlines()) == 1
+    ended = json_records(run_dir / "events.jsonl")[-1]
+    assert (ended["kind"], ended["cause"], ended["checkpoint"]) == ("run_ended", said[:-1], None)
+
+
+def test_a_program_that_was_changed_under_the_run_costs_the_state_with_one_line(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(Path(keisei_ray.__file__).parent, changed / "keisei_ray")
+    driver = Driver(run_dir, "killed", path=[str(changed), *sys.path])
+    (changed / "keisei_ray" / "training" / "saved_run.py").write_text("")
+    said = driver.end()
+    assert "could not be saved: ImportError: cannot import name" in said
     assert len(said.splitlines()) == 1
 
 
@@ -421,6 +438,17 @@ def test_the_process_imports_in_the_order_of_its_driver(monkeypatch: pytest.Monk
     assert module._import_path() == ["/standard", here]
     monkeypatch.setattr(sys, "path", ["/standard"])
     assert module._import_path() == [here, "/standard"]
+
+
+def test_a_process_that_never_answers_is_started_less_and_less_often(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    pauses = []
+    for _ in range(9):
+        assert not offering.handed_over(512)
+        pauses.append((offering._not_before - offering.now) / module.RETRY_S)
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 64, 64]
 
 
 def test_handing_over_takes_a_small_share_of_a_core(
