@@ -77,7 +77,7 @@ class Standby:
         say: called with a warning.
         clock: monotonic seconds.
         """
-        self._run_dir = run_dir
+        self._run_dir = run_dir.absolute()  # The process starts later, perhaps elsewhere.
         self._keep = keep
         self._lock = lock
         self._name = name

@@ -306,6 +306,15 @@ def offering(run_dir: Path) -> Iterator[Offering]:
             yield standby
 
 
+def test_a_program_may_change_its_directory(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run_dir.parent)
+    with run_lock(Path("run")) as lock:
+        standby = Offering(Path("run"), lock)
+        monkeypatch.chdir(run_dir)
+        with contextlib.closing(standby):
+            assert standby.handed_over(512)
+
+
 def test_no_process_is_started_before_something_was_learned(offering: Offering) -> None:
     hand_over(offering, state_at(256))
     assert offering._process is None
