@@ -41,6 +41,21 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def check_unicode(tree: Any) -> None:
+    """Refuses text that no file can hold, as JSON and YAML can write it: half a surrogate pair.
+
+    Args:
+        tree: of dict, list and scalars.
+
+    Raises:
+        ValueError: a key or value has such text.
+    """
+    try:
+        json.dumps(tree, ensure_ascii=False, skipkeys=True, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!a} is not a character") from error
+
+
 def read_json(file: Path, most_bytes: int = MAX_FILE_BYTES) -> Any:
     """Reads a JSON file.
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from keisei_ray.config.describe import ENV_PREFIX, SECTIONS, SETTINGS
-from keisei_ray.config.json_text import parse_json
+from keisei_ray.config.json_text import check_unicode, parse_json
 from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.schema import Config
 from keisei_ray.config.yaml12 import load_yaml
@@ -125,9 +125,11 @@ def _read_file(path: str) -> object:
 
 def _parse_json(text: str, source: str) -> object:
     try:
-        return parse_json(text)
+        tree = parse_json(text)
+        check_unicode(tree)
     except ValueError as error:
         raise ConfigError(f"{source}: not valid JSON: {_one_line(error)}.") from error
+    return tree
 
 
 def _parse_yaml(text: str, source: str) -> object:

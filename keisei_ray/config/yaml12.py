@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from keisei_ray.config.json_text import check_unicode
+
 MAX_VALUES: Final = 100_000
 """Most values of a document, aliases written out: a few lines of them can stand for billions."""
 
@@ -20,18 +22,26 @@ def load_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: not a YAML document, or nested too deeply; a tag that is not plain data or
             does not fit its value; a repeated key; aliases that hold themselves or that stand for
-            more than MAX_VALUES values.
+            more than MAX_VALUES values; half a surrogate pair.
     """
     try:
         tree = yaml.load(text, Loader=_Loader)
         if _num_values(tree, {}) > MAX_VALUES:
             raise yaml.YAMLError(f"more than {MAX_VALUES:,} values, its aliases written out")
+        _check_unicode(tree)
         return tree
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         # SafeLoader's constructors raise these for `!!float x`, `!!bool x` and the like.
         raise yaml.YAMLError(f"a value does not fit its tag: {error}") from error
+
+
+def _check_unicode(tree: Any) -> None:
+    try:
+        check_unicode(tree)
+    except ValueError as error:
+        raise yaml.YAMLError(str(error)) from error
 
 
 def _num_values(value: Any, known: dict[int, int]) -> int:

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from keisei_ray.config.json_text import parse_json
+from keisei_ray.config.json_text import check_unicode, parse_json
 from keisei_ray.config.resolver import load_config_json, resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import Fraction, Section
@@ -141,6 +141,7 @@ class Sweep:
         """
         try:
             tree = parse_json(text)
+            check_unicode(tree)
             file = SweepFile.model_validate(tree["sweep"])
             base = load_config_json(json.dumps(tree["base"]), source)
             return cls(str(tree["source"]), file, base)

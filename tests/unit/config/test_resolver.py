@@ -458,3 +458,24 @@ def test_a_value_that_a_setting_refuses_is_named_with_what_it_should_be(
     message = error_of({key: value}, "overrides", tmp_path)
     assert key in message
     assert says in message
+
+
+@pytest.mark.parametrize("name", ["some.yaml", "some.json"])
+def test_half_a_surrogate_pair_in_a_file_of_settings_is_refused(name: str, tmp_path: Path) -> None:
+    """No file can hold it: the run's own config.json could not be written."""
+    path = tmp_path / name
+    path.write_text(r'{"tracking": {"subscribers": [{"a.b:c": {"x": "\ud800"}}]}}')
+    with pytest.raises(ConfigError, match=r"not valid .*: '\\ud800' is not a character"):
+        resolve_config(str(path), {}, [], {})
+
+
+def test_half_a_surrogate_pair_on_the_command_line_is_refused() -> None:
+    given = r'tracking.subscribers=[{"a.b:c": {"x": "\udfff"}}]'
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        resolve_config(None, {}, [given], {})
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    path.write_text(r'{"run": {"run_dir": "\ud83d\ude00"}}')
+    assert resolve_config(str(path), {}, [], {}).run.run_dir == "\U0001f600"
