@@ -106,6 +106,7 @@ def run_dir(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_newest_state_of_a_killed_driver_is_saved_and_its_end_recorded(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     said = driver.end()
@@ -129,6 +130,7 @@ def test_the_newest_state_of_a_killed_driver_is_saved_and_its_end_recorded(run_d
     assert said == f"{saved_told}\n"
 
 
+@pytest.mark.slow
 def test_nothing_is_saved_where_the_driver_ends_in_order(run_dir: Path) -> None:
     driver = Driver(run_dir, "in order")
     assert not Path(f"/proc/{driver.standby_pid}").exists()
@@ -136,6 +138,7 @@ def test_nothing_is_saved_where_the_driver_ends_in_order(run_dir: Path) -> None:
     assert not (run_dir / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_end_is_on_record_is_left_as_it_is(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     (run_dir / "events.jsonl").write_text('{"kind": "run_ended"}\n')
@@ -143,6 +146,7 @@ def test_a_run_whose_end_is_on_record_is_left_as_it_is(run_dir: Path) -> None:
     assert not (run_dir / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_has_taken_over_is_left_as_it_is(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     other = Owner("other", "elsewhere", 1, "token", 0)
@@ -151,6 +155,7 @@ def test_a_run_that_another_process_has_taken_over_is_left_as_it_is(run_dir: Pat
     assert not (run_dir / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_newer_checkpoint_is_not_replaced(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     newer = state_at(768)
@@ -163,6 +168,7 @@ def test_a_newer_checkpoint_is_not_replaced(run_dir: Path) -> None:
     assert json_records(run_dir / "events.jsonl")[-1]["timestep"] == 768
 
 
+@pytest.mark.slow
 def test_a_directory_that_has_moved_is_found(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     moved = run_dir.rename(run_dir.with_name("moved"))
@@ -170,6 +176,7 @@ def test_a_directory_that_has_moved_is_found(run_dir: Path) -> None:
     assert (moved / "checkpoints" / "step-000000000512").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_the_driver_has_forked_holds_nothing_up(run_dir: Path) -> None:
     driver = Driver(run_dir, "forked and killed")
     assert driver.process.stdin is not None
@@ -185,6 +192,7 @@ def test_a_process_that_the_driver_has_forked_holds_nothing_up(run_dir: Path) ->
         driver.process.communicate()
 
 
+@pytest.mark.slow
 def test_no_signal_of_a_terminal_ends_or_halts_it(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     status = Path(f"/proc/{driver.standby_pid}/status").read_text()
@@ -195,6 +203,7 @@ def test_no_signal_of_a_terminal_ends_or_halts_it(run_dir: Path) -> None:
     driver.process.communicate()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_saved_is_said(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     (run_dir / "checkpoints").write_bytes(b"")
@@ -205,6 +214,7 @@ def test_what_cannot_be_saved_is_said(run_dir: Path) -> None:
     assert (ended["kind"], ended["cause"], ended["checkpoint"]) == ("run_ended", said[:-1], None)
 
 
+@pytest.mark.slow
 def test_a_program_that_was_changed_under_the_run_costs_the_state_with_one_line(
     run_dir: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +227,7 @@ def test_a_program_that_was_changed_under_the_run_costs_the_state_with_one_line(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_error_stream_that_nobody_reads_holds_nothing_up(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     assert driver.process.stderr is not None
@@ -232,6 +243,7 @@ def test_an_error_stream_that_nobody_reads_holds_nothing_up(run_dir: Path) -> No
     driver.process.communicate()
 
 
+@pytest.mark.slow
 def test_a_resume_waits_until_the_killed_run_is_saved(run_dir: Path) -> None:
     driver = Driver(run_dir, "killed")
     os.kill(driver.standby_pid, signal.SIGSTOP)
