@@ -51,7 +51,7 @@ def check_unicode(tree: Any) -> None:
         ValueError: a key or value has such text.
     """
     try:
-        json.dumps(tree, ensure_ascii=False, skipkeys=True, default=str).encode()
+        json.dumps(tree, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{error.object[error.start]!a} is not a character") from error
 

@@ -16,6 +16,10 @@ MAX_VALUES: Final = 100_000
 """Most values of a document, aliases written out: a few lines of them can stand for billions."""
 
 
+MAX_QUOTED: Final = 200
+"""Characters of a document that an error's text may quote."""
+
+
 def load_yaml(text: str) -> Any:
     """Reads a YAML document into dict, list, str, int, float, bool and None.
 
@@ -30,11 +34,15 @@ def load_yaml(text: str) -> Any:
             raise yaml.YAMLError(f"more than {MAX_VALUES:,} values, its aliases written out")
         _check_unicode(tree)
         return tree
+    except yaml.MarkedYAMLError as error:
+        for part in ("context", "problem"):  # They may quote a tag of any length.
+            setattr(error, part, (getattr(error, part) or "")[:MAX_QUOTED] or None)
+        raise
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         # SafeLoader's constructors raise these for `!!float x`, `!!bool x` and the like.
-        raise yaml.YAMLError(f"a value does not fit its tag: {error}") from error
+        raise yaml.YAMLError(f"a value does not fit its tag: {str(error)[:MAX_QUOTED]}") from error
 
 
 def _check_unicode(tree: Any) -> None:
@@ -52,10 +60,15 @@ def _num_values(value: Any, known: dict[int, int]) -> int:
         known: id of a collection -> number of its values; 0 while they are counted.
 
     Raises:
-        yaml.YAMLError: a collection holds itself.
+        yaml.YAMLError: a collection holds itself, or a value is of another type, as a tag can make.
     """
-    if not isinstance(value, dict | list | tuple | set):
+    if value is None or isinstance(value, str | int | float):
         return 1
+    if not isinstance(value, dict | list):
+        raise yaml.YAMLError(
+            f"a value of the type {type(value).__name__}, expected text, a number, true, false, "
+            "null, a list or a mapping"
+        )
     if id(value) not in known:
         known[id(value)] = 0
         inner = (*value, *value.values()) if isinstance(value, dict) else value

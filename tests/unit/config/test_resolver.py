@@ -469,6 +469,28 @@ def test_half_a_surrogate_pair_in_a_file_of_settings_is_refused(name: str, tmp_p
         resolve_config(str(path), {}, [], {})
 
 
+@pytest.mark.parametrize(
+    ("tagged", "kind"),
+    [("!!binary xw==", "bytes"), ("!!set {a}", "set"), ("!!timestamp 2026-01-01", "date"),
+     ("!!pairs [a: 1]", "tuple")],
+)  # fmt: skip
+def test_a_tag_that_makes_no_plain_value_is_refused(tagged: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(f'tracking: {{subscribers: [{{"a.b:c": {{x: {tagged}}}}}]}}')
+    with pytest.raises(ConfigError, match=f"not valid YAML: a value of the type {kind}, expected"):
+        resolve_config(str(path), {}, [], {})
+
+
+def test_a_long_tag_is_not_quoted_whole(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(f"run: {{seed: !!int{'9' * 5000} 1}}")
+    with pytest.raises(
+        ConfigError, match="could not determine a constructor for the tag"
+    ) as caught:
+        resolve_config(str(path), {}, [], {})
+    assert len(str(caught.value)) < 500
+
+
 def test_half_a_surrogate_pair_on_the_command_line_is_refused() -> None:
     given = r'tracking.subscribers=[{"a.b:c": {"x": "\udfff"}}]'
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
