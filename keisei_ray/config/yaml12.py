@@ -14,8 +14,6 @@ from keisei_ray.config.json_text import check_unicode
 
 MAX_VALUES: Final = 100_000
 """Most values of a document, aliases written out: a few lines of them can stand for billions."""
-
-
 MAX_QUOTED: Final = 200
 """Characters of a document that an error's text may quote."""
 

@@ -1,22 +1,35 @@
 """The request to stop a run, as SIGINT, SIGTERM and SIGHUP make it."""
 
 import contextlib
+import math
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Final
+
+DOUBLED_S: Final = 0.5
+"""Seconds after the first signal in which another is the same request, sent twice."""
 
 
 class StopRequest:
     """A signal handler: the first signal asks the run to stop and save, the second ends it at once.
 
-    SIGHUP, the end of the terminal, is no second request: shell and kernel both send it, and often
-    SIGTERM with it.
+    One request may be several signals: `timeout` and others signal a process and then its group,
+    and shell and kernel both send SIGHUP, the end of the terminal, often with SIGTERM. So signals
+    within `DOUBLED_S` of the first are no second request, and SIGHUP never is.
 
     It neither logs nor prints: a signal can come in the middle of a write.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        clock: monotonic seconds.
+        """
+        self._clock = clock
+        self._requested_s = -math.inf
+        """Time of the first signal."""
         self.is_set = False
         self.signum: int | None = None
         """The first signal; None if there was none."""
@@ -30,8 +43,11 @@ class StopRequest:
             KeyboardInterrupt: the stop was requested before.
         """
         if self.signum is None:
+            self._requested_s = self._clock()
             self.is_set, self.signum = True, signum
-        elif signal.SIGHUP not in (signum, self.signum):
+        elif signal.SIGHUP in (signum, self.signum):
+            return
+        elif self._clock() - self._requested_s >= DOUBLED_S:
             raise KeyboardInterrupt
 
 

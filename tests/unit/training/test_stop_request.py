@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
+from keisei_ray.training.stop_request import DOUBLED_S, StopRequest, stopping_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +28,25 @@ def test_the_first_signal_requests_a_stop(signum: signal.Signals) -> None:
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_request_ends_the_run_at_once(first: signal.Signals) -> None:
-    stop = StopRequest()
+    times = iter([3.0, 3.0 + DOUBLED_S])
+    stop = StopRequest(lambda: next(times))
     with stopping_on_signals(stop):
         os.kill(os.getpid(), first)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert stop.signum == first
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_sent_twice_at_once_is_one_request(signum: signal.Signals) -> None:
+    """As `timeout` sends it: to the process, and to the group of it."""
+    times = iter([3.0, 3.0, 3.0 + 0.9 * DOUBLED_S, 3.0 + DOUBLED_S])
+    stop = StopRequest(lambda: next(times))
+    with stopping_on_signals(stop):
+        for _ in range(3):
+            os.kill(os.getpid(), signum)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signum)
 
 
 @pytest.mark.parametrize(
