@@ -3,7 +3,8 @@
     python benchmarks/scripts/experiments.py benchmarks/plans/screen.yaml \
         --reference RUN --out screen.jsonl
 
-The YAML file has `timesteps`, `seeds`, optionally `base`, and one or both of
+The YAML file has `timesteps`, `seeds`, optionally `base`, `every` (plies between matches; else only
+at the end), `games` of a match and `opponents`, and one or both of
 
     factors:  name -> [settings at -, settings at +]: a folded Plackett-Burman screen. Every run
               sets every factor to one of its two levels, half of the runs each, so that each
@@ -32,7 +33,6 @@ import yaml
 
 PLACKETT_BURMAN_24 = "+++++-+-++--++--+-+----"
 """First row of 24 runs. Each further row is the one before, rotated by one; the last is minus."""
-NUM_GAMES = 100
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,13 @@ def one_at_a_time(changes: dict[str, list[str]], seeds: Sequence[int]) -> Iterat
             yield Trial(name, seed, tuple(settings))
 
 
-def run_trial(one: Trial, timesteps: int, references: Sequence[str]) -> dict[str, Any]:
-    """Runs a trial and returns its last record; called in a process of its own."""
+def run_trial(
+    one: Trial, timesteps: int, every: int, matches: trial.Matches
+) -> list[dict[str, Any]]:
+    """Runs a trial and returns its records; called in a process of its own."""
     config = trial.trial_config(timesteps, [f"run.seed={one.seed}", *one.settings])
-    *_, last = trial.run(config, timesteps, NUM_GAMES, references)
-    return {"name": one.name, "seed": one.seed, "set": one.settings, "levels": one.levels} | last
+    about = {"name": one.name, "seed": one.seed, "set": one.settings, "levels": one.levels}
+    return [about | record for record in trial.run(config, every, matches)]
 
 
 def measures(records: Sequence[dict[str, Any]]) -> list[str]:
@@ -129,17 +131,17 @@ def effects_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
 def changes_table(records: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yields a Markdown table: the mean over seeds of each score, with the least and the most."""
     names = measures(records)
-    yield "| trial | seeds | " + " | ".join(names) + " | entropy | CPU s |"
-    yield "|---|---|" + "---|" * (len(names) + 2)
-    for name in dict.fromkeys(r["name"] for r in records):
-        mine = [r for r in records if r["name"] == name]
+    yield "| trial | plies | seeds | " + " | ".join(names) + " | entropy | CPU s |"
+    yield "|---|---|---|" + "---|" * (len(names) + 2)
+    for name, timestep in sorted({(r["name"], r["timestep"]) for r in records}):
+        mine = [r for r in records if (r["name"], r["timestep"]) == (name, timestep)]
         cells = []
         for measure in names:
             ys = [r["scores"][measure]["score"] for r in mine]
             cells.append(f"{statistics.fmean(ys):.2f} ({min(ys):.2f}-{max(ys):.2f})")
         cells.append(f"{statistics.fmean(r['entropy'] for r in mine):.2f}")
         cells.append(f"{statistics.fmean(r['cpu_s'] for r in mine):.0f}")
-        yield f"| {name} | {len(mine)} | " + " | ".join(cells) + " |"
+        yield f"| {name} | {timestep:,} | {len(mine)} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:
@@ -158,6 +160,12 @@ def main() -> None:
         trials += one_at_a_time(plan["changes"], plan["seeds"])
     base = tuple(plan.get("base", ()))
     trials = [replace(one, settings=base + one.settings) for one in trials]
+    matches = trial.Matches(
+        plan.get("games", trial.Matches.games),
+        tuple(plan.get("opponents", trial.Matches.opponents)),
+        tuple(options.reference),
+    )
+    every = plan.get("every", plan["timesteps"])
     records = [json.loads(line) for line in options.out.open()] if options.out.exists() else []
     done = {(r["name"], r["seed"]) for r in records}
     for one in trials:  # Raises now if a setting is wrong, not after an hour.
@@ -165,17 +173,19 @@ def main() -> None:
     # Spawned: torch's threads do not survive a fork.
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(run_trial, one, plan["timesteps"], options.reference)
+            pool.submit(run_trial, one, plan["timesteps"], every, matches)
             for one in trials
             if (one.name, one.seed) not in done
         ]
         with options.out.open("a") as out:
             for future in as_completed(futures):
-                records.append(future.result())
-                out.write(json.dumps(records[-1]) + "\n")
+                for record in future.result():
+                    records.append(record)
+                    out.write(json.dumps(record) + "\n")
                 out.flush()
-    for kind, table in ((True, effects_table), (False, changes_table)):
-        chosen = [r for r in records if (r["levels"] is not None) is kind]
+    of_screen = [r for r in records if r["levels"] and r["timestep"] >= plan["timesteps"]]
+    of_changes = [r for r in records if not r["levels"]]
+    for table, chosen in ((effects_table, of_screen), (changes_table, of_changes)):
         if chosen:
             print("\n".join(table(chosen)), "\n")
 

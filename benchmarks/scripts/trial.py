@@ -22,6 +22,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ BASE = (
     "tracking.save_moves=false",
 )
 """Settings of every trial; `--set` overrides them."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matches that a trial's network plays."""
+
+    games: int = 100
+    """Games of each match."""
+    opponents: tuple[str, ...] = ("random", "greedy")
+    """Players met by the bare and the finishing player."""
+    references: tuple[str, ...] = ()
+    """Checkpoints met by the sampled player."""
+
+
 MAX_PLIES = 400
 TEMPERATURE = 0.3
 """Temperature of both players in a match between two networks."""
@@ -79,15 +94,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timesteps", type=int, required=True)
     parser.add_argument("--every", type=int, help="plies between matches; default: half")
-    parser.add_argument("--games", type=int, default=100)
+    parser.add_argument("--games", type=int, default=Matches.games)
+    parser.add_argument("--opponents", nargs="*", default=Matches.opponents, metavar="PLAYER")
     parser.add_argument("--reference", nargs="*", default=[], metavar="CHECKPOINT")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
     config = trial_config(options.timesteps, options.set)
     every = options.every or options.timesteps // 2
+    matches = Matches(options.games, tuple(options.opponents), tuple(options.reference))
     with options.out.open("w") as out:
-        for record in run(config, every, options.games, options.reference):
+        for record in run(config, every, matches):
             out.write(json.dumps({"set": options.set} | record) + "\n")
             out.flush()
 
@@ -99,9 +116,7 @@ def trial_config(timesteps: int, settings: Sequence[str]) -> Config:
     return resolve_auto(config, 1, 0)
 
 
-def run(
-    config: Config, every: int, num_games: int, references: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def run(config: Config, every: int, matches: Matches) -> Iterator[dict[str, Any]]:
     """Yields a record after every `every` plies that were learnt from, and at the end."""
     self_play, learner, pool = SelfPlay(config, 0, 0), Learner(config), Pool(config.pool)
     rotation, snapshots = SnapshotRotation(config, pool), {}
@@ -133,7 +148,7 @@ def run(
                 "timestep": timestep,
                 "cpu_s": round(training_s, 1),
                 **training_record(games, reports, pool, learner),
-                "scores": scores(learner.model, num_games, references),
+                "scores": scores(learner.model, matches),
             }
             games, reports = [], []
             started = time.process_time()
@@ -153,24 +168,22 @@ def training_record(
     }
 
 
-def scores(
-    model: PolicyValueNet, num_games: int, references: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def scores(model: PolicyValueNet, matches: Matches) -> dict[str, dict[str, float]]:
     """Returns "player v opponent" -> score and how the games ended."""
     choose = network_policy(model)
     players = [Player("bare", choose), Player("finishing", finishing(choose))]
     sampled = Player("sampled", finishing(network_policy(model, TEMPERATURE)))
-    opponents = [open_player(spec) for spec in ("random", "greedy")]
+    opponents = [open_player(spec) for spec in matches.opponents]
     pairs = [(player, opponent) for opponent in opponents for player in players]
-    for path in references:
+    for path in matches.references:
         reference = checkpoint_player(Path(path), temperature=TEMPERATURE, finish_mates=True)
         pairs.append((sampled, reference))
-    settings = MatchSettings(num_games=num_games, seed=7, max_plies=MAX_PLIES)
+    settings = MatchSettings(num_games=matches.games, seed=7, max_plies=MAX_PLIES)
     results: dict[str, dict[str, float]] = {}
     for player, opponent in pairs:
         played = list(play_match((player, opponent), settings))
         outcomes = Counter(game.outcome for game in played)
-        score = sum(game.score for game in played) / num_games
+        score = sum(game.score for game in played) / matches.games
         results[f"{player.name} v {opponent.name}"] = {"score": score} | dict(outcomes)
     return results
 

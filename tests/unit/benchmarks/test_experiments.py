@@ -65,3 +65,23 @@ def test_more_factors_than_columns_are_refused(experiments: ModuleType) -> None:
     many: dict[str, list[list[str]]] = {f"factor {i}": [[], []] for i in range(24)}
     with pytest.raises(ValueError, match="24 factors, expected at most 23"):
         list(experiments.screen(many))
+
+
+def test_the_table_of_changes_has_a_line_for_each_stage_of_a_trial(
+    experiments: ModuleType,
+) -> None:
+    records = [
+        {"name": name, "timestep": 1000 * stage, "entropy": 2.0, "cpu_s": 60.0}
+        | {"scores": {"bare": {"score": 0.1 * stage + 0.02 * seed}}}
+        for name in ("one", "other")
+        for seed in (1, 3)
+        for stage in (1, 2)
+    ]
+    lines = list(experiments.changes_table(records))
+    assert lines[2] == "| one | 1,000 | 2 | 0.14 (0.12-0.16) | 2.00 | 60 |"
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| one", "1,000"],
+        ["| one", "2,000"],
+        ["| other", "1,000"],
+        ["| other", "2,000"],
+    ]
