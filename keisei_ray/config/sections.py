@@ -86,8 +86,8 @@ class SelfPlayConfig(Section):
     this and as many uniformly random legal plies, which are not trained on."""
     finish_mates: bool = True
     """Whether a mate in one that rsshogi's solver finds is played at once, whatever the player
-    prefers: the learner, and its opponents from the pool. The learner's policy is trained on that
-    ply as if it had chosen it."""
+    prefers: the learner, and its opponents from the pool. The value is trained on that ply like on
+    any other, the policy with learner.mate_coef."""
     start_positions: tuple[str, ...] = ()
     """Start positions as SFEN, of which each game gets one at random. Empty: the standard one."""
     amp: Literal["auto", "off", "bf16"] = "auto"
@@ -251,9 +251,10 @@ class LearnerConfig(Section):
     max_importance_weight: Annotated[float, Field(ge=1)] = 2.0
     """Upper bound of the weight of a ply that older weights played: the probability of its move by
     the learner's weights over that by the weights that played it."""
-    mate_coef: NonNegativeFloat = 1.0
+    mate_coef: NonNegativeFloat = 0.0
     """Weight of the loss that moves the policy to the mates in one that self_play.finish_mates
-    played: cross-entropy on these plies, which then have no other policy loss."""
+    played: cross-entropy on these plies, which have no other policy loss. 0, from which the network
+    learns most, leaves them to the value. In pretraining each recorded move has weight 1."""
     ent_coef: NonNegativeFloat = 0.01
     """Weight of the entropy bonus at timestep 0."""
     ent_final_fraction: NonNegativeFloat = 1.0

@@ -221,7 +221,7 @@ class Learner:
         coefs = LossCoefs(
             clip_coef=c.clip_coef,
             max_importance_weight=c.max_importance_weight,
-            mate_coef=c.mate_coef,
+            mate_coef=1.0 if self._config.pretrain.records else c.mate_coef,
             vf_coef=c.vf_coef,
             ent_coef=ent_coef,
         )

@@ -633,7 +633,8 @@ def test_ratios_are_clipped_against_the_learners_own_policy_where_the_rollout_la
 
 def test_forced_mates_are_trained_by_cross_entropy_and_by_nothing_else() -> None:
     """Their advantages and what played them change no weight; their moves become likelier."""
-    config = learner_config(num_epochs=3, learning_rate=3e-3, ent_coef=0.0, vf_coef=0.0)
+    rates = {"num_epochs": 3, "learning_rate": 3e-3, "ent_coef": 0.0, "vf_coef": 0.0}
+    config = learner_config(mate_coef=1.0, **rates)
     first = Learner(config)
     buffer = played(config, first)
     digests = set()
@@ -653,6 +654,22 @@ def test_forced_mates_are_trained_by_cross_entropy_and_by_nothing_else() -> None
     rollout = replace(rollout, header=replace(rollout.header, weights_version=1))
     losses.append(learner.update([packed(rollout)], 0).mate_loss)
     assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("is_pretraining", [False, True])
+def test_by_default_the_policy_learns_no_forced_mate_but_every_recorded_move(
+    is_pretraining: bool,
+) -> None:
+    values = learner_config(ent_coef=0.0, vf_coef=0.0).model_dump()
+    values["pretrain"]["records"] = ("games.hcpe",) if is_pretraining else ()
+    config = Config.model_validate(values)
+    learner = Learner(config)
+    before = learner.weights_digest()
+    rollout = unpack_rollout(played(config, learner))
+    rollout.is_forced[:] = True
+    report = learner.update([packed(rollout)], 0)
+    assert report.mate_loss > 0
+    assert (learner.weights_digest() != before) == is_pretraining
 
 
 def test_the_kl_stop_does_not_count_what_the_policy_lag_brought() -> None:
