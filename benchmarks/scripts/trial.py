@@ -69,6 +69,17 @@ BASE = (
     "tracking.save_moves=false",
 )
 """Settings of every trial; `--set` overrides them."""
+MAX_PLIES = 400
+TEMPERATURE = 0.3
+"""Temperature of both players in a match between two networks."""
+REPORTED_MEANS = (
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "explained_variance",
+    "mate_loss",
+    "optimizer_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +92,6 @@ class Matches:
     """Players met by the bare and the finishing player."""
     references: tuple[str, ...] = ()
     """Checkpoints met by the sampled player."""
-
-
-MAX_PLIES = 400
-TEMPERATURE = 0.3
-"""Temperature of both players in a match between two networks."""
-REPORTED_MEANS = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "optimizer_steps")
 
 
 def main() -> None:
