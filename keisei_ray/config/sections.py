@@ -275,8 +275,8 @@ class LearnerConfig(Section):
     """Optimizer steps per epoch. It must divide the timesteps of an update (R x T x N)."""
     target_kl: PositiveFloat | None = 0.1
     """Policy change at which an update stops early: when a minibatch shows a KL divergence of 1.5
-    times this between the policy at the start of the update and now, the last optimizer step is
-    undone. null: never."""
+    times this between the policy at the start of the update and now, by more than its standard
+    error, the last optimizer step is undone. null: never."""
     normalize_advantages: bool = True
     """Whether advantages are normalized to mean 0 and standard deviation 1 over each update."""
     micro_batch: PositiveInt | None = 256

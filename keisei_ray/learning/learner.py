@@ -41,7 +41,7 @@ from keisei_ray.learning.learner_state import (
     read_learner_state,
     write_learner_state,
 )
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, k3
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums, least_mean
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
     scheduled_ent_coef,
@@ -81,9 +81,12 @@ Result = TypeVar("Result")
 KL_STOP_FACTOR = 1.5
 """An update ends early at the first minibatch for which
 
-    kl_proximal > KL_STOP_FACTOR * target_kl
+    least_mean(kl_proximal) > KL_STOP_FACTOR * target_kl
 
-and the step that led there is undone. The factor is that of Stable-Baselines3."""
+and the step that led there is undone. The factor is that of Stable-Baselines3. The mean is taken
+less its standard error because kl_proximal is exp(x) - 1 - x for a move whose log-probability rose
+by x: a single move that was unlikely when it was played can put the mean of a minibatch above the
+limit, however little the policy changed elsewhere."""
 
 READ_DELAYS = {"cpu": 0, "cuda": 1}
 """Minibatches that are queued behind one before its figures are read, by type of device."""
@@ -566,7 +569,7 @@ class Learner:
             )
             sums = self._over_all_learners(sums)
             timer.end_stage("gradients_time_s")
-            is_beyond = self._is_beyond(sums.kl_proximal, sums.sampled)
+            is_beyond = self._is_beyond(sums.kl_proximal, sums.kl_proximal_squares, sums.sampled)
             self._stop_if(is_beyond | ~sums.loss.isfinite())
             step = self._optimizer_step()
             timer.end_stage("optimizer_time_s")
@@ -600,25 +603,28 @@ class Learner:
             totals.last_save = coming.step.save
         return False
 
-    def _kl_proximal(self, fields: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of kl_proximal over the sampled ones of `rows`, by the weights now, and their number.
+    def _kl_proximal(
+        self, fields: Mapping[str, Tensor], rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of kl_proximal and of its squares over the sampled ones of `rows`; their number.
 
-        For the last step of an update, which no further minibatch follows.
+        By the weights now: for the last step of an update, which no further minibatch follows.
         """
         sampled = rows[~fields["is_forced"][rows]]
         log_ratio = (
             self._gradients.log_probs(fields, sampled) - fields["proximal_log_probs"][sampled]
         )
-        found = torch.stack([k3(log_ratio).sum(), log_ratio.new_tensor(len(sampled))])
+        kl, squares = kl_sums(log_ratio)
+        found = torch.stack([kl, squares, kl.new_tensor(len(sampled))])
         self._group.sum_(found)
-        return found[0], found[1]
+        return found[0], found[1], found[2]
 
-    def _is_beyond(self, kl_sum: Tensor, num_rows: Tensor) -> Tensor:
+    def _is_beyond(self, kl_sum: Tensor, kl_squares: Tensor, num_rows: Tensor) -> Tensor:
         """Whether these rows show a larger change of the policy than the settings allow."""
         target = self._config.learner.target_kl
         if target is None:
             return torch.zeros_like(kl_sum, dtype=torch.bool)
-        return kl_sum.double() > KL_STOP_FACTOR * target * num_rows.double()
+        return least_mean(kl_sum, kl_squares, num_rows) > KL_STOP_FACTOR * target
 
     def _undo_step(self, totals: UpdateTotals) -> None:
         """Takes back the update's last optimizer step, if it made one."""

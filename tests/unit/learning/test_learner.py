@@ -592,6 +592,18 @@ def test_the_kl_stop_undoes_the_step_that_is_too_far() -> None:
             assert torch.equal(tensor, states[1][index][name]), name
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_too_far"),
+    [([0.02] * 255 + [40.0], False), ([0.02] * 256, False), ([0.2] * 256, True)],
+)
+def test_the_kl_stop_is_not_decided_by_one_move(rows: list[float], is_too_far: bool) -> None:
+    """The limit is 0.15 in the mean; one unlikely move that became likely brings 0.16 alone."""
+    learner = Learner(learner_config(target_kl=0.1))
+    estimates = torch.tensor(rows)
+    sums = estimates.sum(), estimates.square().sum(), torch.tensor(256.0)
+    assert bool(learner._is_beyond(*sums)) == is_too_far
+
+
 def test_an_update_whose_first_step_is_too_far_changes_nothing_but_the_version() -> None:
     config = learner_config(learning_rate=0.5, num_epochs=3, num_minibatches=2, target_kl=0.01)
     learner = Learner(config)
