@@ -77,7 +77,7 @@ class SelfPlayConfig(Section):
     number of actors is not changed by it."""
     games_per_actor: PositiveInt = 32
     """Games that an actor plays side by side (N). One forward pass serves all of them."""
-    rollout_length: PositiveInt = 64
+    rollout_length: PositiveInt = 32
     """Plies of each game in one rollout (T)."""
     max_plies: Annotated[int, Field(ge=2, le=4096)] = 320
     """Plies, opening included, after which a game is truncated."""

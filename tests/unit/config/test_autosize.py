@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keisei_ray.config.autosize import (
+    MIN_UPDATE_TIMESTEPS,
     actor_cpus,
     choose_schedule,
     choose_self_play_device,
@@ -19,7 +20,7 @@ from tests.helpers.setting_values import make_config
 @pytest.mark.parametrize(
     ("sections", "num_cpus", "num_gpus", "expected"),
     [
-        # 2 x 2048 rows reach the least of 4096.
+        # 2 x 1024 rows reach the least of 2048.
         ({}, 2, 0, (2, "cpu", "off", 2)),
         # One CUDA device: bf16, and one thread whatever the CPUs.
         ({}, 64, 1, (2, "cuda", "bf16", 1)),
@@ -226,7 +227,7 @@ def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
         ({}, 2, 0, False, ("lockstep", 2, "share the cores, 2 of")),
         # On one core two small rollouts make an update large enough to learn from.
         ({}, 1, 0, False, ("lockstep", 2, "share the cores, 1 of")),
-        ({"schedule": {"max_actors": 1}}, 1, 0, False, ("overlap", 1, "makes 2048 timesteps")),
+        ({"schedule": {"max_actors": 1}}, 1, 0, False, ("overlap", 1, "makes 1024 timesteps")),
         # A limit of one's own stays.
         (
             {"self_play": {"num_actors": 32}, "schedule": {"max_actors": 4}},
@@ -255,7 +256,7 @@ def test_a_resolved_lockstep_config_can_be_resumed_with_other_actors() -> None:
             False,
             ("overlap", None, "rollouts_per_update is 8"),
         ),
-        ({"self_play": {"games_per_actor": 8}}, 2, 0, False, ("overlap", None, "1024 timesteps")),
+        ({"self_play": {"games_per_actor": 8}}, 2, 0, False, ("overlap", None, "512 timesteps")),
     ],
 )
 def test_an_open_schedule_is_lockstep_where_self_play_and_learning_share_the_cores(
@@ -321,7 +322,7 @@ def test_resolving_twice_changes_nothing_and_leaves_nothing_open(
     once = resolve_auto(config, num_cpus, num_gpus)
     assert resolve_auto(once, num_cpus, num_gpus) == once
     assert resolve_auto(once, 999, num_gpus) == once
-    assert once.timesteps_per_update >= 4096
+    assert once.timesteps_per_update >= MIN_UPDATE_TIMESTEPS
     assert once.timesteps_per_update % once.learner.num_minibatches == 0
     assert "auto" not in (once.learner.device, once.learner.amp, once.self_play.amp)
     assert once.learner.num_threads is not None
@@ -405,7 +406,7 @@ def test_within_the_lag_every_actor_that_has_room_can_play(
 
 def test_what_is_decided_at_the_start_holds_for_one_actor_too() -> None:
     """The learner's threads must not exceed the rows of the smallest minibatch."""
-    elastic = resolve_auto(elastic_config(learner={"num_minibatches": 2048}), 64, 0)
+    elastic = resolve_auto(elastic_config(learner={"num_minibatches": 1024}), 64, 0)
     assert elastic.schedule.rollouts_per_update is None
     assert elastic.learner.num_threads == 2
     assert resolve_auto(elastic, 2, 0) == elastic

@@ -75,7 +75,7 @@ def test_the_choice_is_told_with_the_curve() -> None:
     config = resolved(self_play={"num_actors": 2, "device": "cpu"}, learner={"device": "cpu"})
     _, told = tuned(config, BatchRates({8: 900.0, 64: 2950.4}, {}))
     assert told == (
-        "schedule.tune_batch has chosen self_play.games_per_actor=64 rollout_length=32 "
+        "schedule.tune_batch has chosen self_play.games_per_actor=64 rollout_length=16 "
         "(8: 900, 64: 2,950 plies/s of an actor)"
     )
 

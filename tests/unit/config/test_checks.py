@@ -16,7 +16,7 @@ LEAVE_OUT = "Leave out one of the two."
     [
         (
             {"learner": {"num_minibatches": 7}},
-            ["learner.num_minibatches = 7", "2048 timesteps", "64 plies x 32 games", "e.g. 8"],
+            ["learner.num_minibatches = 7", "1024 timesteps", "32 plies x 32 games", "e.g. 8"],
         ),
         (
             {
@@ -75,7 +75,7 @@ LEAVE_OUT = "Leave out one of the two."
         (
             {
                 "schedule": {"rollouts_per_update": 1},
-                "learner": {"num_minibatches": 1024, "num_threads": 3},
+                "learner": {"num_minibatches": 512, "num_threads": 3},
             },
             ["learner.num_threads = 3", "2 rows of a minibatch"],
         ),

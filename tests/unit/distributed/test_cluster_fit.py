@@ -86,7 +86,7 @@ def test_an_autoscaler_is_asked_for_the_parts_of_gpus(monkeypatch: pytest.Monkey
 def test_a_run_that_no_gpu_can_hold_is_refused() -> None:
     settings = make_config(
         model={"depth": 20, "width": 256},
-        self_play={"device": "cuda", "num_actors": 4, "games_per_actor": 64},
+        self_play={"device": "cuda", "num_actors": 4, "games_per_actor": 128},
         learner={"num_minibatches": 2},
     )
     run = resolve_auto(settings, 8, 1)

@@ -199,7 +199,7 @@ def test_before_the_first_update_the_frame_shows_actors_and_rollouts() -> None:
     state = fold(state, ev.RolloutArrived(3, 0, 0, 2048), 9.0)
     assert state.phase == "collecting"
     assert any("1 of 4 arrived" in line for line in frame(state, 80))
-    assert any("2,048 played" in line for line in frame(state, 80))
+    assert any("1,024 played" in line for line in frame(state, 80))
     assert fold(state, updated(1), 10.0).phase == "training"
 
 
