@@ -13,8 +13,8 @@ from keisei_ray.config.sections import ScheduleConfig
 from keisei_ray.errors import ConfigError
 
 MIN_UPDATE_TIMESTEPS = 2048
-"""Fewest timesteps of an update if its size is left open. Updates of 4,096 learn less on each ply at
-first and no more later; smaller ones than this were not tried (benchmarks/LEARNING.md)."""
+"""Fewest timesteps of an update if its size is left open. Updates of 4,096 learn less on each ply
+at first and no more later (benchmarks/LEARNING.md)."""
 MAX_LEARNER_THREADS = 16
 """Most replicas that share a minibatch if their number is left open."""
 LEARNER_CPUS = 1.0
