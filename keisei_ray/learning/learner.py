@@ -34,6 +34,7 @@ from keisei_ray.errors import (
 )
 from keisei_ray.learning.adamw import AdamW
 from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
+from keisei_ray.learning.kl_stop import is_beyond
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.learning.learner_state import (
@@ -41,7 +42,7 @@ from keisei_ray.learning.learner_state import (
     read_learner_state,
     write_learner_state,
 )
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums, least_mean
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
     scheduled_ent_coef,
@@ -77,16 +78,6 @@ from keisei_ray.telemetry.reports import UndoneUpdate, UpdateReport, UpdateStage
 from keisei_ray.telemetry.stage_timer import StageTimer
 
 Result = TypeVar("Result")
-
-KL_STOP_FACTOR = 1.5
-"""An update ends early at the first minibatch for which
-
-    least_mean(kl_proximal) > KL_STOP_FACTOR * target_kl
-
-and the step that led there is undone. The factor is that of Stable-Baselines3. The mean is taken
-less its standard error because kl_proximal is exp(x) - 1 - x for a move whose log-probability rose
-by x: a single move that was unlikely when it was played can put the mean of a minibatch above the
-limit, however little the policy changed elsewhere."""
 
 READ_DELAYS = {"cpu": 0, "cuda": 1}
 """Minibatches that are queued behind one before its figures are read, by type of device."""
@@ -539,9 +530,8 @@ class Learner:
                     return totals
                 timer.end_stage("gradients_time_s")
         rows = coming.minibatch.rows
-        if self._config.learner.target_kl is not None and bool(
-            self._is_beyond(*self._kl_proximal(fields, rows))
-        ):
+        target_kl = self._config.learner.target_kl
+        if target_kl is not None and bool(is_beyond(*self._kl_proximal(fields, rows), target_kl)):
             self._undo_step(totals)
         # No loss has shown what the last step did.
         are_finite = self._gradients.are_outputs_finite(fields, rows[:PROBED_ROWS])
@@ -569,11 +559,16 @@ class Learner:
             )
             sums = self._over_all_learners(sums)
             timer.end_stage("gradients_time_s")
-            is_beyond = self._is_beyond(sums.kl_proximal, sums.kl_proximal_squares, sums.sampled)
-            self._stop_if(is_beyond | ~sums.loss.isfinite())
+            is_too_far = is_beyond(
+                sums.kl_proximal,
+                sums.kl_proximal_squares,
+                sums.sampled,
+                self._config.learner.target_kl,
+            )
+            self._stop_if(is_too_far | ~sums.loss.isfinite())
             step = self._optimizer_step()
             timer.end_stage("optimizer_time_s")
-            yield ComingFigures(minibatch, sums, is_beyond, self._is_stopped, step)
+            yield ComingFigures(minibatch, sums, is_too_far, self._is_stopped, step)
 
     def _over_all_learners(self, sums: PPOSums[Tensor]) -> PPOSums[Tensor]:
         """Adds the other learners' parts to the gradient, in place, and to the sums."""
@@ -618,13 +613,6 @@ class Learner:
         found = torch.stack([kl, squares, kl.new_tensor(len(sampled))])
         self._group.sum_(found)
         return found[0], found[1], found[2]
-
-    def _is_beyond(self, kl_sum: Tensor, kl_squares: Tensor, num_rows: Tensor) -> Tensor:
-        """Whether these rows show a larger change of the policy than the settings allow."""
-        target = self._config.learner.target_kl
-        if target is None:
-            return torch.zeros_like(kl_sum, dtype=torch.bool)
-        return least_mean(kl_sum, kl_squares, num_rows) > KL_STOP_FACTOR * target
 
     def _undo_step(self, totals: UpdateTotals) -> None:
         """Takes back the update's last optimizer step, if it made one."""

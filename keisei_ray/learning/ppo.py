@@ -65,7 +65,7 @@ class PPOSums(NamedTuple, Generic[Number]):
     kl_proximal: Number
     """Estimate of KL(proximal policy || current policy) on sampled rows, in nats."""
     kl_proximal_squares: Number
-    """Sum of each such estimate squared."""
+    """Sum of the squares of these estimates, in nats squared."""
     kl_behavior: Number
     """Estimate of KL(behavior policy || current policy) on sampled rows, in nats."""
     clipped: Number
@@ -203,29 +203,13 @@ def kl_sums(log_ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over the rows of the KL estimate `k3` and of its square.
 
     Args:
-        log_ratio: as of `k3`; 0 adds nothing to either.
+        log_ratio: [B] float32, as of `k3`; a 0 adds nothing to either sum.
+
+    Returns:
+        Two float32 scalars, in nats and in nats squared.
     """
     estimates = k3(log_ratio)
     return estimates.sum(), estimates.clamp(max=MAX_SQUARED_KL).square().sum()
-
-
-def least_mean(total: Tensor, squares: Tensor, rows: Tensor) -> Tensor:
-    """Mean of the rows less its standard error: what a few extreme rows alone do not raise.
-
-    One row that is far above all others raises the mean and the standard error alike.
-
-    Args:
-        total: sum over the rows.
-        squares: sum of their squares.
-        rows: number of rows. 0: the result is NaN.
-
-    Returns:
-        float64.
-    """
-    n = rows.double()
-    mean = total.double() / n
-    variance = (squares.double() / n - mean.square()).clamp(min=0)
-    return mean - (variance / n).sqrt()
 
 
 def _value_losses(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums, least_mean, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.network.model import masked_log_probs
 
 B, A = 64, 1496
@@ -281,35 +281,3 @@ def test_the_kl_estimates_tell_ratios_apart_that_float32_rounds_to_one() -> None
     log_ratio = 1e-4
     sums = k3_sums(np.array([log_ratio]), np.zeros(1), np.zeros(1, np.int64))
     assert float(sums.kl_behavior) == pytest.approx(log_ratio**2 / 2, rel=0.01)
-
-
-def least_mean_of(log_ratios: np.ndarray) -> float:
-    sums = kl_sums(torch.from_numpy(log_ratios.astype(np.float32)))
-    return float(least_mean(*sums, torch.tensor(float(len(log_ratios)))))
-
-
-def test_the_least_mean_is_the_mean_less_its_standard_error() -> None:
-    log_ratios = np.random.default_rng(0).normal(0, 0.3, 256)
-    estimates = np.expm1(log_ratios) - log_ratios
-    expected = estimates.mean() - estimates.std() / np.sqrt(len(estimates))
-    assert 0 < expected < 0.95 * estimates.mean()
-    assert least_mean_of(log_ratios) == pytest.approx(expected, rel=1e-4)
-
-
-def test_one_row_far_above_the_others_does_not_raise_the_least_mean() -> None:
-    """A move whose probability rose from 1 in 1,000 to 6 in 100 makes the plain mean fivefold."""
-    log_ratios = np.random.default_rng(0).normal(0, 0.3, 256)
-    mean = np.mean(np.expm1(log_ratios) - log_ratios)
-    log_ratios[100] = 4.1
-    assert np.mean(np.expm1(log_ratios) - log_ratios) > 4 * mean
-    assert least_mean_of(log_ratios) < 1.05 * mean
-
-
-@pytest.mark.parametrize("log_ratio", [1e-4, 0.5, 3.0, 60.0])
-def test_a_change_of_all_rows_alike_is_the_least_mean_however_large(log_ratio: float) -> None:
-    found = least_mean_of(np.full(64, log_ratio))
-    assert found == pytest.approx(np.expm1(log_ratio) - log_ratio, rel=1e-3)
-
-
-def test_the_least_mean_is_infinite_where_the_sum_has_overflowed() -> None:
-    assert least_mean_of(np.full(64, 85.0)) == np.inf
