@@ -22,7 +22,6 @@ from torch import Tensor
 from keisei_ray.errors import ConfigError
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet, legal_mask, outcome_values
 from keisei_ray.players.policies import (
-    Choose,
     FloatN,
     Ints,
     Uniforms,
@@ -309,16 +308,6 @@ def acting_device(device: str) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return torch.device(device)
-
-
-def acting_policy(acting: ActingNetwork) -> Choose:
-    """Returns the policy that samples the moves of an acting network."""
-
-    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-        acting.begin(games, lanes, uniforms)
-        return acting.finish().choices
-
-    return choose
 
 
 def sample_masked(

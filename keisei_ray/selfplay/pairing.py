@@ -32,9 +32,9 @@ from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, PlayerError
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights
-from keisei_ray.players.acting import acting_device, acting_network, acting_policy
+from keisei_ray.players.acting import ActingNetwork, acting_device, acting_network
 from keisei_ray.players.player import Player, open_player
-from keisei_ray.players.policies import Choose, Ints, Uniforms
+from keisei_ray.players.policies import Ints, Uniforms
 from keisei_ray.rollouts.actor_state import NO_OPPONENT, PairingState
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.rollouts.packed_buffer import BufferLike
@@ -52,7 +52,18 @@ class _Network(NamedTuple):
     """A network that plays with the weights of one snapshot after another."""
 
     model: PolicyValueNet
-    choose: Choose
+    acting: dict[int, ActingNetwork]
+    """What chooses its moves in a group, by the group's first lane: several may be asked at once.
+    Made when a group first asks."""
+
+
+class AskedNetwork(NamedTuple):
+    """A snapshot's network that has been asked for its moves of a ply in a group."""
+
+    lanes: Ints
+    """[K] lanes of the group."""
+    acting: ActingNetwork
+    """Has the moves, in order of the lanes, when `finish` is called."""
 
 
 class Pairing:
@@ -182,30 +193,42 @@ class Pairing:
             is_learner[lanes] = turns[lanes] == self._learner_turns[first_lane + lanes]
         return np.flatnonzero(is_learner)
 
-    def opponent_choices(self, games: VectorGames, uniforms: Uniforms, first_lane: int = 0) -> Ints:
-        """[M] choices where an opponent is to move, 0 elsewhere.
+    def ask_opponents(
+        self, games: VectorGames, uniforms: Uniforms, first_lane: int = 0
+    ) -> tuple[Ints, list[AskedNetwork]]:
+        """Asks each opponent that is to move once, for all its games together.
 
-        A choice is an index into the lane's legal moves, or a `rules.forfeit`. Each opponent is
-        asked once, for all its games together. One that fails is benched, so that its lanes are the
-        learner's from this ply on.
+        Networks are asked first: on a GPU they answer while scripted members and engines choose. A
+        member that fails is benched, so that its lanes are the learner's from this ply on.
 
         Args:
-            games: the M games of the group; not changed.
+            games: the M games of the group; not changed here, nor stepped before every network
+                has answered.
             uniforms: [M] in [0, 1), one draw a lane.
             first_lane: the actor's lane that is lane 0 of the group.
+
+        Returns:
+            choices: [M] an index into the lane's legal moves, or a `rules.forfeit`, where a
+                scripted member or an engine is to move; 0 elsewhere.
+            asked: the networks, each to be finished before the group asks again.
         """
         choices = np.zeros(games.num_games, np.int64)
-        for name in tuple(self._lanes_of):
+        asked: list[AskedNetwork] = []
+        for name in sorted(self._lanes_of, key=lambda name: name not in self._networks):
             lanes = self._lanes_in_group(name, first_lane, games.num_games)
             lanes = lanes[games.turns[lanes] != self._learner_turns[first_lane + lanes]]
             if not len(lanes):
                 continue
-            player = self._networks[name] if name in self._networks else self._scripted[name]
-            try:
-                choices[lanes] = player.choose(games, lanes, uniforms[lanes])
-            except PlayerError as error:
-                self._bench(name, error)
-        return choices
+            if name in self._networks:
+                acting = self._acting(name, first_lane, games.num_games)
+                acting.begin(games, lanes, uniforms[lanes])
+                asked.append(AskedNetwork(lanes, acting))
+            else:
+                try:
+                    choices[lanes] = self._scripted[name].choose(games, lanes, uniforms[lanes])
+                except PlayerError as error:
+                    self._bench(name, error)
+        return choices, asked
 
     def take_benched(self) -> tuple[BenchedMember, ...]:
         """Returns the members that were benched since the last call, each once."""
@@ -273,9 +296,16 @@ class Pairing:
         config = self._config
         model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp).eval()
         model.to(self._device)
-        # The number of its positions changes from ply to ply.
-        acting = acting_network(model, len(self._opponents), fixed_size=False)
-        return _Network(model, acting_policy(acting))
+        return _Network(model, {})
+
+    def _acting(self, name: str, first_lane: int, num_games: int) -> ActingNetwork:
+        """Returns what chooses the moves of a snapshot in a group of so many games."""
+        network = self._networks[name]
+        if first_lane not in network.acting:
+            # The number of its positions changes from ply to ply.
+            acting = acting_network(network.model, num_games, fixed_size=False)
+            network.acting[first_lane] = acting
+        return network.acting[first_lane]
 
     def _drop_unused_networks(self) -> None:
         """Drops the networks that are not in the mix and have no game in play."""

@@ -5,9 +5,10 @@ t-th ply of the rollout in lane n becomes row [t, n] of one preallocated `Rollou
 packed. In some games a pool member plays the other side (`selfplay/pairing.py`). Advantages are not
 computed here: the learner does that (`learning/update_batch.py`).
 
-A ply has two halves: the network is asked (`_begin_ply`), then the games are stepped
-(`_finish_ply`). On a GPU the games are in two groups, so that the GPU evaluates one while the CPU
-steps the other. On a CPU there is one group. Nothing that a rollout holds depends on the groups.
+A ply has two halves: the learner's network and the opponents are asked (`_begin_ply`), then the
+networks' answers are taken and the games stepped (`_finish_ply`). On a GPU the games are in two
+groups, so that the GPU evaluates one while the CPU steps the other. On a CPU there is one group.
+Nothing that a rollout holds depends on the groups.
 
 This module does not know Ray: an actor wraps it (`distributed/actors.py`), tests and the benchmark
 call it.
@@ -38,7 +39,7 @@ from keisei_ray.rollouts.packed_rollout import pack_rollout
 from keisei_ray.rollouts.rollout import Rollout, RolloutHeader
 from keisei_ray.rollouts.weights_header import WeightsInfo, peek_weights
 from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix
-from keisei_ray.selfplay.pairing import Pairing
+from keisei_ray.selfplay.pairing import AskedNetwork, Pairing
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.vector_games import GameCounter, GameEnd, VectorGames
 from keisei_ray.telemetry.reports import CollectReport, CollectStages
@@ -62,7 +63,10 @@ class _Group:
     acting: ActingNetwork
     """The learner's network; the groups' share one set of weights."""
     choices: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """[M] the choices made so far: mates in one, and opponents' moves."""
+    """[M] the choices made so far."""
+    mates: Ints | None = None
+    """[M] index of a mate in one, -1 where there is none; None if they are not looked for."""
+    asked_opponents: list[AskedNetwork] = field(default_factory=list)
     learner_lanes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """[K] lanes of the group in which the learner has been asked."""
 
@@ -256,7 +260,8 @@ class SelfPlay:
         """Records the positions of a group in time slice t, and asks for its next ply.
 
         Where the learner is to move, `is_trained` is set; its network's answers are recorded by
-        `_finish_ply`, elsewhere zeros here.
+        `_finish_ply`, elsewhere zeros here. All networks are asked before any is waited for: while
+        other processes use the GPU too, each wait costs a turn of theirs.
         """
         games, lanes = group.games, group.lanes
         rollout.boards[t, lanes] = games.boards
@@ -269,11 +274,8 @@ class SelfPlay:
         if self._config.self_play.finish_mates:
             mates = games.mate_in_one()
         self._timer.end_stage("env_time_s")
-        choices = self._pairing.opponent_choices(games, uniforms, group.first_lane)
+        choices, opponents = self._pairing.ask_opponents(games, uniforms, group.first_lane)
         self._timer.end_stage("opponents_time_s")
-        if mates is not None:
-            # Opponents play mates in one as well; the learner's lanes are overwritten later.
-            choices = np.where(mates >= 0, mates, choices)
         asked = self._pairing.learner_lanes(games.turns, group.first_lane)
         for array in (rollout.values, rollout.draw_probs, rollout.behavior_log_probs):
             array[t, lanes] = 0
@@ -281,7 +283,8 @@ class SelfPlay:
         is_trained[asked] = True
         rollout.is_trained[t, lanes] = is_trained
         rollout.is_forced[t, lanes] = False if mates is None else is_trained & (mates >= 0)
-        group.choices, group.learner_lanes = choices, asked
+        group.choices, group.mates = choices, mates
+        group.asked_opponents, group.learner_lanes = opponents, asked
         if len(asked):
             forced = None if mates is None else mates[asked]
             group.acting.begin(games, asked, uniforms[asked], forced)
@@ -296,6 +299,8 @@ class SelfPlay:
             The games that ended, in order of lanes. Each has been replaced by a new one.
         """
         games, lanes = group.games, group.lanes
+        self._timer.end_stage("env_time_s")
+        self._take_opponents_moves(group)
         if len(group.learner_lanes):
             self._take_answers(rollout, t, group)
         # A forfeit (negative) is recorded as the first legal move; the row is not trained on.
@@ -319,13 +324,21 @@ class SelfPlay:
             self._pairing.start_game(group.first_lane + end.lane, index)
         return finished
 
+    def _take_opponents_moves(self, group: _Group) -> None:
+        """Waits for the opponents' networks; makes their moves, and mates in one, choices."""
+        for lanes, acting in group.asked_opponents:
+            group.choices[lanes] = acting.finish().choices
+        if group.mates is not None:
+            # Opponents play mates in one as well; the learner's lanes are overwritten later.
+            group.choices = np.where(group.mates >= 0, group.mates, group.choices)
+        self._timer.end_stage("opponents_time_s")
+
     def _take_answers(self, rollout: Rollout, t: int, group: _Group) -> None:
-        """Waits for the network's answers; makes them the group's choices, and records them.
+        """Waits for the learner's network; makes its answers choices, and records them.
 
         Raises:
             NumericalError: outputs of the network are infinite or not numbers.
         """
-        self._timer.end_stage("env_time_s")
         is_finite = group.acting.wait()
         self._timer.end_stage("forward_time_s")
         if not is_finite:

@@ -36,7 +36,8 @@ class CollectStages:
     env_time_s: float = 0.0
     """Rules, legal moves, mates in one, recording."""
     opponents_time_s: float = 0.0
-    """Players of the pool choosing their moves."""
+    """Players of the pool choosing their moves. On a GPU: sending snapshots the positions, and
+    waiting for what they have not finished while the CPU stepped other games."""
     forward_time_s: float = 0.0
     """Forward passes of the network under training. On a GPU: sending it the positions, and
     waiting for what it has not finished while the CPU stepped other games."""

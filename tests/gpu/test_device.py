@@ -19,7 +19,9 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import legal_mask
 from keisei_ray.network.weights import digest, load_weights, pack_weights, state_arrays
+from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
+from keisei_ray.selfplay.opponent_mix import OpponentMix
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.shogi.replay import replay
 from tests.helpers.tiny import tiny_config
@@ -91,6 +93,37 @@ def test_self_play_goes_on_from_its_state(device: torch.device) -> None:
     for name in ("boards", "hands", "legal_bits"):
         np.testing.assert_array_equal(*(getattr(rollout, name)[0] for rollout in rollouts))
     assert rollouts[1].header.sequence == 1
+
+
+def test_snapshots_of_the_pool_play_their_own_moves(device: torch.device) -> None:
+    """Two of them, asked in the same plies, in each group of games."""
+    pool = {"share": 1.0, "networks_per_actor": 2}
+    config = config_on(device, pool=pool, self_play={"finish_mates": False})
+    learner, *snapshots = (trained_network(config.model, seed=seed) for seed in range(3))
+    with torch.no_grad():
+        for model in snapshots:
+            model.policy_head.weight.mul_(1000)  # They play the likeliest move.
+    packed = [
+        pack_weights(model, version, weights_format="lossless", zstd_level=1)
+        for version, model in enumerate((learner, *snapshots))
+    ]
+    names = ("v1", "v2")
+    mix = OpponentMix(1.0, tuple((name, 0.5) for name in names), names)
+    self_play = SelfPlay(config, actor_id=0, incarnation=0)
+    self_play.set_weights(packed[0])
+    rollout = unpack_rollout(self_play.collect(mix, packed[1:])[1])
+    is_whole = ~(rollout.terminated | rollout.truncated).any(0)
+    opponents = np.array([self_play._pairing.opponent_of(lane)[0] for lane in range(N)])
+    for name, model in zip(names, snapshots, strict=True):
+        is_own = ~rollout.is_trained & is_whole & (opponents == name)
+        logits, _, _ = network_outputs(
+            model, rollout.boards[is_own], rollout.hands[is_own], rollout.scalars[is_own]
+        )
+        mask = legal_mask(torch.from_numpy(rollout.legal_bits[is_own])).numpy()
+        likeliest = np.where(mask, logits, -np.inf).argmax(1)
+        assert len(likeliest) > 2 * T
+        # TF32 may decide otherwise between moves that are nearly alike.
+        assert (likeliest == rollout.actions[is_own]).mean() > 0.9
 
 
 def rollout_for(config: Config) -> np.ndarray:

@@ -16,7 +16,6 @@ from keisei_ray.players.acting import (
     DeviceActingNetwork,
     acting_device,
     acting_network,
-    acting_policy,
     sample_masked,
 )
 from keisei_ray.players.policies import Ints, network_policy
@@ -217,13 +216,14 @@ def test_both_kinds_value_positions_alike() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_policy_of_an_acting_network_is_the_networks_own() -> None:
+def test_an_acting_network_samples_by_the_networks_policy() -> None:
     games, model = played_games(8), model_with_opinions()
     lanes, uniforms = np.arange(8), np.random.default_rng(5).random(8)
     acting = acting_network(model, 8)
     assert type(acting) is ActingNetwork
+    acting.begin(games, lanes, uniforms)
     np.testing.assert_array_equal(
-        acting_policy(acting)(games, lanes, uniforms),
+        acting.finish().choices,
         network_policy(model, temperature=1.0)(games, lanes, uniforms),
     )
 

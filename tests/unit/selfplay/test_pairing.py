@@ -20,12 +20,11 @@ from keisei_ray.config.player_spec import POOL_KINDS, PlayerKind
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.update_batch import UpdateBatch
-from keisei_ray.network.model import build_model
+from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import pack_weights
-from keisei_ray.players.acting import ActingNetwork, DeviceActingNetwork, acting_policy
+from keisei_ray.players.acting import DeviceActingNetwork
 from keisei_ray.players.player import Player
 from keisei_ray.players.policies import (
-    Choose,
     Ints,
     Uniforms,
     choose_random,
@@ -236,7 +235,8 @@ def test_a_snapshot_samples_from_its_own_policy() -> None:
     assert expected.max() > 2 * expected.min()
 
 
-def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
+@pytest.mark.parametrize("opponent", ["random", "v1"])
+def test_mates_in_one_are_played_by_both_sides_when_that_is_on(opponent: str) -> None:
     config = pool_config(
         finish_mates=True,
         start_positions=(MATE_IN_ONE,),
@@ -245,7 +245,9 @@ def test_mates_in_one_are_played_by_both_sides_when_that_is_on() -> None:
         pool={"members": ("random",)},
     )
     self_play = new(config)
-    games, rollout = collect(self_play, against("random"))
+    mix, buffers = (against("random"), []) if opponent == "random" else mix_of(config, [1])
+    games, rollout = collect(self_play, mix, buffers)
+    assert {g.opponent for g in games} == {opponent}
     assert len(games) == 16 * T
     assert {(g.plies, g.reason, g.result) for g in games} == {(1, "mate", "black_win")}
     assert {g.learner_color for g in games} == {"black", "white"}
@@ -333,6 +335,37 @@ def test_the_plies_that_an_engine_has_played_before_it_fails_stay_its_own(tmp_pa
     assert not is_trained[0].all()
     assert is_trained[0].any()
     assert is_trained[1:].all()
+
+
+def test_the_learner_plays_the_ply_in_which_an_engine_fails(tmp_path: Path) -> None:
+    """Another opponent's network is asked in the same ply, and keeps its lanes."""
+    engine = fake_spec(tmp_path, go="exit 1")
+    config = pool_config(
+        pool={"members": (engine,), "networks_per_actor": 1},
+        games_per_actor=16,
+        random_opening_plies=0,
+    )
+    _, buffers = mix_of(config, [1])
+    mix = OpponentMix(1.0, ((engine, 0.5), ("v1", 0.5)), ("v1",))
+    self_play = new(config)
+    opponents: list[Any] = []
+    begin: Any = self_play._begin_ply
+
+    def spied(rollout: Rollout, t: int, group: Any) -> None:
+        opponents.append([self_play._pairing.opponent_of(lane) for lane in range(16)])
+        begin(rollout, t, group)
+
+    self_play._begin_ply = spied
+    report, packed = self_play.collect(mix, buffers)
+    assert [benched.name for benched in report.benched] == [engine]
+    rollout = unpack_rollout(packed)
+    # Black is to move in every lane of the first ply.
+    is_snapshots = np.array([pair == ("v1", "white") for pair in opponents[0]])
+    is_engines = np.array([pair == (engine, "white") for pair in opponents[0]])
+    assert is_snapshots.any()
+    assert is_engines.any()
+    np.testing.assert_array_equal(rollout.is_trained[0], ~is_snapshots)
+    assert (rollout.behavior_log_probs[0, is_engines] < 0).all()
 
 
 def test_a_failed_engine_leaves_its_part_to_the_other_members() -> None:
@@ -540,7 +573,13 @@ def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.Monk
                 model, num_rows, fixed_size=fixed_size
             ),
         )
-    config = pool_config(share=0.8, max_plies=14, pool={"networks_per_actor": 2})
+    config = pool_config(
+        share=0.8,
+        max_plies=14,
+        finish_mates=True,
+        start_positions=(STANDARD_SFEN, MATE_IN_ONE),
+        pool={"networks_per_actor": 2},
+    )
     one, two = (SelfPlay(config, 0, 0, num_groups=number) for number in (1, 2))
     packed = weights(config)
     met: Counter[tuple[str, bool]] = Counter()
@@ -558,37 +597,72 @@ def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.Monk
     assert len(met) >= 6
 
 
+def test_all_networks_of_a_ply_are_asked_before_any_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group's networks are its own: those of the other group have not answered yet."""
+    unanswered: set[DeviceActingNetwork] = set()
+    events: list[str] = []
+
+    class NotedNetwork(DeviceActingNetwork):
+        def begin(self, *args: Any) -> None:
+            assert self not in unanswered
+            unanswered.add(self)
+            events.append("begin")
+            super().begin(*args)
+
+        def wait(self) -> bool:
+            unanswered.discard(self)
+            events.append("wait")
+            return super().wait()
+
+    def noted_network(model: Any, num_rows: int, fixed_size: bool = True) -> NotedNetwork:
+        assert num_rows == 8
+        return NotedNetwork(model, num_rows, fixed_size=fixed_size)
+
+    for module in ("pairing", "self_play"):
+        monkeypatch.setattr(f"keisei_ray.selfplay.{module}.acting_network", noted_network)
+    config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
+    self_play = SelfPlay(config, 0, 0, num_groups=2)
+    self_play.set_weights(weights(config))
+    most_unanswered = 0
+    begin: Any = self_play._begin_ply
+
+    def noted_ply(*args: Any) -> None:
+        nonlocal most_unanswered
+        events.clear()
+        begin(*args)
+        assert "wait" not in events
+        most_unanswered = max(most_unanswered, len(unanswered))
+
+    monkeypatch.setattr(self_play, "_begin_ply", noted_ply)
+    for _ in range(3):
+        collect(self_play, *mix_of(config, [1, 2], share=0.7))
+        assert not unanswered
+    assert most_unanswered == 6  # In each group the learner's and those of both snapshots.
+
+
 def test_positions_are_batched_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ply costs one pass of the learner's network and at most one of each opponent's."""
     config = pool_config(share=0.7, pool={"networks_per_actor": 2}, games_per_actor=16)
-    calls: Counter[str] = Counter()
-
-    def counted_outputs(*args: Any) -> Any:
-        calls["learner"] += 1
-        return network_outputs(*args)
-
-    def counted_policy(acting: ActingNetwork) -> Choose:
-        choose = acting_policy(acting)
-
-        def counted(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-            calls["opponent"] += 1
-            calls["learner"] -= 1  # Counted as the learner's when the network is called.
-            assert not set(lanes) & set(self_play._pairing.learner_lanes(games.turns))
-            return choose(games, lanes, uniforms)
-
-        return counted
-
-    monkeypatch.setattr("keisei_ray.players.acting.network_outputs", counted_outputs)
-    monkeypatch.setattr("keisei_ray.selfplay.pairing.acting_policy", counted_policy)
     self_play = new(config)
     mix, buffers = mix_of(config, [1, 2], share=0.7)
+    calls: Counter[str] = Counter()
+
+    def counted_outputs(model: PolicyValueNet, *positions: Any) -> Any:
+        calls["learner" if model is self_play._model else "opponent"] += 1
+        return network_outputs(model, *positions)
+
+    monkeypatch.setattr("keisei_ray.players.acting.network_outputs", counted_outputs)
     per_ply: list[Counter[str]] = []
     begin: Any = self_play._begin_ply
 
-    def counted_ply(*args: Any) -> None:
+    def counted_ply(rollout: Rollout, t: int, group: Any) -> None:
         calls.clear()
-        begin(*args)
+        begin(rollout, t, group)
         per_ply.append(calls.copy())
+        lanes = [group.learner_lanes, *(asked.lanes for asked in group.asked_opponents)]
+        assert sorted(np.concatenate(lanes)) == list(range(16))  # Each asked for once.
 
     monkeypatch.setattr(self_play, "_begin_ply", counted_ply)
     for _ in range(6):

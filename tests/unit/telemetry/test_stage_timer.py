@@ -1,6 +1,7 @@
 """Stage timers, and the stages of an update and of a rollout."""
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from keisei_ray.learning.learner import Learner
 from keisei_ray.players import acting
-from keisei_ray.selfplay import self_play
+from keisei_ray.selfplay import pairing, self_play
+from keisei_ray.selfplay.opponent_mix import OpponentMix
 from keisei_ray.selfplay.self_play import SelfPlay
 from keisei_ray.telemetry.diagnostics import diagnose
 from keisei_ray.telemetry.progress import Progress
@@ -72,3 +74,34 @@ def test_each_part_of_a_rollout_is_counted_as_its_own_stage(
             stages = asdict(actor.collect()[0].stages)
         assert stages[stage] == calls
         assert sum(stages.values()) == calls
+
+
+def test_asking_and_waiting_for_a_snapshot_is_opponents_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time stands still but for its network: each question takes a second, each answer ten."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    calls: Counter[str] = Counter()
+
+    class SlowNetwork(acting.ActingNetwork):
+        def begin(self, *args: Any) -> None:
+            calls["begin"] += 1
+            now[0] += 1.0
+            super().begin(*args)
+
+        def finish(self) -> acting.Chosen:
+            calls["finish"] += 1
+            now[0] += 10.0
+            return super().finish()
+
+    monkeypatch.setattr(pairing, "acting_network", lambda model, *_, **__: SlowNetwork(model))
+    config = tiny_config(pool={"share": 1.0})
+    actor = SelfPlay(config, 0, 0)
+    weights = Learner(config).weights()
+    actor.set_weights(weights)
+    mix = OpponentMix(1.0, (("v0", 1.0),), ("v0",))
+    stages = asdict(actor.collect(mix, [weights])[0].stages)
+    assert calls["begin"] == calls["finish"] > 1
+    assert stages.pop("opponents_time_s") == calls["begin"] + 10 * calls["finish"]
+    assert not any(stages.values())
