@@ -38,7 +38,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
-from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, Publication, UpdateReport
 from keisei_ray.tracking.subscribers import build_subscribers
 from keisei_ray.training.driver import Driver
 
@@ -118,16 +118,18 @@ class StandInLearner:
     def start(self) -> ProcessInfo:
         return INFO
 
-    def publish(self) -> tuple[str, Any, dict[str, bytes]]:
+    def snapshot(self) -> None:
+        """There is nothing to be kept."""
+
+    def publish(self) -> tuple[Publication, Any, dict[str, bytes]]:
         weights = np.zeros(WEIGHTS_BYTES, np.uint8)
         weights[:8] = np.frombuffer(np.int64(self._version).tobytes(), np.uint8)
-        return "digest", weights, {"state": b""}
+        return Publication("digest", WEIGHTS_BYTES, 0.0), weights, {"state": b""}
 
-    def update(self, timestep: int, *rollouts: Any) -> tuple[UpdateReport, Any, dict[str, bytes]]:
+    def update(self, timestep: int, *rollouts: Any) -> UpdateReport:
         time.sleep(self._update_s)
         self._version += 1
-        report = update_report(self._version, len(rollouts) * self._timesteps_per_rollout)
-        return report, *self.publish()[1:]
+        return update_report(self._version, len(rollouts) * self._timesteps_per_rollout)
 
 
 @dataclass(frozen=True)

@@ -225,9 +225,11 @@ def _rate_of_learners(
     for rollouts in ([ray.put(one)] * SHARED_ROLLOUTS for one in packed):
         started = time.perf_counter()
         update = handle.update(0, rollouts)
-        while not handle.is_over(update, ray.wait(list(update.missing))[0][0]):
-            pass
-        handle.take(update)
+        for take in (handle.take_report, handle.take_version):
+            while update.missing:
+                [ref], _ = ray.wait(list(update.missing))
+                update.missing.remove(ref)
+            take(update)
         seconds.append(time.perf_counter() - started)
     handle.dismiss()
     return config.timesteps_per_update / statistics.median(seconds[1:])

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ray
@@ -28,9 +28,17 @@ from keisei_ray.rollouts.actor_state import read_state
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
 from keisei_ray.rollouts.reader_state import read_reader
 from keisei_ray.selfplay.opponent_mix import OpponentMix
-from keisei_ray.telemetry.reports import CollectReport, EvaluationResult, ProcessInfo, UpdateReport
+from keisei_ray.telemetry.reports import (
+    CollectReport,
+    EvaluationResult,
+    ProcessInfo,
+    Publication,
+    UpdateReport,
+)
 
 if TYPE_CHECKING:
+    from keisei_ray.learning.snapshot import LearnerSnapshot
+
     Ref: TypeAlias = ray.ObjectRef[Any]
 else:
     Ref = ray.ObjectRef  # Generic for the type checker only.
@@ -40,6 +48,10 @@ ActorHandle: TypeAlias = Any
 LOWEST_PRIORITY = 19
 """Unix niceness of self-play actors and evaluator. Where cores are shared, the learner goes first:
 all actors wait for it."""
+
+
+PUBLISHING = "publishing"
+"""Name of the group of calls to a learner that run beside its other calls."""
 
 
 class SelfPlayShell:
@@ -120,7 +132,10 @@ class SelfPlayShell:
 
 
 class LearnerShell:
-    """The network under training. Ray runs one call at a time, in order.
+    """The network under training. Ray runs one call at a time, in order, but for `publish`.
+
+    `publish` has a thread of its own: a version is packed while the next update runs. Each call
+    takes the oldest version that has not been published.
 
     Of several learners, learner 0 publishes and reports; all make every update together, so each
     call of `update` or `follow` waits for the calls of the others. Where one of them dies, the
@@ -136,6 +151,7 @@ class LearnerShell:
         self._config = config
         self._driver_versions = driver_versions
         self._rank = rank
+        self._unpublished: SimpleQueue[LearnerSnapshot] = SimpleQueue()
 
     def open_group(self) -> tuple[str, int]:
         """Opens the place where several learners meet: of learner 0, before all calls of `start`.
@@ -209,47 +225,46 @@ class LearnerShell:
         """Makes a network the one that `learner.kl_start_coef` pulls towards; see `begin_as`."""
         self._learner.pull_to(model_file)
 
-    def publish(self) -> tuple[str, PackedBuffer, dict[str, bytes]]:
-        """Returns digest, packed weights and state of the current version; the caller owns them."""
-        return self._learner.weights_digest(), *self._published()
+    def snapshot(self) -> None:
+        """Leaves the version that this process begins with to `publish`."""
+        self._unpublished.put(self._learner.snapshot())
 
-    def update(
-        self, timestep: int, *rollouts: PackedBuffer
-    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
-        """Does one update. Blocks until it is done; Ray has fetched the rollouts before it begins.
+    def update(self, timestep: int, *rollouts: PackedBuffer) -> UpdateReport:
+        """Does one update and leaves its version to `publish`.
+
+        Blocks until it is done; Ray has fetched the rollouts before it begins.
 
         Args:
             timestep: the run's timestep before the update.
             rollouts: packed rollouts; of several learners, the first share of them.
 
         Returns:
-            Report, packed weights of the new version, and its state as files: three objects that
-            the caller owns, so that nothing of a finished update is lost with this process.
+            Figures of the update, but for those that are known once its version is published.
 
         Raises:
-            Exception: the same as `Learner.update`. The newest state that the caller holds is then
-                that of the update before, however far this one came.
+            Exception: the same as `Learner.update`. There is no version of it to be published.
+            NumericalError: see `Learner.snapshot`.
         """
         report, trace = self._profiler.run(lambda: self._learner.update(rollouts, timestep))
-        started = time.perf_counter()
-        weights, state = self._published()
-        report = dataclasses.replace(
-            report,
-            weights_bytes_wire=weights.nbytes,
-            publish_time_s=time.perf_counter() - started,
-            trace=trace,
-        )
-        return report, weights, state
+        self._unpublished.put(self._learner.snapshot())
+        return dataclasses.replace(report, trace=trace)
 
-    def _published(self) -> tuple[PackedBuffer, dict[str, bytes]]:
-        """Packs the weights, in a thread, while the state becomes files. The device waits for both.
+    @ray.method(concurrency_group=PUBLISHING)
+    def publish(self) -> tuple[Publication, PackedBuffer, dict[str, bytes]]:
+        """Packs a version: once for each call of `snapshot` and `update`, after it has returned.
 
-        Most of packing is compressing, during which other threads run Python.
+        Most of packing is compressing, hashing and copying, during which other threads run Python.
+
+        Returns:
+            Figures, packed weights, and the state as files: three objects that the caller owns, so
+            that nothing of a published version is lost with this process.
         """
-        with ThreadPoolExecutor(1, "pack-weights") as thread:
-            weights = thread.submit(self._learner.weights)
-            state = self._learner.state_files()
-            return weights.result(), state
+        snapshot = self._unpublished.get()
+        started = time.perf_counter()
+        weights = snapshot.packed_weights(self._config.wire)
+        state = snapshot.state_files()
+        seconds = time.perf_counter() - started
+        return Publication(snapshot.weights.digest, weights.nbytes, seconds), weights, state
 
     def follow(self, timestep: int, *rollouts: PackedBuffer) -> None:
         """Does another learner's part of an update: all but learner 0.
@@ -333,10 +348,21 @@ def new_learner_actor(
         scheduling_strategy: Ray's, for example of a placement group. None is Ray's default: the
             placement group of this process if it is in one.
     """
-    actor: Any = ray.remote(LearnerShell)
-    return actor.options(
-        num_cpus=num_cpus, num_gpus=learner_gpus(config), scheduling_strategy=scheduling_strategy
-    ).remote(config, own_versions(), rank)
+    return (
+        remote_learner(LearnerShell)
+        .options(
+            num_cpus=num_cpus,
+            num_gpus=learner_gpus(config),
+            scheduling_strategy=scheduling_strategy,
+        )
+        .remote(config, own_versions(), rank)
+    )
+
+
+def remote_learner(shell: type[LearnerShell]) -> ActorHandle:
+    """Returns Ray's actor class of a learner shell, in which `publish` has a thread of its own."""
+    remote: Any = ray.remote  # Ray's type lacks the groups.
+    return remote(concurrency_groups={PUBLISHING: 1})(shell)
 
 
 def new_evaluation_actor(config: Config, incarnation: int) -> ActorHandle:

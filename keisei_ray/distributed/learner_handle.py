@@ -5,15 +5,19 @@ is given its share of the rollouts, learner 0 publishes, and an update has finis
 done their part. They live and die together: where one dies or does not answer, all are ended and
 started again, by the rule for one.
 
+An update has two parts. First it is made (`is_over`, `take_report`); then its version is packed and
+travels to the driver's node (`take_version`), while the learner may make the next.
+
 It holds what the learner published last. The state is in the driver's own memory, so that it is
 lost with nothing that an update can outlive: not with the learner, its node, or Ray itself. The
 packed weights are an object that the driver owns, with a copy on its node. An update has only
 finished when both are here; the copy of the state takes 1 ms for the 4 MiB of a 4x64 network and 4
-to 25 ms for the 35 MiB of a 10x128.
+to 25 ms for the 35 MiB of a 10x128. If the learner dies, updates that were made and not published
+are lost with it, and made again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +39,7 @@ from keisei_ray.distributed.supervision import (
 )
 from keisei_ray.errors import ClusterError, PeerLostError, RejectedRolloutsError
 from keisei_ray.telemetry.events import ActorLost, EventBus
-from keisei_ray.telemetry.reports import ProcessInfo, UpdateReport
+from keisei_ray.telemetry.reports import ProcessInfo, Publication, UpdateReport
 
 PLACEMENT_WAIT_S = 5.0
 """Seconds within which Ray places a learner if there is room for it."""
@@ -55,12 +59,20 @@ class StopRequested(Exception):
 
 
 class SeveralLearnersLost(Exception):
-    """One of several learners has died, or cannot reach another one; its message says which."""
+    """One of several learners has died, or cannot reach another one; its message says which.
 
-    def __init__(self, rank: int, cause: BaseException) -> None:
+    Attributes:
+        cause: the error of that learner.
+        rejected: rollouts of the update that others have refused: index -> cause.
+    """
+
+    def __init__(
+        self, rank: int, cause: BaseException, rejected: Mapping[int, str] | None = None
+    ) -> None:
         """Makes the error of learner `rank`."""
         super().__init__(f"learner {rank}: {cause}")
         self.cause = cause  # Where `remote_cause` looks.
+        self.rejected = rejected or {}
 
 
 LEARNER_LOST = (*DEATHS, ObjectLostError, SeveralLearnersLost)
@@ -79,27 +91,49 @@ class LearnerVersion:
     """Files by name: everything that a learner needs to go on from here."""
 
 
+@dataclass(frozen=True)
+class PublishingUnderWay:
+    """References to the parts of a version that is being packed."""
+
+    figures: Ref
+    weights: Ref
+    state: Ref
+
+    @property
+    def parts(self) -> tuple[Ref, Ref, Ref]:
+        """All of them."""
+        return self.figures, self.weights, self.state
+
+
 @dataclass
 class UpdateUnderWay:
     """References to what an update will have made."""
 
     version: int
     """Version of the weights."""
-    report: Ref
-    weights: Ref
-    state: Ref
+    answers: tuple[Ref, ...]
+    """Answers of all learners, by their rank, each when its part of the update is done."""
     shares: tuple[tuple[Ref, ...], ...]
     """The rollouts that each learner was given, by its rank."""
-    others: tuple[Ref, ...]
-    """Answers of all learners but the first, each when its part of the update is done."""
+    waited_s: float
+    """Seconds that the learner was idle before it."""
     missing: set[Ref]
-    """Weights, state and the others' answers, as long as the driver's node does not have them.
-    Waiting for them with Ray makes it fetch them. The update is finished when it has all."""
+    """Answers, then parts of the version, as long as the driver's node does not have them. Waiting
+    for them with Ray makes it fetch them."""
+    report: UpdateReport | None = None
+    """Figures of the update, once it is made."""
+    publishing: PublishingUnderWay | None = None
+    """Its version, from then on."""
 
     @property
-    def answers(self) -> tuple[Ref, ...]:
-        """The answers of all learners, by their rank."""
-        return (self.report, *self.others)
+    def is_packed(self) -> bool:
+        """Whether the driver's node has all of its version."""
+        return self.publishing is not None and not self.missing
+
+    @property
+    def deadline(self) -> Ref:
+        """The reference whose answer is overdue where that of the update's part under way is."""
+        return self.publishing.state if self.publishing else self.answers[0]
 
 
 class LearnerHandle:
@@ -109,6 +143,8 @@ class LearnerHandle:
     """The newest finished version; set by the first `launch`."""
     digest: str
     """Digest of the published weights."""
+    _newest: int
+    """Number of the newest version that has been made."""
 
     def __init__(
         self,
@@ -201,54 +237,84 @@ class LearnerHandle:
         self._count_death(error)
         self.launch(self.published.version, self.published.state, self._initial)
 
-    def update(self, timestep: int, rollouts: Sequence[Ref]) -> UpdateUnderWay:
-        """Asks for an update; returns at once. Pass it to `take` once it is over, see `is_over`."""
+    def update(
+        self, timestep: int, rollouts: Sequence[Ref], *, waited_s: float = 0.0
+    ) -> UpdateUnderWay:
+        """Asks for an update; returns at once. The update before it has been made.
+
+        Args:
+            timestep: the run's timestep before the update.
+            rollouts: its packed rollouts.
+            waited_s: see `UpdateUnderWay`.
+        """
         number = len(self._actors)
         bounds = [rank * len(rollouts) // number for rank in range(number + 1)]
         shares = tuple(tuple(rollouts[start:stop]) for start, stop in pairwise(bounds))
         first, *followers = self._actors
-        report, weights, state = first.update.options(num_returns=3).remote(timestep, *shares[0])
-        others = tuple(
-            actor.follow.remote(timestep, *share)
-            for actor, share in zip(followers, shares[1:], strict=True)
+        answers = (
+            first.update.remote(timestep, *shares[0]),
+            *(
+                actor.follow.remote(timestep, *share)
+                for actor, share in zip(followers, shares[1:], strict=True)
+            ),
         )
         return UpdateUnderWay(
-            self.published.version + 1,
-            report,
-            weights,
-            state,
-            shares=shares,
-            others=others,
-            missing={weights, state, *others},
+            self._newest + 1, answers, shares, waited_s=waited_s, missing=set(answers)
         )
 
-    def is_over(self, update: UpdateUnderWay, ref: Ref) -> bool:
-        """Notes that something of an update is here; returns whether it is time to `take` it.
+    def is_over(self, update: UpdateUnderWay) -> bool:
+        """Returns whether it is time to `take_report`.
 
-        That is so when all of it is here, and when one of several learners has failed: the others
+        That is so when all learners have answered, and when one of several has failed: the others
         may then wait for that one forever.
         """
-        update.missing.remove(ref)
-        return not update.missing or bool(update.others and _failures(update))
+        return not update.missing or bool(len(update.answers) > 1 and _failures(update))
 
-    def take(self, update: UpdateUnderWay) -> UpdateReport:
-        """Makes the version of an update that has finished the newest one.
+    def take_report(self, update: UpdateUnderWay) -> None:
+        """Takes the report of an update that is over, and asks for its version.
 
-        After an error the version before is still the newest.
+        After an error there is no such version: the one before is still the newest.
 
         Raises:
             RayTaskError: the learner raised an exception.
             RejectedRolloutsError: some of several learners refused rollouts; all are named.
             Exception: another exception of one of several learners.
-            LEARNER_LOST: it died, or weights or state were lost with its node.
+            LEARNER_LOST: it died; of several: see `SeveralLearnersLost`.
         """
-        if update.others:
+        if len(update.answers) > 1:
             self._check_all(update)
-        report: UpdateReport = ray.get(update.report)
-        state: Mapping[str, bytes] = ray.get(update.state)
-        ray.get(update.weights)  # Copies nothing, and raises if they were lost.
-        self._publish(LearnerVersion(update.version, update.weights, state), report.weights_digest)
-        return report
+        update.report = ray.get(update.answers[0])
+        self._newest = update.version
+        figures, weights, state = self._actors[0].publish.options(num_returns=3).remote()
+        update.publishing = PublishingUnderWay(figures, weights, state)
+        update.missing = {figures, weights, state}
+
+    def take_version(self, update: UpdateUnderWay) -> UpdateReport:
+        """Makes the version of an update the published one, once it `is_packed`.
+
+        Returns:
+            The update's report, complete.
+
+        Raises:
+            LEARNER_LOST: it died, or weights or state were lost with its node.
+            Exception: another exception of the learner.
+        """
+        assert update.report is not None, "take_report comes first"
+        assert update.publishing is not None, "take_report comes first"
+        parts = update.publishing
+        try:
+            figures: Publication = ray.get(parts.figures)
+            state: Mapping[str, bytes] = ray.get(parts.state)
+            ray.get(parts.weights)  # Copies nothing, and raises if they were lost.
+        except RayTaskError as error:
+            raise remote_cause(error) from error
+        self.published = LearnerVersion(update.version, parts.weights, state)
+        self.digest = figures.weights_digest
+        return replace(
+            update.report,
+            weights_bytes_wire=figures.weights_bytes_wire,
+            publish_time_s=figures.publish_time_s,
+        )
 
     def waits_for_room(self) -> bool:
         """Returns whether Ray has not placed the learner yet, in whose group it is to run."""
@@ -259,9 +325,6 @@ class LearnerHandle:
         for actor in self._actors:
             ray.kill(actor)
         self._remove_group()
-
-    def _publish(self, published: LearnerVersion, digest: str) -> None:
-        self.published, self.digest = published, digest
 
     def _launch_once(
         self,
@@ -292,12 +355,15 @@ class LearnerHandle:
             self._await(first.begin_as.remote(initial))
         if initial is not None and self._config.learner.kl_start_coef > 0:
             self._await_all([actor.pull_to.remote(initial) for actor in self._actors])
-        digest, weights, files = first.publish.options(num_returns=3).remote()
+        self._await(first.snapshot.remote())
+        figures, weights, files = first.publish.options(num_returns=3).remote()
         self._await(weights)
         newest = LearnerVersion(version, weights, self._await(files))
         # The followers' weights are those of the first also where a node computes others.
         self._await_all([actor.restore.remote(newest.state) for actor in followers])
-        self._publish(newest, self._await(digest))
+        published: Publication = self._await(figures)
+        self.published, self.digest = newest, published.weights_digest
+        self._newest = version
         self._budget.answered()
         return info
 
@@ -311,7 +377,7 @@ class LearnerHandle:
         """Raises what an update of several learners has failed with, if it has; see `take`.
 
         A death comes first: what the others have raised may follow from it. Where learners have
-        refused rollouts and another one still waits for them in the update, all are restarted.
+        refused rollouts and another one still waits for them in the update, it is lost as well.
         """
         failures = _failures(update)
         pending = [ref for rank, ref in enumerate(update.answers) if rank not in failures]
@@ -331,11 +397,8 @@ class LearnerHandle:
         if not failures:
             return
         rank = min(failures)
-        gone = SeveralLearnersLost(rank, remote_cause(failures[rank]))
-        if lost and not causes:
-            raise gone
         if lost or pending:
-            self.relaunch(gone)
+            raise SeveralLearnersLost(rank, remote_cause(failures[rank]), causes)
         raise RejectedRolloutsError(causes)
 
     def _remove_group(self) -> None:

@@ -37,11 +37,7 @@ from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.kl_stop import is_beyond
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_group import LearnerGroup
-from keisei_ray.learning.learner_state import (
-    not_fitting,
-    read_learner_state,
-    write_learner_state,
-)
+from keisei_ray.learning.learner_state import copied_state, not_fitting, read_learner_state
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
@@ -49,6 +45,7 @@ from keisei_ray.learning.schedules import (
     scheduled_kl_start_coef,
     scheduled_learning_rate,
 )
+from keisei_ray.learning.snapshot import LearnerSnapshot
 from keisei_ray.learning.start_anchor import StartPolicy
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.learning.update_batch import UpdateBatch
@@ -63,12 +60,10 @@ from keisei_ray.network.weights import (
     check_architecture,
     host_weights,
     load_arrays,
-    pack_host_weights,
     read_model_file,
     read_model_metadata,
     read_network,
     state_arrays,
-    write_model_file,
 )
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
@@ -280,15 +275,33 @@ class Learner:
             notice=notice,
         )
 
-    def weights(self) -> PackedBuffer:
-        """Returns the current weights as a packed buffer with their version and digest."""
-        wire = self._config.wire
-        return pack_host_weights(
-            self._host_weights(),
+    def snapshot(self) -> LearnerSnapshot:
+        """Copies the current version. Waits for the device.
+
+        Raises:
+            NumericalError: a weight or the optimizer's state is not finite.
+        """
+        try:
+            check_finite(self.model, self._optimizer)
+        except NotFiniteError as error:
+            raise NumericalError(f"{error}: such a state is not saved.") from error
+        weights = self._host_weights()
+        return LearnerSnapshot(
+            # Those of a model on the CPU are the model's own, which the next update changes.
+            weights.copied() if self._device.type == "cpu" else weights,
             self.weights_version,
-            weights_format=wire.weights_format,
-            zstd_level=wire.zstd_level,
+            copied_state(
+                self.weights_version,
+                self._optimizer,
+                self._scaler,
+                self._generator,
+                self._guard.halved_rate,
+            ),
         )
+
+    def weights(self) -> PackedBuffer:
+        """Returns the current weights as a packed buffer, see `LearnerSnapshot`."""
+        return self.snapshot().packed_weights(self._config.wire)
 
     def weights_digest(self) -> str:
         """Returns the SHA-256 digest of the current weights, see `weights.digest`."""
@@ -301,26 +314,8 @@ class Learner:
         return self._on_host
 
     def state_files(self) -> dict[str, bytes]:
-        """Returns everything that a later learner needs to continue, as files: name -> content.
-
-        Raises:
-            NumericalError: a weight or the optimizer's state is not finite.
-        """
-        try:
-            check_finite(self.model, self._optimizer)
-        except NotFiniteError as error:
-            raise NumericalError(f"{error}: such a state is not saved.") from error
-        state = write_learner_state(
-            self.weights_version,
-            self._optimizer,
-            self._scaler,
-            self._generator,
-            self._guard.halved_rate,
-        )
-        return {
-            MODEL_FILE: write_model_file(self._host_weights(), self.weights_version),
-            LEARNER_FILE: state,
-        }
+        """Returns the current state as files, see `LearnerSnapshot`."""
+        return self.snapshot().state_files()
 
     def load_state_files(self, files: Mapping[str, bytes]) -> None:
         """Loads the `state_files` of a learner with the same model section.

@@ -12,6 +12,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.errors import CheckpointError
-from keisei_ray.network.host_copy import together
+from keisei_ray.network.host_copy import copied
 from keisei_ray.storage.run_layout import LEARNER_FILE
 
 _GLOBALS: Final = re.compile(
@@ -50,36 +51,40 @@ class LearnerState:
     """The `learner.learning_rate` that was halved, see `UpdateGuard`; None: none was."""
 
 
-def write_learner_state(
+def copied_state(
     weights_version: int,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     generator: torch.Generator,
     halved_rate: float | None,
-) -> bytes:
-    """Returns the content of the learner's file, for `read_learner_state`."""
+) -> dict[str, Any]:
+    """Copies everything that the learner's file holds to the CPU. Waits for the device."""
+    return {
+        "weights_version": weights_version,
+        "optimizer": _copied_optimizer(optimizer.state_dict()),
+        "scaler": scaler.state_dict(),
+        "generator": generator.get_state(),
+        "halved_rate": halved_rate,
+    }
+
+
+def write_learner_state(state: Mapping[str, Any]) -> bytes:
+    """Returns the content of the learner's file, for `read_learner_state`.
+
+    Args:
+        state: see `copied_state`.
+    """
     buffer = io.BytesIO()
-    state = optimizer.state_dict()
-    is_on_cuda = optimizer.param_groups[0]["params"][0].is_cuda
-    torch.save(
-        {
-            "weights_version": weights_version,
-            "optimizer": copied_together(state) if is_on_cuda else state,
-            "scaler": scaler.state_dict(),
-            "generator": generator.get_state(),
-            "halved_rate": halved_rate,
-        },
-        buffer,
-    )
+    torch.save(dict(state), buffer)
     return buffer.getvalue()
 
 
-def copied_together(state: dict[str, Any]) -> dict[str, Any]:
-    """Copies the tensors of an optimizer's state dict to the CPU, in one transfer."""
+def _copied_optimizer(state: dict[str, Any]) -> dict[str, Any]:
+    """Copies the tensors of an optimizer's state dict to the CPU; from a GPU in one transfer."""
     names = [(index, name) for index, entry in state["state"].items() for name in entry]
     tensors = [state["state"][index][name] for index, name in names]
     copies: dict[int, dict[str, Tensor]] = {index: {} for index in state["state"]}
-    for (index, name), tensor in zip(names, together(tensors) if tensors else [], strict=True):
+    for (index, name), tensor in zip(names, copied(tensors), strict=True):
         copies[index][name] = tensor
     return state | {"state": copies}
 

@@ -19,6 +19,17 @@ def on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().float().contiguous() for tensor in tensors]
 
 
+def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Returns copies on the CPU, from a GPU as contiguous float32. Waits for the device.
+
+    Args:
+        tensors: all on one device, of any shapes; there may be none.
+    """
+    if tensors and tensors[0].is_cuda:
+        return together(tensors)
+    return [tensor.detach().clone() for tensor in tensors]
+
+
 def together(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies float32 tensors as one flat tensor; the results are contiguous views of its copy."""
     flat = torch.cat([tensor.detach().float().reshape(-1) for tensor in tensors])

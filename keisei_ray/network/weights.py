@@ -9,7 +9,7 @@ updated.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from reprlib import repr as shortened
 
 import numpy as np
@@ -45,6 +45,10 @@ class HostWeights:
     """Their digest, see `digest`."""
     config: ModelConfig
     """The architecture."""
+
+    def copied(self) -> "HostWeights":
+        """Returns weights that stay as they are when the model's change."""
+        return replace(self, arrays={name: array.copy() for name, array in self.arrays.items()})
 
 
 def host_weights(model: PolicyValueNet) -> HostWeights:

@@ -140,6 +140,15 @@ class UndoneUpdate:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """Figures of a version that has been packed to be published; named as in `UpdateReport`."""
+
+    weights_digest: str
+    weights_bytes_wire: int
+    publish_time_s: float
+
+
+@dataclass(frozen=True)
 class UpdateReport:
     """Report on one update: the learner's part of the metrics.
 

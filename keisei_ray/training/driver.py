@@ -3,7 +3,8 @@
 One turn of the loop, `Driver._train`:
 
     ask       idle actors for rollouts, as far as `admission` allows
-    update    the learner is given the next rollouts, if it is idle and they are all here
+    update    the learner is given the next rollouts, if it is idle and they are all here; the
+              version that it has made before may still be on its way
     wait      for anything that is ready
     take      what is ready: an actor that has started, a rollout, an update
     replace   actors and learner whose answer is overdue; hand the newest state to the standby
@@ -17,10 +18,11 @@ what ends it, and who owns the results:
 
     a starting actor     its `start` answers, or Ray reports its death      no results
     a rollout in play    `collect` returns, or Ray reports its death        the driver
-    an update            it is all here, or Ray reports its death           the driver
+    an update            the learner has made it, or Ray reports its death  the driver
+    a version of one     it is all here, or Ray reports the learner's death the driver
     a checkpoint         it is on the disk, or its writing has failed       the disk
 
-The first three have a deadline as well (`distributed/deadlines.py`). `_awaited` is the table of all
+The first four have a deadline as well (`distributed/deadlines.py`). `_awaited` is the table of all
 references that the loop waits for, and `_take` has the rule for one that is not in it any more.
 
 Both schedules are this loop. `lockstep` is a lag of zero with one rollout of every actor in each
@@ -33,7 +35,7 @@ import contextlib
 import enum
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,7 @@ from keisei_ray.distributed.fleet import ActorStart, Fleet, FleetActor
 from keisei_ray.distributed.learner_handle import (
     LEARNER_LOST,
     LearnerHandle,
+    SeveralLearnersLost,
     StopRequested,
     UpdateUnderWay,
     rejected_rollouts,
@@ -232,10 +235,9 @@ class Driver:
             timesteps_per_rollout=config.timesteps_per_rollout,
             is_one_of_each_actor=config.schedule.mode == "lockstep",
         )
-        self._update: UpdateUnderWay | None = None
+        self._updates: list[UpdateUnderWay] = []
+        """Updates under way, the oldest first. The learner makes the newest, or has made all."""
         self._last_tick = self._last_update = self._idle_since = clock()
-        self._waited_s = 0.0
-        """Seconds that the learner was idle before the update under way."""
         self._health = RunHealth.resumed(trouble_of(resume) if resume else None)
 
     def save_after_failure(self) -> None:
@@ -422,19 +424,27 @@ class Driver:
 
     def _start_update(self) -> None:
         """Gives the learner its next rollouts if it is idle and they are all here."""
+        timestep = self.progress.timestep
+        for update in self._updates:
+            if update.report is None:
+                return
+            timestep += update.report.batch_timesteps
+        if timestep >= self.config.run.total_timesteps:
+            return
         rollouts = self._rollouts.start_update(self._watch.sizes, self._learner.published.version)
         if rollouts:
-            self._update = self._learner.update(
-                self.progress.timestep, [rollout.packed for rollout in rollouts]
+            waited_s = self._clock() - self._idle_since
+            update = self._learner.update(
+                timestep, [rollout.packed for rollout in rollouts], waited_s=waited_s
             )
-            self._deadlines.asked(self._update.state, "update", size=len(rollouts))
-            self._waited_s = self._clock() - self._idle_since
+            self._deadlines.asked(update.deadline, "update", size=len(rollouts))
+            self._updates.append(update)
 
     def _awaited(self) -> dict[Ref, Callable[[Ref], None]]:
         """Returns everything that the loop waits for: each reference, and what takes it."""
         awaited: dict[Ref, Callable[[Ref], None]] = {}
-        if self._update:
-            awaited |= dict.fromkeys(self._update.missing, self._take_update)
+        for update in self._updates:
+            awaited |= dict.fromkeys(update.missing, self._take_update)
         awaited |= dict.fromkeys(self._rollouts.in_play, self._take_rollout)
         awaited |= dict.fromkeys(self._fleet.starting, self._take_start)
         return awaited
@@ -502,38 +512,81 @@ class Driver:
         )
 
     def _take_update(self, ref: Ref) -> None:
-        """Publishes and records an update that is all here; if it failed, its rollouts go back."""
-        update = self._update
-        assert update is not None
-        if not self._learner.is_over(update, ref):
-            return
+        """Takes a part of an update: the learner's answer, or a part of its version."""
+        update = next(update for update in self._updates if ref in update.missing)
+        update.missing.remove(ref)
         try:
-            with self._deadlines.taking(update.state):
-                report = self._learner.take(update)
-        except (RayTaskError, RejectedRolloutsError) as error:
-            rollouts = self._end_update()
-            causes = rejected_rollouts(error, [rollout.packed for rollout in rollouts])
-            for index, cause in causes.items():
-                self._reject(rollouts[index].report, cause)
-            self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in causes])
-            return
+            if update.publishing is None:
+                self._take_report(update)
+            # Parts of a version may be here before those of the version before.
+            while self._updates and self._updates[0].is_packed:
+                self._take_version(self._updates[0])
         except LEARNER_LOST as error:
             self._relaunch_learner(error)
+
+    def _take_report(self, update: UpdateUnderWay) -> None:
+        """Takes the report of an update if it is over; if it failed, its rollouts go back.
+
+        Raises:
+            LEARNER_LOST: the learner has died.
+        """
+        if not self._learner.is_over(update):
             return
-        rollouts = self._end_update()
-        self._record(report, [rollout.report for rollout in rollouts])
-        self.pool.add_if_due(self.progress.timestep, update.version, update.weights)
+        key = update.deadline
+        try:
+            with self._deadlines.taking(key):
+                self._learner.take_report(update)
+        except (RayTaskError, RejectedRolloutsError) as error:
+            refs = [rollout for share in update.shares for rollout in share]
+            self._fail_update(update, rejected_rollouts(error, refs))
+            return
+        except SeveralLearnersLost as error:
+            self._fail_update(update, error.rejected)
+            raise
+        self._deadlines.asked(update.deadline, "publish")
+        self._idle_since = self._clock()
+
+    def _fail_update(self, update: UpdateUnderWay, rejected: Mapping[int, str]) -> None:
+        """Ends the newest update, which has failed; its rollouts wait for the next.
+
+        Args:
+            update: the update.
+            rejected: those that cannot be used, and are gone: index -> cause.
+        """
+        self._updates.remove(update)
+        rollouts = self._rollouts.fail_update()
+        for index, cause in rejected.items():
+            self._reject(rollouts[index].report, cause)
+        self._rollouts.put_back([r for index, r in enumerate(rollouts) if index not in rejected])
+
+    def _take_version(self, update: UpdateUnderWay) -> None:
+        """Publishes and records an update whose version is all here.
+
+        Raises:
+            LEARNER_LOST: the learner has died, or a part of the version is lost.
+        """
+        with self._deadlines.taking(update.deadline):
+            report = self._learner.take_version(update)
+        self._updates.remove(update)
+        rollouts = self._rollouts.publish_update()
+        self._record(report, [rollout.report for rollout in rollouts], update.waited_s)
+        self.pool.add_if_due(
+            self.progress.timestep, update.version, self._learner.published.weights
+        )
         self.stage = Stage.SAVING
         self.saver.save_if_due()
         self.stage = Stage.TRAINING
 
-    def _end_update(self) -> list[DeliveredRollout]:
-        """Ends the update that is under way, if one is, and returns its rollouts."""
-        self._update = None
-        return self._rollouts.finish_update()
+    def _record(
+        self, report: UpdateReport, collected: list[CollectReport], waited_s: float
+    ) -> None:
+        """Counts an update's timesteps and games, once, and publishes its events.
 
-    def _record(self, report: UpdateReport, collected: list[CollectReport]) -> None:
-        """Counts an update's timesteps and games, once, and publishes its events."""
+        Args:
+            report: figures of the update.
+            collected: reports of its rollouts.
+            waited_s: seconds that the learner was idle before it.
+        """
         progress = self.progress
         games = [game for c in collected for game in c.games]
         progress.consume([c.header for c in collected], games)
@@ -544,7 +597,7 @@ class Driver:
         progress.finish_update(report.weights_version, is_undone=undone is not None)
         self._tick()
         now = self._clock()
-        since_last, self._last_update, self._idle_since = now - self._last_update, now, now
+        since_last, self._last_update = now - self._last_update, now
         for game in games:
             self.bus.publish(GameFinished(game, progress.timestep))
         metrics = update_metrics(
@@ -552,7 +605,7 @@ class Driver:
             report,
             collected,
             since_last_s=since_last,
-            waited_s=self._waited_s,
+            waited_s=waited_s,
             actors_alive=self._fleet.num_alive,
         )
         last = collected[-1]
@@ -590,10 +643,11 @@ class Driver:
         self.bus.publish(ActorLost(actor.actor_id, actor.incarnation, str(error), left))
 
     def _relaunch_learner(self, error: Exception) -> None:
-        """Replaces a learner that died; the rollouts of its update wait for the next."""
-        if self._update:
-            self._deadlines.forget(self._update.state)
-        self._rollouts.put_back(self._end_update())
+        """Replaces a learner that died; the rollouts of its updates wait for the next."""
+        for update in self._updates:
+            self._deadlines.forget(update.deadline)
+        self._updates.clear()
+        self._rollouts.put_all_back()
         self._ray.check()
         with self._deadlines.taking_nothing():
             self._learner.relaunch(error)
@@ -605,9 +659,11 @@ class Driver:
         too_late = TimeoutError(f"no answer within {limit_s:g} s of its start")
         overdue = dict.fromkeys(self._fleet.overdue(), too_late) | self._deadlines.overdue()
         for ref, error in overdue.items():
-            is_update = self._update is not None and ref == self._update.state
-            parts = list(self._update.missing) if self._update and is_update else [ref]
-            if len(ray.wait(parts, num_returns=len(parts), timeout=0)[0]) == len(parts):
+            late = [update for update in self._updates if update.deadline == ref]
+            parts = list(late[0].missing) if late else [ref]
+            if not parts or len(ray.wait(parts, num_returns=len(parts), timeout=0)[0]) == len(
+                parts
+            ):
                 continue  # The loop was busy and takes it at its next turn.
             if ref in self._rollouts.in_play:
                 self._deadlines.forget(ref)

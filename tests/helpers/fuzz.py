@@ -38,7 +38,11 @@ from keisei_ray.evaluation import ladder_results
 from keisei_ray.evaluation.elo_table import Result, Table, fit_table
 from keisei_ray.evaluation.ladder_results import LadderResults
 from keisei_ray.learning.learner import Learner
-from keisei_ray.learning.learner_state import read_learner_state, write_learner_state
+from keisei_ray.learning.learner_state import (
+    copied_state,
+    read_learner_state,
+    write_learner_state,
+)
 from keisei_ray.library.runs import read_run as read_records
 from keisei_ray.network.weights import load_weights
 from keisei_ray.records.files import Pieces, find_pieces
@@ -125,7 +129,7 @@ def _learner_files(folder: Path) -> Read:
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     scaler, generator = torch.amp.GradScaler("cpu", enabled=False), torch.Generator()
-    content = write_learner_state(3, optimizer, scaler, generator, 1e-4)
+    content = write_learner_state(copied_state(3, optimizer, scaler, generator, 1e-4))
     mutate = mutations.torch_mutator(content)
 
     def read(rng: random.Random) -> None:

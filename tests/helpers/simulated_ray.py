@@ -150,13 +150,17 @@ class SimulatedRay:
     # ---- what happens ----
 
     def happen(self) -> None:
-        """Lets one thing happen: mostly a process finishes the first of its calls."""
+        """Lets one thing happen: mostly a process finishes a call."""
         self.now += STEP_S
         for kind, change in self._accidents().items():
             if self.random.random() < self.chances.get(kind, 0.0) and (running := self._running()):
                 change(self.random.choice(running))
         if busy := [actor for actor in self._running() if actor.calls]:
-            self._finish_call(self.random.choice(busy))
+            actor = self.random.choice(busy)
+            # A learner works on its first call to publish beside the first of its other calls.
+            own = [i for i, call in enumerate(actor.calls) if call[0] == "publish"][:1]
+            others = [i for i, call in enumerate(actor.calls) if call[0] != "publish"][:1]
+            self._finish_call(actor, self.random.choice(own + others))
         if self._elsewhere and self.random.random() < 0.5:
             ref = self._elsewhere.pop(self.random.randrange(len(self._elsewhere)))
             ref.is_here = True
@@ -173,8 +177,8 @@ class SimulatedRay:
 
         return {"die": self.end, "stop": stop, "pause": pause}
 
-    def _finish_call(self, actor: SimulatedActor) -> None:
-        name, arguments, refs = actor.calls.pop(0)
+    def _finish_call(self, actor: SimulatedActor, index: int) -> None:
+        name, arguments, refs = actor.calls.pop(index)
         values = [self._value(argument) for argument in arguments]
         lost = [value for value in values if isinstance(value, RayError)]
         try:

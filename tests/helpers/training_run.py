@@ -10,7 +10,7 @@ import ray
 from rich.console import Console
 
 from keisei_ray.config.schema import Config
-from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
+from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell, remote_learner
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.versions import own_versions
 from keisei_ray.storage.checkpoint import Checkpoint
@@ -119,9 +119,7 @@ def learner_actors(shell: type[LearnerShell]) -> Callable[..., Any]:
     """Returns a stand-in for `new_learner_actor` that starts another shell."""
 
     def new(config: Config, rank: int, *, num_cpus: float, scheduling_strategy: Any) -> Any:
-        actor: Any = ray.remote(shell)
-        return actor.options(num_cpus=num_cpus, scheduling_strategy=scheduling_strategy).remote(
-            config, own_versions(), rank
-        )
+        options = {"num_cpus": num_cpus, "scheduling_strategy": scheduling_strategy}
+        return remote_learner(shell).options(**options).remote(config, own_versions(), rank)
 
     return new

@@ -199,9 +199,7 @@ def test_a_run_whose_actors_are_all_killed_again_and_again_ends_saved_with_the_c
 class DiesMidUpdate(LearnerShell):
     """Killed in its third update, after the first optimizer step; the next incarnations live."""
 
-    def update(
-        self, timestep: int, *rollouts: PackedBuffer
-    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
+    def update(self, timestep: int, *rollouts: PackedBuffer) -> UpdateReport:
         marker = Path(self._config.run.run_dir or "") / "learner-died"
         if self._learner.weights_version == 2 and not marker.exists():
             marker.touch()
@@ -255,9 +253,7 @@ def last_digest(run: Run) -> object:
 class SlowLearner(LearnerShell):
     """Needs far longer for an update than the actors for their rollouts."""
 
-    def update(
-        self, timestep: int, *rollouts: PackedBuffer
-    ) -> tuple[UpdateReport, PackedBuffer, dict[str, bytes]]:
+    def update(self, timestep: int, *rollouts: PackedBuffer) -> UpdateReport:
         time.sleep(0.4)
         return super().update(timestep, *rollouts)
 

@@ -1,5 +1,7 @@
 """Resources that actors reserve. No Ray is started."""
 
+from typing import Any
+
 import pytest
 import ray
 
@@ -22,7 +24,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         def remote(self, *arguments: object) -> None:
             pass
 
-    monkeypatch.setattr(ray, "remote", lambda shell: Remote())
+    def remote(shell: type | None = None, **groups: object) -> Any:
+        return Remote() if shell else remote
+
+    monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray.util, "get_current_placement_group", lambda: None)
     return asked
 

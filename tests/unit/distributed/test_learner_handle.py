@@ -4,8 +4,8 @@ No Ray is started.
 """
 
 import math
+from dataclasses import dataclass
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from keisei_ray.errors import (
     RejectedRolloutsError,
 )
 from keisei_ray.telemetry.events import ActorLost, Event, EventBus
-from keisei_ray.telemetry.reports import ProcessInfo
+from keisei_ray.telemetry.reports import ProcessInfo, Publication
 from tests.helpers.simulated_ray import SimulatedActor, SimulatedRay
 from tests.helpers.tiny import tiny_config
 
@@ -68,8 +68,11 @@ class FakeLearner:
     def restore(self, state: dict[str, bytes]) -> None:
         assert state == {"learner.pt": b"state"}
 
-    def publish(self) -> tuple[str, bytes, dict[str, bytes]]:
-        return "digest", b"weights", {"learner.pt": b"state"}
+    def snapshot(self) -> None:
+        self.digest = "digest"
+
+    def publish(self) -> tuple[Publication, bytes, dict[str, bytes]]:
+        return Publication(self.digest, 7, 0.5), b"weights", {"learner.pt": b"state"}
 
 
 def handle_of(
@@ -136,6 +139,14 @@ def test_a_later_learner_that_starts_too_late_is_a_death_like_others(
     assert lost == [(0, "no answer to update", 2), (1, "no answer within 30 s of its start", 1)]
 
 
+@dataclass(frozen=True)
+class Made:
+    """In place of an update's report."""
+
+    weights_bytes_wire: int = 0
+    publish_time_s: float = 0.0
+
+
 class FakeOneOfSeveral(FakeLearner):
     """One of several learners. It answers an update with a result or an error, or never."""
 
@@ -155,9 +166,10 @@ class FakeOneOfSeveral(FakeLearner):
         if self.answer is not None:
             raise self.answer
 
-    def update(self, timestep: int, *rollouts: object) -> tuple[object, bytes, dict[str, bytes]]:
+    def update(self, timestep: int, *rollouts: object) -> Made:
         self.follow(timestep, *rollouts)
-        return SimpleNamespace(weights_digest="next"), b"weights", {"learner.pt": b"state"}
+        self.digest = "next"
+        return Made()
 
 
 def updated(
@@ -182,13 +194,20 @@ def updated(
     for number, rollout in enumerate(rollouts):
         rollout.answer = f"rollout {number}"
     update = handle.update(0, rollouts)
-    is_over = False
-    while not is_over:
+
+    def wait() -> None:
         [ref], _ = world.wait(list(update.missing), timeout=100)  # type: ignore[arg-type]
-        is_over = handle.is_over(update, ref)  # type: ignore[arg-type]
+        update.missing.remove(ref)  # type: ignore[arg-type]
+
+    while not handle.is_over(update):
+        wait()
     if dead is not None:  # Ray reports it while the other failure is looked at.
         monkeypatch.setattr(world, "happen", lambda: world.end(actors[dead]))
-    handle.take(update)
+    handle.take_report(update)
+    while not update.is_packed:
+        wait()
+    report: Any = handle.take_version(update)
+    assert (report.weights_bytes_wire, report.publish_time_s) == (7, 0.5)
     return handle
 
 
@@ -242,18 +261,14 @@ def test_a_learner_that_alone_has_lost_the_others_is_a_loss_too(
         updated([FakeOneOfSeveral(), lost], [], monkeypatch, silent=0)
 
 
-def test_learners_restart_where_one_waits_for_another_that_has_not_begun(
+def test_learners_are_lost_where_one_waits_for_another_that_has_not_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A rollout was lost with its node: the call that it was for has failed before it began."""
-    events: list[Event] = []
     lost = FakeOneOfSeveral(ObjectReconstructionFailedError("ff" * 28))
-    with pytest.raises(RejectedRolloutsError) as caught:
-        updated([FakeOneOfSeveral(), lost], events, monkeypatch, silent=0)
-    assert caught.value.causes.keys() == {2, 3, 4}
-    [event] = events
-    assert isinstance(event, ActorLost)
-    assert event.cause.startswith("learner 1: ")
+    with pytest.raises(SeveralLearnersLost, match=r"^learner 1: ") as caught:
+        updated([FakeOneOfSeveral(), lost], [], monkeypatch, silent=0)
+    assert caught.value.rejected.keys() == {2, 3, 4}
 
 
 def test_an_error_of_one_of_several_learners_ends_the_run_as_its_own(

@@ -782,10 +782,13 @@ def test_published_weights_and_state_do_not_change_with_the_next_update() -> Non
     """State and weights of one version do not change with the next update."""
     config = tiny_config()
     learner = Learner(config)
+    snapshot = learner.snapshot()
     weights, files = learner.weights(), learner.state_files()
     copies = weights.tobytes(), dict(files)
     learner.update([played(config, learner)], 0)
     assert (weights.tobytes(), files) == copies
+    assert snapshot.packed_weights(config.wire).tobytes() == copies[0]
+    assert snapshot.state_files() == copies[1]
     assert replace(peek_weights(weights), digest="") != replace(
         peek_weights(learner.weights()), digest=""
     )

@@ -10,7 +10,8 @@ import torch
 
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.learner import Learner
-from keisei_ray.learning.learner_state import copied_together, read_learner_state
+from keisei_ray.learning.learner_state import read_learner_state
+from keisei_ray.network.host_copy import together
 from keisei_ray.storage.run_layout import LEARNER_FILE
 from tests.helpers.mutations import rezipped
 from tests.helpers.tiny import played, tiny_config
@@ -47,13 +48,12 @@ def test_the_state_is_read_back_as_it_was_written(learner: Learner) -> None:
             assert found.optimizer["state"][index][name].stride() == value.stride()
 
 
-def test_a_state_that_was_copied_in_one_transfer_is_read_back_the_same(learner: Learner) -> None:
+def test_a_state_that_was_copied_in_one_transfer_is_read_back_the_same(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As from CUDA: all tensors are views of one."""
-
-    def change(state: dict[str, Any]) -> None:
-        state["optimizer"] = copied_together(state["optimizer"])
-
-    found, own = read(learner, changed(learner, change)), learner._optimizer.state_dict()
+    monkeypatch.setattr("keisei_ray.learning.learner_state.copied", together)
+    found, own = read(learner, content_of(learner)), learner._optimizer.state_dict()
     assert found.optimizer["state"].keys() == own["state"].keys()
     for index, entry in own["state"].items():
         for name, value in entry.items():

@@ -2,7 +2,7 @@
 
 import torch
 
-from keisei_ray.network.host_copy import on_host, together
+from keisei_ray.network.host_copy import copied, on_host, together
 
 
 def test_tensors_of_any_shape_and_layout_are_copied_together() -> None:
@@ -14,6 +14,10 @@ def test_tensors_of_any_shape_and_layout_are_copied_together() -> None:
             assert torch.equal(copy, tensor)
             assert copy.is_contiguous()
             assert not copy.requires_grad
+    own = copied(tensors)
+    assert [copy.stride() for copy in own] == [tensor.stride() for tensor in tensors]
     image.zero_()
     assert together(tensors)[0].abs().sum() == 0
+    assert own[0].abs().sum() > 0
+    assert copied([]) == []
     assert copies[0].abs().sum() > 0

@@ -29,6 +29,9 @@ class World:
     def __init__(self, lag: int, rollouts_per_update: int) -> None:
         self.lag = lag
         self.version = 0
+        """Version of the published weights."""
+        self.is_learning = False
+        """Whether the learner makes the newest of the updates under way."""
         self.updates: list[list[Rollout]] = []
         """Rollouts of each update that was started."""
         self.admission: Admission[int, Rollout, Rollout] = Admission(
@@ -55,11 +58,18 @@ class World:
             number = next(self.numbers)
             self.admission.asked(number, Rollout(number, self.version))
             assert self.num_unconsumed() <= self.sizes.max_unconsumed
+        if self.is_learning:
+            return
+        learned = self.version + len(self.admission.updates)
         started = self.admission.start_update(self.sizes, self.version)
         if started:
+            self.is_learning = True
             self.updates.append(list(started))
-            newest = max(rollout.weights_version for rollout in started)
-            assert all(rollout.weights_version >= newest for rollout in self.admission.delivered)
+            versions = [rollout.weights_version for rollout in started]
+            assert learned - min(versions) <= self.lag
+            assert len(started) >= self.sizes.rollouts_per_update
+            assert all(r.weights_version >= max(versions) for r in self.admission.delivered)
+            assert len(self.admission.updates) <= 2
 
     def arrive(self, which: int) -> None:
         """One of the rollouts in play is delivered."""
@@ -73,14 +83,32 @@ class World:
         if keys:
             self.admission.take(keys[which % len(keys)])
 
-    def finish(self) -> None:
-        """The update under way is done."""
-        if self.admission.finish_update():
+    def make(self) -> None:
+        """The learner has made the newest update."""
+        self.is_learning = False
+
+    def publish(self) -> None:
+        """The weights of the oldest update are here, if it has been made."""
+        if len(self.admission.updates) > self.is_learning:
+            self.admission.publish_update()
             self.version += 1
 
+    def finish(self) -> None:
+        """All updates are made and published."""
+        self.make()
+        while self.admission.updates:
+            self.publish()
+
     def fail(self, num_rejected: int) -> None:
-        """The update under way fails: its learner died, or some of its rollouts are damaged."""
-        self.admission.put_back(self.admission.finish_update()[num_rejected:])
+        """The update that the learner makes fails: some of its rollouts are damaged."""
+        if self.is_learning:
+            self.is_learning = False
+            self.admission.put_back(self.admission.fail_update()[num_rejected:])
+
+    def lose_learner(self) -> None:
+        """The learner dies."""
+        self.is_learning = False
+        self.admission.put_all_back()
 
 
 @pytest.mark.slow
@@ -93,34 +121,40 @@ class World:
             st.tuples(st.just("arrive"), st.integers(0, 50)),
             st.tuples(st.just("lose"), st.integers(0, 50)),
             st.tuples(st.just("resize"), st.integers(1, 9)),
+            st.tuples(st.just("make"), st.just(0)),
+            st.tuples(st.just("publish"), st.just(0)),
             st.tuples(st.just("finish"), st.just(0)),
             st.tuples(st.just("fail"), st.integers(0, 2)),
+            st.tuples(st.just("lose learner"), st.just(0)),
         ),
         max_size=120,
     ),
 )
 @example(0, 1, [("arrive", 0), ("resize", 2), ("arrive", 0), ("finish", 0), ("arrive", 0)])
 @example(1, 4, [("arrive", 0)] * 8 + [("resize", 1)] + [("finish", 0)] * 2)
+@example(1, 2, [("arrive", 0)] * 4 + [("make", 0), ("make", 0), ("lose learner", 0)])
 def test_the_lag_stays_within_its_bound_however_the_updates_grow_and_shrink(
     lag: int, first: int, happenings: list[tuple[str, int]]
 ) -> None:
     world = World(lag, first)
     for what, number in happenings:
-        before = len(world.updates)
         if what == "arrive":
             world.arrive(number)
         elif what == "lose":
             world.lose(number)
         elif what == "resize":
             world.resize(number)
+        elif what == "make":
+            world.make()
+        elif what == "publish":
+            world.publish()
         elif what == "finish":
             world.finish()
-        else:
+        elif what == "fail":
             world.fail(number)
+        else:
+            world.lose_learner()
         world.turn()
-        for rollouts in world.updates[before:]:
-            assert world.version - min(r.weights_version for r in rollouts) <= lag
-            assert len(rollouts) >= world.sizes.rollouts_per_update
     # Nothing is stuck: when every actor delivers, updates go on.
     updates = len(world.updates)
     for _ in range(200):
@@ -179,6 +213,37 @@ def test_a_failed_update_is_tried_again_with_the_same_rollouts() -> None:
     assert world.updates[1] == world.updates[0]
 
 
+def test_the_next_update_starts_while_the_last_one_is_published() -> None:
+    world = World(1, rollouts_per_update=2)
+    for _ in range(4):
+        world.arrive(0)
+    world.turn()
+    world.make()
+    world.turn()
+    assert [[r.actor_id for r in update] for update in world.updates] == [[0, 1], [2, 3]]
+    # A rollout that is asked for now would be played with weights that are two updates old.
+    assert not world.admission.in_play
+    world.resize(9)
+    world.turn()
+    assert not world.admission.in_play
+    world.publish()
+    world.turn()
+    assert {r.weights_version for r in world.admission.in_play.values()} == {1}
+
+
+def test_a_lost_learner_makes_updates_again_that_were_not_published() -> None:
+    world = World(1, rollouts_per_update=2)
+    for _ in range(4):
+        world.arrive(0)
+    world.turn()
+    world.make()
+    world.turn()
+    world.lose_learner()
+    assert [r.actor_id for r in world.admission.delivered] == [0, 1, 2, 3]
+    world.turn()
+    assert world.updates == [world.updates[0], world.updates[1], world.updates[0]]
+
+
 def test_in_lockstep_an_actor_gives_one_rollout_to_each_update() -> None:
     admission: Admission[int, Rollout, Rollout] = Admission(
         max_lag=0, timesteps_per_rollout=PLIES, is_one_of_each_actor=True
@@ -193,7 +258,7 @@ def test_in_lockstep_an_actor_gives_one_rollout_to_each_update() -> None:
     assert len(admission.start_update(sizes, 0)) == 2
     # The update under way makes the weights too old that a rollout would be played with now.
     assert not admission.may_ask(sizes, ENDLESS)
-    admission.finish_update()
+    admission.publish_update()
     assert admission.may_ask(sizes, ENDLESS)
     assert admission.actors_not_to_ask() == set()
 

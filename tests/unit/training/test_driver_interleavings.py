@@ -21,7 +21,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import PeerLostError, RejectedRolloutsError
 from keisei_ray.rollouts.rollout import RolloutHeader
 from keisei_ray.telemetry.events import Event, EventBus, UpdateFinished
-from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, UpdateReport
+from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, Publication, UpdateReport
 from keisei_ray.training import driver as driver_module
 from keisei_ray.training.driver import Driver
 from tests.helpers.simulated_ray import SimulatedActor, SimulatedRay
@@ -76,6 +76,7 @@ class FakeLearner:
     random: Random
     max_lag: int
     version: int = 0
+    unpublished: list[int] = field(default_factory=list)
 
     def start(self) -> ProcessInfo:
         return INFO
@@ -83,8 +84,15 @@ class FakeLearner:
     def restore(self, state: int) -> None:
         self.version = state - 1
 
-    def publish(self) -> tuple[str, int, int]:
-        return "digest", self.version + 1, self.version + 1
+    def snapshot(self) -> None:
+        self.unpublished.append(self.version)
+
+    def publish(self) -> tuple[Publication, Any, Any]:
+        number = self.unpublished.pop(0) + 1
+        chance = self.random.random()
+        weights = LOST_WITH_A_NODE if 0.96 < chance < 0.98 and number > 1 else number
+        state = LOST_WITH_A_NODE if chance > 0.98 and number > 1 else number
+        return Publication(f"digest {number}", number, 0.0), weights, state
 
     def make_version(self, rollouts: tuple[RolloutHeader, ...]) -> None:
         assert len(set(rollouts)) == len(rollouts)
@@ -100,16 +108,15 @@ class FakeLearner:
         if chance < 0.1:
             raise LOST_WITH_A_NODE
 
-    def update(self, timestep: int, *rollouts: RolloutHeader) -> tuple[UpdateReport, Any, Any]:
+    def update(self, timestep: int, *rollouts: RolloutHeader) -> UpdateReport:
         self.make_version(rollouts)
-        chance = self.random.random()
+        self.snapshot()
+        assert len(self.unpublished) <= 2
         values: dict[str, Any] = dict.fromkeys(UpdateReport.__dataclass_fields__, 0)
         del values["stages"], values["trace"]
         values |= {"amp_dtype": "off", "weights_digest": "digest"}
         values |= {"weights_version": self.version, "batch_timesteps": T * N * len(rollouts)}
-        state = LOST_WITH_A_NODE if chance > 0.98 else self.version + 1
-        weights = LOST_WITH_A_NODE if 0.96 < chance < 0.98 else self.version + 1
-        return UpdateReport(**values), weights, state
+        return UpdateReport(**values)
 
 
 @dataclass
@@ -226,7 +233,9 @@ def test_whatever_comes_in_whatever_order_each_rollout_counts_once(
     assert progress.timesteps_collected == progress.timestep + T * N * (
         progress.rollouts_rejected + waiting
     )
-    awaited = {*rollouts.in_play, *([driver._update.state] if driver._update else [])}
+    updates_left = driver._updates
+    assert len(updates_left) == len(rollouts.updates) <= 2
+    awaited = {*rollouts.in_play, *(update.deadline for update in updates_left)}
     assert set(driver._deadlines._awaited) == awaited
     for part in (driver._fleet, driver._learner):
         part.dismiss()
