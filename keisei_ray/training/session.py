@@ -29,6 +29,7 @@ from keisei_ray.distributed.cluster import Cluster, connect
 from keisei_ray.distributed.cluster_fit import check_fits, fit_to_cluster
 from keisei_ray.distributed.cluster_room import RoomNotice
 from keisei_ray.distributed.cluster_watch import cluster_changed
+from keisei_ray.distributed.gpu_sharing import describe_missing_mps
 from keisei_ray.distributed.node_rates import rates_here
 from keisei_ray.distributed.ray_connection import RayConnection
 from keisei_ray.distributed.spilling import telling_of_spilling
@@ -372,6 +373,7 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[N
         )
     _publish_sizes(start.config, config, cluster, bus)
     _warn_of_slow_precision(config, cluster, bus)
+    _tell_of_missing_mps(config, cluster, bus)
 
 
 def _write(path: Path, text: str) -> None:
@@ -440,6 +442,12 @@ def _warn_of_slow_precision(config: Config, cluster: Cluster, bus: EventBus) -> 
                 "WARNING",
             )
         )
+
+
+def _tell_of_missing_mps(config: Config, cluster: Cluster, bus: EventBus) -> None:
+    """Publishes that MPS would make the run faster, where Ray's processes have this environment."""
+    if cluster.is_started_here and (told := describe_missing_mps(config, os.environ)):
+        bus.publish(Notice(told))
 
 
 @contextlib.contextmanager

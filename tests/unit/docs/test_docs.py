@@ -160,6 +160,18 @@ def test_every_message_that_is_explained_is_one_that_the_code_gives() -> None:
     assert [m for m, pattern in patterns.items() if not re.search(pattern, texts)] == []
 
 
+def test_every_page_and_anchor_that_the_code_names_exists() -> None:
+    named = re.findall(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?", "\n".join(spoken()))
+    assert len(named) > 5
+    assert any(anchor for _, anchor in named)
+    lost = [
+        (page, anchor)
+        for page, anchor in named
+        if not (DOCS / page).is_file() or (anchor and anchor not in anchors(DOCS / page))
+    ]
+    assert lost == []
+
+
 def test_every_error_is_explained() -> None:
     page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     names = [name for name in vars(errors) if name.endswith("Error")]

@@ -12,7 +12,7 @@ from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import KeiseiError, RefusedStateError, TakenOverError
 from keisei_ray.telemetry.events import Event, EventBus, Notice, RunEnded, Subscriber
 from keisei_ray.training import session
-from keisei_ray.training.session import _announced_end, _warn_of_slow_precision
+from keisei_ray.training.session import _announced_end, _begin, _warn_of_slow_precision
 from keisei_ray.training.stop_request import StopRequest
 from tests.helpers.setting_values import make_config
 
@@ -74,6 +74,36 @@ def test_a_precision_that_the_processor_lacks_is_warned_of(
     notices = [event for event in published if isinstance(event, Notice)]
     assert [notice.level for notice in notices] == (["WARNING"] if named else [])
     assert named is None or notices[0].message.endswith(named)
+
+
+@pytest.mark.parametrize(
+    ("is_started_here", "is_there", "expected"),
+    [
+        (True, False, ["INFO"]),
+        (True, True, []),
+        # What the processes of a cluster inherit is not known from here.
+        (False, False, []),
+    ],
+)
+def test_missing_mps_is_told_of_where_self_play_and_learner_share_this_machines_gpu(
+    is_started_here: bool,
+    is_there: bool,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_there:
+        (tmp_path / "control").touch()
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    config = make_config(self_play={"device": "cuda"}, learner={"device": "cuda", "num_gpus": 0.5})
+    published: list[Event] = []
+    bus = EventBus()
+    bus.add(Subscriber("seen", published.append))
+    driver: Any = SimpleNamespace(config=config, bus=bus, progress=SimpleNamespace(timestep=0))
+    start: Any = SimpleNamespace(config=config, run_dir=tmp_path, resume=None, notices=())
+    _begin(driver, start, Cluster("a", 1, 2, 1, 0, "", is_started_here=is_started_here), ())
+    told = [event for event in published if isinstance(event, Notice) and "MPS" in event.message]
+    assert [notice.level for notice in told] == expected
 
 
 @pytest.mark.parametrize(
