@@ -1,12 +1,13 @@
 """Simulation of a run on 10 to 10,000 cores, or on 1 to 64 GPUs, from measured figures.
 
-    python benchmarks/scripts/scale.py [--json FILE]
+    python benchmarks/scripts/scale.py [--lag L] [--json FILE]
 
 A discrete-event simulation of the driver's loop (`keisei_ray/training/driver.py`): actors play
 rollouts and send them over the network link of the learner's node, the driver handles them one by
-one, the learner updates, and each node pulls the new weights once. The bound on the policy lag and
-the size of updates are the real ones (`config/autosize.py`). There is no Ray and no network in it;
-the same seed gives the same numbers.
+one, the learner makes an update, its version is packed while the learner makes the next, and each
+node pulls the new weights once. When a rollout is asked for and an update starts is decided by the
+driver's own `training/admission.py`, with the real size of updates (`config/autosize.py`). There is
+no Ray and no network in it; the same seed gives the same numbers.
 
 MEASURED and GPU_RATES say where each figure comes from; what is not measured is in ASSUMED.
 """
@@ -23,8 +24,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from keisei_ray.config.autosize import choose_rollouts_per_update
+from keisei_ray.config.autosize import RunSizes, choose_rollouts_per_update
 from keisei_ray.config.schema import Config
+from keisei_ray.training.admission import Admission
 
 MEASURED = {
     # Name: (figure, source)
@@ -32,7 +34,11 @@ MEASURED = {
     "learner samples/s on one core, 4x64": (1008.0, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a ply, packed": (33.9, "benchmarks/results/speed-2cpu-intel.json"),
     "bytes of a parameter, packed": (3.75, "bench broadcast, 4x64: 1,260,922 for 336,225"),
-    "packing weights, s for a parameter": (22e-9, "benchmarks/SPEED.md, 20x256: 534 ms"),
+    "packing weights and state, s for a parameter": (
+        44e-9,
+        "20x256: 0.6 + 0.45 s, one H200 with 16 cores of an Intel Xeon, torch 2.11, 2026-11-27; "
+        "10x128: 0.13 s in a whole run there",
+    ),
     "unpacking weights, s for a parameter": (17e-9, "benchmarks/SPEED.md, 20x256: 407 ms"),
     "driver's main thread, s for a rollout": (0.0015, "benchmarks/results/driver-load-2cpu.json"),
 }
@@ -52,12 +58,14 @@ class GpuRates:
 
 GPU_RATES = {
     (4, 64): GpuRates(acting=1.13e6, playing=51e3, learning=393e3),
-    (10, 128): GpuRates(acting=391e3, playing=51e3, learning=119e3),
-    (20, 256): GpuRates(acting=87e3, playing=44e3, learning=32e3),
+    (10, 128): GpuRates(acting=391e3, playing=51e3, learning=233e3),
+    (20, 256): GpuRates(acting=87e3, playing=44e3, learning=41.1e3),
 }
-"""One H200, 2026-11-26. acting: benchmarks/results/gpu-h200-loops.json. playing, and learning with
-10x128: benchmarks/results/gpu-h200-bench.txt. The other learners were not measured: plain loops of
-gpu-h200-loops.json; and a process with 4x64 is taken to play as fast as one with 10x128."""
+"""One H200 with 16 cores of an Intel Xeon, torch 2.11. acting: benchmarks/results/
+gpu-h200-loops.json, and playing: gpu-h200-bench.txt, 2026-11-26. learning: the learner alone, with
+the KL stop, in updates of 49,152 plies and four epochs (10x128) and in two epochs (20x256),
+2026-11-27. With 4x64 the learner was not measured: a plain loop of gpu-h200-loops.json; and a
+process is taken to play as fast as with 10x128."""
 ASSUMED = {
     "bytes/s between the GPUs of a node": (200e9, "NVLink, about half of its data sheet"),
     "bytes/s between nodes with GPUs": (25e9, "InfiniBand or Ethernet of 200 Gbit/s"),
@@ -74,6 +82,8 @@ CORE_NODE_BYTES_PER_S = 10e9 / 8
 SPARE = 1.15
 """Actors that are started over those that suffice on average."""
 HOUR_S = 3600.0
+ENDLESS = 10**15
+"""Timesteps that are left of a run."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,8 @@ class Network:
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters, by the formula of `memory.max_parameters`."""
-        return 20 * self.depth * self.width**2 + 650 * self.width + 400 * 64
+        """Number of parameters without squeeze-excitation, 0 to 8% too many."""
+        return 18 * self.depth * self.width**2 + 650 * self.width + 400 * 64
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ class Setting:
     plies_per_rollout: int = PLIES_PER_ROLLOUT
     actors_per_node: int = CORES_PER_NODE
     publish_s: float = 0.0
-    """Time of the learner to pack the weights of an update."""
+    """Time to pack weights and state of an update, beside the next update."""
     num_learners: int = 1
     learner_nodes: int = 1
     """Nodes among which the learners are spread; each receives its share of the rollouts."""
@@ -137,6 +147,17 @@ class Setting:
         """Returns the time of the learners' links to receive a rollout."""
         return self.rollout_bytes / (self.bytes_per_s * self.learner_nodes)
 
+    @property
+    def sizes(self) -> RunSizes:
+        """Returns them as the driver has them."""
+        return RunSizes(
+            num_cpus=self.num_actors,
+            num_actors=self.num_actors,
+            num_placeable=self.num_actors,
+            rollouts_per_update=self.rollouts_per_update,
+            max_unconsumed=self.rollouts_per_update * (self.max_policy_lag + 1),
+        )
+
 
 @dataclass
 class Outcome:
@@ -144,7 +165,8 @@ class Outcome:
 
     timesteps_per_s: float
     learner_busy: float
-    """Share of the time in which the learner is busy; likewise the next two."""
+    """Share of the time in which the learner is busy; likewise the next three."""
+    packing_busy: float
     actors_busy: float
     driver_busy: float
     bytes_in_per_s: float
@@ -160,6 +182,15 @@ class Outcome:
     lost: int = 0
 
 
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout from when it is asked for."""
+
+    actor_id: int
+    weights_version: int
+    """Version of the weights that play it."""
+
+
 @dataclass
 class Queue:
     """A resource that serves one request at a time, first come first served."""
@@ -173,26 +204,31 @@ class Queue:
         self.busy_s += takes_s
         return self.free_at
 
+    def busy_until(self, now: float) -> float:
+        """Returns the seconds in which it was busy up to now."""
+        return self.busy_s - max(0.0, self.free_at - now)
+
 
 @dataclass
 class World:
     """State of the simulation."""
 
     s: Setting
+    rules: Admission[int, Rollout, Rollout]
+    sizes: RunSizes
     now: float = 0.0
     version: int = 0
+    """Version of the newest published weights."""
+    is_learning: bool = False
+    """Whether the learner makes the newest of the updates under way; else it has made all."""
     events: list[tuple[float, int, str, int]] = field(default_factory=list)
     order: "itertools.count[int]" = field(default_factory=itertools.count)
     idle: deque[int] = field(default_factory=deque)
-    in_play: dict[int, int] = field(default_factory=dict)
-    """Actor -> version of the weights with which it plays."""
-    arrived: list[int] = field(default_factory=list)
-    """Versions of the weights that played the rollouts that have arrived."""
-    updating: list[int] = field(default_factory=list)
     link_in: Queue = field(default_factory=Queue)
     link_out: Queue = field(default_factory=Queue)
     driver: Queue = field(default_factory=Queue)
-    learner_s: float = 0.0
+    learner: Queue = field(default_factory=Queue)
+    packing: Queue = field(default_factory=Queue)
     played_s: float = 0.0
     produced: int = 0
     consumed: int = 0
@@ -207,9 +243,14 @@ class World:
 
 
 def simulate(s: Setting) -> Outcome:
-    """Simulates until `num_updates` are done."""
+    """Simulates until `num_updates` are published."""
     rng = random.Random(s.seed)
-    world = World(s, idle=deque(range(s.num_actors)))
+    rules: Admission[int, Rollout, Rollout] = Admission(
+        max_lag=s.max_policy_lag,
+        timesteps_per_rollout=s.plies_per_rollout,
+        is_one_of_each_actor=False,
+    )
+    world = World(s, rules, s.sizes, idle=deque(range(s.num_actors)))
     marks: list[tuple[float, ...]] = []
     _start_what_can_start(world, rng)
     while world.version < s.num_updates:
@@ -219,19 +260,21 @@ def simulate(s: Setting) -> Outcome:
         elif what == "sent":
             world.at(world.driver.serve(world.now, s.driver_s), "arrived", who)
         elif what == "arrived":
-            world.arrived.append(world.in_play.pop(who))
+            rules.deliver(rules.take(who))
             world.produced += 1
             world.idle.append(who)
         elif what == "lost":
-            world.in_play.pop(who)
+            rules.take(who)
             world.lost += 1
             world.at(world.now + s.restart_s, "started", who)
         elif what == "started":
             world.idle.append(who)
-        elif what == "updated":
+        elif what == "made":
+            world.is_learning = False
+            world.at(world.packing.serve(world.now, s.publish_s), "published")
+        elif what == "published":
             world.version += 1
-            world.consumed += len(world.updating)
-            world.updating = []
+            world.consumed += len(rules.publish_update())
             nodes = math.ceil(s.num_actors / s.actors_per_node)
             world.link_out.busy_s += nodes * s.weights_bytes / s.bytes_per_s
             # Ray's nodes pull from any node that has a copy: the number of copies doubles.
@@ -244,14 +287,11 @@ def simulate(s: Setting) -> Outcome:
 
 
 def _start_what_can_start(world: World, rng: random.Random) -> None:
-    """Starts rollouts within the bound on the lag, and an update if its R rollouts are there."""
-    s = world.s
-    limit = s.rollouts_per_update * (s.max_policy_lag + 1)
-    unconsumed = len(world.in_play) + len(world.arrived) + len(world.updating)
-    while world.idle and unconsumed < limit:
+    """Asks for rollouts, and starts an update if the learner is idle, as far as the rules allow."""
+    s, rules = world.s, world.rules
+    while world.idle and rules.may_ask(world.sizes, ENDLESS):
         actor = world.idle.popleft()
-        world.in_play[actor] = world.version
-        unconsumed += 1
+        rules.asked(actor, Rollout(actor, world.version))
         takes_s = s.play_s * max(0.1, rng.gauss(1.0, s.jitter))
         begins = max(world.now, world.weights_at)
         dies_s = (
@@ -264,35 +304,30 @@ def _start_what_can_start(world: World, rng: random.Random) -> None:
         else:
             world.played_s += takes_s
             world.at(begins + takes_s, "played", actor)
-    if world.updating or len(world.arrived) < s.rollouts_per_update:
+    if world.is_learning:
         return
-    oldest_allowed = world.version + 1 - s.max_policy_lag
-    if any(version < oldest_allowed for version in world.in_play.values()):
-        return
-    world.arrived.sort()
-    count = s.rollouts_per_update
-    world.updating, world.arrived = world.arrived[:count], world.arrived[count:]
-    world.lags += [world.version - version for version in world.updating]
-    takes_s = s.update_s * count + s.publish_s
-    world.learner_s += takes_s
-    world.at(world.now + takes_s, "updated")
+    learned = world.version + len(rules.updates)
+    rollouts = rules.start_update(world.sizes, world.version)
+    if rollouts:
+        world.is_learning = True
+        world.lags += [learned - rollout.weights_version for rollout in rollouts]
+        world.at(world.learner.serve(world.now, s.update_s * len(rollouts)), "made")
 
 
 def _counters(w: World) -> tuple[float, ...]:
-    return (
-        w.now, w.consumed, w.learner_s, w.played_s, w.driver.busy_s,
-        w.link_in.busy_s, w.link_out.busy_s, len(w.lags),
-    )  # fmt: skip
+    queues = w.learner, w.packing, w.driver, w.link_in, w.link_out
+    return w.now, w.consumed, w.played_s, len(w.lags), *(q.busy_until(w.now) for q in queues)
 
 
 def _outcome(w: World, first: tuple[float, ...], last: tuple[float, ...]) -> Outcome:
-    wall_s, consumed, learner_s, played_s, driver_s, in_s, out_s, _ = (
+    wall_s, consumed, played_s, _, learner_s, packing_s, driver_s, in_s, out_s = (
         b - a for a, b in zip(first, last, strict=True)
     )
-    lags = w.lags[int(first[-1]) :]
+    lags = w.lags[int(first[3]) :]
     return Outcome(
         timesteps_per_s=consumed * w.s.plies_per_rollout / wall_s,
         learner_busy=learner_s / wall_s,
+        packing_busy=packing_s / wall_s,
         actors_busy=played_s / wall_s / w.s.num_actors,
         driver_busy=driver_s / wall_s,
         bytes_in_per_s=in_s * w.s.bytes_per_s * w.s.learner_nodes / wall_s,
@@ -301,18 +336,26 @@ def _outcome(w: World, first: tuple[float, ...], last: tuple[float, ...]) -> Out
         lag_max=max(lags),
         produced=w.produced,
         consumed=w.consumed,
-        waiting=len(w.arrived) + len(w.updating),
+        waiting=len(w.rules.delivered_or_updating()),
         lost=w.lost,
     )
 
 
 def bound(s: Setting) -> float:
-    """Returns timesteps a second by the tightest of four bottlenecks, if nothing else waits."""
+    """Returns timesteps a second by the tightest of six bottlenecks, if nothing else waits.
+
+    The last is the round trip. A rollout is unconsumed from when it is asked for until its update
+    is published, and at most R * (L + 1) are at a time.
+    """
+    per_update = s.rollouts_per_update
+    round_trip_s = s.play_s + s.arrival_s + s.driver_s + per_update * s.update_s + s.publish_s
     rollouts_per_s = min(
         s.num_actors / s.play_s,
-        1 / (s.update_s + s.publish_s / s.rollouts_per_update),
+        1 / s.update_s,
+        per_update / s.publish_s if s.publish_s else math.inf,
         1 / s.driver_s if s.driver_s else math.inf,
         1 / s.arrival_s,
+        s.sizes.max_unconsumed / round_trip_s,
     )
     return rollouts_per_s * s.plies_per_rollout
 
@@ -418,7 +461,8 @@ def _setting(
         bytes_per_s=bytes_per_s,
         plies_per_rollout=plies_per_rollout,
         actors_per_node=actors_per_node,
-        publish_s=network.num_parameters * MEASURED["packing weights, s for a parameter"][0],
+        publish_s=network.num_parameters
+        * MEASURED["packing weights and state, s for a parameter"][0],
         num_learners=num_learners,
         learner_nodes=math.ceil(num_learners / GPUS_PER_NODE),
     )
@@ -445,16 +489,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 1])
     parser.add_argument("--losses", type=float, default=0.05, help="losses of an actor per hour")
+    parser.add_argument(
+        "--lag",
+        type=int,
+        default=Config().schedule.max_policy_lag,
+        help="largest policy lag; updates are as large as at the default",
+    )
     parser.add_argument("--json", type=Path, help="file to which the table is also written")
     options = parser.parse_args()
     rows = []
     print(
         "network epochs               hardware learners actors  batch plies  timesteps/s of bound"
-        "  learner actors driver  MB/s in    out  lag"
+        "  learner packing actors driver  MB/s in    out  lag"
     )
     for epochs in options.epochs:
         for hardware, network, quiet in runs(epochs):
-            s = replace(quiet, losses_per_actor_hour=options.losses)
+            s = replace(quiet, losses_per_actor_hour=options.losses, max_policy_lag=options.lag)
             out = simulate(s)
             rows.append(
                 {
@@ -470,7 +520,8 @@ def main() -> None:
                 f"{rows[-1]['network']:>7} {epochs:6} {hardware:>22} {s.num_learners:8} "
                 f"{s.num_actors:6} {s.rollouts_per_update * s.plies_per_rollout:12,} "
                 f"{out.timesteps_per_s:12,.0f} {out.timesteps_per_s / bound(s):8.0%} "
-                f"{out.learner_busy:8.0%} {out.actors_busy:6.0%} {out.driver_busy:6.1%} "
+                f"{out.learner_busy:8.0%} {out.packing_busy:7.0%} "
+                f"{out.actors_busy:6.0%} {out.driver_busy:6.1%} "
                 f"{out.bytes_in_per_s / 1e6:8.2f} {out.bytes_out_per_s / 1e6:6.2f} "
                 f"{out.lag_mean:4.2f}"
             )

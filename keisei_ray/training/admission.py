@@ -103,7 +103,9 @@ class Admission(Generic[KeyT, InPlayT, DeliveredT]):
         per_update = sizes.rollouts_per_update
         updates_left = -(-timesteps_left // (per_update * self._timesteps_per_rollout))
         limit = min(sizes.max_unconsumed, per_update * updates_left)
-        return len(self.in_play) + len(self.delivered_or_updating()) < limit
+        # Counted, not listed: this is asked for every rollout.
+        updating = sum(len(rollouts) for rollouts in self.updates)
+        return len(self.in_play) + len(self.delivered) + updating < limit
 
     def actors_not_to_ask(self) -> set[int]:
         """Returns the actors whose rollout of the next update is here already; only in lockstep."""
