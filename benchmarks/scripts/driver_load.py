@@ -4,12 +4,14 @@
 
 The real driver, its files and its event bus run against stand-ins without torch: actors that
 return, after a fixed time, a report and a packed rollout that self-play has made before, and a
-learner that sleeps through its updates. What remains is the cost of the driver and of Ray.
+learner that sleeps through its updates and its packing. What remains is the cost of the driver and
+of Ray.
 
-A CASE is ACTORS:PROCESSES:PLAY_S:R:UPDATE_S, where PLAY_S is an actor's time for a rollout, R the
-number of rollouts in an update, and UPDATE_S the time of an update. With fewer processes than
-actors several actors share a process, which stands for a cluster that is too large for this
-machine: the driver has as many calls in flight, but Ray has fewer processes.
+A CASE is ACTORS:PROCESSES:PLAY_S:R:UPDATE_S[:PUBLISH_S], where PLAY_S is an actor's time for a
+rollout, R the number of rollouts in an update, UPDATE_S the time of an update, and PUBLISH_S the
+time to pack its version, beside the next update (0 if left out). With fewer processes than actors
+several actors share a process, which stands for a cluster that is too large for this machine: the
+driver has as many calls in flight, but Ray has fewer processes.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from unittest.mock import patch
 
@@ -36,6 +39,7 @@ from rich.console import Console
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle
+from keisei_ray.distributed.actors import PUBLISHING
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, Publication, UpdateReport
@@ -68,12 +72,13 @@ class Case:
     play_s: float
     rollouts_per_update: int
     update_s: float
+    publish_s: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> "Case":
-        """Returns the case of a text ACTORS:PROCESSES:PLAY_S:R:UPDATE_S."""
-        actors, processes, play_s, rollouts, update_s = text.split(":")
-        return cls(int(actors), int(processes), float(play_s), int(rollouts), float(update_s))
+        """Returns the case of a text ACTORS:PROCESSES:PLAY_S:R:UPDATE_S[:PUBLISH_S]."""
+        actors, processes, play_s, rollouts, *seconds = text.split(":")
+        return cls(int(actors), int(processes), float(play_s), int(rollouts), *map(float, seconds))
 
 
 class StandInActors:
@@ -110,25 +115,31 @@ class StandInActors:
 class StandInLearner:
     """A learner that sleeps through its updates and publishes weights of the right size."""
 
-    def __init__(self, update_s: float, timesteps_per_rollout: int) -> None:
+    def __init__(self, update_s: float, publish_s: float, timesteps_per_rollout: int) -> None:
         self._update_s = update_s
+        self._publish_s = publish_s
         self._timesteps_per_rollout = timesteps_per_rollout
         self._version = 0
+        self._unpublished: SimpleQueue[int] = SimpleQueue()
 
     def start(self) -> ProcessInfo:
         return INFO
 
     def snapshot(self) -> None:
-        """There is nothing to be kept."""
+        self._unpublished.put(self._version)
 
+    @ray.method(concurrency_group=PUBLISHING)
     def publish(self) -> tuple[Publication, Any, dict[str, bytes]]:
+        version = self._unpublished.get()
+        time.sleep(self._publish_s)
         weights = np.zeros(WEIGHTS_BYTES, np.uint8)
-        weights[:8] = np.frombuffer(np.int64(self._version).tobytes(), np.uint8)
+        weights[:8] = np.frombuffer(np.int64(version).tobytes(), np.uint8)
         return Publication("digest", WEIGHTS_BYTES, 0.0), weights, {"state": b""}
 
     def update(self, timestep: int, *rollouts: Any) -> UpdateReport:
         time.sleep(self._update_s)
         self._version += 1
+        self.snapshot()
         return update_report(self._version, len(rollouts) * self._timesteps_per_rollout)
 
 
@@ -181,7 +192,7 @@ class Sampler:
 
 
 def real_rollout() -> Collected:
-    """Returns report and rollout of real self-play: 64 plies of 32 games, begun earlier."""
+    """Returns report and rollout of real self-play of default sizes, whose games began earlier."""
     from keisei_ray.network.model import build_model
     from keisei_ray.network.weights import pack_weights
     from keisei_ray.selfplay.self_play import SelfPlay
@@ -245,8 +256,12 @@ def stand_ins(case: Case, collected: Any, timesteps_per_rollout: int) -> Iterato
         return processes[actor_id % case.processes]
 
     def new_learner(*rest: Any, **options: Any) -> Any:
-        remote: Any = ray.remote(StandInLearner)
-        return remote.options(num_cpus=0).remote(case.update_s, timesteps_per_rollout)
+        remote: Any = ray.remote  # Ray's type lacks the groups.
+        return (
+            remote(concurrency_groups={PUBLISHING: 1})(StandInLearner)
+            .options(num_cpus=0)
+            .remote(case.update_s, case.publish_s, timesteps_per_rollout)
+        )
 
     with (
         patch.object(fleet, "new_self_play_actor", new_actor),
