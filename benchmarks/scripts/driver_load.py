@@ -207,7 +207,7 @@ def real_rollout() -> Collected:
 def update_report(version: int, timesteps: int) -> UpdateReport:
     """Returns a report with arbitrary values, to be recorded like a real one."""
     return UpdateReport(
-        weights_version=version, weights_digest="digest", batch_timesteps=timesteps,
+        weights_version=version, batch_timesteps=timesteps,
         rollout_bytes_raw=1, rollout_bytes_wire=1, weights_bytes_wire=1, policy_loss=0.5,
         mate_loss=0.5, kl_proximal=0.5, truncated_weights=0.5, forced_timesteps=1, steps_undone=0,
         value_loss=0.5, entropy=0.5, approx_kl=0.5, clip_fraction=0.5, explained_variance=0.5,

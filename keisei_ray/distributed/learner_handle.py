@@ -123,7 +123,7 @@ class UpdateUnderWay:
     report: UpdateReport | None = None
     """Figures of the update, once it is made."""
     publishing: PublishingUnderWay | None = None
-    """Its version, from then on."""
+    """Packing of its version, from then on."""
 
     @property
     def is_packed(self) -> bool:

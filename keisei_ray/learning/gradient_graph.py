@@ -8,7 +8,7 @@ A graph reads and writes at fixed addresses: the fields of the update, the weigh
 gradient, and inputs of its own that are filled before each launch. It has a fixed number of rows;
 the rows that a minibatch lacks are filled up by ones that count for nothing.
 
-M: rows of the minibatch. S: rows of the graph, at least M.
+M: rows of the minibatch. S: rows of the graph, at least M. F: numbers of a flat tensor.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -84,7 +84,7 @@ class GradientGraphs:
 
         Args:
             model: the network, on CUDA.
-            gradient: [P] of which the `.grad` of the model's parameters are views.
+            gradient: [F] of which the `.grad` of the model's parameters are views.
             row_multiple: rows of every graph are a multiple of this.
         """
         self._model = model

@@ -9,7 +9,7 @@ rows give the same bits, whatever the timing.
 On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
 and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
 
-B: rows of the update. M: rows of the minibatch here. P: trained parameters.
+B: rows of the update. M: rows of the minibatch here. F: numbers of a flat tensor, see `FlatLayout`.
 """
 
 import copy
@@ -20,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradient_graph import GradientGraphs
 from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
@@ -70,7 +71,8 @@ class ParallelGradients:
                 is recorded as a graph. For one replica.
         """
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
-        self._replicas = [(replica, _flatten_gradients(replica)) for replica in replicas]
+        layout = FlatLayout.of(model)
+        self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
         self._micro_batch = micro_batch
         self._row_multiple = row_multiple
         self._compiled: Forward | None = None
@@ -82,7 +84,7 @@ class ParallelGradients:
 
     @property
     def flat(self) -> Tensor:
-        """[P] gradients of all trained parameters, in their order; `compute` overwrites them."""
+        """[F] gradients of all trained parameters; `compute` overwrites them."""
         return self._replicas[0][1]
 
     def prepare(self) -> None:
@@ -292,16 +294,3 @@ def _sharing_weights(model: PolicyValueNet) -> PolicyValueNet:
     for own, shared in zip(replica.parameters(), model.parameters(), strict=True):
         own.data = shared.data
     return replica
-
-
-def _flatten_gradients(model: nn.Module) -> Tensor:
-    """Makes the `.grad` of every trained parameter a view of one new flat tensor; returns it."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.zeros(sum(p.numel() for p in trained), device=trained[0].device)
-    start = 0
-    for parameter in trained:
-        view = flat[start : start + parameter.numel()]
-        # With the strides of the parameter (channels-last), so that backward adds without a copy.
-        parameter.grad = view.as_strided(parameter.shape, parameter.stride(), start)
-        start += parameter.numel()
-    return flat

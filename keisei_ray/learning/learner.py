@@ -33,6 +33,7 @@ from keisei_ray.errors import (
     WireError,
 )
 from keisei_ray.learning.adamw import AdamW
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.kl_stop import is_beyond
 from keisei_ray.learning.late_reading import ComingFigures, Step, late
@@ -120,6 +121,8 @@ class Learner:
             torch.backends.cudnn.benchmark = True
         model = build_model(config.model, seed=config.run.seed, amp=c.amp)
         self.model = model.to(self._device)
+        self._layout = FlatLayout.of(self.model)
+        weights = self._layout.flatten_weights(self.model)
         assert c.num_threads is not None, "learner.num_threads is resolved before the learner"
         self._gradients = ParallelGradients(
             self.model,
@@ -128,8 +131,9 @@ class Learner:
             row_multiple=CUDA_ROW_MULTIPLE if self._device.type == "cuda" else 1,
             is_compiled=self._device.type == "cuda" and c.compile == "auto" and can_compile(),
         )
+        weights.grad = self._gradients.flat
         self._optimizer = AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
+            [weights],
             lr=c.learning_rate,
             eps=c.adam_eps,
             weight_decay=c.weight_decay,
@@ -148,7 +152,12 @@ class Learner:
             self._optimizer.found_inf = self._is_stopped  # type: ignore[attr-defined]
         self._generator = torch.Generator().manual_seed(config.run.seed)
         self._guard = UpdateGuard(
-            self.model, self._optimizer, self._scaler, self._generator, c.learning_rate
+            self.model,
+            self._optimizer,
+            self._scaler,
+            self._generator,
+            c.learning_rate,
+            self._layout,
         )
         rollouts = config.effective_rollouts_per_update  # None: as many as the cluster plays.
         self._batch = UpdateBatch(
@@ -232,7 +241,6 @@ class Learner:
         received = self._received(rollouts, buffers, lags)
         return UpdateReport(
             weights_version=self.weights_version,
-            weights_digest=self.weights_digest(),
             batch_timesteps=self._batch.timesteps,
             rollout_bytes_raw=received.raw_bytes,
             rollout_bytes_wire=received.wire_bytes,
@@ -282,7 +290,7 @@ class Learner:
             NumericalError: a weight or the optimizer's state is not finite.
         """
         try:
-            check_finite(self.model, self._optimizer)
+            check_finite(self.model, self._optimizer, self._layout)
         except NotFiniteError as error:
             raise NumericalError(f"{error}: such a state is not saved.") from error
         weights = self._host_weights()
@@ -293,6 +301,7 @@ class Learner:
             copied_state(
                 self.weights_version,
                 self._optimizer,
+                self._layout,
                 self._scaler,
                 self._generator,
                 self._guard.halved_rate,
@@ -308,7 +317,7 @@ class Learner:
         return self._host_weights().digest
 
     def _host_weights(self) -> HostWeights:
-        """The current weights on the host: copied, and their digest computed, once a version."""
+        """The current weights on the host, copied once a version."""
         if self._on_host is None:
             self._on_host = host_weights(self.model)
         return self._on_host
@@ -337,7 +346,7 @@ class Learner:
         metadata = read_model_metadata(files[MODEL_FILE])
         check_architecture(self.model, metadata.get("architecture", ""))
         state = read_learner_state(
-            files[LEARNER_FILE], self._optimizer, self._generator, self._device
+            files[LEARNER_FILE], self._optimizer, self._layout, self._generator, self._device
         )
         load_arrays(self.model, arrays)
         self._on_host = None

@@ -12,7 +12,7 @@ import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.errors import CheckpointError
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.network.host_copy import copied
 from keisei_ray.storage.run_layout import LEARNER_FILE
 
@@ -54,14 +55,24 @@ class LearnerState:
 def copied_state(
     weights_version: int,
     optimizer: torch.optim.Optimizer,
+    layout: FlatLayout,
     scaler: torch.amp.GradScaler,
     generator: torch.Generator,
     halved_rate: float | None,
 ) -> dict[str, Any]:
-    """Copies everything that the learner's file holds to the CPU. Waits for the device."""
+    """Copies everything that the learner's file holds to the CPU. Waits for the device.
+
+    Args:
+        weights_version: updates behind the weights.
+        optimizer: of one flat parameter.
+        layout: of that parameter.
+        scaler: loss scaler.
+        generator: random generator of minibatches.
+        halved_rate: see `LearnerState`.
+    """
     return {
         "weights_version": weights_version,
-        "optimizer": _copied_optimizer(optimizer.state_dict()),
+        "optimizer": _copied_optimizer(optimizer, layout),
         "scaler": scaler.state_dict(),
         "generator": generator.get_state(),
         "halved_rate": halved_rate,
@@ -79,19 +90,27 @@ def write_learner_state(state: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _copied_optimizer(state: dict[str, Any]) -> dict[str, Any]:
-    """Copies the tensors of an optimizer's state dict to the CPU; from a GPU in one transfer."""
-    names = [(index, name) for index, entry in state["state"].items() for name in entry]
-    tensors = [state["state"][index][name] for index, name in names]
-    copies: dict[int, dict[str, Tensor]] = {index: {} for index in state["state"]}
-    for (index, name), tensor in zip(names, copied(tensors), strict=True):
-        copies[index][name] = tensor
-    return state | {"state": copies}
+def _copied_optimizer(optimizer: torch.optim.Optimizer, layout: FlatLayout) -> dict[str, Any]:
+    """Copies an optimizer's state dict to the CPU, as if it had each parameter of its own."""
+    whole = optimizer.state_dict()
+    (group,) = whole["param_groups"]
+    state: dict[int, dict[str, Tensor]] = {}
+    if entry := whole["state"].get(0):
+        names = ("step", *_MOMENTS)
+        step, *moments = copied([entry[name] for name in names])
+        parts = zip(*(layout.views(moment) for moment in moments), strict=True)
+        for index, part in enumerate(parts):
+            state[index] = {"step": step, **dict(zip(_MOMENTS, part, strict=True))}
+    return {
+        "state": state,
+        "param_groups": [group | {"params": list(range(len(layout.places)))}],
+    }
 
 
 def read_learner_state(
     content: bytes,
     optimizer: torch.optim.Optimizer,
+    layout: FlatLayout,
     generator: torch.Generator,
     device: torch.device,
 ) -> LearnerState:
@@ -99,7 +118,8 @@ def read_learner_state(
 
     Args:
         content: the file.
-        optimizer: the learner's; the file must fit its parameters. Not changed.
+        optimizer: the learner's, of one flat parameter. Not changed.
+        layout: of that parameter; the file must fit it.
         generator: the learner's. Not changed.
         device: where the state is needed.
 
@@ -112,7 +132,7 @@ def read_learner_state(
         state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         return LearnerState(
             _version(state["weights_version"]),
-            _optimizer_state(state["optimizer"], optimizer),
+            _optimizer_state(state["optimizer"], optimizer, layout),
             _scaler_state(state["scaler"]),
             _generator_state(state["generator"], generator),
             _halved_rate(state.get("halved_rate")),  # Older files have none.
@@ -170,34 +190,53 @@ def _version(value: object) -> int:
     return value
 
 
-def _optimizer_state(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Returns the optimizer's state with the learner's own settings; its tensors are copies."""
-    own = optimizer.state_dict()["param_groups"]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    groups = saved["param_groups"]
-    if [group["params"] for group in groups] != [group["params"] for group in own]:
+def _optimizer_state(
+    saved: Any, optimizer: torch.optim.Optimizer, layout: FlatLayout
+) -> dict[str, Any]:
+    """Returns the flat optimizer's state with the learner's own settings; its tensors are copies.
+
+    Args:
+        saved: a state of each parameter, as it was written.
+        optimizer: see `read_learner_state`.
+        layout: see `read_learner_state`.
+    """
+    (own,) = optimizer.state_dict()["param_groups"]
+    (group,) = saved["param_groups"]
+    indices = list(range(len(layout.places)))
+    if list(group["params"]) != indices:
         raise ValueError("the optimizer has another number of parameters")
-    rates = [_number(group["lr"], "lr") for group in groups]
+    rate = _number(group["lr"], "lr")
     state: dict[int, dict[str, Tensor]] = {}
-    for index, entry in saved["state"].items():
-        if type(index) is not int or not 0 <= index < len(parameters):
-            raise ValueError(f"the optimizer has no parameter {str(index)[:40]}")
-        parameter = parameters[index]
+    if entries := saved["state"]:
+        if sorted(entries) != indices:
+            raise ValueError("the optimizer has a state of other parameters")
+        state[0] = _flat_state([entries[index] for index in indices], optimizer, layout)
+    return {"state": state, "param_groups": [own | {"lr": rate}]}
+
+
+def _flat_state(
+    entries: Sequence[Any], optimizer: torch.optim.Optimizer, layout: FlatLayout
+) -> dict[str, Tensor]:
+    """Joins the states of single parameters into that of the flat one."""
+    (weights,) = optimizer.param_groups[0]["params"]
+    flat = {name: torch.zeros_like(weights.detach()) for name in _MOMENTS}
+    views = {name: layout.views(moment) for name, moment in flat.items()}
+    steps = []
+    for index, entry in enumerate(entries):
         if set(entry) != {"step", *_MOMENTS}:
             raise ValueError(f"the optimizer's state of parameter {index} has other names")
-        state[index] = {"step": _tensor(entry["step"], "step", torch.zeros(())).clone()}
+        steps.append(_tensor(entry["step"], "step", torch.zeros(())))
         for name in _MOMENTS:
-            moment = _tensor(entry[name], name, parameter)
+            moment = _tensor(entry[name], name, views[name][index])
             if not torch.isfinite(moment).all():
                 raise CheckpointError(
                     f"{LEARNER_FILE}: {name} of parameter {index} is not finite: training had "
                     "diverged when it was saved. Resume from an older checkpoint."
                 )
-            state[index][name] = torch.empty_like(parameter.detach()).copy_(moment)
-    return {
-        "state": state,
-        "param_groups": [group | {"lr": rate} for group, rate in zip(own, rates, strict=True)],
-    }
+            views[name][index].copy_(moment)
+    if any(not torch.equal(step, steps[0]) for step in steps):
+        raise ValueError("the optimizer has made more steps with some parameters than with others")
+    return {"step": steps[0].clone(), **flat}
 
 
 def _scaler_state(saved: Any) -> dict[str, Any]:

@@ -5,13 +5,13 @@ An update that is undone leaves weights, optimizer, loss scaler and random gener
 again end the run with a `NumericalError`.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from keisei_ray.errors import NumericalError
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.step_backup import StepBackup
 from keisei_ray.telemetry.reports import UndoneUpdate
 
@@ -37,15 +37,18 @@ class UpdateGuard:
         scaler: torch.amp.GradScaler,
         generator: torch.Generator,
         learning_rate: float,
+        layout: FlatLayout,
     ) -> None:
         """Args:
         model: the network under training.
-        optimizer: the learner's, of all trained parameters of the model.
+        optimizer: the learner's, of one flat parameter of all trained weights.
         scaler: the learner's.
         generator: the learner's.
         learning_rate: the setting `learner.learning_rate`.
+        layout: of the optimizer's parameter.
         """
         self._model = model
+        self._layout = layout
         self._optimizer = optimizer
         self._scaler = scaler
         self._generator = generator
@@ -74,7 +77,7 @@ class UpdateGuard:
         Raises:
             NotFiniteError: a weight or the optimizer's state is not finite.
         """
-        check_finite(self._model, self._optimizer)
+        check_finite(self._model, self._optimizer, self._layout)
         self._in_a_row = 0
 
     def restore(self) -> None:
@@ -111,25 +114,30 @@ class UpdateGuard:
         return UndoneUpdate(str(cause), is_rate_halved=True)
 
 
-def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer, layout: FlatLayout) -> None:
     """Checks the weights and the optimizer's state; one transfer from the device.
+
+    Args:
+        model: its trained weights are views of the optimizer's one parameter.
+        optimizer: of one flat parameter.
+        layout: of that parameter.
 
     Raises:
         NotFiniteError: names the first tensor with an infinite value or one that is not a number.
     """
-    named = list(_state_tensors(model, optimizer))
-    are_finite = torch.stack([torch.isfinite(tensor).all() for _, tensor in named]).tolist()
-    for (name, _), is_finite in zip(named, are_finite, strict=True):
-        if not is_finite:
-            raise NotFiniteError(f"{name} is not finite after its last step")
-
-
-def _state_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, Tensor]]:
-    """Yields the weights, then what the optimizer keeps for each, with their names."""
-    for name, weights in model.state_dict().items():
-        yield f"the weight {name}", weights
-    for name, parameter in model.named_parameters():
-        for key, tensor in optimizer.state.get(parameter, {}).items():
-            yield f"the optimizer's {key} of {name}", tensor
+    (weights,) = optimizer.param_groups[0]["params"]
+    state = optimizer.state.get(weights, {})
+    trained = {place.name for place in layout.places}
+    others = [tensor for name, tensor in model.state_dict().items() if name not in trained]
+    flat = [weights, *others, *state.values()]
+    if all(torch.stack([torch.isfinite(tensor).all() for tensor in flat]).tolist()):
+        return
+    named = [(f"the weight {name}", tensor) for name, tensor in model.state_dict().items()]
+    for key, whole in state.items():
+        parts = [whole] if not whole.ndim else layout.views(whole)
+        named += [
+            (f"the optimizer's {key} of {place.name}", part)
+            for place, part in zip(layout.places, parts, strict=False)
+        ]
+    first = next(name for name, tensor in named if not torch.isfinite(tensor).all())
+    raise NotFiniteError(f"{first} is not finite after its last step")

@@ -9,7 +9,8 @@ updated.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from reprlib import repr as shortened
 
 import numpy as np
@@ -37,24 +38,26 @@ same weights give the same bytes."""
 
 @dataclass(frozen=True)
 class HostWeights:
-    """A model's weights on the host, with their digest; on a CPU they may be the model's own."""
+    """A model's weights on the host; on a CPU they may be the model's own."""
 
     arrays: Mapping[str, npt.NDArray[np.float32]]
     """Weights by name, see `state_arrays`."""
-    digest: str
-    """Their digest, see `digest`."""
     config: ModelConfig
     """The architecture."""
 
+    @cached_property
+    def digest(self) -> str:
+        """Their digest, see `digest`; computed when it is first asked for."""
+        return digest(self.arrays)
+
     def copied(self) -> "HostWeights":
         """Returns weights that stay as they are when the model's change."""
-        return replace(self, arrays={name: array.copy() for name, array in self.arrays.items()})
+        return HostWeights({name: array.copy() for name, array in self.arrays.items()}, self.config)
 
 
 def host_weights(model: PolicyValueNet) -> HostWeights:
-    """Copies a model's weights to the host, and computes their digest. Waits for the device."""
-    arrays = state_arrays(model)
-    return HostWeights(arrays, digest(arrays), model.config)
+    """Copies a model's weights to the host. Waits for the device."""
+    return HostWeights(state_arrays(model), model.config)
 
 
 def state_arrays(model: PolicyValueNet) -> dict[str, npt.NDArray[np.float32]]:

@@ -53,8 +53,8 @@ class _Network(NamedTuple):
 
     model: PolicyValueNet
     acting: dict[int, ActingNetwork]
-    """What chooses its moves in a group, by the group's first lane: several may be asked at once.
-    Made when a group first asks."""
+    """By a group's first lane, the network as the group asks it: several may be asked at once. Made
+    when a group first asks."""
 
 
 class AskedNetwork(NamedTuple):

@@ -141,9 +141,10 @@ class UndoneUpdate:
 
 @dataclass(frozen=True)
 class Publication:
-    """Figures of a version that has been packed to be published; named as in `UpdateReport`."""
+    """Figures of a version that has been packed to be published."""
 
     weights_digest: str
+    """Digest of the weights, see `network/weights.py`."""
     weights_bytes_wire: int
     publish_time_s: float
 
@@ -156,8 +157,6 @@ class UpdateReport:
     """
 
     weights_version: int
-    weights_digest: str
-    """Digest of the weights after the update, see `network/weights.py`."""
     batch_timesteps: int
     rollout_bytes_raw: int
     rollout_bytes_wire: int

@@ -37,6 +37,7 @@ from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.evaluation import ladder_results
 from keisei_ray.evaluation.elo_table import Result, Table, fit_table
 from keisei_ray.evaluation.ladder_results import LadderResults
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.learner_state import (
     copied_state,
@@ -125,16 +126,18 @@ def _model_files(folder: Path) -> Read:
 def _learner_files(folder: Path) -> Read:
     """The learner's file of a network of two parameters: one of a real network takes 6 ms."""
     model = torch.nn.Linear(2, 3)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.ones(1, 2)).sum().backward()
+    layout = FlatLayout.of(model)
+    weights = layout.flatten_weights(model)
+    optimizer = torch.optim.AdamW([weights])
+    weights.grad = torch.ones_like(weights)
     optimizer.step()
     scaler, generator = torch.amp.GradScaler("cpu", enabled=False), torch.Generator()
-    content = write_learner_state(copied_state(3, optimizer, scaler, generator, 1e-4))
+    content = write_learner_state(copied_state(3, optimizer, layout, scaler, generator, 1e-4))
     mutate = mutations.torch_mutator(content)
 
     def read(rng: random.Random) -> None:
         changed = mutate(rng)
-        read_learner_state(changed, optimizer, generator, torch.device("cpu"))
+        read_learner_state(changed, optimizer, layout, generator, torch.device("cpu"))
 
     return read
 

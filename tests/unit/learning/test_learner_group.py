@@ -43,7 +43,8 @@ DAMAGED, UNTRAINED = 3, 7
 def group_config(**learner: object) -> Config:
     return tiny_config(
         self_play={"num_actors": R},
-        model={"width": 8},
+        # Smooth: with ReLU, float error now and then decides which side of its kink a number is on.
+        model={"width": 8, "activation": "silu"},
         schedule={"mode": "overlap", "rollouts_per_update": R, "max_policy_lag": 1},
         learner={"num_minibatches": 4} | learner,
     )
@@ -103,7 +104,7 @@ def assert_same_report(one: UpdateReport, together: UpdateReport) -> None:
         found = values[name]
         if isinstance(expected, float):
             assert found == pytest.approx(expected, rel=1e-3, abs=1e-5, nan_ok=True), name
-        elif name != "weights_digest":
+        else:
             assert found == expected, name
 
 

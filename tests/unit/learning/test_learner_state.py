@@ -11,7 +11,6 @@ import torch
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.learner_state import read_learner_state
-from keisei_ray.network.host_copy import together
 from keisei_ray.storage.run_layout import LEARNER_FILE
 from tests.helpers.mutations import rezipped
 from tests.helpers.tiny import played, tiny_config
@@ -29,7 +28,7 @@ def learner() -> Learner:
 
 
 def read(learner: Learner, content: bytes) -> Any:
-    return read_learner_state(content, learner._optimizer, learner._generator, CPU)
+    return read_learner_state(content, learner._optimizer, learner._layout, learner._generator, CPU)
 
 
 def content_of(learner: Learner) -> bytes:
@@ -41,19 +40,6 @@ def test_the_state_is_read_back_as_it_was_written(learner: Learner) -> None:
     assert found.weights_version == learner.weights_version == 1
     assert torch.equal(found.generator, learner._generator.get_state())
     assert found.optimizer["param_groups"] == own["param_groups"]
-    assert found.optimizer["state"].keys() == own["state"].keys()
-    for index, entry in own["state"].items():
-        for name, value in entry.items():
-            assert torch.equal(found.optimizer["state"][index][name], value)
-            assert found.optimizer["state"][index][name].stride() == value.stride()
-
-
-def test_a_state_that_was_copied_in_one_transfer_is_read_back_the_same(
-    learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As from CUDA: all tensors are views of one."""
-    monkeypatch.setattr("keisei_ray.learning.learner_state.copied", together)
-    found, own = read(learner, content_of(learner)), learner._optimizer.state_dict()
     assert found.optimizer["state"].keys() == own["state"].keys()
     for index, entry in own["state"].items():
         for name, value in entry.items():

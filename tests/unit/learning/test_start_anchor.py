@@ -109,7 +109,7 @@ def test_with_a_weight_that_has_faded_an_update_is_that_without_bit_for_bit() ->
             learner.pull_to(Learner(config).state_files()[MODEL_FILE])
         report = learner.update([played(config, learner)], 1000)
         assert report.kl_start is None
-        digests.append(report.weights_digest)
+        digests.append(learner.weights_digest())
     assert digests[0] == digests[1]
 
 

@@ -17,7 +17,6 @@ from tests.helpers.run_events import game
 
 REPORT = UpdateReport(
     weights_version=3,
-    weights_digest="",
     batch_timesteps=24,
     rollout_bytes_raw=0,
     rollout_bytes_wire=0,

@@ -119,7 +119,6 @@ def test_an_updates_metrics_are_the_runs_counts_and_the_figures_of_its_reports()
     )
     report = UpdateReport(
         weights_version=5,
-        weights_digest="",
         batch_timesteps=24,
         rollout_bytes_raw=101,
         rollout_bytes_wire=102,

@@ -114,7 +114,7 @@ class FakeLearner:
         assert len(self.unpublished) <= 2
         values: dict[str, Any] = dict.fromkeys(UpdateReport.__dataclass_fields__, 0)
         del values["stages"], values["trace"]
-        values |= {"amp_dtype": "off", "weights_digest": "digest"}
+        values |= {"amp_dtype": "off"}
         values |= {"weights_version": self.version, "batch_timesteps": T * N * len(rollouts)}
         return UpdateReport(**values)
 
