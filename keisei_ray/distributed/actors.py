@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -85,7 +85,10 @@ class SelfPlayShell:
         os.nice(LOWEST_PRIORITY)
         _name_log_lines(f"actor {actor_id}.{incarnation}", config)
         device = config.self_play.device
-        _limit_gpu_use(device, os.environ)  # Before torch is imported.
+        if device != "cuda":
+            # Hides every GPU. CUDA is not initialised yet, so this holds for torch too. Where the
+            # device is cuda, Ray has made the actor's own GPU the only visible one.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         from keisei_ray.pretraining.record_play import RecordPlay
         from keisei_ray.selfplay.self_play import SelfPlay
         from keisei_ray.telemetry.profiler import CallProfiler
@@ -404,22 +407,6 @@ def ask_node(question: Callable[[], object], node_id: str) -> Ref:
 def _check_versions(driver_versions: Versions) -> None:
     """Checks the program before anything is built: another version may fail in any way."""
     check_versions(str(ray.util.get_node_ip_address()), own_versions(), driver_versions)
-
-
-def _limit_gpu_use(device: str, environ: MutableMapping[str, str]) -> None:
-    """Hides all GPUs from a process that uses none; lets the learner go first on a GPU they share.
-
-    Args:
-        device: of this process.
-        environ: its environment, which CUDA reads when it is initialised.
-    """
-    if device != "cuda":
-        environ["CUDA_VISIBLE_DEVICES"] = ""
-        return
-    # Ray has made the actor's own GPU the only visible one. Under MPS 1 is below normal, the
-    # learner's priority is 0, normal. Without MPS it has no effect.
-    # Source: CUDA_MPS_CLIENT_PRIORITY in https://docs.nvidia.com/deploy/mps/
-    environ.setdefault("CUDA_MPS_CLIENT_PRIORITY", "1")
 
 
 def _process_info(device: str, num_parameters: int) -> ProcessInfo:

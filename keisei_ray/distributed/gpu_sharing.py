@@ -33,9 +33,9 @@ def describe_missing_mps(config: Config, environ: Mapping[str, str]) -> str | No
     directory = environ.get("CUDA_MPS_PIPE_DIRECTORY", DEFAULT_PIPE_DIRECTORY)
     if os.path.exists(os.path.join(directory, CONTROL_SOCKET)):
         return None
-    # 34,000 timesteps/s instead of 40,400: one H200, 16 cores, the sizes of configs/gpu.yaml.
+    # 33,600 timesteps/s instead of 40,400: one H200, 16 cores, the sizes of configs/gpu.yaml.
     return (
         f"self-play and learner share a GPU without NVIDIA's MPS (no daemon in {directory}) and "
-        "take turns on it: 16% fewer timesteps/s on an H200. To start MPS before the next run: "
+        "take turns on it: 17% fewer timesteps/s on an H200. To start MPS before the next run: "
         "docs/train.md#sharing-a-gpu-mps"
     )

@@ -114,7 +114,7 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     update_time_s: Annotated[float, "s"]
     """Time of the learner for this update, unpacking included."""
     publish_time_s: Annotated[float, "s"]
-    """Time from updated weights to their object reference."""
+    """Time to pack weights and state, beside the next update where its rollouts are there."""
     wait_time_s: Annotated[float, "s"]
     """Time that the learner was idle before this update's rollouts came."""
     actors_alive: Annotated[int, "actors"]

@@ -1,4 +1,4 @@
-"""Resources that actors reserve, and what they leave of a GPU. No Ray is started."""
+"""Resources that actors reserve. No Ray is started."""
 
 from typing import Any
 
@@ -50,24 +50,3 @@ def test_a_self_play_actor_reserves_its_part_of_a_gpu_only_where_it_uses_one(
     actors.new_self_play_actor(Config.model_validate({"self_play": play}), 0, 0, num_cpus=0.5)
     assert asked["num_cpus"] == 0.5
     assert asked["num_gpus"] == num_gpus
-
-
-@pytest.mark.parametrize(
-    ("device", "before", "expected"),
-    [
-        ("cuda", {}, {"CUDA_MPS_CLIENT_PRIORITY": "1"}),
-        ("cuda", {"CUDA_MPS_CLIENT_PRIORITY": "0"}, {"CUDA_MPS_CLIENT_PRIORITY": "0"}),
-        (
-            "cuda",
-            {"CUDA_VISIBLE_DEVICES": "3"},
-            {"CUDA_VISIBLE_DEVICES": "3", "CUDA_MPS_CLIENT_PRIORITY": "1"},
-        ),
-        ("cpu", {"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": ""}),
-    ],
-)
-def test_self_play_lets_the_learner_go_first_on_a_gpu_and_hides_gpus_that_it_does_not_use(
-    device: str, before: dict[str, str], expected: dict[str, str]
-) -> None:
-    environ = dict(before)
-    actors._limit_gpu_use(device, environ)
-    assert environ == expected
