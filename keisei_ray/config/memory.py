@@ -19,6 +19,9 @@ RAW_BYTES_PER_TIMESTEP = 311
 """Bytes of one unpacked row of a rollout: all fields of `rollouts.rollout.ROLLOUT_FIELDS`."""
 FLOATS_PER_PARAMETER = 4
 """Floats that the learner holds for each parameter: weight, gradient and two Adam moments."""
+SNAPSHOT_FLOATS_PER_PARAMETER = 6
+"""Floats for each parameter on the host while a version is published beside the next update: a copy
+of weight and moments, and the files that are made of them."""
 
 CONTEXT_BYTES: Final = 512 * 2**20
 """GPU memory that each process takes beside torch's tensors: CUDA context and kernels. An
@@ -57,6 +60,7 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
     - each learner: its process, weights, gradients, optimizer state, a gradient for each
       further thread, its share of one unpacked update, and, unless it is on a GPU, the activations
       (4 per block and 4 more, float32) of the rows that it works on at once;
+    - a version of the learner that is being published;
     - rollouts that wait or are in flight, as if they were not compressed.
 
     Ray's own processes and the driver are not included.
@@ -84,7 +88,8 @@ def estimate_memory_bytes(config: Config, num_actors: int) -> int:
     if learner.device == "cuda":
         activations = 0  # They are on the GPU, see `gpu_bytes`.
     each = _process_bytes(learner.device) + network_bytes * copies + activations
-    learners = learner.num_learners * each + rollouts * rollout_bytes
+    published = SNAPSHOT_FLOATS_PER_PARAMETER * network_bytes
+    learners = learner.num_learners * each + rollouts * rollout_bytes + published
 
     is_evaluated = config.evaluation.interval_timesteps is not None
     evaluator = is_evaluated * (ACTOR_PROCESS_BYTES + 2 * network_bytes)

@@ -99,11 +99,6 @@ class PublishingUnderWay:
     weights: Ref
     state: Ref
 
-    @property
-    def parts(self) -> tuple[Ref, Ref, Ref]:
-        """All of them."""
-        return self.figures, self.weights, self.state
-
 
 @dataclass
 class UpdateUnderWay:

@@ -39,6 +39,7 @@ class Moment:
 
 _TAKE: Final = "training.driver:Driver._take_rollout"
 _UPDATE: Final = "distributed.learner_handle:LearnerHandle.update"
+_MADE: Final = "distributed.learner_handle:LearnerHandle.take_report"
 _COUNT: Final = "telemetry.progress:Progress.finish_update"
 _RECORD: Final = "training.driver:Driver._record"
 _LINE: Final = "storage.json_lines_writer:JsonLinesWriter.append_line"
@@ -55,6 +56,7 @@ MOMENTS: Final[Mapping[str, Sequence[Moment]]] = {
         Moment("a rollout is here and not taken", _TAKE, 9),
         Moment("a rollout waits for its update", _TAKE, 11, is_after=True),
         Moment("an update is under way", _UPDATE, 5, is_after=True),
+        Moment("an update is made and not published", _MADE, 5, is_after=True),
         Moment("an update is not counted", _RECORD, 5),
         Moment("an update is not recorded", _COUNT, 5, is_after=True),
         Moment("a part of an update is on record", _LINE, 40, is_after=True),

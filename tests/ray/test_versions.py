@@ -15,7 +15,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Compiled.
 import keisei_ray
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle
-from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell
+from keisei_ray.distributed.actors import LearnerShell, SelfPlayShell, remote_learner
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.distributed.versions import own_versions
 from keisei_ray.errors import ClusterError
@@ -81,8 +81,7 @@ def test_a_node_without_the_package_ends_the_run_by_name(
     thing = importlib.import_module("only_with_the_driver").Thing()
 
     def new(config: Config, rank: int, *, num_cpus: float, scheduling_strategy: Any) -> Any:
-        actor: Any = ray.remote(LearnerShell)
-        return actor.options(num_cpus=num_cpus).remote(config, thing)
+        return remote_learner(LearnerShell).options(num_cpus=num_cpus).remote(config, thing)
 
     monkeypatch.setattr(learner_handle, "new_learner_actor", new)
     run = train(
