@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -253,7 +254,8 @@ class LearnerShell:
     def publish(self) -> tuple[Publication, PackedBuffer, dict[str, bytes]]:
         """Packs a version: once for each call of `snapshot` and `update`, after it has returned.
 
-        Most of packing is compressing, hashing and copying, during which other threads run Python.
+        Weights and state are packed by a thread each. Most of that is compressing, hashing and
+        copying, during which other threads run Python.
 
         Returns:
             Figures, packed weights, and the state as files: three objects that the caller owns, so
@@ -261,10 +263,13 @@ class LearnerShell:
         """
         snapshot = self._unpublished.get()
         started = time.perf_counter()
-        weights = snapshot.packed_weights(self._config.wire)
-        state = snapshot.state_files()
+        digest = snapshot.weights.digest  # Both parts name it.
+        with ThreadPoolExecutor(1, "pack-weights") as thread:
+            packed = thread.submit(snapshot.packed_weights, self._config.wire)
+            state = snapshot.state_files()
+            weights = packed.result()
         seconds = time.perf_counter() - started
-        return Publication(snapshot.weights.digest, weights.nbytes, seconds), weights, state
+        return Publication(digest, weights.nbytes, seconds), weights, state
 
     def follow(self, timestep: int, *rollouts: PackedBuffer) -> None:
         """Does another learner's part of an update: all but learner 0.
