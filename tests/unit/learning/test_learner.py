@@ -782,7 +782,7 @@ def test_a_missing_cuda_device_is_a_named_error() -> None:
 def test_published_weights_and_state_do_not_change_with_the_next_update() -> None:
     """State and weights of one version do not change with the next update."""
     config = tiny_config()
-    learner = Learner(config)
+    learner = trained(config, 1)  # The optimizer has its moments.
     snapshot = learner.snapshot()
     weights, files = learner.weights(), learner.state_files()
     copies = weights.tobytes(), dict(files)

@@ -86,6 +86,8 @@ def moment(state: dict[str, Any], value: object) -> None:
         lambda s: s["optimizer"]["state"].update({"x": {}}),
         lambda s: s["optimizer"]["state"].update({10**6: s["optimizer"]["state"][0]}),
         lambda s: s["optimizer"]["state"][0].pop("step"),
+        lambda s: s["optimizer"]["state"][1].update(step=torch.tensor(5.0)),
+        lambda s: s["optimizer"]["state"].pop(1),
         lambda s: moment(s, 0.5),
         lambda s: moment(s, torch.zeros(3)),
         lambda s: moment(s, s["optimizer"]["state"][0]["exp_avg"].double()),

@@ -13,6 +13,7 @@ from keisei_ray.training.admission import Admission
 PLIES = 10
 """Timesteps of a rollout."""
 ENDLESS = 10**9
+FINISHED = [("finish", 0), ("arrive", 0), ("finish", 0)]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class World:
 @example(0, 1, [("arrive", 0), ("resize", 2), ("arrive", 0), ("finish", 0), ("arrive", 0)])
 @example(1, 4, [("arrive", 0)] * 8 + [("resize", 1)] + [("finish", 0)] * 2)
 @example(1, 2, [("arrive", 0)] * 4 + [("make", 0), ("make", 0), ("lose learner", 0)])
+@example(3, 1, [("arrive", 0), ("make", 0)] * 4)
+@example(1, 2, [("arrive", 0)] * 2 + [("resize", 1)] + [("arrive", 0), ("make", 0)] * 2 + FINISHED)
 def test_the_lag_stays_within_its_bound_however_the_updates_grow_and_shrink(
     lag: int, first: int, happenings: list[tuple[str, int]]
 ) -> None:

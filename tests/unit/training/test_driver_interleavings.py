@@ -20,7 +20,7 @@ from keisei_ray.distributed import fleet, learner_handle, supervision
 from keisei_ray.distributed.cluster import Cluster
 from keisei_ray.errors import PeerLostError, RejectedRolloutsError
 from keisei_ray.rollouts.rollout import RolloutHeader
-from keisei_ray.telemetry.events import Event, EventBus, UpdateFinished
+from keisei_ray.telemetry.events import Event, EventBus, RolloutRejected, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, Publication, UpdateReport
 from keisei_ray.training import driver as driver_module
 from keisei_ray.training.driver import Driver
@@ -29,6 +29,7 @@ from tests.helpers.tiny import tiny_config
 
 T, N = 64, 32
 UPDATES = 25
+TOTAL = UPDATES * 3 * T * N
 INFO = ProcessInfo(pid=1, node="127.0.0.1", device="cpu", num_parameters=1)
 LOST_WITH_A_NODE = ObjectLostError("ff" * 28, None, "")
 CLUSTER = Cluster(
@@ -75,6 +76,8 @@ class FakeLearner:
 
     random: Random
     max_lag: int
+    timesteps: dict[int, int] = field(default_factory=lambda: {0: 0})
+    """Timestep of the run by version, over all learners of the world."""
     version: int = 0
     unpublished: list[int] = field(default_factory=list)
 
@@ -109,7 +112,9 @@ class FakeLearner:
             raise LOST_WITH_A_NODE
 
     def update(self, timestep: int, *rollouts: RolloutHeader) -> UpdateReport:
+        assert timestep == self.timesteps[self.version] < TOTAL
         self.make_version(rollouts)
+        self.timesteps[self.version] = timestep + T * N * len(rollouts)
         self.snapshot()
         assert len(self.unpublished) <= 2
         values: dict[str, Any] = dict.fromkeys(UpdateReport.__dataclass_fields__, 0)
@@ -134,7 +139,7 @@ class FakeGroup:
 
 @dataclass
 class FakeOneOfTwo(FakeLearner):
-    """One of two learners, which answer in any order."""
+    """One of two learners, which answer in any order; it does not know the other's share."""
 
     rank: int = 0
     group: FakeGroup = field(default_factory=lambda: FakeGroup(Random(0)))
@@ -157,6 +162,10 @@ class FakeOneOfTwo(FakeLearner):
             is_own = outcome == f"refused by {self.rank}"
             raise RejectedRolloutsError({0: "damaged"} if is_own else {})
 
+    def update(self, timestep: int, *rollouts: RolloutHeader) -> UpdateReport:
+        self.timesteps[self.version] = timestep
+        return super().update(timestep, *rollouts)
+
     def follow(self, timestep: int, *rollouts: RolloutHeader) -> None:
         assert self.rank == 1
         self.make_version(rollouts)
@@ -165,7 +174,7 @@ class FakeOneOfTwo(FakeLearner):
 def config_of(kind: str) -> Config:
     self_play, schedule, num_learners = KINDS[kind]
     config = tiny_config(
-        run={"total_timesteps": UPDATES * 3 * T * N},
+        run={"total_timesteps": TOTAL},
         self_play={"games_per_actor": N, "rollout_length": T, **self_play},
         schedule=schedule,
         learner={"num_learners": num_learners},
@@ -196,12 +205,13 @@ def simulated_driver(
         ),
     )
     groups: list[FakeGroup] = []
+    timesteps = {0: 0}
 
     def new_learner(_: Config, rank: int, **__: object) -> SimulatedActor:
         if rank == 0:
             groups.append(FakeGroup(random))
         if config.learner.num_learners == 1:
-            return world.new_actor(FakeLearner(random, config.effective_max_lag))
+            return world.new_actor(FakeLearner(random, config.effective_max_lag, timesteps))
         lag = config.effective_max_lag
         return world.new_actor(FakeOneOfTwo(random, lag, rank=rank, group=groups[-1]))
 
@@ -229,6 +239,7 @@ def test_whatever_comes_in_whatever_order_each_rollout_counts_once(
         assert progress.timestep == sum(metrics.batch_timesteps for metrics in updates)
     assert progress.timestep >= driver.config.run.total_timesteps
     assert [metrics.weights_version for metrics in updates] == list(range(1, len(updates) + 1))
+    assert any(metrics.wait_time_s > 0 for metrics in updates)
     waiting = len(rollouts.delivered_or_updating())
     assert progress.timesteps_collected == progress.timestep + T * N * (
         progress.rollouts_rejected + waiting
@@ -261,3 +272,32 @@ def test_an_answer_that_waits_for_a_busy_driver_is_not_overdue(
     assert list(driver._deadlines.overdue()) == asked
     assert list(driver._rollouts.in_play) == asked
     driver._take(world.new_ref())  # A reference that nothing awaits is passed over.
+
+
+def test_a_rollout_that_a_learner_refused_is_gone_also_where_another_learner_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, _, events = simulated_driver("two learners", 0, tmp_path, monkeypatch)
+    while not driver._updates:
+        driver._fleet.start_waiting()
+        driver._ask_for_rollouts()
+        for ref in driver._wait():
+            driver._take(ref)
+        driver._start_update()
+    [update] = driver._updates
+    given = driver._rollouts.updates[0].copy()
+    lost = learner_handle.SeveralLearnersLost(1, PeerLostError("gone"), {1: "damaged"})
+
+    def lose(_: object) -> None:
+        raise lost
+
+    relaunched: list[Exception] = []
+    monkeypatch.setattr(driver._learner, "is_over", lambda _: True)
+    monkeypatch.setattr(driver._learner, "take_report", lose)
+    monkeypatch.setattr(driver._learner, "relaunch", relaunched.append)
+    driver._take_update(update.answers[0])
+    assert relaunched == [lost]
+    assert driver._updates == []
+    assert driver._rollouts.delivered[:2] == [given[0], given[2]]
+    assert given[1] not in driver._rollouts.delivered
+    assert [event.cause for event in events if isinstance(event, RolloutRejected)] == ["damaged"]
