@@ -39,7 +39,7 @@ from rich.console import Console
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed import fleet, learner_handle
-from keisei_ray.distributed.actors import PUBLISHING
+from keisei_ray.distributed.actors import PUBLISHING, remote_learner
 from keisei_ray.distributed.cluster import connect
 from keisei_ray.telemetry.events import Event, EventBus, RunStarted, UpdateFinished
 from keisei_ray.telemetry.reports import CollectReport, ProcessInfo, Publication, UpdateReport
@@ -256,12 +256,8 @@ def stand_ins(case: Case, collected: Any, timesteps_per_rollout: int) -> Iterato
         return processes[actor_id % case.processes]
 
     def new_learner(*rest: Any, **options: Any) -> Any:
-        remote: Any = ray.remote  # Ray's type lacks the groups.
-        return (
-            remote(concurrency_groups={PUBLISHING: 1})(StandInLearner)
-            .options(num_cpus=0)
-            .remote(case.update_s, case.publish_s, timesteps_per_rollout)
-        )
+        remote = remote_learner(StandInLearner).options(num_cpus=0)
+        return remote.remote(case.update_s, case.publish_s, timesteps_per_rollout)
 
     with (
         patch.object(fleet, "new_self_play_actor", new_actor),

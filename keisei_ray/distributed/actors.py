@@ -364,8 +364,12 @@ def new_learner_actor(
     )
 
 
-def remote_learner(shell: type[LearnerShell]) -> ActorHandle:
-    """Returns Ray's actor class of a learner shell, in which `publish` has a thread of its own."""
+def remote_learner(shell: type) -> ActorHandle:
+    """Returns Ray's actor class of a learner shell, in which `publish` has a thread of its own.
+
+    Args:
+        shell: `LearnerShell`, or what stands in for it.
+    """
     remote: Any = ray.remote  # Ray's type lacks the groups.
     return remote(concurrency_groups={PUBLISHING: 1})(shell)
 

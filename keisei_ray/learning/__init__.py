@@ -1,6 +1,7 @@
 """The learning rule: rollouts in, the next version of the weights out. No Ray.
 
     learner.py       `Learner.update`: one PPO update, from packed rollouts to new weights
+    received.py      packed rollouts as they came: unpacked and checked
     update_batch.py  the plies of rollouts become the rows of an update, with their targets
     advantages.py    generalized advantage estimation for two players who move in turn
     learner_group.py what several learners add up and agree on

@@ -15,8 +15,7 @@ wraps it (`distributed/actors.py`), tests and the benchmark call it.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +27,6 @@ from keisei_ray.errors import (
     ConfigError,
     DeviceMemoryError,
     NumericalError,
-    PolicyLagError,
-    RejectedRolloutsError,
-    WireError,
 )
 from keisei_ray.learning.adamw import AdamW
 from keisei_ray.learning.flat_layout import FlatLayout
@@ -40,6 +36,7 @@ from keisei_ray.learning.late_reading import ComingFigures, Step, late
 from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.learning.learner_state import copied_state, not_fitting, read_learner_state
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, kl_sums
+from keisei_ray.learning.received import Received, checked_lags, unpack_all
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
     scheduled_ent_coef,
@@ -67,8 +64,6 @@ from keisei_ray.network.weights import (
     state_arrays,
 )
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
-from keisei_ray.rollouts.packed_rollout import unpack_rollout
-from keisei_ray.rollouts.rollout import Rollout
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from keisei_ray.telemetry.reports import UndoneUpdate, UpdateReport, UpdateStages
 from keisei_ray.telemetry.stage_timer import StageTimer
@@ -77,9 +72,6 @@ Result = TypeVar("Result")
 
 READ_DELAYS = {"cpu": 0, "cuda": 1}
 """Minibatches that are queued behind one before its figures are read, by type of device."""
-
-UNPACK_THREADS = 4
-"""Rollouts that are unpacked at once. Meanwhile the device has nothing to do."""
 
 PROBED_ROWS = 256
 """Rows by which the weights are looked at after the last step of an update: 1% of its cost, or
@@ -204,8 +196,8 @@ class Learner:
         timer = StageTimer()
         c = self._config.learner
         with self._group.agreeing():
-            rollouts = _unpack_all(buffers, self._config.timesteps_per_rollout)
-            lags = self._checked_lags(rollouts)
+            rollouts = unpack_all(buffers, self._config.timesteps_per_rollout)
+            lags = checked_lags(rollouts, self.weights_version, self._config.effective_max_lag)
         timer.end_stage("unpack_time_s")
         explained = self._batch.fill(rollouts, gamma=c.gamma, gae_lambda=c.gae_lambda)
         if c.normalize_advantages:
@@ -238,7 +230,7 @@ class Learner:
 
         (totals, undone), notice = self._within_memory(make)
         self.weights_version += 1
-        received = self._received(rollouts, buffers, lags)
+        received = Received.by_all(rollouts, buffers, lags, self._group)
         return UpdateReport(
             weights_version=self.weights_version,
             batch_timesteps=self._batch.timesteps,
@@ -385,38 +377,6 @@ class Learner:
             CheckpointError: it cannot be read.
         """
         self._start = StartPolicy(model_file, self._config.learner, self._device)
-
-    def _checked_lags(self, rollouts: Sequence[Rollout]) -> list[int]:
-        """Policy lag of each rollout, in updates; raises if one is beyond the limit."""
-        limit = self._config.effective_max_lag
-        lags = []
-        for rollout in rollouts:
-            header = rollout.header
-            lag = self.weights_version - header.weights_version
-            if not 0 <= lag <= limit:
-                raise PolicyLagError(
-                    f"rollout from actor {header.actor_id} was played with weights "
-                    f"{header.weights_version}, learner is at {self.weights_version}; "
-                    f"max_policy_lag is {limit}. This is a bug of Keisei Ray; please report it."
-                )
-            lags.append(lag)
-        return lags
-
-    def _received(
-        self, rollouts: Sequence[Rollout], buffers: Sequence[BufferLike], lags: Sequence[int]
-    ) -> "_Received":
-        """Bytes and lags of the update's rollouts, over all learners."""
-        shares = self._group.gather(
-            (
-                sum(rollout.raw_bytes for rollout in rollouts),
-                sum(len(buffer) for buffer in buffers),
-                len(lags),
-                sum(lags),
-                max(lags, default=0),
-            )
-        )
-        raw, wire, number, lag_sum, _ = (sum(column) for column in zip(*shares, strict=True))
-        return _Received(int(raw), int(wire), lag_sum / number, max(int(s[-1]) for s in shares))
 
     def _learning_rate(self, progress: float) -> float:
         """Learning rate of the next update. An adaptive one is a state, kept by the optimizer."""
@@ -660,38 +620,7 @@ class Learner:
         return Step(norm, save, is_skipped=self._scaler.get_scale() < scale)
 
 
-class _Received(NamedTuple):
-    """The rollouts of an update as they came."""
-
-    raw_bytes: int
-    wire_bytes: int
-    lag_mean: float
-    lag_max: int
-
-
 def _out_of_memory(error: torch.OutOfMemoryError) -> str:
     """The message of the device about its memory, in one line and without its advice."""
     found = " ".join(str(error).partition("Of the allocated memory")[0].split())
     return found[:300].rstrip(".")
-
-
-def _unpack_all(buffers: Sequence[BufferLike], max_timesteps: int) -> list[Rollout]:
-    """Unpacks every buffer into a valid rollout, or raises one error that names all that fail.
-
-    Args:
-        buffers: packed rollouts.
-        max_timesteps: timesteps of a rollout of this configuration; a larger one is refused.
-    """
-
-    def unpack(buffer: BufferLike) -> Rollout | str:
-        try:
-            return unpack_rollout(buffer, max_timesteps=max_timesteps)
-        except WireError as error:
-            return f"{type(error).__name__}: {error}"
-
-    # Two thirds of it is decompressing and hashing, during which other threads run Python.
-    with ThreadPoolExecutor(UNPACK_THREADS, "unpack") as threads:
-        found = list(threads.map(unpack, buffers))
-    if causes := {index: cause for index, cause in enumerate(found) if isinstance(cause, str)}:
-        raise RejectedRolloutsError(causes)
-    return [rollout for rollout in found if isinstance(rollout, Rollout)]
