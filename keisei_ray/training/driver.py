@@ -661,10 +661,8 @@ class Driver:
         for ref, error in overdue.items():
             late = [update for update in self._updates if update.deadline == ref]
             parts = list(late[0].missing) if late else [ref]
-            if not parts or len(ray.wait(parts, num_returns=len(parts), timeout=0)[0]) == len(
-                parts
-            ):
-                continue  # The loop was busy and takes it at its next turn.
+            if not parts or not ray.wait(parts, num_returns=len(parts), timeout=0)[1]:
+                continue  # The loop was busy, or a version waits for the one before it.
             if ref in self._rollouts.in_play:
                 self._deadlines.forget(ref)
                 self._replace(self._rollouts.take(ref).actor, error)

@@ -113,6 +113,7 @@ class SimulatedRay:
         self, refs: list[SimulatedRef], *, num_returns: int = 1, timeout: float
     ) -> tuple[list[SimulatedRef], list[SimulatedRef]]:
         """Waits for references, while things happen; returns those that are ready and the rest."""
+        assert refs, "Ray refuses to wait for nothing"
         assert len(set(refs)) == len(refs), "Ray refuses to wait for one reference twice"
         self._num_waits += 1
         assert self._num_waits < 5_000, "the run does not come to its end"
