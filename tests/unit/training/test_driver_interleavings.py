@@ -274,17 +274,22 @@ def test_an_answer_that_waits_for_a_busy_driver_is_not_overdue(
     driver._take(world.new_ref())  # A reference that nothing awaits is passed over.
 
 
-def test_a_rollout_that_a_learner_refused_is_gone_also_where_another_learner_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, _, events = simulated_driver("two learners", 0, tmp_path, monkeypatch)
+def under_way(driver: Any) -> Any:
+    """Turns the driver's loop until its first update is under way, and returns that."""
     while not driver._updates:
         driver._fleet.start_waiting()
         driver._ask_for_rollouts()
         for ref in driver._wait():
             driver._take(ref)
         driver._start_update()
-    [update] = driver._updates
+    return driver._updates[0]
+
+
+def test_a_rollout_that_a_learner_refused_is_gone_also_where_another_learner_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, _, events = simulated_driver("two learners", 0, tmp_path, monkeypatch)
+    update = under_way(driver)
     given = driver._rollouts.updates[0].copy()
     lost = learner_handle.SeveralLearnersLost(1, PeerLostError("gone"), {1: "damaged"})
 
@@ -301,3 +306,17 @@ def test_a_rollout_that_a_learner_refused_is_gone_also_where_another_learner_is_
     assert driver._rollouts.delivered[:2] == [given[0], given[2]]
     assert given[1] not in driver._rollouts.delivered
     assert [event.cause for event in events if isinstance(event, RolloutRejected)] == ["damaged"]
+
+
+def test_a_version_that_waits_for_the_one_before_it_is_not_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, world, _ = simulated_driver("overlap", 0, tmp_path, monkeypatch)
+    under_way(driver).missing.clear()
+    relaunched: list[Exception] = []
+    monkeypatch.setattr(driver._learner, "relaunch", relaunched.append)
+    for _ in range(40):
+        world.now += 5.0
+        driver._replace_overdue()
+    assert list(driver._deadlines.overdue())
+    assert relaunched == []
