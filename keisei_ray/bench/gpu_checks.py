@@ -88,7 +88,7 @@ def check_sampling(config: ModelConfig, device: torch.device, num_draws: int) ->
     num_positions, rows = 4, min(256, num_draws // 8)
     on_cpu = trained_network(config).eval()
     model = copy.deepcopy(on_cpu).to(device)
-    acting = DeviceActingNetwork(model, rows, fixed_size=True)
+    acting = DeviceActingNetwork(model, rows)
     rng = np.random.default_rng(0)
     lanes = np.arange(rows)
     chi_square, freedom, worst = 0.0, 0, 0.0

@@ -182,7 +182,7 @@ def measure_acting(subject: Subject) -> tuple[list[Figure], float]:
 def acting_loop(model: PolicyValueNet, rows: int, device: torch.device) -> Loop:
     """Returns a loop in which two acting networks choose moves, one while the other is asked."""
     games = [random_games(rows, seed=seed) for seed in range(2)]
-    acting = [DeviceActingNetwork(model, rows, fixed_size=True) for _ in games]
+    acting = [DeviceActingNetwork(model, rows) for _ in games]
     lanes, uniforms = np.arange(rows), np.random.default_rng(0).random(rows)
 
     def loop() -> int:

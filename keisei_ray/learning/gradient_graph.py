@@ -6,7 +6,9 @@ together from then on. torch joins kernels of the network and the loss first (`t
 
 A graph reads and writes at fixed addresses: the fields of the update, the weights, the flat
 gradient, and inputs of its own that are filled before each launch. It has a fixed number of rows;
-the rows that a minibatch lacks are filled up by ones that count for nothing.
+the rows that a minibatch lacks are filled up by ones that count for nothing. Recording takes
+seconds, and kernels that are compiled for one number of rows are faster than those for any: so a
+graph has a few rows to spare, and serves all minibatches of nearly its size.
 
 M: rows of the minibatch. S: rows of the graph, at least M. F: numbers of a flat tensor.
 
@@ -23,12 +25,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.minibatch_sums import minibatch_sums
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
 from keisei_ray.network.model import PolicyValueNet
 
 WARM_UP_PASSES = 3
 """Passes before the recording: what libraries set up in their first calls is not recorded."""
+SPARE_PART = 64
+"""A new graph has one row in so many to spare: with opponents in the games the minibatches of one
+update have a few rows more or less than those of another."""
+MOST_SPARE_PART = 16
+"""A graph serves a minibatch if it is larger by one row in so many at most."""
 logger = logging.getLogger(__name__)
 
 
@@ -84,11 +92,13 @@ class GradientGraphs:
 
         Args:
             model: the network, on CUDA.
-            gradient: [F] of which the `.grad` of the model's parameters are views.
+            gradient: [F] laid out as by `FlatLayout.of(model)`.
             row_multiple: rows of every graph are a multiple of this.
         """
         self._model = model
         self._gradient = gradient
+        self._parameters = [each for each in model.parameters() if each.requires_grad]
+        self._parts = FlatLayout.of(model).views(gradient)
         self._row_multiple = row_multiple
         # The first number of rows gets kernels of its own, any further ones share theirs.
         self._sums = torch.compile(minibatch_sums)
@@ -115,12 +125,19 @@ class GradientGraphs:
         if fields is not self._fields:  # Storage that was allocated anew: other addresses.
             self._recorded.clear()
             self._fields = fields
-        size = -(-len(rows) // self._row_multiple) * self._row_multiple
+        size = self._size_for(len(rows))
         if size not in self._recorded:
             self._recorded[size] = self._record(fields, size)
         inputs, recorded = self._recorded[size]
         inputs.fill(rows, num_rows, loss_scale, coefs)
         return PPOSums(*recorded.launch().clone().unbind())  # The next launch overwrites them.
+
+    def _size_for(self, num_rows: int) -> int:
+        """Rows of the graph for a minibatch: of one that fits, else of a new one."""
+        most = num_rows + num_rows // MOST_SPARE_PART
+        if fitting := [size for size in self._recorded if num_rows <= size <= most]:
+            return min(fitting)
+        return -(-(num_rows + num_rows // SPARE_PART) // self._row_multiple) * self._row_multiple
 
     def _record(self, fields: Mapping[str, Tensor], size: int) -> "tuple[_Inputs, Recorded]":
         """Records the pass for a number of rows."""
@@ -128,10 +145,11 @@ class GradientGraphs:
         inputs = _Inputs.allocate(size, self._gradient.device)
 
         def compute() -> Tensor:
-            self._gradient.zero_()
             is_counted = torch.arange(size, device=inputs.rows.device) < inputs.own_rows
             sums = self._sums(self._model, fields, inputs.rows, inputs.coefs, is_counted)
-            torch.autograd.backward(sums.loss / inputs.divisor * inputs.loss_scale)
+            loss = sums.loss / inputs.divisor * inputs.loss_scale
+            # Written by few kernels: `backward` would add them to zeros one parameter at a time.
+            torch._foreach_copy_(self._parts, torch.autograd.grad(loss, self._parameters))
             return torch.stack([sums.loss.detach(), *sums[1:]])
 
         others = [recorded for _, recorded in self._recorded.values()]

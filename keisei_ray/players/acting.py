@@ -41,8 +41,11 @@ _UNIFORM, _FORCED = range(2)
 """Columns of the numbers that decide a row's move: the uniform, and the forced label or -1."""
 _LABEL, _LOG_PROB, _VALUE, _DRAW_PROB, _SUM = range(5)
 """Columns of a row that comes back. The sum of all outputs is finite only if everything is."""
-_LEAST_ROWS = 16
-"""Rows below which a smaller CUDA graph is not worth its capture."""
+_STEPS = 8
+"""A call computes the least number of eighths of the rows that suffices: each number of rows has a
+CUDA graph of its own."""
+_LEAST_STEP = 16
+"""Rows that a step has at least: fewer take the GPU as long."""
 _WARM_UP_CALLS = 3
 """Calls before a CUDA graph is captured, in which libraries choose their kernels."""
 
@@ -128,25 +131,17 @@ class DeviceActingNetwork(ActingNetwork):
     valid. On a CPU the same functions run without stream and graph; only tests do that.
     """
 
-    def __init__(
-        self,
-        model: PolicyValueNet,
-        num_rows: int,
-        *,
-        fixed_size: bool,
-    ) -> None:
+    def __init__(self, model: PolicyValueNet, num_rows: int) -> None:
         """Allocates every buffer.
 
         Args:
             model: in eval mode, on its device.
             num_rows: most positions of one call.
-            fixed_size: whether every call computes `num_rows` rows; otherwise the smallest of
-                num_rows, num_rows / 2, num_rows / 4 ... that suffices, each by a graph of its own.
         """
         super().__init__(model)
         device = next(model.parameters()).device
         is_cuda = device.type == "cuda"
-        self._num_rows, self._fixed_size = num_rows, fixed_size
+        self._num_rows = num_rows
         self._num_asked = 0
         # In rows that are never filled every move is legal: none may have no legal move.
         self._sent = torch.full((num_rows, sum(_PARTS)), 255, dtype=torch.uint8)
@@ -224,10 +219,8 @@ class DeviceActingNetwork(ActingNetwork):
 
     def _rows_for(self, num_asked: int) -> int:
         """Returns how many rows are computed for so many positions."""
-        num_rows = self._num_rows
-        while not self._fixed_size and num_rows // 2 >= max(num_asked, _LEAST_ROWS):
-            num_rows //= 2
-        return num_rows
+        step = max(_LEAST_STEP, -(-self._num_rows // _STEPS))
+        return min(self._num_rows, -(-num_asked // step) * step)
 
     def _captured(self, sent: Tensor, draws: Tensor, stream: torch.cuda.Stream) -> "_Graph":
         """Captures the evaluation of these rows.
@@ -271,19 +264,16 @@ def _fastest_kernels() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def acting_network(
-    model: PolicyValueNet, num_rows: int, *, fixed_size: bool = True
-) -> ActingNetwork:
+def acting_network(model: PolicyValueNet, num_rows: int) -> ActingNetwork:
     """Returns what chooses moves by this network, on the device where it is.
 
     Args:
         model: in eval mode.
         num_rows: most positions of one call.
-        fixed_size: see `DeviceActingNetwork`; without effect on the CPU.
     """
     if next(model.parameters()).device.type == "cpu":
         return ActingNetwork(model)
-    return DeviceActingNetwork(model, num_rows, fixed_size=fixed_size)
+    return DeviceActingNetwork(model, num_rows)
 
 
 def acting_device(device: str) -> torch.device:

@@ -302,9 +302,7 @@ class Pairing:
         """Returns what chooses the moves of a snapshot in a group of so many games."""
         network = self._networks[name]
         if first_lane not in network.acting:
-            # The number of its positions changes from ply to ply.
-            acting = acting_network(network.model, num_games, fixed_size=False)
-            network.acting[first_lane] = acting
+            network.acting[first_lane] = acting_network(network.model, num_games)
         return network.acting[first_lane]
 
     def _drop_unused_networks(self) -> None:

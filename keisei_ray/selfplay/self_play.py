@@ -6,9 +6,10 @@ packed. In some games a pool member plays the other side (`selfplay/pairing.py`)
 computed here: the learner does that (`learning/update_batch.py`).
 
 A ply has two halves: the learner's network and the opponents are asked (`_begin_ply`), then the
-networks' answers are taken and the games stepped (`_finish_ply`). On a GPU the games are in two
-groups, so that the GPU evaluates one while the CPU steps the other. On a CPU there is one group.
-Nothing that a rollout holds depends on the groups.
+networks' answers are taken and the games stepped (`_finish_ply`). An actor that has a GPU nearly to
+itself plays in two groups, so that the GPU evaluates one while the CPU steps the other. Actors that
+share a GPU keep it busy by turns, and it does more in larger batches, so each has one group, as on
+a CPU. Nothing that a rollout holds depends on the groups.
 
 This module does not know Ray: an actor wraps it (`distributed/actors.py`), tests and the benchmark
 call it.
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import SelfPlayConfig
 from keisei_ray.errors import NumericalError
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import build_model
@@ -48,9 +50,8 @@ from keisei_ray.telemetry.stage_timer import StageTimer
 _ACTION_STREAM, _GAME_STREAM, _PAIRING_STREAM = 0, 1, 2
 """Spawn keys that keep an actor's random streams apart; `selfplay/opponent_mix.py` uses 3."""
 
-
-_NUM_GROUPS = {"cpu": 1, "cuda": 2}
-"""Groups of games by the device of the network."""
+_GPUS_FOR_TWO_GROUPS = 0.5
+"""Part of a GPU from which on an actor plays in two groups: at most one other process shares it."""
 
 
 @dataclass
@@ -88,7 +89,7 @@ class SelfPlay:
             config: with every choice made.
             actor_id: number of the self-play actor.
             incarnation: start number of that actor, from 0.
-            num_groups: groups of games; None: by the device.
+            num_groups: groups of games; None: by the device and the actor's part of it.
 
         Raises:
             ConfigError: the device is a GPU and torch sees none.
@@ -103,7 +104,7 @@ class SelfPlay:
         self._model = model.to(device)
         self._weights: WeightsInfo | None = None
         self._rng = self._stream(_ACTION_STREAM)
-        num_groups = min(num_groups or _NUM_GROUPS[device.type], s.games_per_actor)
+        num_groups = min(num_groups or choose_num_groups(s), s.games_per_actor)
         ends = np.linspace(0, s.games_per_actor, num_groups + 1).astype(int).tolist()
         counter = GameCounter()
         self._groups = [
@@ -424,6 +425,16 @@ class SelfPlay:
             self._config.run.seed, spawn_key=(self._actor_id, self._incarnation, *key)
         )
         return np.random.Generator(np.random.PCG64(sequence))
+
+
+def choose_num_groups(config: SelfPlayConfig) -> int:
+    """Returns in how many groups an actor plays its games, see above.
+
+    Args:
+        config: with every choice made. Without a part of a GPU the actor has one to itself.
+    """
+    is_alone = config.num_gpus is None or config.num_gpus >= _GPUS_FOR_TWO_GROUPS
+    return 2 if config.device == "cuda" and is_alone else 1
 
 
 class _CutPositions:

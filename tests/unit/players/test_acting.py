@@ -119,12 +119,11 @@ def answers(
     return acting.finish()
 
 
-@pytest.mark.parametrize("fixed_size", [True, False])
 @pytest.mark.parametrize("lanes", [np.arange(8), np.array([1, 2, 6])], ids=["all", "some"])
-def test_the_device_path_answers_as_the_cpu_path(fixed_size: bool, lanes: Ints) -> None:
+def test_the_device_path_answers_as_the_cpu_path(lanes: Ints) -> None:
     """On the CPU, where both are the same network. Forced moves, so that choices are comparable."""
     games, model = played_games(8), model_with_opinions()
-    device = DeviceActingNetwork(model, 8, fixed_size=fixed_size)
+    device = DeviceActingNetwork(model, 8)
     for _ in range(2):
         forced = np.diff(games.legal_offsets)[lanes] - 1
         expected = answers(ActingNetwork(model), games, lanes, forced)
@@ -142,7 +141,7 @@ def test_the_device_path_samples_from_the_same_distribution() -> None:
     """The log-probability of each sampled move is what the CPU path gives the same move."""
     games, model = played_games(64), model_with_opinions()
     lanes = np.arange(64)
-    found = answers(DeviceActingNetwork(model, 64, fixed_size=True), games, lanes)
+    found = answers(DeviceActingNetwork(model, 64), games, lanes)
     counts = np.diff(games.legal_offsets)
     assert ((found.choices >= 0) & (found.choices < counts)).all()
     assert len(set(found.choices.tolist())) > 10
@@ -151,15 +150,19 @@ def test_the_device_path_samples_from_the_same_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_asked", "fixed_size", "computed"),
-    [(1, True, 100), (1, False, 25), (25, False, 25), (26, False, 50), (51, False, 100)],
+    ("num_rows", "num_asked", "computed"),
+    [
+        *((256, 1, 32), (256, 32, 32), (256, 33, 64), (256, 193, 224), (256, 256, 256)),
+        *((100, 1, 16), (100, 17, 32), (100, 96, 96), (100, 97, 100)),
+        (8, 3, 8),
+    ],
 )
 def test_few_positions_are_computed_as_a_part_of_the_rows(
-    num_asked: int, fixed_size: bool, computed: int, monkeypatch: pytest.MonkeyPatch
+    num_rows: int, num_asked: int, computed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CUDA graph is captured for each number of rows, so there are few of them."""
-    games, model = played_games(100, plies=0), model_with_opinions()
-    acting = DeviceActingNetwork(model, 100, fixed_size=fixed_size)
+    games, model = played_games(num_rows, plies=0), model_with_opinions()
+    acting = DeviceActingNetwork(model, num_rows)
     rows: list[int] = []
     real: Any = acting._answered
 
@@ -177,7 +180,7 @@ def test_only_some_lanes_may_be_forced() -> None:
     games, model = played_games(8), model_with_opinions()
     lanes = np.arange(8)
     forced = np.where(lanes % 2 == 0, 3, -1)
-    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 8, fixed_size=True)):
+    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 8)):
         bound, free = answers(acting, games, lanes, forced), answers(acting, games, lanes)
         assert (bound.choices[::2] == 3).all()
         np.testing.assert_array_equal(bound.choices[1::2], free.choices[1::2])
@@ -186,7 +189,7 @@ def test_only_some_lanes_may_be_forced() -> None:
 
 def test_answers_stay_the_callers_when_the_next_positions_come() -> None:
     games, model = played_games(8), model_with_opinions()
-    acting = DeviceActingNetwork(model, 8, fixed_size=True)
+    acting = DeviceActingNetwork(model, 8)
     first = answers(acting, games, np.arange(8))
     before = [part.copy() for part in first]
     games.step(first.choices)
@@ -198,12 +201,12 @@ def test_answers_stay_the_callers_when_the_next_positions_come() -> None:
 def test_outputs_that_are_not_finite_are_told() -> None:
     games, model = played_games(4), model_with_opinions()
     lanes = np.arange(4)
-    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 4, fixed_size=True)):
+    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 4)):
         acting.begin(games, lanes, np.zeros(4))
         assert acting.wait()
     with torch.no_grad():
         model.policy_head.weight[0] = torch.inf
-    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 4, fixed_size=True)):
+    for acting in (ActingNetwork(model), DeviceActingNetwork(model, 4)):
         acting.begin(games, lanes, np.zeros(4))
         assert not acting.wait()
 
@@ -212,7 +215,7 @@ def test_both_kinds_value_positions_alike() -> None:
     games, model = played_games(6), model_with_opinions()
     positions = (games.boards, games.hands, games.scalars)
     expected = ActingNetwork(model).outcomes(*positions)
-    found = DeviceActingNetwork(model, 2, fixed_size=True).outcomes(*positions)
+    found = DeviceActingNetwork(model, 2).outcomes(*positions)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -569,9 +569,7 @@ def test_opponents_play_in_every_group(on_device: bool, monkeypatch: pytest.Monk
     if on_device:
         monkeypatch.setattr(
             "keisei_ray.selfplay.pairing.acting_network",
-            lambda model, num_rows, fixed_size: DeviceActingNetwork(
-                model, num_rows, fixed_size=fixed_size
-            ),
+            DeviceActingNetwork,
         )
     config = pool_config(
         share=0.8,
@@ -616,9 +614,9 @@ def test_all_networks_of_a_ply_are_asked_before_any_is_waited_for(
             events.append("wait")
             return super().wait()
 
-    def noted_network(model: Any, num_rows: int, fixed_size: bool = True) -> NotedNetwork:
+    def noted_network(model: Any, num_rows: int) -> NotedNetwork:
         assert num_rows == 8
-        return NotedNetwork(model, num_rows, fixed_size=fixed_size)
+        return NotedNetwork(model, num_rows)
 
     for module in ("pairing", "self_play"):
         monkeypatch.setattr(f"keisei_ray.selfplay.{module}.acting_network", noted_network)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import CheckpointError, ConfigError, NumericalError
 from keisei_ray.network.model import build_model
@@ -16,10 +17,11 @@ from keisei_ray.players.acting import DeviceActingNetwork
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.rollout import Rollout
-from keisei_ray.selfplay.self_play import SelfPlay
+from keisei_ray.selfplay.self_play import SelfPlay, choose_num_groups
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.observation import observe
 from tests.helpers.games import replay_game
+from tests.helpers.setting_values import make_config
 from tests.helpers.tiny import N, T, tiny_config
 
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
@@ -383,13 +385,34 @@ def test_each_group_is_asked_before_the_other_is_stepped(monkeypatch: pytest.Mon
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("device", "num_actors", "num_gpus", "expected"),
+    [
+        ("cuda", 1, 1, 2),  # Beside the learner.
+        ("cuda", 2, 1, 1),
+        ("cuda", 2, 2, 2),  # The learner has a GPU of its own.
+        ("cuda", 3, 2, 1),
+        ("cuda", 3, 4, 2),
+        ("cpu", 1, 1, 1),
+    ],
+)
+def test_an_actor_that_shares_a_gpu_with_others_plays_in_one_group(
+    device: str, num_actors: int, num_gpus: int, expected: int
+) -> None:
+    config = make_config(
+        self_play={"device": device, "num_actors": num_actors}, learner={"device": "cuda"}
+    )
+    resolved = resolve_auto(config, 8, num_gpus)
+    assert choose_num_groups(resolved.self_play) == expected
+
+
 def test_the_device_path_plays_valid_rollouts_of_the_networks_own_moves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a GPU, with two groups, but on the CPU. An unpacked rollout is validated."""
     monkeypatch.setattr(
         "keisei_ray.selfplay.self_play.acting_network",
-        lambda model, num_rows: DeviceActingNetwork(model, num_rows, fixed_size=True),
+        DeviceActingNetwork,
     )
     self_play = grouped(2)
     log_probs = []
