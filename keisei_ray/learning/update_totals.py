@@ -25,11 +25,11 @@ class UpdateTotals:
     truncated_weights: float = 0.0
     """Number of rows whose importance weight was cut."""
     epoch_sampled_rows: float = 0.0
-    """Sampled rows of the last epoch."""
+    """Sampled rows of the last epoch that has any: the KL stop may come at the first minibatch."""
     epoch_kl_proximal: float = 0.0
-    """Sum of kl_proximal over the rows of the last epoch."""
+    """Sum of kl_proximal over the rows of that epoch."""
     epoch_kl_behavior: float = 0.0
-    """Sum of kl_behavior over the rows of the last epoch."""
+    """Sum of kl_behavior over the rows of that epoch."""
     first_kl_behavior: float = 0.0
     """Mean kl_behavior of the first minibatch."""
     grad_norms: list[float] = field(default_factory=list)
@@ -40,6 +40,8 @@ class UpdateTotals:
     """Number of the backup from before the last optimizer step, see `StepBackup`."""
     steps_undone: int = 0
     """Optimizer steps undone by the KL stop: 0 or 1."""
+    _is_epoch_new: bool = False
+    """Whether an epoch has begun and none of its minibatches has been added."""
 
     @property
     def place(self) -> str:
@@ -52,12 +54,12 @@ class UpdateTotals:
 
     @property
     def mean_kl_proximal(self) -> float:
-        """Mean kl_proximal of the sampled rows of the last epoch, in nats."""
+        """Mean kl_proximal of the sampled rows of the last epoch that has any, in nats."""
         return self.epoch_kl_proximal / max(1.0, self.epoch_sampled_rows)
 
     def start_epoch(self) -> None:
-        """Forgets the sums of the epoch before."""
-        self.epoch_sampled_rows = self.epoch_kl_proximal = self.epoch_kl_behavior = 0.0
+        """Lets the next minibatch be the first of an epoch."""
+        self._is_epoch_new = True
 
     def add_minibatch(self, sums: PPOSums[float], rows: int) -> None:
         """Adds the sums of a minibatch.
@@ -70,6 +72,9 @@ class UpdateTotals:
                 f"the loss is {sums.loss} {self.place} (policy {sums.policy_loss:g}, mates "
                 f"{sums.mate_loss:g}, value {sums.value_loss:g}, entropy {sums.entropy:g})"
             )
+        if self._is_epoch_new:
+            self.epoch_sampled_rows = self.epoch_kl_proximal = self.epoch_kl_behavior = 0.0
+            self._is_epoch_new = False
         if self.rows == 0:
             self.first_kl_behavior = sums.kl_behavior / max(1.0, sums.sampled)
         self.rows += rows
