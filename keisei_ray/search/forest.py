@@ -96,7 +96,7 @@ class Forest:
         boards, hands: the position.
     Attributes, one row for each edge:
         moves: 16-bit moves.
-        priors: the policy's probability.
+        priors: the policy's probability at the search's temperature.
         children: node that the move leads to, NONE before it is tried.
     """
 
@@ -153,7 +153,14 @@ class Forest:
         self._grow(_NODE_FIELDS, self.num_nodes)
         return np.arange(start, self.num_nodes)
 
-    def expand(self, nodes: Ints, legal: list[bytes], labels: Ints, logits: Floats) -> None:
+    def expand(
+        self,
+        nodes: Ints,
+        legal: list[bytes],
+        labels: Ints,
+        logits: Floats,
+        temperature: float = 1.0,
+    ) -> None:
         """Gives nodes their edges, with the policy's probabilities.
 
         Args:
@@ -161,13 +168,15 @@ class Forest:
             legal: [C] legal moves of each, as `Game.legal`; none is empty.
             labels: policy labels of all these moves, concatenated.
             logits: [C, A] the network's policy logits.
+            temperature: of the policy, above 0.
         """
         moves = np.frombuffer(b"".join(legal), np.uint16)
         counts = np.array([len(values) // 2 for values in legal])
         starts = np.cumsum(counts) - counts
         rows = np.repeat(np.arange(len(nodes)), counts)
         chosen = logits.reshape(-1, NUM_ACTIONS)[rows, labels]
-        weights = np.exp(chosen - np.maximum.reduceat(chosen, starts)[rows])
+        shifted = chosen - np.maximum.reduceat(chosen, starts)[rows]
+        weights = np.exp(shifted / np.float32(temperature))
         first, self.num_edges_used = self.num_edges_used, self.num_edges_used + len(moves)
         self._grow(_EDGE_FIELDS, self.num_edges_used)
         new = slice(first, self.num_edges_used)

@@ -62,7 +62,7 @@ class RootMove(NamedTuple):
     draw_prob: float
     """Probability of a draw; NaN if not tried."""
     prior: float
-    """The policy's probability."""
+    """The policy's probability, at temperature 1."""
     proof: int
     """Proof for the side to move at the root: UNPROVEN, WON, LOST or DRAWN."""
 
@@ -232,7 +232,7 @@ class Search:
         edges = np.where(is_legal, forest.first_edge[nodes][:, None] + columns, NONE)
         children = forest.children[edges]
         return RootFindings(
-            forest.priors[edges],
+            self._policy(np.where(is_legal, forest.priors[edges], 0)),
             forest.visits[children].astype(np.int64),
             -forest.values(children),
             _SEEN_BY_PARENT[forest.proofs[children]],
@@ -250,8 +250,21 @@ class Search:
         values = np.where(is_known, -forest.values(children), np.nan)
         draws = np.where(is_known, forest.draw_probs(children), np.nan)
         proofs = _SEEN_BY_PARENT[forest.proofs[children]]
-        columns = (forest.moves[edges], visits, values, draws, forest.priors[edges], proofs)
+        policy = self._policy(forest.priors[edges])
+        columns = (forest.moves[edges], visits, values, draws, policy, proofs)
         return [RootMove(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+    def _policy(self, priors: Floats) -> Floats:
+        """The policy's probabilities at temperature 1.
+
+        Args:
+            priors: [..., M] of all moves of a node, at the search's temperature; may have further
+                entries of 0.
+        """
+        # The largest is 1 before it is scaled, so that not all become 0.
+        scaled = priors / priors.max(-1, keepdims=True, initial=0)
+        powers = scaled**self.settings.policy_temperature
+        return powers / powers.sum(-1, keepdims=True)  # type: ignore[no-any-return]
 
     def _follow(self, tree: _Tree, game: Game) -> None:
         """Moves the root along the moves played since; a game that is another starts anew."""
@@ -423,7 +436,7 @@ class Search:
         counts = [len(moves) // 2 for moves in legal]
         first_entry = np.repeat(forest.turns[nodes] * np.int64(1 << 16), counts)
         labels = _LABEL_OF_MOVE[first_entry + np.frombuffer(b"".join(legal), np.uint16)]
-        forest.expand(nodes, legal, labels, logits)
+        forest.expand(nodes, legal, labels, logits, self.settings.policy_temperature)
         forest.own_values[nodes] = values
         return values, draw_probs
 

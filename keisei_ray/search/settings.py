@@ -22,9 +22,12 @@ class SearchSettings:
     """Weight of the policy against the values found."""
     c_base: float = 19_652.0
     """Visits at which that weight begins to grow."""
+    policy_temperature: float = 2.5
+    """Temperature of the policy as the search weighs moves by it: softmax(logits / temperature).
+    Training sharpens a policy towards the moves that it plays; a search has to try others too."""
     fpu_reduction: float = 0.25
     """Value of a move not yet tried: that of the node, less fpu_reduction * sqrt(p), where p is the
-    policy's probability of the moves tried so far (first play urgency)."""
+    prior of the moves tried so far (first play urgency)."""
     root: RootRule = "puct"
     """Rule at the root: halving (`search/gumbel.py`) is better where simulations are few."""
     draw_value: float = 0.0

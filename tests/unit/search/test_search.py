@@ -68,7 +68,8 @@ def simulate(node: Node, start: Game, s: SearchSettings) -> float:
             opponent_checks=node.game.opponent_checks,
         )
         logits, values, _ = evaluate(seen.board[None], seen.hand[None], seen.scalars[None])
-        weights = np.exp([logits[0][LABEL_OF_MOVE[node.game.turn, move]] for move in legal])
+        of_moves = np.array([logits[0][LABEL_OF_MOVE[node.game.turn, move]] for move in legal])
+        weights = np.exp(of_moves / s.policy_temperature)
         node.priors = dict(zip(legal, weights / weights.sum(), strict=True))
         value = float(values[0])
     elif node.exact is not None:
@@ -114,10 +115,32 @@ def played(seed: int, plies: int) -> Game:
             return game
 
 
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 8.0])
+def test_the_policy_is_told_as_the_network_has_it(temperature: float, root: Any) -> None:
+    """At temperature 1, also where halving begins, whatever the temperature of the search."""
+    game = played(3, 20)
+    search = Search(evaluate, SearchSettings(8, root=root, policy_temperature=temperature))
+    search.start([game])
+    search.run([0])
+    seen = observe(
+        game.board,
+        earlier=game.earlier,
+        own_checks=game.own_checks,
+        opponent_checks=game.opponent_checks,
+    )
+    logits = evaluate(seen.board[None], seen.hand[None], seen.scalars[None])[0][0]
+    labels = LABEL_OF_MOVE[game.turn, array("H", game.legal).tolist()]
+    policy = np.exp(logits[labels]) / np.exp(logits[labels]).sum()
+    moves = search.root_moves(0)
+    assert [move.prior for move in moves] == pytest.approx(policy.tolist(), rel=1e-4)
+    assert search._findings([search._trees[0].root]).priors[0] == pytest.approx(policy, rel=1e-4)
+
+
 @settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), plies=st.integers(0, 80))
 def test_every_visit_is_where_the_reference_has_it(seed: int, plies: int) -> None:
-    rules = SearchSettings(60, c_init=2.0)
+    rules = SearchSettings(60, c_init=2.0, policy_temperature=1.7)
     games = [played(seed, plies), played(seed + 1, 30)]
     search = Search(evaluate, rules)
     search.start(games)
