@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Final
 
@@ -57,6 +58,9 @@ _LEAST_STEPS: Final = 16
 """Steps that a search has at least: a short one puts fewer positions into each."""
 _FIRST_RATE: Final = 500.0
 """Simulations per second that are assumed before the first search."""
+_MATE_TEMPERATURE: Final = 1.0
+"""Temperature of the policy in a search for a mate by checks. The one for play proves more wins
+that begin with a quiet move, and those are no answer to `go mate`."""
 _MIB: Final = 1 << 20
 
 
@@ -147,9 +151,10 @@ class Thinker:
         expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
         draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
-        self._search.settings = SearchSettings(
-            simulations, draw_value=draw_value, leaves_per_step=leaves
-        )
+        settings = SearchSettings(simulations, draw_value=draw_value, leaves_per_step=leaves)
+        if job.is_mate:
+            settings = replace(settings, policy_temperature=_MATE_TEMPERATURE)
+        self._search.settings = settings
         self._search.start([game])
         return self._search
 

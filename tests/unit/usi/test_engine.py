@@ -16,8 +16,8 @@ from tests.helpers.usi_talk import MISSING, Talk
 MATED = "position sfen 4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1"
 DECLARABLE = "position sfen K+R+R6/PPPPPPPPP/9/9/9/9/9/9/4k4 b 2B8P 1"
 MATE_IN_ONE = "position sfen 4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
-MATE_IN_THREE = "position sfen 7k1/9/8l/4G1S1p/1r7/l8/p8/9/K8 b GR 1"
-"""By checks only: after any other move White mates with the pawn."""
+MATE_IN_THREE = "position sfen 7k1/9/8l/4G1S1p/9/9/9/9/4K4 b GR 1"
+"""Also by a quiet first move, which is no answer to `go mate`."""
 ONLY_MOVE = "position sfen 4k4/9/9/9/9/9/4r4/3s1g3/4K4 b - 1"
 
 
