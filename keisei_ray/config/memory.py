@@ -148,7 +148,11 @@ def learner_gpu_bytes(config: Config, num_actors: int) -> int:
 
 
 def actor_gpu_bytes(config: Config) -> int:
-    """Estimates the bytes that a self-play actor takes of its GPU."""
+    """Estimates the bytes that a self-play actor takes of its GPU.
+
+    Counts one CUDA graph for each network, of all games. A network that is asked for varying
+    numbers of positions has up to eight, mostly of fewer rows; what they take was not measured.
+    """
     model, play = config.model, config.self_play
     networks = 1 + (config.pool.networks_per_actor if config.pool.share > 0 else 0)
     # Six activations of a block at a time, and the heads' float32 input.

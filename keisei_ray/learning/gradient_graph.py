@@ -34,7 +34,8 @@ WARM_UP_PASSES = 3
 """Passes before the recording: what libraries set up in their first calls is not recorded."""
 SPARE_PART = 64
 """A new graph has one row in so many to spare: with opponents in the games the minibatches of one
-update have a few rows more or less than those of another."""
+update have a few rows more or less than those of another. Not if they fill it exactly, as those of
+pure self-play do."""
 MOST_SPARE_PART = 16
 """A graph serves a minibatch if it is larger by one row in so many at most."""
 logger = logging.getLogger(__name__)
@@ -137,6 +138,8 @@ class GradientGraphs:
         most = num_rows + num_rows // MOST_SPARE_PART
         if fitting := [size for size in self._recorded if num_rows <= size <= most]:
             return min(fitting)
+        if num_rows % self._row_multiple == 0:
+            return num_rows
         return -(-(num_rows + num_rows // SPARE_PART) // self._row_multiple) * self._row_multiple
 
     def _record(self, fields: Mapping[str, Tensor], size: int) -> "tuple[_Inputs, Recorded]":

@@ -428,10 +428,10 @@ class SelfPlay:
 
 
 def choose_num_groups(config: SelfPlayConfig) -> int:
-    """Returns in how many groups an actor plays its games, see above.
+    """Returns in how many groups an actor plays its games; why is in the module's docstring.
 
     Args:
-        config: with every choice made. Without a part of a GPU the actor has one to itself.
+        config: with every choice made. If `num_gpus` is None, the actor has a GPU to itself.
     """
     is_alone = config.num_gpus is None or config.num_gpus >= _GPUS_FOR_TWO_GROUPS
     return 2 if config.device == "cuda" and is_alone else 1
