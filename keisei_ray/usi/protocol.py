@@ -178,6 +178,12 @@ class Info:
         )
 
 
+def progress(time_ms: int, nodes: int, hashfull: int) -> str:
+    """An `info` line of a search that has no line of moves to show yet; see `Info`."""
+    nps = round(1000 * nodes / max(time_ms, 1))
+    return f"info time {time_ms} nodes {nodes} nps {nps} hashfull {hashfull}"
+
+
 def bestmove(move: str, ponder: str = "") -> str:
     """The answer to `go`.
 

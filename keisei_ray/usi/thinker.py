@@ -10,13 +10,13 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Final
 
 from keisei_ray.errors import UserError
 from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
+from keisei_ray.search.mates import NODE_BYTES, MateSearch
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
@@ -34,7 +34,7 @@ from keisei_ray.usi.messages import (
 )
 from keisei_ray.usi.options import Options
 from keisei_ray.usi.position import continued
-from keisei_ray.usi.protocol import Info, bestmove
+from keisei_ray.usi.protocol import Info, bestmove, progress
 from keisei_ray.usi.score import chance, score_text
 
 LoadNetwork = Callable[[str, str, int], tuple[str, Evaluate]]
@@ -58,9 +58,6 @@ _LEAST_STEPS: Final = 16
 """Steps that a search has at least: a short one puts fewer positions into each."""
 _FIRST_RATE: Final = 500.0
 """Simulations per second that are assumed before the first search."""
-_MATE_TEMPERATURE: Final = 1.0
-"""Temperature of the policy in a search for a mate by checks. The one for play proves more wins
-that begin with a quiet move, and those are no answer to `go mate`."""
 _MIB: Final = 1 << 20
 
 
@@ -128,6 +125,9 @@ class Thinker:
     def _think(self, job: Think) -> str:
         """Searches and returns the line of the answer."""
         game = continued(self._game, job.plies)
+        if job.is_mate:
+            self._game = game
+            return self._find_mate(job, game)
         search = self._prepared(job, game)
         before = search.num_visits(0)
         watch = _Watch(job, search, self._post, has_one_move=len(game.legal) == 2)
@@ -136,7 +136,31 @@ class Thinker:
         new, seconds = search.num_visits(0) - before, time.monotonic() - watch.begun
         if new >= _LEAST_STEPS and seconds > 0:
             self._rate = new / seconds
-        return _mate_answer(search, game) if job.is_mate else _answer(search, job.options)
+        return _answer(search, job.options)
+
+    def _find_mate(self, job: Think, game: Game) -> str:
+        """Looks for a mate by checks and returns the line of the answer to `go mate`."""
+        control, search = job.control, MateSearch(game)
+        most_nodes = job.options.hash_mb * _MIB // NODE_BYTES
+        shown = job.started
+
+        def told() -> tuple[int, int, int]:
+            elapsed = round(1000 * (time.monotonic() - job.started))
+            return elapsed, search.expanded, 1000 * search.num_nodes // most_nodes
+
+        def is_over() -> bool:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown >= _SHOWN_S:
+                shown = now
+                self._post(Shown(job.number, (progress(*told()),)))
+            return control.is_stopped or (control.stop_at is not None and now >= control.stop_at)
+
+        search.run(is_over, most_nodes)
+        line = " ".join(map(usi_text, search.line))
+        found = f" score {score_text(1.0, WON, len(search.line))} pv {line}" if line else ""
+        self._post(Shown(job.number, (progress(*told()) + found,)))
+        return f"checkmate {line or ('nomate' if search.proof == LOST else 'timeout')}"
 
     def _prepared(self, job: Think, game: Game) -> Search:
         """The search with its root at the position of the job, all its moves known."""
@@ -151,10 +175,9 @@ class Thinker:
         expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
         draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
-        settings = SearchSettings(simulations, draw_value=draw_value, leaves_per_step=leaves)
-        if job.is_mate:
-            settings = replace(settings, policy_temperature=_MATE_TEMPERATURE)
-        self._search.settings = settings
+        self._search.settings = SearchSettings(
+            simulations, draw_value=draw_value, leaves_per_step=leaves
+        )
         self._search.start([game])
         return self._search
 
@@ -246,23 +269,6 @@ def _answer(search: Search, options: Options) -> str:
     index = choose_root_move(moves, options.temperature / 100, random.random())
     line = [usi_text(move) for move in search.best_line(0, index)]
     return bestmove(line[0], line[1] if options.ponder and len(line) > 1 else "")
-
-
-def _mate_answer(search: Search, game: Game) -> str:
-    """Answer to `go mate`: the moves of a mate by checks, if one is proven."""
-    proof = search.root_value(0)[2]
-    if proof == LOST:
-        return "checkmate nomate"
-    line = search.best_line(0) if proof == WON else []
-    played = Game(game.board.to_sfen(), max_plies=game.max_plies)
-    verdict = None
-    for ply, move in enumerate(line):
-        verdict = played.play(move)
-        if ply % 2 == 0 and not played.opponent_checks:
-            return "checkmate timeout"
-    if verdict is None or verdict.reason != "mate":
-        return "checkmate timeout"
-    return f"checkmate {' '.join(map(usi_text, line))}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -52,7 +52,7 @@ def budget(limits: Limits, *, turn: int, ply: int, margin_ms: int, simulations: 
     most = [n for n in (limits.nodes, simulations or None) if n is not None]
     visits = max(1, min(most)) if most else None
     if limits.mate is not None:
-        return _timed(limits.mate, margin_ms, visits)
+        return _timed(limits.mate, margin_ms, None)
     if limits.infinite:
         return Budget(None, None, limits.nodes and max(1, limits.nodes))
     if limits.movetime is not None:

@@ -16,8 +16,7 @@ from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.observation import observe
-
-MAX_PLIES = 300
+from tests.helpers.mates import MATES, MAX_PLIES, is_mate_in, played
 
 
 def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
@@ -102,19 +101,6 @@ def simulate(node: Node, start: Game, s: SearchSettings) -> float:
     return value
 
 
-def played(seed: int, plies: int) -> Game:
-    """A game after some random plies."""
-    rng = np.random.default_rng(seed)
-    while True:
-        game = Game(STANDARD_SFEN, max_plies=MAX_PLIES)
-        verdicts = [
-            game.play(int(rng.choice(array("H", game.legal)))) if game.legal else "over"
-            for _ in range(plies)
-        ]
-        if verdicts.count(None) == plies:
-            return game
-
-
 @pytest.mark.parametrize("root", ["puct", "gumbel"])
 @pytest.mark.parametrize("temperature", [1.0, 2.5, 8.0])
 def test_the_policy_is_told_as_the_network_has_it(temperature: float, root: Any) -> None:
@@ -176,39 +162,6 @@ def test_trees_do_not_depend_on_their_neighbours() -> None:
         alone.start([game])
         alone.run([0])
         assert repr(alone.root_moves(0)) == repr(together.root_moves(slot))
-
-
-def is_mate_in(board: Board, plies: int) -> bool:
-    """Brute force: whether checks alone force mate in so many plies."""
-    if board.solve_mate_in_one() is not None:
-        return True
-    if plies == 1:
-        return False
-    for move in board.legal_moves():
-        board.apply_move(move)
-        replies = board.legal_moves() if board.is_in_check() else []
-        is_forced = bool(replies)
-        for reply in replies:
-            board.apply_move(reply)
-            is_forced = is_mate_in(board, plies - 2)
-            board.undo_move(reply)
-            if not is_forced:
-                break
-        board.undo_move(move)
-        if is_forced:
-            return True
-    return False
-
-
-MATES = [
-    # Plies, simulations that suffice without any knowledge, position.
-    (3, 3000, "5+R1nl/1gk6/1p2g2pp/1Sp6/9/4P2P1/6P1P/4K3L/1+l4+nN1 b 2BGS6Prg2snl4p 85"),
-    (3, 1000, "3k1n1G1/ng2s2LB/4gp1+N1/1p7/2p5S/4g2P1/6P1P/p3K1b1L/P+l5+n1 w SL7P2rs3p 118"),
-    (5, 3000, "9/lpnsg2Pg/p1bpk3+P/2P1rP1r1/1P4P1p/G2Np1N1L/P1SPPK3/L3S2p1/1NBS1G2P w Plp 164"),
-    (5, 3000, "7l1/r2r+S1PBl/1+Lp1P1p2/1G2kp3/1n2pPG1P/PGP6/SpNG1N+s1p/p2SK2p1/L1NP1+p3 b BPp 199"),
-]
-"""Those of five plies are from games of random legal moves. Of eight such problems three were
-proven with 3,000 simulations, two more with 10,000, and two more with 30,000."""
 
 
 @pytest.mark.slow

@@ -18,6 +18,10 @@ DECLARABLE = "position sfen K+R+R6/PPPPPPPPP/9/9/9/9/9/9/4k4 b 2B8P 1"
 MATE_IN_ONE = "position sfen 4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 MATE_IN_THREE = "position sfen 7k1/9/8l/4G1S1p/9/9/9/9/4K4 b GR 1"
 """Also by a quiet first move, which is no answer to `go mate`."""
+OPEN_PROBLEM = (
+    "position sfen 1n4G2/+Rnkgs4/1pp5p/p3p2+B1/9/2PpP4/PP3PPPP/L1G6/1NSK1GSNL b RBS2L4P 49"
+)
+"""A mate of 17 plies, which takes thousands of positions."""
 ONLY_MOVE = "position sfen 4k4/9/9/9/9/9/4r4/3s1g3/4K4 b - 1"
 
 
@@ -106,7 +110,8 @@ def test_a_number_of_lines_is_shown_in_order() -> None:
         (MATED, "go mate 1000", "checkmate nomate"),
         (MATE_IN_ONE, "go mate 60000", "checkmate G*5b"),
         ("position sfen nonsense", "go mate 1000", "checkmate notimplemented"),
-        ("position startpos", "go mate infinite", "checkmate timeout"),
+        ("position startpos", "go mate infinite", "checkmate nomate"),
+        (OPEN_PROBLEM, "go mate 500", "checkmate timeout"),
     ],
 )
 def test_answers_by_the_rules(position: str, go: str, answer: str) -> None:
@@ -114,11 +119,21 @@ def test_answers_by_the_rules(position: str, go: str, answer: str) -> None:
 
 
 def test_a_mate_in_three_is_found_and_shown() -> None:
-    talk = Talk(most_evaluations=300)
+    talk = Talk()
     answer = talk.ask(MATE_IN_THREE, "go mate infinite")
     assert answer.split()[0] == "checkmate"
     assert len(answer.split()) == 4
     assert " score mate 3 " in talk.sent[-2]
+
+
+def test_a_search_for_a_mate_tells_how_far_it_is() -> None:
+    """Each second, on a clock that counts a millisecond for each position looked at."""
+    talk = Talk()
+    talk.ask(OPEN_PROBLEM, "go mate 3500")
+    counts = [int(line.split(" nodes ")[1].split()[0]) for line in talk.sent if "info" in line]
+    assert len(counts) == 4
+    assert counts == sorted(counts)
+    assert counts[0] > 0
 
 
 @pytest.mark.parametrize("go", ["go infinite", "go ponder btime 0 wtime 0 byoyomi 100"])
