@@ -10,6 +10,7 @@
     checkpoint:PATH?simulations=N     the same network with a search of N simulations a move
     checkpoint:PATH?seconds=S         the same, searching for S seconds at each ply of a match
     checkpoint:PATH?simulations=N&root=gumbel   the same, with sequential halving at the root
+    checkpoint:PATH?simulations=N&draw-value=V  the same; a draw is worth V in [-1, 1] to it, not 0
     usi:COMMAND?KEY=VALUE&KEY=VALUE   a shogi engine that speaks USI
     snapshots                         earlier weights of the run; only in `evaluation.opponents`
 
@@ -43,7 +44,8 @@ SNAPSHOTS: Final = "snapshots"
 
 ENGINE_SYNTAX: Final = "usi:COMMAND[?nodes=N&byoyomi-ms=MS&timeout-s=S&processes=K&OPTION=VALUE...]"
 CHECKPOINT_SYNTAX: Final = (
-    "checkpoint:PATH[+mate1] or checkpoint:PATH?simulations=N&seconds=S&root=puct|gumbel"
+    "checkpoint:PATH[+mate1] or "
+    "checkpoint:PATH?simulations=N&seconds=S&root=puct|gumbel&draw-value=V"
 )
 SYNTAX: Final[dict[PlayerKind, str]] = {
     "random": "random",
@@ -137,13 +139,17 @@ class SearchSpec:
     """Seconds; None: as many as the simulations take."""
     root: Literal["puct", "gumbel"] = "puct"
     """Rule at the root, see `SearchSettings.root`; `gumbel` needs a number of simulations."""
+    draw_value: float = 0.0
+    """Value of a draw to this player, see `SearchSettings.draw_value`."""
 
     @property
     def suffix(self) -> str:
         """End of the player's name, e.g. `+200sims`, `+0.5s`."""
         simulations = f"+{self.simulations}sims" if self.simulations is not None else ""
         seconds = f"+{self.seconds:g}s" if self.seconds is not None else ""
-        return simulations + seconds + ("+gumbel" if self.root == "gumbel" else "")
+        root = "+gumbel" if self.root == "gumbel" else ""
+        draw = f"+draw{self.draw_value:g}" if self.draw_value else ""
+        return simulations + seconds + root + draw
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ def _parse_greedy(text: str, kind: PlayerKind, query: str) -> PlayerSpec:
 
 
 def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
-    """Reads `PATH`, `PATH+mate1` or `PATH?simulations=N&seconds=S`.
+    """Reads `PATH`, `PATH+mate1` or `PATH?simulations=N&seconds=S` and so on.
 
     Raises:
         PlayerError: a key or value makes no sense.
@@ -223,6 +229,7 @@ def _parse_checkpoint(text: str, argument: str) -> PlayerSpec:
         simulations=_take_number(text, values, "simulations", int, 1, 10**7),
         seconds=_take_number(text, values, "seconds", float, 0.01, 86_400.0),
         root=root,  # type: ignore[arg-type]
+        draw_value=_take_number(text, values, "draw-value", float, -1.0, 1.0) or 0.0,
     )
     if values:
         raise bad_player(text, f"unknown key {_quoted(next(iter(values)))}")

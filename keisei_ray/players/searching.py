@@ -53,6 +53,7 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
         search.settings = SearchSettings(
             spec.simulations or UNLIMITED_SIMULATIONS,
             root=spec.root,
+            draw_value=spec.draw_value,
             leaves_per_step=leaves_per_step(len(lanes), spec),
         )
         slots = lanes.tolist()

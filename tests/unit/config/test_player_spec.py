@@ -72,6 +72,9 @@ def test_command_limits_and_options_of_an_engine_are_read(
         ("checkpoint:", "Did you mean 'checkpoint:PATH'"),
         ("checkpoint:a?simulations=0", "simulations = '0', expected a number from 1"),
         ("checkpoint:a?seconds=soon", "seconds = 'soon', expected a number"),
+        ("checkpoint:a?simulations=1&draw-value=2", "draw-value = '2', expected a number from -1"),
+        ("checkpoint:a?simulations=1&draw-value=nan", "draw-value = 'nan', expected a number"),
+        ("checkpoint:a?draw-value=0.1", "no limit"),
         (
             "checkpoint:a?seconds=1&root=gumbel",
             "root=gumbel needs simulations. Expected checkpoint",
@@ -131,6 +134,12 @@ def test_the_text_of_a_path_is_read_as_that_path() -> None:
             "r",
             SearchSpec(7, None, "gumbel"),
             "+7sims+gumbel",
+        ),
+        (
+            "checkpoint:r?draw-value=-0.3&simulations=7",
+            "r",
+            SearchSpec(7, None, draw_value=-0.3),
+            "+7sims+draw-0.3",
         ),
     ],
 )

@@ -68,6 +68,20 @@ def test_the_clock_ends_a_search(model: PolicyValueNet, monkeypatch: pytest.Monk
     assert next(ticks) == 1.25
 
 
+def test_a_player_that_dislikes_draws_plays_on(model: PolicyValueNet) -> None:
+    """White may make the fourth occurrence of the start position."""
+    chosen = set()
+    for draw_value in (-1.0, 1.0):
+        games = games_from(STANDARD_SFEN)
+        for ply in range(11):
+            usi = ("5i5h", "5a5b", "5h5i", "5b5a")[ply % 4]
+            games.step(np.array([games.game(0).find_move(usi)]))
+        choose = searching_policy(model, SearchSpec(300, None, draw_value=draw_value))
+        index = choose(games, np.arange(1), np.zeros(1))[0]
+        chosen.add((draw_value, Move(array("H", games.game(0).legal)[index]).to_usi() == "5b5a"))
+    assert chosen == {(-1.0, False), (1.0, True)}
+
+
 def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:
     moves = [root_move(30), root_move(10), root_move(0), root_move(60, LOST)]
     uniforms = (np.arange(4000) + 0.5) / 4000
