@@ -14,7 +14,7 @@ import numpy as np
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.players.policies import legal_probs
-from keisei_ray.players.searching import leaves_per_step
+from keisei_ray.players.searching import leaves_per_step, mate_positions
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.search.forest import DRAWN, LOST, WON
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first
@@ -174,7 +174,11 @@ def _search(
 ) -> list[Findings]:
     """Searches from every game, all side by side."""
     spec = SearchSpec(simulations, None)
-    settings = SearchSettings(simulations, leaves_per_step=leaves_per_step(len(games), spec))
+    settings = SearchSettings(
+        simulations,
+        mate_positions=mate_positions(simulations),
+        leaves_per_step=leaves_per_step(len(games), spec),
+    )
     search = Search(evaluate, settings)
     slots = range(len(games))
 

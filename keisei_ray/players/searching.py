@@ -18,6 +18,9 @@ UNLIMITED_SIMULATIONS = 10**9
 """Simulations where only the time limits a search."""
 MAX_LEAVES = 16
 """Most leaves of one tree in a forward pass."""
+MAX_MATE_POSITIONS = 2000
+"""Most positions looked at for a mate by checks, about 0.1 s of one core."""
+_TIMED_MATE_POSITIONS = 100
 ROWS_PER_PASS = 32
 """Rows that a forward pass should have; few games put more leaves of each tree into it."""
 
@@ -54,6 +57,7 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
             spec.simulations or UNLIMITED_SIMULATIONS,
             root=spec.root,
             draw_value=spec.draw_value,
+            mate_positions=mate_positions(spec.simulations),
             leaves_per_step=leaves_per_step(len(lanes), spec),
         )
         slots = lanes.tolist()
@@ -80,6 +84,17 @@ def leaves_per_step(num_games: int, spec: SearchSpec) -> int:
     """
     by_length = (spec.simulations or UNLIMITED_SIMULATIONS) // 16
     return max(1, min(MAX_LEAVES, ROWS_PER_PASS // num_games, by_length))
+
+
+def mate_positions(simulations: float | None) -> int:
+    """Positions looked at for a mate by checks, which take a tenth of the simulations' time.
+
+    Args:
+        simulations: those of a move; None: limited by time.
+    """
+    if simulations is None:
+        return _TIMED_MATE_POSITIONS
+    return int(min(simulations, 2 * MAX_MATE_POSITIONS)) // 2
 
 
 def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) -> int:

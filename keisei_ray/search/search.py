@@ -31,9 +31,10 @@ from keisei_ray.search.forest import (
     Paths,
 )
 from keisei_ray.search.gumbel import Halving, RootFindings, improved_policies
+from keisei_ray.search.mates import MateSearch
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
-from keisei_ray.shogi.game import Game
+from keisei_ray.shogi.game import Game, pack_moves
 from keisei_ray.shogi.line import Arrival, Line, mate_index
 from keisei_ray.shogi.moves import play_moves
 from keisei_ray.shogi.observation import MAX_COUNT
@@ -48,6 +49,8 @@ _GARBAGE_FACTOR = 2
 at least _GARBAGE_NODES."""
 _GARBAGE_NODES = 100_000
 _GARBAGE_FULLNESS = 0.5
+_MATE_NODES = 100_000
+"""Most nodes of a search for a mate by checks."""
 
 
 class RootMove(NamedTuple):
@@ -76,6 +79,8 @@ class _Tree:
     num_moves: int = 0
     """Moves of the game when the root was set."""
     line: Line | None = field(default=None, repr=False)
+    mate_positions: int = 0
+    """Positions that have been looked at for a mate by checks from the root."""
     halving: Halving | None = field(default=None, repr=False)
     """Plan of the present search, where the rule at the root has one."""
     row: int = 0
@@ -135,6 +140,8 @@ class Search:
             slots: the trees to search in; all have been started.
             is_over: asked before every step; True ends the search early.
         """
+        for slot in slots:
+            self._look_for_mate(self._trees[slot], is_over)
         if self.settings.root == "gumbel":
             self._plan(slots)
         while not is_over() and self._forest.fullness < 1:
@@ -275,6 +282,8 @@ class Search:
             root = int(self._forest.children[edges][found[0]]) if len(found) else NONE
             if root == NONE:
                 break
+        if root == NONE or tree.num_moves != len(game.moves):
+            tree.mate_positions = 0
         tree.root, tree.game, tree.num_moves = root, game, len(game.moves)
         tree.line = Line(game)
 
@@ -325,6 +334,44 @@ class Search:
         forest.visits[child] = 1
         forest.value_sums[child] = PROVEN_VALUES[LOST]
 
+    def _look_for_mate(self, tree: _Tree, is_over: Callable[[], bool]) -> None:
+        """Makes a root a proven win if a mate by checks is found from there."""
+        forest, most, game = self._forest, self.settings.mate_positions, _game_of(tree)
+        if forest.proofs[tree.root] != UNPROVEN or tree.mate_positions >= most:
+            return
+        tree.mate_positions = most
+        mates = MateSearch(game)
+        mates.run(lambda: mates.expanded >= most or is_over(), _MATE_NODES)
+        if mates.proof == WON:
+            self._add_mate(tree.root, game, mates.line)
+
+    def _add_mate(self, root: int, game: Game, line: list[int]) -> None:
+        """Makes a mate known from a root on, with the defence that holds out longest."""
+        forest = self._forest
+        after = Game(game.sfen, max_plies=game.max_plies)
+        for move in game.moves:
+            after.play(move)
+        node = root
+        for ply, move in enumerate(line):
+            if node != root:
+                self._set_root(node, after)
+                self._expand_to_one_move(node, pack_moves([move]))
+            edges = forest.edges_of(node)
+            index = int(np.flatnonzero(forest.moves[edges] == move)[0])
+            child = int(forest.add_nodes(1)[0])
+            forest.children[edges.start + index] = child
+            proof = LOST if ply % 2 == 0 else WON
+            forest.proofs[child], forest.visits[child] = proof, 1
+            forest.value_sums[child] = PROVEN_VALUES[proof]
+            after.play(move)
+            node = child
+        forest.proofs[root] = WON
+
+    def _expand_to_one_move(self, node: int, move: bytes) -> None:
+        """Gives a node the edge of one move, where no other matters."""
+        logits = np.zeros((1, NUM_ACTIONS), np.float32)
+        self._forest.expand(np.array([node]), [move], np.zeros(1, np.int64), logits)
+
     def _step(self, trees: Sequence[_Tree]) -> None:
         """Takes the leaves of one step through all stages."""
         forest, leaves_per_step = self._forest, self.settings.leaves_per_step
@@ -370,12 +417,7 @@ class Search:
             values[path], draws[path] = PROVEN_VALUES[proof], proof == DRAWN
             if arrival.mate >= 0:
                 mate = arrival.legal[2 * arrival.mate : 2 * arrival.mate + 2]
-                forest.expand(
-                    np.array([leaf]),
-                    [mate],
-                    np.zeros(1, np.int64),
-                    np.zeros((1, NUM_ACTIONS), np.float32),
-                )
+                self._expand_to_one_move(leaf, mate)
         if open_leaves:
             where = np.array([path for path, _ in open_leaves])
             values[where], draws[where] = self._evaluate_nodes(

@@ -33,14 +33,17 @@ class SearchSettings:
     draw_value: float = 0.0
     """Value of a draw to the side to move at the root, in [-1, 1]; its negative to the other. It
     moves what is searched and how positions are valued, not what is proven."""
+    mate_positions: int = 0
+    """Positions looked at, before the simulations, for a mate by checks from the root; see
+    `search/mates.py`."""
     leaves_per_step: int = 1
     """Leaves that a tree adds to each forward pass. Above 1, a leaf in flight counts as lost for
     the side that chose it (virtual loss), so that the next one is looked for elsewhere. Many trees
     fill a forward pass with one leaf each; a single tree needs more."""
 
     def __post_init__(self) -> None:
-        if self.simulations < 1 or self.leaves_per_step < 1:
+        if self.simulations < 1 or self.leaves_per_step < 1 or self.mate_positions < 0:
             raise ValueError(
                 f"simulations = {self.simulations}, leaves_per_step = {self.leaves_per_step}: "
-                "expected at least 1."
+                f"expected at least 1. mate_positions = {self.mate_positions}: at least 0."
             )

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from keisei_ray.errors import UserError
-from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move
+from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move, mate_positions
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.search.mates import NODE_BYTES, MateSearch
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
@@ -176,7 +176,10 @@ class Thinker:
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
         draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
         self._search.settings = SearchSettings(
-            simulations, draw_value=draw_value, leaves_per_step=leaves
+            simulations,
+            draw_value=draw_value,
+            mate_positions=mate_positions(expected),
+            leaves_per_step=leaves,
         )
         self._search.start([game])
         return self._search

@@ -36,6 +36,7 @@ from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import (
     choose_root_move,
     leaves_per_step,
+    mate_positions,
     network_evaluation,
     searching_policy,
 )
@@ -148,7 +149,11 @@ def result_of_job(job: Job, model: PolicyValueNet, is_cancelled: Callable[[], bo
 def _searched(job: Job, game: Game, model: PolicyValueNet, is_cancelled: Callable[[], bool]) -> int:
     """Index of the move that a search chooses among the legal ones."""
     leaves = leaves_per_step(1, SearchSpec(job.simulations, None))
-    settings = SearchSettings(job.simulations, leaves_per_step=leaves)
+    settings = SearchSettings(
+        job.simulations,
+        mate_positions=mate_positions(job.simulations),
+        leaves_per_step=leaves,
+    )
     search = Search(network_evaluation(model), settings, SEARCH_BYTES)
     search.start([game])
     search.run([0], is_cancelled)
