@@ -11,6 +11,7 @@ from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats, Paths
+from keisei_ray.search.mates import MateSearch
 from keisei_ray.search.search import RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
@@ -366,3 +367,84 @@ def test_a_search_of_limited_memory_ends_when_it_is_full_and_goes_on_with_the_ne
         assert search.deepest > 1
         game.play(search.root_moves(0)[best_move(search.root_moves(0))].move)
     assert Search(flat, SearchSettings(5)).fullness == 0
+
+
+MATE_IN_SEVEN = "7+BS/lkg2+N3/6+N1p/lPS1p2+L1/p5pBP/5P3/P4RPPL/SNR2GSK1/7N1 b 2G8P 153"
+
+
+def looked(game: Game, mate_positions: int, **settings: Any) -> Search:
+    search = Search(flat, SearchSettings(20, mate_positions=mate_positions, **settings))
+    search.start([game])
+    search.run([0])
+    return search
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+def test_a_long_mate_from_the_root_is_seen_before_the_simulations(root: Any) -> None:
+    game = Game(MATE_IN_SEVEN, max_plies=MAX_PLIES)
+    search = looked(game, 2000, root=root)
+    assert search.root_value(0) == (1.0, 0.0, WON)
+    assert search.evaluated == 1
+    line = search.best_line(0)
+    assert len(line) == 7
+    first = search.root_moves(0)[best_move(search.root_moves(0))]
+    assert (first.move, first.value, first.draw_prob, first.proof) == (line[0], 1.0, 0.0, WON)
+    if root == "gumbel":
+        assert search.root_moves(0)[search.best_halved_moves([0])[0]].move == line[0]
+    for move in line[:-1]:
+        assert game.play(move) is None
+    verdict = game.play(line[-1])
+    assert verdict is not None
+    assert verdict.reason == "mate"
+
+
+@pytest.mark.parametrize("mate_positions", [0, 5])
+def test_too_few_positions_see_no_long_mate(mate_positions: int) -> None:
+    search = looked(Game(MATE_IN_SEVEN, max_plies=MAX_PLIES), mate_positions)
+    assert search.root_value(0)[2] == UNPROVEN
+    assert search.num_visits(0) == 20
+
+
+def test_a_mate_is_played_to_its_end_whatever_the_defence() -> None:
+    for reply in (0, -1):
+        game = Game(MATE_IN_SEVEN, max_plies=MAX_PLIES)
+        search = Search(flat, SearchSettings(20, mate_positions=2000))
+        verdict = None
+        while verdict is None:
+            search.start([game])
+            search.run([0])
+            assert search.root_value(0)[2] == WON
+            verdict = game.play(search.best_line(0)[0])
+            if verdict is None:
+                assert game.play(array("H", game.legal)[reply]) is None
+        assert verdict.reason == "mate"
+        assert len(game.moves) <= 7
+
+
+def test_a_search_told_to_end_looks_for_no_mate() -> None:
+    search = Search(flat, SearchSettings(20, mate_positions=2000))
+    search.start([Game(MATE_IN_SEVEN, max_plies=MAX_PLIES)])
+    search.run([0], lambda: True)
+    assert search.root_value(0)[2] == UNPROVEN
+
+
+def test_the_same_root_is_looked_at_again_only_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    games: list[Game] = []
+
+    class Counted(MateSearch):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            games.append(self.game)
+
+    monkeypatch.setattr("keisei_ray.search.search.MateSearch", Counted)
+    game = Game(MATE_IN_SEVEN, max_plies=MAX_PLIES)
+    search = looked(game, 5)
+    search.run([0])
+    assert len(games) == 1
+    search.settings = SearchSettings(21, mate_positions=6)
+    search.run([0])
+    assert len(games) == 2
+    game.play(array("H", game.legal)[0])
+    search.start([game])
+    search.run([0])
+    assert len(games) == 3
