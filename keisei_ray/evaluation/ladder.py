@@ -20,7 +20,6 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from keisei_ray.config.player_names import FINISHING_SUFFIX, finishes_mates
 from keisei_ray.config.player_spec import PlayerSpec, parse_player
 from keisei_ray.errors import CheckpointError, ConfigError, RunDirError
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults
@@ -35,7 +34,7 @@ from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.run_matches import record
 from keisei_ray.evaluation.summary import plain
 from keisei_ray.network.cpu_process import prepare_cpu
-from keisei_ray.players.player import Player, checkpoint_player, open_player
+from keisei_ray.players.player import Player, checkpoint_player, network_name, open_player
 from keisei_ray.storage.manifest import Scalar
 from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
 from keisei_ray.telemetry.visible_text import visible
@@ -268,8 +267,7 @@ def _network(player: Player, run_dir: Path | None) -> LadderPlayer:
     """Returns a network under its name in the ladder. It stays loaded and needs no closing."""
     path = Path(str(player.identity["checkpoint"]))
     its_run = path.parent.parent if path.parent.name == CHECKPOINTS_DIR else path.parent
-    version = player.identity["weights_version"]
-    name = f"v{version}{FINISHING_SUFFIX if finishes_mates(player.name) else ''}"
+    name = network_name(player)
     if run_dir is None or its_run.resolve() != run_dir.resolve():
         name = f"{its_run.name}/{name}"
     identity = {"weights_digest": player.identity["weights_digest"]}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keisei_ray.config.json_text import read_json
-from keisei_ray.config.player_names import FINISHING_SUFFIX, finishes_mates, player_name
+from keisei_ray.config.player_names import finishes_mates
 from keisei_ray.evaluation.match_record import match_record, mirrored
-from keisei_ray.players.player import Player
+from keisei_ray.players.player import Player, network_name
 from keisei_ray.storage.json_lines_writer import encode
 from keisei_ray.storage.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, MATCHES_FILE, PROGRESS_FILE
 from keisei_ray.telemetry.reports import EvaluationResult, MatchScore
@@ -43,11 +43,8 @@ def network_of(player: Player) -> RunNetwork | None:
         return None
     if not isinstance(version, int) or not isinstance(timestep, int) or digest is None:
         return None
-    # What follows the checkpoint's name says how it plays.
-    ending = player.name.removeprefix(path.name)
-    name = player_name(version, finishing=finishes_mates(ending))
-    name += ending.removesuffix(FINISHING_SUFFIX)
-    return RunNetwork(run_dir, timestep, _run_time_s(path), version, str(digest), name)
+    run_time_s, name = _run_time_s(path), network_name(player)
+    return RunNetwork(run_dir, timestep, run_time_s, version, str(digest), name)
 
 
 def record(players: tuple[Player, Player], score: MatchScore) -> str:

@@ -117,6 +117,14 @@ _SCRIPTED: Mapping[PlayerKind, Choose] = {
 }
 
 
+def network_name(player: Player) -> str:
+    """Name of a checkpoint's network by its version: `v12`, `v12+mate1`, `v12+200sims`."""
+    version = player.identity["weights_version"]
+    # What follows the checkpoint's name says how it plays.
+    ending = player.name.removeprefix(Path(str(player.identity["checkpoint"])).name)
+    return f"v{version}{ending}"
+
+
 def checkpoint_player(
     path: Path | str,
     *,

@@ -78,6 +78,14 @@ def test_a_checkpoint_of_another_run_has_the_name_of_its_run(
     assert [p["name"] for p in content["players"]] == ["random", "v5", "v3"]
 
 
+def test_one_network_plays_with_searches_of_several_lengths(saved_run: Path) -> None:
+    where = f"checkpoint:{saved_run}"
+    content, _ = play(where, f"{where}?simulations=2", f"{where}?simulations=3&root=gumbel")
+    names = ["run/v5", "run/v5+2sims", "run/v5+3sims+gumbel"]
+    assert [p["name"] for p in content["players"]] == names
+    assert len(met(content)) == 3
+
+
 def test_played_matches_are_kept_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
