@@ -18,6 +18,9 @@ DECLARABLE = "position sfen K+R+R6/PPPPPPPPP/9/9/9/9/9/9/4k4 b 2B8P 1"
 MATE_IN_ONE = "position sfen 4k4/9/4P4/9/9/9/9/9/4K4 b G 1"
 MATE_IN_THREE = "position sfen 7k1/9/8l/4G1S1p/9/9/9/9/4K4 b GR 1"
 """Also by a quiet first move, which is no answer to `go mate`."""
+MATE_IN_SEVEN = (
+    "position sfen 7+BS/lkg2+N3/6+N1p/lPS1p2+L1/p5pBP/5P3/P4RPPL/SNR2GSK1/7N1 b 2G8P 153"
+)
 OPEN_PROBLEM = (
     "position sfen 1n4G2/+Rnkgs4/1pp5p/p3p2+B1/9/2PpP4/PP3PPPP/L1G6/1NSK1GSNL b RBS2L4P 49"
 )
@@ -124,6 +127,16 @@ def test_a_mate_in_three_is_found_and_shown() -> None:
     assert answer.split()[0] == "checkmate"
     assert len(answer.split()) == 4
     assert " score mate 3 " in talk.sent[-2]
+
+
+def test_a_long_mate_is_played_and_shown_to_its_end() -> None:
+    talk = Talk()
+    answer = talk.ask(MATE_IN_SEVEN, "go nodes 1000")
+    info = talk.sent[-2]
+    assert " score mate 7 " in info
+    line = info.split(" pv ")[1].split()
+    assert len(line) == 7
+    assert answer == f"bestmove {line[0]}"
 
 
 def test_a_search_for_a_mate_tells_how_far_it_is() -> None:
