@@ -21,7 +21,7 @@ from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.shogi.game import Game
 from keisei_ray.shogi.rules import FOURFOLD
 
-NODE_BYTES: Final = 300
+NODE_BYTES: Final = 200
 """Memory of a node, with what Python and the rules library keep for it."""
 _LEAST_SHORTENING: Final = 1000
 """Positions that may be expanded at least to shorten a mate."""
