@@ -22,7 +22,7 @@ class SearchSettings:
     """Weight of the policy against the values found."""
     c_base: float = 19_652.0
     """Visits at which that weight begins to grow."""
-    policy_temperature: float = 2.5
+    policy_temperature: float = 5.0
     """Temperature of the policy as the search weighs moves by it: softmax(logits / temperature).
     Training sharpens a policy towards the moves that it plays; a search has to try others too."""
     fpu_reduction: float = 0.25
