@@ -1,4 +1,4 @@
-"""How many mate problems `search/mates.py` settles in how much time of one core.
+"""How many mate problems `shogi/mates.py` settles in how much time of one core.
 
     python benchmarks/scripts/mates.py --seconds 1.5
 
@@ -12,11 +12,11 @@ import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from keisei_ray.search.forest import LOST, WON
-from keisei_ray.search.mates import MateSearch
 from keisei_ray.shogi.game import NO_PLY_CAP, Game
+from keisei_ray.shogi.mates import MateSearch
 
 PROBLEMS = Path(__file__).parents[1] / "positions" / "mates.jsonl"
 MOST_NODES = 1_000_000
@@ -34,6 +34,10 @@ class Count:
     positions: int = 0
 
 
+def _is_past(end: float) -> bool:
+    return time.process_time() >= end
+
+
 def main() -> None:
     """Solves all problems and prints a Markdown table.
 
@@ -49,13 +53,12 @@ def main() -> None:
         plies, count = problem["plies"], counts[problem["plies"]]
         began = time.process_time()
         search = MateSearch(Game(problem["sfen"], max_plies=NO_PLY_CAP))
-        end = began + options.seconds
-        search.run(lambda end=end: time.process_time() >= end, MOST_NODES)
-        assert search.proof != (LOST if plies else WON), problem
+        search.run(partial(_is_past, began + options.seconds), MOST_NODES)
+        assert search.has_mate is not (not plies), problem
         count.problems += 1
-        count.mates += search.proof == WON
-        count.shortest += search.proof == WON and len(search.line) == plies
-        count.no_mates += search.proof == LOST
+        count.mates += search.has_mate is True
+        count.shortest += search.has_mate is True and len(search.line) == plies
+        count.no_mates += search.has_mate is False
         count.cpu_s += time.process_time() - began
         count.positions += search.expanded
     print("| plies | problems | mates | shortest | no mates | CPU s each | positions each |")

@@ -31,11 +31,11 @@ from keisei_ray.search.forest import (
     Paths,
 )
 from keisei_ray.search.gumbel import Halving, RootFindings, improved_policies
-from keisei_ray.search.mates import MateSearch
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game, pack_moves
 from keisei_ray.shogi.line import Arrival, Line, mate_index
+from keisei_ray.shogi.mates import MateSearch
 from keisei_ray.shogi.moves import play_moves
 from keisei_ray.shogi.observation import MAX_COUNT
 
@@ -342,7 +342,7 @@ class Search:
         tree.mate_positions = most
         mates = MateSearch(game)
         mates.run(lambda: mates.expanded >= most or is_over(), _MATE_NODES)
-        if mates.proof == WON:
+        if mates.has_mate:
             self._add_mate(tree.root, game, mates.line)
 
     def _add_mate(self, root: int, game: Game, line: list[int]) -> None:

@@ -35,7 +35,7 @@ class SearchSettings:
     moves what is searched and how positions are valued, not what is proven."""
     mate_positions: int = 0
     """Positions looked at, before the simulations, for a mate by checks from the root; see
-    `search/mates.py`."""
+    `shogi/mates.py`."""
     leaves_per_step: int = 1
     """Leaves that a tree adds to each forward pass. Above 1, a leaf in flight counts as lost for
     the side that chose it (virtual loss), so that the next one is looked for elsewhere. Many trees

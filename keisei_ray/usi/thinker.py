@@ -15,11 +15,11 @@ from typing import Final
 
 from keisei_ray.errors import UserError
 from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move, mate_positions
-from keisei_ray.search.forest import LOST, UNPROVEN, WON
-from keisei_ray.search.mates import NODE_BYTES, MateSearch
+from keisei_ray.search.forest import UNPROVEN, WON
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
+from keisei_ray.shogi.mates import NODE_BYTES, MateSearch
 from keisei_ray.usi.messages import (
     Answered,
     End,
@@ -160,7 +160,7 @@ class Thinker:
         line = " ".join(map(usi_text, search.line))
         found = f" score {score_text(1.0, WON, len(search.line))} pv {line}" if line else ""
         self._post(Shown(job.number, (progress(*told()) + found,)))
-        return f"checkmate {line or ('nomate' if search.proof == LOST else 'timeout')}"
+        return f"checkmate {line or ('nomate' if search.has_mate is False else 'timeout')}"
 
     def _prepared(self, job: Think, game: Game) -> Search:
         """The search with its root at the position of the job, all its moves known."""

@@ -18,7 +18,8 @@ from keisei_ray.search.gumbel import (
 from keisei_ray.search.search import Search
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
-from tests.unit.search.test_search import evaluate, played
+from tests.helpers.mates import played
+from tests.unit.search.test_search import evaluate
 
 
 def findings(

@@ -11,11 +11,11 @@ from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats, Paths
-from keisei_ray.search.mates import MateSearch
 from keisei_ray.search.search import RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
+from keisei_ray.shogi.mates import MateSearch
 from keisei_ray.shogi.observation import observe
 from tests.helpers.mates import MATES, MAX_PLIES, is_mate_in, played
 

@@ -8,9 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rsshogi.core import Board, Move
 
-from keisei_ray.search.forest import LOST, UNPROVEN, WON
-from keisei_ray.search.mates import MateSearch
 from keisei_ray.shogi.game import Game
+from keisei_ray.shogi.mates import MateSearch
 from tests.helpers.mates import MATES, MAX_PLIES, is_mate_in, played
 
 HARMLESS = 10**9
@@ -52,7 +51,7 @@ def is_mating(game: Game, line: list[int]) -> bool:
 def test_the_shortest_mate_is_found(plies: int, sfen: str) -> None:
     game = Game(sfen, max_plies=MAX_PLIES)
     search = searched(game)
-    assert search.proof == WON
+    assert search.has_mate is True
     assert len(search.line) == plies
     assert is_mating(game, search.line)
 
@@ -61,14 +60,14 @@ def test_the_shortest_mate_is_found(plies: int, sfen: str) -> None:
 def test_long_mates_are_found(plies: int, sfen: str) -> None:
     game = Game(sfen, max_plies=MAX_PLIES)
     search = searched(game)
-    assert (search.proof, len(search.line)) == (WON, plies)
+    assert (search.has_mate, len(search.line)) == (True, plies)
     assert is_mating(game, search.line)
 
 
 @pytest.mark.parametrize("sfen", MATELESS)
 def test_that_there_is_no_mate_is_proven(sfen: str) -> None:
     search = searched(Game(sfen, max_plies=MAX_PLIES))
-    assert (search.proof, search.line) == (LOST, [])
+    assert (search.has_mate, search.line) == (False, [])
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="cshogi needs an older numpy there")
@@ -81,9 +80,9 @@ def test_another_program_agrees(seed: int, plies: int) -> None:
     search = searched(game, 400)
     board = cshogi.Board(game.board.to_sfen())
     solver = cshogi.DfPn(31, 10**6, 1000)
-    assume(search.proof != UNPROVEN and game.legal)
+    assume(search.has_mate is not None and game.legal)
     has_mate = solver.search(board)
-    assert search.proof == (WON if has_mate else LOST)
+    assert search.has_mate == has_mate
     assert is_mating(game, search.line) == has_mate
 
 
@@ -92,7 +91,7 @@ def test_another_program_agrees(seed: int, plies: int) -> None:
 def test_brute_force_agrees_on_mates_of_three_plies(seed: int, plies: int) -> None:
     game = played(seed, plies)
     search = searched(game, 4000)
-    assume(search.proof != UNPROVEN and game.legal)
+    assume(search.has_mate is not None and game.legal)
     assert is_mate_in(game.board.copy(), 3) == (0 < len(search.line) <= 3)
 
 
@@ -123,10 +122,10 @@ def test_no_reply_escapes_from_a_mate() -> None:
     assert all(shorter)
 
 
-@pytest.mark.parametrize(("hand", "found"), [("P", LOST), ("L", WON)])
-def test_a_pawn_may_not_mate_by_a_drop(hand: str, found: int) -> None:
+@pytest.mark.parametrize(("hand", "found"), [("P", False), ("L", True)])
+def test_a_pawn_may_not_mate_by_a_drop(hand: str, found: bool) -> None:
     sfen = f"7nk/9/8G/9/9/9/9/9/4K4 b {hand} 1"
-    assert searched(Game(sfen, max_plies=MAX_PLIES)).proof == found
+    assert searched(Game(sfen, max_plies=MAX_PLIES)).has_mate is found
 
 
 class Repeated(Game):
@@ -150,17 +149,17 @@ def test_a_check_that_makes_the_fourth_occurrence_is_no_way_to_a_mate() -> None:
 @pytest.mark.parametrize("plies", [8, 9, 10])
 def test_a_mate_has_to_come_before_the_ply_cap(plies: int) -> None:
     search = searched(Game(LONG_MATES[1][1], max_plies=plies))
-    assert (search.proof == WON) == (plies >= 9)
+    assert bool(search.has_mate) == (plies >= 9)
 
 
 def test_memory_is_bounded_and_counted() -> None:
     game = Game(LONG_MATES[3][1], max_plies=MAX_PLIES)
     search = MateSearch(game)
     search.run(lambda: False, most_nodes=200)
-    assert search.proof == UNPROVEN
+    assert search.has_mate is None
     assert 200 <= search.num_nodes < 300
     search.run(lambda: False, HARMLESS)
-    assert search.proof == WON
+    assert search.has_mate is True
 
 
 def test_the_game_is_left_as_it_was() -> None:

@@ -17,7 +17,6 @@ from typing import Final
 
 from rsshogi.core import Board, Move
 
-from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.shogi.game import Game
 from keisei_ray.shogi.rules import FOURFOLD
 
@@ -61,8 +60,8 @@ class MateSearch:
     """Positions whose moves have been looked at."""
     num_nodes: int = 1
     """Nodes in memory."""
-    proof: int = UNPROVEN
-    """WON if there is a mate, LOST if there is none by checks."""
+    has_mate: bool | None = None
+    """Whether there is a mate by checks; None: not known yet."""
     line: list[int] = field(default_factory=list)
     """Moves of the mate, 16 bits each; empty where none is proven. The defender plays the move
     that holds out longest against what was found."""
@@ -85,10 +84,10 @@ class MateSearch:
         """
         self._settle(is_over, most_nodes)
         if not self._root.to_disprove:
-            self.proof = LOST
+            self.has_mate = False
         enough = 2 * self.expanded + _LEAST_SHORTENING
         while not self._root.to_prove:
-            self.proof, self.line = WON, _line_from(self._root)
+            self.has_mate, self.line = True, _line_from(self._root)
             if len(self.line) == 1:
                 return
             self._begin(len(self.game.moves) + len(self.line) - 2)
