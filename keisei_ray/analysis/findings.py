@@ -14,11 +14,10 @@ import numpy as np
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.players.policies import legal_probs
-from keisei_ray.players.searching import leaves_per_step, mate_positions
+from keisei_ray.players.searching import search_settings
 from keisei_ray.rollouts.finished_game import Color
 from keisei_ray.search.forest import DRAWN, LOST, WON
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first
-from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, brief, usi_text
 from keisei_ray.shogi.rules import Verdict
 
@@ -173,13 +172,7 @@ def _search(
     on_progress: Callable[[float], None],
 ) -> list[Findings]:
     """Searches from every game, all side by side."""
-    spec = SearchSpec(simulations, None)
-    settings = SearchSettings(
-        simulations,
-        mate_positions=mate_positions(simulations),
-        leaves_per_step=leaves_per_step(len(games), spec),
-    )
-    search = Search(evaluate, settings)
+    search = Search(evaluate, search_settings(len(games), SearchSpec(simulations, None)))
     slots = range(len(games))
 
     def is_over() -> bool:

@@ -1,5 +1,6 @@
 """A network that looks ahead: the policy of a search over many games at once."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -20,8 +21,8 @@ MAX_LEAVES = 16
 """Most leaves of one tree in a forward pass."""
 _MAX_MATE_POSITIONS = 2000
 """Most positions looked at for a mate by checks, about 0.1 s of one core."""
-_TIMED_MATE_POSITIONS = 100
-"""The same where only time limits a search."""
+_MATE_POSITIONS_PER_S = 2000
+"""The same for each second that a search may take, about a tenth of what one core can look at."""
 ROWS_PER_PASS = 32
 """Rows that a forward pass should have; few games put more leaves of each tree into it."""
 
@@ -54,13 +55,7 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
     search = Search(network_evaluation(model), SearchSettings(1))
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-        search.settings = SearchSettings(
-            spec.simulations or UNLIMITED_SIMULATIONS,
-            root=spec.root,
-            draw_value=spec.draw_value,
-            mate_positions=mate_positions(spec.simulations),
-            leaves_per_step=leaves_per_step(len(lanes), spec),
-        )
+        search.settings = search_settings(len(lanes), spec)
         slots = lanes.tolist()
         end = time.monotonic() + spec.seconds if spec.seconds is not None else None
         search.start([games.game(lane) for lane in slots], slots)
@@ -76,6 +71,22 @@ def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float
     return choose
 
 
+def search_settings(num_games: int, spec: SearchSpec) -> SearchSettings:
+    """Settings of a search in so many trees at once.
+
+    Args:
+        num_games: trees searched at once.
+        spec: how far to look.
+    """
+    return SearchSettings(
+        spec.simulations or UNLIMITED_SIMULATIONS,
+        root=spec.root,
+        draw_value=spec.draw_value,
+        mate_positions=mate_positions(num_games, spec),
+        leaves_per_step=leaves_per_step(num_games, spec),
+    )
+
+
 def leaves_per_step(num_games: int, spec: SearchSpec) -> int:
     """Leaves that each tree adds to a forward pass: enough to fill it, without spoiling a search.
 
@@ -87,17 +98,18 @@ def leaves_per_step(num_games: int, spec: SearchSpec) -> int:
     return max(1, min(MAX_LEAVES, ROWS_PER_PASS // num_games, by_length))
 
 
-def mate_positions(simulations: float | None) -> int:
-    """Positions looked at for a mate by checks: one for each simulation.
+def mate_positions(num_games: int, spec: SearchSpec) -> int:
+    """Positions looked at from each root for a mate by checks, before the simulations.
 
     Most questions are settled sooner, so that takes about a twentieth of a search's time.
 
     Args:
-        simulations: those of a move; None: limited by time.
+        num_games: trees searched at once; they share the time.
+        spec: one position for each simulation, and not more than a tenth of the time allows.
     """
-    if simulations is None:
-        return _TIMED_MATE_POSITIONS
-    return int(min(simulations, _MAX_MATE_POSITIONS))
+    by_count = spec.simulations or _MAX_MATE_POSITIONS
+    by_time = _MATE_POSITIONS_PER_S * (spec.seconds or math.inf) / num_games
+    return int(min(by_count, by_time, _MAX_MATE_POSITIONS))
 
 
 def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) -> int:

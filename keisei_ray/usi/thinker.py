@@ -13,6 +13,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
+from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.errors import UserError
 from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move, mate_positions
 from keisei_ray.search.forest import UNPROVEN, WON
@@ -178,7 +179,7 @@ class Thinker:
         self._search.settings = SearchSettings(
             simulations,
             draw_value=draw_value,
-            mate_positions=mate_positions(expected),
+            mate_positions=mate_positions(1, SearchSpec(int(expected), None)),
             leaves_per_step=leaves,
         )
         self._search.start([game])

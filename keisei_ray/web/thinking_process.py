@@ -35,13 +35,11 @@ from keisei_ray.players.policies import network_policy
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import (
     choose_root_move,
-    leaves_per_step,
-    mate_positions,
     network_evaluation,
+    search_settings,
     searching_policy,
 )
 from keisei_ray.search.search import Search
-from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
 from keisei_ray.shogi.replay import replay
 from keisei_ray.shogi.vector_games import VectorGames
@@ -148,12 +146,7 @@ def result_of_job(job: Job, model: PolicyValueNet, is_cancelled: Callable[[], bo
 
 def _searched(job: Job, game: Game, model: PolicyValueNet, is_cancelled: Callable[[], bool]) -> int:
     """Index of the move that a search chooses among the legal ones."""
-    leaves = leaves_per_step(1, SearchSpec(job.simulations, None))
-    settings = SearchSettings(
-        job.simulations,
-        mate_positions=mate_positions(job.simulations),
-        leaves_per_step=leaves,
-    )
+    settings = search_settings(1, SearchSpec(job.simulations, None))
     search = Search(network_evaluation(model), settings, SEARCH_BYTES)
     search.start([game])
     search.run([0], is_cancelled)

@@ -9,7 +9,12 @@ from rsshogi.core import Move
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.players.policies import Ints
-from keisei_ray.players.searching import choose_root_move, leaves_per_step, searching_policy
+from keisei_ray.players.searching import (
+    choose_root_move,
+    leaves_per_step,
+    mate_positions,
+    searching_policy,
+)
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.search.search import RootMove
 from keisei_ray.shogi.game import STANDARD_SFEN
@@ -125,3 +130,21 @@ def test_few_games_put_more_leaves_of_each_into_a_pass(
     num_games: int, spec: SearchSpec, leaves: int
 ) -> None:
     assert leaves_per_step(num_games, spec) == leaves
+
+
+@pytest.mark.parametrize(
+    ("num_games", "spec", "positions"),
+    [
+        (64, SearchSpec(800, None), 800),
+        (1, SearchSpec(1, None), 1),
+        (1, SearchSpec(10**6, None), 2000),
+        (1, SearchSpec(None, 0.5), 1000),
+        (40, SearchSpec(None, 0.1), 5),
+        (40, SearchSpec(200, 1.0), 50),
+        (40, SearchSpec(200, 60.0), 200),
+    ],
+)
+def test_a_mate_is_looked_for_as_long_as_the_games_can_afford(
+    num_games: int, spec: SearchSpec, positions: int
+) -> None:
+    assert mate_positions(num_games, spec) == positions

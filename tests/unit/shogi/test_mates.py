@@ -68,6 +68,7 @@ def test_long_mates_are_found(plies: int, sfen: str) -> None:
 def test_that_there_is_no_mate_is_proven(sfen: str) -> None:
     search = searched(Game(sfen, max_plies=MAX_PLIES))
     assert (search.has_mate, search.line) == (False, [])
+    assert search.num_nodes == 1, "what is settled is forgotten"
 
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="cshogi needs an older numpy there")
