@@ -188,7 +188,7 @@ class MateSearch:
             node.to_disprove = min(map(_TO_DISPROVE, children), default=_NEVER)
         if not node.to_prove:
             if is_attack:
-                best = min((c for c in children if not c.to_prove), key=_PLIES)
+                best = next(child for child in children if not child.to_prove)
             else:
                 best = max(children, key=_PLIES)
             node.plies = 1 + best.plies

@@ -18,6 +18,7 @@ from keisei_ray.players.searching import (
 from keisei_ray.search.forest import LOST, UNPROVEN, WON
 from keisei_ray.search.search import RootMove
 from keisei_ray.shogi.game import STANDARD_SFEN
+from keisei_ray.shogi.mates import MateSearch
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.tiny import tiny_config
 
@@ -130,6 +131,16 @@ def test_few_games_put_more_leaves_of_each_into_a_pass(
     num_games: int, spec: SearchSpec, leaves: int
 ) -> None:
     assert leaves_per_step(num_games, spec) == leaves
+
+
+def test_a_player_with_a_search_plays_a_long_mate(model: PolicyValueNet) -> None:
+    sfen = "7+BS/lkg2+N3/6+N1p/lPS1p2+L1/p5pBP/5P3/P4RPPL/SNR2GSK1/7N1 b 2G8P 153"
+    games = games_from(sfen)
+    index = searching_policy(model, SearchSpec(200, None))(games, np.arange(1), np.zeros(1))[0]
+    mates = MateSearch(games.game(0))
+    mates.run(lambda: False, 10**6)
+    assert len(mates.line) == 7
+    assert array("H", games.game(0).legal)[index] == mates.line[0]
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,15 @@ def looked(game: Game, mate_positions: int, **settings: Any) -> Search:
     return search
 
 
+def _nodes_along(search: Search, line: list[int]) -> list[int]:
+    """Nodes from the root of tree 0 to the end of a line."""
+    forest, nodes = search._forest, [search._trees[0].root]
+    for move in line:
+        edges = forest.edges_of(nodes[-1])
+        nodes.append(int(forest.children[edges][np.flatnonzero(forest.moves[edges] == move)[0]]))
+    return nodes
+
+
 @pytest.mark.parametrize("root", ["puct", "gumbel"])
 def test_a_long_mate_from_the_root_is_seen_before_the_simulations(root: Any) -> None:
     game = Game(MATE_IN_SEVEN, max_plies=MAX_PLIES)
@@ -387,6 +396,8 @@ def test_a_long_mate_from_the_root_is_seen_before_the_simulations(root: Any) -> 
     assert search.evaluated == 1
     line = search.best_line(0)
     assert len(line) == 7
+    after = [search._moves_of(node)[0].proof for node in _nodes_along(search, line)[1:-1]]
+    assert after == [LOST, WON, LOST, WON, LOST, WON]
     first = search.root_moves(0)[best_move(search.root_moves(0))]
     assert (first.move, first.value, first.draw_prob, first.proof) == (line[0], 1.0, 0.0, WON)
     if root == "gumbel":

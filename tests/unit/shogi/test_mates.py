@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -115,12 +116,41 @@ def _played_on(game: Game, moves: list[int]) -> Game:
     return after
 
 
+class WithoutSolver:
+    """A board whose own search for mates in one finds none."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._board, name)
+
+    def solve_mate_in_one(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("plies", "sfen"), [(plies, sfen) for plies, _, sfen in MATES])
+def test_no_mate_depends_on_the_librarys_mates_in_one(plies: int, sfen: str) -> None:
+    game = Game(sfen, max_plies=MAX_PLIES)
+    search = MateSearch(game)
+    search._board = WithoutSolver(search._board)  # type: ignore[assignment]
+    search.run(lambda: search.expanded >= 10_000, HARMLESS)
+    assert len(search.line) == plies
+    assert is_mating(game, search.line)
+
+
 def test_no_reply_escapes_from_a_mate() -> None:
     game = Game(LONG_MATES[1][1], max_plies=MAX_PLIES)
     line = searched(game).line
     shorter = [len(searched(after).line) for after in replies(game, line)]
     assert max(shorter) == len(line) - 2
     assert all(shorter)
+
+
+def test_a_line_that_comes_back_is_not_followed_on() -> None:
+    """A lone rook checks for ever; without that rule it takes a thousand positions and more."""
+    search = searched(Game("4k4/9/9/9/9/9/9/9/K4R3 b - 1", max_plies=MAX_PLIES), 100)
+    assert search.has_mate is False
 
 
 @pytest.mark.parametrize(("hand", "found"), [("P", False), ("L", True)])
