@@ -48,6 +48,7 @@ BASE = (
     "model.depth=1",
     "model.width=32",
     "model.attackers=false",
+    "model.origins=false",
     "model.material_prior=0.05",
     "self_play.num_actors=1",
     "self_play.games_per_actor=64",

@@ -40,6 +40,8 @@ STEP_COPIES: Final = 3
 """Optimizer steps of which the learner on a GPU keeps a copy for the KL stop."""
 HEAD_BYTES_PER_ROW: Final = 28_000
 """Activations of a row beside the tower: planes, policy over 1,496 labels, value head."""
+LINES_BYTES_PER_ROW: Final = 16_000
+"""The same of the attackers of each square and the origins of moves."""
 SAMPLING_BYTES_PER_ROW: Final = 150_000
 """Bytes of a position whose move is sampled on a GPU, over 1,496 labels in double precision."""
 
@@ -175,7 +177,8 @@ def activation_bytes(model: ModelConfig, amp: str) -> int:
     maps = (2 * per_activation + model.squeeze_excitation) * model.depth + per_activation
     size = _bytes_of(amp)
     copy = 4 if size < 4 else 0
-    return 81 * model.width * (maps * size + copy) + HEAD_BYTES_PER_ROW
+    lines = LINES_BYTES_PER_ROW if model.attackers or model.origins else 0
+    return 81 * model.width * (maps * size + copy) + HEAD_BYTES_PER_ROW + lines
 
 
 def _bytes_of(amp: str) -> int:

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from keisei_ray.config.describe import ENV_PREFIX, SECTIONS, SETTINGS
 from keisei_ray.config.json_text import check_unicode, parse_json
 from keisei_ray.config.nearest import nearest_key
+from keisei_ray.config.saved_model_section import completed_section
 from keisei_ray.config.schema import Config
 from keisei_ray.config.yaml12 import load_yaml
 from keisei_ray.errors import ConfigError
@@ -129,6 +130,9 @@ def _parse_json(text: str, source: str) -> object:
         check_unicode(tree)
     except ValueError as error:
         raise ConfigError(f"{source}: not valid JSON: {_one_line(error)}.") from error
+    # A run's config.json may be older than some settings of its network.
+    if isinstance(tree, dict) and isinstance(section := tree.get("model"), dict):
+        tree["model"] = completed_section(section)
     return tree
 
 

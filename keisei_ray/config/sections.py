@@ -221,8 +221,11 @@ class ModelConfig(Section):
     value_head: Literal["wdl", "scalar"] = "wdl"
     """Output of the value head. wdl: probabilities of win, draw and loss; the value is P(win) -
     P(loss). scalar: one number."""
-    attackers: bool = False
+    attackers: bool = True
     """Whether the first layer also sees which pieces attack each square, and along which line."""
+    origins: bool = True
+    """Whether the policy also looks at the square that a move comes from, not only at the one that
+    it goes to."""
     material_prior: NonNegativeFloat = 0.2
     """Initial value of a learned factor: that many times the material count is added to the output
     of the value head. At 0.2 a pawn ahead is worth tanh(0.2) = 0.2. 0: the material count is not

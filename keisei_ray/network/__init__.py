@@ -2,7 +2,8 @@
 
     model.py      `PolicyValueNet`: input planes, residual tower, policy head, value head; and the
                   functions that read its outputs (legal mask, log-probabilities, values)
-    attackers.py  which pieces attack each square, an optional input of the model
+    attackers.py  which pieces attack each square, an input of the model
+    origins.py    a second look of the policy, at the square that a move comes from
     weights.py    a model's weights as a packed buffer (to publish) or a safetensors file (to keep),
                   with version and digest
     compiling.py  whether torch can compile a network here

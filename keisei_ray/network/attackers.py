@@ -5,13 +5,14 @@ passes squares. Here all lines are followed at once, on the device, from the sam
 For each square and each of the eight directions the nearest piece is found, and kept if it attacks
 the square along that line; knights have slots of their own. The result is a set of indices into a
 table of learned vectors, one for each (direction, piece); the model adds up the vectors of a
-square. Shogi networks commonly have such inputs, for example that of dlshogi.
+square. Shogi networks commonly have such inputs, for example that of dlshogi. The lines also say
+which square a move comes from (`origins.py`).
 
 B: rows (positions). Squares are numbered file * 9 + rank from the side to move; own pieces advance
 towards rank 0. Piece codes: 0 empty, 1..14 own pieces by type, 15..28 the opponent's.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -66,8 +67,9 @@ _OUTSIDE: Final = 81
 _CODE_MASK: Final = 31
 _STEP_SHIFT, _SLIDE_SHIFT = 5, 13
 _OWN_KNIGHT, _THEIR_KNIGHT = 1 << 21, 1 << 22
-"""Layout of a packed piece, 23 bits: its code, eight bits for its steps, eight for its slides, two
-for knights."""
+_SQUARE_SHIFT = 23
+"""Layout of a packed piece, 30 bits: its code, eight bits for its steps, eight for its slides, two
+for knights, seven for the square that it stands on."""
 
 
 class Attackers(torch.nn.Module):
@@ -75,6 +77,7 @@ class Attackers(torch.nn.Module):
 
     Attributes, all int32 constants; a row for each (square, slot):
         packed: [29] each piece code with the directions in which it attacks.
+        standing: [82, 1] the bits of each square, the last one that of `_OUTSIDE`.
         near: [81 * 8] square one step back along the line, or `_OUTSIDE`.
         further: [3, 81 * 8] the row 1, 2 and 4 steps back along the line; 81 * 8 if there is none.
         step_bit: [81 * 8, 1] bit of a packed piece that steps along the line.
@@ -89,6 +92,7 @@ class Attackers(torch.nn.Module):
         """Builds the constant tables, which move with the module."""
         super().__init__()
         self.packed: Tensor
+        self.standing: Tensor
         self.near: Tensor
         self.further: Tensor
         self.step_bit: Tensor
@@ -100,18 +104,22 @@ class Attackers(torch.nn.Module):
         for name, array in _tables().items():
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
-    def forward(self, boards: Tensor) -> Tensor:
-        """Finds the attackers of each square.
+    def forward(self, boards: Tensor) -> tuple[Tensor, Tensor]:
+        """Finds the attackers of each square, and the nearest pieces.
 
         Args:
             boards: [B, 81] uint8 piece codes.
 
         Returns:
-            [B, 81, 12] int32 indices of vectors; `NO_ATTACKER` in a slot without an attacker.
+            slots: [B, 81, 12] int32 indices of vectors; `NO_ATTACKER` in an empty slot.
+            nearest: [81 * 8, B] int32, a row for each (square, direction of `MOTIONS`): the square
+                of the nearest piece from which that direction leads here, whatever it attacks; 0
+                if there is none.
         """
         # While lines are followed squares come first: a gather then copies whole rows, which is 18
         # times faster.
         pieces = self.packed[functional.pad(boards, (0, 1)).t().int()]
+        pieces = pieces + self.standing * (pieces != 0)
         adjacent = pieces.index_select(0, self.near)
         nearest = adjacent
         for jump in self.further:
@@ -124,7 +132,51 @@ class Attackers(torch.nn.Module):
         jumpers = pieces.index_select(0, self.knight_from)
         knights = ((jumpers & self.knight_bit) != 0) * self.knight_vector
         slots = torch.cat([lines.view(81, 8, -1), knights.view(81, NUM_SLOTS - 8, -1)], 1)
-        return slots.permute(2, 0, 1)
+        return slots.permute(2, 0, 1), nearest >> _SQUARE_SHIFT
+
+
+class _SumOfVectors(torch.autograd.Function):
+    """Sum of each square's vectors, whose backward pass looks at filled slots alone.
+
+    Eight of nine slots are empty. The library's own backward pass sorts all of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, slots: Tensor, vectors: Tensor) -> Tensor:
+        """Adds up the vectors; arguments and result as those of `sum_of_vectors`."""
+        ctx.save_for_backward(slots)
+        ctx.shape = vectors.shape
+        return bags_of_vectors(slots, vectors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        """Adds each square's gradient to the vectors of its attackers."""
+        (slots,) = ctx.saved_tensors
+        filled = slots.flatten().nonzero()[:, 0]
+        index = slots.flatten()[filled].long()[:, None].expand(-1, ctx.shape[1])
+        rows = grad.index_select(0, filled // NUM_SLOTS)
+        return None, grad.new_zeros(ctx.shape).scatter_add_(0, index, rows)
+
+
+def sum_of_vectors(slots: Tensor, vectors: Tensor) -> Tensor:
+    """Adds up the vectors of each square's attackers.
+
+    Args:
+        slots: [N, 12] int32 indices, see `Attackers.forward`.
+        vectors: [236, C] float32.
+
+    Returns:
+        [N, C] float32.
+    """
+    # The number of filled slots is known on the device only, so a GPU would have to be waited for.
+    if slots.is_cuda or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return bags_of_vectors(slots, vectors)
+    return _SumOfVectors.apply(slots, vectors)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def bags_of_vectors(slots: Tensor, vectors: Tensor) -> Tensor:
+    """Adds them up with the library's own backward pass, which never makes the host wait."""
+    return functional.embedding_bag(slots, vectors, mode="sum", padding_idx=NO_ATTACKER)
 
 
 def _tables() -> dict[str, npt.NDArray[np.int32]]:
@@ -149,6 +201,7 @@ def _tables() -> dict[str, npt.NDArray[np.int32]]:
     slots = np.arange(8)
     tables = {
         "packed": _packed_codes(),
+        "standing": np.arange(_OUTSIDE + 1) << _SQUARE_SHIFT,
         "near": [source(square, motion, 1) for square in squares for motion in MOTIONS],
         "further": further,
         "step_bit": np.tile(1 << (_STEP_SHIFT + slots), 81),
@@ -159,7 +212,8 @@ def _tables() -> dict[str, npt.NDArray[np.int32]]:
         "knight_vector": np.tile(8 * NUM_PIECE_CODES + np.arange(4), 81),
     }
     arrays = {name: np.array(table, np.int32) for name, table in tables.items()}
-    for name in ("step_bit", "slide_bit", "slot_base", "knight_bit", "knight_vector"):
+    columns = ("standing", "step_bit", "slide_bit", "slot_base", "knight_bit", "knight_vector")
+    for name in columns:
         arrays[name] = arrays[name][:, None]
     return arrays
 

@@ -24,7 +24,7 @@ from keisei_ray.errors import CheckpointError
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 _GROWING: Final = ("depth", "width", "value_hidden")
-_EQUAL: Final = ("activation", "squeeze_excitation", "value_head", "attackers")
+_EQUAL: Final = ("activation", "squeeze_excitation", "value_head", "attackers", "origins")
 
 
 def check_growth(old: ModelConfig, new: ModelConfig) -> None:

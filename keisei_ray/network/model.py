@@ -23,8 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keisei_ray.config.saved_model_section import section_identity
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.network.attackers import NO_ATTACKER, NUM_VECTORS, Attackers
+from keisei_ray.network.attackers import NUM_VECTORS, Attackers, sum_of_vectors
+from keisei_ray.network.origins import OriginHead
 from keisei_ray.rollouts.rollout import NUM_ACTIONS, NUM_PIECE_CODES
 from keisei_ray.shogi.actions import LABEL_TO_PLANE_SQUARE, NUM_PLANES
 from keisei_ray.shogi.rules import PIECE_VALUES
@@ -120,8 +122,11 @@ class PolicyValueNet(nn.Module):
         if config.value_head == "wdl":
             with torch.no_grad():
                 self.value_out.bias[DRAW] = INITIAL_DRAW_LOGIT
-        if config.attackers:
+        if config.attackers or config.origins:
             self.attackers = Attackers()
+        if config.origins:
+            self.origins = OriginHead(width)
+        if config.attackers:
             self.attacker_vectors = nn.Parameter(torch.randn(NUM_VECTORS, width) / 8)
 
         planes = torch.from_numpy(np.asarray(LABEL_TO_PLANE_SQUARE, dtype=np.int64))
@@ -157,10 +162,11 @@ class PolicyValueNet(nn.Module):
                 [B, 1] whose hyperbolic tangent is the value. See `outcome_values`.
         """
         codes = boards.long()
+        slots, nearest = self.attackers(boards) if self._follows_lines else (None, None)
         with self._tower_precision(boards.device):
-            x = self.blocks(self.activation(self._embed(boards, codes, hands, scalars)))
+            x = self.blocks(self.activation(self._embed(slots, codes, hands, scalars)))
         x = x.float()
-        return self._policy_logits(x), self._outcome_logits(x, codes, hands)
+        return self._policy_logits(x, nearest), self._outcome_logits(x, codes, hands)
 
     def _tower_precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Makes the context in which stem and tower compute."""
@@ -170,28 +176,31 @@ class PolicyValueNet(nn.Module):
         # changes in another thread. A pass uses each weight once, so nothing is lost.
         return torch.autocast(device.type, dtype=self.tower_dtype, cache_enabled=False)
 
-    def _embed(self, boards: Tensor, codes: Tensor, hands: Tensor, scalars: Tensor) -> Tensor:
+    @property
+    def _follows_lines(self) -> bool:
+        return self.config.attackers or self.config.origins
+
+    def _embed(self, slots: Tensor | None, codes: Tensor, hands: Tensor, scalars: Tensor) -> Tensor:
         """[B, C, 9, 9]: the pieces around each square, hands and scalars, and the attackers."""
         planes = functional.embedding(codes, self.one_hot).view(-1, 9, 9, NUM_PIECE_CODES)
         features = torch.cat([hands, scalars.clamp(max=CHECK_STREAK_LIMIT)], 1).float()
         features = features * self.global_scale
         x = self.stem(planes.permute(0, 3, 1, 2)) + self.globals(features)[:, :, None, None]
-        if not self.config.attackers:
+        if slots is None or not self.config.attackers:
             return x  # type: ignore[no-any-return]
-        attacks = functional.embedding_bag(
-            self.attackers(boards).flatten(0, 1),
-            self.attacker_vectors,
-            mode="sum",
-            padding_idx=NO_ATTACKER,
-        )
+        attacks = sum_of_vectors(slots.flatten(0, 1), self.attacker_vectors)
         # In the stem's precision: under autocast the tower would be float32 from here on.
         attacks = attacks.to(x.dtype).view(-1, 9, 9, self.config.width)
         return x + attacks.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
-    def _policy_logits(self, x: Tensor) -> Tensor:
+    def _policy_logits(self, x: Tensor, nearest: Tensor | None) -> Tensor:
         """[B, A] logits of all labels, from the tower's output [B, C, 9, 9], all float32."""
         by_square = self.policy_head(x).permute(0, 2, 3, 1).flatten(1)
-        return by_square.index_select(1, self.label_index)  # type: ignore[no-any-return]
+        logits: Tensor = by_square.index_select(1, self.label_index)
+        if nearest is None or not self.config.origins:
+            return logits
+        at_origins = self.origins(x, nearest)
+        return logits + functional.pad(at_origins, (0, NUM_ACTIONS - at_origins.shape[1]))
 
     def _outcome_logits(self, x: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
         """[B, 3] or [B, 1] float32 logits, from the tower's output and the material prior."""
@@ -272,7 +281,7 @@ def masked_log_probs(logits: Tensor, mask: Tensor) -> Tensor:
 
 def architecture_digest(config: ModelConfig) -> str:
     """Returns 16 hexadecimal digits that are equal exactly if the model sections are equal."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+    return hashlib.sha256(section_identity(config).encode()).hexdigest()[:16]
 
 
 def _activation(config: ModelConfig) -> nn.Module:

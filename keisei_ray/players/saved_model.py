@@ -4,7 +4,7 @@ from reprlib import repr as shortened
 from typing import Final
 
 from keisei_ray.config.memory import max_parameters
-from keisei_ray.config.sections import ModelConfig
+from keisei_ray.config.saved_model_section import read_model_section
 from keisei_ray.errors import CheckpointError
 from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.saved_checkpoint import LATEST, find_checkpoint, open_checkpoint
@@ -30,7 +30,7 @@ def load_model(saved: Checkpoint) -> PolicyValueNet:
         what = f"info {missing[0]!r}" if missing else MODEL_FILE
         raise CheckpointError(f"{saved.path} has no {what}: not a training checkpoint.")
     try:
-        config = ModelConfig.model_validate_json(str(saved.info["model"]))
+        config = read_model_section(str(saved.info["model"]))
     except ValueError as error:
         raise CheckpointError(
             f"{saved.path}: its info 'model' is not a model section of this version: "

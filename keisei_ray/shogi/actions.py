@@ -28,8 +28,8 @@ NUM_PLANES = 27
 """Kinds of move. The spatial policy head has one plane for each."""
 
 _NUM_DIRECTIONS = 10
-_FIRST_DROP = 2 * _NUM_DIRECTIONS
-"""Plane of the first kind of drop."""
+FIRST_DROP = 2 * _NUM_DIRECTIONS
+"""Plane of the first kind of drop, after all kinds of board move."""
 _PROMOTION_ZONE = 3
 """Ranks 0, 1 and 2, seen from the mover: the opponent's camp."""
 
@@ -73,7 +73,7 @@ def _pairs() -> npt.NDArray[np.int64]:
     for piece_type in range(1, _NUM_DROP_TYPES + 1):
         first_rank = {_PAWN: 1, _LANCE: 1, _KNIGHT: 2}.get(piece_type, 0)
         to = squares[squares % 9 >= first_rank]
-        plane = _FIRST_DROP + piece_type - 1
+        plane = FIRST_DROP + piece_type - 1
         pairs[DROP_BIT | (piece_type << 7) | to] = plane * NUM_SQUARES + to
     return pairs
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+from keisei_ray.config.saved_model_section import read_model_section
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.errors import CheckpointError, RunDirError, UserError
@@ -294,7 +295,7 @@ def _check_usable(found: Checkpoint, refused: Mapping[int, str]) -> None:
 def _model_of(found: Checkpoint) -> ModelConfig:
     """Returns the model section that a checkpoint was saved with."""
     try:
-        return ModelConfig.model_validate_json(str(found.info.get("model")))
+        return read_model_section(str(found.info.get("model")))
     except ValidationError as error:
         raise CheckpointError(
             f"{found.path}: its manifest does not say which model it is of: "

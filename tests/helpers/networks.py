@@ -8,9 +8,10 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import PolicyValueNet, build_model
 
 KINDS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "attackers": {"attackers": True, "squeeze_excitation": True, "activation": "silu"},
-    "scalar": {"attackers": True, "value_head": "scalar"},
+    "plain": {"attackers": False, "origins": False},
+    "attackers": {"origins": False, "squeeze_excitation": True, "activation": "silu"},
+    "origins": {"attackers": False},
+    "scalar": {"value_head": "scalar"},
     "no prior": {"material_prior": 0.0},
 }
 

@@ -116,7 +116,7 @@ def test_a_safetensors_file_has_the_weights_and_says_what_they_are(
     assert digest(weights) == metadata["weights_digest"]
 
 
-@pytest.mark.parametrize("kind", ["attackers", "scalar"])
+@pytest.mark.parametrize("kind", ["attackers", "origins", "scalar"])
 def test_a_file_that_computes_something_else_is_refused(kind: str) -> None:
     pytest.importorskip("onnxruntime")
     model = shaken_model(kind)

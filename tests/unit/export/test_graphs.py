@@ -32,7 +32,7 @@ def features(sfens: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(first), torch.from_numpy(second)
 
 
-@pytest.mark.parametrize("kind", ["plain", "attackers", "scalar"])
+@pytest.mark.parametrize("kind", ["plain", "attackers", "origins", "scalar"])
 @torch.no_grad()
 def test_from_planes_of_dlshogi_the_network_finds_the_same_policy_and_value(kind: str) -> None:
     """On positions without history: an SFEN has none, and neither have the planes."""

@@ -16,6 +16,8 @@ from keisei_ray.network.attackers import (
     NUM_SLOTS,
     NUM_VECTORS,
     Attackers,
+    bags_of_vectors,
+    sum_of_vectors,
 )
 from keisei_ray.network.model import build_model
 from keisei_ray.rollouts.rollout import NUM_PIECE_CODES
@@ -52,7 +54,7 @@ Attack = tuple[int, int, int]
 
 def indices_of(boards: np.ndarray) -> np.ndarray:
     """[B, 81, 12] indices of vectors."""
-    indices = Attackers()(torch.from_numpy(np.ascontiguousarray(boards)))
+    indices, _ = Attackers()(torch.from_numpy(np.ascontiguousarray(boards)))
     assert indices.shape == (len(boards), 81, NUM_SLOTS)
     found: np.ndarray = indices.numpy()
     return found
@@ -240,3 +242,30 @@ def test_attackers_are_not_weights() -> None:
     names = set(model.state_dict())
     assert "attacker_vectors" in names
     assert not any(name.startswith("attackers.") for name in names)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_vectors_get_the_gradients_that_the_librarys_own_pass_gives_them(rows: int) -> None:
+    indices, _ = Attackers()(torch.from_numpy(random_boards(200, seed=6)[:rows].copy()))
+    slots = indices.flatten(0, 1)
+    vectors = torch.randn(NUM_VECTORS, 16, generator=torch.Generator().manual_seed(0))
+    downstream = torch.randn(len(slots), 16, generator=torch.Generator().manual_seed(1))
+    found: list[torch.Tensor] = []
+    expected: list[torch.Tensor] = []
+    for add, grads in ((sum_of_vectors, found), (bags_of_vectors, expected)):
+        leaf = vectors.clone().requires_grad_()
+        total = add(slots, leaf)
+        grads += [total.detach(), *torch.autograd.grad(total, leaf, downstream)]
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=0)
+    torch.testing.assert_close(found[1], expected[1])
+    assert not found[1][NO_ATTACKER].any()
+    assert found[1].any()
+
+
+def test_boards_without_attackers_give_the_vectors_no_gradient() -> None:
+    indices, _ = Attackers()(torch.zeros(2, 81, dtype=torch.uint8))
+    vectors = torch.ones(NUM_VECTORS, 16, requires_grad=True)
+    total = sum_of_vectors(indices.flatten(0, 1), vectors)
+    assert not total.any()
+    (grad,) = torch.autograd.grad(total.sum(), vectors)
+    assert not grad.any()

@@ -45,7 +45,11 @@ def rows() -> tuple[torch.Tensor, ...]:
 )
 @pytest.mark.parametrize(
     "kind",
-    [{}, {"squeeze_excitation": True, "attackers": True}, {"value_head": "scalar"}],
+    [
+        {},
+        {"squeeze_excitation": True, "attackers": False, "origins": False},
+        {"value_head": "scalar"},
+    ],
     ids=str,
 )
 def test_a_larger_network_has_the_same_outputs(

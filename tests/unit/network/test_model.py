@@ -35,6 +35,7 @@ VARIANTS = [
             "squeeze_excitation": se,
             "value_head": head,
             "attackers": attackers,
+            "origins": se,
         }
     )
     for depth, act, se, (head, attackers) in itertools.product(
@@ -145,7 +146,7 @@ def test_many_checks_in_a_row_count_like_a_few() -> None:
 
 def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE_SQUARE[k]."""
-    model = build_model(ModelConfig(**SMALL), seed=0)
+    model = build_model(ModelConfig(**SMALL | {"origins": False}), seed=0)
     maps: dict[str, torch.Tensor] = {}
     model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
     games = played_games(2)
@@ -314,6 +315,7 @@ def test_the_architecture_digest_changes_with_every_setting_of_the_model() -> No
         "value_hidden": 16,
         "value_head": "scalar",
         "attackers": False,
+        "origins": False,
         "material_prior": 0.0,
     }
     assert changes.keys() == ModelConfig.model_fields.keys()
@@ -343,6 +345,7 @@ def test_half_precision_is_of_the_tower_alone(config: ModelConfig) -> None:
         assert not torch.equal(output, wanted)
         assert float((output - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
     heads = {"policy_head", "value_squares", "value_hidden", "value_out"}
+    heads |= {"origins.logits"} if config.origins else set()
     assert {name for name, dtype in precisions.items() if dtype == torch.float32} == heads
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keisei_ray.config.schema import Config
+from keisei_ray.config.resolver import load_config_json
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.players.saved_model import find_checkpoint, load_model
@@ -31,7 +31,7 @@ def test_every_schema_that_is_read_has_a_golden_checkpoint() -> None:
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.parent.name)
 def test_a_learner_goes_on_from_it_with_the_very_weights(path: Path) -> None:
     saved = checkpoint.load(path)
-    config = Config.model_validate_json(saved.files["config.json"])
+    config = load_config_json(saved.files["config.json"].decode(), "config.json")
     learner = Learner(config)
     before = learner.weights_digest()
     learner.load_state_files(saved.files)
@@ -49,7 +49,7 @@ def test_a_learner_goes_on_from_it_with_the_very_weights(path: Path) -> None:
 )
 def test_an_actor_plays_on_from_it(path: Path) -> None:
     saved = checkpoint.load(path)
-    config = Config.model_validate_json(saved.files["config.json"])
+    config = load_config_json(saved.files["config.json"].decode(), "config.json")
     learner, actor = Learner(config), SelfPlay(config, 0, 0)
     learner.load_state_files(saved.files)
     actor.set_weights(learner.weights())
