@@ -40,6 +40,7 @@ def rows() -> tuple[torch.Tensor, ...]:
         {"width": 20},
         {"value_hidden": 16},
         {"depth": 3, "width": 40, "value_hidden": 8},
+        {"width": 16, "attackers": True, "origins": True},
     ],
     ids=str,
 )
@@ -66,7 +67,8 @@ def test_a_larger_network_has_the_same_outputs(
 
 
 def test_everything_that_was_added_gets_gradients_after_a_step() -> None:
-    old, new = ModelConfig(**SMALL), ModelConfig(**SMALL | {"depth": 3, "width": 20})
+    plain = SMALL | {"attackers": False, "origins": False}
+    old, new = ModelConfig(**plain), ModelConfig(**SMALL | {"depth": 3, "width": 20})
     small, model = trained(old), build_model(new, seed=7)
     load_arrays(model, grown(state_arrays(small), state_arrays(model)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -88,6 +90,8 @@ def test_everything_that_was_added_gets_gradients_after_a_step() -> None:
     [
         ({"depth": 1}, "model.depth = 2, this run has 1"),
         ({"width": 8}, "model.width = 12, this run has 8"),
+        ({"attackers": False}, "model.attackers = True, this run has False"),
+        ({"origins": False}, "model.origins = True, this run has False"),
         ({"value_head": "scalar"}, "model.value_head = wdl, this run has scalar"),
         ({"activation": "silu", "depth": 3}, "model.activation = relu, this run has silu"),
         ({"material_prior": 0.0}, "model.material_prior"),
