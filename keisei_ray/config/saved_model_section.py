@@ -4,7 +4,6 @@ A network that was saved without a setting is what that setting made it later, w
 what a new network gets by default.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,5 +36,5 @@ def read_model_section(text: str) -> ModelConfig:
     Raises:
         ValidationError: not a model section.
     """
-    ModelConfig.model_validate_json(text)
-    return ModelConfig.model_validate(completed_section(json.loads(text)))
+    saved = ModelConfig.model_validate_json(text).model_dump(exclude_unset=True)
+    return ModelConfig.model_validate(completed_section(saved))

@@ -13,7 +13,7 @@ from keisei_ray.config.sections import ModelConfig
 
 
 def without_origins(section: ModelConfig) -> str:
-    """What a program without `model.origins` saved."""
+    """JSON of a section as the program saved it before there was `model.origins`."""
     return json.dumps(
         {k: v for k, v in json.loads(section.model_dump_json()).items() if k != "origins"}
     )

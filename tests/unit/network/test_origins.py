@@ -107,7 +107,7 @@ def test_every_label_of_a_board_move_has_an_origin_that_its_kind_can_come_from()
 
 
 def test_gradients_reach_the_square_that_a_move_comes_from() -> None:
-    """Of the first move, 7g7f, by the pawn on 7g: file 6, rank 6 of files and ranks from 0."""
+    """Move 7g7f, by the pawn on 7g, which is file 6 and rank 6 where both count from 0."""
     model = build_model(ModelConfig(depth=1, width=16), seed=0)
     outputs: list[torch.Tensor] = []
 
