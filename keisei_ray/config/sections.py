@@ -208,9 +208,9 @@ class PretrainConfig(Section):
 class ModelConfig(Section):
     """Network: a residual tower with a spatial policy head and a value head."""
 
-    depth: PositiveInt = 2
+    depth: PositiveInt = 1
     """Number of residual blocks."""
-    width: PositiveInt = 48
+    width: PositiveInt = 32
     """Channels of the residual tower."""
     activation: Literal["relu", "silu"] = "relu"
     """Activation function of the tower and the heads."""
@@ -235,7 +235,7 @@ class ModelConfig(Section):
 class LearnerConfig(Section):
     """PPO update and its optimizer (AdamW)."""
 
-    learning_rate: PositiveFloat = 7e-4
+    learning_rate: PositiveFloat = 1e-3
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
     """Shape of the learning rate's decay over run.total_timesteps. adaptive: no decay; after each

@@ -101,8 +101,8 @@ class _Lines(nn.Module):
         self.codes: Tensor
         self.squares: Tensor
         for name, tensor in {
-            "near": lines.near.long(),
-            "further": lines.further.long(),
+            "near": lines.near[:-1].long(),
+            "further": lines.further[:, :-1].long(),
             "knight_from": lines.knight_from.long(),
             "codes": torch.arange(NUM_PIECE_CODES).float(),
             "squares": torch.arange(81).float() * _SQUARE,

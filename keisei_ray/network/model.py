@@ -43,6 +43,8 @@ INITIAL_DRAW_LOGIT = -2.0
 """Bias of the draw logit in a new network: few games are drawn."""
 Amp = Literal["auto", "off", "bf16", "fp16"]
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+VALUE_COLUMNS = 4
+"""Numbers that the value head computes of each square."""
 ILLEGAL_LOGIT = -1e9
 """Logit of illegal moves. Finite, so that p * log(p) of an illegal move is 0 and not NaN."""
 
@@ -107,8 +109,8 @@ class PolicyValueNet(nn.Module):
         self.globals = nn.Linear(14 + NUM_SCALARS, width)
         self.blocks = nn.Sequential(*(ResidualBlock(config) for _ in range(config.depth)))
         self.policy_head = nn.Conv2d(width, NUM_PLANES, 1)
-        self.value_squares = nn.Conv2d(width, 4, 1)
-        self.value_hidden = nn.Linear(4 * 81, config.value_hidden)
+        self.value_squares = nn.Conv2d(width, VALUE_COLUMNS, 1)
+        self.value_hidden = nn.Linear(VALUE_COLUMNS * 81, config.value_hidden)
         self.value_out = nn.Linear(config.value_hidden, 3 if config.value_head == "wdl" else 1)
         self.material_weight = nn.Parameter(
             torch.tensor(config.material_prior), requires_grad=config.material_prior > 0
@@ -125,7 +127,7 @@ class PolicyValueNet(nn.Module):
         if config.attackers or config.origins:
             self.attackers = Attackers()
         if config.origins:
-            self.origins = OriginHead(width)
+            self.origins = OriginHead(width, first_column=NUM_PLANES + VALUE_COLUMNS)
         if config.attackers:
             self.attacker_vectors = nn.Parameter(torch.randn(NUM_VECTORS, width) / 8)
 
@@ -137,8 +139,9 @@ class PolicyValueNet(nn.Module):
         self.board_material: Tensor
         self.hand_material: Tensor
         self._constant("one_hot", torch.eye(NUM_PIECE_CODES))
-        # Label -> index into [81 squares, 27 planes], the channels-last order of the head.
-        self._constant("label_index", planes % 81 * NUM_PLANES + planes // 81)
+        # Label -> index into the [81, columns] of `_by_square`.
+        columns = sum(layer.out_channels for layer in self._square_layers())
+        self._constant("label_index", planes % 81 * columns + planes // 81)
         self._constant("global_scale", _global_scale())
         # With P(draw) = 0 this gives P(win) - P(loss) = tanh(prior), as from a scalar head.
         signs = [1.0, 0.0, -1.0] if config.value_head == "wdl" else [1.0]
@@ -165,8 +168,10 @@ class PolicyValueNet(nn.Module):
         slots, nearest = self.attackers(boards) if self._follows_lines else (None, None)
         with self._tower_precision(boards.device):
             x = self.blocks(self.activation(self._embed(slots, codes, hands, scalars)))
-        x = x.float()
-        return self._policy_logits(x, nearest), self._outcome_logits(x, codes, hands)
+        by_square = self._by_square(x.float())
+        return self._policy_logits(by_square, nearest), self._outcome_logits(
+            by_square, codes, hands
+        )
 
     def _tower_precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Makes the context in which stem and tower compute."""
@@ -193,19 +198,34 @@ class PolicyValueNet(nn.Module):
         attacks = attacks.to(x.dtype).view(-1, 9, 9, self.config.width)
         return x + attacks.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
-    def _policy_logits(self, x: Tensor, nearest: Tensor | None) -> Tensor:
-        """[B, A] logits of all labels, from the tower's output [B, C, 9, 9], all float32."""
-        by_square = self.policy_head(x).permute(0, 2, 3, 1).flatten(1)
-        logits: Tensor = by_square.index_select(1, self.label_index)
+    def _square_layers(self) -> list[nn.Conv2d]:
+        """Layers of the heads that look at one square each, in the order of their columns."""
+        layers = [self.policy_head, self.value_squares]
+        return [*layers, self.origins.logits] if self.config.origins else layers
+
+    def _by_square(self, x: Tensor) -> Tensor:
+        """[B, 81, columns] outputs of `_square_layers` at the tower's output, all float32.
+
+        As one convolution: a third less time than one for each layer.
+        """
+        layers = self._square_layers()
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
+        return functional.conv2d(x, weight, bias).permute(0, 2, 3, 1).flatten(1, 2)
+
+    def _policy_logits(self, by_square: Tensor, nearest: Tensor | None) -> Tensor:
+        """[B, A] logits of all labels."""
+        flat = by_square.flatten(1)
+        logits = flat.index_select(1, self.label_index)
         if nearest is None or not self.config.origins:
             return logits
-        at_origins = self.origins(x, nearest)
+        at_origins = self.origins(flat, nearest)
         return logits + functional.pad(at_origins, (0, NUM_ACTIONS - at_origins.shape[1]))
 
-    def _outcome_logits(self, x: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
-        """[B, 3] or [B, 1] float32 logits, from the tower's output and the material prior."""
-        squares = self.activation(self.value_squares(x)).permute(0, 2, 3, 1)
-        hidden = self.activation(self.value_hidden(squares.flatten(1)))
+    def _outcome_logits(self, by_square: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
+        """[B, 3] or [B, 1] float32 logits, the material prior included."""
+        squares = by_square[:, :, NUM_PLANES : NUM_PLANES + VALUE_COLUMNS].flatten(1)
+        hidden = self.activation(self.value_hidden(self.activation(squares)))
         outcomes: Tensor = self.value_out(hidden)
         if self.config.material_prior:
             material = functional.embedding(codes, self.board_material[:, None]).sum((1, 2))

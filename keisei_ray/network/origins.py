@@ -35,38 +35,47 @@ class OriginHead(nn.Module):
     Attributes:
         logits: the layer from channels to kinds of board move.
         line: [M] row of `nearest` for each label; for a knight's move one of the 81 rows after it.
-        kind_base: [M, 1] first of the 81 logits of each label's kind.
+        column: [M, 1] column of each label's kind.
         squares: [81, 1] every square, the rows after `nearest`.
+        num_columns: columns of a square in `forward`'s argument.
     """
 
-    def __init__(self, width: int) -> None:
-        """Makes the layer for `width` channels, small like the rest of a new policy head."""
+    def __init__(self, width: int, *, first_column: int) -> None:
+        """Makes the layer, small like the rest of a new policy head.
+
+        Args:
+            width: channels of the tower.
+            first_column: numbers of a square before this layer's, which are the last.
+        """
         super().__init__()
+        self.num_columns = first_column + FIRST_DROP
         self.logits = nn.Conv2d(width, FIRST_DROP, 1)
         nn.init.normal_(self.logits.weight, std=0.01)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
         self.line: Tensor
-        self.kind_base: Tensor
+        self.column: Tensor
         self.squares: Tensor
         kind, target = np.divmod(LABEL_TO_PLANE_SQUARE[: num_board_labels()], NUM_SQUARES)
         rows = line_rows()[kind % NUM_DIRECTIONS, target].astype(np.int64)
-        bases = kind[:, None].astype(np.int64) * NUM_SQUARES
+        columns = first_column + kind[:, None].astype(np.int32)
         squares = np.arange(NUM_SQUARES, dtype=np.int32)[:, None]
-        for name, array in {"line": rows, "kind_base": bases, "squares": squares}.items():
+        for name, array in {"line": rows, "column": columns, "squares": squares}.items():
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
-    def forward(self, x: Tensor, nearest: Tensor) -> Tensor:
-        """Computes what is added to the logits of board moves.
+    def forward(self, by_square: Tensor, nearest: Tensor) -> Tensor:
+        """Picks what is added to the logits of board moves.
 
         Args:
-            x: [B, C, 9, 9] float32, the tower's output.
+            by_square: [B, 81 * columns] float32, of which the last columns of each square are the
+                outputs of `logits` there.
             nearest: [81 * 8, B] int32 squares, see `Attackers.forward`.
 
         Returns:
             [B, M] float32; without meaning where no piece can make the move.
         """
-        origins = torch.cat([nearest, self.squares.expand(-1, len(x))]).index_select(0, self.line)
-        return torch.gather(self.logits(x).flatten(1), 1, (origins + self.kind_base).t())
+        squares = torch.cat([nearest, self.squares.expand(-1, len(by_square))])
+        origins = squares.mul_(self.num_columns).index_select(0, self.line)
+        return torch.gather(by_square, 1, origins.add_(self.column).t().long())
 
 
 def num_board_labels() -> int:

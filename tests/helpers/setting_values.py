@@ -47,7 +47,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "pretrain.checks": "none",
     "pretrain.max_eval": 3000,
     "model.depth": 3,
-    "model.width": 32,
+    "model.width": 24,
     "model.activation": "silu",
     "model.squeeze_excitation": True,
     "model.value_hidden": 16,

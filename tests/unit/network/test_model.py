@@ -147,13 +147,16 @@ def test_many_checks_in_a_row_count_like_a_few() -> None:
 def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE_SQUARE[k]."""
     model = build_model(ModelConfig(**SMALL | {"origins": False}), seed=0)
-    maps: dict[str, torch.Tensor] = {}
-    model.policy_head.register_forward_hook(lambda _, __, out: maps.update(out=out))
+    towers: list[torch.Tensor] = []
+    model.blocks.register_forward_hook(lambda _, __, out: towers.append(out))
     games = played_games(2)
     logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
-    by_plane = maps["out"].numpy()
+    with torch.no_grad():
+        by_plane = model.policy_head(towers[0]).numpy()
     assert by_plane.shape == (2, 27, 9, 9)
-    np.testing.assert_array_equal(logits, by_plane.reshape(2, -1)[:, LABEL_TO_PLANE_SQUARE])
+    expected = by_plane.reshape(2, -1)[:, LABEL_TO_PLANE_SQUARE]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
+    assert np.abs(expected).max() > 0.01
 
 
 def test_the_planes_are_the_board_at_file_and_rank() -> None:
@@ -326,7 +329,9 @@ def test_the_architecture_digest_changes_with_every_setting_of_the_model() -> No
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_half_precision_is_of_the_tower_alone(config: ModelConfig) -> None:
+def test_half_precision_is_of_the_tower_alone(
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights, heads and outputs stay float32; the outputs are close to those of float32."""
     exact, half = lively(config), lively(config)
     half.tower_dtype = AMP_DTYPES["bf16"]
@@ -336,6 +341,14 @@ def test_half_precision_is_of_the_tower_alone(config: ModelConfig) -> None:
             module.register_forward_hook(
                 lambda _module, _inputs, output, name=name: precisions.update({name: output.dtype})
             )
+    by_square = half._by_square
+
+    def keep_precision(x: torch.Tensor) -> torch.Tensor:
+        output = by_square(x)
+        precisions["_by_square"] = output.dtype
+        return output
+
+    monkeypatch.setattr(half, "_by_square", keep_precision)
     games = played_games()
     positions = tuple(map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
     with torch.no_grad():
@@ -344,9 +357,8 @@ def test_half_precision_is_of_the_tower_alone(config: ModelConfig) -> None:
         assert output.dtype == torch.float32
         assert not torch.equal(output, wanted)
         assert float((output - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
-    heads = {"policy_head", "value_squares", "value_hidden", "value_out"}
-    heads |= {"origins.logits"} if config.origins else set()
-    assert {name for name, dtype in precisions.items() if dtype == torch.float32} == heads
+    in_float32 = {name for name, dtype in precisions.items() if dtype == torch.float32}
+    assert in_float32 == {"value_hidden", "value_out", "_by_square"}
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
 
 

@@ -43,14 +43,14 @@ def logits_of(model: PolicyValueNet, games: VectorGames) -> np.ndarray:
 
 def test_each_board_move_gets_the_logit_of_its_kind_where_the_rules_say_it_comes_from() -> None:
     model = build_model(ModelConfig(depth=1, width=16), seed=0)
-    outputs: list[torch.Tensor] = []
-    model.origins.logits.register_forward_hook(lambda *args: outputs.append(args[2]))
+    towers: list[torch.Tensor] = []
+    model.blocks.register_forward_hook(lambda *args: towers.append(args[2]))
     board_moves = knights = drops = 0
     for plies in (0, 1, 40, 41, 100, 181):
         games = random_games(plies)
         added = logits_of(model, games)
-        by_origin = outputs[-1].flatten(2).numpy()
         with torch.no_grad():
+            by_origin = model.origins.logits(towers[-1]).flatten(2).numpy()
             kept = [p.clone() for p in model.origins.parameters()]
             for parameter in model.origins.parameters():
                 parameter.zero_()
@@ -109,21 +109,22 @@ def test_every_label_of_a_board_move_has_an_origin_that_its_kind_can_come_from()
 def test_gradients_reach_the_square_that_a_move_comes_from() -> None:
     """Move 7g7f, by the pawn on 7g, which is file 6 and rank 6 where both count from 0."""
     model = build_model(ModelConfig(depth=1, width=16), seed=0)
-    outputs: list[torch.Tensor] = []
+    towers: list[torch.Tensor] = []
 
     def keep(_: torch.nn.Module, __: object, output: torch.Tensor) -> None:
         output.retain_grad()
-        outputs.append(output)
+        towers.append(output)
 
-    model.origins.logits.register_forward_hook(keep)
+    model.blocks.register_forward_hook(keep)
     games = random_games(0)
     boards = torch.from_numpy(games.boards.copy())
     hands = torch.from_numpy(games.hands.copy())
     logits, _ = model(boards, hands, torch.zeros(NUM_GAMES, 3, dtype=torch.uint8))
     push = int(np.flatnonzero(LABEL_TO_PLANE_SQUARE == 6 * 9 + 5)[0])
     logits[:, push].sum().backward()
-    grad = outputs[0].grad
+    grad = towers[0].grad
     assert grad is not None
     expected = torch.zeros_like(grad)
-    expected[:, 0, 6, 6] = 1
+    expected[:, :, 6, 5] = model.policy_head.weight[0, :, 0, 0]
+    expected[:, :, 6, 6] = model.origins.logits.weight[0, :, 0, 0]
     torch.testing.assert_close(grad, expected)

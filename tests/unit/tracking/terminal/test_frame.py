@@ -150,7 +150,7 @@ def test_a_frame_shows_the_figures_of_the_last_update() -> None:
     for figure in (
         "runs/x",
         "training",
-        "2x48 relu",
+        "1x32 relu",
         "device cpu",
         "1 node, 2 CPUs",
         "7.0%",
