@@ -78,7 +78,8 @@ class Attackers(torch.nn.Module):
     Attributes, all int32 constants; a row for each (square, slot):
         packed: [29] each piece code with the directions in which it attacks.
         standing: [82, 1] the bits of each square, the last one that of `_OUTSIDE`.
-        near: [81 * 8 + 1] square one step back along the line, or `_OUTSIDE`; so is the last.
+        near: [81 * 8 + 1] square one step back along the line, or `_OUTSIDE`. The last row is for
+            lines that leave the board.
         further: [3, 81 * 8 + 1] the row 1, 2 and 4 steps back along the line, or the last row.
         step_bit: [81 * 8, 1] bit of a packed piece that steps along the line.
         slide_bit: [81 * 8, 1] bit of a packed piece that slides along the line.
@@ -226,7 +227,7 @@ def _tables() -> dict[str, npt.NDArray[np.int32]]:
 
 
 def _is_any(bits: Tensor) -> Tensor:
-    """1 where any bit is set, else 0; four times as fast as a comparison, whose result is bool."""
+    """1 where any bit is set, else 0, of numbers >= 0. A comparison would change the dtype."""
     return bits.clamp(max=1)
 
 

@@ -169,9 +169,8 @@ class PolicyValueNet(nn.Module):
         with self._tower_precision(boards.device):
             x = self.blocks(self.activation(self._embed(slots, codes, hands, scalars)))
         by_square = self._by_square(x.float())
-        return self._policy_logits(by_square, nearest), self._outcome_logits(
-            by_square, codes, hands
-        )
+        logits = self._policy_logits(by_square, nearest)
+        return logits, self._outcome_logits(by_square, codes, hands)
 
     def _tower_precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Makes the context in which stem and tower compute."""
