@@ -101,8 +101,8 @@ class _Lines(nn.Module):
         self.codes: Tensor
         self.squares: Tensor
         for name, tensor in {
-            "near": lines.near[:-1].long(),
-            "further": lines.further[:, :-1].long(),
+            "near": lines.near.long(),
+            "further": lines.further.long(),
             "knight_from": lines.knight_from.long(),
             "codes": torch.arange(NUM_PIECE_CODES).float(),
             "squares": torch.arange(81).float() * _SQUARE,
@@ -118,9 +118,10 @@ class _Lines(nn.Module):
         nearest = adjacent
         for jump in self.further:
             # Each round doubles the distance at which the nearest piece is found.
-            beyond = functional.pad(nearest, (0, 1)).index_select(1, jump)
+            beyond = nearest.index_select(1, jump)
             nearest = nearest + beyond * _is_empty(nearest)
-        return _Pieces(adjacent, nearest, pieces.index_select(1, self.knight_from))
+        knights = pieces.index_select(1, self.knight_from)
+        return _Pieces(adjacent[:, :-1], nearest[:, :-1], knights)
 
 
 class _AttackVectors(nn.Module):
