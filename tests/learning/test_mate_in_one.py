@@ -12,9 +12,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_UPDATES, LAST_UPDATES = 24, 5
 THRESHOLD = 0.95
-"""Of games mated in the last updates. Measured over seeds 1 to 6, updates 20 to 24: every game
-(half is passed between updates 10 and 12), so mean - 4 sigma = 1; the rest is left to timing,
-which the overlap schedule does not reproduce."""
+"""Of games mated in the last updates. Measured over seeds 1 to 10, updates 20 to 24: every game
+(half is passed between updates 9 and 15), so mean - 4 sigma = 1; the rest is left to timing, which
+the overlap schedule does not reproduce. With an entropy bonus of 0.003 instead of 0.03 the policy
+of seed 3 narrowed before it had met enough mates, and found none."""
 
 
 def mates() -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def mate_config(seed: int) -> Config:
             "num_threads": 1,
             "learning_rate": 0.003,
             "lr_schedule": "constant",
-            "ent_coef": 0.003,
+            "ent_coef": 0.03,
             "num_epochs": 2,
             "num_minibatches": 4,
             "target_kl": None,
