@@ -105,6 +105,8 @@ class EvaluationHandle:
         self._left_out: set[str] = set()
         """Opponents that cannot be played, such as a missing checkpoint."""
         self._has_said_late = False
+        self._is_held_back = False
+        """Whether the matches of the version that is measured have waited for their share."""
         self._actor: ActorHandle = None
         self._incarnation = 0
         self._budget = DeathBudget("the evaluator", config.cluster, clock)
@@ -129,13 +131,12 @@ class EvaluationHandle:
         if self._trigger is None:
             return
         if self._trigger.is_due(progress.timestep):
-            if self._waiting is not None and not self._has_said_late:
+            is_late = self._waiting is not None and not self._is_held_back
+            if is_late and not self._has_said_late:
                 self._has_said_late = True
                 self._say(
                     "evaluations take longer than evaluation.interval_timesteps = "
-                    f"{self._trigger.every}, or more than evaluation.max_cpu_share = "
-                    f"{self._config.evaluation.max_cpu_share:g} of the CPUs: only the newest "
-                    "weights wait for their turn",
+                    f"{self._trigger.every}: only the newest weights wait for their turn",
                     "INFO",
                 )
             self._waiting = _Due(
@@ -200,9 +201,11 @@ class EvaluationHandle:
             else:
                 return
         if self._cpu_time_s > self._allowed_cpus * (self._clock() - self._began_s):
+            self._is_held_back = True
             return
         if not self._queue and self._waiting is not None:
             self._measured, self._waiting = self._waiting, None
+            self._is_held_back = False
             self._begin(self._measured)
         if self._queue:
             self._start(self._queue.popleft())

@@ -144,6 +144,37 @@ def test_matches_wait_while_they_have_taken_more_than_their_share_of_the_cpus(
     assert beside.played() == ["random", "greedy"]
 
 
+@pytest.mark.parametrize(
+    ("cpu_time_s", "is_stopped", "notices"),
+    [
+        (
+            0.0,
+            True,
+            [
+                "evaluations take longer than evaluation.interval_timesteps = 1000: only the "
+                "newest weights wait for their turn"
+            ],
+        ),
+        (300.0, False, []),
+    ],
+    ids=["slow matches", "matches held back to their share"],
+)
+def test_evaluations_that_are_skipped_are_named_once_unless_their_share_is_the_reason(
+    cpu_time_s: float,
+    is_stopped: bool,
+    notices: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beside = Beside(tmp_path, monkeypatch, cpu_time_s=cpu_time_s, is_stopped=is_stopped)
+    for timestep in (2000, 3000, 4000, 5000):
+        for _ in range(4):
+            beside.world.sleep(0.5)
+            beside.handle.poll(beside.progress, beside.published)
+        beside.progress.timestep = timestep
+    assert beside.notices() == notices
+
+
 def test_matches_that_wait_for_their_share_are_played_at_the_end_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
