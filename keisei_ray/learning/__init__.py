@@ -4,6 +4,7 @@
     received.py      packed rollouts as they came: unpacked and checked
     update_batch.py  the plies of rollouts become the rows of an update, with their targets
     advantages.py    generalized advantage estimation for two players who move in turn
+    update_steps.py  epochs of minibatches, each a gradient and a step, to the end or the KL stop
     learner_group.py what several learners add up and agree on
     flat_layout.py   weights, gradients and moments, each side by side in one tensor
     gradients.py     the rows of a minibatch become a gradient, computed by several threads
@@ -15,5 +16,5 @@
 
 A ply becomes a row of a rollout in `selfplay/self_play.py` (`_play_ply`), a row of the update in
 `UpdateBatch.fill`, and part of a gradient in `ParallelGradients.compute`, which
-`Learner._optimizer_step` turns into a step.
+`UpdateSteps.step` turns into a step.
 """

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
-from keisei_ray.learning import learner as learner_module
+from keisei_ray.learning import update_steps
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.ppo import LossCoefs
 from keisei_ray.learning.update_batch import UpdateBatch
@@ -72,7 +72,7 @@ def test_an_epoch_is_queued_without_waiting_for_the_device(
     torch.cuda.synchronize()
     try:
         torch.cuda.set_sync_debug_mode("error")
-        coming = list(learner._epoch(fields, COEFS, StageTimer()))
+        coming = list(learner._steps.epoch(fields, COEFS, StageTimer()))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(coming) == 4
@@ -118,7 +118,7 @@ def test_figures_that_are_read_late_give_the_same_update(monkeypatch: pytest.Mon
     reports: list[UpdateReport] = []
     weights = []
     for delay in (0, 1):
-        monkeypatch.setattr(learner_module, "READ_DELAYS", {"cuda": delay})
+        monkeypatch.setattr(update_steps, "READ_DELAYS", {"cuda": delay})
         learner = Learner(config)
         backend: Any = torch.backends.cudnn
         backend.benchmark, backend.deterministic = False, True
@@ -156,7 +156,7 @@ def test_a_compiled_update_is_that_of_the_network_as_it_is() -> None:
         assert found == pytest.approx(expected, rel=0.02, abs=2e-3), name
     try:
         torch.cuda.set_sync_debug_mode("error")
-        list(compiled._epoch(compiled._batch.on_device(), COEFS, StageTimer()))
+        list(compiled._steps.epoch(compiled._batch.on_device(), COEFS, StageTimer()))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -203,14 +203,14 @@ class DiesMidUpdate(LearnerShell):
         marker = Path(self._config.run.run_dir or "") / "learner-died"
         if self._learner.weights_version == 2 and not marker.exists():
             marker.touch()
-            learner: Any = self._learner
-            step = learner._optimizer_step
+            steps: Any = self._learner._steps
+            step = steps.step
 
             def step_and_die(*arguments: Any) -> None:
                 step(*arguments)
                 kill_this_process()
 
-            learner._optimizer_step = step_and_die
+            steps.step = step_and_die
         return super().update(timestep, *rollouts)
 
 

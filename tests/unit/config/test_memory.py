@@ -23,8 +23,8 @@ from keisei_ray.config.memory import (
 )
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.learning.learner import READ_DELAYS
 from keisei_ray.learning.ppo import LossCoefs, ppo_sums
+from keisei_ray.learning.update_steps import READ_DELAYS
 from keisei_ray.network.model import Amp, build_model, legal_mask, masked_log_probs
 from keisei_ray.rollouts.rollout import ROLLOUT_FIELDS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keisei_ray.learning import learner as learner_module
+from keisei_ray.learning import update_steps
 from keisei_ray.learning.late_reading import late
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.ppo import LossCoefs
@@ -54,7 +54,7 @@ def test_figures_that_are_read_late_give_the_same_learner_bit_for_bit(
 ) -> None:
     config = tiny_config(learner=changes)
     at_once = Learner(config)
-    monkeypatch.setattr(learner_module, "READ_DELAYS", {"cpu": delay})
+    monkeypatch.setattr(update_steps, "READ_DELAYS", {"cpu": delay})
     later = Learner(config)
     for update in range(2):
         buffer = played(config, at_once)
@@ -85,7 +85,7 @@ class ReadingsOfTheHost(TorchDispatchMode):
 def test_an_epoch_is_queued_without_reading_anything_from_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(learner_module, "READ_DELAYS", {"cpu": 1})
+    monkeypatch.setattr(update_steps, "READ_DELAYS", {"cpu": 1})
     # As on a GPU; on a CPU the filled slots are looked for, which costs no waiting there.
     monkeypatch.setattr(model_module, "sum_of_vectors", bags_of_vectors)
     config = tiny_config(learner={"target_kl": 0.1, "num_minibatches": 4, "amp": "bf16"})
@@ -93,12 +93,12 @@ def test_an_epoch_is_queued_without_reading_anything_from_the_device(
     learner.update([played(config, learner)], 0)
     coefs = LossCoefs(0.2, 1.0, 1.0, 1.0, 0.01)
     with ReadingsOfTheHost() as readings:
-        coming = list(learner._epoch(learner._batch.on_device(), coefs, StageTimer()))
+        coming = list(learner._steps.epoch(learner._batch.on_device(), coefs, StageTimer()))
     assert readings.found == []
     assert len(coming) == 4
     with ReadingsOfTheHost() as readings:
-        learner._kl_proximal(learner._batch.on_device(), coming[0].minibatch.rows)
-        bool(learner._is_stopped)
+        learner._steps.kl_proximal(learner._batch.on_device(), coming[0].minibatch.rows)
+        bool(learner._steps.is_stopped)
     assert readings.found == ["index", "_local_scalar_dense"]  # It does see what reads.
 
 

@@ -177,12 +177,13 @@ def test_updates_undone_in_a_row_halve_the_rate_once_and_then_end_the_run(schedu
 def test_one_good_update_ends_the_row() -> None:
     learner = Learner(learner_config())
     buffer = played(learner_config(), learner)
-    optimize = learner._optimize
+    steps: Any = learner._steps
+    make = steps.make
     for _ in range(3):
-        learner._optimize = lambda *_: fail()
+        steps.make = lambda *_: fail()
         for _ in range(PATIENCE - 1):
             assert update(learner, buffer).undone is not None
-        learner._optimize = optimize
+        steps.make = make
         assert update(learner, buffer).undone is None
     assert learner._guard.halved_rate is None
 
