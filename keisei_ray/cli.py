@@ -140,6 +140,8 @@ def _quieten_raylet() -> None:
 def _train(options: argparse.Namespace) -> int:
     _quieten_raylet()
     config = _resolve_training(options)
+    if config.pretrain.records:  # A run of `pretrain` goes on, by the command that it has told.
+        return _learn_from_records(config, options)
     _say_what_is_started(config)
     from keisei_ray.training.session import train
 
@@ -154,9 +156,14 @@ def _train(options: argparse.Namespace) -> int:
 
 def _pretrain(options: argparse.Namespace) -> int:
     _quieten_raylet()
-    from keisei_ray.training.pretrain import DEFAULTS, pretrain
+    from keisei_ray.training.pretrain import DEFAULTS
 
-    config = _resolve_training(options, DEFAULTS)
+    return _learn_from_records(_resolve_training(options, DEFAULTS), options)
+
+
+def _learn_from_records(config: Config, options: argparse.Namespace) -> int:
+    from keisei_ray.training.pretrain import pretrain
+
     with background_console(READER_TIMEOUT_S) as console:
         outcome = pretrain(config, console, force=options.force, is_trusted=options.trust)
     return _exit_code(outcome.reason, outcome.signum)

@@ -128,6 +128,7 @@ class RecordPlay:
                 ),
                 reader_state=pack_reader(state),
                 held_out=figures,
+                records=self._counts(_extent(part), part.after.number, part.tally),
                 notices=tuple(self._notices),
             ),
             packed,
@@ -176,8 +177,13 @@ class RecordPlay:
         figures = measure(model, self._held_out)
         self._notices.append(f"weights version {self._version}: {told(figures)}")
         if self._sequence:
-            self._notices.append(self._counts("so far", part.after.number, part.tally))
+            self._notices.append(self._counts(_extent(part), part.after.number, part.tally))
         return figures
+
+
+def _extent(part: Part) -> str:
+    """Says whether the counts are of a whole pass."""
+    return "read" if part.is_whole else "so far"
 
 
 def fill(rollout: Rollout, positions: Positions) -> None:

@@ -5,6 +5,7 @@ middle are cut into several, so that several readers share a large one and the o
 """
 
 import os
+import stat
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,17 +152,29 @@ def _local_files(path: str, tally: Tally) -> Iterator[_File]:
     if not os.path.exists(path):
         raise _missing(path)
     is_named = not os.path.isdir(path)
-    for name in [path] if is_named else _below(path):
+    for name in [path] if is_named else _below(path, tally):
         try:
-            yield _File(name, os.stat(name).st_size, is_named)
+            found = os.stat(name)
         except OSError as error:
             tally.leave_out(Cause.UNREADABLE, f"{name}: {error.strerror}")
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield _File(name, found.st_size, is_named)
+        else:
+            tally.leave_out(Cause.UNREADABLE, f"{name}: not a regular file")
 
 
-def _below(folder: str) -> Iterator[str]:
-    """Yields the paths of all files below a directory, sorted in each."""
-    for inner, folders, names in os.walk(folder):
-        folders.sort()
+def _below(folder: str, tally: Tally) -> Iterator[str]:
+    """Yields the paths of all files below a directory, sorted in each; follows links once."""
+    seen = {os.path.realpath(folder)}
+
+    def leave_out(error: OSError) -> None:
+        tally.leave_out(Cause.UNREADABLE, f"{error.filename}: {error.strerror}")
+
+    for inner, folders, names in os.walk(folder, onerror=leave_out, followlinks=True):
+        new = {os.path.realpath(os.path.join(inner, name)): name for name in sorted(folders)}
+        folders[:] = sorted(name for target, name in new.items() if target not in seen)
+        seen |= new.keys()
         for name in sorted(names):
             yield os.path.join(inner, name)
 

@@ -1,14 +1,15 @@
 """Games of one piece of a file, whatever its format; what cannot be read is yielded with its cause.
 
 Everything is streamed: of a file with many games one is in memory at a time, of positions one
-piece. Moves are not played here, except that text formats need it to be understood.
+piece. A game belongs to the piece in which it begins. Moves are not played here, except that text
+formats need it to be understood.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, TypeAlias, get_args
 
-from keisei_ray.config.json_text import parse_json
+from keisei_ray.config.json_text import check_unicode, parse_json
 from keisei_ray.errors import StorageError
 from keisei_ray.records.files import Piece
 from keisei_ray.records.left_out import Cause, LeftOut
@@ -33,6 +34,9 @@ Found: TypeAlias = GameRecord | LeftOut
 MAX_GAME_BYTES: Final = 4 << 20
 """Largest record of one game in text; one game takes some 100 kB at most."""
 _CHUNK_BYTES: Final = 1 << 20
+_POSITIONS_BEHIND: Final = 2048
+"""Positions behind a piece that are read for its last game; no game has as many."""
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
 _RESULTS: Final = get_args(GameResult)
 _RATING: Final = re.compile(r"^'(black|white)_rate:.*:\s*([0-9]+(?:\.[0-9]+)?)\s*$", re.MULTILINE)
 """Ratings in CSA as floodgate writes them."""
@@ -46,7 +50,7 @@ def read_games(piece: Piece) -> Iterator[Found]:
             file.seek(piece.start)
             match piece.format:
                 case "csa":
-                    yield from _csa_games(file, piece.file)
+                    yield from _csa_games(_lines(file, piece), piece.file)
                 case "kif" | "ki2":
                     yield _text_game(piece, file.read(MAX_GAME_BYTES + 1), piece.file)
                 case "usi" | "jsonl":
@@ -65,7 +69,15 @@ def read_games(piece: Piece) -> Iterator[Found]:
         yield LeftOut(Cause.UNREADABLE, str(error))
 
 
-def _csa_games(file: BinaryIO, name: str) -> Iterator[Found]:
+def _lines(file: BinaryIO, piece: Piece) -> Iterator[bytes]:
+    """Lines of a piece; one that is longer than `MAX_LINE_BYTES` comes in parts."""
+    left = piece.stop - piece.start
+    while line := file.readline(min(left, MAX_LINE_BYTES)):
+        left -= len(line)
+        yield line.removeprefix(_UTF8_MARK)
+
+
+def _csa_games(found: Iterator[bytes], name: str) -> Iterator[Found]:
     """Games that are separated by a slash, or by the version with which each begins."""
     lines = list[bytes]()
     first, size = 1, 0
@@ -77,7 +89,7 @@ def _csa_games(file: BinaryIO, name: str) -> Iterator[Found]:
             return LeftOut(Cause.TOO_LARGE, place)
         return _decoded_game(b"".join(lines), place, "csa")
 
-    for line_number, line in enumerate(file, 1):
+    for line_number, line in enumerate(found, 1):
         is_slash = line.strip() == b"/"
         if is_slash or (is_played and line.startswith(b"V")):
             if any(one.strip() for one in lines):
@@ -102,7 +114,8 @@ def _text_game(piece: Piece, content: bytes, place: str) -> Found:
 def _decoded_game(content: bytes, place: str, kind: str) -> Found:
     text = decoded_text(content)
     if text is None:
-        return LeftOut(Cause.NOT_TEXT, place)
+        is_cut = _is_cut_in_a_character(content)
+        return LeftOut(Cause.DAMAGED if is_cut else Cause.NOT_TEXT, place)
     try:
         if kind == "csa":
             read = read_csa(text, wants_kif=False)
@@ -113,6 +126,15 @@ def _decoded_game(content: bytes, place: str, kind: str) -> Found:
         is_start = "start position" in told
         return LeftOut(Cause.OTHER_RULES if is_start else Cause.NOT_A_GAME, f"{place}: {told}")
     return _from_text(read, place, _ratings(text) if kind == "csa" else (None, None))
+
+
+def _is_cut_in_a_character(content: bytes) -> bool:
+    """Whether only the last character of a text in UTF-8 is not whole."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(content) and "end of data" in error.reason
+    return False
 
 
 def _from_text(read: ReadRecord, place: str, ratings: tuple[float | None, float | None]) -> Found:
@@ -167,6 +189,7 @@ def _usi_game(line: bytes, place: str) -> Found:
 def _json_game(line: bytes, place: str) -> Found:
     try:
         game = parse_json(line)
+        check_unicode(game)
     except ValueError:
         cause = Cause.NOT_A_GAME if line.endswith(b"\n") else Cause.DAMAGED
         return LeftOut(cause, place)
@@ -194,17 +217,20 @@ def _json_evals(values: Any) -> tuple[int | None, ...]:
 
 
 def _positions(file: BinaryIO, piece: Piece, kind: PositionFormat) -> Iterator[Found]:
+    """Games that begin in the piece; the position before it tells whether one begins with it."""
     size = RECORD_BYTES[kind]
-    content = file.read(piece.stop - piece.start)
+    numbers = range(piece.start // size, -(-piece.stop // size))
+    first = max(0, numbers.start - 1)
+    file.seek(first * size)
+    content = file.read(min(piece.size, piece.stop + _POSITIONS_BEHIND * size) - first * size)
     whole = len(content) - len(content) % size
-    first = piece.start // size
-    for found in read_positions(content[:whole], kind, piece.file, first=first):
+    for found in read_positions(content[:whole], kind, piece.file, first=first, numbers=numbers):
         if isinstance(found, DamagedRecordError):
-            yield LeftOut(Cause.DAMAGED, str(found))
+            yield LeftOut(Cause.DAMAGED_POSITION, str(found))
         else:
             yield found
-    if len(content) > whole:
-        yield LeftOut(Cause.DAMAGED, f"{piece.file}: the last record is cut off")
+    if piece.stop % size:
+        yield LeftOut(Cause.DAMAGED_POSITION, f"{piece.file}: the last record is cut off")
 
 
 def _binary_games(

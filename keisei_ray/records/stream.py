@@ -6,8 +6,8 @@ positions of as many games as have `pretrain.shuffle_positions` moves are in mem
 out in random order, while the next window is read. Memory does not grow with the files. If all
 games have room in one window, the files are read once.
 
-Several readers read all files, and each takes the games whose hash is its own. So a game that
-stands twice in the files comes to the same reader both times, which finds the duplicate.
+Several readers read all files, and each takes the games whose hash is its own (`identity.py`). So a
+game that stands twice in the files comes to the same reader both times, which finds the duplicate.
 
 The stream is a function of files, settings and seed. A `Place` says how far it has been given out:
 the pass, what was found in it before the window, and the positions of the window. To go on there,
@@ -15,7 +15,6 @@ the files are read from the beginning of the pass, but only the games of the win
 """
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -27,7 +26,9 @@ import numpy.typing as npt
 
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import RecordsError
+from keisei_ray.records.end_by_rules import with_result
 from keisei_ray.records.files import Pieces, find_pieces
+from keisei_ray.records.identity import game_hash
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.positions import Positions, empty_positions, joined, positions_of
 from keisei_ray.records.reading import read_games
@@ -38,6 +39,8 @@ from keisei_ray.storage.run_layout import GAMES_FILE
 PIECES_AT_ONCE: Final = 8
 """Pieces that are read in turns, so that neighbours in a file are no neighbours in the stream."""
 _HASH_RANGE: Final = 1 << 64
+_IDENTITY: Final = b"moves after the opening"
+"""What `game_hash` is a hash of: where it is another, other games are held out."""
 _READING, _SHUFFLING, _DRAWING = 0, 1, 2
 """First numbers of the seeds of a pass, of a window, and of the policy's targets in a pass."""
 _NOT_OF_THE_ORDER: Final = frozenset(
@@ -87,6 +90,8 @@ class Part(NamedTuple):
     """Place of the next position."""
     tally: Tally
     """Counts of the pass up to the end of the window that the last position is from."""
+    is_whole: bool
+    """Whether they are those of the whole pass."""
 
 
 class _Window(NamedTuple):
@@ -120,13 +125,6 @@ class _Games:
             room -= len(game.moves)
             self.following = next(self._games, None)
             yield game
-
-
-def game_hash(game: GameRecord) -> int:
-    """Returns 64 bits of a hash of start position and moves: the same in every format."""
-    start = " ".join(game.start_sfen.split()[:3])
-    moves = np.frombuffer(array("H", game.moves), np.uint16).astype("<u2").tobytes()
-    return int.from_bytes(hashlib.blake2b(start.encode() + moves, digest_size=8).digest(), "big")
 
 
 def is_held_out(hashed: int, share: float) -> bool:
@@ -172,7 +170,8 @@ def training_positions(
         parts.append(window.positions.rows(chosen).with_target(window.start.number))
         offset, missing = offset + len(chosen), missing - len(chosen)
         if not missing:
-            yield Part(joined(parts), replace(window.start, offset=offset), window.tally)
+            after = replace(window.start, offset=offset)
+            yield Part(joined(parts), after, window.tally, window.is_last)
             parts, missing = [], rows
             ahead = ahead or _read(windows, rows)
         if offset >= len(window.order):  # Beyond it where a file has other content of its size.
@@ -183,7 +182,7 @@ def training_positions(
 
 def corpus_digest(config: PretrainConfig, pieces: Pieces) -> str:
     """Returns a digest of the files' names and sizes, and of the settings that decide the order."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(_IDENTITY, digest_size=16)
     digest.update(config.model_dump_json(exclude=set(_NOT_OF_THE_ORDER)).encode())
     for piece in pieces:
         digest.update(f"\n{piece.name}\t{piece.stop}".encode(errors="surrogateescape"))
@@ -266,8 +265,7 @@ def _windows(
         place = replace(place, corpus=corpus)
         rng = np.random.default_rng([_READING, *seed, reader, place.read_in, 0])
         used = used_games(_mixed(pieces, rng), config, tally, reader, num_readers)
-        learned = (one for one in used if not is_held_out(one.hashed, config.held_out))
-        games = _Games(learned, place.found)
+        games = _Games(learned_games(used, config, tally), place.found)
         if place.found:
             tally.restore(place.games, place.positions, place.left_out)
         while True:
@@ -343,13 +341,26 @@ def used_games(
         hashed = game_hash(game)
         if (hashed >> 32) % num_readers != reader:
             continue
-        cause = _cause_against(game, config)
+        # Before it is remembered: else it would hide a record of the same game that has a result.
+        decided = with_result(game)
+        cause = _cause_against(decided, config) if decided else Cause.NO_RESULT
         if cause is None and not duplicates.is_new(hashed):
             cause = Cause.DUPLICATE
-        if cause is not None:
-            tally.leave_out(cause, game.place)
+        if cause is not None or decided is None:
+            tally.leave_out(cause or Cause.NO_RESULT, game.place)
             continue
-        yield UsedGame(game, hashed, at)
+        yield UsedGame(decided, hashed, at)
+
+
+def learned_games(
+    used: Iterator[UsedGame], config: PretrainConfig, tally: Tally
+) -> Iterator[UsedGame]:
+    """Yields the games that are not held out, and counts the others."""
+    for one in used:
+        if is_held_out(one.hashed, config.held_out):
+            tally.leave_out(Cause.HELD_OUT)
+        else:
+            yield one
 
 
 def _cause_against(game: GameRecord, config: PretrainConfig) -> Cause | None:

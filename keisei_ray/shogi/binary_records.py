@@ -96,7 +96,12 @@ def to_pack(game: GameRecord) -> bytes:
 
 
 def read_positions(
-    content: bytes, kind: PositionFormat, place: str, *, first: int = 0
+    content: bytes,
+    kind: PositionFormat,
+    place: str,
+    *,
+    first: int = 0,
+    numbers: range | None = None,
 ) -> Iterator[GameRecord | DamagedRecordError]:
     """Reads positions; those that follow one another by their moves are one game.
 
@@ -105,11 +110,14 @@ def read_positions(
         kind: their format.
         place: the file, for messages.
         first: number of the first record in the file.
+        numbers: records with which a game may begin; the others are read only to tell where games
+            begin and end. None: all.
 
     Yields:
-        Games, and an error for each record that cannot be read.
+        Games, and an error for each record of `numbers` that cannot be read.
     """
     size = RECORD_BYTES[kind]
+    wanted = numbers if numbers is not None else range(first, first + len(content) // size)
     start, moves, evals = "", list[int](), list[int | None]()
     result: GameResult = "draw"
     since = first
@@ -117,7 +125,7 @@ def read_positions(
     board = Board()
 
     def finished() -> Iterator[GameRecord]:
-        if moves:
+        if moves and since in wanted:
             yield GameRecord(
                 start,
                 tuple(moves),
@@ -134,10 +142,15 @@ def read_positions(
         except ValueError as error:
             yield from finished()
             moves, expected = [], None
-            yield DamagedRecordError(f"{place}, record {number}: {error}")
+            if number >= wanted.stop:
+                return
+            if number in wanted:
+                yield DamagedRecordError(f"{place}, record {number}: {error}")
             continue
         if board.zobrist_hash() != expected or outcome != result:
             yield from finished()
+            if number >= wanted.stop:
+                return
             start, moves, evals, since, result = board.to_sfen(), [], [], number, outcome
         moves.append(move.value)
         evals.append(evaluation or None)

@@ -6,7 +6,7 @@ What all readers of records return, and what the binary formats are written from
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from rsshogi.core import Move
+from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.finished_game import GameResult
 
@@ -47,6 +47,21 @@ class GameRecord:
     def eval_at(self, ply: int) -> int | None:
         """Returns the evaluation before the move with this index."""
         return self.evals[ply] if ply < len(self.evals) else None
+
+
+def after_opening(game: GameRecord) -> tuple[str, tuple[int, ...]]:
+    """Returns the position after the opening and the moves from there on.
+
+    Of a record whose opening cannot be played, start position and moves as they are.
+    """
+    opening, moves = game.moves[: game.opening_plies], game.moves[game.opening_plies :]
+    try:
+        board = Board(game.start_sfen)
+        for move in opening:
+            board.apply_move(Move(move))
+    except ValueError:
+        return game.start_sfen, game.moves
+    return board.to_sfen(), moves
 
 
 def moves_from_usi(usi_moves: list[str]) -> tuple[int, ...]:

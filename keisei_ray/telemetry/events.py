@@ -114,6 +114,8 @@ class RolloutArrived(Event):
     weights_version: int
     timesteps: int
     """Plies of the rollout (T * N); the run's `timestep` does not include them yet."""
+    records: str = ""
+    """What its reader of records has used and left out in its pass; empty in self-play."""
 
 
 @dataclass(frozen=True)

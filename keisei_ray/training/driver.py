@@ -507,7 +507,11 @@ class Driver:
         self._rollouts.deliver(DeliveredRollout(report, played.packed))
         self.bus.publish(
             RolloutArrived(
-                header.actor_id, header.incarnation, header.weights_version, header.timesteps
+                header.actor_id,
+                header.incarnation,
+                header.weights_version,
+                header.timesteps,
+                report.records,
             )
         )
 
@@ -638,6 +642,8 @@ class Driver:
     def _replace(self, actor: FleetActor, error: BaseException) -> None:
         """Replaces a self-play actor that died or failed; its unfinished rollout is not counted."""
         self._ray.check()
+        delivered = (rollout.report for rollout in self._rollouts.delivered_or_updating())
+        self._readers.go_on(actor.actor_id, delivered)
         left = self._fleet.replace(actor, error)
         self.progress.restart_actor()
         self.bus.publish(ActorLost(actor.actor_id, actor.incarnation, str(error), left))

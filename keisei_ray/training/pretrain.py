@@ -19,9 +19,9 @@ from keisei_ray.records.files import find_pieces
 from keisei_ray.records.left_out import Tally
 from keisei_ray.records.positions import positions_of
 from keisei_ray.records.reading import read_games
-from keisei_ray.records.stream import nothing_usable, used_games
+from keisei_ray.records.stream import learned_games, nothing_usable, used_games
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
-from keisei_ray.telemetry.events import Event, Notice, Subscriber
+from keisei_ray.telemetry.events import Event, RolloutArrived, Subscriber
 from keisei_ray.tracking.terminal.draw import wrapped
 from keisei_ray.training.session import Outcome, train
 
@@ -71,7 +71,7 @@ def pretrain(
         for path in config.pretrain.records
     )
     section = config.pretrain.model_copy(update={"records": records})
-    check_usable(section)
+    check_usable(section, _num_readers(config))
     config = config.model_copy(update={"pretrain": section})
     last = _LastCounts()
     outcome = train(
@@ -82,7 +82,7 @@ def pretrain(
         cluster=cluster,
         subscribers=[Subscriber("records", last.take)],
     )
-    told = [last.counts] if last.counts else []
+    told = [last.counts[reader] for reader in sorted(last.counts)]
     if outcome.checkpoint is not None and section.held_out:
         told.append(_measured(outcome.checkpoint, section))
     for line in told:
@@ -96,29 +96,38 @@ def _tell(line: str, console: Console) -> None:
     console.print(shown, soft_wrap=True)
 
 
-def check_usable(config: PretrainConfig) -> None:
-    """Refuses records that hold nothing to learn from; reads no more of them than it takes.
+def check_usable(config: PretrainConfig, num_readers: int = 1) -> None:
+    """Refuses records in which a reader finds nothing to learn from; reads no more than it takes.
 
     Raises:
         RecordsError: a file is missing, or nothing in them can be learned from.
         StorageError: a URI cannot be used.
     """
-    tally = Tally()
-    found = (game for piece in find_pieces(config.records, tally) for game in read_games(piece))
-    games = (used.game for used in used_games(found, config, tally))
-    if next(positions_of(games, config, tally, num_lanes=1), None) is None:
-        raise nothing_usable(config, tally)
+    for reader in range(num_readers):
+        tally = Tally()
+        found = (game for piece in find_pieces(config.records, tally) for game in read_games(piece))
+        used = used_games(found, config, tally, reader, num_readers)
+        games = (one.game for one in learned_games(used, config, tally))
+        if next(positions_of(games, config, tally, num_lanes=1), None) is None:
+            raise nothing_usable(config, tally, num_readers)
+
+
+def _num_readers(config: Config) -> int:
+    """Readers that are asked for; 1 where that is left to the hardware, which is refused."""
+    asked = config.self_play.num_actors
+    return 1 if asked == "auto" else config.at_most_max_actors(asked)
 
 
 class _LastCounts:
-    """The newest notice about what was read."""
+    """What each reader has used and left out, as it said last."""
 
-    counts = ""
+    def __init__(self) -> None:
+        self.counts: dict[int, str] = {}
 
     def take(self, event: Event) -> None:
         """Takes an event of the run."""
-        if isinstance(event, Notice) and event.message.startswith("records "):
-            self.counts = event.message
+        if isinstance(event, RolloutArrived):
+            self.counts[event.actor_id] = event.records
 
 
 def _measured(checkpoint: Path, config: PretrainConfig) -> str:

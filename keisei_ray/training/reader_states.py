@@ -1,20 +1,23 @@
 """The states of the readers of records: what a checkpoint holds of them, and who reads on from one.
 
-The counterpart of `actor_states` in pretraining; `newest_states` says which state that is.
+The counterpart of `actor_states` in pretraining; `newest_states` says which state that is. A reader
+that takes the place of a dead one reads on after the newest rollout that was delivered.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from keisei_ray.config.schema import Config
 from keisei_ray.rollouts.reader_state import (
     ReaderState,
     pack_reader,
     pack_readers,
+    read_reader,
     read_readers,
 )
 from keisei_ray.storage.run_layout import READERS_FILE
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.telemetry.progress import Progress
+from keisei_ray.telemetry.reports import CollectReport
 from keisei_ray.training.newest_states import NewestStates
 
 
@@ -39,6 +42,20 @@ class ReaderStates(NewestStates[ReaderState]):
         """
         alive = self.packed_of(incarnations)
         return {READERS_FILE: pack_readers(alive)} if alive else {}
+
+    def go_on(self, number: int, delivered: Iterable[CollectReport]) -> None:
+        """Lets the reader that takes a dead one's place read on where that one stopped.
+
+        Args:
+            number: of the reader; nothing is done for a self-play actor.
+            delivered: reports of rollouts that no finished update has consumed.
+        """
+        sent = [r for r in delivered if r.header.actor_id == number and r.reader_state]
+        if sent:
+            newest = max(sent, key=lambda r: (r.header.incarnation, r.header.sequence))
+            self.resumed[number] = read_reader(newest.reader_state)
+        elif number in self._newest:
+            self.resumed[number] = read_reader(self._newest[number][1])
 
     def drop_unfit(self, config: Config, progress: Progress) -> Iterator[Notice]:
         """Drops the states that no reader of this run can read on from, and yields why."""

@@ -53,7 +53,7 @@ def test_a_damaged_corpus_trains_counts_each_damage_and_goes_on(
     done = pretrain(config, Console(file=said, width=200), cluster=cluster)
     assert (done.reason, done.timestep) == ("done", 4 * UPDATE)
     summary = said.getvalue().splitlines()[-2:]
-    for damage in ("1 games: ", "games: damaged or cut off", "1 files: empty"):
+    for damage in ("1 games: illegal move", "1 positions: damaged or cut off", "1 files: empty"):
         assert damage in summary[0], summary
     assert "held-out games, " in summary[1]
     measured = [line["held_out_top1"] for line in lines(run_dir / "diagnostics.jsonl")]

@@ -1,5 +1,6 @@
 """Records as rollouts, and one learner's update from them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,16 @@ def test_reader_0_measures_when_it_is_due_and_tells_what_was_read(records: Path)
     notices = [notice for report in reports for notice in report.notices]
     assert any(n.startswith("weights version 0: held-out games, ") for n in notices)
     assert any(n.startswith("records read, pass 1, reader 0: used: ") for n in notices)
-    assert any(n.startswith("records so far, pass ") for n in notices)
+    assert all(
+        re.match(r"records read, pass \d+, reader 0: used: ", r.records) for r in reports[:5]
+    )
+
+
+def test_counts_of_a_pass_that_goes_on_say_so(records: Path) -> None:
+    config = config_of(records, pretrain={"shuffle_positions": 8})
+    reader = RecordPlay(config, 0, 0)
+    reader.set_weights(Learner(config).weights())
+    assert reader.collect()[0].records.startswith("records so far, pass 1: used: ")
 
 
 def test_a_reader_reads_on_from_a_state_as_it_would_have(records: Path) -> None:

@@ -1,17 +1,18 @@
 """Readers of records: files that other programs wrote, and files that are damaged."""
 
 import json
+import os
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from rsshogi.core import Move
 
 from keisei_ray.errors import RecordsError
-from keisei_ray.records import reading
+from keisei_ray.records import files, reading
 from keisei_ray.records.files import SUFFIXES, Piece, Pieces, SourceFormat, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.reading import read_games
@@ -193,8 +194,14 @@ KIF = "手合割：平手\n手数----指手---------消費時間--\n   1 ７六�
             b'{"moves": "7g7f zz"}\n{"moves": ""}\n',
             {Cause.DAMAGED: 1, Cause.NO_MOVES: 1},
         ),
-        ("a.hcpe", b"\xff" * RECORD_BYTES["hcpe"], {Cause.DAMAGED: 1}),
-        ("a.psv", b"\xff" * (RECORD_BYTES["psv"] * 2 + 7), {Cause.DAMAGED: 3}),
+        (
+            "a.jsonl",
+            b'{"moves": "7g7f", "start_sfen": "\\ud800 b - 1"}\n',
+            {Cause.NOT_A_GAME: 1},
+        ),
+        ("a.kif", KIF.encode()[:-2], {Cause.DAMAGED: 1}),
+        ("a.hcpe", b"\xff" * RECORD_BYTES["hcpe"], {Cause.DAMAGED_POSITION: 1}),
+        ("a.psv", b"\xff" * (RECORD_BYTES["psv"] * 2 + 7), {Cause.DAMAGED_POSITION: 3}),
         ("a.pack", to_pack(GAME)[:-1], {Cause.DAMAGED: 1}),
     ],
 )
@@ -214,12 +221,82 @@ def test_encodings_of_japanese_programs_are_read(encoding: str, tmp_path: Path) 
     assert (len(game.moves), game.result) == (1, "black_win")
 
 
-def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "games.jsonl"
-    path.write_text(json.dumps(LINE) + "\n")
+@pytest.mark.parametrize(
+    ("name", "game"), [("games.jsonl", json.dumps(LINE) + "\n"), ("games.csa", CSA + "/\n")]
+)
+def test_a_file_that_grows_is_read_as_far_as_it_was(name: str, game: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(game)
     (piece,) = find_pieces([str(path)], Tally())
-    path.write_text(f"{json.dumps(LINE)}\n{json.dumps(LINE)}\n")
+    path.write_text(game * 2)
     assert len(list(read_games(piece))) == 1
+
+
+def test_games_that_each_begin_with_a_mark_of_utf8_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.csa").write_bytes((b"\xef\xbb\xbf" + CSA.encode()) * 3)
+    games, left_out = found_in(tmp_path)
+    assert (len(games), left_out) == (3, Counter())
+
+
+def test_a_line_without_end_takes_little_memory(tmp_path: Path) -> None:
+    """As in a file whose room was made before its content came."""
+    (tmp_path / "a.csa").write_bytes(bytes(60 << 20))
+    tracemalloc.start()
+    try:
+        _, left_out = found_in(tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left_out == Counter({Cause.TOO_LARGE: 1})
+    assert most < 20 << 20
+
+
+@pytest.mark.parametrize("write", [record_corpus.hcpe_by_cshogi, record_corpus.psv_by_cshogi])
+@pytest.mark.parametrize("size", [1, 5, len(MOVES), 17])
+def test_a_game_across_pieces_of_a_file_stays_one(
+    write: Callable[[Path], Path], size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / ("a.hcpe" if "hcpe" in write.__name__ else "a.psv"))
+    path.write_bytes(path.read_bytes() * 3)
+    whole, _ = found_in(path)
+    monkeypatch.setattr(files, "POSITIONS_A_PIECE", size)
+    assert len(list(find_pieces([str(path)], Tally()))) == -(-3 * len(MOVES) // size)
+    assert found_in(path) == (whole, Counter())
+    assert [game.moves for game in whole] == [VALUES] * 3
+
+
+def test_a_folder_by_a_link_is_read_once_and_a_circle_ends(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "records"
+    for made in (outside, folder):
+        made.mkdir()
+    record_corpus.csa_by_cshogi(outside / "a.csa")
+    for name in ("one", "two"):
+        (folder / name).symlink_to(outside)
+    (outside / "up").symlink_to(folder)
+    games, left_out = found_in(folder)
+    assert (len(games), left_out) == (1, Counter())
+
+
+def test_a_folder_that_cannot_be_listed_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    record_corpus.csa_by_cshogi(tmp_path / "a.csa")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    games, left_out = found_in(tmp_path)
+    assert (len(games), left_out) == (1, Counter({Cause.UNREADABLE: 1}))
+
+
+def test_a_pipe_is_no_file_of_records(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csa")
+    assert found_in(tmp_path) == ([], Counter({Cause.UNREADABLE: 1}))
 
 
 def test_a_file_that_has_gone_is_counted(tmp_path: Path) -> None:

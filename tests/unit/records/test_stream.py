@@ -30,6 +30,7 @@ from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from tests.helpers.record_corpus import MOVES, csa_by_cshogi, hcpe3_by_cshogi, kif_by_cshogi
 
 FORMATS = ("csa", "kif", "hcpe", "psv", "pack")
+MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G2r2b3g4s4n4l17p 1"
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,45 @@ def test_held_out_games_are_not_trained_on_and_the_same_in_every_format(corpus: 
     assert sorted(keys(same)) == sorted(keys(other))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_game_is_held_out_in_whatever_formats_it_is_there(corpus: Path, seed: int) -> None:
+    """Some formats hold whole games, others what follows the opening."""
+    trained, tally = one_pass(corpus, held_out=0.3, seed=seed)
+    config = PretrainConfig(records=(str(corpus),), held_out=0.3)
+    held_out = held_out_positions(config, Tally())
+    assert held_out is not None
+    whole, single = one_pass(corpus / "games.pack", held_out=0.0)
+    assert tally.games < single.games
+    boards = [[row.tobytes() for row in rows.boards] for rows in (trained, held_out, whole)]
+    assert sorted(boards[0] + boards[1]) == sorted(boards[2])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_record_without_result_does_not_hide_one_with_a_result(
+    corpus: Path, tmp_path: Path, seed: int
+) -> None:
+    for name in ("games.csa", "games.usi"):
+        (tmp_path / name).write_bytes((corpus / name).read_bytes())
+    once, single = one_pass(corpus / "games.csa", held_out=0.0)
+    positions, tally = one_pass(tmp_path, held_out=0.0, seed=seed)
+    assert (tally.games, len(positions)) == (single.games, len(once))
+    without_end = single.games - tally.causes[Cause.DUPLICATE]
+    assert tally.causes[Cause.NO_RESULT] == without_end > 0
+
+
+def test_a_result_by_the_rules_is_filtered_as_one_of_the_record(tmp_path: Path) -> None:
+    (tmp_path / "mate.usi").write_text(f"sfen {MATE_IN_ONE} moves G*5b\n")
+    settings: dict[str, Any] = {"held_out": 0.0}
+    assert one_pass(tmp_path, **settings)[1].games == 1
+    with pytest.raises(RecordsError, match=r"1 games: result not in pretrain\.results"):
+        one_pass(tmp_path, results=("draw",), **settings)
+
+
+def test_held_out_games_are_counted(corpus: Path) -> None:
+    _, tally = one_pass(corpus / "games.pack", held_out=0.3)
+    assert tally.games + tally.causes[Cause.HELD_OUT] == 20
+
+
 def test_readers_share_the_games(corpus: Path) -> None:
     passes = [one_pass(corpus / "kif", reader=i, num_readers=3) for i in range(3)]
     whole, tally = one_pass(corpus / "kif")
@@ -285,6 +325,5 @@ def test_records_with_nothing_usable_are_refused_in_one_line(tmp_path: Path) -> 
     with pytest.raises(RecordsError) as error:
         one_pass(tmp_path)
     assert "nothing to learn from" in str(error.value)
-    assert "games: duplicate" in str(error.value)
-    assert "games: no result" in str(error.value)
+    assert "3 games: no result" in str(error.value)
     assert "\n" not in str(error.value)

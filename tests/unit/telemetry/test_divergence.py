@@ -98,6 +98,14 @@ def test_each_sign_that_lasts_is_found_once_with_its_number(
     assert trouble_after(calm(20) + calm(50, **changes)) == f"diverging: {expected}"
 
 
+def test_a_large_value_loss_that_falls_is_a_network_that_learns() -> None:
+    """From a pretraining; the updates of a run that diverges do not each improve on the last."""
+    falling = [CALM | {"value_loss": loss} for loss in (4.71, 3.12, 2.4, 2.3, 2.25, 1.35)]
+    assert found_in(falling + calm(20)) == []
+    (found,) = found_in(falling[:3] + [CALM | {"value_loss": 2.5}] + calm(20))
+    assert found.signs == "value_loss 2.5 (expected up to 2.2)"
+
+
 def test_a_fall_of_the_entropy_within_few_updates_is_a_divergence() -> None:
     """From a run whose updates 11 to 13 lost what was learned."""
     fall = [CALM | {"entropy": entropy} for entropy in (3.5, 3.5, 3.0, 2.4, 2.0, 2.0, 2.1)]

@@ -12,7 +12,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import ConfigError, RecordsError
 from keisei_ray.training.pretrain import DEFAULTS, _tell, check_usable, pretrain
-from tests.helpers.record_corpus import hcpe_by_cshogi
+from tests.helpers.record_corpus import csa_by_cshogi, hcpe_by_cshogi
 
 
 def test_defaults_of_the_command_are_weaker_than_every_route() -> None:
@@ -47,6 +47,38 @@ def test_records_without_are_refused_with_the_causes(tmp_path: Path) -> None:
     (tmp_path / "binary.kif").write_bytes(bytes(range(256)))
     with pytest.raises(RecordsError, match=r"(?=.*1 files: empty)(?=.*1 games: neither UTF-8)"):
         check_usable(PretrainConfig(records=(str(tmp_path),)))
+
+
+@pytest.mark.parametrize(
+    ("games", "held_out", "readers", "told"),
+    [
+        (1, 1.0, 1, r"left out: 1 games: held out"),
+        (1, 0.0, 2, r"left out: nothing.*self_play\.num_actors=1"),
+        (1, 0.0, 1, None),
+        (9, 0.0, 2, None),
+    ],
+)
+def test_every_reader_must_find_something_to_learn_from(
+    games: int, held_out: float, readers: int, told: str | None, tmp_path: Path
+) -> None:
+    csa_by_cshogi(tmp_path / "games.csa", games=games)
+    config = PretrainConfig(records=(str(tmp_path),), held_out=held_out)
+    if told is None:
+        check_usable(config, readers)
+    else:
+        with pytest.raises(RecordsError, match=told):
+            check_usable(config, readers)
+
+
+def test_a_run_of_pretrain_goes_on_as_one_by_the_command_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its records are looked at before Ray is started, and counted at its end."""
+    (tmp_path / "a.csa").touch()
+    settings = ["--set", f"pretrain.records=[{tmp_path}]", "--set", "self_play.num_actors=1"]
+    assert main([*settings, "--run-dir", str(tmp_path / "run")]) == EXIT_USAGE
+    assert "nothing to learn from; left out: 1 files: empty" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_refuses_them_in_one_line(
