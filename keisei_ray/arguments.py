@@ -5,12 +5,12 @@ flag, in one line with the nearest known one.
 """
 
 import argparse
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from keisei_ray import argument_values as values
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.config.nearest import likeness, nearest
 from keisei_ray.errors import ConfigError
@@ -18,9 +18,6 @@ from keisei_ray.export import FORMATS
 from keisei_ray.records import RECORD_FORMATS
 from keisei_ray.storage.run_layout import GAMES_FILE, REPORT_FILE
 
-ALONE_BENCHES = ("gpu", "learning")
-"""Benchmarks that are run alone, and only when asked for."""
-BENCHES = ("env", "actor", "search", "learner", "learners", "wire", "broadcast", "train")
 PLAYERS = """\
 PLAYER is one of:
   random           any legal move
@@ -40,7 +37,6 @@ SURELY_MEANT = 0.8
 """Likeness from which a known flag is taken for the one that was meant, even where a setting has
 just the name that was typed: `--num_actors` is `--num-actors`, but `--learning-rate` is a setting.
 """
-Number = TypeVar("Number", int, float)
 _FLAG = re.compile(r"--?[A-Za-z][^\s=]*")
 
 
@@ -124,7 +120,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     _add_settings(train)
     train.add_argument(
         "--num-actors",
-        type=_num_actors,
+        type=values.num_actors,
         metavar="N|auto",
         help="number of self-play actors; auto: as many as there are CPUs for; auto:0.5: for half",
     )
@@ -253,7 +249,7 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
     _add_match(generate, temperature=0.0)
     generate.add_argument(
         "--opening-plies",
-        type=_count,
+        type=values.count,
         default=8,
         metavar="N",
         help="largest number of random plies at the start; each game has a random number from 0 "
@@ -261,7 +257,7 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
     )
     generate.add_argument(
         "--max-plies",
-        type=_positive,
+        type=values.positive,
         default=512,
         metavar="N",
         help="plies, opening included, after which a game is cut and counts as a draw. Default: "
@@ -325,7 +321,7 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
     )
     analyze.add_argument(
         "--simulations",
-        type=_count,
+        type=values.count,
         default=200,
         metavar="N",
         help="how far to search from each position; 0: the network alone. Default: %(default)s",
@@ -373,7 +369,7 @@ def _add_web(web: argparse.ArgumentParser) -> None:
     )
     web.add_argument(
         "--port",
-        type=_port,
+        type=values.port,
         default=8765,
         metavar="N",
         help="port to listen at; 0: any that is free. Default: %(default)s",
@@ -429,11 +425,11 @@ def _add_tune(tune: argparse.ArgumentParser) -> None:
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     _add_settings(bench)
-    names = [*BENCHES, *ALONE_BENCHES]
+    names = [*values.BENCHES, *values.ALONE_BENCHES]
     bench.add_argument(
         "benches",
         nargs="*",
-        type=_benchmark,
+        type=values.benchmark,
         metavar="BENCHMARK",
         help=f"benchmarks to run, of {', '.join(names)}; default: all but gpu, which needs one, "
         "and learning, which takes hours",
@@ -442,11 +438,15 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
     gpu = bench.add_argument_group("gpu", "a GPU's numbers checked against the CPU, and its speed")
     gpu.add_argument(
-        "--seconds", type=_seconds, default=0.4, metavar="S", help="length of each measurement"
+        "--seconds",
+        type=values.seconds,
+        default=0.4,
+        metavar="S",
+        help="length of each measurement",
     )
     gpu.add_argument(
         "--networks",
-        type=_network,
+        type=values.network,
         nargs="+",
         default=[(10, 128), (4, 64), (20, 256)],
         metavar="DEPTHxWIDTH",
@@ -454,7 +454,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     )
     gpu.add_argument(
         "--processes",
-        type=_positive,
+        type=values.positive,
         default=None,
         metavar="N",
         help="self-play actors of the training run; default: 6, or as many as leave two cores",
@@ -462,13 +462,18 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
     learning = bench.add_argument_group("learning", "runs from zero, and matches of their networks")
     learning.add_argument(
-        "--seeds", type=_seed, nargs="+", default=[1, 2, 3], metavar="S", help="one run for each"
+        "--seeds",
+        type=values.seed,
+        nargs="+",
+        default=[1, 2, 3],
+        metavar="S",
+        help="one run for each",
     )
     learning.add_argument(
-        "--minutes", type=_minutes, default=20.0, metavar="M", help="length of each run"
+        "--minutes", type=values.minutes, default=20.0, metavar="M", help="length of each run"
     )
     learning.add_argument(
-        "--games", type=_positive, default=200, metavar="N", help="games of each match, even"
+        "--games", type=values.positive, default=200, metavar="N", help="games of each match, even"
     )
     learning.add_argument(
         "--out-dir",
@@ -528,17 +533,21 @@ def _add_match(command: argparse.ArgumentParser, *, temperature: float) -> None:
     command.epilog = PLAYERS
     command.add_argument(
         "--games",
-        type=_positive,
+        type=values.positive,
         default=100,
         metavar="N",
         help="games of each match, even. Default: %(default)s",
     )
     command.add_argument(
-        "--seed", type=_seed, default=1, metavar="S", help="seed of openings and random choices"
+        "--seed",
+        type=values.seed,
+        default=1,
+        metavar="S",
+        help="seed of openings and random choices",
     )
     command.add_argument(
         "--temperature",
-        type=_temperature,
+        type=values.temperature,
         default=temperature,
         metavar="T",
         help="how networks choose. 0: the likeliest move; above: sampled from "
@@ -551,81 +560,6 @@ def _add_match(command: argparse.ArgumentParser, *, temperature: float) -> None:
         help="opening book to start games from, instead of random plies: one opening a line, "
         "'startpos moves 7g7f 3c3d' or 'sfen SFEN [moves ...]'",
     )
-
-
-def _num_actors(text: str) -> int | str:
-    if text == "auto" or text.startswith("auto:"):
-        return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a number nor auto nor a share such as auto:0.5"
-        ) from error
-
-
-def _positive(text: str) -> int:
-    return _number(text, int, lambda value: value >= 1, "a positive whole number")
-
-
-def _count(text: str) -> int:
-    return _number(
-        text, int, lambda value: 0 <= value <= 10**7, "a whole number from 0 to 10,000,000"
-    )
-
-
-def _port(text: str) -> int:
-    return _number(text, int, lambda value: 0 <= value <= 65535, "a port from 0 to 65535")
-
-
-def _seed(text: str) -> int:
-    return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
-
-
-def _minutes(text: str) -> float:
-    return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of minutes")
-
-
-def _network(text: str) -> tuple[int, int]:
-    depth, _, width = text.partition("x")
-    if not (depth.isdecimal() and width.isdecimal() and int(depth) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a network's size such as 10x128")
-    return int(depth), int(width)
-
-
-def _seconds(text: str) -> float:
-    return _number(text, float, lambda value: 0 < value < math.inf, "a positive number of seconds")
-
-
-def _temperature(text: str) -> float:
-    return _number(
-        text, float, lambda value: value == 0.0 or 0.01 <= value <= 100.0, "0, or from 0.01 to 100"
-    )
-
-
-def _number(
-    text: str,
-    convert: Callable[[str], Number],
-    is_allowed: Callable[[Number], bool],
-    expected: str,
-) -> Number:
-    """Reads a number within limits, or raises with what was expected."""
-    try:
-        if is_allowed(value := convert(text)):
-            return value
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-
-
-def _benchmark(text: str) -> str:
-    names = [*BENCHES, *ALONE_BENCHES]
-    if text not in names:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a benchmark, did you mean {nearest(text, names)!r}? "
-            f"Expected any of {', '.join(names)}"
-        )
-    return text
 
 
 COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -16,7 +16,8 @@ from types import MappingProxyType
 
 from rich.console import Console
 
-from keisei_ray.arguments import ALONE_BENCHES, BENCHES, parse_arguments
+from keisei_ray.argument_values import ALONE_BENCHES, BENCHES
+from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.describe import describe
 from keisei_ray.config.player_spec import checkpoint_text
 from keisei_ray.config.resolver import load_sweep, resolve_config

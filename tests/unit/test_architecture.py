@@ -15,6 +15,7 @@ LEVELS = """
     __main__
     cli
     arguments
+    argument_values
     tune, library, web
     status, bench, analysis
     training, report, export

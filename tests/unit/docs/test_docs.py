@@ -109,7 +109,7 @@ def test_the_architecture_page_has_a_row_for_every_package() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     section = text.partition("\n## Packages\n")[2].partition("\n## ")[0]
     named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
-    files = {"cli", "arguments", "errors"}
+    files = {"cli", "arguments", "argument_values", "errors"}
     assert set(named) - files == packages()
     assert all((ROOT / "keisei_ray" / f"{name}.py").is_file() for name in files)
     # The last two columns name the modules that alone import torch or Ray.
