@@ -1,4 +1,4 @@
-"""What makes two records the same game, whatever their formats and wherever they begin."""
+"""Identity of games: a hash that is the same in every format, wherever the record begins."""
 
 import hashlib
 from array import array

@@ -40,7 +40,7 @@ PIECES_AT_ONCE: Final = 8
 """Pieces that are read in turns, so that neighbours in a file are no neighbours in the stream."""
 _HASH_RANGE: Final = 1 << 64
 _IDENTITY: Final = b"moves after the opening"
-"""What `game_hash` is a hash of: where it is another, other games are held out."""
+"""Name of the rule by which `game_hash` identifies a game: by another, others are held out."""
 _READING, _SHUFFLING, _DRAWING = 0, 1, 2
 """First numbers of the seeds of a pass, of a window, and of the policy's targets in a pass."""
 _NOT_OF_THE_ORDER: Final = frozenset(

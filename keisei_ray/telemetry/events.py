@@ -115,7 +115,7 @@ class RolloutArrived(Event):
     timesteps: int
     """Plies of the rollout (T * N); the run's `timestep` does not include them yet."""
     records: str = ""
-    """What its reader of records has used and left out in its pass; empty in self-play."""
+    """Counts of its reader of records in its pass, in words; empty in self-play."""
 
 
 @dataclass(frozen=True)

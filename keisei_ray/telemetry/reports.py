@@ -126,7 +126,8 @@ class CollectReport:
     held_out: HeldOutFigures | None = None
     """Measurement on held-out games in this call, if one was made."""
     records: str = ""
-    """What a reader of records has used and left out in its pass, in words; empty in self-play."""
+    """Counts of what a reader of records has used and left out in its pass, in words; empty in
+    self-play."""
     notices: tuple[str, ...] = ()
     """Messages for the user."""
 

@@ -119,7 +119,7 @@ def _num_readers(config: Config) -> int:
 
 
 class _LastCounts:
-    """What each reader has used and left out, as it said last."""
+    """Counts of each reader, as it has said last: what it has used and left out."""
 
     def __init__(self) -> None:
         self.counts: dict[int, str] = {}
