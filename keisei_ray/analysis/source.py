@@ -195,7 +195,8 @@ def _read_saved(name: str, number: int, line: str) -> Source:
         white,
         end,
         fault,
-        opening if isinstance(opening, int) else 0,
+        # Any number may stand in a damaged line.
+        min(max(0, opening), len(moves)) if isinstance(opening, int) else 0,
     )
 
 

@@ -64,6 +64,14 @@ def test_a_game_of_a_run_is_read_with_who_played_it(tmp_path: Path) -> None:
     assert "投了" in source.kif
 
 
+@pytest.mark.parametrize(
+    ("opening", "plies"), [(-7, 0), (0, 0), (2, 2), (10**9, 2), (1.5, 0), ("1", 0), (None, 0)]
+)
+def test_opening_plies_are_plies_of_the_game(tmp_path: Path, opening: object, plies: int) -> None:
+    line = json.dumps(SAVED | {"opening_plies": opening})
+    assert read(tmp_path, "games.jsonl", line).opening_plies == plies
+
+
 def test_of_a_file_with_a_game_a_line_the_last_or_the_named_one_is_read(tmp_path: Path) -> None:
     other = json.dumps(SAVED | {"moves": "2g2f", "plies": 1})
     unsaved = json.dumps(SAVED | {"moves": ""})
