@@ -2,10 +2,12 @@
 
 The rules library reads the formats. It passes over what it does not understand, so this module
 looks for that: a start position that it does not know, lines of moves that it has left out. A game
-is read up to the first move that cannot be played.
+is read up to the first move that cannot be played, or the first line that is no move where one is
+expected.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -69,7 +71,6 @@ _RANKS: Final = "一二三四五六七八九"
 _CSA_MOVE: Final = re.compile(r"[+-]\d{4}[A-Z]{2}")
 _CSA_HEAD: Final = re.compile(r"^(V\d|P[I1-9+-]|N[+-]|[+-]\s*$)", re.MULTILINE)
 _OPENING: Final = re.compile(r"^([0-9]{1,4}) (?:random opening plies|opening plies of )", re.M)
-_ILLEGAL: Final = re.compile(r"illegal move at index (\d+)")
 _ENDS: Final = {
     "RESIGN": "resignation",
     "MATE": "mate",
@@ -107,7 +108,9 @@ def read_kif(text: str) -> ReadRecord:
     end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
     found = {i: move[1] for i in range(end) if (move := KIF_MOVE.match(lines[i]))}
     places = [i for i, move in found.items() if _IS_KIF_MOVE.match(move)]
-    record, cut, fault = _read(Record.from_kif_str, lines, places, found)
+    first = places[0] if places else len(lines)
+    moves = {i: found[i] for i in places}
+    record, cut, fault = _read(Record.from_kif_str, lines, first, moves)
     kif = "\n".join(text.splitlines()[:cut]) if fault else text
     return _result(record, kif, fault, _evals(record))
 
@@ -228,12 +231,25 @@ def read_csa(text: str, *, wants_kif: bool = True) -> ReadRecord:
     """
     if not _CSA_HEAD.search(text):
         raise ValueError("no line of CSA is in it")
-    lines = re.split(r"^/\s*$", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    lines, first = _first_of_csa(text)
     found = {i: move[0] for i, line in enumerate(lines) if (move := _CSA_MOVE.match(line))}
-    record, _, fault = _read(Record.from_csa_str, lines, list(found), found)
+    # The rules library passes over damaged moves before the first that it can read.
+    signs = (i for i in range(first, len(lines)) if lines[i].startswith(("+", "-")))
+    stop = next((i for i in signs if i not in found), None)
+    record, _, fault = _read(Record.from_csa_str, lines, first, found, stop)
     # As it stands in the file, where it is Black's.
     evals = seen_by_other(record.init_position_sfen, _evals(record))
     return _result(record, kif_text(record) if wants_kif else "", fault, evals)
+
+
+def _first_of_csa(text: str) -> tuple[list[str], int]:
+    """Lines of the first game of a file in CSA, and where among them its moves begin."""
+    lines = re.split(r"^/\s*$", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith(("+", "-"))), len(lines))
+    if first < len(lines) and lines[first].strip() in ("+", "-"):
+        first += 1  # That is the side to move.
+    others = (i for i in range(first, len(lines)) if lines[i].startswith("V"))
+    return lines[: next(others, len(lines))], first
 
 
 def decoded_text(content: bytes) -> str | None:
@@ -252,35 +268,55 @@ def decoded_text(content: bytes) -> str | None:
 
 
 def _read(
-    parse: Callable[[str], Record], lines: list[str], places: list[int], found: dict[int, str]
+    parse: Callable[[str], Record],
+    lines: list[str],
+    first: int,
+    found: dict[int, str],
+    stop: int | None = None,
 ) -> tuple[Record, int, str]:
     """Reads a record up to the first move that cannot be played.
 
     Args:
         parse: the rules library's reader.
         lines: the record.
-        places: its lines of moves.
-        found: number of each of these lines -> the move.
+        first: where its moves begin.
+        found: number of each line that has a move -> the move.
+        stop: a line of which it is known that it cannot be read.
 
     Returns:
         The record, how many lines it has, and what is wrong with the next one, if anything.
+
+    Raises:
+        ValueError: the lines before the moves cannot be read.
     """
-    cut, what = len(lines), ""
+    cut, what = (len(lines), "") if stop is None else (stop, "cannot be read")
+    places = [i for i in found if i < cut]
     try:
-        record = parse("\n".join(lines))
-    except ValueError as error:
-        illegal = _ILLEGAL.search(str(error))
-        if illegal is None or int(illegal[1]) >= len(places):
-            raise
-        cut, what = places[int(illegal[1])], "is not legal"
         record = parse("\n".join(lines[:cut]))
-    if not what and record.move_count < len(places):
-        cut, what = places[record.move_count], "cannot be read"
-        record = parse("\n".join(lines[:cut]))
+    except ValueError:
+        record = parse("\n".join(lines[:first]))
+        # The rules library names no line, and not always the first that it cannot read.
+        cut = bisect_left(
+            range(cut), True, lo=first, key=lambda i: _is_refused(parse, lines[: i + 1])
+        )
+        what = "is not legal" if cut in found else "cannot be read"
+    else:
+        if record.move_count < len(places):
+            cut, what = places[record.move_count], "cannot be read"
     if not what:
         return record, cut, ""
-    ply = record.move_count + 1
-    return record, cut, f"line {cut + 1}: move {ply} '{brief(found[cut])}' {what}"
+    record = parse("\n".join(lines[:cut]))
+    move = brief(found.get(cut, lines[cut].strip()))
+    return record, cut, f"line {cut + 1}: move {record.move_count + 1} '{move}' {what}"
+
+
+def _is_refused(parse: Callable[[str], Record], lines: list[str]) -> bool:
+    """Whether the rules library refuses the beginning of a record."""
+    try:
+        parse("\n".join(lines))
+    except ValueError:
+        return True
+    return False
 
 
 def _evals(record: Record) -> tuple[int | None, ...]:

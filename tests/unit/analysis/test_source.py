@@ -88,6 +88,10 @@ def test_a_game_is_read_up_to_a_move_that_is_not_legal(tmp_path: Path) -> None:
     assert (source.moves, source.fault, source.end) == (MOVES, "move 3 'x' is not legal", "")
     source = read(tmp_path, "game.kif", KIF.replace("３四歩(33)", "３四歩(34)"))
     assert (source.moves, source.fault) == (("7g7f",), "line 5: move 2 '３四歩(34)' cannot be read")
+    source = read(tmp_path, "game.csa", "V2.2\nPI\n+\n+7776FU\n-33")
+    assert (source.moves, source.fault) == (("7g7f",), "line 5: move 2 '-33' cannot be read")
+    source = read(tmp_path, "game.csa", "PI\n-\n+7776FU\n")
+    assert (source.moves, source.fault) == ((), "line 3: move 1 '+7776FU' is not legal")
 
 
 def test_how_the_rules_have_ended_a_game_is_known(tmp_path: Path) -> None:
@@ -116,7 +120,6 @@ def test_a_result_of_another_program_does_not_matter(tmp_path: Path) -> None:
         ("game.kif", KIF.encode("euc-jp") + b"\xff", "neither UTF-8 nor Shift-JIS"),
         ("game.csa", "PI\n+\n+7776FU\n".encode("utf-16-le"), "neither UTF-8 nor Shift-JIS"),
         ("game.csa", "hello", "cannot be read as CSA"),
-        ("game.csa", "PI\n-\n+7776FU\n", "cannot be read as CSA"),
         ("game.csa", "P+59OU\n+\n+5958OU\n", "Expected"),
         ("game.usi", "hello", "line 1: 'hello' is not a game"),
         ("game.usi", "sfen rbsgk/4p/5/P4/KGSBR b - 1", "is not a game"),

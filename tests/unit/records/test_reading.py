@@ -181,6 +181,8 @@ KIF = "手合割：平手\n手数----指手---------消費時間--\n   1 ７六�
             CSA.encode() + b"/\n" + CSA.replace("77", "99").encode(),
             {Cause.ILLEGAL_MOVE: 1},
         ),
+        ("a.csa", CSA.replace("-3334FU", "-33XXFU").encode(), {Cause.DAMAGED: 1}),
+        ("a.csa", CSA.encode()[: CSA.index("34FU")], {Cause.DAMAGED: 1}),
         ("a.kif", KIF.replace("平手", "5五将棋").encode(), {Cause.OTHER_RULES: 1}),
         ("a.kif", KIF.replace("(77)", "(88)").encode("cp932"), {Cause.ILLEGAL_MOVE: 1}),
         ("a.kif", b"x" * (reading.MAX_GAME_BYTES + 1), {Cause.TOO_LARGE: 1}),

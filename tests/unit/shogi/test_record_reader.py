@@ -59,8 +59,9 @@ def test_csa_is_read_as_the_same_game() -> None:
     assert read_kif(record.kif).moves == MOVES
 
 
-def test_the_first_of_several_games_is_read() -> None:
-    record = read_csa(f"{CSA}/\nPI\n+\n+2726FU\n")
+@pytest.mark.parametrize("between", ["/\n", "", "'comment\n"])
+def test_the_first_of_several_games_is_read(between: str) -> None:
+    record = read_csa(f"{CSA}{between}V2.2\nPI\n+\n+2726FU\n")
     assert (record.moves, record.fault) == (MOVES, "")
 
 
@@ -86,6 +87,28 @@ def test_csa_is_read_up_to_a_move_that_cannot_be_played() -> None:
     assert record.moves == MOVES[:2]
     assert (record.fault, record.end) == ("line 9: move 3 '+8899UM' is not legal", "")
     assert read_kif(record.kif).moves == MOVES[:2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("+8822UM", "+88XXUM", "line 9: move 3 '+88XXUM' cannot be read"),
+        ("+8822UM", "8822UM", "line 9: move 3 '8822UM' cannot be read"),
+        ("+8822UM", "-8822UM", "line 9: move 3 '-8822UM' is not legal"),
+        ("-3334FU", "-33", "line 8: move 2 '-33' cannot be read"),
+        ("-3122GI\n%TORYO\n", "-31", "line 10: move 4 '-31' cannot be read"),
+        ("-3122GI\n%TORYO\n", "-", "line 10: move 4 '-' cannot be read"),
+        # The first of two faults, though the rules library complains about the second.
+        ("-3334FU\n+8822UM", "-3335FU\n+88", "line 8: move 2 '-3335FU' is not legal"),
+        ("+7776FU,T3", "+77", "line 6: move 1 '+77' cannot be read"),
+        ("+\n+7776FU,T3", "+\n+", "line 6: move 1 '+' cannot be read"),
+        ("+\n+7776FU,T3", "-7776FU,T3", "line 5: move 1 '-7776FU' is not legal"),
+    ],
+)
+def test_csa_is_read_up_to_a_line_that_is_damaged(old: str, new: str, what: str) -> None:
+    record = read_csa(CSA.replace(old, new))
+    assert (record.fault, record.end, record.winner) == (what, "", None)
+    assert record.moves == MOVES[: int(what.split()[3]) - 1]
 
 
 @pytest.mark.parametrize(
