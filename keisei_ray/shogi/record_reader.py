@@ -8,7 +8,7 @@ expected.
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,12 +107,37 @@ def read_kif(text: str) -> ReadRecord:
     lines = ["" if line.startswith("&") else line for line in text.splitlines()]
     end = next((i for i, line in enumerate(lines) if line.startswith(KIF_VARIATION)), len(lines))
     found = {i: move[1] for i in range(end) if (move := KIF_MOVE.match(lines[i]))}
-    places = [i for i, move in found.items() if _IS_KIF_MOVE.match(move)]
-    first = places[0] if places else len(lines)
-    moves = {i: found[i] for i in places}
-    record, cut, fault = _read(Record.from_kif_str, lines, first, moves)
+    moves = {i: move for i, move in found.items() if _IS_KIF_MOVE.match(move)}
+    first = next(iter(moves), len(lines))
+    numbers = {i: int(lines[i].split()[0][:9]) for i in found if i >= first}
+    stop = _wrong_number(numbers, moves, numbers.get(first, 1) if _DIAGRAM.search(text) else 1)
+    record, cut, fault = _read(Record.from_kif_str, lines, first, moves, stop)
     kif = "\n".join(text.splitlines()[:cut]) if fault else text
     return _result(record, kif, fault, _evals(record))
+
+
+def _wrong_number(
+    numbers: Mapping[int, int], moves: Container[int], expected: int
+) -> tuple[int, str] | None:
+    """Finds where moves are missing from a main line of KIF.
+
+    Args:
+        numbers: line -> the number that it begins with, from the first move on.
+        moves: the lines of moves; the first other one says how the game ended.
+        expected: number of the first move.
+
+    Returns:
+        The first line with a wrong number, and what is wrong with it; None if all are right.
+    """
+    for line, number in numbers.items():
+        is_move = line in moves
+        # Not every program counts the ending.
+        if number > expected or (is_move and number < expected):
+            return line, f"has number {number}, expected {expected}"
+        if not is_move:
+            break
+        expected += 1
+    return None
 
 
 def read_ki2(text: str) -> ReadRecord:
@@ -235,7 +260,7 @@ def read_csa(text: str, *, wants_kif: bool = True) -> ReadRecord:
     found = {i: move[0] for i, line in enumerate(lines) if (move := _CSA_MOVE.match(line))}
     # The rules library passes over damaged moves before the first that it can read.
     signs = (i for i in range(first, len(lines)) if lines[i].startswith(("+", "-")))
-    stop = next((i for i in signs if i not in found), None)
+    stop = next(((i, "cannot be read") for i in signs if i not in found), None)
     record, _, fault = _read(Record.from_csa_str, lines, first, found, stop)
     # As it stands in the file, where it is Black's.
     evals = seen_by_other(record.init_position_sfen, _evals(record))
@@ -272,7 +297,7 @@ def _read(
     lines: list[str],
     first: int,
     found: dict[int, str],
-    stop: int | None = None,
+    stop: tuple[int, str] | None = None,
 ) -> tuple[Record, int, str]:
     """Reads a record up to the first move that cannot be played.
 
@@ -281,7 +306,7 @@ def _read(
         lines: the record.
         first: where its moves begin.
         found: number of each line that has a move -> the move.
-        stop: a line of which it is known that it cannot be read.
+        stop: a line of which it is known that it is not the next move, and what is wrong with it.
 
     Returns:
         The record, how many lines it has, and what is wrong with the next one, if anything.
@@ -289,7 +314,7 @@ def _read(
     Raises:
         ValueError: the lines before the moves cannot be read.
     """
-    cut, what = (len(lines), "") if stop is None else (stop, "cannot be read")
+    cut, what = stop or (len(lines), "")
     places = [i for i in found if i < cut]
     try:
         record = parse("\n".join(lines[:cut]))

@@ -185,6 +185,7 @@ KIF = "手合割：平手\n手数----指手---------消費時間--\n   1 ７六�
         ("a.csa", CSA.encode()[: CSA.index("34FU")], {Cause.DAMAGED: 1}),
         ("a.kif", KIF.replace("平手", "5五将棋").encode(), {Cause.OTHER_RULES: 1}),
         ("a.kif", KIF.replace("(77)", "(88)").encode("cp932"), {Cause.ILLEGAL_MOVE: 1}),
+        ("a.kif", KIF.replace("   2 投了", "   3 投了").encode(), {Cause.DAMAGED: 1}),
         ("a.kif", b"x" * (reading.MAX_GAME_BYTES + 1), {Cause.TOO_LARGE: 1}),
         ("a.ki2", "▲７五歩\n".encode(), {Cause.NOT_A_GAME: 1}),
         ("a.ki2", "▲７六歩打\n".encode(), {Cause.NOT_A_GAME: 1}),

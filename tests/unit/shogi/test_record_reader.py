@@ -82,6 +82,34 @@ def test_kif_is_read_up_to_a_move_that_cannot_be_played(old: str, new: str, what
     assert "変化" not in record.kif
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("   1 ７六歩", "   2 ７六歩", "line 7: move 1 '７六歩(77)' has number 2, expected 1"),
+        ("   3 ２二", "   5 ２二", "line 11: move 3 '２二角成(88)' has number 5, expected 3"),
+        ("   3 ２二", "   1 ２二", "line 11: move 3 '２二角成(88)' has number 1, expected 3"),
+        ("   5 投了", "   7 投了", "line 13: move 5 '7 投了' has number 7, expected 5"),
+        # The move may be legal where the one before it is missing, or not.
+        ("   2 ３四歩(33)   ( 0:01/00:00:01)\n", "", "line 10: move 2 '２二角成(88)' has number 3"),
+    ],
+)
+def test_kif_is_read_up_to_where_moves_are_missing(old: str, new: str, what: str) -> None:
+    record = read_kif(KIF.replace(old, new, 1))
+    assert record.fault.startswith(what)
+    assert record.moves == MOVES[: int(what.split()[3]) - 1]
+    assert (record.end, record.winner) == ("", None)
+    assert read_kif(record.kif).moves == record.moves
+
+
+def test_kif_is_numbered_as_it_likes_behind_a_diagram_and_at_its_end() -> None:
+    lines = unfinished_to_kif("4k4/9/4p4/9/9/9/9/1R7/4K4 b 2G 1", ["8h5h", "5a5b", "G*4b"])
+    kif = lines.replace("   1 ", "  36 ").replace("   2 ", "  37 ").replace("   3 ", "  38 ")
+    assert kif != lines
+    assert read_kif(kif).moves == ("8h5h", "5a5b", "G*4b")
+    assert read_kif(kif).fault == ""
+    assert read_kif(KIF.replace("   5 投了", "   4 投了")).fault == ""
+
+
 def test_csa_is_read_up_to_a_move_that_cannot_be_played() -> None:
     record = read_csa(CSA.replace("+8822UM", "+8899UM"))
     assert record.moves == MOVES[:2]
