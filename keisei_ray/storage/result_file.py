@@ -1,6 +1,5 @@
 """The file that `--json` names: the result of a command, for other programs."""
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -11,8 +10,6 @@ from keisei_ray.errors import ConfigError
 def check_result_file(path: str | None) -> None:
     """Refuses a result file that cannot be written. Called before the work begins.
 
-    Its directory is made if it is missing.
-
     Raises:
         ConfigError: `path` is `-`, or not a file in a directory that can be written.
     """
@@ -21,8 +18,6 @@ def check_result_file(path: str | None) -> None:
     if path == "-":
         raise ConfigError("--json -: this command prints its result as text. Name a file.")
     file = Path(path)
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise ConfigError(
             f"--json {path}: not a file in a directory that can be written. Choose another."

@@ -109,6 +109,18 @@ def test_what_does_not_go_together_is_refused_before_the_work(
         analyze(AnalyzeOptions("none", **paths), plain_console())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("flag", ["--json", "--html", "--kif"])
+def test_a_directory_that_is_missing_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("game.kif").write_text(KIF, encoding="utf-8")
+    assert main(["analyze", "--checkpoint", "none", "game.kif", flag, "gone/x.kif"]) == 2
+    what = f"{flag} gone/x.kif: not a file in a directory that can be written"
+    assert what in one_line(capsys.readouterr().err)
+    assert not Path("gone").exists()
+
+
 def test_a_checkpoint_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         analyze(AnalyzeOptions(str(tmp_path / "none"), sfens=["startpos"]), plain_console())
