@@ -23,6 +23,7 @@ from keisei_ray.storage.run_layout import (
     EVALUATIONS_FILE,
     EVENTS_FILE,
     GAMES_FILE,
+    MANIFEST_FILE,
     MATCHES_FILE,
     METRICS_FILE,
     RATINGS_FILE,
@@ -181,7 +182,7 @@ def read_config(path: Path) -> Record:
     """Reads the settings of the run in directory `path`, as they stand.
 
     Raises:
-        RunDirError: there are none, or they cannot be read.
+        RunDirError: there are none, they cannot be read, or they are those in a checkpoint.
     """
     file = path / CONFIG_FILE
     try:
@@ -197,6 +198,10 @@ def read_config(path: Path) -> Record:
         raise RunDirError(f"{file} is not JSON: {error}. Expected a run's settings.") from error
     if not isinstance(config, dict):
         raise RunDirError(f"{file} holds a {type(config).__name__}, expected a run's settings.")
+    if (path / MANIFEST_FILE).is_file():
+        raise RunDirError(
+            f"{path} is a checkpoint, expected the directory of a run. Name that of its run."
+        )
     return config
 
 

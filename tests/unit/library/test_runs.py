@@ -9,6 +9,7 @@ import pytest
 
 import keisei_ray
 from keisei_ray.errors import ConfigError, RunDirError
+from keisei_ray.storage.checkpoint import save
 from keisei_ray.telemetry.metrics import METRIC_NAMES
 from tests.helpers.report_runs import evaluation, rating, write_lines, write_run
 
@@ -88,3 +89,10 @@ def test_without_pandas_the_error_says_so(run_dir: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", without_pandas)
     with pytest.raises(ConfigError, match=r"needs the package pandas, .* pip install pandas"):
         run.metrics.to_pandas()
+
+
+def test_a_checkpoint_of_a_run_is_refused_though_it_has_settings(tmp_path: Path) -> None:
+    saved = save(tmp_path, 7, {"config.json": b"{}"}, {})
+    for place in (saved, f"file://{saved}"):
+        with pytest.raises(RunDirError, match="is a checkpoint, expected the directory of a run"):
+            keisei_ray.read_run(place)
