@@ -4,6 +4,7 @@ import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Final, Literal, overload
 
@@ -135,9 +136,9 @@ class NetworkPlayer:
 
         Raises:
             PositionError: the position or a move is impossible, or the game is over.
-            ConfigError: simulations, seconds, root or temperature out of their limits.
+            ConfigError: simulations, seconds, root, temperature or seed out of their limits.
         """
-        _check_limits(simulations, seconds, root, temperature)
+        _check_limits(simulations, seconds, root, temperature, seed)
         game = _game(sfen, moves)
         games = VectorGames(1, max_plies=NO_PLY_CAP, start_game=lambda index: game)
         if simulations is None and seconds is None:
@@ -227,9 +228,13 @@ def _evaluation(
 
 
 def _check_limits(
-    simulations: int | None, seconds: float | None, root: str, temperature: float
+    simulations: int | None,
+    seconds: float | None,
+    root: str,
+    temperature: float,
+    seed: int | None,
 ) -> None:
-    if simulations is not None and simulations < 1:
+    if simulations is not None and not _is_whole(simulations, least=1):
         raise ConfigError(f"simulations = {simulations}: expected a whole number, 1 or more.")
     if seconds is not None and not 0 < seconds < math.inf:
         raise ConfigError(f"seconds = {seconds}: expected a number above 0.")
@@ -239,3 +244,10 @@ def _check_limits(
         raise ConfigError("root = 'gumbel' without simulations: expected a number of them.")
     if not 0 <= temperature < math.inf:
         raise ConfigError(f"temperature = {temperature}: expected 0 or more.")
+    if seed is not None and not _is_whole(seed, least=0):
+        raise ConfigError(f"seed = {seed}: expected a whole number, 0 or more.")
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    """Whether a value is a whole number, numpy's included, and no less than that."""
+    return isinstance(value, Integral) and int(value) >= least

@@ -124,6 +124,10 @@ def test_an_impossible_position_or_move_is_refused(
     "limits",
     [
         {"simulations": 0},
+        {"simulations": 2.5},
+        {"simulations": "5"},
+        {"seed": -1},
+        {"seed": 1.5},
         {"seconds": 0.0},
         {"seconds": np.nan},
         {"temperature": -1.0},
@@ -135,6 +139,12 @@ def test_an_impossible_position_or_move_is_refused(
 def test_limits_without_sense_are_refused(player: NetworkPlayer, limits: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(limits))} = .*: expected "):
         player.move(**limits)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_whole_numbers(player: NetworkPlayer) -> None:
+    move = player.move(simulations=4, temperature=1.0, seed=3)
+    limits: dict[str, Any] = {"simulations": np.int64(4), "seed": np.uint8(3)}
+    assert player.move(temperature=1.0, **limits) == move
 
 
 def test_a_path_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
