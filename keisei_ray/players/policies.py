@@ -33,6 +33,9 @@ the games."""
 REPEATING_VALUE = -0.5
 """Value of a position up to which a network repeats positions at temperature 0: a draw is better
 than a loss."""
+_TEMPERATURES = (1e-30, 1e30)
+"""Lowest and highest temperature by which logits are divided: in float32 no quotient overflows.
+Below it the likeliest move is always drawn, above it all moves are equally likely."""
 _MATE_SCORE = 1e6
 """Score of a mating move, above any gain of material."""
 
@@ -156,7 +159,8 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
         positions = (games.boards[lanes], games.hands[lanes], games.scalars[lanes])
         logits, values, _ = network_outputs(model, *positions)
         if temperature > 0:
-            return sample_legal(logits / np.float32(temperature), labels, offsets, uniforms)[0]
+            divisor = np.float32(np.clip(temperature, *_TEMPERATURES))
+            return sample_legal(logits / divisor, labels, offsets, uniforms)[0]
         rows = np.repeat(np.arange(len(lanes)), np.diff(offsets))
         scores = logits[rows, labels].astype(np.float64)
         choices = _pick_best(scores, offsets, uniforms)

@@ -147,6 +147,15 @@ def test_numbers_of_numpy_are_whole_numbers(player: NetworkPlayer) -> None:
     assert player.move(temperature=1.0, **limits) == move
 
 
+@pytest.mark.filterwarnings("error")
+def test_every_temperature_is_taken(player: NetworkPlayer) -> None:
+    for tiny in (5e-324, 1e-300, 1e-44):
+        assert player.move(temperature=tiny, seed=1) == player.move()
+    for huge in (1e39, 1e300):
+        drawn = {player.move(temperature=huge, seed=seed) for seed in range(8)}
+        assert drawn == {player.move(temperature=1e9, seed=seed) for seed in range(8)}
+
+
 def test_a_path_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*gone: not a directory"):
         keisei_ray.load(tmp_path / "gone")
