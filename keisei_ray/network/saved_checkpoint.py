@@ -61,9 +61,14 @@ def open_checkpoint(path: Path | str) -> tuple[str, Checkpoint]:
         The checkpoint's path or URI, and its content.
 
     Raises:
-        CheckpointError: missing or damaged, or there is no run.
+        CheckpointError: missing or damaged, no path is given, or there is no run.
         StorageError: the URI cannot be reached or read.
     """
+    if path == "":
+        raise CheckpointError(
+            "the path of the checkpoint is empty, expected that of a run or a checkpoint, or "
+            f"{LATEST}. Name one."
+        )
     if path == LATEST:
         path = _newest_run()
     if isinstance(path, str) and is_uri(path):
@@ -77,7 +82,7 @@ def _newest_run() -> Path:
     found = newest_run_dir([CONFIG_FILE, EVENTS_FILE])
     if found is None:
         raise CheckpointError(
-            f"there is no run under {runs_dir()}/, expected a checkpoint. Name one: "
-            "--checkpoint PATH, or the option Checkpoint."
+            f"there is no run under {runs_dir()}/, expected one with a checkpoint. Name a run or a "
+            "checkpoint by its path."
         )
     return found

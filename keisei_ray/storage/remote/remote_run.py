@@ -146,7 +146,11 @@ def load_checkpoint(uri: str, warn: Callable[[str], object]) -> tuple[str, Check
                 if step:
                     raise
                 warn(f"checkpoint {where} skipped: {error}")
-    raise CheckpointError(f"{uri} has no intact checkpoint ({len(names)} damaged). Check the URI.")
+    if not names:
+        raise CheckpointError(f"{uri} has no checkpoint, expected a run with one. Check the URI.")
+    raise CheckpointError(
+        f"{uri} has no intact checkpoint ({len(names)} damaged). Name another run."
+    )
 
 
 @contextlib.contextmanager

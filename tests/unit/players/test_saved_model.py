@@ -37,8 +37,11 @@ def test_run_directory_and_checkpoints_directory_mean_the_newest(saved_run: Path
 
 def test_latest_is_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"there is no run under .*runs/, expected a check"):
+    with pytest.raises(CheckpointError, match=r"there is no run under .*runs/, expected") as error:
         open_checkpoint("latest")
+    # It has several callers: flags, an option of the engine, the library.
+    assert "--" not in str(error.value)
+    assert "option" not in str(error.value)
     for age, name in enumerate(("b", "a")):
         run_dir = tmp_path / "runs" / name
         save_untrained(run_dir, timestep=100 + age, seed=1)
@@ -47,6 +50,22 @@ def test_latest_is_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.M
     where, found = open_checkpoint("latest")
     assert where == str(found.path)
     assert found.timestep == 101
+
+
+def test_an_empty_path_is_refused_though_the_current_directory_is_a_run(
+    saved_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved_run)
+    with pytest.raises(CheckpointError, match="path of the checkpoint is empty, expected that of"):
+        open_checkpoint("")
+
+
+def test_at_a_uri_no_checkpoint_differs_from_damaged_ones(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no checkpoint, expected a run with one"):
+        open_checkpoint(f"file://{tmp_path}")
+    (save_untrained(tmp_path, timestep=7) / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"has no intact checkpoint \(1 damaged\)"):
+        open_checkpoint(f"file://{tmp_path}")
 
 
 def test_damaged_newest_is_skipped_in_a_run_and_refused_by_name(
