@@ -64,6 +64,9 @@ _TYPICAL_EDGES = 80
 _RESERVED_NODES = 512
 """Nodes, with their edges, for which there is room left when a reservation counts as full."""
 
+_ROWS_AT_ONCE = 1 << 18
+"""Rows that move in one operation when nodes are dropped."""
+
 
 class Paths(NamedTuple):
     """Lines from the roots to where a step of the search ends."""
@@ -134,6 +137,11 @@ class Forest:
         self._max_edges = _TYPICAL_EDGES * self._max_nodes
         self._grow(_NODE_FIELDS, self._max_nodes)
         self._grow(_EDGE_FIELDS, self._max_edges)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether memory has been reserved."""
+        return self._max_nodes is not None
 
     @property
     def fullness(self) -> float:
@@ -290,28 +298,58 @@ class Forest:
         return np.where(proofs == UNPROVEN, means, (proofs == DRAWN).astype(np.float32))
 
     def keep(self, roots: Ints) -> Ints:
-        """Drops every node that is not below these roots; returns the roots' new indices."""
-        kept, frontier = [np.array([NONE])], np.unique(roots[roots != NONE])
-        while len(frontier):
-            kept.append(frontier)
-            children = self.children[self._edges_below(frontier)]
-            frontier = children[children != NONE]
-        nodes = np.concatenate(kept)
-        new_index = np.zeros(self.num_nodes, np.int64)
-        new_index[nodes] = np.arange(len(nodes))
-        edges = np.concatenate([[NONE], self._edges_below(nodes)])
-        counts = self.num_edges[nodes]
+        """Drops every node that is not below these roots; returns the roots' new indices.
+
+        Nodes keep their order, and edges theirs, so each row moves towards the front.
+        """
+        expanded = np.flatnonzero(self.num_edges[: self.num_nodes])
+        expanded = expanded[np.argsort(self.first_edge[expanded])]
+        is_kept = self._below(roots, self._parents(expanded))
+        is_kept[NONE] = True
+        new_index = np.where(is_kept, np.cumsum(is_kept) - 1, NONE)
+        expanded = expanded[is_kept[expanded]]
+        counts = self.num_edges[expanded]
+        bounds = np.zeros(self.num_edges_used + 1, np.int8)
+        bounds[self.first_edge[expanded]] += 1
+        bounds[self.first_edge[expanded] + counts] -= 1
+        is_kept_edge = np.cumsum(bounds[:-1], dtype=np.int8) > 0
+        is_kept_edge[NONE] = True
         for name in _NODE_FIELDS:
-            getattr(self, name)[: len(nodes)] = getattr(self, name)[nodes]
+            _compact(getattr(self, name), is_kept)
         for name in _EDGE_FIELDS:
-            getattr(self, name)[: len(edges)] = getattr(self, name)[edges]
-        self.children[: len(edges)] = new_index[self.children[: len(edges)]]
-        self.first_edge[: len(nodes)] = 1 + np.cumsum(counts) - counts
-        for name in _NODE_FIELDS:
-            getattr(self, name)[len(nodes) : self.num_nodes] = 0
-        self.num_nodes, self.num_edges_used = len(nodes), len(edges)
+            _compact(getattr(self, name), is_kept_edge)
+        self.num_nodes = int(np.count_nonzero(is_kept))
+        self.num_edges_used = int(np.count_nonzero(is_kept_edge))
+        self.first_edge[new_index[expanded]] = 1 + np.cumsum(counts) - counts
+        tried = np.flatnonzero(self.children[: self.num_edges_used])
+        self.children[tried] = new_index[self.children[tried]]
         kept_roots: Ints = new_index[roots]
         return kept_roots
+
+    def _parents(self, expanded: Ints) -> Ints:
+        """Parent of every node, NONE where none leads there.
+
+        Args:
+            expanded: the nodes with edges, in the order of their edges.
+        """
+        tried = np.flatnonzero(self.children[: self.num_edges_used])
+        owners = expanded[np.searchsorted(self.first_edge[expanded], tried, "right") - 1]
+        # A node that got its edges a second time has left the first ones behind.
+        places = tried - self.first_edge[owners]
+        is_owned = (places >= 0) & (places < self.num_edges[owners])
+        parents = np.full(self.num_nodes, NONE)
+        parents[self.children[tried[is_owned]]] = owners[is_owned]
+        return parents
+
+    def _below(self, roots: Ints, parents: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each node is one of these roots or below one."""
+        is_below = np.zeros(self.num_nodes, np.bool_)
+        is_below[roots[roots != NONE]] = True
+        ancestors = parents
+        while ancestors.any():  # 1, 2, 4, ... plies above
+            is_below |= is_below[ancestors]
+            ancestors = ancestors[ancestors]
+        return is_below
 
     def _best_edges(self, nodes: Ints, waiting: Ints, settings: SearchSettings) -> Ints:
         """[K] edge of each node that the selection rule chooses.
@@ -369,12 +407,6 @@ class Forest:
             )
             draws[: place + 1] = proof == DRAWN
 
-    def _edges_below(self, nodes: Ints) -> Ints:
-        """Edges of all these nodes, concatenated."""
-        counts = self.num_edges[nodes]
-        starts = np.cumsum(counts) - counts
-        return np.repeat(self.first_edge[nodes] - starts, counts) + np.arange(int(counts.sum()))
-
     def _grow(self, fields: _Fields, needed: int) -> None:
         """Doubles arrays that are too short."""
         for name, (dtype, shape) in fields.items():
@@ -383,6 +415,20 @@ class Forest:
                 larger: npt.NDArray[Any] = np.zeros((max(needed, 2 * len(array)), *shape), dtype)
                 larger[: len(array)] = array
                 setattr(self, name, larger)
+
+
+def _compact(array: npt.NDArray[Any], is_kept: npt.NDArray[np.bool_]) -> None:
+    """Moves the rows that are kept to the front, in their order; the others become 0.
+
+    In parts: an operation on a whole array would stop all other threads for its time.
+    """
+    end = 0
+    for start in range(0, len(is_kept), _ROWS_AT_ONCE):
+        stop = start + _ROWS_AT_ONCE
+        rows = array[: len(is_kept)][start:stop][is_kept[start:stop]]
+        array[end : end + len(rows)] = rows
+        end += len(rows)
+    array[end : len(is_kept)] = 0
 
 
 def _bytes_of(fields: _Fields) -> int:

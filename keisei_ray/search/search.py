@@ -45,10 +45,11 @@ the side to move, probabilities of a draw [C]."""
 
 _LABEL_OF_MOVE = LABEL_OF_MOVE.ravel()
 _GARBAGE_FACTOR = 2
-"""The forest is cleared when it holds this many times the nodes that were left the last time, and
-at least _GARBAGE_NODES."""
+"""A forest without a limit is cleared when it holds this many times the nodes that were left the
+last time, and at least _GARBAGE_NODES."""
 _GARBAGE_NODES = 100_000
-_GARBAGE_FULLNESS = 0.5
+_GARBAGE_SHARE = 0.25
+"""Share of a limited memory that must become free at least when it is cleared."""
 _MATE_NODES = 100_000
 """Most nodes of a search for a mate by checks."""
 
@@ -483,15 +484,28 @@ class Search:
         return values, draw_probs
 
     def _clear_garbage(self) -> None:
-        """Drops the nodes that no tree needs, when there are many or the memory is half full."""
+        """Drops the nodes that no tree needs, where that gains enough.
+
+        It takes about a second for a million nodes, however few of them go.
+        """
         forest = self._forest
-        is_small = forest.num_nodes < max(_GARBAGE_NODES, _GARBAGE_FACTOR * self._nodes_left)
-        if is_small and forest.fullness < _GARBAGE_FULLNESS:
+        roots = np.array([tree.root for tree in self._trees])
+        if not self._is_worth_clearing(roots):
             return
-        roots = forest.keep(np.array([tree.root for tree in self._trees]))
+        roots = forest.keep(roots)
         for tree, root in zip(self._trees, roots.tolist(), strict=True):
             tree.root = root
         self._nodes_left = forest.num_nodes
+
+    def _is_worth_clearing(self, roots: Ints) -> bool:
+        """Whether there are many nodes, or whether clearing doubles the room in limited memory."""
+        forest = self._forest
+        if not forest.is_limited:
+            return forest.num_nodes >= max(_GARBAGE_NODES, _GARBAGE_FACTOR * self._nodes_left)
+        # A visit of a root adds one node at most, so what exceeds the visits is garbage.
+        garbage = 1 - forest.visits[roots].sum() / forest.num_nodes
+        gain = garbage * forest.fullness
+        return bool(gain >= max(_GARBAGE_SHARE, 1 - forest.fullness))
 
 
 def best_move(moves: Sequence[RootMove]) -> int:

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from rsshogi.core import Board, Move
 
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
-from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats, Paths
+from keisei_ray.search.forest import (
+    _NODE_FIELDS,
+    DRAWN,
+    LOST,
+    NONE,
+    UNPROVEN,
+    WON,
+    Bytes,
+    Floats,
+    Forest,
+    Ints,
+    Paths,
+)
 from keisei_ray.search.search import RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
@@ -459,3 +471,60 @@ def test_the_same_root_is_looked_at_again_only_for_longer(monkeypatch: pytest.Mo
     search.start([game])
     search.run([0])
     assert len(games) == 3
+
+
+def test_memory_is_cleared_only_where_that_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clearing copies what stays: of a large tree that is longer than a move may take."""
+    kept: list[int] = []
+    keep = Forest.keep
+
+    def counted(forest: Forest, roots: Ints) -> Ints:
+        kept.append(forest.num_nodes)
+        return keep(forest, roots)
+
+    monkeypatch.setattr(Forest, "keep", counted)
+    search = Search(flat, SearchSettings(10**9), memory_bytes=2**21)
+    game = Game(STANDARD_SFEN, max_plies=MAX_PLIES)
+    search.start([game])
+    search.run([0], lambda: search.fullness > 0.6)
+    visits = search.num_visits(0)
+    for _ in range(3):
+        search.start([game])
+        search.run([0])
+    assert search.fullness == 1
+    assert search.num_visits(0) > visits
+    assert kept == []
+    game.play(search.root_moves(0)[0].move)
+    search.start([game])
+    assert len(kept) == 1
+    assert search.fullness < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_kept_is_the_tree_as_it_was(seed: int) -> None:
+    search = Search(evaluate, SearchSettings(200))
+    games = [played(seed, 20), played(seed, 31)]
+    search.start(games)
+    search.run([0, 1])
+    forest = search._forest
+    first, second = (tree.root for tree in search._trees)
+    # The edges that it gets a second time leave the first ones, and what is below, behind.
+    search._evaluate_nodes(np.array([first]), [games[0].legal])
+    roots = np.array([second, NONE, first])
+
+    def tree(node: int) -> object:
+        own = {name: getattr(forest, name)[node].tolist() for name in _NODE_FIELDS}
+        del own["first_edge"]
+        edges = forest.edges_of(node)
+        children = forest.children[edges].tolist()
+        below = [tree(child) if child != NONE else None for child in children]
+        return own, forest.moves[edges].tolist(), forest.priors[edges].tolist(), below
+
+    before = [tree(root) for root in roots.tolist()]
+    num_nodes = forest.num_nodes
+    kept = forest.keep(roots)
+    assert [tree(root) for root in kept.tolist()] == before
+    assert kept[1] == NONE
+    assert 100 < forest.num_nodes < num_nodes - 100
+    assert not forest.visits[forest.num_nodes : num_nodes].any()
+    assert forest.num_edges_used == 1 + forest.num_edges.sum()
