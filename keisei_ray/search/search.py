@@ -156,6 +156,14 @@ class Search:
                 return
             self._step(active)
 
+    def known_moves(self, slot: int, game: Game) -> list[RootMove]:
+        """What is known, before `start`, of the moves of a game's present position.
+
+        Takes no time. Empty if the tree does not have the position.
+        """
+        node = self._node_of(self._trees[slot], game) if slot < len(self._trees) else NONE
+        return self._moves_of(node) if self._forest.num_edges[node] else []
+
     def root_moves(self, slot: int) -> list[RootMove]:
         """Findings about every legal move of a root, in the order of the game's legal moves."""
         return self._moves_of(self._trees[slot].root)
@@ -276,17 +284,22 @@ class Search:
 
     def _follow(self, tree: _Tree, game: Game) -> None:
         """Moves the root along the moves played since; a game that is another starts anew."""
-        root = tree.root if tree.game is game and len(game.moves) >= tree.num_moves else NONE
-        for move in game.moves[tree.num_moves :] if root != NONE else ():
-            edges = self._forest.edges_of(root)
-            found = np.flatnonzero(self._forest.moves[edges] == move)
-            root = int(self._forest.children[edges][found[0]]) if len(found) else NONE
-            if root == NONE:
-                break
+        root = self._node_of(tree, game)
         if root == NONE or tree.num_moves != len(game.moves):
             tree.mate_positions = 0
         tree.root, tree.game, tree.num_moves = root, game, len(game.moves)
         tree.line = Line(game)
+
+    def _node_of(self, tree: _Tree, game: Game) -> int:
+        """Node of a game's present position in a tree; NONE if it is not there."""
+        if tree.game is not game or len(game.moves) < tree.num_moves:
+            return NONE
+        node = tree.root
+        for move in game.moves[tree.num_moves :]:
+            edges = self._forest.edges_of(node)
+            found = np.flatnonzero(self._forest.moves[edges] == move)
+            node = int(self._forest.children[edges][found[0]]) if len(found) else NONE
+        return node
 
     def _set_root(self, node: int, game: Game) -> None:
         """Describes the present position of a game in a new node."""

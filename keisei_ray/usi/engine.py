@@ -37,7 +37,7 @@ from keisei_ray.usi.protocol import (
     parse,
     text,
 )
-from keisei_ray.usi.time_control import Budget, budget
+from keisei_ray.usi.time_control import Budget, budget, patience_s
 
 NAME: Final = f"Keisei Ray {__version__}"
 AUTHOR: Final = "The Keisei Ray developers"
@@ -63,6 +63,12 @@ class _Awaited:
     control: Control = field(default_factory=Control)
     due: float | None = None
     """Time by which it is answered, on the clock of `time.monotonic`; None: no such time."""
+    patience_s: float = 0.0
+    """Seconds that it may wait beyond that for a move of the thinker if none is known."""
+    is_late: bool = False
+    """Whether it has begun to do so."""
+    plies: Plies | None = None
+    """The game, where it is searched for a move."""
     answer: str = ""
     """Line of the answer once it is known."""
 
@@ -94,6 +100,8 @@ class Engine:
         self._numbers = 0
         self._delay_s = 0.0
         self._awaited: _Awaited | None = None
+        self._last: _Awaited | None = None
+        """The last search for a move in this game."""
         self.exit_code: int | None = None
 
     @property
@@ -121,6 +129,7 @@ class Engine:
                     self._give(Load(self._next_number(), self._options))
                 case "usinewgame":
                     self._answer_now()
+                    self._last = None
                     self._give(Forget())
                 case "stop" | "gameover":
                     self._stop()
@@ -148,11 +157,14 @@ class Engine:
 
     def answer_in_time(self) -> None:
         """Answers with the best move known so far if the answer is due."""
-        if (
-            self._awaited
-            and self._awaited.due is not None
-            and time.monotonic() >= self._awaited.due
-        ):
+        awaited = self._awaited
+        if awaited is None or awaited.due is None:
+            return
+        is_due, is_move_known = time.monotonic() >= awaited.due, bool(awaited.control.best)
+        if is_due and awaited.patience_s and not is_move_known:
+            awaited.due += awaited.patience_s
+            awaited.patience_s, awaited.is_late = 0.0, True
+        elif is_due or (awaited.is_late and is_move_known):
             self._answer_now()
 
     def note_delay(self, seconds: float) -> None:
@@ -209,10 +221,15 @@ class Engine:
             self._take_answer(answer)
             return
         assert game is not None
+        plies = Plies.of(game)
+        if limits.mate is None:
+            if self._last is not None and self._last.plies == plies:
+                awaited.control.best = self._last.control.best
+            awaited.plies, self._last = plies, awaited
         self._give(
             Think(
                 awaited.number,
-                Plies.of(game),
+                plies,
                 self._options,
                 given,
                 awaited.control,
@@ -228,6 +245,8 @@ class Engine:
             awaited.control.stop_at = now + given.target_s
         if given.limit_s is not None:
             awaited.due = now + given.limit_s
+            if awaited.limits.mate is None:
+                awaited.patience_s = patience_s(given.limit_s, self._options.margin_ms)
 
     def _ponderhit(self) -> None:
         awaited = self._awaited
@@ -244,6 +263,7 @@ class Engine:
             return
         awaited.is_held = False
         awaited.control.is_stopped = True
+        awaited.patience_s = 0.0
         latest = time.monotonic() + STOP_S
         awaited.due = latest if awaited.due is None else min(awaited.due, latest)
         self._send_answer()

@@ -22,7 +22,8 @@ class Control:
     is_stopped: bool = False
     """Whether the search is to end at once. Written by the conversation."""
     best: str = ""
-    """Best move so far, in USI notation. Written by the thinker."""
+    """Best move so far, in USI notation; at first that of the last search if that was of the same
+    position. Written by the thinker."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Shown:
 
     number: int
     lines: tuple[str, ...]
+    """Lines to show; none where the first best move has become known."""
 
 
 @dataclass(frozen=True)

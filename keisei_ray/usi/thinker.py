@@ -129,6 +129,7 @@ class Thinker:
         if job.is_mate:
             self._game = game
             return self._find_mate(job, game)
+        self._note_kept(job, game)
         search = self._prepared(job, game)
         before = search.num_visits(0)
         watch = _Watch(job, search, self._post, has_one_move=len(game.legal) == 2)
@@ -138,6 +139,13 @@ class Thinker:
         if new >= _LEAST_STEPS and seconds > 0:
             self._rate = new / seconds
         return _answer(search, job.options)
+
+    def _note_kept(self, job: Think, game: Game) -> None:
+        """Notes the best move that the kept tree knows, before anything that takes time."""
+        moves = self._search.known_moves(0, game) if self._search else []
+        if moves:
+            job.control.best = usi_text(moves[best_move(moves)].move)
+            self._post(Shown(job.number, ()))
 
     def _find_mate(self, job: Think, game: Game) -> str:
         """Looks for a mate by checks and returns the line of the answer to `go mate`."""
@@ -198,6 +206,7 @@ class _Watch:
         self._has_one_move = has_one_move
         self._leads = False
         self._look(search.root_moves(0))
+        post(Shown(job.number, ()))
 
     def __call__(self) -> bool:
         now, control = time.monotonic(), self._job.control
@@ -235,6 +244,7 @@ class _Watch:
         """Reports the best lines so far."""
         search, options = self._search, self._job.options
         moves = search.root_moves(0)
+        self._look(moves)
         elapsed = time.monotonic() - self._job.started
         visits = search.num_visits(0)
         shown = [

@@ -19,6 +19,8 @@ MOVES_TO_GO: Final = 30
 """Own moves for which the time on the clock is to last, in the opening; fewer later."""
 LEAST_MOVES_TO_GO: Final = 12
 """The same when a game has lasted for long."""
+PATIENCE_S: Final = 0.05
+"""Seconds in which a move is looked for where the clock has no time left at all."""
 MOST_OF_CLOCK: Final = 0.25
 """Share of the time on the clock that one move may take at most."""
 _MS = 1000.0
@@ -71,6 +73,18 @@ def budget(limits: Limits, *, turn: int, ply: int, margin_ms: int, simulations: 
     share = clock / moves_to_go + 0.8 * increment
     target_ms = min(limit_ms, byoyomi + min(share, MOST_OF_CLOCK * clock))
     return Budget(target_ms / _MS, limit_ms / _MS, visits, saves_time=True)
+
+
+def patience_s(limit_s: float, margin_ms: int) -> float:
+    """Seconds that an answer may come after its limit where no move is known but the legal ones.
+
+    Half of what has been kept of its time, so that a short time is enough for the policy's move.
+
+    Args:
+        limit_s: limit of the budget.
+        margin_ms: the option TimeMargin.
+    """
+    return min(margin_ms / _MS, limit_s) / 2 if limit_s else PATIENCE_S
 
 
 def _timed(milliseconds: int, margin_ms: int, visits: int | None) -> Budget:

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from keisei_ray.search.search import Search
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.usi import engine, thinker
 from keisei_ray.usi.engine import STOP_S
 from keisei_ray.usi.messages import Think
 from keisei_ray.usi.options import Options
-from keisei_ray.usi.position import described_game
-from keisei_ray.usi.protocol import Position
+from keisei_ray.usi.position import any_move, described_game
+from keisei_ray.usi.protocol import Position, parse
 from tests.helpers.usi_talk import MISSING, Talk
 
 MATED = "position sfen 4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1"
@@ -32,6 +33,13 @@ def is_legal(answer: str) -> bool:
     """Whether an answer is a move from the standard position."""
     move = answer.split()[1]
     return described_game(Position(STANDARD_SFEN, ())).find_move(move) is not None
+
+
+def any_answer(position: str = "position startpos") -> str:
+    """The answer where nothing is known."""
+    command = parse(position)
+    assert isinstance(command, Position)
+    return f"bestmove {any_move(described_game(command))}"
 
 
 def due(talk: Talk) -> float | None:
@@ -197,6 +205,50 @@ def test_the_best_move_so_far_is_played_where_time_is_up() -> None:
     assert isinstance(job, Think)
     job.control.best = "2g2f"
     wait_until_due(talk)
+    assert talk.answers() == ["bestmove 2g2f"]
+
+
+def test_a_searched_move_is_played_where_there_is_no_time() -> None:
+    talk = Talk()
+    searched = talk.ask("go nodes 60")
+    assert searched != any_answer()
+    for go in ("go movetime 0", "go btime 0 wtime 0 byoyomi 0", "go btime 0 wtime 0 byoyomi 20"):
+        talk.say("position startpos", go)
+        wait_until_due(talk)
+        assert talk.sent[-1] == searched
+    talk.say("go infinite", "go infinite", "stop")  # The first is answered at once.
+    wait_until_due(talk)
+    assert talk.sent[-2:] == [searched] * 2
+    talk.say("usinewgame", "go movetime 0")
+    wait_until_due(talk)
+    assert talk.sent[-1] == any_answer()
+
+
+def test_a_move_of_the_kept_tree_is_known_before_anything_that_takes_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    talk, same = Talk(most_evaluations=100), Talk(most_evaluations=100)
+    line = talk.ask("setoption name USI_Ponder value true", "go nodes 600")
+    assert same.ask("setoption name USI_Ponder value true", "go nodes 600") == line
+    position = f"position startpos moves {line.split()[1]} {line.split()[3]}"
+    known = same.ask(position, "go nodes 1").split()[1]
+    assert f"bestmove {known}" != any_answer(position)
+    monkeypatch.setattr(Search, "start", None)
+    assert talk.ask(position, "go movetime 0") == f"bestmove {known}"
+    assert talk.complaints == ["search failed: TypeError: 'NoneType' object is not callable"]
+
+
+def test_a_late_answer_waits_a_little_for_the_first_move_of_the_thinker() -> None:
+    talk = Talk()
+    talk.say("go movetime 100")
+    (job,) = talk.jobs
+    assert isinstance(job, Think)
+    clock.now = due(talk) or 0  # After half of the time.
+    talk.engine.answer_in_time()
+    assert talk.answers() == []
+    assert job.started + 0.07 < (due(talk) or 0) < job.started + 0.08
+    job.control.best = "2g2f"
+    talk.engine.answer_in_time()
     assert talk.answers() == ["bestmove 2g2f"]
 
 
