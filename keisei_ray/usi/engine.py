@@ -20,6 +20,7 @@ from keisei_ray.usi.messages import (
     Forget,
     Job,
     Load,
+    Noted,
     Ready,
     Report,
     Shown,
@@ -147,6 +148,9 @@ class Engine:
                 self._send("readyok")
             case Failed(number, message, is_fatal):
                 self._take_failure(number, message, is_fatal)
+            case Noted(message):
+                self._complain(message)
+                self._send(text(message))
             case Shown(number, lines):
                 if self._awaits(number):
                     for line in lines:

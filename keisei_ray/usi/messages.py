@@ -100,5 +100,13 @@ class Failed:
     """Whether there is no network to go on with."""
 
 
-Report = Ready | Shown | Answered | Failed
+@dataclass(frozen=True)
+class Noted:
+    """Report: something that the client's user should know; all goes on."""
+
+    message: str
+    """One line."""
+
+
+Report = Ready | Shown | Answered | Failed | Noted
 Post = Callable[[Report], None]

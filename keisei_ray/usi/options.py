@@ -189,7 +189,8 @@ TABLE: Final[tuple[Spin | Check | Text, ...]] = (
         "hash_mb",
         16,
         1_048_576,
-        "Memory for the tree, in MiB. The search ends when it is full.",
+        "Memory for the tree, in MiB; at most three quarters of the machine's memory are used. The "
+        "search ends when it is full.",
     ),
     Check(
         "USI_Ponder",

@@ -7,6 +7,7 @@ takes far longer than those before it.
 
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from keisei_ray.usi.messages import (
     Forget,
     Job,
     Load,
+    Noted,
     Post,
     Ready,
     Shown,
@@ -60,6 +62,10 @@ _LEAST_STEPS: Final = 16
 _FIRST_RATE: Final = 500.0
 """Simulations per second that are assumed before the first search."""
 _MIB: Final = 1 << 20
+_LEAST_HASH_MB: Final = 16
+"""Memory without which there is no search."""
+_SHARE_OF_MEMORY: Final = 0.75
+"""Share of this machine's memory that a tree may fill."""
 
 
 class Thinker:
@@ -75,6 +81,7 @@ class Thinker:
         self._evaluate: Evaluate | None = None
         self._search: Search | None = None
         self._hash_mb = 0
+        """USI_Hash when memory was last reserved."""
         self._game: Game | None = None
         self._rate = _FIRST_RATE
 
@@ -90,6 +97,7 @@ class Thinker:
                 self._forget()
             case Load(number, options):
                 if self._is_loaded(number, options):
+                    self._reserved(options)
                     self._post(Ready(number))
             case Think(number, options=options):
                 if self._is_loaded(number, options):
@@ -150,7 +158,7 @@ class Thinker:
     def _find_mate(self, job: Think, game: Game) -> str:
         """Looks for a mate by checks and returns the line of the answer to `go mate`."""
         control, search = job.control, MateSearch(game)
-        most_nodes = job.options.hash_mb * _MIB // NODE_BYTES
+        most_nodes = min(job.options.hash_mb, _most_hash_mb()) * _MIB // NODE_BYTES
         shown = job.started
 
         def told() -> tuple[int, int, int]:
@@ -171,27 +179,47 @@ class Thinker:
         self._post(Shown(job.number, (progress(*told()) + found,)))
         return f"checkmate {line or ('nomate' if search.has_mate is False else 'timeout')}"
 
+    def _reserved(self, options: Options) -> Search:
+        """The search, with memory for its tree: USI_Hash, or as much as this machine can hold."""
+        if self._search is not None and self._hash_mb == options.hash_mb:
+            return self._search
+        assert self._evaluate is not None
+        self._forget()
+        held_mb = min(options.hash_mb, _most_hash_mb())
+        while self._search is None:
+            try:
+                self._search = Search(self._evaluate, SearchSettings(1), held_mb * _MIB)
+            except MemoryError:
+                if held_mb <= _LEAST_HASH_MB:
+                    raise
+                held_mb //= 2
+        if held_mb < options.hash_mb != self._hash_mb:
+            self._post(
+                Noted(
+                    f"option USI_Hash = {options.hash_mb}: this machine can hold {held_mb} MiB, "
+                    f"with which it goes on. Set USI_Hash to at most {held_mb}."
+                )
+            )
+        self._hash_mb = options.hash_mb
+        return self._search
+
     def _prepared(self, job: Think, game: Game) -> Search:
         """The search with its root at the position of the job, all its moves known."""
         options = job.options
-        if self._search is None or self._hash_mb != options.hash_mb:
-            assert self._evaluate is not None
-            self._forget()
-            self._hash_mb = options.hash_mb
-            self._search = Search(self._evaluate, SearchSettings(1), options.hash_mb * _MIB)
+        search = self._reserved(options)
         self._game = game
         simulations = job.budget.simulations or UNLIMITED_SIMULATIONS
         expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
         draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
-        self._search.settings = SearchSettings(
+        search.settings = SearchSettings(
             simulations,
             draw_value=draw_value,
             mate_positions=mate_positions(1, SearchSpec(int(expected), None)),
             leaves_per_step=leaves,
         )
-        self._search.start([game])
-        return self._search
+        search.start([game])
+        return search
 
 
 class _Watch:
@@ -283,6 +311,14 @@ def _answer(search: Search, options: Options) -> str:
     index = choose_root_move(moves, options.temperature / 100, random.random())
     line = [usi_text(move) for move in search.best_line(0, index)]
     return bestmove(line[0], line[1] if options.ponder and len(line) > 1 else "")
+
+
+def _most_hash_mb() -> int:
+    """Most memory in MiB that a tree may have on this machine."""
+    if not hasattr(os, "sysconf"):
+        return 1 << 20
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(_LEAST_HASH_MB, int(_SHARE_OF_MEMORY * memory / _MIB))
 
 
 def _one_line(error: BaseException) -> str:

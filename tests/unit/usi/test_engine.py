@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.search.search import Search
+from keisei_ray.search.search import Evaluate, Search
+from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.usi import engine, thinker
 from keisei_ray.usi.engine import STOP_S
@@ -371,6 +372,46 @@ def test_a_full_memory_ends_the_search_with_a_move() -> None:
     assert is_legal(talk.ask("go nodes 1000000"))
     assert " hashfull 1000 " in talk.sent[-2]
     assert is_legal(talk.ask("usinewgame", "go nodes 100"))
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, most_mb: int) -> None:
+    """Has larger trees refused by the operating system."""
+
+    def limited(evaluate: Evaluate, settings: SearchSettings, memory_bytes: int) -> Search:
+        if memory_bytes > most_mb << 20:
+            raise MemoryError
+        return Search(evaluate, settings, memory_bytes)
+
+    monkeypatch.setattr(thinker, "Search", limited)
+
+
+@pytest.mark.parametrize(("machine_mb", "given_mb"), [(32, 2**20), (64, 32)])
+def test_a_tree_that_memory_cannot_hold_is_said_once_and_becomes_smaller(
+    machine_mb: int, given_mb: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thinker, "_most_hash_mb", lambda: machine_mb)
+    limit_memory(monkeypatch, given_mb)
+    talk = Talk()
+    talk.ask("setoption name USI_Hash value 1048576", "isready")
+    said, ready = talk.sent
+    assert ready == "readyok"
+    assert said == (
+        "info string option USI_Hash = 1048576: this machine can hold 32 MiB, with which it goes "
+        "on. Set USI_Hash to at most 32."
+    )
+    talk.ask("usinewgame", "isready", "go nodes 30")
+    assert [line.split()[0] for line in talk.sent[2:]] == ["readyok", "info", "bestmove"]
+    assert talk.complaints == [said.removeprefix("info string ")]
+    talk.ask("setoption name USI_Hash value 32", "go nodes 30")
+    assert len(talk.complaints) == 1
+
+
+def test_without_memory_for_the_least_tree_there_is_no_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit_memory(monkeypatch, 1)
+    with pytest.raises(MemoryError):
+        Talk().ask("isready")
 
 
 LINES = [
