@@ -83,6 +83,8 @@ class Thinker:
         self._hash_mb = 0
         """USI_Hash when memory was last reserved."""
         self._game: Game | None = None
+        self._draw_value = 0.0
+        """Value of a draw to Black in the tree."""
         self._rate = _FIRST_RATE
 
     def work(self, jobs: "SimpleQueue[Job]") -> None:
@@ -206,12 +208,17 @@ class Thinker:
     def _prepared(self, job: Think, game: Game) -> Search:
         """The search with its root at the position of the job, all its moves known."""
         options = job.options
+        draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
+        draw_value_of_black = -draw_value if game.turn else draw_value
+        if draw_value_of_black != self._draw_value:
+            # Every value in the tree is a mean that counts draws as they were worth then.
+            self._forget()
+            self._draw_value = draw_value_of_black
         search = self._reserved(options)
         self._game = game
         simulations = job.budget.simulations or UNLIMITED_SIMULATIONS
         expected = min(simulations, self._rate * (job.budget.target_s or math.inf))
         leaves = max(1, int(min(options.batch_size, expected // _LEAST_STEPS)))
-        draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
         search.settings = SearchSettings(
             simulations,
             draw_value=draw_value,

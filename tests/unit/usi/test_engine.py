@@ -360,6 +360,26 @@ def test_the_tree_is_kept_from_move_to_move() -> None:
     assert visits(talk) == 1
 
 
+@pytest.mark.parametrize("draw_value", [0, 500])
+def test_a_tree_is_kept_where_a_draw_is_worth_the_same_to_the_same_side(draw_value: int) -> None:
+    def visits(talk: Talk) -> int:
+        return int(
+            [line for line in talk.sent if " nodes " in line][-1].split(" nodes ")[1].split()[0]
+        )
+
+    talk = Talk(most_evaluations=100)
+    first = talk.ask(f"setoption name DrawValue value {draw_value}", "go nodes 600").split()[1]
+    talk.ask("go nodes 1")
+    assert visits(talk) > 100
+    talk.say("go infinite nodes 1")  # There a draw counts half.
+    talk.work()
+    assert (visits(talk) > 100) == (draw_value == 500)
+    talk.ask("stop", "go nodes 600")
+    assert visits(talk) > 100
+    talk.ask(f"position startpos moves {first}", "go nodes 1")  # The other side is to move.
+    assert (visits(talk) > 1) == (draw_value == 500)
+
+
 def test_weaker_play_is_more_varied() -> None:
     talk = Talk()
     assert len({talk.ask("usinewgame", "go nodes 60") for _ in range(6)}) == 1
