@@ -102,7 +102,7 @@ class Thinker:
                     self._reserved(options)
                     self._post(Ready(number))
             case Think(number, options=options):
-                if self._is_loaded(number, options):
+                if self._evaluate is not None or self._is_loaded(number, options):
                     self._think_safely(job)
 
     def _forget(self) -> None:
@@ -114,7 +114,7 @@ class Thinker:
         if wanted == self._loaded:
             return True
         self._forget()
-        self._loaded = None
+        self._loaded = self._evaluate = None
         try:
             where, self._evaluate = self._load(*wanted)
         except (UserError, OSError, MemoryError) as error:

@@ -326,6 +326,20 @@ def test_a_go_is_answered_though_there_is_no_network() -> None:
     assert is_legal(answer)
 
 
+def test_a_network_that_is_named_in_a_game_is_loaded_at_the_next_isready() -> None:
+    talk = Talk()
+    talk.ask("setoption name Checkpoint value a", "go nodes 20")  # The first go has to load one.
+    assert talk.loads == ["a"]
+    talk.say(f"setoption name Checkpoint value {MISSING}", "setoption name Threads value 2")
+    *infos, answer = talk.say("go nodes 20") + talk.work()
+    assert answer.split()[1] in infos[-1]
+    assert talk.complaints == []
+    talk.ask("setoption name Checkpoint value b", "isready", "go nodes 20")
+    assert talk.loads == ["a", "b"]
+    talk.ask(f"setoption name Checkpoint value {MISSING}", "isready")
+    assert talk.engine.exit_code == 2
+
+
 def test_a_search_that_fails_is_answered_and_the_next_one_works() -> None:
     talk = Talk()
     talk.ask("isready")
