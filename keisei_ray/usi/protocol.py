@@ -19,7 +19,7 @@ _WORDS: Final = get_args(Word)
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
 _OPTION: Final = re.compile(r"setoption\s+name\s+(?P<name>.+?)(?:\s+value(?:\s+(?P<value>.*))?)?")
 INFINITE_MS: Final = 10**15
-"""Time of `go mate infinite`."""
+"""Time of `go mate infinite`, and of `go mate` without a number."""
 
 
 class ProtocolError(ValueError):
@@ -128,20 +128,24 @@ def _parse_position(words: list[str], line: str) -> Position:
 def _parse_go(words: list[str]) -> Go:
     found: dict[str, int | bool] = {}
     complaints = []
-    rest = iter(words)
-    for word in rest:
+    rest = words[::-1]
+    while rest:
+        word = rest.pop()
         if word in _FLAGS:
             found[word] = True
-        elif word in _NUMBERS:
-            text = next(rest, "")
-            if word == "mate" and text == "infinite":
-                found[word] = INFINITE_MS
-            elif _NUMBER.fullmatch(text):
-                found[word] = max(0, int(text))
-            else:
-                complaints.append(f"go: {word} '{shortened(text)}' is not a number")
-        else:
+        elif word not in _NUMBERS:
             complaints.append(f"go: unknown word '{shortened(word)}'")
+        else:
+            text = rest[-1] if rest else ""
+            if word == "mate":
+                found[word] = INFINITE_MS
+            if _NUMBER.fullmatch(text):
+                found[word] = max(0, int(text))
+            elif word != "mate" or text not in ("", "infinite", *_NUMBERS, *_FLAGS):
+                complaints.append(f"go: {word} '{shortened(text)}' is not a number")
+            is_next_word = text in _NUMBERS or text in _FLAGS
+            if rest and (not is_next_word or (word, text) == ("mate", "infinite")):
+                rest.pop()
     return Go(Limits(**found), tuple(complaints))  # type: ignore[arg-type]
 
 

@@ -161,6 +161,7 @@ class Thinker:
         """Looks for a mate by checks and returns the line of the answer to `go mate`."""
         control, search = job.control, MateSearch(game)
         most_nodes = min(job.options.hash_mb, _most_hash_mb()) * _MIB // NODE_BYTES
+        most_positions = job.budget.simulations or math.inf
         shown = job.started
 
         def told() -> tuple[int, int, int]:
@@ -173,7 +174,8 @@ class Thinker:
             if now - shown >= _SHOWN_S:
                 shown = now
                 self._post(Shown(job.number, (progress(*told()),)))
-            return control.is_stopped or (control.stop_at is not None and now >= control.stop_at)
+            is_time_up = control.stop_at is not None and now >= control.stop_at
+            return control.is_stopped or is_time_up or search.expanded >= most_positions
 
         search.run(is_over, most_nodes)
         line = " ".join(map(usi_text, search.line))

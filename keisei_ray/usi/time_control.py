@@ -35,7 +35,8 @@ class Budget:
     limit_s: float | None
     """Seconds in which the answer must have been sent; None: there is no clock."""
     simulations: int | None
-    """Visits of the root at which the search ends; None: no such limit."""
+    """Visits of the root at which the search ends, or positions that a search for a mate looks at;
+    None: no such limit."""
     saves_time: bool = False
     """Whether time that is not used is kept for later moves."""
 
@@ -54,7 +55,7 @@ def budget(limits: Limits, *, turn: int, ply: int, margin_ms: int, simulations: 
     most = [n for n in (limits.nodes, simulations or None) if n is not None]
     visits = max(1, min(most)) if most else None
     if limits.mate is not None:
-        return _timed(limits.mate, margin_ms, None)
+        return _timed(limits.mate, margin_ms, limits.nodes and max(1, limits.nodes))
     if limits.infinite:
         return Budget(None, None, limits.nodes and max(1, limits.nodes))
     if limits.movetime is not None:

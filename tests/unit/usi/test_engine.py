@@ -124,6 +124,10 @@ def test_a_number_of_lines_is_shown_in_order() -> None:
         ("position sfen nonsense", "go mate 1000", "checkmate notimplemented"),
         ("position startpos", "go mate infinite", "checkmate nomate"),
         (OPEN_PROBLEM, "go mate 500", "checkmate timeout"),
+        (OPEN_PROBLEM, "go mate nodes 100", "checkmate timeout"),
+        (MATE_IN_ONE, "go mate", "checkmate G*5b"),
+        (MATE_IN_ONE, "go mate nodes 100", "checkmate G*5b"),
+        ("position startpos", "go mate", "checkmate nomate"),
     ],
 )
 def test_answers_by_the_rules(position: str, go: str, answer: str) -> None:

@@ -49,6 +49,10 @@ WORDS += ["ponder", "mate", "nodes", "7g7f", "b", "-", "1", "-5", "9" * 5000, "\
         ("go infinite nodes 7 movetime 8", Go(Limits(nodes=7, movetime=8, infinite=True))),
         ("go mate infinite", Go(Limits(mate=INFINITE_MS))),
         ("go mate 5000", Go(Limits(mate=5000))),
+        ("go mate", Go(Limits(mate=INFINITE_MS))),
+        ("go mate nodes 100", Go(Limits(mate=INFINITE_MS, nodes=100))),
+        ("go mate ponder", Go(Limits(mate=INFINITE_MS, ponder=True))),
+        ("go nodes 3 mate infinite ponder", Go(Limits(mate=INFINITE_MS, nodes=3, ponder=True))),
         ("go btime -20 wtime 7", Go(Limits(btime=0, wtime=7))),
     ],
 )
@@ -72,6 +76,9 @@ def test_what_is_no_command_is_refused_in_one_line(line: str) -> None:
     [
         ("go byoyomi abc", Limits(), "byoyomi 'abc' is not a number"),
         ("go nodes", Limits(), "nodes '' is not a number"),
+        ("go mate soon nodes 5", Limits(mate=INFINITE_MS, nodes=5), "mate 'soon' is not a number"),
+        ("go byoyomi nodes 5", Limits(nodes=5), "byoyomi 'nodes' is not a number"),
+        ("go byoyomi infinite", Limits(infinite=True), "byoyomi 'infinite' is not a number"),
         ("go depth 3 nodes 5", Limits(nodes=5), "unknown word 'depth'"),
         (f"go nodes {'9' * 5000} infinite", Limits(infinite=True), "is not a number"),
     ],

@@ -34,6 +34,7 @@ def given_budget(limits: Limits, turn: int = 0, ply: int = 0, simulations: int =
         (Limits(), Budget(None, None, DEFAULT_SIMULATIONS)),
         (Limits(infinite=True, btime=5), Budget(None, None, None)),
         (Limits(mate=5000), Budget(4.8, 4.8, None)),
+        (Limits(mate=5000, nodes=50), Budget(4.8, 4.8, 50)),
     ],
 )
 def test_effort(limits: Limits, expected: Budget) -> None:
