@@ -16,9 +16,11 @@ from keisei_ray.telemetry.visible_text import shortened
 Word = Literal["usi", "isready", "usinewgame", "stop", "ponderhit", "gameover", "quit"]
 """Commands without arguments that matter."""
 _WORDS: Final = get_args(Word)
-_NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
+_NUMBER: Final = re.compile(r"-?[0-9]+")
 _OPTION: Final = re.compile(r"setoption\s+name\s+(?P<name>.+?)(?:\s+value(?:\s+(?P<value>.*))?)?")
-INFINITE_MS: Final = 10**15
+_MOST: Final = 10**15
+"""Largest limit; larger ones count as this one."""
+INFINITE_MS: Final = _MOST
 """Time of `go mate infinite`, and of `go mate` without a number."""
 
 
@@ -140,13 +142,21 @@ def _parse_go(words: list[str]) -> Go:
             if word == "mate":
                 found[word] = INFINITE_MS
             if _NUMBER.fullmatch(text):
-                found[word] = max(0, int(text))
+                found[word] = _limit(text)
             elif word != "mate" or text not in ("", "infinite", *_NUMBERS, *_FLAGS):
                 complaints.append(f"go: {word} '{shortened(text)}' is not a number")
             is_next_word = text in _NUMBERS or text in _FLAGS
             if rest and (not is_next_word or (word, text) == ("mate", "infinite")):
                 rest.pop()
     return Go(Limits(**found), tuple(complaints))  # type: ignore[arg-type]
+
+
+def _limit(number: str) -> int:
+    """Value of a limit, from 0 on. Python reads no number of thousands of digits."""
+    if number.startswith("-"):
+        return 0
+    digits = number.lstrip("0")
+    return int(digits or "0") if len(digits) <= len(str(_MOST)) - 1 else _MOST
 
 
 @dataclass(frozen=True)

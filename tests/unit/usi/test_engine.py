@@ -124,6 +124,7 @@ def test_a_number_of_lines_is_shown_in_order() -> None:
         ("position sfen nonsense", "go mate 1000", "checkmate notimplemented"),
         ("position startpos", "go mate infinite", "checkmate nomate"),
         (OPEN_PROBLEM, "go mate 500", "checkmate timeout"),
+        (MATE_IN_ONE, f"go nodes {'9' * 5000} btime {'9' * 20} wtime {'9' * 20}", "bestmove G*5b"),
         (OPEN_PROBLEM, "go mate nodes 100", "checkmate timeout"),
         (MATE_IN_ONE, "go mate", "checkmate G*5b"),
         (MATE_IN_ONE, "go mate nodes 100", "checkmate G*5b"),

@@ -53,6 +53,9 @@ WORDS += ["ponder", "mate", "nodes", "7g7f", "b", "-", "1", "-5", "9" * 5000, "\
         ("go mate nodes 100", Go(Limits(mate=INFINITE_MS, nodes=100))),
         ("go mate ponder", Go(Limits(mate=INFINITE_MS, ponder=True))),
         ("go nodes 3 mate infinite ponder", Go(Limits(mate=INFINITE_MS, nodes=3, ponder=True))),
+        (f"go nodes {'9' * 5000} infinite", Go(Limits(nodes=10**15, infinite=True))),
+        (f"go btime {'9' * 16} wtime {'9' * 15}", Go(Limits(btime=10**15, wtime=10**15 - 1))),
+        (f"go btime -{'9' * 5000} nodes {'0' * 5000}7", Go(Limits(btime=0, nodes=7))),
         ("go btime -20 wtime 7", Go(Limits(btime=0, wtime=7))),
     ],
 )
@@ -80,7 +83,7 @@ def test_what_is_no_command_is_refused_in_one_line(line: str) -> None:
         ("go byoyomi nodes 5", Limits(nodes=5), "byoyomi 'nodes' is not a number"),
         ("go byoyomi infinite", Limits(infinite=True), "byoyomi 'infinite' is not a number"),
         ("go depth 3 nodes 5", Limits(nodes=5), "unknown word 'depth'"),
-        (f"go nodes {'9' * 5000} infinite", Limits(infinite=True), "is not a number"),
+        ("go nodes ٣ btime 1_0", Limits(), "nodes '٣' is not a number"),
     ],
 )
 def test_go_is_read_as_far_as_it_can_be(line: str, limits: Limits, complaint: str) -> None:
