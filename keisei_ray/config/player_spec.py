@@ -293,8 +293,10 @@ def _take_number(
     if key not in values:
         return None
     value = values.pop(key)
+    number: _Number | None
     try:
-        number: _Number | None = kind(value)
+        # Python also reads 1_0, and the digits of every script.
+        number = kind(value) if value.isascii() and "_" not in value else None
     except ValueError:
         number = None
     if number is None or not low <= number <= high:

@@ -3,12 +3,14 @@
 A client lists them, lets its user change them, and sets them by `setoption`.
 """
 
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from keisei_ray.telemetry.visible_text import shortened
 
 Value = str | int | bool
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 class OptionError(ValueError):
@@ -63,10 +65,7 @@ class Spin:
         Raises:
             OptionError: it is not a number, or out of limits.
         """
-        try:
-            number = int(text[:20])
-        except ValueError:
-            number = None
+        number = int(text) if _WHOLE_NUMBER.fullmatch(text.strip()) else None
         if number is None or not self.low <= number <= self.high:
             raise OptionError(
                 f"option {self.name} = '{shortened(text)}': expected a whole number from "

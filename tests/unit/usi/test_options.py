@@ -45,6 +45,9 @@ def test_an_option_is_set(name: str, value: str, field: str, found: object) -> N
         ("Simulations", "", "option Simulations = ''"),
         ("Simulations", "9" * 5000, "option Simulations = '999"),
         ("MultiPV", "0", "from 1 to 593"),
+        ("MultiPV", "5" + " " * 19 + "x", "from 1 to 593"),
+        ("MultiPV", "1_0", "option MultiPV = '1_0'"),
+        ("MultiPV", "٣", "option MultiPV = "),
         ("USI_Ponder", "yes", "expected true or false"),
     ],
 )
