@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _MAX_COMPLAINTS: Final = 100
 """Lines on standard error about what the client says; a client need not read them."""
 _MAX_LINE_BYTES: Final = 1 << 20
-"""Bytes after which input counts as a line even without an end of line."""
+"""Bytes of a line; a longer one is left out whole, since its rest could look like a command."""
 _MAX_COMPLAINT: Final = 500
 """Characters of such a line."""
 _INTERRUPTED: Final = 130
@@ -70,8 +70,9 @@ def serve(options: Options) -> int:
     jobs: SimpleQueue[Job] = SimpleQueue()
     thinker = threading.Thread(target=_think, args=(jobs, events.put), daemon=True)
     thinker.start()
-    threading.Thread(target=_read_lines, args=(events.put,), daemon=True).start()
-    engine = Engine(options, send=_send, complain=_Complaints(), give=jobs.put)
+    complain = _Complaints()
+    threading.Thread(target=_read_lines, args=(events.put, complain), daemon=True).start()
+    engine = Engine(options, send=_send, complain=complain, give=jobs.put)
     code = _INTERRUPTED
     try:
         code = converse(engine, events)
@@ -132,19 +133,26 @@ def _send(line: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _read_lines(take: Callable[[str | None], None]) -> None:
+def _read_lines(take: Callable[[str | None], None], complain: Callable[[str], None]) -> None:
     """Reads standard input to its end.
 
     Not by `sys.stdin`: the interpreter cannot end while a thread waits there.
     """
+
+    def take_line(line: bytes) -> None:
+        if len(line) > _MAX_LINE_BYTES:
+            complain(f"a line of more than {_MAX_LINE_BYTES} bytes is left out")
+        else:
+            take(line.decode(errors="surrogateescape"))
+
     left = b""
     while chunk := _read_chunk():
         *lines, left = (left + chunk).split(b"\n")
-        if len(left) > _MAX_LINE_BYTES:
-            lines, left = [*lines, left], b""
         for line in lines:
-            take(line.decode(errors="surrogateescape"))
-    take(left.decode(errors="surrogateescape"))
+            take_line(line)
+        # Of a line that is too long no more is kept than shows that it is.
+        left = left[: _MAX_LINE_BYTES + 1]
+    take_line(left)
     take(None)
 
 

@@ -156,7 +156,7 @@ def _limit(number: str) -> int:
     if number.startswith("-"):
         return 0
     digits = number.lstrip("0")
-    return int(digits or "0") if len(digits) <= len(str(_MOST)) - 1 else _MOST
+    return int(digits or "0") if len(digits) < len(str(_MOST)) else _MOST
 
 
 @dataclass(frozen=True)

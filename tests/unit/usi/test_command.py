@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import pytest
 
 from keisei_ray.errors import ConfigError
+from keisei_ray.usi import command
 from keisei_ray.usi.command import Event, converse, typed_options
 from keisei_ray.usi.options import Options
 from tests.helpers.program import PATIENCE_S, ROOT, environment
@@ -99,6 +100,17 @@ def test_the_input_ends() -> None:
         events.put(event)
     assert converse(talk.engine, events) == 0
     assert talk.sent[-1] == "usiok"
+
+
+def test_a_line_that_is_too_long_is_left_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = [b"usi\nposition ", b"startpos move", b"s ", b"7g7f\nquit", b"\nlong", b" enough", b""]
+    monkeypatch.setattr(command, "_read_chunk", lambda: chunks.pop(0))
+    monkeypatch.setattr(command, "_MAX_LINE_BYTES", 10)
+    lines: list[str | None] = []
+    complaints: list[str] = []
+    command._read_lines(lines.append, complaints.append)
+    assert lines == ["usi", "quit", None]
+    assert complaints == ["a line of more than 10 bytes is left out"] * 2
 
 
 def test_an_answer_is_given_when_it_is_due_though_no_line_comes() -> None:
