@@ -157,9 +157,9 @@ class Search:
             self._step(active)
 
     def known_moves(self, slot: int, game: Game) -> list[RootMove]:
-        """What is known, before `start`, of the moves of a game's present position.
+        """Findings about the moves of a game's present position before `start`, which takes time.
 
-        Takes no time. Empty if the tree does not have the position.
+        Empty if the tree does not have the position.
         """
         node = self._node_of(self._trees[slot], game) if slot < len(self._trees) else NONE
         return self._moves_of(node) if self._forest.num_edges[node] else []
