@@ -12,9 +12,9 @@ from keisei_ray.shogi.rules import result_of
 def with_result(game: GameRecord) -> GameRecord | None:
     """Returns a game with a result; None if it has none, neither in its record nor by the rules.
 
-    One that cannot be played is returned as it is: its fault is found where its moves are played.
+    One without moves, or that cannot be played, is returned as it is: that is found elsewhere.
     """
-    if game.result is not None or start_fault(game.start_sfen):
+    if game.result is not None or not game.moves or start_fault(game.start_sfen):
         return game
     played = Game(game.start_sfen, max_plies=NO_PLY_CAP)
     for move in game.moves:

@@ -225,6 +225,12 @@ def test_a_result_by_the_rules_is_filtered_as_one_of_the_record(tmp_path: Path) 
         one_pass(tmp_path, results=("draw",), **settings)
 
 
+def test_a_record_without_moves_and_result_has_no_moves(tmp_path: Path) -> None:
+    (tmp_path / "a.kif").write_text("手合割：平手\n手数----指手---------消費時間--\n")
+    with pytest.raises(RecordsError, match="1 games: without moves"):
+        one_pass(tmp_path)
+
+
 def test_held_out_games_are_counted(corpus: Path) -> None:
     _, tally = one_pass(corpus / "games.pack", held_out=0.3)
     assert tally.games + tally.causes[Cause.HELD_OUT] == 20
