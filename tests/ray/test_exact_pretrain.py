@@ -76,7 +76,7 @@ class DiesInItsThirdRollout(SelfPlayShell):
 
     def collect(self, *arguments: Any) -> tuple[CollectReport, PackedBuffer]:
         config, reader, _ = self._arguments
-        marker = Path(config.run.run_dir or "") / "reader-died"
+        marker = Path(config.pretrain.records[0]).parent / "reader-died"
         self.calls += 1
         if (reader, self.calls) == (1, 3) and not marker.exists():
             marker.touch()
