@@ -177,6 +177,9 @@ class PretrainConfig(Section):
     """Move that the policy learns where a record has the visits of a search (hcpe3). visits: one
     drawn in proportion to them, another in each pass. played: the one that was played, as in all
     other records."""
+    mirror: bool = True
+    """Whether half of the positions, chosen anew in each pass, are mirrored left to right. The
+    rules are the same there, so a network learns from twice as many examples."""
     min_rating: float | None = None
     """Lowest rating of both players of a game; a game without ratings is then left out. null: all
     games."""

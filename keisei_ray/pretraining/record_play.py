@@ -15,6 +15,7 @@ This module does not know Ray. T: plies of a rollout. N: games side by side.
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_weights
 from keisei_ray.pretraining.held_out import measure, told
 from keisei_ray.records.left_out import Tally
+from keisei_ray.records.mirror import some_mirrored
 from keisei_ray.records.positions import Positions
 from keisei_ray.records.stream import Part, held_out_positions, training_positions
 from keisei_ray.rollouts.packed_buffer import BufferLike, PackedBuffer
@@ -35,6 +37,9 @@ from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.telemetry.periodic_trigger import PeriodicTrigger
 from keisei_ray.telemetry.reports import CollectReport, CollectStages, HeldOutFigures
 from keisei_ray.telemetry.stage_timer import StageTimer
+
+_MIRRORING: Final = 3
+"""First number of the seed by which positions are mirrored; `records.stream` has 0 to 2."""
 
 
 class RecordPlay:
@@ -102,7 +107,7 @@ class RecordPlay:
             N=self._rollout.header.N,
         )
         rollout = self._rollout.with_header(header)
-        fill(rollout, part.positions)
+        fill(rollout, self._as_learned(part.positions))
         packed = pack_rollout(rollout, zstd_level=self._config.wire.zstd_level)
         distinct_positions = rollout.distinct_positions()
         timer.end_stage("pack_time_s")
@@ -150,6 +155,13 @@ class RecordPlay:
                 f"{actor_id} begins the next pass, and the held-out games may be others"
             ),
         )
+
+    def _as_learned(self, positions: Positions) -> Positions:
+        """Mirrors half of the positions, if that is asked for; the same ones after a resume."""
+        if not self._config.pretrain.mirror:
+            return positions
+        seed = [_MIRRORING, self._config.run.seed, *self._ids, self._sequence]
+        return some_mirrored(positions, np.random.default_rng(seed))
 
     def _counts(self, what: str, number: int, tally: Tally) -> str:
         reader = f", reader {self._ids[0]}" if self._num_readers > 1 else ""

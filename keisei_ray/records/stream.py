@@ -51,6 +51,7 @@ _NOT_OF_THE_ORDER: Final = frozenset(
         "eval_weight",
         "eval_scale",
         "policy_target",
+        "mirror",
     }
 )
 """Settings that change neither which positions there are nor their order."""

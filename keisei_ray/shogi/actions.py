@@ -102,12 +102,30 @@ def _label_of_move(
     return np.stack([label_of_pair[pairs], label_of_pair[seen_by_white]])
 
 
+def _mirrored_labels(planes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+    """[1496] label -> label of the same move on a board that is mirrored left to right.
+
+    Args:
+        planes: [1496] plane * 81 + destination of each label.
+    """
+    swapped = np.array([0, 2, 1, 4, 3, 5, 7, 6, 9, 8])
+    drops = np.arange(FIRST_DROP, NUM_PLANES)
+    plane_to = np.concatenate([swapped, swapped + _NUM_DIRECTIONS, drops])
+    pairs = plane_to[planes // NUM_SQUARES] * NUM_SQUARES + MIRRORED_SQUARE[planes % NUM_SQUARES]
+    return np.searchsorted(planes, pairs).astype(np.int16)
+
+
 def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     array.flags.writeable = False
     return array
 
 
 _PAIRS = _pairs()
+
+MIRRORED_SQUARE: npt.NDArray[np.int64] = _read_only(
+    np.arange(NUM_SQUARES).reshape(9, 9)[::-1].ravel().copy()
+)
+"""[81] square on the same rank, as far from the right edge as this one from the left."""
 
 LABEL_TO_PLANE_SQUARE: npt.NDArray[np.int32] = _read_only(
     np.unique(_PAIRS[_PAIRS >= 0]).astype(np.int32)
@@ -116,6 +134,9 @@ LABEL_TO_PLANE_SQUARE: npt.NDArray[np.int32] = _read_only(
 
 LABEL_OF_MOVE: npt.NDArray[np.int16] = _read_only(_label_of_move(_PAIRS, LABEL_TO_PLANE_SQUARE))
 """[2, 65536] label of a 16-bit move of Black (row 0) or White (row 1), -1 where there is none."""
+
+MIRRORED_LABEL: npt.NDArray[np.int16] = _read_only(_mirrored_labels(LABEL_TO_PLANE_SQUARE))
+"""[1496] label of the same move on a board that is mirrored left to right."""
 
 if len(LABEL_TO_PLANE_SQUARE) != NUM_ACTIONS:  # pragma: no cover - only a bug can get here
     raise AssertionError(f"{len(LABEL_TO_PLANE_SQUARE)} labels were built, expected {NUM_ACTIONS}")

@@ -39,6 +39,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "pretrain.eval_weight": 0.25,
     "pretrain.eval_scale": 400.0,
     "pretrain.policy_target": "played",
+    "pretrain.mirror": False,
     "pretrain.min_rating": 2500.0,
     "pretrain.results": ["black_win", "white_win"],
     "pretrain.min_plies": 30,
