@@ -361,7 +361,7 @@ def used_games(
     for at, game in enumerate(games):
         if isinstance(game, LeftOut):
             if reader == 0:
-                tally.leave_out(game.cause, game.example)
+                tally.leave_out(*game)
             continue
         hashed = game_hash(game)
         if (hashed >> 32) % num_readers != reader:
