@@ -165,8 +165,9 @@ class PretrainConfig(Section):
     shuffle_positions: PositiveInt = 100_000
     """Positions of which a reader mixes the order, about 600 bytes of its memory each."""
     duplicate_memory: PositiveInt = 1_048_576
-    """Games that a reader remembers in a pass to find duplicates, 8 bytes each; of more games, some
-    duplicates are not found. Each of several readers remembers its own."""
+    """Games that a reader remembers in a pass to find duplicates, 8 bytes each, 16 where hcpe3
+    stands beside other formats; of more games, some duplicates are not found. Each of several
+    readers remembers its own."""
     eval_weight: Fraction = 0.5
     """Weight of a recorded evaluation in the value's target; the result has the rest. Where there
     is no evaluation, the result has all."""

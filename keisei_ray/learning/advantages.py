@@ -184,7 +184,9 @@ def explained_variance(
         1 if the values are perfect, 0 if they are no better than a constant; may be negative. 0.0
         if the targets do not vary.
     """
-    variance = variance_of(targets)
-    if variance < 1e-12:
-        return 0.0
-    return 1.0 - variance_of(targets - values) / variance
+    return explained_share(variance_of(targets - values), variance_of(targets))
+
+
+def explained_share(error_variance: float, target_variance: float) -> float:
+    """Share of the targets' variance that is not in the errors, see `explained_variance`."""
+    return 1.0 - error_variance / target_variance if target_variance >= 1e-12 else 0.0

@@ -29,6 +29,7 @@ from keisei_ray.errors import (
     NumericalError,
 )
 from keisei_ray.learning.adamw import AdamW
+from keisei_ray.learning.advantages import explained_share
 from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.learner_group import LearnerGroup
@@ -219,6 +220,8 @@ class Learner:
             return self._optimize_or_undo(fields, coefs, timer)
 
         (totals, undone), notice = self._within_memory(make)
+        if self._config.pretrain.records:  # No values were acted on: those of the minibatches.
+            explained = explained_share(totals.value_error_variance, self._batch.target_variance())
         self.weights_version += 1
         received = Received.by_all(rollouts, buffers, lags, self._group)
         return UpdateReport(

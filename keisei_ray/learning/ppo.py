@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keisei_ray.network.model import DRAW, LOSS, WIN
+from keisei_ray.network.model import DRAW, LOSS, WIN, outcome_values
 
 MIN_LOG_PROB = -80.0
 """Moves with a lower log-probability are left out of the entropy.
@@ -60,6 +60,10 @@ class PPOSums(NamedTuple, Generic[Number]):
     """Cross-entropy of the forced mates, in nats."""
     value_loss: Number
     """Cross-entropy of the outcome in nats, or half the squared error of a scalar head."""
+    value_errors: Number
+    """Value target minus value."""
+    value_error_squares: Number
+    """Squares of these errors."""
     entropy: Number
     """Entropy of the policy over legal moves, in nats."""
     kl_proximal: Number
@@ -159,10 +163,12 @@ def ppo_sums(
     policy_loss = -(weight * surrogate).sum()
     mate_loss = -log_prob.where(is_forced, 0.0).sum()
     value_losses = _value_losses(outcomes, value_targets, draw_targets)
+    errors = value_targets - outcome_values(outcomes.detach())[0]
     probs = log_probs.clamp(min=MIN_LOG_PROB).exp()
     is_possible = log_probs > MIN_LOG_PROB
     if is_counted is not None:
         value_losses = value_losses.where(is_counted, 0.0)
+        errors = errors.where(is_counted, 0.0)
         is_possible = is_possible & is_counted[:, None]
     value_loss = value_losses.sum()
     entropy = -(probs * log_probs).where(is_possible, 0.0).sum()
@@ -179,6 +185,8 @@ def ppo_sums(
         policy_loss=policy_loss.detach(),
         mate_loss=mate_loss.detach(),
         value_loss=value_loss.detach(),
+        value_errors=errors.sum(),
+        value_error_squares=errors.square().sum(),
         entropy=entropy.detach(),
         kl_proximal=kl_proximal,
         kl_proximal_squares=kl_proximal_squares,

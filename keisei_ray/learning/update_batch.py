@@ -179,6 +179,10 @@ class UpdateBatch:
             lambda array: self._group.moments(array).variance,
         )
 
+    def target_variance(self) -> float:
+        """Returns the variance of the update's value targets, over all learners."""
+        return self._group.moments(self._arrays["value_targets"][: self.rows]).variance
+
     def normalize_advantages(self) -> None:
         """Brings the update's advantages to mean 0 and standard deviation 1, in place.
 

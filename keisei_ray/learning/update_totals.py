@@ -16,9 +16,11 @@ class UpdateTotals:
     sampled_rows: float = 0.0
     """Rows among them whose ply the policy chose."""
     policy_loss: float = 0.0
-    """Sum over rows, as are the next four; see `PPOSums`."""
+    """Sum over rows, as are the next five; see `PPOSums`."""
     mate_loss: float = 0.0
     value_loss: float = 0.0
+    value_errors: float = 0.0
+    value_error_squares: float = 0.0
     entropy: float = 0.0
     clipped_rows: float = 0.0
     """Number of rows whose ratio was outside the clip range."""
@@ -53,6 +55,11 @@ class UpdateTotals:
         return total / self.rows if self.rows else math.nan
 
     @property
+    def value_error_variance(self) -> float:
+        """Variance over the rows of value target minus value; NaN where there are none."""
+        return self.per_row(self.value_error_squares) - self.per_row(self.value_errors) ** 2
+
+    @property
     def mean_kl_proximal(self) -> float:
         """Mean kl_proximal of the sampled rows of the last epoch that has any, in nats."""
         return self.epoch_kl_proximal / max(1.0, self.epoch_sampled_rows)
@@ -82,6 +89,8 @@ class UpdateTotals:
         self.policy_loss += sums.policy_loss
         self.mate_loss += sums.mate_loss
         self.value_loss += sums.value_loss
+        self.value_errors += sums.value_errors
+        self.value_error_squares += sums.value_error_squares
         self.entropy += sums.entropy
         self.clipped_rows += sums.clipped
         self.truncated_weights += sums.truncated_weights

@@ -46,6 +46,8 @@ class LeftOut(NamedTuple):
     cause: Cause
     example: str
     """Where it is and what is wrong with it; one line."""
+    num_alike: int = 1
+    """Number of those that are left out here, for the same cause."""
 
 
 @dataclass
@@ -65,8 +67,8 @@ class Tally:
         """Counts something that is left out."""
         if count:
             self.causes[cause] += count
-            if example:
-                self.examples.setdefault(cause, shortened(example, MAX_EXAMPLE))
+            if example and cause not in self.examples:
+                self.examples[cause] = shortened(example, MAX_EXAMPLE)
 
     def saved(self) -> tuple[tuple[str, int, str], ...]:
         """Returns causes, counts and examples as plain values, for `restore`."""

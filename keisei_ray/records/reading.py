@@ -18,6 +18,7 @@ from keisei_ray.shogi.binary_records import (
     RECORD_BYTES,
     DamagedRecordError,
     PositionFormat,
+    num_alike,
     pack_length,
     read_pack,
     read_positions,
@@ -226,7 +227,7 @@ def _positions(file: BinaryIO, piece: Piece, kind: PositionFormat) -> Iterator[F
     whole = len(content) - len(content) % size
     for found in read_positions(content[:whole], kind, piece.file, first=first, numbers=numbers):
         if isinstance(found, DamagedRecordError):
-            yield LeftOut(Cause.DAMAGED_POSITION, str(found))
+            yield LeftOut(Cause.DAMAGED_POSITION, str(found), found.count)
         else:
             yield found
     if piece.stop % size:
@@ -258,11 +259,13 @@ def _binary_games(
             left -= len(more)
             content, offset = content[offset:] + more, 0
             continue
+        count = 1
         try:
             yield read(content[offset : offset + length], f"{piece.file}, game {number}")
         except DamagedRecordError as error:
-            yield LeftOut(Cause.DAMAGED, str(error))
-        offset += length
-        number += 1
+            count = num_alike(content, offset, length)
+            yield LeftOut(Cause.DAMAGED, str(error), count)
+        offset += count * length
+        number += count
     if len(content) > offset:
         yield LeftOut(Cause.DAMAGED, f"{piece.file}, game {number}: cut off")

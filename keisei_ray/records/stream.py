@@ -8,6 +8,8 @@ games have room in one window, the files are read once.
 
 Several readers read all files, and each takes the games whose hash is its own (`identity.py`). So a
 game that stands twice in the files comes to the same reader both times, which finds the duplicate.
+Where one of its records has the visits of a search, that one is used: files of hcpe3 that stand
+beside others are read once before the first pass, for the hashes of their games.
 
 The stream is a function of files, settings and seed. A `Place` says how far it has been given out:
 the pass, what was found in it before the window, and the positions of the window. To go on there,
@@ -64,12 +66,15 @@ class Duplicates:
         """Makes the table for `size` games."""
         self._seen = np.zeros(size, np.uint64)
 
+    def __contains__(self, game_hash: int) -> bool:
+        """Whether a game is in the memory."""
+        return int(self._seen[game_hash % len(self._seen)]) == game_hash
+
     def is_new(self, game_hash: int) -> bool:
         """Whether a game is not in the memory; puts it there."""
-        slot = game_hash % len(self._seen)
-        if int(self._seen[slot]) == game_hash:
+        if game_hash in self:
             return False
-        self._seen[slot] = game_hash
+        self._seen[game_hash % len(self._seen)] = game_hash
         return True
 
 
@@ -255,6 +260,7 @@ def _windows(
     See `training_positions` for the arguments.
     """
     size = config.shuffle_positions
+    known_corpus, searched = "", None
     while True:
         tally = Tally()
         # What is no game belongs to no reader; the first one counts it.
@@ -265,7 +271,9 @@ def _windows(
             place = Place(place.number + 1, place.number + 1)
         place = replace(place, corpus=corpus)
         rng = np.random.default_rng([_READING, *seed, reader, place.read_in, 0])
-        used = used_games(_mixed(pieces, rng), config, tally, reader, num_readers)
+        if corpus != known_corpus:
+            known_corpus, searched = corpus, _searched(pieces, config, reader, num_readers)
+        used = used_games(_mixed(pieces, rng), config, tally, reader, num_readers, searched)
         games = _Games(learned_games(used, config, tally), place.found)
         if place.found:
             tally.restore(place.games, place.positions, place.left_out)
@@ -302,6 +310,21 @@ def _windows(
         place = Place(place.number + 1, place.number + 1)
 
 
+def _searched(
+    pieces: Pieces, config: PretrainConfig, reader: int, num_readers: int
+) -> Duplicates | None:
+    """Reads which games have a record with visits; None where no other format may hide one."""
+    kinds = {piece.format for piece in pieces}
+    if "hcpe3" not in kinds or len(kinds) == 1:
+        return None
+    found = (game for piece in pieces if piece.format == "hcpe3" for game in read_games(piece))
+    with_visits = (game for game in found if isinstance(game, GameRecord) and any(game.visits))
+    searched = Duplicates(config.duplicate_memory)
+    for used in used_games(with_visits, config, Tally(), reader, num_readers):
+        searched.is_new(used.hashed)
+    return searched
+
+
 def _mixed(pieces: Pieces, rng: np.random.Generator) -> Iterator[GameRecord | LeftOut]:
     """Yields the games of all pieces in random order, a few pieces at a time."""
     waiting = (read_games(pieces[int(i)]) for i in rng.permutation(len(pieces)))
@@ -323,6 +346,7 @@ def used_games(
     tally: Tally,
     reader: int = 0,
     num_readers: int = 1,
+    searched: Duplicates | None = None,
 ) -> Iterator[UsedGame]:
     """Yields the games of a reader that pass the filters of games.
 
@@ -332,12 +356,13 @@ def used_games(
         tally: counts what of a reader's is left out; reader 0 has what is no game.
         reader: number of the reader.
         num_readers: readers that share the games.
+        searched: games of which only a record with visits is used. None: there are none.
     """
     duplicates = Duplicates(config.duplicate_memory)
     for at, game in enumerate(games):
         if isinstance(game, LeftOut):
             if reader == 0:
-                tally.leave_out(game.cause, game.example)
+                tally.leave_out(*game)
             continue
         hashed = game_hash(game)
         if (hashed >> 32) % num_readers != reader:
@@ -345,7 +370,8 @@ def used_games(
         # Before it is remembered: else it would hide a record of the same game that has a result.
         decided = with_result(game)
         cause = _cause_against(decided, config) if decided else Cause.NO_RESULT
-        if cause is None and not duplicates.is_new(hashed):
+        is_hidden = searched is not None and hashed in searched and not any(game.visits)
+        if cause is None and (is_hidden or not duplicates.is_new(hashed)):
             cause = Cause.DUPLICATE
         if cause is not None or decided is None:
             tally.leave_out(cause or Cause.NO_RESULT, game.place)

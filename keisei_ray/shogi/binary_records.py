@@ -44,7 +44,35 @@ _TARGET, _ORIGIN_SHIFT = 127, 7
 
 
 class DamagedRecordError(ValueError):
-    """Bytes that are not a record of their format."""
+    """Bytes that are not a record of their format.
+
+    Attributes:
+        count: records of the same bytes that follow one another, this one included.
+    """
+
+    def __init__(self, message: str, count: int = 1) -> None:
+        """Args:
+        message: where it is and what is wrong with it.
+        count: see above.
+        """
+        super().__init__(message)
+        self.count = count
+
+
+def num_alike(content: bytes, start: int, size: int) -> int:
+    """Returns how many records from one on have the same bytes as it.
+
+    A file that was never filled has millions. To compare one takes 0.1 us, to read it 5 us.
+
+    Args:
+        content: bytes of a file.
+        start: where the record begins.
+        size: its bytes.
+    """
+    record, at = content[start : start + size], start + size
+    while content[at : at + size] == record:
+        at += size
+    return (at - start) // size
 
 
 def to_hcpe(game: GameRecord) -> bytes:
@@ -114,7 +142,8 @@ def read_positions(
             begin and end. None: all.
 
     Yields:
-        Games, and an error for each record of `numbers` that cannot be read.
+        Games, and an error for the records of `numbers` that cannot be read, one for those that
+        follow one another with the same bytes.
     """
     size = RECORD_BYTES[kind]
     wanted = numbers if numbers is not None else range(first, first + len(content) // size)
@@ -135,7 +164,8 @@ def read_positions(
                 is_part=True,
             )
 
-    for at in range(0, len(content), size):
+    at = 0
+    while at < len(content):
         number = first + at // size
         try:
             board, move, evaluation, outcome = _unpacked(content[at : at + size], kind)
@@ -144,9 +174,14 @@ def read_positions(
             moves, expected = [], None
             if number >= wanted.stop:
                 return
-            if number in wanted:
-                yield DamagedRecordError(f"{place}, record {number}: {error}")
+            count = num_alike(content, at, size)
+            damaged = range(max(number, wanted.start), min(number + count, wanted.stop))
+            if damaged:
+                message = f"{place}, record {damaged.start}: {error}"
+                yield DamagedRecordError(message, len(damaged))
+            at += count * size
             continue
+        at += size
         if board.zobrist_hash() != expected or outcome != result:
             yield from finished()
             if number >= wanted.stop:

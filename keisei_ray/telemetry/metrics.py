@@ -86,7 +86,9 @@ class UpdateMetrics(Mapping[str, MetricValue]):
     """Fraction of the rows of all minibatches processed whose probability ratio left
     [1 - clip_coef, 1 + clip_coef]."""
     explained_variance: Annotated[float | None, ""]
-    """Fraction of the variance of the value targets that the values explain; 1 is perfect."""
+    """Fraction of the variance of the value targets that the values explain; 1 is perfect. The
+    values are those that the plies were played with; in pretraining the network's, over the rows of
+    all minibatches processed, each before its optimizer step."""
     learning_rate: Annotated[float, ""]
     """Learning rate of this update's optimizer steps."""
     grad_norm: Annotated[float | None, ""]

@@ -5,6 +5,9 @@ Everything is that of any run (`session.py`); only the self-play actors are read
 network is measured once more, with its final weights.
 """
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +39,8 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 """Settings that have another default in `pretrain`: each position is seen once a pass, its target
 is not discounted, and readers work ahead of the learner."""
+SAID_AFTER_S: Final = 3.0
+"""Seconds that the look at the records may take before a line says so."""
 
 
 def pretrain(
@@ -71,7 +76,8 @@ def pretrain(
         for path in config.pretrain.records
     )
     section = config.pretrain.model_copy(update={"records": records})
-    check_usable(section, _num_readers(config))
+    with _said_if_slow(console):
+        check_usable(section, _num_readers(config))
     config = config.model_copy(update={"pretrain": section})
     last = _LastCounts()
     outcome = train(
@@ -94,6 +100,19 @@ def _tell(line: str, console: Console) -> None:
     """Prints a line, on a terminal broken at blanks; a path stays whole."""
     shown = wrapped(Text(line), console.width, 2) if console.is_terminal else Text(line)
     console.print(shown, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _said_if_slow(console: Console) -> Iterator[None]:
+    """Says that the records are read, once the block has taken long."""
+    line = f"reading the records until there is something to learn from; {SAID_AFTER_S:g} s so far"
+    timer = threading.Timer(SAID_AFTER_S, _tell, (line, console))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def check_usable(config: PretrainConfig, num_readers: int = 1) -> None:

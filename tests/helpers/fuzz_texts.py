@@ -507,7 +507,7 @@ def game_records(folder: Path) -> Read:
                 if isinstance(found, GameRecord):
                     games.append(found)
                 else:
-                    tally.leave_out(found.cause, found.example)
+                    tally.leave_out(*found)
         for rows in positions_of(games, config, tally):
             assert len(rows)
         used = [game.place for game in games if game.place not in tally.places]

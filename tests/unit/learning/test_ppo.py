@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
-from keisei_ray.network.model import masked_log_probs
+from keisei_ray.network.model import masked_log_probs, outcome_values
 
 B, A = 64, 1496
 HEADS = {"wdl": 3, "scalar": 1}
@@ -108,6 +108,9 @@ def test_every_sum_equals_its_definition(head: str) -> None:
         clipped += bounded != ratio
         truncated += weight > 1.5
     value, _ = rows.value_loss()
+    with torch.no_grad():
+        values = outcome_values(torch.from_numpy(rows.outcomes.astype(np.float64)))[0].numpy()
+    errors = rows.value_targets.astype(np.float64) - values
     entropy = 0.0
     for row, mask in zip(log_probs, rows.mask, strict=True):
         entropy -= (np.exp(row[mask]) * row[mask]).sum()
@@ -119,6 +122,8 @@ def test_every_sum_equals_its_definition(head: str) -> None:
         "policy_loss": policy,
         "mate_loss": mate,
         "value_loss": value,
+        "value_errors": errors.sum(),
+        "value_error_squares": (errors**2).sum(),
         "entropy": entropy,
         "kl_proximal": kl_proximal,
         "kl_proximal_squares": squares,

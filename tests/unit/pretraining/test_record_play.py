@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from keisei_ray.config.schema import Config
+from keisei_ray.learning.advantages import explained_variance
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.update_batch import training_targets
+from keisei_ray.network.model import outcome_values
 from keisei_ray.pretraining.record_play import RecordPlay, fill
 from keisei_ray.records.positions import empty_positions
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
@@ -65,6 +67,37 @@ def test_rollouts_of_records_train_policy_and_value(records: Path) -> None:
     assert losses[-1].policy_loss < losses[0].policy_loss - 0.5
     assert losses[-1].value_loss < losses[0].value_loss
     assert losses[0].clip_fraction == losses[0].approx_kl == 0.0
+
+
+@pytest.mark.parametrize("value_head", ["wdl", "scalar"])
+@pytest.mark.parametrize(("epochs", "minibatches"), [(1, 1), (2, 4)])
+def test_the_explained_variance_is_that_of_the_network_in_training(
+    records: Path, value_head: str, epochs: int, minibatches: int
+) -> None:
+    """The steps are so small that all minibatches see the same network."""
+    config = config_of(
+        records,
+        learner={
+            "learning_rate": 1e-12,
+            "gamma": 1.0,
+            "num_epochs": epochs,
+            "num_minibatches": minibatches,
+        },
+        model={"value_head": value_head},
+    )
+    learner, reader = Learner(config), RecordPlay(config, 0, 0)
+    reader.set_weights(learner.weights())
+    _, packed = reader.collect()
+    rollout = unpack_rollout(packed, max_timesteps=T * N)
+    boards, hands, scalars = (
+        torch.from_numpy(array.reshape(T * N, -1).copy())
+        for array in (rollout.boards, rollout.hands, rollout.scalars)
+    )
+    with torch.no_grad():
+        values, _ = outcome_values(learner.model(boards, hands, scalars)[1])
+    expected = explained_variance(values.numpy(), -rollout.bootstrap_values.ravel())
+    assert abs(expected) > 0.01
+    assert learner.update([packed], 0).explained_variance == pytest.approx(expected, abs=1e-5)
 
 
 def test_weights_that_lag_cost_no_pass_of_their_own(

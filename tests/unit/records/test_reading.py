@@ -268,6 +268,36 @@ def test_a_game_across_pieces_of_a_file_stays_one(
     assert [game.moves for game in whole] == [VALUES] * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.hcpe", record_corpus.hcpe_by_cshogi),
+        ("a.psv", record_corpus.psv_by_cshogi),
+        ("a.hcpe3", record_corpus.hcpe3_by_cshogi),
+        ("a.pack", lambda path: path.write_bytes(to_pack(GAME))),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 5, 30])
+def test_damaged_records_with_the_same_bytes_are_found_at_once_and_all_counted(
+    name: str,
+    write: Callable[[Path], object],
+    size: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that was never filled has millions of them."""
+    path = tmp_path / name
+    write(path)
+    zeros = bytes({"a.hcpe": 38, "a.psv": 40, "a.hcpe3": 36, "a.pack": 38}[name])
+    path.write_bytes(7 * zeros + path.read_bytes() + 9 * zeros)
+    monkeypatch.setattr(files, "POSITIONS_A_PIECE", size)
+    games, left_out = found_in(path)
+    assert [game.moves for game in games] == [VALUES]
+    assert left_out.total() == 7 + 9
+    pieces = list(find_pieces([str(path)], Tally()))
+    assert sum(len(list(read_games(piece))) for piece in pieces) <= 3 + len(pieces)
+
+
 def test_a_folder_by_a_link_is_read_once_and_a_circle_ends(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "records"
     for made in (outside, folder):

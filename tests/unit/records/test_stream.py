@@ -27,7 +27,13 @@ from keisei_ray.records.stream import (
 from keisei_ray.rollouts.reader_state import Place
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
-from tests.helpers.record_corpus import MOVES, csa_by_cshogi, hcpe3_by_cshogi, kif_by_cshogi
+from tests.helpers.record_corpus import (
+    MOVES,
+    csa_by_cshogi,
+    hcpe3_by_cshogi,
+    hcpe_by_cshogi,
+    kif_by_cshogi,
+)
 
 FORMATS = ("csa", "kif", "hcpe", "psv", "pack")
 MATE_IN_ONE = "4k4/9/4P4/9/9/9/9/9/4K4 b G2r2b3g4s4n4l17p 1"
@@ -215,6 +221,33 @@ def test_a_record_without_result_does_not_hide_one_with_a_result(
     assert (tally.games, len(positions)) == (single.games, len(once))
     without_end = single.games - tally.causes[Cause.DUPLICATE]
     assert tally.causes[Cause.NO_RESULT] == without_end > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("num_readers", [1, 2])
+def test_a_record_with_visits_is_used_before_others_of_the_same_game(
+    tmp_path: Path, seed: int, num_readers: int
+) -> None:
+    """Whichever is read first."""
+    hcpe3_by_cshogi(tmp_path / "b.hcpe3")
+    csa_by_cshogi(tmp_path / "a.csa", games=4)  # One of them is the same game.
+    hcpe_by_cshogi(tmp_path / "c.hcpe")
+    passes = [
+        one_pass(tmp_path, held_out=0.0, seed=seed, reader=reader, num_readers=num_readers)
+        for reader in range(num_readers)
+    ]
+    assert sum(tally.games for _, tally in passes) == 4
+    assert sum(tally.causes[Cause.DUPLICATE] for _, tally in passes) == 2
+    drawn = np.concatenate([positions.drawn for positions, _ in passes])
+    assert (drawn != drawn[:, :1]).any(axis=1).sum() == 2  # Positions with several visited moves.
+
+
+def test_a_record_with_visits_that_is_left_out_hides_no_other(tmp_path: Path) -> None:
+    """Only the CSA file has ratings."""
+    hcpe3_by_cshogi(tmp_path / "a.hcpe3")
+    csa_by_cshogi(tmp_path / "b.csa")
+    _, tally = one_pass(tmp_path, held_out=0.0, min_rating=2000.0)
+    assert (tally.games, tally.causes[Cause.RATING]) == (1, 1)
 
 
 def test_a_result_by_the_rules_is_filtered_as_one_of_the_record(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command `pretrain` before a run is started."""
 
 import io
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from keisei_ray.config.resolver import resolve_config
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import PretrainConfig
 from keisei_ray.errors import ConfigError, RecordsError
+from keisei_ray.records.files import Piece
+from keisei_ray.shogi.game_record import GameRecord
+from keisei_ray.training import pretrain as command
 from keisei_ray.training.pretrain import DEFAULTS, _tell, check_usable, pretrain
 from tests.helpers.record_corpus import csa_by_cshogi, hcpe_by_cshogi
 
@@ -68,6 +73,32 @@ def test_every_reader_must_find_something_to_learn_from(
     else:
         with pytest.raises(RecordsError, match=told):
             check_usable(config, readers)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_look_at_the_records_that_takes_long_is_said_in_one_line(
+    is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_said = threading.Event()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            is_said.set()
+            return super().write(text)
+
+    def games(piece: Piece) -> Iterator[GameRecord]:
+        assert is_said.wait(10)
+        return iter(())
+
+    if is_slow:
+        monkeypatch.setattr(command, "SAID_AFTER_S", 0.0)
+        monkeypatch.setattr(command, "read_games", games)
+    csa_by_cshogi(tmp_path / "games.csa")
+    config = Config(pretrain=PretrainConfig(records=(str(tmp_path),), held_out=1.0))
+    screen = Screen()
+    with pytest.raises(RecordsError, match="nothing to learn from"):
+        pretrain(config, Console(file=screen))
+    assert len(screen.getvalue().splitlines()) == is_slow
 
 
 def test_a_run_of_pretrain_goes_on_as_one_by_the_command_train(
