@@ -17,8 +17,8 @@ MIRRORED_START = "lnsgkgsnl/1b5r1/ppppppppp/9/9/9/PPPPPPPPP/1R5B1/LNSGKGSNL b - 
 def random_moves(seed: int) -> list[str]:
     """Random legal moves, pieces dropped and promoted among them."""
     rng = np.random.default_rng(seed)
-    game, moves = Game(STANDARD_SFEN, max_plies=1000), []
-    verdict = None
+    game, verdict = Game(STANDARD_SFEN, max_plies=1000), None
+    moves: list[str] = []
     while len(moves) < 200 and verdict is None:
         move = int(rng.choice(np.frombuffer(game.legal, np.uint16)))
         moves.append(Move(move).to_usi())
