@@ -18,6 +18,7 @@ from keisei_ray.records.positions import empty_positions
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.rollouts.reader_state import read_reader
 from keisei_ray.rollouts.rollout import Rollout
+from keisei_ray.shogi.actions import MIRRORED_LABEL
 from tests.helpers.record_corpus import csa_by_cshogi, hcpe_by_cshogi
 from tests.helpers.tiny import N, T, tiny_config
 
@@ -141,6 +142,28 @@ def test_counts_of_a_pass_that_goes_on_say_so(records: Path) -> None:
     reader = RecordPlay(config, 0, 0)
     reader.set_weights(Learner(config).weights())
     assert reader.collect()[0].records.startswith("records so far, pass 1: used: ")
+
+
+def test_a_reader_mirrors_half_of_the_positions_in_each_rollout_if_it_is_asked_to(
+    records: Path,
+) -> None:
+    def labels(mirror: bool) -> list[np.ndarray[Any, Any]]:
+        config = config_of(records, pretrain={"mirror": mirror})
+        reader, found = RecordPlay(config, 0, 0), []
+        for _ in range(4):
+            reader.set_weights(Learner(config).weights())
+            found.append(unpack_rollout(reader.collect()[1], max_timesteps=T * N).actions.ravel())
+        return found
+
+    plain, mixed = labels(mirror=False), labels(mirror=True)
+    # A move straight on in the middle file is its own mirror image; the records have none.
+    is_other = [mixed[i] == MIRRORED_LABEL[plain[i]] for i in range(4)]
+    is_same = [mixed[i] == plain[i] for i in range(4)]
+    for other, same in zip(is_other, is_same, strict=True):
+        assert (other ^ same).all()
+        assert other.any()
+        assert same.any()
+    assert any((is_other[0] != other).any() for other in is_other[1:])
 
 
 def test_a_reader_reads_on_from_a_state_as_it_would_have(records: Path) -> None:
