@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import IO, Final, cast
@@ -27,6 +28,8 @@ TEXTS_WAITING: Final = 1000
 """Texts that may wait for the reader: a line or a frame each, 10 MB at most."""
 STALLED_S: Final = 5.0
 """Seconds without reading after which the log says so."""
+LOOK_S: Final = 0.1
+"""Seconds between two looks at whether the text that a reader does not take is given up."""
 CLOSE_TIMEOUT_S: Final = 1.0
 """Seconds that closing waits for the thread, once nothing waits for the reader any more."""
 GONE: Final = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF)
@@ -78,10 +81,10 @@ class BackgroundStream(io.TextIOBase):
         return Console(file=cast("IO[str]", self))
 
     def finish(self, timeout_s: float | None) -> None:
-        """Waits until all is read, and ends the thread.
+        """Waits until all is read, and ends the thread: the descriptor may be closed then.
 
         Args:
-            timeout_s: longest wait; None: no limit.
+            timeout_s: longest wait; None: no limit. What is not read by then is dropped.
         """
         self._calls.flush(timeout_s)
         self._is_given_up.set()
@@ -92,10 +95,12 @@ class BackgroundStream(io.TextIOBase):
 
     def _write(self, data: bytes) -> None:
         """Hands a text on, at the reader's pace. Called in the thread."""
-        is_stalled = False
+        last_read_s, is_stalled = time.monotonic(), False
         while data and not self._is_gone.is_set():
             try:
-                _, ready, _ = select.select([], [self._descriptor], [], STALLED_S)
+                _, ready, _ = select.select([], [self._descriptor], [], LOOK_S)
+                if self._is_given_up.is_set():
+                    return
                 if ready:
                     data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
             except OSError as error:
@@ -106,9 +111,9 @@ class BackgroundStream(io.TextIOBase):
                     error.strerror,
                 )
                 return
-            if self._is_given_up.is_set() and not ready:
-                return
-            if not ready and not is_stalled:
+            if ready:
+                last_read_s = time.monotonic()
+            elif not is_stalled and time.monotonic() - last_read_s >= STALLED_S:
                 is_stalled = True
                 logger.warning("standard output is not read; the run goes on without it")
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import threading
 import time
 
@@ -58,6 +59,20 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_is_missed_is_counted(
     assert isinstance(missed[0], int)
     # Of 1,001 texts. Where the pipe fills, those that still wait at the end are in neither number.
     assert 985 <= missed[0] + shown.count("\n") <= 1001
+
+
+def test_what_was_given_up_is_not_written_afterwards() -> None:
+    """By then the descriptor's number may belong to another file."""
+    reader, writer = os.pipe()
+    stream = BackgroundStream(writer, "utf-8")
+    stream.write("x" * 1_000_000)  # A pipe holds 64 KiB.
+    stream.finish(0.1)
+    held = 0
+    while select.select([reader], [], [], 0.3)[0]:
+        held += len(os.read(reader, 1 << 16))
+    assert 0 < held <= 1 << 16
+    os.close(writer)
+    os.close(reader)
 
 
 def test_a_reader_that_leaves_is_logged_once_and_all_goes_on(
