@@ -11,10 +11,10 @@ from typing import Final
 from keisei_ray.analysis.findings import Findings
 from keisei_ray.analysis.source import Source
 from keisei_ray.analysis.turning_points import TurningPoint
+from keisei_ray.search.score import centipawns
 from keisei_ray.shogi.notation import with_comments
 from keisei_ray.shogi.replay import replay
 from keisei_ray.telemetry.visible_text import visible
-from keisei_ray.usi.score import centipawns
 
 _MARKS: Final = {"black": "▲", "white": "△"}
 _WINNERS: Final = {"black": "先手勝ち", "white": "後手勝ち"}

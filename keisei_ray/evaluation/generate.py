@@ -26,7 +26,7 @@ from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.stopping import stoppable
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, open_player
-from keisei_ray.players.policies import Ints, Uniforms
+from keisei_ray.players.policies import NO_JUDGEMENT, Ints, Judgement, Uniforms
 from keisei_ray.records import RECORD_FORMATS, RecordFormat
 from keisei_ray.records.writers import RecordFiles, WrittenGame
 from keisei_ray.shogi.vector_games import VectorGames
@@ -104,33 +104,36 @@ def generate(options: GenerateOptions, console: Console) -> dict[str, Any]:
             return _generate((first, second), settings, options, console)
 
 
-class Evaluations:
-    """Evaluations that the players of a match make of the positions in which they move."""
+class Judgements:
+    """Judgements of the players of a match about the positions in which they move."""
 
     def __init__(self) -> None:
         """Starts with none."""
-        self._by_game: dict[int, dict[int, int]] = {}
+        self._by_game: dict[int, dict[int, Judgement]] = {}
 
     def watching(self, player: Player) -> Player:
-        """Returns the player, whose evaluations are kept from now on."""
-        read = player.evaluations
+        """Returns the player, whose judgements are kept from now on."""
+        read = player.judgements
         if read is None:
             return player
 
         def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
             choices = player.choose(games, lanes, uniforms)
-            for lane, value in zip(lanes.tolist(), read(), strict=True):
-                if value is not None:
-                    evals = self._by_game.setdefault(int(games.game_index[lane]), {})
-                    evals[int(games.plies[lane])] = value
+            for lane, judgement in zip(lanes.tolist(), read(), strict=True):
+                judged = self._by_game.setdefault(int(games.game_index[lane]), {})
+                judged[int(games.plies[lane])] = judgement
             return choices
 
         return replace(player, choose=choose)
 
-    def take(self, game: PlayedGame) -> tuple[int | None, ...]:
-        """Returns the evaluations of a game that has ended, and forgets them."""
-        evals = self._by_game.pop(game.index, {})
-        return tuple(evals.get(ply) for ply in range(game.plies)) if evals else ()
+    def take(self, game: PlayedGame) -> list[Judgement]:
+        """Returns those of a game that has ended, and forgets them.
+
+        Returns:
+            One for each of its moves; empty if no player judged anything.
+        """
+        judged = self._by_game.pop(game.index, {})
+        return [judged.get(ply, NO_JUDGEMENT) for ply in range(game.plies)] if judged else []
 
 
 def _generate(
@@ -140,8 +143,8 @@ def _generate(
     console: Console,
 ) -> dict[str, Any]:
     """Plays until the last game, a signal or an error."""
-    evaluations = Evaluations()
-    watched = (evaluations.watching(players[0]), evaluations.watching(players[1]))
+    judgements = Judgements()
+    watched = (judgements.watching(players[0]), judgements.watching(players[1]))
     names = (players[0].name, players[1].name)
     results: Counter[str] = Counter()
     positions = 0
@@ -152,7 +155,7 @@ def _generate(
             with bar, stoppable() as stop:
                 task = bar.add_task("games", total=settings.num_games)
                 for game in stop.interrupt(play_match(watched, settings)):
-                    files.save(written(game, names, evaluations.take(game)))
+                    files.save(written(game, names, judgements.take(game)))
                     results[game.result] += 1
                     positions += game.plies - game.opening_plies
                     bar.advance(task)
@@ -177,16 +180,18 @@ def _generate(
 
 
 def written(
-    game: PlayedGame, names: Sequence[str], evals: tuple[int | None, ...] = ()
+    game: PlayedGame, names: Sequence[str], judgements: Sequence[Judgement] = ()
 ) -> WrittenGame:
     """Returns a game of a match as it is written to files.
 
     Args:
         game: the game.
         names: the match's first and second player.
-        evals: evaluation before each move, None for none; empty: none at all.
+        judgements: what the players found before each move; empty: nothing at all.
     """
     first, second = names
+    evals = tuple(judgement.evaluation for judgement in judgements)
+    visits = tuple(judgement.visits for judgement in judgements)
     black, white = (first, second) if game.is_black else (second, first)
     return WrittenGame(
         index=game.index,
@@ -199,6 +204,7 @@ def written(
         moves=game.moves,
         start_sfen=game.start_sfen,
         evals=evals,
+        visits=visits if any(visits) else (),
     )
 
 

@@ -16,7 +16,7 @@ from keisei_ray.errors import ConfigError, PositionError
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.policies import legal_probs, network_outputs, network_policy
 from keisei_ray.players.saved_model import load_model, open_checkpoint
-from keisei_ray.players.searching import searching_policy
+from keisei_ray.players.searching import SearchingPolicy
 from keisei_ray.shogi.game import (
     NO_PLY_CAP,
     STANDARD_SFEN,
@@ -144,7 +144,7 @@ class NetworkPlayer:
         if simulations is None and seconds is None:
             choose = network_policy(self._model, temperature)
         else:
-            choose = searching_policy(
+            choose = SearchingPolicy(
                 self._model, SearchSpec(simulations, seconds, root), temperature
             )
         uniforms = np.random.default_rng(seed).random(1)

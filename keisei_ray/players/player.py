@@ -16,6 +16,7 @@ from keisei_ray.config.player_spec import MATCH_KINDS, PlayerKind, SearchSpec, p
 from keisei_ray.errors import PlayerError
 from keisei_ray.players.policies import (
     Choose,
+    Judgement,
     choose_greedy,
     choose_greedy2,
     choose_random,
@@ -25,7 +26,7 @@ from keisei_ray.players.policies import (
     partly_random,
 )
 from keisei_ray.players.saved_model import load_model, open_checkpoint
-from keisei_ray.players.searching import searching_policy
+from keisei_ray.players.searching import SearchingPolicy
 from keisei_ray.players.usi_player import UsiPlayer
 from keisei_ray.storage.manifest import Scalar
 
@@ -45,9 +46,9 @@ class Player:
     identity: dict[str, Scalar] = field(default_factory=dict)
     """Identity of the player: path, timestep, weights_version and weights_digest of a checkpoint,
     or the name that an engine gives itself."""
-    evaluations: Callable[[], Sequence[int | None]] | None = None
-    """Returns the evaluation of each position that `choose` was last asked about, in centipawns for
-    the side to move; None for a player that evaluates none."""
+    judgements: Callable[[], Sequence[Judgement]] | None = None
+    """Returns what the player found about each position that `choose` was last asked about; None
+    for a player that only chooses."""
     close: Callable[[], None] = _close_nothing
     """Ends the player's processes; leaving a `with` block calls it."""
 
@@ -100,7 +101,7 @@ def open_player(
             text,
             engine.choose,
             {"engine": engine.engine_name},
-            evaluations=lambda: engine.evaluations,
+            judgements=lambda: [Judgement(evaluation) for evaluation in engine.evaluations],
             close=engine.close,
         )
     scripted = _SCRIPTED[spec.kind]
@@ -162,8 +163,10 @@ def checkpoint_player(
         "weights_digest": found.info["weights_digest"],
     }
     if search is not None:
-        policy = searching_policy(model, search, temperature)
-        return Player(found.path.name + search.suffix, policy, identity)
+        searching = SearchingPolicy(model, search, temperature)
+        return Player(
+            found.path.name + search.suffix, searching, identity, judgements=searching.judgements
+        )
     policy = network_policy(model, temperature)
     if finish_mates:
         return Player(found.path.name + FINISHING_SUFFIX, finishing(policy), identity)

@@ -11,6 +11,7 @@ L: legal moves of those lanes together. M: legal moves of one game.
 
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import torch
 from keisei_ray.network.model import PolicyValueNet, outcome_values
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game
+from keisei_ray.shogi.game_record import Visits
 from keisei_ray.shogi.vector_games import VectorGames
 
 FloatN = npt.NDArray[np.float32]
@@ -29,6 +31,20 @@ Choose = Callable[[VectorGames, Ints, Uniforms], Ints]
 """Function (games, [K] lanes, [K] uniforms in [0, 1)) -> [K] index into each lane's legal moves, or
 `forfeit("resign")` of `shogi/rules.py`; an engine has more reasons to forfeit. It must not change
 the games."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Findings of a player about a position in which it chose a move."""
+
+    evaluation: int | None
+    """Evaluation in centipawns for the side to move; None for none."""
+    visits: Visits = ()
+    """Moves that a search tried and how often; empty if it tells of none."""
+
+
+NO_JUDGEMENT = Judgement(None)
+"""Judgement of a player that only chooses."""
 
 REPEATING_VALUE = -0.5
 """Value of a position up to which a network repeats positions at temperature 0: a draw is better

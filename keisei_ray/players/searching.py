@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet
-from keisei_ray.players.policies import Choose, Ints, Uniforms, network_outputs
+from keisei_ray.players.policies import Ints, Judgement, Uniforms, network_outputs
 from keisei_ray.search.forest import LOST, WON, Bytes, Floats
+from keisei_ray.search.score import centipawns
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_move
 from keisei_ray.search.settings import SearchSettings
+from keisei_ray.shogi.game_record import MAX_EVAL, Visits
 from keisei_ray.shogi.vector_games import VectorGames
 
 UNLIMITED_SIMULATIONS = 10**9
@@ -40,35 +42,81 @@ def network_evaluation(model: PolicyValueNet) -> Evaluate:
     return evaluate
 
 
-def searching_policy(model: PolicyValueNet, spec: SearchSpec, temperature: float = 0.0) -> Choose:
-    """Returns the policy that searches from every position it is asked for, all at once.
+class SearchingPolicy:
+    """A policy, as `policies.Choose`, that searches from all positions it is asked for at once.
 
     What it has found is kept while a game goes on.
+    """
 
-    Args:
+    def __init__(self, model: PolicyValueNet, spec: SearchSpec, temperature: float = 0.0) -> None:
+        """Args:
         model: the network, on the CPU and in eval mode.
         spec: how far to look.
         temperature: 0 plays the best move found; above 0 samples from p ** (1 / temperature), where
             p are the shares of the visits, or with the rule `gumbel` the improved policy, but never
             a move that is known to lose where another is not.
-    """
-    search = Search(network_evaluation(model), SearchSettings(1))
+        """
+        self._spec = spec
+        self._temperature = temperature
+        self._search = Search(network_evaluation(model), SearchSettings(1))
+        self._asked: list[int] = []
+        """Trees of the last call."""
 
-    def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+    def __call__(self, games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
+        """Returns the moves, see `policies.Choose`."""
+        search, spec = self._search, self._spec
         search.settings = search_settings(len(lanes), spec)
-        slots = lanes.tolist()
+        self._asked = slots = lanes.tolist()
         end = time.monotonic() + spec.seconds if spec.seconds is not None else None
         search.start([games.game(lane) for lane in slots], slots)
         search.run(slots, lambda: end is not None and time.monotonic() >= end)
         if spec.root == "gumbel":
-            return choose_halved_moves(search, slots, temperature, uniforms)
+            return choose_halved_moves(search, slots, self._temperature, uniforms)
         chosen = [
-            choose_root_move(search.root_moves(slot), temperature, uniform)
+            choose_root_move(search.root_moves(slot), self._temperature, uniform)
             for slot, uniform in zip(slots, uniforms.tolist(), strict=True)
         ]
         return np.array(chosen, np.int64)
 
-    return choose
+    def judgements(self) -> list[Judgement]:
+        """Returns what the search found about each position of the last call.
+
+        With the rule `gumbel` the visits stand for the improved policy, in thousandths: its search
+        tries moves in equal numbers, whatever it thinks of them.
+        """
+        search, slots = self._search, self._asked
+        if self._spec.root == "gumbel":
+            policies = np.rint(search.improved_policies(slots) * 1000).astype(int).tolist()
+        else:
+            policies = None
+        found = []
+        for row, slot in enumerate(slots):
+            moves = search.root_moves(slot)
+            counts = policies[row] if policies else [move.visits for move in moves]
+            value, _, proof = search.root_value(slot)
+            evaluation = {WON: MAX_EVAL, LOST: -MAX_EVAL}.get(proof, centipawns(value))
+            found.append(Judgement(evaluation, useful_visits(moves, counts)))
+        return found
+
+
+def useful_visits(moves: Sequence[RootMove], counts: Sequence[int]) -> Visits:
+    """Visits to learn from: not of moves that are known to lose, and only of one that wins.
+
+    Args:
+        moves: what the search found.
+        counts: visits of each move; may be longer.
+
+    Returns:
+        Moves with at least one visit. Without any, as after a single simulation or where every
+        move is known to lose, the best move with one.
+    """
+    best = moves[best_move(moves)]
+    tried = tuple(
+        (move.move, count)
+        for move, count in zip(moves, counts, strict=False)
+        if count and move.proof != LOST
+    )
+    return tried if tried and best.proof != WON else ((best.move, 1),)
 
 
 def search_settings(num_games: int, spec: SearchSpec) -> SearchSettings:
@@ -117,7 +165,7 @@ def choose_root_move(moves: list[RootMove], temperature: float, uniform: float) 
 
     Args:
         moves: what the search found.
-        temperature: see `searching_policy`.
+        temperature: see `SearchingPolicy`.
         uniform: in [0, 1), decides where the move is sampled.
     """
     best = best_move(moves)
@@ -135,7 +183,7 @@ def choose_halved_moves(
     Args:
         search: has searched in these trees, all at once.
         slots: [K] the trees.
-        temperature: see `searching_policy`.
+        temperature: see `SearchingPolicy`.
         uniforms: [K] in [0, 1), decide where a move is sampled.
     """
     chosen = search.best_halved_moves(slots)

@@ -7,6 +7,6 @@ become positions, and everything that is left out is counted by its cause.
 
 from typing import Final, Literal, get_args
 
-RecordFormat = Literal["csa", "kif", "usi", "hcpe", "psv", "pack", "jsonl"]
+RecordFormat = Literal["csa", "kif", "usi", "hcpe", "hcpe3", "psv", "pack", "jsonl"]
 RECORD_FORMATS: Final[tuple[RecordFormat, ...]] = get_args(RecordFormat)
 """Formats that games are written in, see `writers.py`."""

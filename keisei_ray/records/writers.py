@@ -4,6 +4,7 @@
     kif     kif/game-000012.kifu, one file a game, with evaluations
     usi     games.usi, one USI `position` line a game
     hcpe    games.hcpe, positions
+    hcpe3   games.hcpe3, games with evaluations and the visits of a search
     psv     games.psv, positions
     pack    games.pack, games with evaluations
     jsonl   games.jsonl, one JSON object a game, opening included
@@ -25,7 +26,8 @@ from keisei_ray.records import RecordFormat
 from keisei_ray.rollouts.finished_game import GameEndReason, GameResult
 from keisei_ray.shogi.binary_records import to_hcpe, to_pack, to_psv
 from keisei_ray.shogi.game import STANDARD_SFEN, Opening, play_opening
-from keisei_ray.shogi.game_record import GameRecord, moves_from_usi
+from keisei_ray.shogi.game_record import GameRecord, Visits, moves_from_usi
+from keisei_ray.shogi.hcpe3 import to_hcpe3
 from keisei_ray.shogi.notation import Heading, to_csa, to_kif, to_usi
 from keisei_ray.storage.append_file import append_whole
 from keisei_ray.storage.atomic_files import write_atomically
@@ -60,6 +62,8 @@ class WrittenGame:
     """Position before the first move; empty for the standard position."""
     evals: tuple[int | None, ...] = ()
     """Evaluation before each move, in centipawns for its mover; None where there is none."""
+    visits: tuple[Visits, ...] = ()
+    """Visits of a search before each move; empty for none. Empty: there are none at all."""
 
     def after_opening(self) -> Self:
         """Returns the same game from the position after its opening."""
@@ -74,6 +78,7 @@ class WrittenGame:
             moves=" ".join(moves[self.opening_plies :]),
             plies=len(moves) - self.opening_plies,
             evals=self.evals[self.opening_plies :],
+            visits=self.visits[self.opening_plies :],
             opening_plies=0,
         )
 
@@ -85,6 +90,7 @@ class WrittenGame:
             self.result,
             self.evals,
             opening_plies=self.opening_plies,
+            visits=self.visits,
         )
 
 
@@ -101,7 +107,9 @@ def _usi(game: WrittenGame) -> bytes:
 
 
 def _jsonl(game: WrittenGame) -> bytes:
-    return json.dumps({"game_id": str(game.index), **asdict(game)}).encode() + b"\n"
+    record = {"game_id": str(game.index), **asdict(game)}
+    del record["visits"]  # They would be most of the file.
+    return json.dumps(record).encode() + b"\n"
 
 
 _WRITERS: Final[dict[RecordFormat, Callable[[WrittenGame], bytes]]] = {
@@ -109,6 +117,7 @@ _WRITERS: Final[dict[RecordFormat, Callable[[WrittenGame], bytes]]] = {
     "kif": _kif,
     "usi": _usi,
     "hcpe": lambda game: to_hcpe(game.record()),
+    "hcpe3": lambda game: to_hcpe3(game.record()),
     "psv": lambda game: to_psv(game.record()),
     "pack": lambda game: to_pack(game.record()),
     "jsonl": _jsonl,

@@ -81,10 +81,10 @@ def to_hcpe(game: GameRecord) -> bytes:
     Raises:
         ValueError: the game has no result, or a move is illegal.
     """
-    code = _HCPE_CODES[_result(game)]
+    code = _HCPE_CODES[known_result(game)]
     return b"".join(
         _HCPE.pack(board.to_hcp(), evaluation, move.to_apery().value, code)
-        for board, move, evaluation, _ in _positions(game)
+        for board, move, evaluation, _ in chosen_positions(game)
     )
 
 
@@ -94,7 +94,7 @@ def to_psv(game: GameRecord) -> bytes:
     Raises:
         ValueError: the game has no result, or a move is illegal.
     """
-    result = _result(game)
+    result = known_result(game)
     black = {"black_win": 1, "white_win": -1}.get(result, 0)
     return b"".join(
         _PSV.pack(
@@ -104,7 +104,7 @@ def to_psv(game: GameRecord) -> bytes:
             min(0xFFFF, ply),
             black if board.turn.is_black() else -black,
         )
-        for board, move, evaluation, ply in _positions(game)
+        for board, move, evaluation, ply in chosen_positions(game)
     )
 
 
@@ -115,10 +115,10 @@ def to_pack(game: GameRecord) -> bytes:
         ValueError: the game has no result, or a move is illegal.
     """
     entries, start = [], ""
-    for board, move, evaluation, _ in _positions(game):
+    for board, move, evaluation, _ in chosen_positions(game):
         start = start or board.to_sfen()
         entries.append(MoveEntry(move, engine_info=EngineInfo(eval=evaluation)))
-    kind, result = _PACK_RESULTS[_result(game)]
+    kind, result = _PACK_RESULTS[known_result(game)]
     end = SpecialMoveEntry(kind, result)
     return Record.from_main_line(start or game.start_sfen, entries, terminal=end).to_pack()
 
@@ -245,13 +245,18 @@ def result_of(result: RecordResult) -> GameResult | None:
     return "draw" if result.is_draw() else None
 
 
-def _result(game: GameRecord) -> GameResult:
+def known_result(game: GameRecord) -> GameResult:
+    """Returns who won.
+
+    Raises:
+        ValueError: the record does not say.
+    """
     if game.result is None:
         raise ValueError("the game has no result")
     return game.result
 
 
-def _positions(game: GameRecord) -> Iterator[tuple[Board, Move, int, int]]:
+def chosen_positions(game: GameRecord) -> Iterator[tuple[Board, Move, int, int]]:
     """Yields board, move, evaluation (0: none) and ply of each position after the opening.
 
     Raises:

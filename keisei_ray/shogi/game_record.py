@@ -44,6 +44,10 @@ class GameRecord:
     """Visits of the search before each move; none where nothing is to be learned. Empty: the record
     says nothing of searches."""
 
+    def visits_at(self, ply: int) -> Visits:
+        """Returns the visits before the move with this index; empty for none."""
+        return self.visits[ply] if ply < len(self.visits) else ()
+
     def eval_at(self, ply: int) -> int | None:
         """Returns the evaluation before the move with this index."""
         return self.evals[ply] if ply < len(self.evals) else None

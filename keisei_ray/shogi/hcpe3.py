@@ -1,4 +1,4 @@
-"""hcpe3: games with the visits of a search, as dlshogi writes them.
+"""hcpe3: games with the visits of a search, as dlshogi has them.
 
     a game    36 bytes: 32 of the start position, number of moves (2), result, opponent
     a move    6 bytes: the move that was played, evaluation for the mover, number of candidates
@@ -16,20 +16,27 @@ import struct
 from functools import lru_cache
 from typing import Final
 
-from rsshogi.core import AperyMove, Board
+from rsshogi.core import AperyMove, Board, Move
 
 from keisei_ray.rollouts.finished_game import GameResult
-from keisei_ray.shogi.binary_records import DamagedRecordError
+from keisei_ray.shogi.binary_records import (
+    DamagedRecordError,
+    chosen_positions,
+    known_result,
+)
 from keisei_ray.shogi.game_record import GameRecord, Visits
 
 _GAME: Final = struct.Struct("<32sHBB")
 _MOVE: Final = struct.Struct("<HhH")
 _VISIT: Final = struct.Struct("<HH")
 _RESULTS: Final[dict[int, GameResult]] = {0: "draw", 1: "black_win", 2: "white_win"}
+_CODES: Final = {"draw": 0, "black_win": 1, "white_win": 2, "truncated": 16}
 _WINNER: Final = 3
 _PLY_CAP: Final = 16
 _MAX_CANDIDATES: Final = 593
 """Most legal moves that a position can have."""
+_MAX_VISITS: Final = 0xFFFF
+"""Largest number of visits that the format holds."""
 
 
 def hcpe3_length(content: bytes, start: int) -> int | None:
@@ -89,6 +96,34 @@ def read_hcpe3(content: bytes, place: str) -> GameRecord:
         place=place,
         visits=tuple(visits),
     )
+
+
+def to_hcpe3(game: GameRecord) -> bytes:
+    """Returns a game from the end of its opening on.
+
+    A move without visits has itself as its only candidate: a player chose it, so that there is
+    something to learn.
+
+    Raises:
+        ValueError: the game has no result, or a move is illegal.
+    """
+    start, parts = b"", list[bytes]()
+    for board, move, evaluation, ply in chosen_positions(game):
+        start = start or board.to_hcp()
+        visits = game.visits_at(ply - 1) or ((move.value, 1),)
+        scale = min(1.0, _MAX_VISITS / max(count for _, count in visits))
+        parts.append(_MOVE.pack(move.to_apery().value, evaluation, len(visits)))
+        parts += (
+            _VISIT.pack(Move(candidate).to_apery().value, round(scale * count))
+            for candidate, count in visits
+        )
+    head = _GAME.pack(
+        start or Board(game.start_sfen).to_hcp(),
+        len(game.moves) - game.opening_plies,
+        _CODES[known_result(game)],
+        0,
+    )
+    return head + b"".join(parts)
 
 
 @lru_cache(1 << 16)

@@ -18,6 +18,7 @@ from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.errors import UserError
 from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move, mate_positions
 from keisei_ray.search.forest import UNPROVEN, WON
+from keisei_ray.search.score import chance, score_text
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
@@ -38,7 +39,6 @@ from keisei_ray.usi.messages import (
 from keisei_ray.usi.options import Options
 from keisei_ray.usi.position import continued
 from keisei_ray.usi.protocol import Info, bestmove, progress
-from keisei_ray.usi.score import chance, score_text
 
 LoadNetwork = Callable[[str, str, int], tuple[str, Evaluate]]
 """Function (checkpoint, device, threads) -> name of the checkpoint and its network."""

@@ -31,13 +31,13 @@ from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.errors import PositionError, UserError
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import PolicyValueNet
-from keisei_ray.players.policies import network_policy
+from keisei_ray.players.policies import Choose, network_policy
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.players.searching import (
+    SearchingPolicy,
     choose_root_move,
     network_evaluation,
     search_settings,
-    searching_policy,
 )
 from keisei_ray.search.search import Search
 from keisei_ray.shogi.game import Game, usi_text
@@ -166,7 +166,7 @@ def _played_out(
 
     games = VectorGames(1, max_plies=job.max_plies, start_game=start_game)
     if job.simulations:
-        choose = searching_policy(model, SearchSpec(job.simulations, None), job.temperature)
+        choose: Choose = SearchingPolicy(model, SearchSpec(job.simulations, None), job.temperature)
     else:
         choose = network_policy(model, job.temperature)
     while not is_cancelled():

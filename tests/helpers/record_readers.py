@@ -15,8 +15,11 @@ from typing import Any
 import cshogi
 import cshogi.CSA
 import cshogi.KIF
+import numpy as np
 import shogi.CSA
 import shogi.KIF
+
+from tests.helpers.record_corpus import HCPE3_GAME, HCPE3_MOVE, HCPE3_VISIT
 
 HERE = Path(__file__).parent
 
@@ -98,3 +101,27 @@ def _from_tsshogi(game: dict[str, Any]) -> ReadGame:
 def _position(sfen: str) -> str:
     """Board, side to move and hands in one spelling."""
     return " ".join(cshogi.Board(sfen).sfen().split()[:3])
+
+
+def hcpe3_moves(path: Path) -> list[list[tuple[str, int, dict[str, int]]]]:
+    """Reads hcpe3 as dlshogi's scripts do: move, evaluation, visits of each move of each game."""
+    content, at, games = path.read_bytes(), 0, []
+    while at < len(content):
+        (head,) = np.frombuffer(content, HCPE3_GAME, 1, at)
+        at += HCPE3_GAME.itemsize
+        board, moves = cshogi.Board(), []
+        board.set_hcp(np.array([head["hcp"]]))
+        for _ in range(head["moveNum"]):
+            (played,) = np.frombuffer(content, HCPE3_MOVE, 1, at)
+            at += HCPE3_MOVE.itemsize
+            rows = np.frombuffer(content, HCPE3_VISIT, played["candidateNum"], at)
+            at += rows.nbytes
+            move = board.move_from_move16(played["selectedMove16"])
+            visits = {
+                cshogi.move_to_usi(board.move_from_move16(row["move16"])): int(row["visitNum"])
+                for row in rows
+            }
+            moves.append((cshogi.move_to_usi(move), int(played["eval"]), visits))
+            board.push(move)
+        games.append(moves)
+    return games

@@ -10,8 +10,8 @@ from keisei_ray.analysis.findings import Findings, find
 from keisei_ray.analysis.kif import annotated
 from keisei_ray.analysis.source import Source
 from keisei_ray.analysis.turning_points import TurningPoint, turning_points
+from keisei_ray.search.score import centipawns
 from keisei_ray.shogi.record_reader import read_kif
-from keisei_ray.usi.score import centipawns
 from tests.helpers.analyses import evaluate, findings_of, game_source
 from tests.helpers.record_readers import (
     comments_by_cshogi,

@@ -13,13 +13,21 @@ from rich.console import Console
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.evaluation import generate as module
-from keisei_ray.evaluation.generate import Evaluations, GenerateOptions, generate
+from keisei_ray.evaluation.generate import GenerateOptions, Judgements, generate
 from keisei_ray.evaluation.matches import MatchSettings, play_match
 from keisei_ray.players.player import Player
-from keisei_ray.players.policies import Ints, Uniforms, choose_greedy, choose_random
+from keisei_ray.players.policies import (
+    NO_JUDGEMENT,
+    Ints,
+    Judgement,
+    Uniforms,
+    choose_greedy,
+    choose_random,
+)
 from keisei_ray.shogi.vector_games import VectorGames
 from tests.helpers.engines import fake_spec
-from tests.helpers.record_readers import read_by_cshogi, read_by_python_shogi
+from tests.helpers.record_readers import hcpe3_moves, read_by_cshogi, read_by_python_shogi
+from tests.helpers.saved_runs import save_untrained
 
 QUIET = Console(quiet=True)
 
@@ -97,21 +105,50 @@ def test_an_interrupt_keeps_every_game_that_has_ended(
     assert (summary["interrupted"], summary["games"], len(lines(out))) == (True, 2, 2)
 
 
-def test_evaluations_are_those_of_the_mover_before_each_of_its_moves() -> None:
-    judged: list[int | None] = []
+def test_judgements_are_those_of_the_mover_before_each_of_its_moves() -> None:
+    judged: list[Judgement] = []
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
-        judged[:] = [1000 * int(games.game_index[i]) + int(games.plies[i]) for i in lanes.tolist()]
+        numbers = (1000 * int(games.game_index[i]) + int(games.plies[i]) for i in lanes.tolist())
+        judged[:] = [Judgement(number, ((number, 1),)) for number in numbers]
         return choose_random(games, lanes, uniforms)
 
-    evaluations = Evaluations()
-    player = evaluations.watching(Player("judge", choose, evaluations=lambda: judged))
-    other = evaluations.watching(Player("greedy", choose_greedy))
+    judgements = Judgements()
+    player = judgements.watching(Player("judge", choose, judgements=lambda: judged))
+    other = judgements.watching(Player("greedy", choose_greedy))
     for game in play_match((player, other), MatchSettings(4, seed=1, max_plies=40)):
-        evals = evaluations.take(game)
-        for ply in range(game.plies):
+        of_game = judgements.take(game)
+        assert len(of_game) == game.plies
+        for ply, judgement in enumerate(of_game):
             is_own = game.opening_plies <= ply and (ply % 2 == 0) == game.is_black
-            assert evals[ply] == (1000 * game.index + ply if is_own else None)
+            number = 1000 * game.index + ply
+            expected = Judgement(number, ((number, 1),)) if is_own else NO_JUDGEMENT
+            assert judgement == expected
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+def test_what_a_search_finds_is_in_the_records(root: str, tmp_path: Path) -> None:
+    saved = save_untrained(tmp_path / "run", timestep=5)
+    player = f"checkpoint:{saved}?simulations=40&root={root}"
+    out, _ = made(tmp_path, player=player, opponent="greedy", num_games=4, max_plies=30)
+    by_moves = {
+        tuple(move for move, _, _ in moves): moves for moves in hcpe3_moves(out / "games.hcpe3")
+    }
+    for game in lines(out):
+        usi, opening = game["moves"].split(), game["opening_plies"]
+        board = cshogi.Board()
+        for move in usi[:opening]:
+            board.push_usi(move)
+        for ply, (move, evaluation, visits) in enumerate(by_moves[tuple(usi[opening:])], opening):
+            assert evaluation == (game["evals"][ply] or 0)
+            assert set(visits) <= set(map(cshogi.move_to_usi, board.legal_moves))
+            if (game["black"] != "greedy") == (ply % 2 == 0):
+                if root == "puct":  # The move that is tried most is played.
+                    assert visits[move] == max(visits.values())
+                    assert len(visits) > 1 or abs(evaluation) == 30_000
+            else:
+                assert (visits, evaluation) == ({move: 1}, 0)
+            board.push_usi(move)
 
 
 def test_an_engines_evaluations_are_in_the_records(tmp_path: Path) -> None:

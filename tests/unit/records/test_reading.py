@@ -5,6 +5,7 @@ import os
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,9 +17,11 @@ from keisei_ray.records import files, reading
 from keisei_ray.records.files import SUFFIXES, Piece, Pieces, SourceFormat, find_pieces
 from keisei_ray.records.left_out import Cause, LeftOut, Tally
 from keisei_ray.records.reading import read_games
+from keisei_ray.rollouts.finished_game import GameResult
 from keisei_ray.shogi.binary_records import RECORD_BYTES, to_pack
 from keisei_ray.shogi.game import STANDARD_SFEN
-from keisei_ray.shogi.game_record import GameRecord
+from keisei_ray.shogi.game_record import GameRecord, after_opening
+from keisei_ray.shogi.hcpe3 import read_hcpe3, to_hcpe3
 from tests.helpers import record_corpus
 from tests.helpers.record_corpus import EVALS, MOVES
 
@@ -117,6 +120,33 @@ def test_games_of_different_lengths_are_read_in_chunks(
     monkeypatch.setattr(reading, "_CHUNK_BYTES", 37)
     games, left_out = found_in(tmp_path)
     assert ([game.moves for game in games], left_out) == ([VALUES] * 20, Counter())
+
+
+def test_hcpe3_is_written_as_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(record_corpus.VISITS, 3, {MOVES[3]: 1})  # Ours has no visits there.
+    theirs = record_corpus.hcpe3_by_cshogi(tmp_path / "a.hcpe3").read_bytes()
+    visits = [record_corpus.VISITS.get(ply, {usi: 100}) for ply, usi in enumerate(MOVES)]
+    game = replace(
+        GAME,
+        visits=tuple(
+            () if ply == 3 else tuple((Move.from_usi(usi).value, n) for usi, n in of_ply.items())
+            for ply, of_ply in enumerate(visits)
+        ),
+    )
+    assert to_hcpe3(game) == theirs
+
+
+@pytest.mark.parametrize("result", get_args(GameResult))
+def test_hcpe3_is_read_as_it_was_written(result: GameResult) -> None:
+    visits = (((VALUES[0], 200_000), (VALUES[2], 100_000)),)  # The format ends at 65,535.
+    game = replace(GAME, result=result, opening_plies=2, visits=((), (), *visits))
+    found = read_hcpe3(to_hcpe3(game), "a")
+    assert (found.moves, found.evals) == (VALUES[2:], EVALS[2:])
+    assert found.visits[0] == ((VALUES[0], 65_535), (VALUES[2], 32_768))
+    assert found.visits[1:] == tuple(((move, 1),) for move in VALUES[3:])
+    assert found.result == result
+    # The format does not hold the number of the ply.
+    assert found.start_sfen.split()[:3] == after_opening(game)[0].split()[:3]
 
 
 def test_the_visits_of_a_search_are_read(tmp_path: Path) -> None:

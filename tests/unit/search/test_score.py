@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON
-from keisei_ray.usi.score import MAX_CENTIPAWNS, SCALE, centipawns, score_text
+from keisei_ray.search.score import MAX_CENTIPAWNS, SCALE, centipawns, score_text
 
 
 @pytest.mark.parametrize(
