@@ -36,8 +36,14 @@ MAX_VALUE_LOSS: Final = 2.2
 """Upper limit of the median of `value_loss`, in nats. A value head that knows nothing has
 log 3 = 1.1; twice as much means that it is sure of the wrong results. A new network is that where
 the material count misleads it: on records its first updates had 4.7, 3.1, 1.6 and 1.4. So a loss
-that falls from update to update is no sign. The loss of a scalar head is never above 2, so there
-the explained variance is the sign."""
+that falls from update to update is no sign, and a run that begins with a large one may have up to
+`START_FACTOR` times that in its first `LONG_WINDOW` updates, but `MAX_START_VALUE_LOSS` at most.
+The loss of a scalar head is never above 2, so there the explained variance is the sign."""
+START_FACTOR: Final = 1.5
+"""Largest rise of the value loss above its first, where that is large. A run that begins with the
+1.1 of an empty value head has reached 1.7 by it, which is below `MAX_VALUE_LOSS`."""
+MAX_START_VALUE_LOSS: Final = 10.0
+"""Upper limit of the value loss of the first updates, in nats: twice the largest seen, 4.7."""
 MAX_ENTROPY_FALL: Final = 1.0
 """Upper limit of the fall of the entropy within `WINDOW` updates, in nats: the middle of 0.5 and
 1.5."""
@@ -223,9 +229,22 @@ def _figures_beyond(recent: Sequence[_Update], window: int) -> list[str]:
             signs.append(f"kl_proximal {kl:.3g} (expected up to {MAX_KL})")
         if clip_fraction > MAX_CLIP_FRACTION and kl > MAX_KL / 2:
             signs.append(f"clip_fraction {clip_fraction:.2f} (expected up to {MAX_CLIP_FRACTION})")
-        if value_loss > MAX_VALUE_LOSS and not _is_falling(last):
-            signs.append(f"value_loss {value_loss:.3g} (expected up to {MAX_VALUE_LOSS})")
+        limit = _max_value_loss(recent)
+        if value_loss > limit and not _is_falling(last):
+            signs.append(f"value_loss {value_loss:.3g} (expected up to {limit:.3g})")
     return signs
+
+
+def _max_value_loss(recent: Sequence[_Update]) -> float:
+    """Upper limit of the median of the value loss.
+
+    Args:
+        recent: the last updates, oldest first; fewer than `LONG_WINDOW` where a run has just begun.
+    """
+    if len(recent) == LONG_WINDOW:
+        return MAX_VALUE_LOSS
+    at_start = min(START_FACTOR * recent[0].value_loss, MAX_START_VALUE_LOSS)
+    return max(MAX_VALUE_LOSS, at_start)
 
 
 def _is_falling(updates: Sequence[_Update]) -> bool:

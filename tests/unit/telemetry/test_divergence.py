@@ -102,8 +102,27 @@ def test_a_large_value_loss_that_falls_is_a_network_that_learns() -> None:
     """From a pretraining; the updates of a run that diverges do not each improve on the last."""
     falling = [CALM | {"value_loss": loss} for loss in (4.71, 3.12, 2.4, 2.3, 2.25, 1.35)]
     assert found_in(falling + calm(20)) == []
-    (found,) = found_in(falling[:3] + [CALM | {"value_loss": 2.5}] + calm(20))
+    long_fall = [CALM | {"value_loss": 4.7 - 0.25 * n} for n in range(LONG_WINDOW)]  # To 2.45.
+    assert found_in(long_fall + calm(20)) == []
+    (found,) = found_in(long_fall + [CALM | {"value_loss": 2.5}] + calm(20))
     assert found.signs == "value_loss 2.5 (expected up to 2.2)"
+
+
+@pytest.mark.parametrize(
+    ("losses", "signs"),
+    [
+        ((2.9, 3.1, 3.2, 2.7, 2.8, 2.6, 2.5, 2.3, 1.8), []),
+        ((2.9, 4.4, 4.5, 4.6), ["value_loss 4.4 (expected up to 4.35)"]),
+        ((1.1, 2.3, 2.3), ["value_loss 2.3 (expected up to 2.2)"]),
+        ((9.0, 11.0, 11.0), ["value_loss 11 (expected up to 10)"]),
+        ((2.9,) * LONG_WINDOW, ["value_loss 2.9 (expected up to 2.2)"]),
+    ],
+)
+def test_a_run_may_begin_with_a_large_value_loss_that_goes_up_and_down(
+    losses: tuple[float, ...], signs: list[str]
+) -> None:
+    run = [CALM | {"value_loss": loss} for loss in losses]
+    assert [found.signs for found in found_in(run + calm(20))] == signs
 
 
 def test_a_fall_of_the_entropy_within_few_updates_is_a_divergence() -> None:
