@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.helpers.browser import CHROMIUM
+from tests.helpers.browser import CHROMIUM, sockets_of_its_own
 
 WAIT_S = 60.0
 """Seconds after which a page has not done what was expected."""
@@ -148,33 +148,41 @@ async def browser_page(profile: Path) -> AsyncIterator[Page]:
         profile: an empty directory for it.
     """
     assert CHROMIUM is not None
-    process = await asyncio.create_subprocess_exec(
-        CHROMIUM,
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
-        "--disable-background-networking", "--remote-debugging-port=0", "--lang=en-US",
-        f"--user-data-dir={profile}", "about:blank",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        port = await asyncio.wait_for(_port(process), WAIT_S)
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                target = next(t for t in await answer.json() if t["type"] == "page")
-            url = target["webSocketDebuggerUrl"]
-            async with session.ws_connect(url, max_msg_size=1 << 28) as socket:
-                page = Page(socket)
-                listening = asyncio.ensure_future(page.listen())
-                for domain in ("Runtime", "Log", "Page", "Network"):
-                    await page.call(f"{domain}.enable")
+    with sockets_of_its_own() as environment:
+        process = await asyncio.create_subprocess_exec(
+            CHROMIUM,
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-extensions", "--disable-background-networking",
+            "--remote-debugging-port=0", "--lang=en-US", f"--user-data-dir={profile}",
+            "about:blank",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=environment,
+        )  # fmt: skip
+        try:
+            async with _connected(await asyncio.wait_for(_port(process), WAIT_S)) as page:
                 yield page
-                with contextlib.suppress(AssertionError):
-                    await page.call("Browser.close")
-                listening.cancel()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+            await process.wait()
+
+
+@asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[Page]:
+    """Yields the page of a browser that listens on this port, and closes the browser."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+            target = next(t for t in await answer.json() if t["type"] == "page")
+        url = target["webSocketDebuggerUrl"]
+        async with session.ws_connect(url, max_msg_size=1 << 28) as socket:
+            page = Page(socket)
+            listening = asyncio.ensure_future(page.listen())
+            for domain in ("Runtime", "Log", "Page", "Network"):
+                await page.call(f"{domain}.enable")
+            yield page
+            with contextlib.suppress(AssertionError):
+                await page.call("Browser.close")
+            listening.cancel()
 
 
 async def _port(process: asyncio.subprocess.Process) -> int:
