@@ -340,7 +340,7 @@ def notices(state: ViewState, count: int, width: int, glyphs: Glyphs) -> list[Te
     new = "" if state.resumed_from is None else "new "
     note = f"last checkpoint {saved.timestep:,}" if saved else f"no {new}checkpoint yet"
     if state.faults:
-        note = f"{_plural(state.faults, 'fault')}, {note}"
+        note = f"{_plural(state.faults, 'warning')}, {note}"
     shown = state.notices[-count:] if count else ()
     if count > 1 and not {*state.warnings[-1:]} <= {*shown}:
         shown = (state.warnings[-1], *shown[1:])

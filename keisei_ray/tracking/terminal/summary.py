@@ -52,7 +52,7 @@ def summary(state: ViewState, width: int | None = None) -> Text:
         if scores:
             lines.append(_line("scores", ", ".join(scores)))
     if state.faults:
-        lines.append(_line("faults", f"{state.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
+        lines.append(_line("warnings", f"{state.faults:,}, see {EVENTS_FILE} and {LOG_FILE}"))
     if ended.cause:
         lines.append(_line("cause", text.one_line(ended.cause)))
     if width is not None:

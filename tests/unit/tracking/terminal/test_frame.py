@@ -116,6 +116,7 @@ def test_the_newest_warning_stays_in_view_until_another_comes() -> None:
         shown = frame(folded(run_started(), updated(1), *events), 80, height)
         (line,) = (i for i, text in enumerate(shown) if "trouble" in text)
         assert shown[line - 1].startswith(" notices")
+        assert "1 warning, no checkpoint yet" in shown[line - 1]
         assert "note 29" in shown[-1]
         assert len(shown) == len(frame(folded(run_started(), updated(1)), 80, height))
     state = folded(run_started(), updated(1), *events, ev.Notice("worse", "WARNING"))

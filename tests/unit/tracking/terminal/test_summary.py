@@ -41,6 +41,16 @@ def test_a_run_that_goes_on_has_the_strength_of_its_table_before_its_first_match
     assert "v10 Elo +412 +-30, v10+mate1 Elo +520 +-30" in text
 
 
+def test_a_deliberate_change_is_counted_as_a_warning_and_not_called_a_fault() -> None:
+    view_state = fold(ViewState(), run_started(), 0.0)
+    assert "warnings" not in summary(ended("done", "c")).plain
+    view_state = fold(view_state, ev.Notice("the learning rate goes on at 1e-4", "WARNING"), 0.5)
+    end = ev.RunEnded("done", 100_000, "c", 200.0, None)
+    text = summary(fold(view_state, end, 2.0)).plain
+    assert "warnings    1, see events.jsonl and run.log" in text
+    assert "fault" not in text
+
+
 def test_a_narrow_terminal_breaks_no_word_of_the_summary_and_no_command() -> None:
     state = ended("interrupted", "runs/x/checkpoints/step 1")
     wide, narrow = summary(state).plain, summary(state, 40).plain
