@@ -19,7 +19,7 @@ from keisei_ray.distributed.cluster import Cluster, connect, learner_placement_g
 from keisei_ray.distributed.learner_handle import LearnerHandle
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.cpu_process import prepare_cpu
-from keisei_ray.network.model import PolicyValueNet, build_model
+from keisei_ray.network.model import PolicyValueNet, build_model, legal_labels
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
@@ -316,6 +316,8 @@ def single_thread(config: Config) -> Config:
 def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], int]:
     """Returns a loop of forward pass, plain loss and backward pass: no PPO, no optimizer.
 
+    The policy's logits are those of the legal moves, as the learner's on a CPU.
+
     Args:
         config: settings of the network and its precision.
         rollout: source of the rows.
@@ -324,14 +326,15 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
     prepare_cpu(1)
     model = build_model(config.model, seed=0, amp=config.learner.amp)
     rows = np.arange(size) % rollout.header.timesteps
-    boards, hands, scalars = (
+    boards, hands, scalars, legal_bits = (
         torch.from_numpy(field.reshape(rollout.header.timesteps, -1)[rows])
-        for field in (rollout.boards, rollout.hands, rollout.scalars)
+        for field in (rollout.boards, rollout.hands, rollout.scalars, rollout.legal_bits)
     )
+    labels, _ = legal_labels(legal_bits)
 
     def loop() -> int:
         model.zero_grad(set_to_none=True)
-        logits, outcomes = model(boards, hands, scalars)
+        logits, outcomes = model(boards, hands, scalars, labels)
         torch.autograd.backward(logits.logsumexp(1).mean() + outcomes.square().mean())
         return size
 

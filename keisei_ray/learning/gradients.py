@@ -25,14 +25,9 @@ from torch.nn import functional
 
 from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradient_graph import GradientGraphs
-from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums
+from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums, policy_outputs
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
-from keisei_ray.network.model import (
-    NUM_SCALARS,
-    PolicyValueNet,
-    legal_mask,
-    masked_log_probs,
-)
+from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet
 
 FORWARD_ROWS = 8192
 """Rows of a forward pass without gradient, where nothing else is set: an update may have many."""
@@ -219,12 +214,13 @@ class ParallelGradients:
     ) -> Tensor:
         """Computes one replica's part of `log_probs`; runs in its thread."""
         replica, _ = self._replicas[index]
+        forward: Forward = replica if self._compiled is None else self._compiled
         parts = []
         for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
+            filled, _ = self._filled_up(micro)
             with torch.no_grad():
-                logits, _ = self._outputs(replica, fields, micro)
-                log_probs = masked_log_probs(logits, legal_mask(fields["legal_bits"][micro]))
-            parts.append(log_probs.gather(1, fields["actions"][micro].long()[:, None])[:, 0])
+                log_probs, played, _ = policy_outputs(forward, fields, filled)
+            parts.append(log_probs.gather(1, played[:, None])[: len(micro), 0])
         return torch.cat(parts)
 
     def are_outputs_finite(self, fields: Mapping[str, Tensor], rows: Tensor) -> bool:
@@ -235,19 +231,13 @@ class ParallelGradients:
             rows: [M] int64, indices of rows.
         """
         model, _ = self._replicas[0]
-        with torch.no_grad():
-            logits, outcomes = self._outputs(model, fields, rows)
-            return bool(torch.isfinite(logits).all() & torch.isfinite(outcomes).all())
-
-    def _outputs(
-        self, replica: PolicyValueNet, fields: Mapping[str, Tensor], rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits and outcomes of some rows, without gradient."""
+        forward: Forward = model if self._compiled is None else self._compiled
         filled, _ = self._filled_up(rows)
-        boards, hands, scalars = (fields[name][filled] for name in ("boards", "hands", "scalars"))
-        forward: Forward = replica if self._compiled is None else self._compiled
-        logits, outcomes = forward(boards, hands, scalars)
-        return logits[: len(rows)], outcomes[: len(rows)]
+        with torch.no_grad():
+            logits, outcomes = forward(
+                *(fields[name][filled] for name in ("boards", "hands", "scalars"))
+            )
+            return bool(torch.isfinite(logits).all() & torch.isfinite(outcomes).all())
 
     def _filled_up(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows filled up to the multiple, by the update's row 0, and which of them count."""

@@ -129,7 +129,8 @@ def ppo_sums(
         target(draw) = draw_target
 
     Args:
-        log_probs: [B, A] float32, masked log-probabilities of the current policy.
+        log_probs: [B, A] float32, masked log-probabilities of the current policy. The columns may
+            be other labels than all, and `actions` the columns of the moves that were played.
         outcomes: [B, 3] or [B, 1] float32, current logits, see `PolicyValueNet.forward`.
         actions: [B] int64, policy labels that were played.
         behavior_log_probs: [B] float32, from the weights that played.

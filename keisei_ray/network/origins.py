@@ -77,6 +77,23 @@ class OriginHead(nn.Module):
         origins = squares.mul_(self.num_columns).index_select(0, self.line)
         return torch.gather(by_square, 1, origins.add_(self.column).t().long())
 
+    def index_of(self, nearest: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Finds where `forward` reads its numbers, for some labels of each position.
+
+        Args:
+            nearest: as of `forward`.
+            labels: [B, L] int64 policy labels, drops among them.
+
+        Returns:
+            index: [B, L] int64, columns of `by_square`; without meaning for a drop.
+            has_origin: [B, L] bool, False for a drop.
+        """
+        has_origin = labels < len(self.line)
+        board_labels = labels * has_origin
+        squares = torch.cat([nearest, self.squares.expand(-1, len(labels))])
+        origins = squares.t().gather(1, self.line[board_labels])
+        return origins.long() * self.num_columns + self.column[board_labels, 0], has_origin
+
 
 def num_board_labels() -> int:
     """M, the number of labels that are not drops; they come first."""

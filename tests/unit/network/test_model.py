@@ -14,9 +14,11 @@ from keisei_ray.network.model import (
     PolicyValueNet,
     architecture_digest,
     build_model,
+    legal_labels,
     legal_mask,
     masked_log_probs,
 )
+from keisei_ray.network.origins import num_board_labels
 from keisei_ray.players.policies import network_outputs, sample_legal
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 from keisei_ray.shogi.actions import LABEL_TO_PLANE_SQUARE
@@ -264,7 +266,7 @@ def test_no_layer_behaves_differently_in_training_or_by_its_neighbours_in_the_ba
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_the_log_probs_acted_on_are_those_learnt_from(config: ModelConfig) -> None:
-    """Sampling reads ragged legal labels, the learner a mask over all labels."""
+    """Sampling reads ragged legal labels, a GPU's learner a mask over all labels."""
     games = played_games()
     model = lively(config)
     logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
@@ -276,6 +278,48 @@ def test_the_log_probs_acted_on_are_those_learnt_from(config: ModelConfig) -> No
     assert acted.shape == (6,)
     assert acted.min() < -1
     np.testing.assert_allclose(acted, learnt.detach().numpy()[np.arange(6), labels], atol=1e-5)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_labels_asked_for_have_the_logits_and_the_gradients_that_they_have_among_all(
+    config: ModelConfig,
+) -> None:
+    games = played_games()
+    model = lively(config)
+    inputs = [torch.from_numpy(part) for part in (games.boards, games.hands, games.scalars)]
+    rng = torch.Generator().manual_seed(3)
+    labels = torch.randint(NUM_ACTIONS, (6, 50), generator=rng)
+    labels[:, :4] = torch.tensor([0, num_board_labels() - 1, num_board_labels(), NUM_ACTIONS - 1])
+    weights = torch.randn(6, 50, generator=rng)
+    found: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    for asked in (None, labels):
+        model.zero_grad(set_to_none=True)
+        logits, _ = model(*inputs, asked)
+        logits = logits if asked is not None else logits.gather(1, labels)
+        (logits * weights).sum().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append((logits.detach(), gradients))
+    (among_all, theirs), (alone, own) = found
+    assert alone.shape == (6, 50)
+    assert torch.equal(alone, among_all)
+    assert len(own) == len(theirs) > 4
+    for left, right in zip(own, theirs, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+
+
+def test_legal_labels_are_those_of_the_mask_in_ascending_order() -> None:
+    rng = np.random.default_rng(0)
+    bits = np.packbits(rng.random((50, NUM_ACTIONS)) < rng.random((50, 1)) / 5, axis=1)
+    bits[:, 0] |= 128  # Every row has one.
+    labels, is_legal = legal_labels(torch.from_numpy(bits))
+    mask = np.unpackbits(bits, axis=1).astype(bool)
+    assert labels.shape == is_legal.shape == (50, mask.sum(1).max())
+    for row in range(50):
+        own = np.flatnonzero(mask[row])
+        assert labels[row, is_legal[row]].tolist() == own.tolist()
+        assert is_legal[row].tolist() == [i < len(own) for i in range(labels.shape[1])]
+    # Of several learners one may have no row.
+    assert [part.shape for part in legal_labels(torch.from_numpy(bits[:0]))] == [(0, 1), (0, 1)]
 
 
 def test_the_legal_mask_is_numpys_unpackbits() -> None:
