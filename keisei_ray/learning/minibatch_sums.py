@@ -71,5 +71,6 @@ def policy_outputs(
         return masked_log_probs(logits, legal_mask(legal_bits)), played, outcomes
     labels, is_legal = legal_labels(legal_bits)
     logits, outcomes = forward(boards, hands, scalars, labels)
-    is_played = (labels == played[:, None]) & is_legal
-    return masked_log_probs(logits, is_legal), is_played.byte().argmax(1), outcomes
+    # The first column with the label: beyond a row's own labels all are 0.
+    column = (labels == played[:, None]).byte().argmax(1)
+    return masked_log_probs(logits, is_legal), column, outcomes

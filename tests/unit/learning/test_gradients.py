@@ -8,6 +8,7 @@ import torch
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.minibatch_sums import policy_outputs
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import (
@@ -83,6 +84,21 @@ def plain(
     gradients = torch.autograd.grad(sums.loss / len(rows), trained)
     sums = sums._replace(loss=sums.loss.detach())
     return torch.cat([g.contiguous().reshape(-1) for g in gradients]), sums
+
+
+def test_the_policy_of_the_legal_moves_is_that_of_all_labels_under_the_mask() -> None:
+    network, rows = model(), fields()
+    rows["actions"][:20] = 0  # The label that also fills what lies beyond a row's own.
+    rows["legal_bits"][:20, 0] |= 128
+    with torch.no_grad():
+        log_probs, column, outcomes = policy_outputs(network, rows, ROWS)
+        logits, expected = network(*(rows[name][ROWS] for name in ("boards", "hands", "scalars")))
+    among_all = masked_log_probs(logits, legal_mask(rows["legal_bits"][ROWS]))
+    played = among_all.gather(1, rows["actions"][ROWS].long()[:, None])
+    torch.testing.assert_close(log_probs.gather(1, column[:, None]), played)
+    torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(len(ROWS)))
+    assert torch.equal(outcomes, expected)
+    assert (rows["actions"][ROWS] == 0).sum() > 5
 
 
 def each_gradient(network: PolicyValueNet) -> list[torch.Tensor]:
