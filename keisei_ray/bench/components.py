@@ -19,7 +19,8 @@ from keisei_ray.distributed.cluster import Cluster, connect, learner_placement_g
 from keisei_ray.distributed.learner_handle import LearnerHandle
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.cpu_process import prepare_cpu
-from keisei_ray.network.model import PolicyValueNet, build_model, legal_labels
+from keisei_ray.network.listed_moves import list_moves
+from keisei_ray.network.model import PolicyValueNet, build_model
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
@@ -330,12 +331,12 @@ def bare_backward(config: Config, rollout: Rollout, size: int) -> Callable[[], i
         torch.from_numpy(field.reshape(rollout.header.timesteps, -1)[rows])
         for field in (rollout.boards, rollout.hands, rollout.scalars, rollout.legal_bits)
     )
-    labels, _ = legal_labels(legal_bits)
+    moves = list_moves(legal_bits)
 
     def loop() -> int:
         model.zero_grad(set_to_none=True)
-        logits, outcomes = model(boards, hands, scalars, labels)
-        torch.autograd.backward(logits.logsumexp(1).mean() + outcomes.square().mean())
+        logits, outcomes = model(boards, hands, scalars, moves)
+        torch.autograd.backward(logits.logsumexp(0) + outcomes.square().mean())
         return size
 
     return loop

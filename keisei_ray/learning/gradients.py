@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradient_graph import GradientGraphs
-from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums, policy_outputs
+from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums, outputs_of
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet
 
@@ -219,8 +219,8 @@ class ParallelGradients:
         for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
             filled, _ = self._filled_up(micro)
             with torch.no_grad():
-                log_probs, played, _ = policy_outputs(forward, fields, filled)
-            parts.append(log_probs.gather(1, played[:, None])[: len(micro), 0])
+                policy, _ = outputs_of(forward, fields, filled)
+            parts.append(policy.log_probs[: len(micro)])
         return torch.cat(parts)
 
     def are_outputs_finite(self, fields: Mapping[str, Tensor], rows: Tensor) -> bool:

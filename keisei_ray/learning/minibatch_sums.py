@@ -5,14 +5,21 @@ B: rows of the update. M: rows of the minibatch.
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
-from keisei_ray.network.model import legal_labels, legal_mask, masked_log_probs
+from keisei_ray.learning.ppo import (
+    LossCoefs,
+    PlayedPolicy,
+    PPOSums,
+    entropy_terms,
+    masked_policy,
+    ppo_sums,
+)
+from keisei_ray.network.listed_moves import can_list, list_moves, listed_log_probs
+from keisei_ray.network.model import legal_mask, masked_log_probs
 
 Forward = Callable[..., tuple[Tensor, Tensor]]
-"""Boards, hands, scalars and labels -> logits and outcomes, see `PolicyValueNet.forward`."""
+"""Boards, hands, scalars and moves -> logits and outcomes, see `PolicyValueNet.forward`."""
 
 
 def minibatch_sums(
@@ -31,11 +38,10 @@ def minibatch_sums(
         coefs: numbers of the loss.
         is_counted: [M] bool, rows that enter the sums. None: all.
     """
-    log_probs, played, outcomes = policy_outputs(forward, fields, rows)
+    policy, outcomes = outputs_of(forward, fields, rows)
     return ppo_sums(
-        log_probs,
+        policy,
         outcomes,
-        played,
         fields["behavior_log_probs"][rows],
         fields["proximal_log_probs"][rows],
         fields["is_forced"][rows],
@@ -47,30 +53,26 @@ def minibatch_sums(
     )
 
 
-def policy_outputs(
+def outputs_of(
     forward: Forward, fields: Mapping[str, Tensor], rows: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the policy and the outcome logits of some rows of an update.
+) -> tuple[PlayedPolicy, Tensor]:
+    """Computes the current policy and the outcome logits of some rows of an update.
 
-    On a CPU the policy's columns are the legal labels of each row. Elsewhere they are all labels:
-    how many are legal is known on the device only, so a GPU would have to be waited for.
+    On a CPU from the logits of the legal moves, elsewhere from those of all labels: see
+    `network/listed_moves.py`.
 
     Args:
         forward, fields, rows: as of `minibatch_sums`.
-
-    Returns:
-        log_probs: [M, L] or [M, A] float32, masked.
-        played: [M] int64, column of the move that was played.
-        outcomes: see `PolicyValueNet.forward`.
     """
     names = ("boards", "hands", "scalars", "legal_bits", "actions")
     boards, hands, scalars, legal_bits, actions = (fields[name][rows] for name in names)
-    played = actions.long()
-    if boards.is_cuda or torch.compiler.is_compiling():
+    if not can_list(boards):
         logits, outcomes = forward(boards, hands, scalars)
-        return masked_log_probs(logits, legal_mask(legal_bits)), played, outcomes
-    labels, is_legal = legal_labels(legal_bits)
-    logits, outcomes = forward(boards, hands, scalars, labels)
-    # The first column with the label: beyond a row's own labels all are 0.
-    column = (labels == played[:, None]).byte().argmax(1)
-    return masked_log_probs(logits, is_legal), column, outcomes
+        log_probs = masked_log_probs(logits, legal_mask(legal_bits))
+        return masked_policy(log_probs, actions.long()), outcomes
+    moves = list_moves(legal_bits)
+    logits, outcomes = forward(boards, hands, scalars, moves)
+    log_probs = listed_log_probs(logits, moves, len(rows))
+    is_played = moves.labels == actions[moves.rows]  # True for one move of each row.
+    entropies = outcomes.new_zeros(len(rows)).index_add(0, moves.rows, entropy_terms(log_probs))
+    return PlayedPolicy(log_probs[is_played], entropies), outcomes

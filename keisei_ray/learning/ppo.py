@@ -46,6 +46,15 @@ class LossCoefs(NamedTuple, Generic[Number]):
     """Weight of the entropy bonus."""
 
 
+class PlayedPolicy(NamedTuple):
+    """The current policy, as far as the loss depends on it."""
+
+    log_probs: Tensor
+    """[B] float32, log-probability of the move that was played."""
+    entropies: Tensor
+    """[B] float32, entropy over the legal moves, in nats."""
+
+
 class PPOSums(NamedTuple, Generic[Number]):
     """Sums over rows: float32 scalars, of which only `loss` has a gradient, or plain numbers.
 
@@ -80,10 +89,26 @@ class PPOSums(NamedTuple, Generic[Number]):
     """Number of sampled rows."""
 
 
+def masked_policy(log_probs: Tensor, actions: Tensor) -> PlayedPolicy:
+    """Returns the policy of log-probabilities of all labels.
+
+    Args:
+        log_probs: [B, A] float32, see `masked_log_probs`.
+        actions: [B] int64, policy labels that were played.
+    """
+    played = log_probs.gather(1, actions[:, None]).squeeze(1)
+    return PlayedPolicy(played, entropy_terms(log_probs).sum(1))
+
+
+def entropy_terms(log_probs: Tensor) -> Tensor:
+    """Returns -p * log(p) for each log(p), 0 where p is next to nothing."""
+    probs = log_probs.clamp(min=MIN_LOG_PROB).exp()
+    return -(probs * log_probs).where(log_probs > MIN_LOG_PROB, 0.0)
+
+
 def ppo_sums(
-    log_probs: Tensor,
+    policy: PlayedPolicy,
     outcomes: Tensor,
-    actions: Tensor,
     behavior_log_probs: Tensor,
     proximal_log_probs: Tensor,
     is_forced: Tensor,
@@ -129,10 +154,8 @@ def ppo_sums(
         target(draw) = draw_target
 
     Args:
-        log_probs: [B, A] float32, masked log-probabilities of the current policy. The columns may
-            be other labels than all, and `actions` the columns of the moves that were played.
+        policy: the current policy.
         outcomes: [B, 3] or [B, 1] float32, current logits, see `PolicyValueNet.forward`.
-        actions: [B] int64, policy labels that were played.
         behavior_log_probs: [B] float32, from the weights that played.
         proximal_log_probs: [B] float32, from the learner's weights before the update.
         is_forced: [B] bool, the ply is a forced mate, see `Rollout.is_forced`.
@@ -149,7 +172,7 @@ def ppo_sums(
     arXiv:2110.00641, section 3. The bound of the weight is that of Espeholt et al. 2018, IMPALA,
     arXiv:1802.01561.
     """
-    log_prob = log_probs.gather(1, actions[:, None]).squeeze(1)
+    log_prob, entropies = policy
     is_sampled = ~is_forced
     if is_counted is not None:
         is_sampled, is_forced = is_sampled & is_counted, is_forced & is_counted
@@ -165,14 +188,12 @@ def ppo_sums(
     mate_loss = -log_prob.where(is_forced, 0.0).sum()
     value_losses = _value_losses(outcomes, value_targets, draw_targets)
     errors = value_targets - outcome_values(outcomes.detach())[0]
-    probs = log_probs.clamp(min=MIN_LOG_PROB).exp()
-    is_possible = log_probs > MIN_LOG_PROB
     if is_counted is not None:
         value_losses = value_losses.where(is_counted, 0.0)
         errors = errors.where(is_counted, 0.0)
-        is_possible = is_possible & is_counted[:, None]
+        entropies = entropies.where(is_counted, 0.0)
     value_loss = value_losses.sum()
-    entropy = -(probs * log_probs).where(is_possible, 0.0).sum()
+    entropy = entropies.sum()
     with torch.no_grad():
         kl_proximal, kl_proximal_squares = kl_sums(log_ratio)
         kl_behavior = k3(log_prob - behavior_log_probs).where(is_sampled, 0.0)

@@ -26,6 +26,7 @@ from torch.nn import functional
 from keisei_ray.config.saved_model_section import section_identity
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.attackers import NUM_VECTORS, Attackers, sum_of_vectors
+from keisei_ray.network.listed_moves import ListedMoves
 from keisei_ray.network.origins import OriginHead
 from keisei_ray.rollouts.rollout import NUM_ACTIONS, NUM_PIECE_CODES
 from keisei_ray.shogi.actions import LABEL_TO_PLANE_SQUARE, NUM_PLANES
@@ -152,7 +153,7 @@ class PolicyValueNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
-        self, boards: Tensor, hands: Tensor, scalars: Tensor, labels: Tensor | None = None
+        self, boards: Tensor, hands: Tensor, scalars: Tensor, moves: ListedMoves | None = None
     ) -> tuple[Tensor, Tensor]:
         """Computes policy logits and outcome logits of each position.
 
@@ -160,11 +161,10 @@ class PolicyValueNet(nn.Module):
             boards: [B, 81] uint8 piece codes, from the side to move.
             hands: [B, 14] uint8 counts, the mover's first.
             scalars: [B, 3] uint8, see `Observation.scalars`.
-            labels: [B, L] int64, the policy labels whose logits are wanted. None: all. On a CPU
-                the legal ones alone take a fraction of the time.
+            moves: N moves of these positions whose logits are wanted. None: of all labels.
 
         Returns:
-            logits: [B, L] or [B, A] float32, of these labels, legal or not.
+            logits: [N] float32, of these moves; or [B, A], of all labels, legal or not.
             outcomes: float32 logits for the side to move: [B, 3] in the order WIN, DRAW, LOSS, or
                 [B, 1] whose hyperbolic tangent is the value. See `outcome_values`.
         """
@@ -173,7 +173,7 @@ class PolicyValueNet(nn.Module):
         with self._tower_precision(boards.device):
             x = self.blocks(self.activation(self._embed(slots, codes, hands, scalars)))
         by_square = self._by_square(x.float())
-        logits = self._policy_logits(by_square, nearest, labels)
+        logits = self._policy_logits(by_square, nearest, moves)
         return logits, self._outcome_logits(by_square, codes, hands)
 
     def _tower_precision(self, device: torch.device) -> AbstractContextManager[object]:
@@ -217,29 +217,29 @@ class PolicyValueNet(nn.Module):
         return functional.conv2d(x, weight, bias).permute(0, 2, 3, 1).flatten(1, 2)
 
     def _policy_logits(
-        self, by_square: Tensor, nearest: Tensor | None, labels: Tensor | None
+        self, by_square: Tensor, nearest: Tensor | None, moves: ListedMoves | None
     ) -> Tensor:
-        """[B, L] or [B, A] logits, see `forward`."""
+        """[N] or [B, A] logits, see `forward`."""
         flat = by_square.flatten(1)
-        if labels is not None:
-            return self._logits_of(flat, nearest, labels)
+        if moves is not None:
+            return self._listed_logits(flat, nearest, moves)
         logits = flat.index_select(1, self.label_index)
         if nearest is None or not self.config.origins:
             return logits
         at_origins = self.origins(flat, nearest)
         return logits + functional.pad(at_origins, (0, NUM_ACTIONS - at_origins.shape[1]))
 
-    def _logits_of(self, flat: Tensor, nearest: Tensor | None, labels: Tensor) -> Tensor:
-        """[B, L] logits of these labels, from the [B, 81 * columns] outputs by square."""
-        index = self.label_index[labels]
+    def _listed_logits(self, flat: Tensor, nearest: Tensor | None, moves: ListedMoves) -> Tensor:
+        """[N] logits of these moves, from the [B, 81 * columns] outputs by square."""
+        first = moves.rows * flat.shape[1]
+        index = first + self.label_index[moves.labels]
         if nearest is None or not self.config.origins:
-            return flat.gather(1, index)
-        # Both numbers of a label by one gather: its backward pass writes the gradient of all
-        # squares, most of which are zero.
-        at_origins, has_origin = self.origins.index_of(nearest, labels)
-        both = flat.gather(1, torch.cat([index, at_origins], 1))
-        at_targets, added = both.chunk(2, 1)
-        return at_targets + added * has_origin
+            return flat.view(-1).index_select(0, index)
+        # Both numbers of a move in one step, whose backward pass fills the gradient of all squares.
+        columns, has_origin = self.origins.columns_of(nearest, moves)
+        both = flat.view(-1).index_select(0, torch.cat([index, first + columns]))
+        at_target, at_origin = both.chunk(2)
+        return at_target + at_origin * has_origin
 
     def _outcome_logits(self, by_square: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
         """[B, 3] or [B, 1] float32 logits, the material prior included."""
@@ -305,37 +305,15 @@ def legal_mask(legal_bits: Tensor) -> Tensor:
     return bits.flatten(1)[:, :NUM_ACTIONS].bool()
 
 
-def legal_labels(legal_bits: Tensor) -> tuple[Tensor, Tensor]:
-    """Lists the legal labels of each row, in ascending order.
-
-    A hundred of 1,496 labels are legal in a position; what is computed for the legal ones alone
-    takes a CPU a fraction of the time.
-
-    Args:
-        legal_bits: [B, 187] uint8 on the CPU, see `legal_mask`.
-
-    Returns:
-        labels: [B, L] int64, L the most legal labels of a row, or 1 without rows; what lies beyond
-            a row's own is 0.
-        is_legal: [B, L] bool, False beyond them.
-    """
-    bits = np.unpackbits(legal_bits.numpy(), axis=1).view(np.bool_)
-    counts = np.count_nonzero(bits, axis=1)
-    is_legal = np.arange(counts.max(initial=1)) < counts[:, None]
-    labels = np.zeros(is_legal.shape, np.int64)
-    labels[is_legal] = np.flatnonzero(bits) % NUM_ACTIONS
-    return torch.from_numpy(labels), torch.from_numpy(is_legal)
-
-
 def masked_log_probs(logits: Tensor, mask: Tensor) -> Tensor:
     """Computes log-probabilities over the legal moves.
 
     Args:
-        logits: [B, A] float32; or [B, L], of the labels of `legal_labels`.
-        mask: of the same shape, True = legal; every row has at least one.
+        logits: [B, A] float32.
+        mask: [B, A] bool, True = legal; every row has at least one.
 
     Returns:
-        The same shape, float32; about `ILLEGAL_LOGIT` for illegal moves.
+        [B, A] float32; about `ILLEGAL_LOGIT` for illegal moves.
     """
     return functional.log_softmax(logits.masked_fill(~mask, ILLEGAL_LOGIT), dim=1)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from keisei_ray.network.attackers import KNIGHT_MOTIONS
+from keisei_ray.network.listed_moves import ListedMoves
 from keisei_ray.shogi.actions import FIRST_DROP, LABEL_TO_PLANE_SQUARE, NUM_SQUARES
 
 LINE_OF_DIRECTION: Final = (0, 1, 7, 2, 6, 4, 3, 5)
@@ -77,22 +78,23 @@ class OriginHead(nn.Module):
         origins = squares.mul_(self.num_columns).index_select(0, self.line)
         return torch.gather(by_square, 1, origins.add_(self.column).t().long())
 
-    def index_of(self, nearest: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Finds where `forward` reads its numbers, for some labels of each position.
+    def columns_of(self, nearest: Tensor, moves: ListedMoves) -> tuple[Tensor, Tensor]:
+        """Finds the columns of `by_square` that `forward` reads, for some moves.
 
         Args:
             nearest: as of `forward`.
-            labels: [B, L] int64 policy labels, drops among them.
+            moves: N moves, drops among them.
 
         Returns:
-            index: [B, L] int64, columns of `by_square`; without meaning for a drop.
-            has_origin: [B, L] bool, False for a drop.
+            columns: [N] int64; without meaning for a drop.
+            has_origin: [N] bool, False for a drop.
         """
-        has_origin = labels < len(self.line)
-        board_labels = labels * has_origin
-        squares = torch.cat([nearest, self.squares.expand(-1, len(labels))])
-        origins = squares.t().gather(1, self.line[board_labels])
-        return origins.long() * self.num_columns + self.column[board_labels, 0], has_origin
+        has_origin = moves.labels < len(self.line)
+        labels = moves.labels * has_origin
+        num_rows = nearest.shape[1]
+        squares = torch.cat([nearest, self.squares.expand(-1, num_rows)]).view(-1)
+        origins = squares[self.line[labels] * num_rows + moves.rows]
+        return origins.long() * self.num_columns + self.column[labels, 0], has_origin
 
 
 def num_board_labels() -> int:

@@ -23,7 +23,7 @@ from keisei_ray.config.memory import (
 )
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.learning.ppo import LossCoefs, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, masked_policy, ppo_sums
 from keisei_ray.learning.update_steps import READ_DELAYS
 from keisei_ray.network.model import Amp, build_model, legal_mask, masked_log_probs
 from keisei_ray.rollouts.rollout import ROLLOUT_FIELDS
@@ -101,10 +101,9 @@ def kept_bytes(model: ModelConfig, amp: Amp, rows: int) -> int:
             torch.zeros(rows, 3, dtype=torch.uint8),
         )
         mask = legal_mask(torch.full((rows, 187), 255, dtype=torch.uint8))
-        sums = ppo_sums(
-            masked_log_probs(logits, mask), outcomes, zeros.long(), zeros, zeros, zeros.bool(),
-            zeros, zeros, zeros, LossCoefs(0.2, 2.0, 1.0, 0.5, 0.01),
-        )  # fmt: skip
+        policy = masked_policy(masked_log_probs(logits, mask), zeros.long())
+        coefs = LossCoefs(0.2, 2.0, 1.0, 0.5, 0.01)
+        sums = ppo_sums(policy, outcomes, zeros, zeros, zeros.bool(), zeros, zeros, zeros, coefs)
     assert sums.loss.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keisei_ray.learning import update_steps
+from keisei_ray.learning import minibatch_sums, update_steps
 from keisei_ray.learning.late_reading import late
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.ppo import LossCoefs
@@ -86,7 +86,8 @@ def test_an_epoch_is_queued_without_reading_anything_from_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(update_steps, "READ_DELAYS", {"cpu": 1})
-    # As on a GPU; on a CPU the filled slots are looked for, which costs no waiting there.
+    # As on a GPU; on a CPU filled slots and legal moves are looked for, which is no waiting there.
+    monkeypatch.setattr(minibatch_sums, "can_list", lambda positions: False)
     monkeypatch.setattr(model_module, "sum_of_vectors", bags_of_vectors)
     config = tiny_config(learner={"target_kl": 0.1, "num_minibatches": 4, "amp": "bf16"})
     learner = Learner(config)

@@ -21,7 +21,7 @@ from keisei_ray.errors import (
 )
 from keisei_ray.learning.kl_stop import KL_STOP_FACTOR
 from keisei_ray.learning.learner import Learner
-from keisei_ray.learning.ppo import LossCoefs, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, masked_policy, ppo_sums
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import architecture_digest, build_model, legal_mask, masked_log_probs
 from keisei_ray.network.weights import (
@@ -68,9 +68,8 @@ def torchs_own_step(config: Config, buffer: np.ndarray) -> dict[str, torch.Tenso
     )
     logits, outcomes = model(f["boards"], f["hands"], f["scalars"])
     sums = ppo_sums(
-        masked_log_probs(logits, legal_mask(f["legal_bits"])),
+        masked_policy(masked_log_probs(logits, legal_mask(f["legal_bits"])), f["actions"].long()),
         outcomes,
-        f["actions"].long(),
         f["behavior_log_probs"],
         f["proximal_log_probs"],
         f["is_forced"],

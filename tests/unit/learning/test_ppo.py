@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from keisei_ray.learning.ppo import LossCoefs, PPOSums, ppo_sums
+from keisei_ray.learning.ppo import LossCoefs, PPOSums, masked_policy, ppo_sums
 from keisei_ray.network.model import masked_log_probs, outcome_values
 
 B, A = 64, 1496
@@ -67,10 +67,10 @@ class Rows:
             logits = torch.from_numpy(self.logits)
         if outcomes is None:
             outcomes = torch.from_numpy(self.outcomes)
+        log_probs = masked_log_probs(logits, torch.from_numpy(self.mask))
         return ppo_sums(
-            masked_log_probs(logits, torch.from_numpy(self.mask)),
+            masked_policy(log_probs, torch.from_numpy(self.actions)),
             outcomes,
-            torch.from_numpy(self.actions),
             torch.from_numpy(self.behavior),
             torch.from_numpy(self.proximal),
             torch.from_numpy(self.is_forced),
@@ -254,10 +254,10 @@ def k3_sums(current: np.ndarray, old: np.ndarray, actions: np.ndarray) -> PPOSum
     count = len(actions)
     zeros = torch.zeros(count)
     old_log_probs = torch.from_numpy(old[actions].astype(np.float32))
+    log_probs = torch.tensor(current, dtype=torch.float32).expand(count, len(current))
     return ppo_sums(
-        torch.tensor(current, dtype=torch.float32).expand(count, len(current)),
+        masked_policy(log_probs, torch.from_numpy(actions)),
         zeros[:, None],
-        torch.from_numpy(actions),
         old_log_probs,
         old_log_probs,
         torch.zeros(count, dtype=torch.bool),

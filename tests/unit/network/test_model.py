@@ -9,12 +9,12 @@ from rsshogi.core import Board
 from torch import nn
 
 from keisei_ray.config.sections import ModelConfig
+from keisei_ray.network.listed_moves import ListedMoves
 from keisei_ray.network.model import (
     AMP_DTYPES,
     PolicyValueNet,
     architecture_digest,
     build_model,
-    legal_labels,
     legal_mask,
     masked_log_probs,
 )
@@ -281,7 +281,7 @@ def test_the_log_probs_acted_on_are_those_learnt_from(config: ModelConfig) -> No
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_labels_asked_for_have_the_logits_and_the_gradients_that_they_have_among_all(
+def test_listed_moves_have_the_logits_and_the_gradients_that_they_have_among_all_labels(
     config: ModelConfig,
 ) -> None:
     games = played_games()
@@ -290,36 +290,21 @@ def test_labels_asked_for_have_the_logits_and_the_gradients_that_they_have_among
     rng = torch.Generator().manual_seed(3)
     labels = torch.randint(NUM_ACTIONS, (6, 50), generator=rng)
     labels[:, :4] = torch.tensor([0, num_board_labels() - 1, num_board_labels(), NUM_ACTIONS - 1])
-    weights = torch.randn(6, 50, generator=rng)
+    moves = ListedMoves(torch.arange(6).repeat_interleave(50), labels.flatten())
+    weights = torch.randn(300, generator=rng)
     found: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
-    for asked in (None, labels):
+    for asked in (None, moves):
         model.zero_grad(set_to_none=True)
         logits, _ = model(*inputs, asked)
-        logits = logits if asked is not None else logits.gather(1, labels)
+        logits = logits if asked is not None else logits[moves.rows, moves.labels]
         (logits * weights).sum().backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         found.append((logits.detach(), gradients))
     (among_all, theirs), (alone, own) = found
-    assert alone.shape == (6, 50)
     assert torch.equal(alone, among_all)
     assert len(own) == len(theirs) > 4
     for left, right in zip(own, theirs, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
-
-
-def test_legal_labels_are_those_of_the_mask_in_ascending_order() -> None:
-    rng = np.random.default_rng(0)
-    bits = np.packbits(rng.random((50, NUM_ACTIONS)) < rng.random((50, 1)) / 5, axis=1)
-    bits[:, 0] |= 128  # Every row has one.
-    labels, is_legal = legal_labels(torch.from_numpy(bits))
-    mask = np.unpackbits(bits, axis=1).astype(bool)
-    assert labels.shape == is_legal.shape == (50, mask.sum(1).max())
-    for row in range(50):
-        own = np.flatnonzero(mask[row])
-        assert labels[row, is_legal[row]].tolist() == own.tolist()
-        assert is_legal[row].tolist() == [i < len(own) for i in range(labels.shape[1])]
-    # Of several learners one may have no row.
-    assert [part.shape for part in legal_labels(torch.from_numpy(bits[:0]))] == [(0, 1), (0, 1)]
 
 
 def test_the_legal_mask_is_numpys_unpackbits() -> None:
