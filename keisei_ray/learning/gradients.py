@@ -4,7 +4,8 @@ On a CPU, two intra-op threads of torch do less than two single-threaded replica
 when another program uses one of the cores. So each minibatch is split into contiguous pieces, one
 for each thread. A piece is processed in micro-batches that fit into the core's cache. The replicas
 share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
-rows give the same bits, whatever the timing.
+rows give the same bits, whatever the timing. Several replicas make their forward passes without
+Python, which the threads would wait for (`network/traced.py`).
 
 On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
 and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
@@ -28,6 +29,7 @@ from keisei_ray.learning.gradient_graph import GradientGraphs
 from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums, outputs_of
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet
+from keisei_ray.network.traced import traced
 
 FORWARD_ROWS = 8192
 """Rows of a forward pass without gradient, where nothing else is set: an update may have many."""
@@ -68,6 +70,9 @@ class ParallelGradients:
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         layout = FlatLayout.of(model)
         self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
+        self._forwards: list[Forward] = [
+            traced(replica) if num_threads > 1 else replica for replica in replicas
+        ]
         self._micro_batch = micro_batch
         self._row_multiple = row_multiple
         self._compiled: Forward | None = None
@@ -180,12 +185,12 @@ class ParallelGradients:
         Returns:
             Sums over the piece, without the loss scale.
         """
-        replica, gradient = self._replicas[index]
+        _, gradient = self._replicas[index]
         gradient.zero_()
         parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
             filled, is_counted = self._filled_up(micro)
-            sums = minibatch_sums(replica, fields, filled, coefs, is_counted)
+            sums = minibatch_sums(self._forwards[index], fields, filled, coefs, is_counted)
             loss = sums.loss / num_rows
             if loss_scale is not None:
                 loss = loss * loss_scale
@@ -213,8 +218,7 @@ class ParallelGradients:
         self, fields: Mapping[str, Tensor], index: int, piece: Tensor
     ) -> Tensor:
         """Computes one replica's part of `log_probs`; runs in its thread."""
-        replica, _ = self._replicas[index]
-        forward: Forward = replica if self._compiled is None else self._compiled
+        forward = self._forwards[index] if self._compiled is None else self._compiled
         parts = []
         for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
             filled, _ = self._filled_up(micro)
