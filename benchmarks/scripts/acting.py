@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -79,11 +80,9 @@ def engines(config: ModelConfig, *, with_compiled: bool) -> dict[str, Engine]:
     if with_compiled:
         found["torch.compile bfloat16"] = torch_engine(half, is_compiled=True)
     found["ONNX Runtime float32"] = onnx_engine(content)
-    try:
+    if find_spec("openvino"):
         found["OpenVINO float32"] = openvino_engine(content, "f32")
         found["OpenVINO bfloat16"] = openvino_engine(content, "bf16")
-    except ImportError:
-        print("OpenVINO is not installed and left out.")
     return found
 
 

@@ -4,8 +4,8 @@ On a CPU, two intra-op threads of torch do less than two single-threaded replica
 when another program uses one of the cores. So each minibatch is split into contiguous pieces, one
 for each thread. A piece is processed in micro-batches that fit into the core's cache. The replicas
 share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
-rows give the same bits, whatever the timing. Several replicas make their forward passes without
-Python, which the threads would wait for (`network/traced.py`).
+rows give the same bits, whatever the timing. Several replicas make their forward passes as
+recordings, so that the threads do not wait for each other's Python (`network/traced.py`).
 
 On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
 and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
@@ -70,8 +70,10 @@ class ParallelGradients:
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         layout = FlatLayout.of(model)
         self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
+        # Only threads of a CPU gain by recordings, which need `moves` and call no hooks.
+        is_traced = num_threads > 1 and not model.material_weight.is_cuda
         self._forwards: list[Forward] = [
-            traced(replica) if num_threads > 1 else replica for replica in replicas
+            traced(replica) if is_traced else replica for replica in replicas
         ]
         self._micro_batch = micro_batch
         self._row_multiple = row_multiple
@@ -228,7 +230,7 @@ class ParallelGradients:
         return torch.cat(parts)
 
     def are_outputs_finite(self, fields: Mapping[str, Tensor], rows: Tensor) -> bool:
-        """Returns whether the current weights give finite outputs for some rows.
+        """Returns whether the current weights give finite logits of all labels, and outcomes.
 
         Args:
             fields: [B, ...] rows of the update on the model's device.

@@ -19,7 +19,8 @@ from keisei_ray.network.listed_moves import can_list, list_moves, listed_log_pro
 from keisei_ray.network.model import legal_mask, masked_log_probs
 
 Forward = Callable[..., tuple[Tensor, Tensor]]
-"""Boards, hands, scalars and moves -> logits and outcomes, see `PolicyValueNet.forward`."""
+"""Boards, hands, scalars, and moves where they are listed -> logits and outcomes, see
+`PolicyValueNet.forward`."""
 
 
 def minibatch_sums(
@@ -73,6 +74,7 @@ def outputs_of(
     moves = list_moves(legal_bits)
     logits, outcomes = forward(boards, hands, scalars, moves)
     log_probs = listed_log_probs(logits, moves, len(rows))
-    is_played = moves.labels == actions[moves.rows]  # True for one move of each row.
+    # True for one move of each row: `Rollout.validate` refuses a played move that is not legal.
+    is_played = moves.labels == actions[moves.rows]
     entropies = outcomes.new_zeros(len(rows)).index_add(0, moves.rows, entropy_terms(log_probs))
     return PlayedPolicy(log_probs[is_played], entropies), outcomes

@@ -1,11 +1,11 @@
-"""Legal moves as one list over many positions: what a CPU computes for them alone.
+"""Legal moves of many positions as one list, so that a learner on a CPU computes these alone.
 
 Of the 1,496 labels some ninety are legal in a position. A CPU takes a fraction of the time for the
 logits and the probabilities of these, most of all in the backward pass. On a GPU the number of
 legal moves is known on the device only, and would have to be waited for: there all labels are
 computed and masked (`masked_log_probs` of `model.py`).
 
-B: positions. N: legal moves of all positions together.
+B: positions. L: legal moves of all positions together.
 """
 
 from typing import NamedTuple
@@ -21,9 +21,9 @@ class ListedMoves(NamedTuple):
     """Moves of many positions, those of the first position first."""
 
     rows: Tensor
-    """[N] int64, the position of each move."""
+    """[L] int64, the position of each move."""
     labels: Tensor
-    """[N] int64, its policy label; ascending within a position."""
+    """[L] int64, its policy label; ascending within a position."""
 
 
 def can_list(positions: Tensor) -> bool:
@@ -46,12 +46,12 @@ def listed_log_probs(logits: Tensor, moves: ListedMoves, num_rows: int) -> Tenso
     """Computes the log-probability of each move among those of its position.
 
     Args:
-        logits: [N] float32.
+        logits: [L] float32.
         moves: the moves.
         num_rows: B.
 
     Returns:
-        [N] float32.
+        [L] float32.
     """
     lowest = logits.new_full((num_rows,), -torch.inf)
     peaks = lowest.scatter_reduce(0, moves.rows, logits.detach(), "amax")

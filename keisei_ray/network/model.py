@@ -2,16 +2,17 @@
 
 Positions arrive as the compact arrays of `shogi/observation.py` and become planes here, on the
 device of the model. A residual tower processes them. A spatial policy head returns one logit for
-each policy label; a value head returns logits of win, draw and loss for the side to move, or one
-number (`model.value_head`).
+each policy label, or for listed moves; a value head returns logits of win, draw and loss for the
+side to move, or one number (`model.value_head`).
 
 No layer keeps statistics that differ between acting and learning, so with a policy lag of 0 the
 probability ratio is 1 in the first minibatch. The tower may compute in half precision; weights,
 heads and all outputs are float32.
 
-B: rows (positions). A: policy labels (1,496). C: channels (`model.width`). Squares are numbered
-file * 9 + rank from the side to move. Memory is channels-last throughout, which is the layout that
-one-hot rows of the board have by nature.
+B: rows (positions). A: policy labels (1,496). L: moves of all positions together, where they are
+listed. C: channels (`model.width`). Squares are numbered file * 9 + rank from the side to move.
+Memory is channels-last throughout, which is the layout that one-hot rows of the board have by
+nature.
 """
 
 import hashlib
@@ -161,10 +162,10 @@ class PolicyValueNet(nn.Module):
             boards: [B, 81] uint8 piece codes, from the side to move.
             hands: [B, 14] uint8 counts, the mover's first.
             scalars: [B, 3] uint8, see `Observation.scalars`.
-            moves: N moves of these positions whose logits are wanted. None: of all labels.
+            moves: L moves of these positions whose logits are wanted. None: of all labels.
 
         Returns:
-            logits: [N] float32, of these moves; or [B, A], of all labels, legal or not.
+            logits: [L] float32, of these moves; or [B, A], of all labels, legal or not.
             outcomes: float32 logits for the side to move: [B, 3] in the order WIN, DRAW, LOSS, or
                 [B, 1] whose hyperbolic tangent is the value. See `outcome_values`.
         """
@@ -219,7 +220,7 @@ class PolicyValueNet(nn.Module):
     def _policy_logits(
         self, by_square: Tensor, nearest: Tensor | None, moves: ListedMoves | None
     ) -> Tensor:
-        """[N] or [B, A] logits, see `forward`."""
+        """[L] or [B, A] logits, see `forward`."""
         flat = by_square.flatten(1)
         if moves is not None:
             return self._listed_logits(flat, nearest, moves)
@@ -230,7 +231,7 @@ class PolicyValueNet(nn.Module):
         return logits + functional.pad(at_origins, (0, NUM_ACTIONS - at_origins.shape[1]))
 
     def _listed_logits(self, flat: Tensor, nearest: Tensor | None, moves: ListedMoves) -> Tensor:
-        """[N] logits of these moves, from the [B, 81 * columns] outputs by square."""
+        """[L] logits of these moves, from the [B, 81 * columns] outputs by square."""
         first = moves.rows * flat.shape[1]
         index = first + self.label_index[moves.labels]
         if nearest is None or not self.config.origins:

@@ -7,8 +7,8 @@ that the piece comes from, and adds it. The position says which square that is: 
 on the line, as `attackers.py` follows it, or the square of a knight's jump. Lc0's networks choose
 moves by both squares too, there by attention.
 
-B: rows (positions). C: channels. M: labels of board moves, those before the drops. Squares are
-numbered file * 9 + rank from the side to move.
+B: rows (positions). C: channels. M: labels of board moves, those before the drops. L: listed moves.
+Squares are numbered file * 9 + rank from the side to move.
 """
 
 from typing import Final
@@ -83,11 +83,11 @@ class OriginHead(nn.Module):
 
         Args:
             nearest: as of `forward`.
-            moves: N moves, drops among them.
+            moves: L moves, drops among them.
 
         Returns:
-            columns: [N] int64; without meaning for a drop.
-            has_origin: [N] bool, False for a drop.
+            columns: [L] int64; without meaning for a drop.
+            has_origin: [L] bool, False for a drop.
         """
         has_origin = moves.labels < len(self.line)
         labels = moves.labels * has_origin

@@ -1,9 +1,10 @@
-"""A network's forward pass as a recording that runs without Python.
+"""A network's forward pass as a recording, so that threads do not wait for each other's Python.
 
 Threads of one process run Python in turn. A forward pass of a small network is a hundred short
 operations that Python calls one by one, so two threads that make a pass each wait for each other at
 every few of them. torch records the operations once (`torch.jit.trace`) and then runs them by
-itself: the same ones in the same order, so outputs and gradients are the same bits.
+itself: the same ones in the same order, so outputs and gradients are the same bits. Python is left
+in one place, the sum of the attackers' vectors (`attackers.py`).
 """
 
 import logging
@@ -39,28 +40,27 @@ def traced(model: PolicyValueNet) -> Callable[[Tensor, Tensor, Tensor, ListedMov
     """Records the forward pass of a network, for any number of positions and moves.
 
     Args:
-        model: on the CPU. The recording has its parameters: what is written into them in place, and
-            what their `grad` is, counts.
+        model: on the CPU. The recording has the same parameters: it sees what is written into them
+            in place, and adds to their `grad`.
 
     Returns:
-        Function like `PolicyValueNet.forward` with listed moves; the network itself, where torch
-        cannot record it.
+        Function like `PolicyValueNet.forward`, but always of listed moves, and without hooks; the
+        network itself, where torch cannot record it.
     """
-    bytes_of_two = (torch.zeros(2, size, dtype=torch.uint8) for size in (81, 14, 3))
+    positions = (torch.zeros(2, size, dtype=torch.uint8) for size in (81, 14, 3))
     moves = torch.tensor([[0, 1], [0, NUM_ACTIONS - 1]])
     try:
         with warnings.catch_warnings():
-            # That tracing is old, and that sizes which never change are recorded as they are.
+            # torch warns that tracing is deprecated, and that constant sizes become constants.
             warnings.simplefilter("ignore")
-            recording = torch.jit.trace(
-                _ByTensors(model), (*bytes_of_two, *moves), check_trace=False
-            )
+            recording = torch.jit.trace(_ByTensors(model), (*positions, *moves), check_trace=False)
     except (AttributeError, RuntimeError) as error:
-        logger.warning("torch cannot record the network, so its threads are slower: %s", error)
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.warning("torch cannot record the network, so its threads are slower: %s", cause)
         return model
 
     def forward(boards: Tensor, hands: Tensor, scalars: Tensor, moves: ListedMoves) -> Outputs:
-        # Optimized for the sizes of its first calls it would have to be optimized again for others.
+        # The optimizer would make code for the sizes of the first calls, and anew for others.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             outputs: Outputs = recording(boards, hands, scalars, *moves)
         return outputs

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from keisei_ray.config.sections import ModelConfig
+from keisei_ray.learning import minibatch_sums
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.minibatch_sums import outputs_of
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, masked_policy, ppo_sums
@@ -85,6 +86,13 @@ def plain(
     return torch.cat([g.contiguous().reshape(-1) for g in gradients]), sums
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_no_rows_have_no_log_probabilities(num_threads: int) -> None:
+    """Of several learners one may have none of the rows asked for."""
+    found = parallel(model(), num_threads, None).log_probs(fields(), ROWS[:0])
+    assert found.shape == (0,)
+
+
 def test_the_policy_of_the_legal_moves_is_that_of_all_labels_under_the_mask() -> None:
     network, rows = model(), fields()
     with torch.no_grad():
@@ -150,6 +158,7 @@ def test_rows_that_fill_up_a_pass_count_for_nothing(
     """As on CUDA; compiled too, for any number of rows, by a backend that makes no kernels."""
     compiler = partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(minibatch_sums, "can_list", lambda positions: False)
     expected, expected_sums = plain(model())
     network = model()
     gradients = ParallelGradients(
