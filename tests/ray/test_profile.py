@@ -41,10 +41,10 @@ def test_a_profiled_run_leaves_traces_of_learner_and_actor_and_rays_timeline(
         "timeline.json",
     ]
     update = found["learner-update-000002.json"]["traceEvents"]
-    assert {"aten::conv2d", "ConvolutionBackward0"} <= {event["name"] for event in update}
+    assert {"aten::conv2d", "aten::convolution_backward"} <= {event["name"] for event in update}
     assert any(event["name"].startswith("Optimizer.step") for event in update)
     # Backward: the learner's own thread makes forward passes too, to check the outputs.
-    convolved = {e["tid"] for e in update if e["name"] == "ConvolutionBackward0"}
+    convolved = {e["tid"] for e in update if e["name"] == "aten::convolution_backward"}
     assert len(convolved) == 2, "each of the learner's threads is seen"
     rollout = found["actor-0.0-rollout-000003.json"]["traceEvents"]
     assert "aten::conv2d" in {event["name"] for event in rollout}
