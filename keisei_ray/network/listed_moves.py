@@ -27,7 +27,7 @@ class ListedMoves(NamedTuple):
 
 
 def can_list(positions: Tensor) -> bool:
-    """Whether the legal moves of these positions can be listed without waiting for a device."""
+    """Returns whether legal moves of these positions can be listed without waiting for a device."""
     return not (positions.is_cuda or torch.compiler.is_compiling())
 
 

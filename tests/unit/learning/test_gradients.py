@@ -1,12 +1,14 @@
 """Replicas on threads against plain autograd over the whole minibatch."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from keisei_ray.config.sections import ModelConfig
+from keisei_ray.learning import gradients as gradients_module
 from keisei_ray.learning import minibatch_sums
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.minibatch_sums import outputs_of
@@ -19,6 +21,7 @@ from keisei_ray.network.model import (
     legal_mask,
     masked_log_probs,
 )
+from keisei_ray.network.traced import traced
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import tiny_config
 
@@ -86,9 +89,30 @@ def plain(
     return torch.cat([g.contiguous().reshape(-1) for g in gradients]), sums
 
 
+@pytest.mark.parametrize(("num_threads", "expected"), [(1, 0), (3, 3)])
+def test_recordings_are_made_for_threads_that_compute_at_once(
+    num_threads: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording calls no hooks of the network, so none of them sees its passes."""
+    passes: list[int] = []
+    made: list[PolicyValueNet] = []
+
+    def counted(network: PolicyValueNet) -> Any:
+        made.append(network)
+        return traced(network)
+
+    monkeypatch.setattr(gradients_module, "traced", counted)
+    network = model()
+    gradients = parallel(network, num_threads, None)
+    network.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
+    assert len(made) == expected
+    assert passes == ([] if expected else [len(ROWS)])
+
+
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_no_rows_have_no_log_probabilities(num_threads: int) -> None:
-    """Of several learners one may have none of the rows asked for."""
+    """A learner among several may have none of the rows asked for."""
     found = parallel(model(), num_threads, None).log_probs(fields(), ROWS[:0])
     assert found.shape == (0,)
 

@@ -26,7 +26,7 @@ def test_moves_are_listed_by_position_and_label() -> None:
 
 
 def test_of_no_position_no_move_is_listed() -> None:
-    """Of several learners one may have no row of a minibatch."""
+    """A learner among several may have no row of a minibatch."""
     moves = list_moves(torch.zeros(0, 187, dtype=torch.uint8))
     assert [len(part) for part in moves] == [0, 0]
     assert len(listed_log_probs(torch.zeros(0), moves, 0)) == 0
