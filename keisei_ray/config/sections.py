@@ -237,8 +237,11 @@ class ModelConfig(Section):
 
 
 class LearnerConfig(Section):
-    """PPO update and its optimizer (AdamW)."""
+    """PPO update and its optimizer."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Rule of the optimizer's steps. muon: AdamW's, but those of the kernels in the residual blocks
+    are made nearly orthogonal, which learns more from as many positions."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
@@ -290,7 +293,7 @@ class LearnerConfig(Section):
     """Rows that a CPU replica works on at once, so that activations stay in the cache. null: all
     rows of its minibatch. On CUDA a minibatch is never split."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay."""
     adam_eps: PositiveFloat = 1e-5
     """Epsilon of AdamW."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"

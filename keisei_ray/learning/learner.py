@@ -19,9 +19,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from keisei_ray.config.schema import Config
+from keisei_ray.config.sections import LearnerConfig
 from keisei_ray.errors import (
     CheckpointError,
     ConfigError,
@@ -34,6 +35,7 @@ from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.learning.learner_group import LearnerGroup
 from keisei_ray.learning.learner_state import copied_state, not_fitting, read_learner_state
+from keisei_ray.learning.muon import Muon
 from keisei_ray.learning.ppo import LossCoefs
 from keisei_ray.learning.received import Received, checked_lags, unpack_all
 from keisei_ray.learning.schedules import (
@@ -116,13 +118,7 @@ class Learner:
             is_compiled=self._device.type == "cuda" and c.compile == "auto" and can_compile(),
         )
         weights.grad = self._gradients.flat
-        self._optimizer = AdamW(
-            [weights],
-            lr=c.learning_rate,
-            eps=c.adam_eps,
-            weight_decay=c.weight_decay,
-            fused=True,
-        )
+        self._optimizer = _make_optimizer(c, weights, self._layout)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=c.amp == "fp16")
         self._generator = torch.Generator().manual_seed(config.run.seed)
         self._guard = UpdateGuard(
@@ -462,6 +458,17 @@ class Learner:
         if is_adaptive:
             self._adapt_learning_rate(totals)
         return totals, None
+
+
+def _make_optimizer(c: LearnerConfig, weights: nn.Parameter, layout: FlatLayout) -> AdamW:
+    """Makes the optimizer of the flat weights whose layout is given."""
+    if c.optimizer == "muon":
+        return Muon(
+            weights, layout, lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay
+        )
+    return AdamW(
+        [weights], lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay, fused=True
+    )
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> str:

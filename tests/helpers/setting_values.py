@@ -56,6 +56,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "model.attackers": False,
     "model.origins": False,
     "model.material_prior": 0.1,
+    "learner.optimizer": "muon",
     "learner.learning_rate": 1e-05,
     "learner.lr_schedule": "cosine",
     "learner.lr_adaptive_kl": 0.05,
