@@ -12,6 +12,7 @@ from keisei_ray.config.memory import (
     CONTEXT_BYTES,
     CUDA_PROCESS_BYTES,
     DEVICE_FLOATS_PER_PARAMETER,
+    MUON_FLOATS_PER_PARAMETER,
     RAW_BYTES_PER_TIMESTEP,
     STEP_COPIES,
     activation_bytes,
@@ -173,6 +174,17 @@ def test_the_learner_keeps_as_many_copies_as_are_counted() -> None:
     assert learner_gpu_bytes(few, 2) > (
         CONTEXT_BYTES + 4 * DEVICE_FLOATS_PER_PARAMETER * max_parameters(few.model)
     )
+
+
+def test_copies_that_a_step_of_muon_makes_are_counted_on_both_devices() -> None:
+    for device in ("cpu", "cuda"):
+        adamw, muon = (
+            Config.model_validate({"learner": {"device": device, "optimizer": name}})
+            for name in ("adamw", "muon")
+        )
+        count = learner_gpu_bytes if device == "cuda" else estimate_memory_bytes
+        growth = count(muon, 2) - count(adamw, 2)
+        assert growth == MUON_FLOATS_PER_PARAMETER * 4 * max_parameters(adamw.model)
 
 
 def test_several_learners_share_the_rows_and_each_has_a_message_of_the_gradient() -> None:
