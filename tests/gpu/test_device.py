@@ -136,9 +136,10 @@ def rollout_for(config: Config) -> np.ndarray:
     return self_play.collect()[1]
 
 
-def test_an_update_is_that_of_the_cpu(device: torch.device) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_update_is_that_of_the_cpu(device: torch.device, optimizer: str) -> None:
     """A large Adam epsilon makes steps proportional to gradients, so noise stays noise."""
-    changes = {"adam_eps": 0.01, "num_epochs": 2, "num_minibatches": 4}
+    changes = {"adam_eps": 0.01, "num_epochs": 2, "num_minibatches": 4, "optimizer": optimizer}
     on_cpu, on_device = (config_on(where, learner=changes) for where in (CPU, device))
     packed = rollout_for(on_cpu)
     learners = Learner(on_cpu), Learner(on_device)
