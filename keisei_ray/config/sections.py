@@ -241,7 +241,7 @@ class LearnerConfig(Section):
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Rule of the optimizer's steps. muon: AdamW's, but those of the kernels in the residual blocks
-    are made nearly orthogonal, which learns more from as many positions."""
+    are made nearly orthogonal. In pretraining it learns more from as many positions."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate at timestep 0."""
     lr_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "linear"
