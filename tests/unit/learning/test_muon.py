@@ -133,6 +133,19 @@ def test_steps_go_on_from_a_saved_state_bit_for_bit() -> None:
     assert torch.equal(second.weights, whole.weights)
 
 
+@pytest.mark.parametrize(("saved_by", "read_by"), [("adamw", "muon"), ("muon", "adamw")])
+def test_either_optimizer_goes_on_from_the_state_of_the_other(saved_by: str, read_by: str) -> None:
+    first, second = (
+        Learner(tiny_config(learner={"optimizer": name})) for name in (saved_by, read_by)
+    )
+    first.update([played(tiny_config(), first)], 0)
+    second.load_state_files(first.state_files())
+    for name, tensor in first._optimizer.state_dict()["state"][0].items():
+        assert torch.equal(second._optimizer.state_dict()["state"][0][name], tensor), name
+    report = second.update([played(tiny_config(), second)], 0)
+    assert report.optimizer_steps > 0
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_the_learner_takes_the_optimizer_that_is_set(name: str) -> None:
     changes = {"optimizer": name, "target_kl": None, "num_epochs": 1, "num_minibatches": 1}
