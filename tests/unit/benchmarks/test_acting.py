@@ -1,28 +1,18 @@
 """The script that compares engines for acting: what they are given and what it prints."""
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from keisei_ray.config.sections import ModelConfig
+from tests.helpers.scripts import load_script
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scripts" / "acting.py"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("acting", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-acting = load()
+acting = load_script(SCRIPT)
 
 
 def test_all_engines_compute_the_values_of_one_network() -> None:

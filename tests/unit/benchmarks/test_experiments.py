@@ -1,11 +1,11 @@
 """The design behind the screen of settings: what its table says is what was in the data."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.helpers.scripts import load_script
 
 SCRIPTS = Path(__file__).parents[3] / "benchmarks" / "scripts"
 FACTORS = {f"factor {i}": [[], [f"learner.num_epochs={i + 5}"]] for i in range(22)}
@@ -14,17 +14,7 @@ FACTORS = {f"factor {i}": [[], [f"learner.num_epochs={i + 5}"]] for i in range(2
 @pytest.fixture(scope="module")
 def experiments() -> ModuleType:
     """The script, which imports its neighbor by name as a script does."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location("experiments", SCRIPTS / "experiments.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["experiments"] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    return module
+    return load_script(SCRIPTS / "experiments.py")
 
 
 def test_every_factor_is_high_in_half_of_the_runs_and_no_two_go_together(

@@ -1,10 +1,7 @@
 """The simulation behind what docs/speed.md says of thousands of actors."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,21 +10,12 @@ from hypothesis import strategies as st
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network.model import build_model
+from tests.helpers.scripts import load_script
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "scripts" / "scale.py"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scale"] = module  # Where dataclasses look themselves up.
-    spec.loader.exec_module(module)
-    return module
-
-
-scale = load()
+scale = load_script(SCRIPT)
 
 EVEN: Any = scale.Setting(
     num_actors=16,

@@ -1,18 +1,18 @@
 """The scripts of `cluster/`, run for real; Slurm, Ray and the training are stand-ins on PATH."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
 from tests.helpers.copied_commands import CLUSTER
+from tests.helpers.scripts import load_script
 
 RUN = """
 echo "run $*" >> "$LOG"
@@ -273,14 +273,8 @@ def test_a_slurm_job_without_a_directory_is_refused(place: Place) -> None:
     assert place.lines() == []
 
 
-def wait_module() -> Any:
-    """cluster/wait_for_cpus.py, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location("wait_for_cpus", CLUSTER / "wait_for_cpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def wait_module() -> ModuleType:
+    return load_script(CLUSTER / "wait_for_cpus.py")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@
 
 import ast
 import functools
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from keisei_ray import errors
 from keisei_ray.config.describe import SETTINGS
 from keisei_ray.telemetry.metrics import METRIC_NAMES
+from tests.helpers.scripts import load_script
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -21,16 +20,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 
 
-def load_reference_tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference_tables", DOCS / "reference_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference_tables = load_reference_tables()
+reference_tables = load_script(DOCS / "reference_tables.py")
 
 
 def pages() -> list[Path]:
