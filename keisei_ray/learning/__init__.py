@@ -8,6 +8,7 @@
     learner_group.py what several learners add up and agree on
     flat_layout.py   weights, gradients and moments, each side by side in one tensor
     gradients.py     the rows of a minibatch become a gradient, computed by several threads
+    recorded_passes.py forward pass and loss as a recording, for threads that compute at once
     late_reading.py  figures of a minibatch reach the host without keeping the device waiting
     update_totals.py sums over an update's minibatches, and the means that are reported
     ppo.py           the loss of a minibatch and its diagnostics

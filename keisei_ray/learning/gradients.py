@@ -4,8 +4,8 @@ On a CPU, two intra-op threads of torch do less than two single-threaded replica
 when another program uses one of the cores. So each minibatch is split into contiguous pieces, one
 for each thread. A piece is processed in micro-batches that fit into the core's cache. The replicas
 share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
-rows give the same bits, whatever the timing. Several replicas make their forward passes as
-recordings, so that the threads do not wait for each other's Python (`network/traced.py`).
+rows give the same bits, whatever the timing. Several replicas run as recordings, so that the
+threads do not wait for each other's Python (`recorded_passes.py`).
 
 On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
 and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.learning.gradient_graph import GradientGraphs
-from keisei_ray.learning.minibatch_sums import Forward, minibatch_sums, outputs_of
+from keisei_ray.learning.minibatch_sums import Forward
 from keisei_ray.learning.ppo import LossCoefs, PPOSums
+from keisei_ray.learning.recorded_passes import plain_passes, recorded_passes
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet
-from keisei_ray.network.traced import traced
 
 FORWARD_ROWS = 8192
 """Rows of a forward pass without gradient, where nothing else is set: an update may have many."""
@@ -70,10 +70,11 @@ class ParallelGradients:
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         layout = FlatLayout.of(model)
         self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
-        # Only threads of a CPU gain by recordings, which need `moves` and call no hooks.
-        is_traced = num_threads > 1 and not model.material_weight.is_cuda
-        self._forwards: list[Forward] = [
-            traced(replica) if is_traced else replica for replica in replicas
+        # Only threads of a CPU gain by recordings, which list moves and call no hooks.
+        is_recorded = num_threads > 1 and not model.material_weight.is_cuda
+        self._passes = [
+            recorded_passes(replica) if is_recorded else plain_passes(replica)
+            for replica in replicas
         ]
         self._micro_batch = micro_batch
         self._row_multiple = row_multiple
@@ -192,7 +193,7 @@ class ParallelGradients:
         parts: list[PPOSums[Tensor]] = []
         for micro in torch.split(piece, self._micro_batch or len(piece)):
             filled, is_counted = self._filled_up(micro)
-            sums = minibatch_sums(self._forwards[index], fields, filled, coefs, is_counted)
+            sums = self._passes[index].sums(fields, filled, coefs, is_counted)
             loss = sums.loss / num_rows
             if loss_scale is not None:
                 loss = loss * loss_scale
@@ -220,12 +221,13 @@ class ParallelGradients:
         self, fields: Mapping[str, Tensor], index: int, piece: Tensor
     ) -> Tensor:
         """Computes one replica's part of `log_probs`; runs in its thread."""
-        forward = self._forwards[index] if self._compiled is None else self._compiled
+        compiled = self._compiled
+        passes = self._passes[index] if compiled is None else plain_passes(compiled)
         parts = []
         for micro in torch.split(piece, self._micro_batch or FORWARD_ROWS):
             filled, _ = self._filled_up(micro)
             with torch.no_grad():
-                policy, _ = outputs_of(forward, fields, filled)
+                policy, _ = passes.outputs(fields, filled)
             parts.append(policy.log_probs[: len(micro)])
         return torch.cat(parts)
 

@@ -4,6 +4,7 @@ B: rows of the update. M: rows of the minibatch.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from torch import Tensor
 
@@ -15,12 +16,23 @@ from keisei_ray.learning.ppo import (
     masked_policy,
     ppo_sums,
 )
-from keisei_ray.network.listed_moves import can_list, list_moves, listed_log_probs
+from keisei_ray.network.listed_moves import ListedMoves, can_list, list_moves, listed_log_probs
 from keisei_ray.network.model import legal_mask, masked_log_probs
 
 Forward = Callable[..., tuple[Tensor, Tensor]]
 """Boards, hands, scalars, and moves where they are listed -> logits and outcomes, see
 `PolicyValueNet.forward`."""
+LISTED_FIELDS: Final = ("boards", "hands", "scalars", "actions")
+"""Fields of `BATCH_FIELDS` that `listed_outputs` reads."""
+LOSS_FIELDS: Final = (
+    "behavior_log_probs",
+    "proximal_log_probs",
+    "is_forced",
+    "advantages",
+    "value_targets",
+    "draw_targets",
+)
+"""Fields of `BATCH_FIELDS` that `loss_of` reads, in the order of `ppo_sums`."""
 
 
 def minibatch_sums(
@@ -40,15 +52,35 @@ def minibatch_sums(
         is_counted: [M] bool, rows that enter the sums. None: all.
     """
     policy, outcomes = outputs_of(forward, fields, rows)
+    return loss_of(policy, outcomes, fields, rows, coefs, is_counted)
+
+
+def loss_of(
+    policy: PlayedPolicy,
+    outcomes: Tensor,
+    fields: Mapping[str, Tensor],
+    rows: Tensor,
+    coefs: LossCoefs[float] | LossCoefs[Tensor],
+    is_counted: Tensor | None = None,
+) -> PPOSums[Tensor]:
+    """Computes the same from what the network says of the rows.
+
+    Args:
+        policy, outcomes: as `outputs_of` returns them.
+        fields, rows, coefs, is_counted: as of `minibatch_sums`.
+    """
+    behavior, proximal, is_forced, advantages, value_targets, draw_targets = (
+        fields[name][rows] for name in LOSS_FIELDS
+    )
     return ppo_sums(
         policy,
         outcomes,
-        fields["behavior_log_probs"][rows],
-        fields["proximal_log_probs"][rows],
-        fields["is_forced"][rows],
-        fields["advantages"][rows],
-        fields["value_targets"][rows],
-        fields["draw_targets"][rows],
+        behavior,
+        proximal,
+        is_forced,
+        advantages,
+        value_targets,
+        draw_targets,
         coefs,
         is_counted,
     )
@@ -65,16 +97,29 @@ def outputs_of(
     Args:
         forward, fields, rows: as of `minibatch_sums`.
     """
-    names = ("boards", "hands", "scalars", "legal_bits", "actions")
-    boards, hands, scalars, legal_bits, actions = (fields[name][rows] for name in names)
-    if not can_list(boards):
-        logits, outcomes = forward(boards, hands, scalars)
-        log_probs = masked_log_probs(logits, legal_mask(legal_bits))
-        return masked_policy(log_probs, actions.long()), outcomes
-    moves = list_moves(legal_bits)
+    legal_bits = fields["legal_bits"][rows]
+    if can_list(legal_bits):
+        return listed_outputs(forward, fields, rows, list_moves(legal_bits))
+    boards, hands, scalars, actions = (fields[name][rows] for name in LISTED_FIELDS)
+    logits, outcomes = forward(boards, hands, scalars)
+    log_probs = masked_log_probs(logits, legal_mask(legal_bits))
+    return masked_policy(log_probs, actions.long()), outcomes
+
+
+def listed_outputs(
+    forward: Forward, fields: Mapping[str, Tensor], rows: Tensor, moves: ListedMoves
+) -> tuple[PlayedPolicy, Tensor]:
+    """Computes the same from the logits of the legal moves.
+
+    Args:
+        forward, fields, rows: as of `minibatch_sums`.
+        moves: the legal moves of these rows.
+    """
+    boards, hands, scalars, actions = (fields[name][rows] for name in LISTED_FIELDS)
     logits, outcomes = forward(boards, hands, scalars, moves)
-    log_probs = listed_log_probs(logits, moves, len(rows))
+    num_rows = rows.shape[0]  # Not `len`, which would be a constant in a recording.
+    log_probs = listed_log_probs(logits, moves, num_rows)
     # True for one move of each row: `Rollout.validate` refuses a played move that is not legal.
     is_played = moves.labels == actions[moves.rows]
-    entropies = outcomes.new_zeros(len(rows)).index_add(0, moves.rows, entropy_terms(log_probs))
+    entropies = outcomes.new_zeros(num_rows).index_add(0, moves.rows, entropy_terms(log_probs))
     return PlayedPolicy(log_probs[is_played], entropies), outcomes

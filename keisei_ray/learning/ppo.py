@@ -194,11 +194,11 @@ def ppo_sums(
         entropies = entropies.where(is_counted, 0.0)
     value_loss = value_losses.sum()
     entropy = entropies.sum()
-    with torch.no_grad():
-        kl_proximal, kl_proximal_squares = kl_sums(log_ratio)
-        kl_behavior = k3(log_prob - behavior_log_probs).where(is_sampled, 0.0)
-        clipped = (ratio - 1).abs() > coefs.clip_coef
-        truncated = (importance > coefs.max_importance_weight) & is_sampled
+    # Not by `torch.no_grad`, which a recording (`recorded_passes.py`) would leave out.
+    kl_proximal, kl_proximal_squares = kl_sums(log_ratio.detach())
+    kl_behavior = k3(log_prob.detach() - behavior_log_probs).where(is_sampled, 0.0)
+    clipped = (ratio.detach() - 1).abs() > coefs.clip_coef
+    truncated = (importance > coefs.max_importance_weight) & is_sampled
     return PPOSums(
         loss=policy_loss
         + coefs.mate_coef * mate_loss

@@ -13,6 +13,7 @@ from keisei_ray.learning import minibatch_sums
 from keisei_ray.learning.gradients import ParallelGradients
 from keisei_ray.learning.minibatch_sums import outputs_of
 from keisei_ray.learning.ppo import LossCoefs, PPOSums, masked_policy, ppo_sums
+from keisei_ray.learning.recorded_passes import recorded_passes
 from keisei_ray.learning.update_batch import UpdateBatch
 from keisei_ray.network.model import (
     Amp,
@@ -21,7 +22,6 @@ from keisei_ray.network.model import (
     legal_mask,
     masked_log_probs,
 )
-from keisei_ray.network.traced import traced
 from tests.helpers.rollouts import random_rollout
 from tests.helpers.tiny import tiny_config
 
@@ -99,9 +99,9 @@ def test_recordings_are_made_for_threads_that_compute_at_once(
 
     def counted(network: PolicyValueNet) -> Any:
         made.append(network)
-        return traced(network)
+        return recorded_passes(network)
 
-    monkeypatch.setattr(gradients_module, "traced", counted)
+    monkeypatch.setattr(gradients_module, "recorded_passes", counted)
     network = model()
     gradients = parallel(network, num_threads, None)
     network.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
