@@ -30,7 +30,7 @@ from keisei_ray.telemetry.stage_timer import StageTimer
 READ_DELAYS = {"cpu": 0, "cuda": 1}
 """Minibatches that are queued behind one before its figures are read, by type of device."""
 
-PROBED_ROWS = 256
+PROBED_ROWS = 32
 """Rows by which the weights are looked at after the last step of an update: 1% of its cost, or
 less."""
 
