@@ -24,15 +24,6 @@ Forward = Callable[..., tuple[Tensor, Tensor]]
 `PolicyValueNet.forward`."""
 LISTED_FIELDS: Final = ("boards", "hands", "scalars", "actions")
 """Fields of `BATCH_FIELDS` that `listed_outputs` reads."""
-LOSS_FIELDS: Final = (
-    "behavior_log_probs",
-    "proximal_log_probs",
-    "is_forced",
-    "advantages",
-    "value_targets",
-    "draw_targets",
-)
-"""Fields of `BATCH_FIELDS` that `loss_of` reads, in the order of `ppo_sums`."""
 
 
 def minibatch_sums(
@@ -63,24 +54,22 @@ def loss_of(
     coefs: LossCoefs[float] | LossCoefs[Tensor],
     is_counted: Tensor | None = None,
 ) -> PPOSums[Tensor]:
-    """Computes the same from what the network says of the rows.
+    """Computes the loss of some rows and its diagnostics from the outputs of the network.
 
     Args:
-        policy, outcomes: as `outputs_of` returns them.
+        policy: the current policy, of M rows.
+        outcomes: [M, 3] or [M, 1] float32 logits, see `PolicyValueNet.forward`.
         fields, rows, coefs, is_counted: as of `minibatch_sums`.
     """
-    behavior, proximal, is_forced, advantages, value_targets, draw_targets = (
-        fields[name][rows] for name in LOSS_FIELDS
-    )
     return ppo_sums(
         policy,
         outcomes,
-        behavior,
-        proximal,
-        is_forced,
-        advantages,
-        value_targets,
-        draw_targets,
+        fields["behavior_log_probs"][rows],
+        fields["proximal_log_probs"][rows],
+        fields["is_forced"][rows],
+        fields["advantages"][rows],
+        fields["value_targets"][rows],
+        fields["draw_targets"][rows],
         coefs,
         is_counted,
     )
@@ -109,11 +98,11 @@ def outputs_of(
 def listed_outputs(
     forward: Forward, fields: Mapping[str, Tensor], rows: Tensor, moves: ListedMoves
 ) -> tuple[PlayedPolicy, Tensor]:
-    """Computes the same from the logits of the legal moves.
+    """Computes the current policy and the outcome logits by the logits of the legal moves alone.
 
     Args:
         forward, fields, rows: as of `minibatch_sums`.
-        moves: the legal moves of these rows.
+        moves: the legal moves of these rows, as positions 0 to M - 1.
     """
     boards, hands, scalars, actions = (fields[name][rows] for name in LISTED_FIELDS)
     logits, outcomes = forward(boards, hands, scalars, moves)

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from keisei_ray.learning.minibatch_sums import (
     LISTED_FIELDS,
-    LOSS_FIELDS,
     Forward,
     listed_outputs,
     loss_of,
@@ -35,7 +34,8 @@ from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 
 Fields = Mapping[str, Tensor]
-_SUMS_FIELDS: Final = LISTED_FIELDS + LOSS_FIELDS
+_SUMS_FIELDS: Final = tuple(name for name in BATCH_FIELDS if name != "legal_bits")
+"""Fields that a recording of sums reads; legal moves come as a list."""
 logger = logging.getLogger(__name__)
 
 
