@@ -298,7 +298,9 @@ def test_a_killed_session_loses_little_and_its_resume_says_what(tmp_path: Path) 
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: list(tmp_path.glob("wandb/*/*.wandb")), 3 * PATIENCE_S)
+        # Not by `latest-run`, a link that wandb replaces while this looks.
+        runs = "wandb/offline-run-*/*.wandb"
+        wait_until(lambda: list(tmp_path.glob(runs)), 3 * PATIENCE_S)
         wait_until(lambda: last_timestep(tmp_path) == 3000, 12.0)  # wandb's own interval is 15 s.
     finally:
         for service in psutil.Process(process.pid).children():
