@@ -1,7 +1,7 @@
 """Checks of settings against each other: sizes that do not fit, settings without effect.
 
-A setting that would have no effect is refused, not ignored, by a message of one form. `Config` runs
-every check. Only RAY_ADDRESS, which is not a setting, is looked at later, in
+A setting that others leave without effect is refused where it would mislead, by a message of one
+form. `Config` runs every check. Only RAY_ADDRESS, which is not a setting, is looked at later, in
 `keisei_ray.distributed.address`.
 """
 

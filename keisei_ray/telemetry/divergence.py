@@ -49,8 +49,8 @@ MAX_ENTROPY_FALL: Final = 1.0
 1.5."""
 MIN_ENTROPY: Final = 0.1
 """Lower limit of the entropy, in nats, for weights that are worth keeping. Runs that diverged end
-below it, with figures that are calm because nothing changes any more; healthy runs have 1.5 to 3.5,
-and a run that collapsed had 0.13."""
+below it, with figures that are calm because nothing changes any more; healthy runs end at 0.47 or
+more, and a run that collapsed had 0.13."""
 LONG_WINDOW: Final = 10
 """Updates over which the median of the explained variance is taken: where few games end, single
 updates of healthy runs have values down to -4."""
