@@ -476,9 +476,13 @@ def _merge(
     file: str | None,
     flags: Mapping[str, object],
     defaults: Mapping[str, object] = MappingProxyType({}),
+    *,
+    is_saved: bool = False,
 ) -> Config:
     sweep = load_sweep(options.sweep) if options.sweep else {}
-    return resolve_config(file, os.environ, options.set, flags, sweep, defaults=defaults)
+    return resolve_config(
+        file, os.environ, options.set, flags, sweep, defaults=defaults, is_saved=is_saved
+    )
 
 
 def _resolve_training(
@@ -489,7 +493,8 @@ def _resolve_training(
         raise ConfigError(
             "--init-from starts a fresh run, --resume goes on with one. Leave out one of the two."
         )
-    if options.resume not in (None, "latest") and (Path(options.resume) / CHECKPOINTS_DIR).is_dir():
+    is_named = options.resume not in (None, "latest")
+    if is_named and os.path.isdir(Path(options.resume) / CHECKPOINTS_DIR):
         # A run, as in `evaluate --checkpoint runs/NAME`: its newest checkpoint.
         if options.run_dir is None:
             options.run_dir, options.resume = options.resume, "latest"
@@ -512,7 +517,7 @@ def _resolve_training(
     from keisei_ray.training.run_start import settings_to_resume_with
 
     with settings_to_resume_with(options.run_dir, options.resume) as file:
-        return _merge(options, file, flags, defaults)
+        return _merge(options, file, flags, defaults, is_saved=True)
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -15,14 +15,14 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from keisei_ray.config.describe import ENV_PREFIX, SECTIONS, SETTINGS
-from keisei_ray.config.json_text import check_unicode, parse_json
+from keisei_ray.config.json_text import MAX_INTEGER, check_unicode, parse_json
 from keisei_ray.config.nearest import nearest_key
 from keisei_ray.config.saved_model_section import completed_section
 from keisei_ray.config.schema import Config
@@ -32,6 +32,7 @@ from keisei_ray.errors import ConfigError
 NULL_TEXTS = ("", "~", "null")
 """Texts that mean null for a setting whose value is text."""
 
+_RUN_DIR: Final = "run.run_dir"
 _KEY_OF_ENV = {setting.env: setting.key for setting in SETTINGS.values()}
 
 
@@ -51,6 +52,8 @@ def resolve_config(
     sweep: Mapping[str, Any] = types.MappingProxyType({}),
     sweep_source: str = "sweep",
     defaults: Mapping[str, Any] = types.MappingProxyType({}),
+    *,
+    is_saved: bool = False,
 ) -> Config:
     """Merges the settings of all routes into one validated config.
 
@@ -64,6 +67,8 @@ def resolve_config(
         sweep: dotted keys or nested sections -> value; here None is a value.
         sweep_source: source of `sweep` for messages.
         defaults: dotted key -> value in place of the setting's own default.
+        is_saved: whether a run has saved the file. The directory that it names is where the run was
+            then, and is not used; a URI is.
 
     Raises:
         ConfigError: one line: the file cannot be read, a key is unknown, a value has the wrong
@@ -72,6 +77,9 @@ def resolve_config(
     given = dict(_from_tree(defaults, "default"))
     if file is not None:
         given.update(_from_tree(_read_file(file), file))
+        place = given.get(_RUN_DIR)
+        if is_saved and place is not None and "://" not in str(place.value):
+            del given[_RUN_DIR]
     given.update(_from_environ(environ))
     given.update(_from_tree(sweep, sweep_source))
     given.update(_from_overrides(overrides))
@@ -230,6 +238,7 @@ def _from_text(key: str, text: str, source: str) -> _Given:
 def _validate(given: Mapping[str, _Given]) -> Config:
     tree: dict[str, dict[str, Any]] = {}
     for key, item in given.items():
+        _check_storable(key, item)
         section, name = key.split(".")
         tree.setdefault(section, {})[name] = item.value
     try:
@@ -239,6 +248,37 @@ def _validate(given: Mapping[str, _Given]) -> Config:
         others = len({detail["loc"][:2] for detail in details}) - 1
         more = f" (and {others} more)" if others else ""
         raise ConfigError(_message(details[0], given) + more) from error
+
+
+def _check_storable(key: str, item: _Given) -> None:
+    """Refuses a value that `config.json` of the run could not hold."""
+    for scalar in _scalars(item.value):
+        if isinstance(scalar, int) and abs(scalar) > MAX_INTEGER:
+            raise ConfigError(
+                f"{item.source}: {key} = {_shown(scalar)}: beyond 64 bits, expected "
+                f"{SETTINGS[key].expected}, at most {MAX_INTEGER}."
+            )
+        if isinstance(scalar, str) and not _is_unicode(scalar):
+            raise ConfigError(f"{item.source}: {key} = {_shown(scalar)}: not text in UTF-8.")
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _scalars(pair)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _scalars(inner)
+    else:
+        yield value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _message(detail: ErrorDetails, given: Mapping[str, _Given]) -> str:

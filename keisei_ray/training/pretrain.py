@@ -26,6 +26,7 @@ from keisei_ray.records.stream import learned_games, nothing_usable, used_games
 from keisei_ray.storage.remote.filesystem import check_uri, is_uri
 from keisei_ray.telemetry.events import Event, RolloutArrived, Subscriber
 from keisei_ray.tracking.terminal.draw import wrapped
+from keisei_ray.training.run_start import absolute_path
 from keisei_ray.training.session import Outcome, train
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -72,8 +73,7 @@ def pretrain(
             "files or directories of games; `generate` makes some."
         )
     records = tuple(
-        check_uri(path) if is_uri(path) else str(Path(path).absolute())
-        for path in config.pretrain.records
+        check_uri(path) if is_uri(path) else absolute_path(path) for path in config.pretrain.records
     )
     section = config.pretrain.model_copy(update={"records": records})
     with _said_if_slow(console):

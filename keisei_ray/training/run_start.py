@@ -17,10 +17,16 @@ from pydantic import ValidationError
 from keisei_ray.config.saved_model_section import read_model_section
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
-from keisei_ray.errors import CheckpointError, RunDirError, UserError
+from keisei_ray.errors import (
+    CheckpointError,
+    ConfigError,
+    RunDirError,
+    RunDirLostError,
+    UserError,
+)
 from keisei_ray.network.finite_weights import check_weights
 from keisei_ray.network.growing import check_growth
-from keisei_ray.network.saved_checkpoint import open_checkpoint
+from keisei_ray.network.saved_checkpoint import LATEST, open_checkpoint
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.checkpoint import HEALTHY, Checkpoint
 from keisei_ray.storage.manifest import read_manifest
@@ -130,8 +136,9 @@ def claimed_start(
             check_length(resume, local)
             skipped += _health_warning(resume)
         notices = (*map(Notice, copied), *(Notice(message, "WARNING") for message in skipped))
-        is_needed = resume is None or local.learner.kl_start_coef > 0
-        initial = find_initial(local) if is_needed else None
+        initial = None
+        if resume is None or local.learner.kl_start_coef > 0:
+            local, initial = with_initial(local, is_resumed=resume is not None)
         yield RunStart(
             local, run_dir, remote, resume, notices, held, initial, _former_config(run_dir)
         )
@@ -246,25 +253,55 @@ def find_resume(
     return found
 
 
-def find_initial(config: Config) -> Checkpoint | None:
+def with_initial(config: Config, *, is_resumed: bool) -> tuple[Config, Checkpoint | None]:
     """Loads the checkpoint that `run.init_from` names, verified.
 
+    Args:
+        config: names the checkpoint, and the model that is to begin with its network.
+        is_resumed: whether the run has begun before.
+
     Returns:
-        The checkpoint, or None for a new network.
+        The settings, in which `run.init_from` is this one checkpoint, so that a resumed run finds
+        it again though its run has gone on; and the checkpoint, or None for a new network.
 
     Raises:
         CheckpointError: there is none, it is damaged, its weights are not finite, or the run's
-            network cannot compute what its network does.
+            network cannot compute what its network does; or a resumed run was saved with a name
+            that may mean another network by now.
+        ConfigError: its path cannot be saved.
         StorageError: the URI cannot be reached or read.
     """
     if config.run.init_from is None:
-        return None
-    _, found = open_checkpoint(config.run.init_from)
+        return config, None
+    if is_resumed and config.run.init_from == LATEST:
+        raise CheckpointError(
+            f"run.init_from = {LATEST} may mean another network than this run began with. Name "
+            "that one by --set run.init_from=PATH, or use --set learner.kl_start_coef=0."
+        )
+    place, found = open_checkpoint(config.run.init_from)
     check_weights(found)
     if MODEL_FILE not in found.files:
         raise CheckpointError(f"--init-from {found.path}: it has no {MODEL_FILE}.")
     check_growth(_model_of(found), config.model)
-    return found
+    run = {"init_from": place if is_uri(place) else absolute_path(place)}
+    return config.model_copy(update={"run": config.run.model_copy(update=run)}), found
+
+
+def absolute_path(path: str) -> str:
+    """Returns a path that means the same from every directory, for the settings of a run.
+
+    Raises:
+        ConfigError: it has bytes that no text file can hold.
+    """
+    absolute = str(Path(path).absolute())
+    try:
+        absolute.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{absolute!a}: not a path in UTF-8, so that the settings of the run cannot name it. "
+            "Rename it."
+        ) from error
+    return absolute
 
 
 def _latest(checkpoints_dir: Path, skipped: list[str], refused: Mapping[int, str]) -> Checkpoint:
@@ -358,8 +395,7 @@ def choose_run_dir(config: Config) -> Path:
 def prepared_run_dir(run_dir: Path) -> Iterator[None]:
     """Makes the run's directory, or refuses it, before anything is started.
 
-    If the run is refused in the block before its settings have been written, a directory made here
-    is removed again.
+    If the run is refused in the block before it has begun, a directory made here is removed again.
 
     Raises:
         RunDirError: it cannot be made.
@@ -373,7 +409,10 @@ def prepared_run_dir(run_dir: Path) -> Iterator[None]:
         ) from error
     try:
         yield
+    except RunDirLostError:
+        raise  # What lies at this path now is another's, or holds what has been saved.
     except (UserError, KeyboardInterrupt):
-        if is_new and not (run_dir / CONFIG_FILE).exists():
+        # A directory that was deleted meanwhile is made again for the last checkpoint alone.
+        if is_new and not run_dirs.holds_run(run_dir):
             shutil.rmtree(run_dir, ignore_errors=True)
         raise

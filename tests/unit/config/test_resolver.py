@@ -1,6 +1,7 @@
 """Every route gives a setting the same value; a wrong key or value is refused by name."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -501,3 +502,31 @@ def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     path.write_text(r'{"run": {"run_dir": "\ud83d\ude00"}}')
     assert resolve_config(str(path), {}, [], {}).run.run_dir == "\U0001f600"
+
+
+@pytest.mark.parametrize("digits", ["100000000000000000000", "-9223372036854775809"])
+def test_an_integer_that_a_run_could_not_read_back_is_refused(digits: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set: run\.total_timesteps = .*: beyond 64 bits"):
+        resolve_config(None, {}, [f"run.total_timesteps={digits}"], {})
+
+
+def test_bytes_that_are_not_text_are_refused_wherever_they_are_given() -> None:
+    name = os.fsdecode(b"kifu-\x83")
+    for route in (
+        {"flags": {"run.run_dir": name}},
+        {"flags": {"pretrain.records": [name]}},
+        {"environ": {"KEISEI_RUN__RUN_DIR": name}},
+    ):
+        with pytest.raises(ConfigError, match="not text in UTF-8") as refused:
+            resolve_config(None, **{"environ": {}, "overrides": [], "flags": {}} | route)
+        assert "\n" not in str(refused.value)
+
+
+def test_the_place_of_a_saved_run_is_not_used_unless_it_is_a_uri(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    for place, used in (("runs/a", None), ("s3://bucket/a", "s3://bucket/a")):
+        file.write_text(json.dumps({"run": {"run_dir": place}}))
+        assert resolve_config(str(file), {}, [], {}, is_saved=True).run.run_dir == used
+        assert resolve_config(str(file), {}, [], {}).run.run_dir == place
+        other = resolve_config(str(file), {}, ["run.run_dir=runs/b"], {}, is_saved=True)
+        assert other.run.run_dir == "runs/b"

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ import safetensors.numpy
 from keisei_ray import cli
 from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import RunDirError, UserError
+from keisei_ray.errors import RunDirError, RunDirLostError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.remote.remote_run import local_copy
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
@@ -24,6 +25,7 @@ from keisei_ray.training.run_start import choose_run_dir, claimed_start, saved_s
 from keisei_ray.tune.command import TuneOptions
 from keisei_ray.tune.command import _new as sweep_place
 from tests.helpers.saved_runs import save_untrained
+from tests.helpers.tiny import tiny_config
 
 
 @pytest.fixture
@@ -179,6 +181,111 @@ def test_a_directory_that_is_refused_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(RunDirError), claimed_start(settings(tmp_path / "new")):
         raise RunDirError("a later check")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_saved_after_a_new_run_lost_its_directory_stays(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+
+    def lose() -> None:
+        shutil.rmtree(new)
+        save_checkpoint(new, 1_500)
+        raise RunDirLostError("deleted", new)
+
+    with pytest.raises(RunDirLostError), claimed_start(settings(new)):
+        lose()
+    assert checkpoint.newest(new / "checkpoints") is not None
+
+
+def test_what_another_puts_in_the_place_of_a_moved_run_stays(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+
+    def move() -> None:
+        new.rename(tmp_path / "moved")
+        new.mkdir()
+        (new / "notes").write_text("x")
+        raise RunDirLostError("moved", tmp_path / "moved")
+
+    with pytest.raises(RunDirLostError), claimed_start(settings(new)):
+        move()
+    assert (new / "notes").read_text() == "x"
+
+
+def resumed_place(*arguments: str) -> tuple[Path, int | None]:
+    """The directory and the timestep with which a command line goes on."""
+    config = cli._resolve_training(parse_arguments(["train", *arguments]))
+    with claimed_start(config) as start:
+        return start.run_dir, start.resumed_timestep
+
+
+@pytest.fixture
+def saved_in_runs(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`runs/a`, whose settings name it relative to the working directory, as runs do."""
+    monkeypatch.chdir(run_dir.parent)
+    place = Path(RUNS_DIR, "a")
+    for timestep in (1_000, 1_500):
+        save_checkpoint(place, timestep)
+    (place / "config.json").write_text(settings(place).model_dump_json())
+    return place
+
+
+def test_a_moved_run_is_resumed_where_it_is(saved_in_runs: Path) -> None:
+    moved = saved_in_runs.rename(saved_in_runs.parent / "b")
+    assert resumed_place("--resume", "latest") == (moved, 1_500)
+    first = moved / "checkpoints" / "step-000000001000"
+    assert resumed_place("--resume", str(first)) == (moved, 1_000)
+    assert not saved_in_runs.exists()
+
+
+def test_a_copy_of_a_run_is_resumed_and_not_the_run(saved_in_runs: Path) -> None:
+    copy = saved_in_runs.parent / "b"
+    shutil.copytree(saved_in_runs, copy)
+    shutil.rmtree(saved_in_runs / "checkpoints" / "step-000000001500")
+    os.utime(copy / "config.json", (2e9, 2e9))
+    assert resumed_place("--resume", "latest") == (copy, 1_500)
+    step = copy / "checkpoints" / "step-000000001500"
+    assert resumed_place("--resume", str(step)) == (copy, 1_500)
+
+
+def test_a_checkpoint_is_resumed_from_another_working_directory(
+    saved_in_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = saved_in_runs.absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resumed_place("--resume", str(run / "checkpoints" / "step-000000001500")) == (run, 1_500)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_directory_that_is_given_goes_over_that_of_the_checkpoint(saved_in_runs: Path) -> None:
+    step = str(saved_in_runs / "checkpoints" / "step-000000001000")
+    given = ("--resume", step, "--set", f"run.run_dir={saved_in_runs}")
+    assert resumed_place(*given) == (saved_in_runs, 1_000)
+    shutil.copytree(saved_in_runs, "runs/b")
+    with pytest.raises(RunDirError, match="already holds a run"):
+        resumed_place("--resume", step, "--run-dir", "runs/b")
+
+
+def test_a_run_keeps_the_one_checkpoint_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start_of = Path(RUNS_DIR, "first")
+    save_untrained(start_of, timestep=1_000)
+    (start_of / "config.json").write_text("{}")
+    for named in ("latest", str(start_of)):
+        config = tiny_config(run={"init_from": named, "run_dir": str(tmp_path / named[-5:])})
+        with claimed_start(config) as start:
+            kept = start.config.run.init_from
+            assert start.initial is not None
+            assert kept == str(start.initial.path.absolute())
+
+
+def test_a_resumed_run_does_not_guess_the_network_that_it_is_pulled_to(run_dir: Path) -> None:
+    pull = {"learner": {"kl_start_coef": 0.1}, "run": {"init_from": "latest", "resume": "latest"}}
+    values = settings(run_dir).model_dump()
+    for section, given in pull.items():
+        values[section] |= given
+    assert "--set run.init_from=PATH" in refusal(Config.model_validate(values))
 
 
 def test_a_resume_starts_from_the_settings_in_the_checkpoint(run_dir: Path) -> None:
