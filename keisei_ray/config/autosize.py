@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from keisei_ray.config.schema import Config
+from keisei_ray.config.schema import Config, validated
 from keisei_ray.config.sections import ScheduleConfig
 from keisei_ray.errors import ConfigError
 
@@ -109,7 +109,7 @@ def choose_schedule(
     """Chooses the schedule by whether self-play and learning would share the same cores.
 
     In lockstep all cores play, then all cores learn. That is as fast as overlap if both can use all
-    of them, has no policy lag, and learns more steadily (docs/strength.md). Overlap is for hardware
+    of them, and has no policy lag. Overlap is for hardware
     that one of the two would leave idle: a GPU, more cores than actors or the learner use, several
     nodes; and for a number of actors that follows the cluster, which lockstep cannot do.
 
@@ -204,10 +204,10 @@ def resolve_auto(
     if device == "cuda" and config.learner.num_gpus is None:
         is_shared = play_device == "cuda" and num_gpus == config.learner.num_learners == 1
         values["learner"]["num_gpus"] = SHARED_GPU if is_shared else 1.0
-    config = Config.model_validate(values)
+    config = validated(values)
     if play_device == "cuda" and config.self_play.num_gpus is None:
         values["self_play"]["num_gpus"] = _gpus_of_each_actor(config, num_gpus)
-        config = Config.model_validate(values)
+        config = validated(values)
     return config
 
 
@@ -297,7 +297,7 @@ def _with_schedule(config: Config, choice: ScheduleChoice, cores: int) -> Config
     values["schedule"]["mode"] = choice.mode
     if choice.mode == "lockstep":
         values["schedule"]["max_actors"] = _started_in_lockstep(config, cores)
-    return Config.model_validate(values)
+    return validated(values)
 
 
 def _started_in_lockstep(config: Config, cores: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from keisei_ray.config.schema import Config
+from keisei_ray.config.schema import Config, validated
 
 KNEE: Final = 0.95
 """Share of the highest rate that is enough."""
@@ -87,7 +87,7 @@ def tuned(config: Config, rates: BatchRates) -> tuple[Config, str]:
             f"({_curve(rates.learning)} samples/s of a learner)"
         )
     chosen = ", ".join(told) or "nothing, sizes on GPUs are set by hand"
-    return Config.model_validate(values), f"schedule.tune_batch has chosen {chosen}"
+    return validated(values), f"schedule.tune_batch has chosen {chosen}"
 
 
 def _piece(config: Config) -> int:

@@ -6,9 +6,10 @@ Neither torch nor Ray is imported, so a configuration can be checked on a machin
 `keisei_ray.config.resolver` makes a `Config` of what the user gave.
 """
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from keisei_ray.config import checks
 from keisei_ray.config.sections import (
@@ -100,3 +101,16 @@ class Config(Section):
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)
         checks.check_cluster(self.cluster)
         return self
+
+
+def validated(values: Mapping[str, Any]) -> Config:
+    """Makes the settings of a run from values of which the program has decided some.
+
+    Raises:
+        ConfigError: what it has decided does not go with a setting that was given.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        raise ConfigError(str(detail.get("ctx", {}).get("error", detail["msg"]))) from error

@@ -1,6 +1,7 @@
 """The checkpoint that a path, a URI or `latest` stands for. Knows no torch."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
             those whose weights are not finite are skipped with a warning.
     """
     inside = path / CHECKPOINTS_DIR
-    directory = inside if inside.is_dir() else path
+    directory = inside if os.path.isdir(inside) else path
     if not any(directory.glob(CHECKPOINT_GLOB)):
         if directory is inside or path.name == CHECKPOINTS_DIR:
             raise CheckpointError(f"{directory} holds no checkpoint. Train for longer first.")

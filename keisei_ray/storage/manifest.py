@@ -10,6 +10,7 @@ too. `checkpoint.py` decides when and where manifests are written and read.
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -126,7 +127,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, written by a newer program, or with a name that is not
             a plain file name.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise CheckpointError(
             f"no checkpoint at {path}: not a directory. Name a run, a checkpoint of one, or latest."
         )

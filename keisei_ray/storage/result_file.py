@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 from keisei_ray.errors import ConfigError
@@ -17,11 +18,20 @@ def check_result_file(path: str | None) -> None:
         return
     if path == "-":
         raise ConfigError("--json -: this command prints its result as text. Name a file.")
-    file = Path(path)
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+    if not _can_be_written(path):
         raise ConfigError(
             f"--json {path}: not a file in a directory that can be written. Choose another."
         )
+
+
+def _can_be_written(path: str) -> bool:
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return os.access(os.path.dirname(path) or os.curdir, os.W_OK)
+    except OSError:  # A name that is too long, a directory that may not be searched.
+        return False
+    return not is_directory and os.access(path, os.W_OK)
 
 
 def write_result_file(path: str | None, result: object) -> None:

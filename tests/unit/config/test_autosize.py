@@ -420,3 +420,10 @@ def test_while_an_update_is_under_way_all_actors_can_play_the_next_rollouts(
     run = resolve_auto(elastic_config(num_actors, schedule=schedule), 999, 0)
     found = run_sizes(run, 999, 1.0)
     assert found.max_unconsumed - found.rollouts_per_update >= num_actors
+
+
+def test_more_threads_than_rows_of_a_minibatch_are_refused_in_one_line() -> None:
+    config = Config.model_validate({"learner": {"num_threads": 200}})
+    with pytest.raises(ConfigError, match=r"learner\.num_threads") as refused:
+        resolve_auto(config, num_cpus=2, num_gpus=0)
+    assert "\n" not in str(refused.value)
