@@ -92,7 +92,7 @@ class Forest:
         first_edge, num_edges: its edges; none before it has been evaluated.
         visits: simulations that went through it.
         value_sums: sum of their values. draw_sums: sum of their probabilities of a draw.
-        own_values: the network's value of the position itself.
+        own_values: the network's value of the position itself, a draw worth `draw_value` there.
         proofs: what is proven.
         keys: of the position. turns: the side to move, 0 black, 1 white.
         scalars: as in `Observation`, but without an upper bound.

@@ -43,13 +43,14 @@ class RootFindings(NamedTuple):
     visits: Ints
     """[K, M] simulations that tried each, those in flight included."""
     values: Floats
-    """[K, M] value in [-1, 1] of each; without meaning where there is no visit."""
+    """[K, M] value in [-1, 1] of each, a draw counted as `SearchSettings.draw_value`; without
+    meaning where there is no visit."""
     proofs: Bytes
     """[K, M] what is proven about each."""
     is_legal: Bools
     """[K, M] whether there is such a move."""
     own_values: Floats
-    """[K] the network's value of the position itself."""
+    """[K] the network's value of the position itself, a draw counted likewise."""
 
 
 class Halving:

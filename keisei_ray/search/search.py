@@ -62,7 +62,8 @@ class RootMove(NamedTuple):
     visits: int
     """Simulations that tried it."""
     value: float
-    """Value in [-1, 1]: exact if proven, else the mean of the simulations; NaN if not tried."""
+    """Value in [-1, 1]: exact if proven, else the mean of the simulations, where a draw counts as
+    `draw_value`, see `score.less_draws`; NaN if not tried."""
     draw_prob: float
     """Probability of a draw; NaN if not tried."""
     prior: float
@@ -169,7 +170,10 @@ class Search:
         return self._moves_of(self._trees[slot].root)
 
     def root_value(self, slot: int) -> tuple[float, float, int]:
-        """Value of a root for the side to move, its probability of a draw, and what is proven."""
+        """Value of a root for the side to move, its probability of a draw, and what is proven.
+
+        As in `RootMove`, the value of what is not proven counts a draw as `draw_value`.
+        """
         forest, root = self._forest, np.array([self._trees[slot].root])
         value, draw_prob = forest.values(root)[0], forest.draw_probs(root)[0]
         return float(value), float(draw_prob), int(forest.proofs[root[0]])
@@ -247,11 +251,14 @@ class Search:
         is_legal = columns < counts[:, None]
         edges = np.where(is_legal, forest.first_edge[nodes][:, None] + columns, NONE)
         children = forest.children[edges]
+        proofs = forest.proofs[children]
+        # The means count draws as that already.
+        worth_of_draw = np.float32(self.settings.draw_value)
         return RootFindings(
             self._policy(np.where(is_legal, forest.priors[edges], 0)),
             forest.visits[children].astype(np.int64),
-            -forest.values(children),
-            _SEEN_BY_PARENT[forest.proofs[children]],
+            np.where(proofs == DRAWN, worth_of_draw, -forest.values(children)),
+            _SEEN_BY_PARENT[proofs],
             is_legal,
             forest.own_values[nodes],
         )
@@ -333,7 +340,8 @@ class Search:
             roots[unvisited], values[unvisited], draws[unvisited], strict=True
         ):
             forest.visits[root] = 1
-            forest.value_sums[root], forest.draw_sums[root] = value, draw
+            forest.value_sums[root] = value + self.settings.draw_value * draw
+            forest.draw_sums[root] = draw
         for root, game in zip(roots.tolist(), games, strict=True):
             mate = mate_index(game)
             if mate >= 0:
@@ -493,7 +501,7 @@ class Search:
         first_entry = np.repeat(forest.turns[nodes] * np.int64(1 << 16), counts)
         labels = _LABEL_OF_MOVE[first_entry + np.frombuffer(b"".join(legal), np.uint16)]
         forest.expand(nodes, legal, labels, logits, self.settings.policy_temperature)
-        forest.own_values[nodes] = values
+        forest.own_values[nodes] = values + np.float32(self.settings.draw_value) * draw_probs
         return values, draw_probs
 
     def _clear_garbage(self) -> None:

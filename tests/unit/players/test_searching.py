@@ -1,6 +1,7 @@
 """The policy that searches: limits, choices, and games asked about side by side."""
 
 from array import array
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from keisei_ray.players.searching import (
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON
 from keisei_ray.search.score import centipawns
 from keisei_ray.search.search import RootMove
+from keisei_ray.search.settings import RootRule
 from keisei_ray.shogi.game import STANDARD_SFEN
 from keisei_ray.shogi.game_record import MAX_EVAL, Visits
 from keisei_ray.shogi.mates import MateSearch
@@ -78,18 +80,20 @@ def test_the_clock_ends_a_search(model: PolicyValueNet, monkeypatch: pytest.Monk
     assert next(ticks) == 1.25
 
 
-def test_a_player_that_dislikes_draws_plays_on(model: PolicyValueNet) -> None:
+@pytest.mark.parametrize("root", get_args(RootRule))
+@pytest.mark.parametrize(("draw_value", "is_drawn"), [(-1.0, False), (1.0, True)])
+def test_a_player_that_dislikes_draws_plays_on(
+    model: PolicyValueNet, root: RootRule, draw_value: float, is_drawn: bool
+) -> None:
     """White may make the fourth occurrence of the start position."""
-    chosen = set()
-    for draw_value in (-1.0, 1.0):
-        games = games_from(STANDARD_SFEN)
-        for ply in range(11):
-            usi = ("5i5h", "5a5b", "5h5i", "5b5a")[ply % 4]
-            games.step(np.array([games.game(0).find_move(usi)]))
-        choose = SearchingPolicy(model, SearchSpec(300, None, draw_value=draw_value))
-        index = choose(games, np.arange(1), np.zeros(1))[0]
-        chosen.add((draw_value, Move(array("H", games.game(0).legal)[index]).to_usi() == "5b5a"))
-    assert chosen == {(-1.0, False), (1.0, True)}
+    games = games_from(STANDARD_SFEN)
+    for ply in range(11):
+        usi = ("5i5h", "5a5b", "5h5i", "5b5a")[ply % 4]
+        games.step(np.array([games.game(0).find_move(usi)]))
+    choose = SearchingPolicy(model, SearchSpec(300, None, root, draw_value))
+    index = choose(games, np.arange(1), np.zeros(1))[0]
+    chosen = Move(array("H", games.game(0).legal)[index]).to_usi()
+    assert (chosen == "5b5a") == is_drawn
 
 
 def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keisei_ray.search.forest import LOST, UNPROVEN, WON
+from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Bytes, Floats
 from keisei_ray.search.gumbel import (
     Halving,
     RootFindings,
@@ -17,9 +17,9 @@ from keisei_ray.search.gumbel import (
 )
 from keisei_ray.search.search import Search
 from keisei_ray.search.settings import SearchSettings
-from keisei_ray.shogi.game import STANDARD_SFEN, Game
-from tests.helpers.mates import played
-from tests.unit.search.test_search import evaluate
+from keisei_ray.shogi.game import STANDARD_SFEN, Game, Opening, play_opening
+from tests.helpers.mates import MAX_PLIES, played
+from tests.unit.search.test_search import evaluate, flat
 
 
 def findings(
@@ -46,6 +46,7 @@ def planned(visits: list[int], simulations: int) -> Halving:
 
 
 ROW = np.array([0])
+KINGS = "4k4/9/9/9/9/9/9/9/4K4 b P 1"
 
 
 @pytest.mark.parametrize(
@@ -225,3 +226,25 @@ def test_the_tree_is_kept_from_move_to_move() -> None:
         search.run([0])
         assert search.num_visits(0) == 64
         game.play(search.root_moves(0)[search.best_halved_moves([0])[0]].move)
+
+
+@pytest.mark.parametrize("draw_value", [-0.5, 0.0, 0.5])
+def test_halving_counts_all_draws_alike(draw_value: float) -> None:
+    """A draw by repetition, those that the network expects after other moves, and at the root."""
+
+    def often_drawn(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+        logits, values, _ = flat(boards, hands, scalars)
+        return logits, values, np.full(len(values), 0.4, np.float32)
+
+    shuffle = "5i5h 5a5b 5h5i 5b5a"
+    opening = Opening(KINGS, " ".join([shuffle] * 3).rpartition(" ")[0])
+    game = play_opening(opening, max_plies=MAX_PLIES)
+    search = Search(often_drawn, SearchSettings(60, root="gumbel", draw_value=draw_value))
+    search.start([game])
+    search.run([0])
+    found = search._findings([search._trees[0].root])
+    worth = np.where(found.proofs[0] == DRAWN, draw_value, 0.4 * draw_value)
+    tried = found.visits[0] > 0
+    assert np.flatnonzero(found.proofs[0] == DRAWN).tolist() == [game.find_move("5b5a")]
+    assert found.values[0, tried] == pytest.approx(worth[tried])
+    assert found.own_values == pytest.approx([0.4 * draw_value])
