@@ -11,7 +11,7 @@ from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet
 from keisei_ray.players.policies import Ints, Judgement, Uniforms, network_outputs
 from keisei_ray.search.forest import LOST, WON, Bytes, Floats
-from keisei_ray.search.score import centipawns
+from keisei_ray.search.score import centipawns, less_draws
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game_record import MAX_EVAL, Visits
@@ -93,7 +93,8 @@ class SearchingPolicy:
         for row, slot in enumerate(slots):
             moves = search.root_moves(slot)
             counts = policies[row] if policies else [move.visits for move in moves]
-            value, _, proof = search.root_value(slot)
+            *_, proof = root = search.root_value(slot)
+            value = less_draws(*root, search.settings.draw_value)
             evaluation = {WON: MAX_EVAL, LOST: -MAX_EVAL}.get(proof, centipawns(value))
             found.append(Judgement(evaluation, useful_visits(moves, counts)))
         return found

@@ -13,7 +13,7 @@ for a win, N < 0 for a loss.
 import math
 from typing import Final
 
-from keisei_ray.search.forest import LOST, WON
+from keisei_ray.search.forest import LOST, UNPROVEN, WON
 
 SCALE: Final = 600.0
 """Centipawns at which the chance of winning is 1 / (1 + 1 / e) = 0.73."""
@@ -47,3 +47,17 @@ def score_text(value: float, proof: int, plies: int) -> str:
 def chance(value: float) -> float:
     """Chance of winning, a draw counted as half."""
     return (1 + value) / 2
+
+
+def less_draws(value: float, draw_prob: float, proof: int, draw_value: float) -> float:
+    """P(win) - P(loss), from the value that a search found.
+
+    Args:
+        value: for the side to move at the root; what is not proven counts a draw as `draw_value`.
+        draw_prob: probability of a draw.
+        proof: what is proven, see `search/forest.py`.
+        draw_value: see `SearchSettings`.
+    """
+    if proof != UNPROVEN:
+        return value
+    return max(-1.0, min(1.0, value - draw_value * draw_prob))

@@ -18,7 +18,7 @@ from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.errors import UserError
 from keisei_ray.players.searching import UNLIMITED_SIMULATIONS, choose_root_move, mate_positions
 from keisei_ray.search.forest import UNPROVEN, WON
-from keisei_ray.search.score import chance, score_text
+from keisei_ray.search.score import chance, less_draws, score_text
 from keisei_ray.search.search import Evaluate, RootMove, Search, best_first, best_move
 from keisei_ray.search.settings import SearchSettings
 from keisei_ray.shogi.game import Game, usi_text
@@ -292,9 +292,6 @@ class _Watch:
         lines = []
         for rank, index in enumerate(shown, 1):
             line = search.best_line(0, index)
-            value = moves[index].value
-            if math.isnan(value):
-                value = search.root_value(0)[0]
             info = Info(
                 depth=len(line),
                 seldepth=max(len(line), search.deepest),
@@ -302,7 +299,7 @@ class _Watch:
                 nps=round((visits - self._visits) / max(elapsed, 1e-3)),
                 time_ms=round(1000 * elapsed),
                 hashfull=int(1000 * search.fullness),
-                score=score_text(value, moves[index].proof, len(line)),
+                score=score_text(_value(search, moves[index]), moves[index].proof, len(line)),
                 pv=tuple(map(usi_text, line)),
                 multipv=rank if options.multi_pv > 1 else None,
             )
@@ -314,12 +311,19 @@ def _answer(search: Search, options: Options) -> str:
     """The move to play, or that the game is given up."""
     moves = search.root_moves(0)
     best = moves[best_move(moves)]
-    value = search.root_value(0)[0] if math.isnan(best.value) else best.value
-    if chance(value) * 1000 < options.resign_value:
+    if chance(_value(search, best)) * 1000 < options.resign_value:
         return bestmove("resign")
     index = choose_root_move(moves, options.temperature / 100, random.random())
     line = [usi_text(move) for move in search.best_line(0, index)]
     return bestmove(line[0], line[1] if options.ponder and len(line) > 1 else "")
+
+
+def _value(search: Search, move: RootMove) -> float:
+    """P(win) - P(loss) after a move of the root; that of the root if it has not been tried."""
+    draw_value = search.settings.draw_value
+    if math.isnan(move.value):
+        return less_draws(*search.root_value(0), draw_value)
+    return less_draws(move.value, move.draw_prob, move.proof, draw_value)
 
 
 def _most_hash_mb() -> int:

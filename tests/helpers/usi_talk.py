@@ -40,6 +40,8 @@ class Talk:
         self._job: Think | None = None
         self.breaks = False
         """Whether the network raises."""
+        self.most_value, self.draw_prob = 0.5, 0.1
+        """Largest value that the network gives, and its probability of a draw everywhere."""
         self.engine = Engine(
             options or Options(hash_mb=16),
             send=self.sent.append,
@@ -98,6 +100,6 @@ class Talk:
         n = len(boards)
         return (
             rng.normal(size=(n, NUM_ACTIONS)).astype(np.float32),
-            rng.uniform(-0.5, 0.5, n).astype(np.float32),
-            np.full(n, 0.1, np.float32),
+            rng.uniform(-self.most_value, self.most_value, n).astype(np.float32),
+            np.full(n, self.draw_prob, np.float32),
         )

@@ -1,7 +1,7 @@
 """The policy that searches: limits, choices, and games asked about side by side."""
 
 from array import array
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from keisei_ray.players.searching import (
     mate_positions,
     useful_visits,
 )
-from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON
+from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON, Floats
 from keisei_ray.search.score import centipawns
 from keisei_ray.search.search import RootMove
 from keisei_ray.search.settings import RootRule
@@ -94,6 +94,21 @@ def test_a_player_that_dislikes_draws_plays_on(
     index = choose(games, np.arange(1), np.zeros(1))[0]
     chosen = Move(array("H", games.game(0).legal)[index]).to_usi()
     assert (chosen == "5b5a") == is_drawn
+
+
+@pytest.mark.parametrize("draw_value", [-1.0, -0.3, 1.0])
+@pytest.mark.parametrize("simulations", [1, 40])
+def test_a_judgement_counts_a_draw_as_half(
+    simulations: int, draw_value: float, model: PolicyValueNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mostly_drawn(*position: Any) -> tuple[Floats, Floats, Floats]:
+        logits, values, _ = network_outputs(*position)
+        return logits, np.zeros_like(values), np.full_like(values, 0.97)
+
+    monkeypatch.setattr("keisei_ray.players.searching.network_outputs", mostly_drawn)
+    choose = SearchingPolicy(model, SearchSpec(simulations, None, draw_value=draw_value))
+    choose(games_from(STANDARD_SFEN), np.arange(1), np.zeros(1))
+    assert [judgement.evaluation for judgement in choose.judgements()] == [0]
 
 
 def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:

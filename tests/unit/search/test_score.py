@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keisei_ray.search.forest import DRAWN, LOST, UNPROVEN, WON
-from keisei_ray.search.score import MAX_CENTIPAWNS, SCALE, centipawns, score_text
+from keisei_ray.search.score import MAX_CENTIPAWNS, SCALE, centipawns, less_draws, score_text
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,21 @@ def test_clients_find_the_chance_of_winning_in_the_score(value: float) -> None:
 )
 def test_what_is_proven_is_a_mate(value: float, proof: int, plies: int, text: str) -> None:
     assert score_text(value, proof, plies) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "draw_prob", "proof", "draw_value", "expected"),
+    [
+        (-0.97, 0.97, UNPROVEN, -1.0, 0.0),
+        (0.5, 0.4, UNPROVEN, 0.5, 0.3),
+        (0.5, 0.4, UNPROVEN, 0.0, 0.5),
+        (-1.0, 0.1, UNPROVEN, 0.5, -1.0),
+        (0.0, 1.0, DRAWN, -1.0, 0.0),
+        (1.0, 0.0, WON, -1.0, 1.0),
+        (-1.0, 0.0, LOST, -1.0, -1.0),
+    ],
+)
+def test_the_worth_of_draws_is_taken_out_of_what_is_not_proven(
+    value: float, draw_prob: float, proof: int, draw_value: float, expected: float
+) -> None:
+    assert less_draws(value, draw_prob, proof, draw_value) == pytest.approx(expected)

@@ -366,6 +366,18 @@ def test_it_resigns_when_set_to() -> None:
     assert talk.ask(MATE_IN_ONE, "go nodes 30") == "bestmove G*5b"
 
 
+@pytest.mark.parametrize("draw_value", [0, 250, 1000])
+@pytest.mark.parametrize("nodes", [1, 2, 100])
+def test_chances_and_scores_count_a_draw_as_half(draw_value: int, nodes: int) -> None:
+    """Also after the single look at the root, where no move has been tried."""
+    talk = Talk(Options(hash_mb=16, resign_value=50, draw_value=draw_value), 200)
+    talk.most_value, talk.draw_prob = 0.0, 0.97
+    assert is_legal(talk.ask(f"go nodes {nodes}"))
+    assert " score cp 0 " in talk.sent[-2]
+    talk.say("usinewgame", "setoption name ResignValue value 510")
+    assert talk.ask(f"go nodes {nodes}") == "bestmove resign"
+
+
 def test_the_tree_is_kept_from_move_to_move() -> None:
     def visits(talk: Talk) -> int:
         return int(talk.sent[-2].split(" nodes ")[1].split()[0])
