@@ -26,6 +26,8 @@ STANDARD_SFEN = "lnsgkgsnl/1r5b1/ppppppppp/9/9/9/PPPPPPPPP/1B5R1/LNSGKGSNL b - 1
 """Standard start position."""
 NO_PLY_CAP = 1 << 30
 """Ply cap of a game that is never truncated."""
+MAX_START_PLY = 10_000
+"""Largest move number of a start position. The rules library counts plies up to 65,535."""
 
 _PIECES = ("pawn", "lance", "knight", "silver", "bishop", "rook", "gold", "king")
 """Pieces in the order of the rules library, whose messages have their numbers."""
@@ -327,11 +329,12 @@ def check_start(sfen: str) -> None:
 
 
 def check_position(sfen: str) -> Board:
-    """Refuses a position that cannot occur; one in which the game is over may.
+    """Refuses a position that cannot occur or comes too late; the game may be over in it.
 
     Raises:
         ValueError: the text is not an SFEN, or the position is impossible (a king or pieces missing
-            or too many, the side to move could take the king).
+            or too many, the side to move could take the king), or its move number is above
+            `MAX_START_PLY`.
     """
     try:
         board = Board(sfen)
@@ -345,6 +348,10 @@ def check_position(sfen: str) -> Board:
         fault = "the side to move could take the king"
     if fault:
         raise _bad_start(sfen, f"{fault}. Expected a possible position.")
+    if board.game_ply > MAX_START_PLY:
+        raise _bad_start(
+            sfen, f"the move number is {board.game_ply}. Expected at most {MAX_START_PLY}."
+        )
     return board
 
 

@@ -27,7 +27,11 @@ def described_game(position: Position, max_plies: int = 0) -> Game:
     Raises:
         PositionError: the start is impossible, or a move is not legal.
     """
-    game = _started(position.sfen, max_plies)
+    try:
+        first_ply = check_position(position.sfen).game_ply
+    except ValueError as error:
+        raise PositionError(f"position: {shortened(str(error), 400)}") from error
+    game = _started(position.sfen, first_ply, max_plies)
     for number, usi in enumerate(position.moves, 1):
         try:
             found = game.find_move(usi)
@@ -40,15 +44,11 @@ def described_game(position: Position, max_plies: int = 0) -> Game:
             )
         verdict = game.play(array("H", game.legal)[found])
         if verdict is not None and verdict.reason in _REPETITIONS:
-            game = _started(game.board.to_sfen(), max_plies)
+            game = _started(game.board.to_sfen(), game.board.game_ply, max_plies)
     return game
 
 
-def _started(sfen: str, max_plies: int) -> Game:
-    try:
-        first_ply = check_position(sfen).game_ply
-    except ValueError as error:
-        raise PositionError(f"position: {shortened(str(error), 400)}") from error
+def _started(sfen: str, first_ply: int, max_plies: int) -> Game:
     cap = max_plies - max(0, first_ply - 1) if max_plies else NO_PLY_CAP
     return Game(sfen, max_plies=cap)
 

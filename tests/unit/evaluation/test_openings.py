@@ -129,6 +129,7 @@ def test_lines_that_lead_to_one_position_are_one_opening(tmp_path: Path) -> None
         (f"{NO_BISHOPS} 2g2f".encode(), "is no opening"),
         (b"sfen 9/9/9/9/9/9/9/9/k8x b - 1", "is not an SFEN"),
         (b"sfen 9/9/9/9/9/9/9/9/K8 b - 1", "White king is missing"),
+        (b"4k4/9/9/9/9/9/9/9/4K4 b P 65535", "the move number is 65535. Expected at most 10000."),
         (b"4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1", "is mated. Expected a game still to be played"),
         (f"{MATE_SFEN} moves G*5b".encode(), "line 1: these moves end the game: mate at ply 1"),
         (f"{MATE_SFEN} moves G*5b 5a4a".encode(), "'5a4a' (ply 2) comes after the end of the game"),

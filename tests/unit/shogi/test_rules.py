@@ -7,6 +7,7 @@ from rsshogi.core import Board, Move
 from rsshogi.types import RepetitionState
 
 from keisei_ray.shogi.game import (
+    MAX_START_PLY,
     STANDARD_SFEN,
     Game,
     Opening,
@@ -435,11 +436,17 @@ def test_a_decision_on_the_cap_ply_is_a_decision() -> None:
         ("4k4/4R4/9/9/9/9/9/9/4K4 b - 1", "could take the king"),
         ("4k4/4G4/4P4/9/9/9/9/9/4K4 w - 1", "is mated"),
         (CAMP_SFEN.format(hand="10P").replace(" w ", " b "), "won by declaration"),
+        (STANDARD_SFEN[:-1] + "10001", r"the move number is 10001. Expected at most 10000\.$"),
+        (STANDARD_SFEN[:-1] + "65535", r"the move number is 65535. Expected at most 10000\.$"),
     ],
 )
 def test_a_start_position_without_a_game_is_refused(sfen: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         check_start(sfen)
+
+
+def test_a_start_position_may_come_late_in_a_game() -> None:
+    check_start(STANDARD_SFEN[:-1] + str(MAX_START_PLY))
 
 
 def test_openings_have_every_length_and_never_end_the_game() -> None:

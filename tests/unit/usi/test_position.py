@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keisei_ray.errors import PositionError
-from keisei_ray.shogi.game import NO_PLY_CAP, STANDARD_SFEN, Game
+from keisei_ray.shogi.game import MAX_START_PLY, NO_PLY_CAP, STANDARD_SFEN, Game
 from keisei_ray.usi.position import (
     Plies,
     any_move,
@@ -34,6 +34,7 @@ def test_moves_are_played() -> None:
         ("nonsense", (), "is not an SFEN"),
         ("4k4/9/9/9/9/9/9/9/9 b - 1", (), "king is missing"),
         ("4k4/9/9/9/9/9/9/9/4R3K b - 1", (), "could take the king"),
+        (KINGS[:-1] + "65535", (), "the move number is 65535"),
         (STANDARD_SFEN, ("7g7e",), "move 1, '7g7e', is not legal"),
         (STANDARD_SFEN, ("7g7f", "hello"), "move 2, 'hello', is not legal"),
         (MATED, ("5a4a",), "is not legal"),
@@ -55,6 +56,9 @@ def test_a_client_that_goes_on_after_a_fourth_repetition_begins_a_new_game_there
     assert (fourth.sfen, fourth.earlier, len(fourth.moves)) == (KINGS[:-1] + "13", 0, 0)
     # Also long after it.
     assert described_game(Position(KINGS, SHUFFLE * 20)).earlier < 3
+    # Also beyond the move number that a client may begin with.
+    late = Position(f"{KINGS[:-1]}{MAX_START_PLY}", SHUFFLE * 3)
+    assert described_game(late).board.game_ply == MAX_START_PLY + 12
 
 
 def test_the_ply_cap_counts_from_the_first_ply_of_the_sfen() -> None:

@@ -121,7 +121,15 @@ def test_the_network_cannot_be_made_to_resign() -> None:
 
 
 @pytest.mark.parametrize(
-    "sfen", ["", "x", "9/9/9/9/9/9/9/9/9 b - 1", "4k4/4R4/9/9/9/9/9/9/4K4 b - 1", "a" * 5000]
+    "sfen",
+    [
+        "",
+        "x",
+        "9/9/9/9/9/9/9/9/9 b - 1",
+        "4k4/4R4/9/9/9/9/9/9/4K4 b - 1",
+        "4k4/9/9/9/9/9/9/9/4K4 b P 65535",
+        "a" * 5000,
+    ],
 )
 def test_a_start_from_which_no_game_can_be_played_is_refused_in_a_line(sfen: str) -> None:
     with pytest.raises(PositionError, match="start position") as raised:
