@@ -139,6 +139,8 @@ class Engine:
                 case "quit":
                     self.exit_code = 0
         except (ProtocolError, OptionError, PositionError) as error:
+            if line.split()[:1] == ["position"]:
+                self._position = None  # No move for a position that the client has left.
             self._complain(str(error))
 
     def take_report(self, report: Report) -> None:
@@ -197,7 +199,6 @@ class Engine:
             self._send(line)
 
     def _take_position(self, position: Position) -> None:
-        self._position = None
         described_game(position)
         self._position = position
 

@@ -119,6 +119,7 @@ def test_a_number_of_lines_is_shown_in_order() -> None:
         (MATE_IN_ONE, "go byoyomi 60000", "bestmove G*5b"),
         ("position sfen 9/9/9/9/9/9/9/9/9 b - 1", "go byoyomi 1000", "bestmove resign"),
         ("position sfen nonsense", "go nodes 5", "bestmove resign"),
+        (f"position sfen {STANDARD_SFEN[:-1]}65535", "go nodes 5", "bestmove resign"),
         (MATED, "go mate 1000", "checkmate nomate"),
         (MATE_IN_ONE, "go mate 60000", "checkmate G*5b"),
         ("position sfen nonsense", "go mate 1000", "checkmate notimplemented"),
@@ -133,6 +134,17 @@ def test_a_number_of_lines_is_shown_in_order() -> None:
 )
 def test_answers_by_the_rules(position: str, go: str, answer: str) -> None:
     assert Talk().ask(position, go) == answer
+
+
+@pytest.mark.parametrize(
+    "line", ["position", "position sfen", "  position start", "position sfen nonsense"]
+)
+def test_a_position_that_is_refused_takes_the_place_of_the_one_before(line: str) -> None:
+    talk = Talk()
+    assert is_legal(talk.ask("position startpos", "go nodes 5"))
+    assert talk.ask(line, "go nodes 5") == "bestmove resign"
+    assert len(talk.complaints) == 1
+    assert is_legal(talk.ask("position startpos", "positions", "go nodes 5"))
 
 
 def test_a_mate_in_three_is_found_and_shown() -> None:
