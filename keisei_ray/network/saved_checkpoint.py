@@ -35,6 +35,8 @@ def find_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: there is none, or the one named is damaged. Of several, damaged ones and
             those whose weights are not finite are skipped with a warning.
     """
+    if not os.path.isdir(path):
+        return checkpoint.load(path)  # It says what is wrong, also where a path cannot be looked at.
     inside = path / CHECKPOINTS_DIR
     directory = inside if os.path.isdir(inside) else path
     if not any(directory.glob(CHECKPOINT_GLOB)):

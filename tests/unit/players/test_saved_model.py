@@ -136,3 +136,8 @@ def test_directory_without_a_checkpoint_is_refused(tmp_path: Path, inside: str) 
     (tmp_path / inside).mkdir(exist_ok=True)
     with pytest.raises(CheckpointError):
         find_checkpoint(tmp_path)
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        find_checkpoint(tmp_path / ("x" * 300))
