@@ -35,18 +35,26 @@ class JsonLinesReader:
         self.damaged = 0
         self.line_start = 0
         self._offset = 0
+        self._last = b""
 
     @property
     def is_cut(self) -> bool:
-        """Whether the file has lost records that were read, so that `rewind` is needed."""
+        """Whether the file has lost records that were read, so that `rewind` is needed.
+
+        Also where it has grown past its former size since: other bytes then precede what is read
+        next.
+        """
         try:
-            return self.path.stat().st_size < self._offset
+            with self.path.open("rb") as file:
+                file.seek(self._offset - len(self._last))
+                return file.read(len(self._last)) != self._last
         except OSError:
             return self._offset > 0
 
     def rewind(self) -> None:
         """Starts from the file's beginning at the next iteration."""
         self.damaged = self._offset = 0
+        self._last = b""
 
     def __iter__(self) -> Iterator[Record]:
         """Yields the records in the file's order.
@@ -66,6 +74,7 @@ class JsonLinesReader:
                         return
                     self.line_start = self._offset
                     self._offset += size
+                    self._last = line  # Of a long line its last piece.
                     if (record := self._parse(line, size)) is not None:
                         yield record
         except FileNotFoundError:

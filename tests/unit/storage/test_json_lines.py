@@ -75,6 +75,37 @@ def test_a_record_is_found_again_at_its_place(tmp_path: Path) -> None:
     assert reader.record_at(0) is None
 
 
+def test_a_file_that_was_cut_and_has_grown_past_its_size_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    reader = JsonLinesReader(path)
+    looks = [reader.is_cut]
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a": 3')
+    looks.append(reader.is_cut)
+    assert list(reader) == [{"a": 1}, {"a": 2}]
+    looks.append(reader.is_cut)
+    assert looks == [False] * 3
+    path.write_text('{"a": 1}\n{"a": 4}\n{"a": 5}\n')
+    looks.append(reader.is_cut)
+    reader.rewind()
+    looks.append(reader.is_cut)
+    assert list(reader) == [{"a": 1}, {"a": 4}, {"a": 5}]
+    path.unlink()
+    looks.append(reader.is_cut)
+    assert looks[3:] == [True, False, True]
+
+
+@pytest.mark.usefixtures("short_lines")
+def test_a_long_line_that_stays_is_not_taken_for_cut(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 1}\n{"a": "' + "x" * 50 + '"}\n')
+    reader = JsonLinesReader(path)
+    assert list(reader) == [{"a": 1}]
+    with path.open("a") as more:
+        more.write('{"a": 2}\n')
+    assert not reader.is_cut
+    assert list(reader) == [{"a": 2}]
+
+
 def test_the_last_complete_record_is_found_without_reading_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     assert last_record(path) is None

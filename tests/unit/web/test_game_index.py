@@ -121,6 +121,22 @@ def test_a_file_that_a_resume_has_cut_is_read_anew(path: Path, is_renamed: bool)
     assert len(index) == (4 if is_renamed else 1)
 
 
+def test_a_file_that_was_cut_and_has_grown_past_its_size_is_read_anew(path: Path) -> None:
+    """The list went on in the middle of a line, and games that a resume set aside stayed in it."""
+    append(path, *(game(plies) for plies in range(10)))
+    index = GameIndex(path)
+    index.follow(9.0)
+    with path.open("r+b") as file:
+        file.truncate(len(b"".join(path.read_bytes().splitlines(keepends=True)[:5])))
+    append(path, *(game(plies, opponent="v1") for plies in range(100, 120)))
+    assert index.follow(9.0)
+    fresh = GameIndex(path)
+    fresh.follow(9.0)
+    assert (len(index), index.damaged, index.choices()) == (25, 0, fresh.choices())
+    assert [index.summary(n) for n in range(25)] == [fresh.summary(n) for n in range(25)]
+    assert [index.record(n) for n in range(25)] == [fresh.record(n) for n in range(25)]
+
+
 def test_more_opponents_than_can_be_told_apart_are_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
