@@ -5,6 +5,7 @@ matches played before an interrupt connect all players met so far. The openings 
 on the seed and on the names of its two players only.
 """
 
+import logging
 import time
 import zlib
 from collections import Counter
@@ -35,9 +36,12 @@ from keisei_ray.evaluation.run_matches import record
 from keisei_ray.evaluation.summary import plain
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.players.player import Player, checkpoint_player, network_name, open_player
+from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import Scalar
-from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR
+from keisei_ray.storage.run_layout import CHECKPOINT_GLOB, CHECKPOINTS_DIR, timestep_of
 from keisei_ray.telemetry.visible_text import visible
+
+logger = logging.getLogger(__name__)
 
 SHOWN_PAIRS: Final = 8
 """Matches in the table of those that the ratings explain least."""
@@ -144,7 +148,8 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
     """Yields the players that were asked for.
 
     Each is made ready once, so that a mistake is found before the first match. A checkpoint of
-    `options.run_dir` is named v12, a checkpoint of another run RUN/v12.
+    `options.run_dir` is named v12, a checkpoint of another run RUN/v12. Damaged ones of
+    `options.run_dir` are skipped with a warning.
 
     Raises:
         CheckpointError, PlayerError: see `ladder`.
@@ -159,20 +164,39 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
         if options.finish_mates and _may_finish(spec):
             finishing = open_player(text, temperature=options.temperature, finish_mates=True)
             yield _network(finishing, options.run_dir)
-    if options.run_dir is None:
-        return
-    if not options.run_dir.is_dir():
-        raise RunDirError(
-            f"{options.run_dir} is not a directory, expected that of a run. Check the name."
-        )
-    directory = options.run_dir / CHECKPOINTS_DIR
-    paths = sorted(directory.glob(CHECKPOINT_GLOB))
+    if options.run_dir is not None:
+        yield from _networks_of_run(options, options.run_dir)
+
+
+def _networks_of_run(options: LadderOptions, run_dir: Path) -> Iterator[LadderPlayer]:
+    """Yields the networks of a run's intact checkpoints, oldest first."""
+    if not run_dir.is_dir():
+        raise RunDirError(f"{run_dir} is not a directory, expected that of a run. Check the name.")
+    directory = run_dir / CHECKPOINTS_DIR
+    # By timestep: a checkpoint that was being replaced comes before its successor.
+    paths = {
+        timestep_of(path.stem): path
+        for path in checkpoint.list_all(directory)
+        if path.match(CHECKPOINT_GLOB)
+    }
     if not paths:
         raise CheckpointError(f"{directory} holds no checkpoint. Train for longer.")
-    for path in paths:
-        for finishes in (False, True) if options.finish_mates else (False,):
-            player = checkpoint_player(path, temperature=options.temperature, finish_mates=finishes)
-            yield _network(player, options.run_dir)
+    is_any_intact = False
+    for path in paths.values():
+        try:
+            players = [
+                checkpoint_player(path, temperature=options.temperature, finish_mates=finishes)
+                for finishes in ((False, True) if options.finish_mates else (False,))
+            ]
+        except CheckpointError as error:
+            logger.warning("skipping checkpoint %s: %s", path, error)
+            continue
+        is_any_intact = True
+        yield from (_network(player, run_dir) for player in players)
+    if not is_any_intact:
+        raise CheckpointError(
+            f"{directory} holds no intact checkpoint ({len(paths)} damaged). Name another run."
+        )
 
 
 def _may_finish(spec: PlayerSpec) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from keisei_ray.evaluation.elo_table import KNOWN_ELOS
 from keisei_ray.evaluation.ladder import LadderOptions, LadderPlayer, ladder, schedule
 from keisei_ray.evaluation.ladder_results import LadderMatch, LadderResults, check_pairs
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage.run_layout import MODEL_FILE
 from keisei_ray.telemetry.reports import MatchScore
 from keisei_ray.tracking.evaluation_records import evaluation_from
 from tests.helpers.saved_runs import save_untrained
@@ -66,6 +68,55 @@ def test_a_run_plays_with_all_its_checkpoints(saved_run: Path) -> None:
     assert all(sum(match["reasons"].values()) == 2 for match in content["matches"])
     newest = checkpoint.load(saved_run / "checkpoints" / f"step-{5:012d}")
     assert content["players"][3]["weights_digest"] == newest.info["weights_digest"]
+
+
+def damage(path: Path) -> None:
+    """Changes the last byte of a checkpoint's weights."""
+    file = path / MODEL_FILE
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def saved_versions(run_dir: Path, *versions: int) -> list[Path]:
+    return [save_untrained(run_dir, timestep=v, seed=v, weights_version=v) for v in versions]
+
+
+@pytest.mark.parametrize("finish_mates", [False, True])
+def test_a_damaged_checkpoint_of_a_run_is_skipped_with_a_warning(
+    finish_mates: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, damaged, _ = saved_versions(tmp_path, 3, 4, 5)
+    damage(damaged)
+    with caplog.at_level(logging.WARNING):
+        content, _ = play("random", run_dir=tmp_path, finish_mates=finish_mates)
+    names = ["v3", "v3+mate1", "v5", "v5+mate1"] if finish_mates else ["v3", "v5"]
+    assert [p["name"] for p in content["players"]] == ["random", *names]
+    assert [f"skipping checkpoint {damaged}" in line for line in caplog.messages] == [True]
+
+
+def test_of_a_checkpoint_that_was_being_replaced_the_newer_one_plays(tmp_path: Path) -> None:
+    first, second = saved_versions(tmp_path, 3, 4)
+    for path in (first, second):
+        path.rename(path.with_name(f"{path.name}.replaced"))
+    # Other weights of the same version, as of a run that was resumed; renamed, since a save tidies.
+    aside = tmp_path / "aside"
+    new = save_untrained(aside, timestep=4, seed=9, weights_version=4).rename(second)
+    (tmp_path / "checkpoints" / "step-notes").mkdir()
+    content, _ = play("random", run_dir=tmp_path)
+    assert [p["name"] for p in content["players"]] == ["random", "v3", "v4"]
+    digest = checkpoint.load(new).info["weights_digest"]
+    assert content["players"][2]["weights_digest"] == digest
+
+
+def test_a_run_without_an_intact_checkpoint_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in saved_versions(tmp_path, 3, 4):
+        damage(path)
+    with pytest.raises(CheckpointError, match=r"no intact checkpoint \(2 damaged\)"):
+        play("random", run_dir=tmp_path)
+    assert main(["ladder", "--run-dir", str(tmp_path)]) == 2
+    assert "no intact checkpoint" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_checkpoint_of_another_run_has_the_name_of_its_run(
