@@ -1,6 +1,7 @@
 """The command `evaluate`: a match between two players, its result as a table and as JSON."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,8 +9,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import Progress
 
+from keisei_ray.config.player_spec import parse_player
 from keisei_ray.errors import ConfigError, UserError
-from keisei_ray.evaluation.game_files import GameFiles, KifEncoding
+from keisei_ray.evaluation.game_files import GameFiles, KifEncoding, make_directory
 from keisei_ray.evaluation.matches import (
     MAX_PLIES,
     MatchSettings,
@@ -24,7 +26,7 @@ from keisei_ray.evaluation.sprt import Hypotheses, Sprt
 from keisei_ray.evaluation.stopping import stoppable
 from keisei_ray.evaluation.summary import plain, result_table, summarize
 from keisei_ray.network.cpu_process import prepare_cpu
-from keisei_ray.players.player import Player, open_player
+from keisei_ray.players.player import Player, checkpoint_player, open_player
 
 Finishing = Literal["no", "yes", "both"]
 """Whether the player also plays every mate in one; both: one match without and one with."""
@@ -59,6 +61,8 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
     """Plays a match, or one bare and one finishing, and shows the result.
 
+    Both are played by one network, also where its run saves a newer one meanwhile.
+
     SIGINT and SIGTERM, an engine that cannot be kept alive and a full disk end a match; the games
     finished by then are reported. Short games are over-represented among them, so such a score is
     a hint only.
@@ -90,15 +94,26 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
         console.print(plain(shortage))
     # Games are played side by side and networks are small: more threads would wait for each other.
     prepare_cpu(1)
+    open_opponent = _opener(options.opponent, options.temperature)
     if options.finish_mates != "both":
-        finishes = options.finish_mates == "yes"
-        result = _evaluate(options, settings, finishes, options.records, console)
+        player = open_player(
+            options.player,
+            temperature=options.temperature,
+            finish_mates=options.finish_mates == "yes",
+        )
+        result = _evaluate(options, settings, player, open_opponent, options.records, console)
         console.print(result_table(result))
         return result
+    # What can be refused is refused here, and not when the first match has been played.
+    players = _open_bare_and_finishing(options)
+    directories = {name: options.records / name if options.records else None for name in players}
+    for directory in filter(None, directories.values()):
+        make_directory(directory)
     results: dict[str, dict[str, Any]] = {}
-    for name, finishes in (("bare", False), ("finishing", True)):
-        records = options.records / name if options.records else None
-        results[name] = _evaluate(options, settings, finishes, records, console)
+    for name, player in players.items():
+        results[name] = _evaluate(
+            options, settings, player, open_opponent, directories[name], console
+        )
         if results[name]["interrupted"] or results[name]["error"]:
             break
     console.print(result_table(*results.values()))
@@ -106,21 +121,40 @@ def evaluate(options: EvaluateOptions, console: Console) -> dict[str, Any]:
     return {**results, "interrupted": last["interrupted"], "error": last["error"]}
 
 
+def _opener(text: str, temperature: float) -> Callable[[], Player]:
+    """Returns what makes a player ready for each match: the same network, or an engine anew."""
+    if parse_player(text).kind != "checkpoint":
+        return lambda: open_player(text, temperature=temperature)
+    player = open_player(text, temperature=temperature)
+    return lambda: player
+
+
+def _open_bare_and_finishing(options: EvaluateOptions) -> dict[str, Player]:
+    """Returns the measured network twice, by the names of its results.
+
+    Raises:
+        PlayerError: the player is no network, or one that searches.
+    """
+    finishing = open_player(options.player, temperature=options.temperature, finish_mates=True)
+    # Not by the text: a run that is training may have a newer checkpoint by now.
+    path = str(finishing.identity["checkpoint"])
+    return {
+        "bare": checkpoint_player(path, temperature=options.temperature),
+        "finishing": finishing,
+    }
+
+
 def _evaluate(
     options: EvaluateOptions,
     settings: MatchSettings,
-    finishes: bool,
+    player: Player,
+    open_opponent: Callable[[], Player],
     records: Path | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Plays one match and returns its result."""
+    """Plays one match and returns its result; closes the players."""
     test = Sprt(options.sprt) if options.sprt else None
-    with (
-        open_player(
-            options.player, temperature=options.temperature, finish_mates=finishes
-        ) as player,
-        open_player(options.opponent, temperature=options.temperature) as opponent,
-    ):
+    with player, open_opponent() as opponent:
         players = (player, opponent)
         files = (
             GameFiles(records, player.name, opponent.name, settings, options.kif_encoding)

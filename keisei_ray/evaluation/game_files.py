@@ -17,6 +17,24 @@ KifEncoding = Literal["utf-8", "shift-jis"]
 """Encoding of the KIF files, and with it the ending of their names."""
 
 
+def make_directory(directory: Path) -> None:
+    """Makes the directory for a match's games if it is not there.
+
+    Raises:
+        ConfigError: not a directory that can be written, or it holds games already.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--records {directory}: cannot be made: {error.strerror}. Choose another."
+        ) from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"--records {directory}: cannot be written. Choose another.")
+    if any(directory.glob("game-*")):
+        raise ConfigError(f"--records {directory}: holds games already. Choose another.")
+
+
 class GameFiles:
     """Writes a match's games into a directory."""
 
@@ -43,16 +61,7 @@ class GameFiles:
         Raises:
             ConfigError: not a directory that can be written, or it holds games already.
         """
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"--records {directory}: cannot be made: {error.strerror}. Choose another."
-            ) from error
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise ConfigError(f"--records {directory}: cannot be written. Choose another.")
-        if any(directory.glob("game-*")):
-            raise ConfigError(f"--records {directory}: holds games already. Choose another.")
+        make_directory(directory)
         self._directory = directory
         self._names = (first, second)
         self._settings = settings

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,67 @@ def test_both_plays_one_match_bare_and_one_finishing_side_by_side(saved: Path) -
 
 def timing(result: dict[str, Any]) -> dict[str, Any]:
     return {key: result[key] for key in ("plies_per_s", "wall_time_s")}
+
+
+@pytest.mark.parametrize("ending", ["greedy", "?simulations=2"])
+def test_both_refuses_other_players_before_the_first_game(
+    ending: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bare match was played to its end, and its result was lost."""
+    monkeypatch.setattr(command, "play_match", lambda *_: pytest.fail("played"))
+    player = ending if ending == "greedy" else f"checkpoint:{saved}{ending}"
+    with pytest.raises(PlayerError, match="finish"):
+        run(player=player, finish_mates="both", records=tmp_path / "games")
+    assert not (tmp_path / "games").exists()
+
+
+def test_both_refuses_a_directory_with_games_before_the_first_game(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"player": f"checkpoint:{saved}", "finish_mates": "both", "num_games": 2}
+    run(**options, records=tmp_path / "games")
+    for name in ("bare", "finishing"):
+        assert len(list((tmp_path / "games" / name).iterdir())) == 3 * 2
+    for file in (tmp_path / "games" / "bare").iterdir():
+        file.unlink()
+    monkeypatch.setattr(command, "play_match", lambda *_: pytest.fail("played"))
+    with pytest.raises(ConfigError, match="finishing: holds games already"):
+        run(**options, records=tmp_path / "games")
+
+
+def test_both_plays_the_same_networks_twice_while_their_run_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two matches were of different weights, also those of the opponent."""
+    old = save_untrained(tmp_path, timestep=10, seed=1, weights_version=1)
+
+    def trains(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
+        save_untrained(tmp_path, timestep=20, seed=2, weights_version=2)
+        shutil.rmtree(old, ignore_errors=True)
+        yield from play_match(*args, **kwargs)
+
+    monkeypatch.setattr(command, "play_match", trains)
+    text = f"checkpoint:{tmp_path}"
+    result, _ = run(player=text, opponent=text, finish_mates="both", num_games=2)
+    for name in ("bare", "finishing"):
+        assert result[name]["player"]["weights_version"] == 1
+        assert result[name]["opponent"]["weights_version"] == 1
+
+
+def test_both_against_a_search_has_the_results_of_two_matches(saved: Path) -> None:
+    player, opponent = f"checkpoint:{saved}", f"checkpoint:{saved}?simulations=4"
+    result, _ = run(player=player, opponent=opponent, finish_mates="both", num_games=2)
+    alone, _ = run(player=player, opponent=opponent, finish_mates="yes", num_games=2)
+    assert result["finishing"] == {**alone, **timing(result["finishing"])}
+
+
+def test_both_starts_an_engine_anew_for_each_match(saved: Path, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    spec = fake_spec(
+        tmp_path, start=f"echo x >> {starts}", go="echo bestmove resign", query="processes=1"
+    )
+    run(player=f"checkpoint:{saved}", opponent=spec, finish_mates="both", num_games=2)
+    assert starts.read_text() == "x\nx\n"
 
 
 def test_only_a_network_can_be_made_to_finish_mates() -> None:
