@@ -6,6 +6,7 @@ on the seed and on the names of its two players only.
 """
 
 import logging
+import os
 import time
 import zlib
 from collections import Counter
@@ -170,7 +171,7 @@ def find_players(options: LadderOptions) -> Iterator[LadderPlayer]:
 
 def _networks_of_run(options: LadderOptions, run_dir: Path) -> Iterator[LadderPlayer]:
     """Yields the networks of a run's intact checkpoints, oldest first."""
-    if not run_dir.is_dir():
+    if not os.path.isdir(run_dir):
         raise RunDirError(f"{run_dir} is not a directory, expected that of a run. Check the name.")
     directory = run_dir / CHECKPOINTS_DIR
     # By timestep: a checkpoint that was being replaced comes before its successor.
