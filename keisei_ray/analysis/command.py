@@ -116,7 +116,9 @@ def _check_files(options: AnalyzeOptions) -> None:
         raise ConfigError(
             f"--kif {file}: not a file in a directory that can be written. Choose another."
         )
-    if options.game and file.exists() and file.samefile(options.game):
+    # FILE:N, a game of several, is no path; a KIF file has one game.
+    is_path = options.game is not None and Path(options.game).exists()
+    if options.game and is_path and file.exists() and file.samefile(options.game):
         raise ConfigError(f"--kif {file}: is the game itself. Name another file.")
 
 

@@ -36,7 +36,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
             those whose weights are not finite are skipped with a warning.
     """
     if not os.path.isdir(path):
-        return checkpoint.load(path)  # It says what is wrong, also where a path cannot be looked at.
+        return checkpoint.load(path)  # It says what is wrong.
     inside = path / CHECKPOINTS_DIR
     directory = inside if os.path.isdir(inside) else path
     if not any(directory.glob(CHECKPOINT_GLOB)):

@@ -191,15 +191,16 @@ def _prepared(
         RunDirError: the directory is not empty, cannot be written, or another process runs the
             sweep in it.
     """
-    if not is_resumed and sweep_dir.exists() and any(sweep_dir.iterdir()):
+    try:
+        is_taken = not is_resumed and sweep_dir.exists() and any(sweep_dir.iterdir())
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(sweep_dir, error) from error
+    if is_taken:
         raise RunDirError(
             f"{sweep_dir} is not empty. Continue the sweep in it by --resume, or choose another "
             "--run-dir."
         )
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(sweep_dir, error) from error
     with run_lock(sweep_dir, say=lambda text: _say(console, text)):
         if not is_resumed:
             try:

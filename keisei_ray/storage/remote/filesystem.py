@@ -54,8 +54,11 @@ def check_uri(uri: str) -> str:
     """Returns a URI in its normal form, with a lower-case scheme and no slash at the end.
 
     Raises:
-        StorageError: it is not a URI, or contains a password.
+        StorageError: it is not a URI, contains a password, or a character that file systems take
+            for a pattern: what is removed would be what matches.
     """
+    if any(character in uri for character in "*[]"):
+        raise _not_of_files(uri)
     parts = urlsplit(uri)
     credentials, at, _ = parts.netloc.rpartition("@")
     if at and ":" in credentials:
@@ -67,11 +70,15 @@ def check_uri(uri: str) -> str:
         )
     path = parts.netloc + parts.path
     if not parts.scheme or not path.strip("/") or "::" in uri or parts.query or parts.fragment:
-        raise StorageError(
-            f"{uri}: not a URI of files, expected one like s3://bucket/runs/first, without "
-            "'?', '#' or '::'."
-        )
+        raise _not_of_files(uri)
     return f"{parts.scheme.lower()}://{path.rstrip('/')}"
+
+
+def _not_of_files(uri: str) -> StorageError:
+    return StorageError(
+        f"{uri}: not a URI of files, expected one like s3://bucket/runs/first, without "
+        "'?', '#', '*', '[', ']' or '::'."
+    )
 
 
 class Storage:

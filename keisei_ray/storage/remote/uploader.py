@@ -88,6 +88,9 @@ class Uploader:
         """Entry `info` of manifests at the URI, by checkpoint."""
         self._token = secrets.token_hex(16).encode()
         self._is_writer = False
+        self._is_newer_aside = False
+        self._pruned: set[str] = set()
+        """Checkpoints that this session has removed from the URI; the local copy may keep them."""
         self._sent: dict[str, tuple[int, int]] = {}
         """Size and time of the other files when they were last uploaded."""
 
@@ -108,7 +111,7 @@ class Uploader:
         for name in self._local_files():
             self._upload_file(name)
         for path in reversed(paths):
-            if path.name not in self.uploaded:
+            if path.name not in self.uploaded | self._pruned:
                 self._upload_checkpoint(path)
         self._prune({path.name for path in paths})
 
@@ -127,12 +130,14 @@ class Uploader:
                 self._storage.write(RUN_ID_FILE, mine)
             self._storage.write(WRITER_FILE, self._token)
             self._is_writer = True
-            self._set_newer_aside()
         elif self._storage.read(WRITER_FILE) != self._token:
             raise OvertakenError(
                 f"another session of this run has begun to write to {uri}; nothing of this one is "
                 "uploaded any more"
             )
+        if not self._is_newer_aside:  # Also after a first attempt that failed.
+            self._set_newer_aside()
+            self._is_newer_aside = True
 
     def _set_newer_aside(self) -> None:
         """Renames checkpoints at the URI as `set_newer_aside` renames those of a directory."""
@@ -211,6 +216,7 @@ class Uploader:
         found = [self._candidate(name, elo_of, is_awaited=name in here) for name in names]
         going = [names[place] for place in places_to_prune(found, self._keep)]
         folders = {name.split("/")[1] for name in self._storage.names(CHECKPOINTS_DIR)}
+        self._pruned.update(going)
         going += [f for f in folders if fnmatch(f, CHECKPOINT_GLOB) and f not in (*names, *here)]
         for name in going:
             self._remove_checkpoint(name)

@@ -75,6 +75,16 @@ def test_a_game_is_analyzed_up_to_its_fault(tmp_path: Path, checkpoint: str) -> 
     assert read_kif(out.read_text(encoding="utf-8")).moves == ("7g7f",)
 
 
+def test_the_kif_file_of_one_game_of_several_is_replaced(tmp_path: Path, checkpoint: str) -> None:
+    games = tmp_path / "games.usi"
+    games.write_text("startpos moves 7g7f\nstartpos moves 2g2f 8c8d\n")
+    out = tmp_path / "out.kifu"
+    for number, moves in ((1, ("7g7f",)), (2, ("2g2f", "8c8d"))):
+        typed = AnalyzeOptions(checkpoint, f"{games}:{number}", simulations=0, kif=out)
+        analyze(typed, plain_console())
+        assert read_kif(out.read_text(encoding="utf-8")).moves == moves
+
+
 def test_the_newest_run_is_latest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

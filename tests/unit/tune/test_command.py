@@ -44,6 +44,7 @@ def test_a_sweep_that_cannot_begin_or_resume_is_refused_and_leaves_nothing(tmp_p
     refused = [
         (options(), "--config FILE"),
         (options(config=str(path), run_dir=str(taken)), "taken is not empty"),
+        (options(config=str(path), run_dir=str(path)), r"some\.yaml cannot be written: Not a dir"),
         (options(is_resumed=True, run_dir=str(taken)), r"no sweep to resume: sweep\.json"),
         (options(is_resumed=True, run_dir=str(saved)), "nothing to resume"),
         (options(is_resumed=True, run_dir=str(saved), overrides=["run.seed=2"]), "leave --set out"),

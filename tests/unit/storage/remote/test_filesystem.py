@@ -108,7 +108,19 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(
         assert "password" in errors
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3://b?x=1", "s3://b#x", "zip::s3://b/x", "://b"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://",
+        "s3://b?x=1",
+        "s3://b#x",
+        "zip::s3://b/x",
+        "://b",
+        "s3://b/x[1]",
+        "s3://b/x*",
+        "s3://[b/x",
+    ],
+)
 def test_a_text_that_is_not_the_uri_of_a_run_is_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="not a URI of files"):
         check_uri(uri)

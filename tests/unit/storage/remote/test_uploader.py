@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, StorageError
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
@@ -160,6 +160,46 @@ def test_checkpoints_beyond_the_one_resumed_from_are_set_aside_at_the_uri() -> N
     assert remote.storage.read(f"{aside}/manifest.json") == manifest
     assert remote.storage.read(f"{aside}/model.safetensors") == b"weights20"
     assert remote.storage.read(f"checkpoints/{step(20)}/model.safetensors") == b"other weights20"
+
+
+def test_checkpoints_are_set_aside_although_the_first_attempt_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remote = remote_run_at(new_uri())
+    save(remote.run_dir, 10, 20, 30)
+    uploads(remote, keep=CheckpointConfig(keep_last=3)).run()
+    for timestep in (20, 30):
+        shutil.rmtree(remote.run_dir / "checkpoints" / step(timestep))
+    save(remote.run_dir, 15)
+    session = uploads(remote, resumed=10, keep=CheckpointConfig(keep_last=3))
+    with monkeypatch.context() as broken:
+
+        def copy(name: str, to: str) -> None:
+            raise StorageError("timeout")
+
+        broken.setattr(remote.storage, "copy", copy)
+        with pytest.raises(StorageError, match="timeout"):
+            session.run()
+    session.run()
+    assert checkpoints_at(remote.storage) == [step(10), step(15)]
+    assert session.uploaded == {step(10), step(15)}
+
+
+def test_a_checkpoint_that_the_rule_removed_at_the_uri_is_not_sent_again() -> None:
+    """In the local copy, which begins with the resumed checkpoint, it is the first of its span."""
+    remote = remote_run_at(new_uri())
+    keep = CheckpointConfig(interval_timesteps=10, keep_last=2, keep_every_timesteps=100)
+    save(remote.run_dir, 110, 150)
+    uploads(remote, keep=keep).run()
+    shutil.rmtree(remote.run_dir / "checkpoints" / step(110))
+    saved: list[str] = []
+    session = Uploader(remote, keep, 150, on_saved=saved.append)
+    for timestep in (160, 170, 180, 190):
+        save(remote.run_dir, timestep)
+        checkpoint.prune(remote.run_dir / "checkpoints", keep)
+        session.run()
+    assert saved.count(step(150)) == 1
+    assert checkpoints_at(remote.storage) == [step(110), step(180), step(190)]
 
 
 def test_a_session_that_was_overtaken_writes_nothing_more() -> None:
