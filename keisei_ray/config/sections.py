@@ -134,7 +134,7 @@ class PoolConfig(Section):
     """Weight by which opponents are chosen (prioritized fictitious self-play), with x the learner's
     score against one. hard: 1 - x, which prefers opponents that beat the learner. even: x (1 - x),
     which prefers opponents of its own strength."""
-    pfsp_power: NonNegativeFloat = 2.0
+    pfsp_power: Annotated[float, Field(ge=0, le=16)] = 2.0
     """Exponent of the weight by which opponents are chosen. 0: all are equally likely."""
     scripted_share: Fraction | None = None
     """Share of the pool's games that go to `members` as soon as there are snapshots. null: no fixed

@@ -94,7 +94,7 @@ def check_reachable(
         )
     try:
         open_connection(address, CONNECT_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise ClusterError(
             f"no cluster answers at {what}: {error}. Check the address, and that the cluster is up."
         ) from error
@@ -105,7 +105,7 @@ def open_connection(address: str, timeout_s: float) -> socket.socket:
 
     Raises:
         OSError: it cannot be opened.
-        ValueError, OverflowError: the port is none.
+        ValueError, OverflowError: the port is none, or the host cannot be one.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout_s)

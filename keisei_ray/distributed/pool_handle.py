@@ -110,8 +110,8 @@ class PoolHandle:
 
     def missing(self, state: ActorState) -> list[str]:
         """Returns the opponents in an actor's state that this run does not have."""
-        names = {*state.pairing.opponents, *state.pairing.networks} - {NO_OPPONENT}
-        return sorted(names - {*self._scripted, *self._weights})
+        opponents = {*state.pairing.opponents} - {NO_OPPONENT, *self._scripted}
+        return sorted((opponents | {*state.pairing.networks}) - {*self._weights})
 
     def go_on(self, state: ActorState) -> list[Ref]:
         """Makes the mixes that follow an actor's state.

@@ -82,7 +82,7 @@ class UsiEngine:
             words = self._process.read_line(deadline=deadline, awaited="bestmove").split()
             if words[:1] == ["bestmove"]:
                 return words[1] if len(words) > 1 else ""
-            if words[:1] == ["info"] and "score" in words:
+            if words[:1] == ["info"] and "score" in words and _is_of_best_line(words):
                 self.evaluation = centipawns_of(words)
 
     def kill(self) -> None:
@@ -130,6 +130,14 @@ class UsiEngine:
         deadline = time.monotonic() + self._spec.timeout_s
         while (line := self._process.read_line(deadline=deadline, awaited=word).strip()) != word:
             take(line)
+
+
+def _is_of_best_line(info: Sequence[str]) -> bool:
+    """Returns whether an `info` line is about the best of the lines that an engine looks at."""
+    if "string" in info:
+        return False  # Free text.
+    at = info.index("multipv") if "multipv" in info else None
+    return at is None or list(info[at + 1 : at + 2]) == ["1"]
 
 
 def centipawns_of(info: Sequence[str]) -> int | None:

@@ -91,7 +91,7 @@ class SnapshotRotation:
         snapshots_share = sum(probabilities[name] for name in names)
         members = {name: p for name, p in probabilities.items() if name not in names}
         slots: list[str] = []
-        if names:
+        if snapshots_share > 0:
             weights = np.array([probabilities[name] for name in names]) / snapshots_share
             slots = self._next_slots(actor_id, incarnation, names, weights)
             for name in slots:
@@ -100,7 +100,7 @@ class SnapshotRotation:
             pool_share=config.pool.share,
             members=tuple(members.items()),
             snapshots=tuple(dict.fromkeys(slots)),
-            number=self._actors[actor_id].num_mixes if names else 0,
+            number=self._actors[actor_id].num_mixes if slots else 0,
             slots=tuple(slots),
         )
 

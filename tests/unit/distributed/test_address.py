@@ -79,6 +79,8 @@ def test_a_host_that_drops_packets_is_given_up_in_bounded_time(
     [
         ("127.0.0.1:1", "no cluster answers at .* = 127.0.0.1:1: .*Connection refused"),
         ("nonsense", "= 'nonsense', expected host:port, auto or local"),
+        ("10.0.0..1:6379", r"no cluster answers at .* = 10\.0\.0\.\.1:6379"),
+        (f"{'x' * 64}:6379", "no cluster answers at .* = x+:6379"),
     ],
 )
 def test_an_address_where_no_cluster_is_is_refused_in_one_line(given: str, expected: str) -> None:

@@ -409,6 +409,21 @@ def test_the_last_words_of_an_engine_cannot_write_to_the_terminal(tmp_path: Path
         pass
 
 
+@pytest.mark.parametrize("rank", ["", "multipv 1 "])
+def test_the_evaluation_is_that_of_the_best_line(tmp_path: Path, rank: str) -> None:
+    said = [
+        f"info depth 3 {rank}score cp 120 pv 7g7f",
+        "info depth 3 multipv 2 score cp -300 pv 2g2f",
+        "info string score cp 5",
+        "bestmove 7g7f",
+    ]
+    spec = fake_spec(tmp_path, go="; ".join(f"echo '{line}'" for line in said))
+    with UsiEngine(EngineSpec.parse(spec)) as engine:
+        engine.prepare()
+        assert engine.best_move(START) == "7g7f"
+        assert engine.evaluation == 120
+
+
 @pytest.mark.parametrize(
     ("said", "evaluation"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keisei_ray.config.schema import Config
-from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, SnapshotRotation
+from keisei_ray.selfplay.opponent_mix import SELF_PLAY_ONLY, OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from tests.helpers.pools import BEATEN, EVEN, FEARED, pool_config, pool_with
 from tests.helpers.tiny import tiny_config
@@ -45,6 +45,15 @@ def test_a_mix_holds_every_scripted_member_and_a_few_snapshots() -> None:
         assert sum(members.values()) == pytest.approx(1)
         for name in ("greedy", "random"):
             assert members[name] == pytest.approx(pool.probabilities()[name])
+
+
+def test_scripted_members_may_have_all_of_the_pools_games() -> None:
+    pool = pool_with({"greedy": EVEN, "v1": EVEN}, scripted_share=1.0)
+    rotation = rotation_over(pool, scripted_share=1.0)
+    for actor in range(3):
+        assert rotation.next_mix(actor, 0) == OpponentMix(
+            pool_share=0.5, members=(("greedy", 1.0),), snapshots=(), number=0, slots=()
+        )
 
 
 def test_over_all_actors_a_snapshot_has_the_probability_that_the_pool_gives_it() -> None:
