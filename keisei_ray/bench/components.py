@@ -12,6 +12,7 @@ import torch
 from rsshogi.core import Board
 
 from keisei_ray.bench.measure import Figure, against_bare
+from keisei_ray.bench.random_play import step_randomly
 from keisei_ray.config.autosize import learner_cpus, resolve_auto
 from keisei_ray.config.processor import has_bf16
 from keisei_ray.config.schema import Config
@@ -65,8 +66,7 @@ def env(config: Config) -> list[Figure]:
     def real() -> int:
         for _ in range(32):
             games.legal_bits()
-            counts = np.diff(games.legal_offsets)
-            games.step((rng.random(num_games) * counts).astype(np.int64))
+            step_randomly(games, rng)
         return 32 * num_games
 
     value, bare, ratio = against_bare(real, _bare_games(max_plies), seconds=SECONDS, rounds=ROUNDS)

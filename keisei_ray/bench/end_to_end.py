@@ -12,6 +12,7 @@ from rich.console import Console
 
 from keisei_ray.bench.components import bare_backward, network_shape, single_thread
 from keisei_ray.bench.measure import Figure, rate
+from keisei_ray.bench.random_play import step_randomly
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
@@ -118,10 +119,10 @@ def _ideal(config: Config) -> float:
     num_games = rollout.header.N
     position = (rollout.boards[0], rollout.hands[0], rollout.scalars[0])
     games = VectorGames(num_games, max_plies=320, rng_for_game=np.random.default_rng)
+    rng = np.random.default_rng(0)
 
     def play() -> int:
-        games.step(np.zeros(num_games, np.int64))
-        return num_games
+        return step_randomly(games, rng)
 
     def forward() -> int:
         network_outputs(network, *position)

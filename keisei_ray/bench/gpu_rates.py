@@ -32,6 +32,7 @@ from keisei_ray.bench.device_loops import (
 from keisei_ray.bench.end_to_end import run_for
 from keisei_ray.bench.gpu_checks import shape_of
 from keisei_ray.bench.measure import Figure, against_bare, rate
+from keisei_ray.bench.random_play import step_randomly
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.learning.learner import Learner
@@ -222,11 +223,10 @@ def measure_self_play(subject: Subject, forward: float) -> tuple[list[Figure], P
         reports.append((report, packed))
         return report.header.timesteps
 
-    games = random_games(sizes.games)
+    games, rng = random_games(sizes.games), np.random.default_rng(0)
 
     def play() -> int:
-        games.step(np.zeros(sizes.games, np.int64))
-        return sizes.games
+        return step_randomly(games, rng)
 
     ideal = min(forward, rate(play, sizes.seconds))
     plies = statistics.median(rate(collect, sizes.seconds) for _ in range(sizes.rounds))
@@ -306,11 +306,11 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
         num_gpus=None,
     )
     values["schedule"].update(rollouts_per_update=sizes.actors)
-    games = random_games(sizes.games_per_actor)
+    values["cluster"].update(address="local", num_gpus=1)  # The ideal is of one.
+    games, rng = random_games(sizes.games_per_actor), np.random.default_rng(0)
 
     def play() -> int:
-        games.step(np.zeros(sizes.games_per_actor, np.int64))
-        return sizes.games_per_actor
+        return step_randomly(games, rng)
 
     env = rate(play, sizes.seconds)
     ideal = ideal_rate(
@@ -320,7 +320,7 @@ def train_on(subject: Subject, forward: float, learning: float) -> list[Figure]:
         sizes.run_seconds,
         Config.model_validate(values),
         ideal / 2,
-        num_gpus=torch.cuda.device_count(),
+        num_gpus=1,
     )
     what = f"training {subject.shape}, {sizes.actors} actors, {epochs} epochs"
     return [

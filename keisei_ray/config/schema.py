@@ -97,7 +97,7 @@ class Config(Section):
         checks.check_learners(self.learner, self.effective_rollouts_per_update)
         checks.check_pool(self.pool)
         checks.check_start_anchor(self.learner, self.run)
-        checks.check_pretrain(self.pretrain, self.self_play)
+        checks.check_pretrain(self.pretrain, self.self_play, self.learner)
         checks.check_kept_checkpoints(self.checkpoint, self.evaluation)
         checks.check_cluster(self.cluster)
         return self

@@ -207,7 +207,10 @@ class Learner:
         kl_start = None
         if kl_start_coef:
             assert self._start is not None, "pull_to comes before the first update"
-            kl_start = self._start.pull(fields, self._batch.rows, kl_start_coef)
+            total, drawn = self._group.sums(
+                *self._start.pull(fields, self._batch.rows, kl_start_coef)
+            )
+            kl_start = total / max(1.0, drawn)
 
         def make() -> tuple[UpdateTotals, UndoneUpdate | None]:
             self._gradients.prepare()

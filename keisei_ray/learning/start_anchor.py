@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from keisei_ray.config.sections import LearnerConfig
-from keisei_ray.learning.gradients import ParallelGradients
+from keisei_ray.learning.gradients import CUDA_ROW_MULTIPLE, ParallelGradients
 from keisei_ray.network.model import build_model
 from keisei_ray.network.weights import load_arrays, read_network
 
@@ -46,9 +46,10 @@ class StartPolicy:
             network.to(device),
             num_threads=config.num_threads or 1,
             micro_batch=config.micro_batch if device.type == "cpu" else None,
+            row_multiple=CUDA_ROW_MULTIPLE if device.type == "cuda" else 1,
         )
 
-    def pull(self, fields: Mapping[str, Tensor], num_rows: int, weight: float) -> float:
+    def pull(self, fields: Mapping[str, Tensor], num_rows: int, weight: float) -> tuple[float, int]:
         """Penalizes leaving this policy, in the advantages of an update, in place.
 
         Args:
@@ -57,7 +58,8 @@ class StartPolicy:
             weight: of the penalty, in the unit of the advantages per nat.
 
         Returns:
-            KL divergence from the policy that played to this one, in nats, by the drawn actions.
+            Sum over the drawn actions of what estimates the KL divergence from the policy that
+            played to this one, in nats, and their number.
         """
         rows = torch.arange(num_rows, device=fields["advantages"].device)
         reference = self._passes.log_probs(fields, rows)
@@ -65,7 +67,7 @@ class StartPolicy:
         fields["advantages"][rows] = anchored_advantages(
             fields["advantages"][rows], drawn, reference, is_forced, weight
         )
-        return mean_divergence(drawn, reference, is_forced)
+        return divergence_sum(drawn, reference, is_forced), int((~is_forced).sum())
 
 
 def anchored_advantages(
@@ -88,10 +90,6 @@ def anchored_advantages(
     return advantages - penalty.where(~is_forced, 0.0)
 
 
-def mean_divergence(log_probs: Tensor, reference_log_probs: Tensor, is_forced: Tensor) -> float:
-    """Returns the mean of log p(a) - log q(a) over drawn actions: an estimate of KL(p || q), nats.
-
-    0 where no action was drawn.
-    """
-    drawn = (~is_forced).sum().clamp(min=1)
-    return float((log_probs - reference_log_probs).where(~is_forced, 0.0).sum() / drawn)
+def divergence_sum(log_probs: Tensor, reference_log_probs: Tensor, is_forced: Tensor) -> float:
+    """Returns the sum of log p(a) - log q(a) over drawn actions; its mean estimates KL(p || q)."""
+    return float((log_probs - reference_log_probs).where(~is_forced, 0.0).sum())

@@ -217,6 +217,8 @@ class UpdateSteps:
         if not self._read_delay and bool(self.is_stopped):
             return Step(grad_norm=torch.zeros_like(self.is_stopped))
         scale = self._scaler.get_scale()
+        # Before `unscale_`, which may not be called again if memory does not suffice here.
+        save = self._backup.save() if self._settings.target_kl is not None else 0
         self._scaler.unscale_(self._optimizer)
         gradient = self._gradients.flat
         norm = gradient.norm()
@@ -227,7 +229,6 @@ class UpdateSteps:
         limit = self._settings.max_grad_norm
         is_clipped = norm.isfinite() & (norm > limit)
         gradient.mul_(torch.where(is_clipped, limit / (norm.double() + 1e-6), 1.0))
-        save = self._backup.save() if self._settings.target_kl is not None else 0
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return Step(norm, save, is_skipped=self._scaler.get_scale() < scale)

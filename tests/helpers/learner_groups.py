@@ -17,6 +17,7 @@ from keisei_ray.errors import RejectedRolloutsError
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.learner_group import LearnerGroup, join_group
 from keisei_ray.network.weights import state_arrays
+from keisei_ray.storage.run_layout import MODEL_FILE
 from keisei_ray.telemetry.reports import UpdateReport
 
 WAIT_S = 120.0
@@ -40,6 +41,8 @@ class Trained:
 def train(config: Config, updates: Updates, group: LearnerGroup | None = None) -> Trained:
     """Makes updates, each from this learner's share of its rollouts."""
     learner = Learner(config, group)
+    if config.learner.kl_start_coef:
+        learner.pull_to(Learner(config).state_files()[MODEL_FILE])
     reports: list[UpdateReport | dict[int, str]] = []
     for rollouts in updates:
         timestep = learner.weights_version * config.timesteps_per_update

@@ -114,6 +114,22 @@ def test_limits_that_join_a_cluster_are_allowed_for_one_started_here() -> None:
     assert make_config(cluster={"address": "local", "num_cpus": 4}).cluster.num_cpus == 4
 
 
+@pytest.mark.parametrize(
+    ("learner", "expected"),
+    [
+        ({"lr_schedule": "adaptive"}, "adaptive does not go with pretrain.records"),
+        ({"kl_start_coef": 0.1}, "kl_start_coef = 0.1 has no effect: pretrain.records"),
+    ],
+)
+def test_settings_of_a_policy_that_plays_do_not_go_with_records(
+    learner: dict[str, object], expected: str
+) -> None:
+    run = {"init_from": "x"}
+    make_config(learner=learner, run=run)
+    with pytest.raises(ValidationError, match=expected):
+        make_config(pretrain={"records": ["x"]}, learner=learner, run=run)
+
+
 def test_readers_of_records_are_a_fixed_number() -> None:
     with pytest.raises(ValidationError, match=r"does not go with pretrain\.records"):
         make_config(pretrain={"records": ["x"]}, self_play={"num_actors": "auto"})

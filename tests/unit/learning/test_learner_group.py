@@ -40,8 +40,9 @@ DAMAGED, UNTRAINED = 3, 7
 """Updates with a rollout that is damaged, and with one that has no row to train on."""
 
 
-def group_config(**learner: object) -> Config:
+def group_config(*, run: dict[str, object] | None = None, **learner: object) -> Config:
     return tiny_config(
+        run=run or {},
         self_play={"num_actors": R},
         # Smooth: with ReLU, float error now and then decides which side of its kink a number is on.
         model={"width": 8, "activation": "silu"},
@@ -130,6 +131,23 @@ def test_several_learners_make_the_updates_of_one(
             np.testing.assert_allclose(learner.weights[name], weights, rtol=0, atol=1e-6)
             np.testing.assert_array_equal(learner.weights[name], trained[0].weights[name])
         assert torch.equal(learner.generator, alone.generator)
+
+
+def test_the_divergence_from_the_start_is_that_of_all_learners_rows(
+    updates: Updates, pool: Pool, tmp_path: Path
+) -> None:
+    run: dict[str, object] = {"init_from": "x", "total_timesteps": 10**6}
+    config = group_config(run=run, adam_eps=1e-3, kl_start_coef=0.1, kl_start_until=1.0)
+    some = updates[:3]
+    one = train(config, some)
+    together = train_together(pool, 2, tmp_path / "store", config, some)
+    for learner in together:
+        for expected, found in zip(one.reports, learner.reports, strict=True):
+            assert isinstance(expected, UpdateReport)
+            assert isinstance(found, UpdateReport)
+            assert expected.kl_start is not None
+            assert found.kl_start == pytest.approx(expected.kl_start, rel=1e-3, abs=1e-5)
+    assert max(abs(report.kl_start) for report in one.reports) > 1e-3  # type: ignore[union-attr, arg-type]
 
 
 def test_an_update_that_is_not_finite_is_undone_by_all(

@@ -7,7 +7,7 @@ import torch
 from keisei_ray.config.schema import Config
 from keisei_ray.learning.learner import Learner
 from keisei_ray.learning.schedules import scheduled_kl_start_coef
-from keisei_ray.learning.start_anchor import anchored_advantages, mean_divergence
+from keisei_ray.learning.start_anchor import anchored_advantages, divergence_sum
 from keisei_ray.network.model import legal_mask, masked_log_probs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
 from keisei_ray.storage.run_layout import MODEL_FILE
@@ -29,9 +29,9 @@ def test_advantages_equal_their_definition() -> None:
     forced = torch.from_numpy(is_forced)
     found = anchored_advantages(a, p, q, forced, 0.3)
     assert found.numpy() == pytest.approx(np.array(expected), abs=1e-6)
-    kl = mean_divergence(p, q, forced)
-    assert kl == pytest.approx((own - reference)[~is_forced].mean(), abs=1e-6)
-    assert mean_divergence(p, q, torch.ones(50, dtype=torch.bool)) == 0.0
+    kl = divergence_sum(p, q, forced)
+    assert kl == pytest.approx((own - reference)[~is_forced].sum(), abs=1e-5)
+    assert divergence_sum(p, q, torch.ones(50, dtype=torch.bool)) == 0.0
 
 
 def test_the_policy_gradient_of_the_penalty_is_the_gradient_of_the_divergence() -> None:
