@@ -12,7 +12,7 @@ if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
     echo "train.sh: the first argument is '${1-}', expected the directory of the run." >&2
     exit 2
 fi
-run_dir=$1
+run_dir=${1%/}
 shift
 cd "$(dirname "$0")/.."
 

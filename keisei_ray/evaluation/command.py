@@ -18,7 +18,7 @@ from keisei_ray.evaluation.matches import (
     PlayedGame,
     check_num_games,
     match_score,
-    play_match,
+    play_plies,
 )
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.run_matches import record
@@ -203,7 +203,7 @@ def _play(
     try:
         with bar, stoppable() as stop:
             task = bar.add_task("games", total=settings.num_games)
-            for game in stop.interrupt(play_match(players, settings)):
+            for game in stop.interrupt(play_plies(players, settings), settings.num_games):
                 played.games.append(game)
                 bar.advance(task)
                 if files:

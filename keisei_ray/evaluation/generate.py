@@ -20,7 +20,7 @@ from keisei_ray.evaluation.matches import (
     MatchSettings,
     PlayedGame,
     check_num_games,
-    play_match,
+    play_plies,
 )
 from keisei_ray.evaluation.openings import OpeningBook
 from keisei_ray.evaluation.stopping import stoppable
@@ -154,7 +154,7 @@ def _generate(
         try:
             with bar, stoppable() as stop:
                 task = bar.add_task("games", total=settings.num_games)
-                for game in stop.interrupt(play_match(watched, settings)):
+                for game in stop.interrupt(play_plies(watched, settings), settings.num_games):
                     files.save(written(game, names, judgements.take(game)))
                     results[game.result] += 1
                     positions += game.plies - game.opening_plies

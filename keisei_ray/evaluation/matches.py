@@ -10,6 +10,7 @@ number of lanes, except for the last bits of a network's output in another batch
 players (with their streams) plays the same games, so the score becomes 1 - score exactly.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,21 @@ def play_match(
 ) -> Iterator[PlayedGame]:
     """Plays a match and yields each game as it ends. A caller that stops iterating ends the match.
 
+    The arguments are those of `play_plies`.
+    """
+    plies = play_plies(players, settings, streams=streams, num_lanes=num_lanes)
+    return itertools.chain.from_iterable(plies)
+
+
+def play_plies(
+    players: tuple[Player, Player],
+    settings: MatchSettings,
+    *,
+    streams: tuple[int, int] = (0, 1),
+    num_lanes: int = NUM_LANES,
+) -> Iterator[list[PlayedGame]]:
+    """Plays a match ply by ply, in all games side by side.
+
     Args:
         players: first and second. Each is asked once per ply, for all positions in which it is
             to move.
@@ -136,7 +152,8 @@ def play_match(
         num_lanes: games side by side.
 
     Yields:
-        `settings.num_games` games if exhausted, each index once, in the order in which they end.
+        The games that a ply ended, where it ended any: `settings.num_games` if exhausted, each
+        index once, in the order in which they end.
     """
     openings = distinct_openings(settings)
     games = VectorGames(
@@ -166,11 +183,12 @@ def play_match(
                     draws[index] = _move_rngs(settings.seed, index, streams)
                 uniforms[i] = draws[index][side].random()
             choices[asked] = player.choose(games, asked, uniforms)
-        for end in games.step(choices).finished:
-            if end.index < settings.num_games:
-                draws.pop(end.index, None)
-                num_left -= 1
-                yield _played(end)
+        ends = games.step(choices).finished
+        if ended := [_played(end) for end in ends if end.index < settings.num_games]:
+            for game in ended:
+                draws.pop(game.index, None)
+            num_left -= len(ended)
+            yield ended
 
 
 def distinct_openings(settings: MatchSettings) -> list[Opening]:

@@ -21,17 +21,23 @@ class Stop:
         if self._is_playing:
             raise KeyboardInterrupt
 
-    def interrupt(self, match: Iterator[PlayedGame]) -> Iterator[PlayedGame]:
-        """Yields the games of the match; raises KeyboardInterrupt when a signal has come."""
-        while True:
+    def interrupt(self, plies: Iterator[list[PlayedGame]], num_games: int) -> Iterator[PlayedGame]:
+        """Yields the games of a match; raises KeyboardInterrupt when a signal has come.
+
+        Not while there are games that have ended, and not after the last game.
+
+        Args:
+            plies: as `play_plies` gives them.
+            num_games: games of the match.
+        """
+        while num_games:
             self._is_playing = True
             if self._is_set:
                 raise KeyboardInterrupt
-            game = next(match, None)
+            ended = next(plies)
             self._is_playing = False
-            if game is None:
-                return
-            yield game
+            num_games -= len(ended)
+            yield from ended
 
 
 @contextlib.contextmanager

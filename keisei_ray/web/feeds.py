@@ -24,7 +24,7 @@ from keisei_ray.report.curves import Floats
 from keisei_ray.report.run_files import Run, RunFiles
 from keisei_ray.status.liveness import DRIVER_FILES
 from keisei_ray.status.run_status import StatusFollower, as_json
-from keisei_ray.storage.run_layout import CONFIG_FILE, RATINGS_FILE
+from keisei_ray.storage.run_layout import CONFIG_FILE, MATCHES_FILE, RATINGS_FILE
 from keisei_ray.web.answers import json_text
 from keisei_ray.web.shown_runs import ShownRuns
 
@@ -67,7 +67,8 @@ class RunFeed:
         self._run: Run | None = None
         self._run_revision = -1
         self._seen: tuple[tuple[int, int] | None, ...] = ()
-        self._revision = 0
+        # Not from 0: a browser keeps what another server, or a run of this name, gave it.
+        self._revision = time.time_ns() // 1_000_000
         self._newest: Snapshot | None = None
 
     def snapshot(self) -> Snapshot:
@@ -224,7 +225,8 @@ class Feeds:
 
 def _signature(path: Path) -> tuple[tuple[int, int] | None, ...]:
     """Returns size and time of each file whose change shows."""
-    return tuple(_size_and_time(path / name) for name in (*DRIVER_FILES, CONFIG_FILE, RATINGS_FILE))
+    names = (*DRIVER_FILES, CONFIG_FILE, MATCHES_FILE, RATINGS_FILE)
+    return tuple(_size_and_time(path / name) for name in names)
 
 
 def _size_and_time(file: Path) -> tuple[int, int] | None:

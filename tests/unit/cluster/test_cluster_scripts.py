@@ -140,11 +140,12 @@ def test_a_run_with_a_checkpoint_is_gone_on_with(place: Place) -> None:
     )
 
 
-def test_a_run_that_saved_nothing_is_set_aside(place: Place) -> None:
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_run_that_saved_nothing_is_set_aside(place: Place, slash: str) -> None:
     run_dir = place.root / "runs/a"
     run_dir.mkdir(parents=True)
     (run_dir / "config.json").write_text("{}")
-    _, lines, _ = train(place, str(run_dir))
+    _, lines, _ = train(place, f"{run_dir}{slash}")
     assert lines[0] == f"run run.py --run-dir {run_dir}"
     assert not run_dir.exists()
     (aside,) = place.root.glob("runs/a.no-checkpoint.*")

@@ -26,7 +26,7 @@ from keisei_ray.errors import ConfigError, PlayerError
 from keisei_ray.evaluation import command
 from keisei_ray.evaluation.command import EvaluateOptions, evaluate
 from keisei_ray.evaluation.ladder import pairs_table, ratings_table
-from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match
+from keisei_ray.evaluation.matches import MatchSettings, PlayedGame, play_match, play_plies
 from keisei_ray.evaluation.sprt import Hypotheses
 from keisei_ray.learning.learner import Learner
 from keisei_ray.network.model import build_model
@@ -116,7 +116,7 @@ def test_both_refuses_other_players_before_the_first_game(
     ending: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bare match was played to its end, and its result was lost."""
-    monkeypatch.setattr(command, "play_match", lambda *_: pytest.fail("played"))
+    monkeypatch.setattr(command, "play_plies", lambda *_: pytest.fail("played"))
     player = ending if ending == "greedy" else f"checkpoint:{saved}{ending}"
     with pytest.raises(PlayerError, match="finish"):
         run(player=player, finish_mates="both", records=tmp_path / "games")
@@ -132,7 +132,7 @@ def test_both_refuses_a_directory_with_games_before_the_first_game(
         assert len(list((tmp_path / "games" / name).iterdir())) == 3 * 2
     for file in (tmp_path / "games" / "bare").iterdir():
         file.unlink()
-    monkeypatch.setattr(command, "play_match", lambda *_: pytest.fail("played"))
+    monkeypatch.setattr(command, "play_plies", lambda *_: pytest.fail("played"))
     with pytest.raises(ConfigError, match="finishing: holds games already"):
         run(**options, records=tmp_path / "games")
 
@@ -143,12 +143,12 @@ def test_both_plays_the_same_networks_twice_while_their_run_trains(
     """The two matches were of different weights, also those of the opponent."""
     old = save_untrained(tmp_path, timestep=10, seed=1, weights_version=1)
 
-    def trains(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
+    def trains(*args: Any, **kwargs: Any) -> Iterator[list[PlayedGame]]:
         save_untrained(tmp_path, timestep=20, seed=2, weights_version=2)
         shutil.rmtree(old, ignore_errors=True)
-        yield from play_match(*args, **kwargs)
+        yield from play_plies(*args, **kwargs)
 
-    monkeypatch.setattr(command, "play_match", trains)
+    monkeypatch.setattr(command, "play_plies", trains)
     text = f"checkpoint:{tmp_path}"
     result, _ = run(player=text, opponent=text, finish_mates="both", num_games=2)
     for name in ("bare", "finishing"):
@@ -211,11 +211,11 @@ def test_odd_number_of_games_is_refused(saved: Path) -> None:
 def test_interrupt_reports_finished_games_and_exits_130(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
-        yield from itertools.islice(play_match(*args, **kwargs), 3)
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[list[PlayedGame]]:
+        yield from ([game] for game in itertools.islice(play_match(*args, **kwargs), 3))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "play_match", interrupted)
+    monkeypatch.setattr(command, "play_plies", interrupted)
     file = tmp_path / "result.json"
     arguments = ["--checkpoint", str(saved), "--opponent", "greedy", "--games", "8"]
     assert main(["evaluate", *arguments, "--json", str(file)]) == 130
@@ -227,10 +227,10 @@ def test_interrupt_reports_finished_games_and_exits_130(
 def test_interrupt_before_any_game_is_reported_too(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any, **kwargs: Any) -> Iterator[PlayedGame]:
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[list[PlayedGame]]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "play_match", interrupted)
+    monkeypatch.setattr(command, "play_plies", interrupted)
     result, screen = run(player=f"checkpoint:{saved}")
     assert result["score"] is None
     assert "0 of 4 games" in screen

@@ -95,12 +95,12 @@ def test_an_interrupt_keeps_every_game_that_has_ended(
 ) -> None:
     def interrupted(*arguments: Any, **settings: Any) -> Any:
         games = play_match(*arguments, **settings)
-        yield next(games)
-        yield next(games)
+        yield [next(games)]
+        yield [next(games)]
         signal.raise_signal(signal.SIGINT)
-        yield next(games)
+        yield [next(games)]
 
-    monkeypatch.setattr(module, "play_match", interrupted)
+    monkeypatch.setattr(module, "play_plies", interrupted)
     out, summary = made(tmp_path)
     assert (summary["interrupted"], summary["games"], len(lines(out))) == (True, 2, 2)
 
