@@ -129,19 +129,11 @@ def check_pool(pool: PoolConfig) -> None:
 
 
 def check_pretrain(pretrain: PretrainConfig, play: SelfPlayConfig, learner: LearnerConfig) -> None:
-    """Refuses readers whose number follows the cluster, and settings of a policy that plays."""
+    """Refuses readers whose number follows the cluster, and a rate that follows a policy."""
     if pretrain.records and learner.lr_schedule == "adaptive":
         raise ValueError(
             "learner.lr_schedule = adaptive does not go with pretrain.records: it follows the "
             "change of a policy that plays. Use linear or constant."
-        )
-    if pretrain.records and learner.kl_start_coef > 0:
-        raise ValueError(
-            _no_effect(
-                "learner.kl_start_coef",
-                learner.kl_start_coef,
-                because="pretrain.records have no policy that is pulled",
-            )
         )
     if pretrain.records and play.num_actors == "auto":
         raise ValueError(
