@@ -109,9 +109,9 @@ def choose_schedule(
     """Chooses the schedule by whether self-play and learning would share the same cores.
 
     In lockstep all cores play, then all cores learn. That is as fast as overlap if both can use all
-    of them, and has no policy lag. Overlap is for hardware
-    that one of the two would leave idle: a GPU, more cores than actors or the learner use, several
-    nodes; and for a number of actors that follows the cluster, which lockstep cannot do.
+    of them, and has no policy lag. Overlap is for hardware that one of the two would leave idle: a
+    GPU, more cores than actors or the learner use, several nodes; and for a number of actors that
+    follows the cluster, which lockstep cannot do.
 
     Args:
         config: as given; its schedule.mode is not looked at.
