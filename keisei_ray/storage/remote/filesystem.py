@@ -57,9 +57,10 @@ def check_uri(uri: str) -> str:
         StorageError: it is not a URI, contains a password, or a character that file systems take
             for a pattern: what is removed would be what matches.
     """
-    if any(character in uri for character in "*[]"):
-        raise _not_of_files(uri)
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:  # Brackets in its host.
+        raise _not_of_files(uri) from error
     credentials, at, _ = parts.netloc.rpartition("@")
     if at and ":" in credentials:
         # The message does not repeat the URI, which would write the password into logs.
@@ -69,14 +70,19 @@ def check_uri(uri: str) -> str:
             "by environment variables or a profile."
         )
     path = parts.netloc + parts.path
-    if not parts.scheme or not path.strip("/") or "::" in uri or parts.query or parts.fragment:
+    is_pattern = any(character in uri for character in "*[]")
+    is_more = "::" in uri or parts.query or parts.fragment
+    if not parts.scheme or not path.strip("/") or is_pattern or is_more:
         raise _not_of_files(uri)
     return f"{parts.scheme.lower()}://{path.rstrip('/')}"
 
 
 def _not_of_files(uri: str) -> StorageError:
+    scheme, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    shown = f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"  # No password.
     return StorageError(
-        f"{uri}: not a URI of files, expected one like s3://bucket/runs/first, without "
+        f"{shown}: not a URI of files, expected one like s3://bucket/runs/first, without "
         "'?', '#', '*', '[', ']' or '::'."
     )
 

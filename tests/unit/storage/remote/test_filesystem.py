@@ -96,7 +96,9 @@ def test_no_right_to_write_is_refused(s3: S3) -> None:
     assert message.startswith(f"cannot write s3://{bucket}/runs/first/.writable-token: Permission")
 
 
-@pytest.mark.parametrize("uri", ["s3://me:hunter2@bucket/x", "sftp://me:hunter2@host/x"])
+@pytest.mark.parametrize(
+    "uri", ["s3://me:hunter2@bucket/x", "sftp://me:hunter2@host/x", "s3://me:hunter2@bucket/x[1]"]
+)
 def test_a_password_in_a_uri_is_refused_and_not_repeated(
     uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +126,12 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(
 def test_a_text_that_is_not_the_uri_of_a_run_is_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="not a URI of files"):
         check_uri(uri)
+
+
+def test_a_password_is_not_repeated_where_the_uri_cannot_be_split() -> None:
+    with pytest.raises(StorageError, match=r"s3://\[b/x: not a URI of files") as refused:
+        check_uri("s3://me:hunter2@[b/x")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(
