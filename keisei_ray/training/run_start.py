@@ -283,8 +283,24 @@ def with_initial(config: Config, *, is_resumed: bool) -> tuple[Config, Checkpoin
     if MODEL_FILE not in found.files:
         raise CheckpointError(f"--init-from {found.path}: it has no {MODEL_FILE}.")
     check_growth(_model_of(found), config.model)
+    return _beginning_with(config, place), found
+
+
+def with_named_initial(config: Config) -> Config:
+    """Returns settings in which `run.init_from` is the one checkpoint that it means now.
+
+    Raises:
+        CheckpointError, ConfigError, StorageError: as `with_initial`.
+    """
+    if config.run.init_from is None:
+        return config
+    place, _ = open_checkpoint(config.run.init_from)
+    return _beginning_with(config, place)
+
+
+def _beginning_with(config: Config, place: str) -> Config:
     run = {"init_from": place if is_uri(place) else absolute_path(place)}
-    return config.model_copy(update={"run": config.run.model_copy(update=run)}), found
+    return config.model_copy(update={"run": config.run.model_copy(update=run)})
 
 
 def absolute_path(path: str) -> str:

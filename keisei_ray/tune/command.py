@@ -11,7 +11,7 @@ other files                    Ray Tune's own state, from which --resume continu
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from keisei_ray.storage.run_dirs import (
 from keisei_ray.storage.run_layout import BEST_CONFIG_FILE, SWEEP_FILE
 from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.tracking import logs
+from keisei_ray.training.run_start import with_named_initial
 from keisei_ray.training.stop_request import StopRequest, stopping_on_signals
 from keisei_ray.training.trust import foreign_owner
 from keisei_ray.tune import results as results_file
@@ -122,6 +123,8 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
         )
     flags = {"cluster.address": options.address}
     sweep = load_sweep_file(options.config, environ, options.overrides, flags)
+    # All trials, and all their parts, begin with one network.
+    sweep = replace(sweep, base=with_named_initial(sweep.base))
     if options.run_dir is not None:
         refuse_job_directory(options.run_dir)
         return sweep, Path(options.run_dir)

@@ -14,12 +14,14 @@ from rich.console import Console
 from keisei_ray.errors import UserError
 from keisei_ray.tune.command import (
     TuneOptions,
+    _new,
     _prepared,
     best_command,
     resume_command,
     run,
 )
 from keisei_ray.tune.sweep_file import load_sweep_file
+from tests.helpers.saved_runs import save_untrained
 from tests.helpers.sweeps import SMALL
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +58,18 @@ def test_a_sweep_that_cannot_begin_or_resume_is_refused_and_leaves_nothing(tmp_p
         with pytest.raises(UserError, match=message):
             run(given, {}, Console(quiet=True))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_trials_begin_with_the_network_that_is_newest_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = save_untrained(tmp_path / "runs" / "first", timestep=7)
+    (tmp_path / "runs" / "first" / "config.json").write_text("{}")
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    given = options(config=str(path), overrides=["run.init_from=latest"])
+    assert _new(given, {})[0].base.run.init_from == str(first)
 
 
 def test_a_sweep_that_is_going_on_is_refused_and_untouched(tmp_path: Path) -> None:
