@@ -22,6 +22,7 @@ from keisei_ray.report.command import check_page_file, write_page
 from keisei_ray.search.search import Evaluate
 from keisei_ray.shogi.replay import replay
 from keisei_ray.storage.atomic_files import write_atomically
+from keisei_ray.storage.result_file import check_output_file
 from keisei_ray.telemetry.visible_text import visible
 from keisei_ray.tracking.terminal.text import glyphs_for
 
@@ -112,12 +113,9 @@ def _check_files(options: AnalyzeOptions) -> None:
         raise ConfigError(
             f"--kif {file}: expected a name that ends in .kifu (UTF-8) or .kif (Shift-JIS)."
         )
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(
-            f"--kif {file}: not a file in a directory that can be written. Choose another."
-        )
+    check_output_file(file, "--kif")
     # FILE:N, a game of several, is no path; a KIF file has one game.
-    is_path = options.game is not None and Path(options.game).exists()
+    is_path = options.game is not None and os.path.exists(options.game)
     if options.game and is_path and file.exists() and file.samefile(options.game):
         raise ConfigError(f"--kif {file}: is the game itself. Name another file.")
 

@@ -10,6 +10,7 @@ from keisei_ray.export.files import metadata_of, onnx_file, safetensors_file, to
 from keisei_ray.export.graphs import CompactGraph, DlshogiGraph
 from keisei_ray.players.saved_model import load_model, open_checkpoint
 from keisei_ray.storage.atomic_files import write_atomically
+from keisei_ray.storage.result_file import check_output_file
 
 
 def export(checkpoint: str, file_format: ExportFormat, output: Path) -> str:
@@ -58,9 +59,6 @@ def export(checkpoint: str, file_format: ExportFormat, output: Path) -> str:
 
 def _check_output(output: Path) -> None:
     """Refuses a file that cannot be written, before the work begins."""
-    if output.exists():
+    if os.path.exists(output):
         raise ConfigError(f"--output {output}: exists. Name another file, or remove it.")
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ConfigError(
-            f"--output {output}: not a file in a directory that can be written. Choose another."
-        )
+    check_output_file(output, "--output")

@@ -1,12 +1,12 @@
 """The `report` command: writes a run directory as an HTML file."""
 
-import os
 from pathlib import Path
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.report.page import DOCTYPE, render
 from keisei_ray.report.run_files import read_run
 from keisei_ray.storage.atomic_files import write_atomically
+from keisei_ray.storage.result_file import check_output_file
 from keisei_ray.storage.run_layout import REPORT_FILE
 
 
@@ -49,10 +49,7 @@ def check_page_file(file: Path, flag: str = "--out") -> None:
     Raises:
         ConfigError: it cannot be written, or exists and is not a page. The message names `flag`.
     """
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise ConfigError(
-            f"{flag} {file}: not a file in a directory that can be written. Choose another."
-        )
+    check_output_file(file, flag)
     if not file.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""The file that `--json` names: the result of a command, for other programs."""
+"""Files that commands write when their work is done, above all the result that `--json` names."""
 
 import json
 import os
@@ -18,20 +18,34 @@ def check_result_file(path: str | None) -> None:
         return
     if path == "-":
         raise ConfigError("--json -: this command prints its result as text. Name a file.")
-    if not _can_be_written(path):
-        raise ConfigError(
-            f"--json {path}: not a file in a directory that can be written. Choose another."
-        )
+    file = Path(path)
+    check_output_file(file, "--json")
+    # It is written in place, as it may be a pipe.
+    if file.exists() and not os.access(file, os.W_OK):
+        raise _cannot_be_written(file, "--json")
 
 
-def _can_be_written(path: str) -> bool:
+def check_output_file(file: Path, flag: str) -> None:
+    """Refuses a file that cannot be made or replaced. Called before the work begins.
+
+    Raises:
+        ConfigError: it is a directory, lies in none that can be written, or cannot be looked at.
+            The message names `flag`.
+    """
     try:
-        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+        is_directory = stat.S_ISDIR(os.stat(file).st_mode)
     except FileNotFoundError:
-        return os.access(os.path.dirname(path) or os.curdir, os.W_OK)
-    except OSError:  # A name that is too long, a directory that may not be searched.
-        return False
-    return not is_directory and os.access(path, os.W_OK)
+        is_directory = False
+    except OSError as error:  # A name that is too long, a directory that may not be searched.
+        raise _cannot_be_written(file, flag) from error
+    if is_directory or not os.access(file.parent, os.W_OK):
+        raise _cannot_be_written(file, flag)
+
+
+def _cannot_be_written(file: Path, flag: str) -> ConfigError:
+    return ConfigError(
+        f"{flag} {file}: not a file in a directory that can be written. Choose another."
+    )
 
 
 def write_result_file(path: str | None, result: object) -> None:

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from keisei_ray.errors import ConfigError
-from keisei_ray.storage.result_file import check_result_file, write_result_file
+from keisei_ray.storage.result_file import (
+    check_output_file,
+    check_result_file,
+    write_result_file,
+)
 
 
 def test_a_result_is_written_as_json(tmp_path: Path) -> None:
@@ -27,6 +31,8 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match="not a file in a directory that can be written"):
             check_result_file(str(path))
+        with pytest.raises(ConfigError, match=r"--kif .*: not a file in a directory that can be"):
+            check_output_file(path, "--kif")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
