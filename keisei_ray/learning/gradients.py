@@ -2,10 +2,10 @@
 
 On a CPU, two intra-op threads of torch do less than two single-threaded replicas, and much less
 when another program uses one of the cores. So each minibatch is split into contiguous pieces, one
-for each thread. A piece is processed in micro-batches that fit into the core's cache. The replicas
-share the weights, have a flat gradient each, and the gradients are added in a fixed order: the same
-rows give the same bits, whatever the timing. Several replicas run as recordings, so that the
-threads do not wait for each other's Python (`recorded_passes.py`).
+for each thread, the first for the thread that asks. A piece is processed in micro-batches that fit
+into the core's cache. The replicas share the weights, have a flat gradient each, and the gradients
+are added in a fixed order: the same rows give the same bits, whatever the timing. Several replicas
+run as recordings, so that the threads do not wait for each other's Python (`recorded_passes.py`).
 
 On CUDA there is one replica and one piece, every pass has a multiple of `CUDA_ROW_MULTIPLE` rows,
 and where torch can compile, the gradient is launched as a whole (`gradient_graph.py`).
@@ -16,9 +16,10 @@ B: rows of the update. M: rows of the minibatch here. F: numbers of a flat tenso
 import copy
 import logging
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial, reduce
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ CUDA_ROW_MULTIPLE = 128
 """Rows of a pass on CUDA are filled up to a multiple of this. cuDNN tries its kernels out for every
 number of rows that it meets, and with opponents in the games each update has another one."""
 
+Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
@@ -82,7 +84,7 @@ class ParallelGradients:
         self._is_to_be_compiled = is_compiled
         self._graphs: GradientGraphs | None = None
         self._threads = ThreadPoolExecutor(
-            num_threads, "gradients", initializer=torch.set_num_threads, initargs=(1,)
+            max(1, num_threads - 1), "gradients", initializer=torch.set_num_threads, initargs=(1,)
         )
 
     @property
@@ -158,12 +160,28 @@ class ParallelGradients:
         pieces = rows.tensor_split(min(len(rows), len(self._replicas)))
         if len(pieces) == 1:
             return process(0, pieces[0])
-        results = list(self._threads.map(process, range(len(pieces)), pieces))
-        total = results[0]
-        for (_, gradient), sums in zip(self._replicas[1:], results[1:], strict=False):
+        total, *others = self._in_parallel(process, pieces)
+        for (_, gradient), sums in zip(self._replicas[1:], others, strict=False):
             self.flat.add_(gradient)
             total = _add(total, sums)
         return total
+
+    def _in_parallel(
+        self, process: Callable[[int, Tensor], Result], pieces: Sequence[Tensor]
+    ) -> list[Result]:
+        """Processes each piece by the replica of its index, the first in this thread.
+
+        Returns, or raises, when all threads have ended.
+        """
+        others = [
+            self._threads.submit(process, index, piece)
+            for index, piece in enumerate(pieces[1:], start=1)
+        ]
+        try:
+            first = process(0, pieces[0])
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
 
     def _process_piece(
         self,
@@ -215,7 +233,7 @@ class ParallelGradients:
         process = partial(self._log_probs_of_piece, fields)
         if len(pieces) == 1:
             return process(0, pieces[0])
-        return torch.cat(list(self._threads.map(process, range(len(pieces)), pieces)))
+        return torch.cat(self._in_parallel(process, pieces))
 
     def _log_probs_of_piece(
         self, fields: Mapping[str, Tensor], index: int, piece: Tensor
@@ -283,7 +301,7 @@ def _compiled(model: PolicyValueNet) -> Forward | None:
 
 def _add(left: PPOSums[Tensor], right: PPOSums[Tensor]) -> PPOSums[Tensor]:
     """Adds two sums field by field."""
-    return PPOSums(*(a + b for a, b in zip(left, right, strict=True)))
+    return PPOSums(*torch._foreach_add(list(left), list(right)))
 
 
 def _sharing_weights(model: PolicyValueNet) -> PolicyValueNet:

@@ -469,9 +469,7 @@ def _make_optimizer(c: LearnerConfig, weights: nn.Parameter, layout: FlatLayout)
         return Muon(
             weights, layout, lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay
         )
-    return AdamW(
-        [weights], lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay, fused=True
-    )
+    return AdamW(weights, lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay)
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> str:

@@ -64,7 +64,7 @@ class Muon(AdamW):
         eps: epsilon of AdamW's steps.
         weight_decay: decoupled weight decay.
         """
-        super().__init__([weights], lr=lr, eps=eps, weight_decay=weight_decay, fused=True)
+        super().__init__(weights, lr=lr, eps=eps, weight_decay=weight_decay)
         self._weights = weights
         self._parts: dict[tuple[int, int], list[slice]] = {}
         """Shape as a matrix -> the places of the kernels of this shape in the flat tensor."""
@@ -75,6 +75,7 @@ class Muon(AdamW):
                     slice(place.start, place.start + numbers)
                 )
 
+    @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """Makes one step from the gradient; none where `found_inf`, if it is set, is 1."""
         weights, gradient = self._weights.detach(), self._weights.grad

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keisei_ray.network.model import DRAW, LOSS, WIN, outcome_values
+from keisei_ray.network.model import outcome_values
 
 MIN_LOG_PROB = -80.0
 """Moves with a lower log-probability are left out of the entropy.
@@ -251,5 +251,5 @@ def _value_losses(outcomes: Tensor, value_targets: Tensor, draw_targets: Tensor)
     # |value_target| <= decided, except for rounding.
     win = (0.5 * (decided + value_targets)).clamp(min=0)
     loss = (0.5 * (decided - value_targets)).clamp(min=0)
-    by_outcome = win * log_probs[:, WIN] + loss * log_probs[:, LOSS]
-    return -(by_outcome + draw_targets * log_probs[:, DRAW])
+    targets = torch.stack([win, draw_targets, loss], 1)  # In the order WIN, DRAW, LOSS.
+    return -(targets * log_probs).sum(1)

@@ -1,20 +1,16 @@
 """Passes of a replica as recordings, so that threads do not wait for each other's Python.
 
-Threads of one process run Python in turn. Forward pass and loss of a small network are hundreds of
-short operations that Python calls one by one, so two threads that compute at once wait for each
-other at every few of them. torch records the operations once (`torch.jit.trace`) and then runs them
-by itself, the backward pass too: the same ones in the same order, so sums and gradients are the
-same bits. Python is left for the list of legal moves, which takes numpy microseconds, and for the
-sum of the attackers' vectors (`network/attackers.py`).
+Threads of one process run Python in turn, so two of them that compute forward pass and loss of a
+small network wait for each other at every few of its operations. A recording
+(`network/recording.py`) needs no Python; the list of legal moves, which takes numpy microseconds,
+is made before.
 
 B: rows of the update. M: rows of a piece of a minibatch.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +27,12 @@ from keisei_ray.learning.ppo import LossCoefs, PlayedPolicy, PPOSums
 from keisei_ray.learning.update_batch import BATCH_FIELDS
 from keisei_ray.network.listed_moves import ListedMoves, list_moves
 from keisei_ray.network.model import PolicyValueNet
+from keisei_ray.network.recording import CANNOT_RECORD, not_recorded, recorded, run
 from keisei_ray.rollouts.rollout import NUM_ACTIONS
 
 Fields = Mapping[str, Tensor]
 _SUMS_FIELDS: Final = tuple(name for name in BATCH_FIELDS if name != "legal_bits")
 """Fields that a recording of sums reads; legal moves come as a list."""
-logger = logging.getLogger(__name__)
 
 
 class Passes(NamedTuple):
@@ -66,16 +62,15 @@ def recorded_passes(model: PolicyValueNet) -> Passes:
     fields, rows, moves = _example()
     numbers = torch.ones(len(LossCoefs._fields))
     try:
-        outputs = _recorded(_Outputs(model), rows, *moves, *_chosen(fields, LISTED_FIELDS))
-        sums = _recorded(_Sums(outputs), rows, *moves, numbers, *_chosen(fields, _SUMS_FIELDS))
-    except (AttributeError, RuntimeError) as error:
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        logger.warning("torch cannot record the network, so its threads are slower: %s", cause)
+        outputs = recorded(_Outputs(model), rows, *moves, *_chosen(fields, LISTED_FIELDS))
+        sums = recorded(_Sums(outputs), rows, *moves, numbers, *_chosen(fields, _SUMS_FIELDS))
+    except CANNOT_RECORD as error:
+        not_recorded(error)
         return plain_passes(model)
 
     def outputs_of_rows(fields: Fields, rows: Tensor) -> tuple[PlayedPolicy, Tensor]:
         moves = list_moves(fields["legal_bits"][rows])
-        *policy, outcomes = _run(outputs, rows, *moves, *_chosen(fields, LISTED_FIELDS))
+        *policy, outcomes = run(outputs, rows, *moves, *_chosen(fields, LISTED_FIELDS))
         return PlayedPolicy(*policy), outcomes
 
     def sums_of_rows(
@@ -83,7 +78,7 @@ def recorded_passes(model: PolicyValueNet) -> Passes:
     ) -> PPOSums[Tensor]:
         assert is_counted is None, "rows are filled up on CUDA alone"
         moves, numbers = list_moves(fields["legal_bits"][rows]), torch.tensor(coefs)
-        return PPOSums(*_run(sums, rows, *moves, numbers, *_chosen(fields, _SUMS_FIELDS)))
+        return PPOSums(*run(sums, rows, *moves, numbers, *_chosen(fields, _SUMS_FIELDS)))
 
     return Passes(outputs_of_rows, sums_of_rows)
 
@@ -119,22 +114,6 @@ class _Sums(nn.Module):
         *policy, outcomes = self.outputs(rows, move_rows, labels, *listed)
         coefs = LossCoefs(*numbers.unbind())
         return tuple(loss_of(PlayedPolicy(*policy), outcomes, by_name, rows, coefs))
-
-
-def _recorded(module: nn.Module, *example: Tensor) -> nn.Module:
-    """Records a module's operations on an example."""
-    with warnings.catch_warnings():
-        # torch warns that tracing is deprecated, and that constant sizes become constants.
-        warnings.simplefilter("ignore")
-        recording: nn.Module = torch.jit.trace(module, example, check_trace=False)
-    return recording
-
-
-def _run(recording: nn.Module, *tensors: Tensor) -> Any:
-    """Runs a recording."""
-    # The optimizer would make code for the sizes of the first calls, and anew for others.
-    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-        return recording(*tensors)
 
 
 def _chosen(fields: Fields, names: Iterable[str]) -> tuple[Tensor, ...]:

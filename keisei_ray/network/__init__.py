@@ -6,6 +6,7 @@
     origins.py    a second look of the policy, at the square that a move comes from
     listed_moves.py  legal moves of many positions as one list, whose logits a learner on a CPU asks
                   for
+    recording.py  a network whose operations torch runs without Python
     weights.py    a model's weights as a packed buffer (to publish) or a safetensors file (to keep),
                   with version and digest
     compiling.py  whether torch can compile a network here

@@ -140,9 +140,8 @@ class Attackers(torch.nn.Module):
 class _SumOfVectors(torch.autograd.Function):
     """Sum of each square's vectors, made for a CPU.
 
-    The library's own forward pass is five times as slow where it leaves empty slots out; here they
-    have a vector of zeros. Its backward pass sorts all slots, of which eight of nine are empty;
-    this one looks at filled ones alone.
+    The library's own backward pass sorts all slots, of which eight of nine are empty; this one
+    looks at filled ones alone.
     """
 
     @staticmethod
@@ -150,17 +149,43 @@ class _SumOfVectors(torch.autograd.Function):
         """Adds up the vectors; arguments and result as those of `sum_of_vectors`."""
         ctx.save_for_backward(slots)
         ctx.shape = vectors.shape
-        zeros_first = functional.pad(vectors[1:], (0, 0, 1, 0))
-        return functional.embedding_bag(slots, zeros_first, mode="sum")
+        return _sum_of_all_slots(slots, vectors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         """Adds each square's gradient to the vectors of its attackers."""
         (slots,) = ctx.saved_tensors
+        width = ctx.shape[1]
         filled = slots.flatten().nonzero()[:, 0]
-        index = slots.flatten()[filled].long()[:, None].expand(-1, ctx.shape[1])
+        index = _columns(slots.flatten()[filled].long(), width)
         rows = grad.index_select(0, filled // NUM_SLOTS)
         return None, grad.new_zeros(ctx.shape).scatter_add_(0, index, rows)
+
+
+def _sum_of_all_slots(slots: Tensor, vectors: Tensor) -> Tensor:
+    """Adds up the vectors of all slots, zeros for an empty one; has no fast backward pass.
+
+    The library's sum is five times as slow where it leaves empty slots out.
+    """
+    zeros_first = functional.pad(vectors[1:], (0, 0, 1, 0))
+    return functional.embedding_bag(slots, zeros_first, mode="sum")
+
+
+def _sum_of_filled_slots(slots: Tensor, vectors: Tensor) -> Tensor:
+    """Adds up the vectors of filled slots alone, by operations with fast backward passes.
+
+    With the backward pass it takes a fifth longer than `_SumOfVectors`, but no Python.
+    """
+    width = vectors.shape[1]
+    filled = slots.flatten().nonzero()[:, 0]
+    found = vectors.gather(0, _columns(slots.flatten()[filled].long(), width))
+    squares = _columns(filled // NUM_SLOTS, width)
+    return vectors.new_zeros(slots.shape[0], width).scatter_add(0, squares, found)
+
+
+def _columns(index: Tensor, width: int) -> Tensor:
+    """[N] -> [N, width], the same index in each column, without a copy."""
+    return index[..., None].expand(-1, width)
 
 
 def sum_of_vectors(slots: Tensor, vectors: Tensor) -> Tensor:
@@ -176,6 +201,9 @@ def sum_of_vectors(slots: Tensor, vectors: Tensor) -> Tensor:
     # The number of filled slots is known on the device only, so a GPU would have to be waited for.
     if slots.is_cuda or torch.compiler.is_compiling():
         return bags_of_vectors(slots, vectors)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        needs_gradient = torch.is_grad_enabled()
+        return (_sum_of_filled_slots if needs_gradient else _sum_of_all_slots)(slots, vectors)
     return _SumOfVectors.apply(slots, vectors)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -12,7 +12,8 @@ heads and all outputs are float32.
 B: rows (positions). A: policy labels (1,496). L: moves of all positions together, where they are
 listed. C: channels (`model.width`). Squares are numbered file * 9 + rank from the side to move.
 Memory is channels-last throughout, which is the layout that one-hot rows of the board have by
-nature.
+nature. Indices are written without full slices (`[..., None]`, not `[:, None]`): a recording
+(`recording.py`) would fill and copy the whole gradient for each.
 """
 
 import hashlib
@@ -66,7 +67,7 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, 9, 9] -> [B, C, 9, 9]."""
         gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean((2, 3))))))
-        return x * gate[:, :, None, None]
+        return x * gate[..., None, None]
 
 
 class ResidualBlock(nn.Module):
@@ -98,7 +99,7 @@ class PolicyValueNet(nn.Module):
 
     Attributes:
         config: the architecture; two models fit the same weights exactly if it is equal.
-        tower_dtype: half precision of stem and tower under autocast; None: float32.
+        tower_dtype: half precision of the convolutions of stem and tower; None: float32.
     """
 
     def __init__(self, config: ModelConfig, *, amp: Amp = "off") -> None:
@@ -171,8 +172,10 @@ class PolicyValueNet(nn.Module):
         """
         codes = boards.long()
         slots, nearest = self.attackers(boards) if self._follows_lines else (None, None)
+        # In float32: so small a product takes longer in half precision.
+        everywhere = self.globals(self._features(hands, scalars))
         with self._tower_precision(boards.device):
-            x = self.blocks(self.activation(self._embed(slots, codes, hands, scalars)))
+            x = self.blocks(self.activation(self._embed(slots, codes, everywhere)))
         by_square = self._by_square(x.float())
         logits = self._policy_logits(by_square, nearest, moves)
         return logits, self._outcome_logits(by_square, codes, hands)
@@ -189,12 +192,16 @@ class PolicyValueNet(nn.Module):
     def _follows_lines(self) -> bool:
         return self.config.attackers or self.config.origins
 
-    def _embed(self, slots: Tensor | None, codes: Tensor, hands: Tensor, scalars: Tensor) -> Tensor:
-        """[B, C, 9, 9]: the pieces around each square, hands and scalars, and the attackers."""
+    def _features(self, hands: Tensor, scalars: Tensor) -> Tensor:
+        """[B, 17] float32: counts of the hands and the scalars, each from 0 to 1."""
+        numbers = torch.cat([hands, scalars.clamp(max=CHECK_STREAK_LIMIT)], 1).float()
+        return numbers * self.global_scale
+
+    def _embed(self, slots: Tensor | None, codes: Tensor, everywhere: Tensor) -> Tensor:
+        """[B, C, 9, 9]: the pieces around each square, the attackers, and [B, C] numbers."""
         planes = functional.embedding(codes, self.one_hot).view(-1, 9, 9, NUM_PIECE_CODES)
-        features = torch.cat([hands, scalars.clamp(max=CHECK_STREAK_LIMIT)], 1).float()
-        features = features * self.global_scale
-        x = self.stem(planes.permute(0, 3, 1, 2)) + self.globals(features)[:, :, None, None]
+        x = self.stem(planes.permute(0, 3, 1, 2))
+        x = x + everywhere.to(x.dtype)[..., None, None]
         if slots is None or not self.config.attackers:
             return x  # type: ignore[no-any-return]
         attacks = sum_of_vectors(slots.flatten(0, 1), self.attacker_vectors)
@@ -244,14 +251,14 @@ class PolicyValueNet(nn.Module):
 
     def _outcome_logits(self, by_square: Tensor, codes: Tensor, hands: Tensor) -> Tensor:
         """[B, 3] or [B, 1] float32 logits, the material prior included."""
-        squares = by_square[:, :, NUM_PLANES : NUM_PLANES + VALUE_COLUMNS].flatten(1)
+        squares = by_square.narrow(2, NUM_PLANES, VALUE_COLUMNS).flatten(1)
         hidden = self.activation(self.value_hidden(self.activation(squares)))
         outcomes: Tensor = self.value_out(hidden)
         if self.config.material_prior:
             material = functional.embedding(codes, self.board_material[:, None]).sum((1, 2))
             material = material + hands.float() @ self.hand_material
             prior = self.material_weight * material
-            outcomes = outcomes + prior[:, None] * self.prior_signs
+            outcomes = outcomes + prior[..., None] * self.prior_signs
         return outcomes
 
     def _constant(self, name: str, tensor: Tensor) -> None:

@@ -74,7 +74,7 @@ class OriginHead(nn.Module):
         Returns:
             [B, M] float32; without meaning where no piece can make the move.
         """
-        squares = torch.cat([nearest, self.squares.expand(-1, len(by_square))])
+        squares = torch.cat([nearest, self.squares.expand(-1, by_square.shape[0])])
         origins = squares.mul_(self.num_columns).index_select(0, self.line)
         return torch.gather(by_square, 1, origins.add_(self.column).t().long())
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet, legal_mask, outcome_values
+from keisei_ray.network.recording import record_forward
 from keisei_ray.players.policies import (
     FloatN,
     Ints,
@@ -76,6 +77,7 @@ class ActingNetwork:
 
     def __init__(self, model: PolicyValueNet) -> None:
         """Wraps a network in eval mode, whose weights may be overwritten between two calls."""
+        record_forward(model)
         self._model = model
 
     def begin(

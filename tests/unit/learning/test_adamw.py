@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -25,30 +26,36 @@ sys.exit("torch._dynamo" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_steps_and_state_are_those_of_torchs_own(fused: bool) -> None:
-    def stepped(kind: type[torch.optim.AdamW]) -> tuple[nn.Linear, torch.optim.AdamW]:
-        """A model and its optimizer after six steps, the last three by another optimizer."""
-        torch.manual_seed(1)
-        model = nn.Linear(3, 2)
-        optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.3, fused=fused)
+def torchs(weights: nn.Parameter, *, lr: float, eps: float, weight_decay: float) -> Any:
+    return torch.optim.AdamW([weights], lr=lr, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def test_steps_and_state_are_those_of_torchs_own() -> None:
+    def stepped(kind: Any) -> tuple[nn.Parameter, torch.optim.AdamW]:
+        """Weights and their optimizer after six steps, the last three by another optimizer."""
+        weights = nn.Parameter(torch.linspace(-1, 1, 7))
+        optimizer = kind(weights, lr=0.1, eps=1e-5, weight_decay=0.3)
         for step in range(6):
             if step == 3:
-                state, optimizer = optimizer.state_dict(), kind(model.parameters(), fused=fused)
+                state = optimizer.state_dict()
+                optimizer = kind(weights, lr=0.01, eps=1e-8, weight_decay=0.0)
                 optimizer.load_state_dict(state)
-            model(torch.tensor([[1.0, -2.0, 0.5]])).square().sum().backward()
-            optimizer.step()
             optimizer.zero_grad()
-        return model, optimizer
+            (weights - step).square().sum().backward()
+            # As where an update is stopped: the fifth step is withheld.
+            optimizer.found_inf = torch.tensor(float(step == 4))
+            optimizer.step()
+        return weights, optimizer
 
-    (model, optimizer), (expected, torchs) = stepped(AdamW), stepped(torch.optim.AdamW)
-    assert torch.equal(model.weight, expected.weight)
-    found, wanted = optimizer.state_dict(), torchs.state_dict()
+    (weights, optimizer), (expected, reference) = stepped(AdamW), stepped(torchs)
+    assert torch.equal(weights, expected)
+    found, wanted = optimizer.state_dict(), reference.state_dict()
     assert found["param_groups"] == wanted["param_groups"]
-    assert found["state"].keys() == wanted["state"].keys() == {0, 1}
-    for number, state in wanted["state"].items():
-        for name, tensor in state.items():
-            assert torch.equal(found["state"][number][name], tensor)
+    assert found["state"].keys() == wanted["state"].keys() == {0}
+    assert wanted["state"][0]["step"] == 5
+    assert found["state"][0].keys() == wanted["state"][0].keys()
+    for name, tensor in wanted["state"][0].items():
+        assert torch.equal(found["state"][0][name], tensor)
 
 
 @pytest.mark.slow

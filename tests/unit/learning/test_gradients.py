@@ -1,5 +1,6 @@
 """Replicas on threads against plain autograd over the whole minibatch."""
 
+import time
 from functools import partial
 from typing import Any
 
@@ -108,6 +109,23 @@ def test_recordings_are_made_for_threads_that_compute_at_once(
     gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
     assert len(made) == expected
     assert passes == ([] if expected else [len(ROWS)])
+
+
+def test_an_error_is_raised_when_all_threads_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise one would go on with weights that are being restored."""
+    gradients = parallel(model(), 2, None)
+    ended: list[int] = []
+
+    def process(fields: Any, index: int, piece: Any, **named: Any) -> Any:
+        if index == 0:
+            raise RuntimeError("the first one")
+        time.sleep(0.2)
+        ended.append(index)
+
+    monkeypatch.setattr(gradients, "_process_piece", process)
+    with pytest.raises(RuntimeError, match="the first one"):
+        gradients.compute(fields(), ROWS, loss_scale=None, coefs=COEFS)
+    assert ended == [1]
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])

@@ -28,7 +28,7 @@ class Trained:
         self.optimizer = (
             Muon(self.weights, self.layout, lr=LR, eps=EPS, weight_decay=DECAY)
             if is_muon
-            else AdamW([self.weights], lr=LR, eps=EPS, weight_decay=DECAY, fused=True)
+            else AdamW(self.weights, lr=LR, eps=EPS, weight_decay=DECAY)
         )
 
     def step(self, number: int) -> None:

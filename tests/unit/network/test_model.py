@@ -387,7 +387,7 @@ def test_half_precision_is_of_the_tower_alone(
         assert not torch.equal(output, wanted)
         assert float((output - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
     in_float32 = {name for name, dtype in precisions.items() if dtype == torch.float32}
-    assert in_float32 == {"value_hidden", "value_out", "_by_square"}
+    assert in_float32 == {"globals", "value_hidden", "value_out", "_by_square"}
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
 
 
