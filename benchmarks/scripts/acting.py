@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from keisei_ray.export.files import onnx_file
 from keisei_ray.export.graphs import CompactGraph
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.model import PolicyValueNet, build_model, outcome_values
+from keisei_ray.network.recording import evaluate
 
 READING_S: Final = 0.5
 
@@ -36,14 +38,14 @@ Engine = Callable[[Inputs], npt.NDArray[np.float32]]
 
 def torch_engine(model: PolicyValueNet, *, is_compiled: bool = False) -> Engine:
     """The network as actors use it, or compiled by torch."""
-    forward: Any = torch.compile(model, dynamic=False) if is_compiled else model
+    forward: Any = torch.compile(model, dynamic=False) if is_compiled else partial(evaluate, model)
 
     @torch.inference_mode()
-    def evaluate(inputs: Inputs) -> npt.NDArray[np.float32]:
+    def values(inputs: Inputs) -> npt.NDArray[np.float32]:
         _, outcomes = forward(*(torch.from_numpy(array) for array in inputs.values()))
         return outcome_values(outcomes)[0].numpy()
 
-    return evaluate
+    return values
 
 
 def onnx_engine(content: bytes) -> Engine:

@@ -22,7 +22,6 @@ from keisei_ray.learning.learner import Learner
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.listed_moves import list_moves
 from keisei_ray.network.model import PolicyValueNet, build_model
-from keisei_ray.network.recording import record_forward
 from keisei_ray.network.weights import load_weights, pack_weights
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_buffer import PackedBuffer
@@ -106,7 +105,6 @@ def search(config: Config) -> list[Figure]:
     settings = single_thread(config)
     prepare_cpu(1)
     model = build_model(config.model, seed=config.run.seed, amp=settings.self_play.amp).eval()
-    record_forward(model)
     return [_searching(model, trees, leaves, budget) for trees, leaves, budget in SEARCHES]
 
 
@@ -348,7 +346,6 @@ def _self_play(config: Config) -> tuple[SelfPlay, PolicyValueNet]:
     """Returns self-play on one core with initial weights, and a network for the plain loop."""
     config = single_thread(config)
     model = build_model(config.model, seed=config.run.seed, amp=config.self_play.amp)
-    record_forward(model)
     self_play = SelfPlay(config, actor_id=0, incarnation=0)
     self_play.set_weights(pack_weights(model, 0, weights_format="lossless", zstd_level=1))
     return self_play, model

@@ -16,7 +16,6 @@ from keisei_ray.bench.random_play import step_randomly
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
 from keisei_ray.network.model import build_model
-from keisei_ray.network.recording import record_forward
 from keisei_ray.network.weights import pack_weights
 from keisei_ray.players.policies import network_outputs
 from keisei_ray.rollouts.packed_rollout import unpack_rollout
@@ -114,7 +113,6 @@ def _ideal(config: Config) -> float:
     """Returns the timesteps a second that the plain loops would give on all cores."""
     single = single_thread(config)
     network = build_model(single.model, seed=1, amp=single.self_play.amp)
-    record_forward(network)
     self_play = SelfPlay(single, actor_id=0, incarnation=0)
     self_play.set_weights(pack_weights(network, 0, weights_format="lossless", zstd_level=1))
     rollout = unpack_rollout(self_play.collect()[1])

@@ -45,7 +45,10 @@ logger = logging.getLogger(__name__)
 
 
 class ParallelGradients:
-    """Replicas of one model, one for each thread, and their gradients."""
+    """Replicas of one model, one for each thread, and their gradients.
+
+    On a CPU the thread that calls `compute` must have set torch to one thread (`prepare_cpu`).
+    """
 
     def __init__(
         self,
@@ -72,7 +75,8 @@ class ParallelGradients:
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         layout = FlatLayout.of(model)
         self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
-        # Only threads of a CPU gain by recordings, which list moves and call no hooks.
+        # One thread alone gains nothing by them, since its Python waits for nobody. They list moves
+        # and call no hooks.
         is_recorded = num_threads > 1 and not model.material_weight.is_cuda
         self._passes = [
             recorded_passes(replica) if is_recorded else plain_passes(replica)

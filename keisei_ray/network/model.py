@@ -99,7 +99,8 @@ class PolicyValueNet(nn.Module):
 
     Attributes:
         config: the architecture; two models fit the same weights exactly if it is equal.
-        tower_dtype: half precision of the convolutions of stem and tower; None: float32.
+        tower_dtype: half precision of stem and tower under autocast, but for `globals`; None:
+            float32.
     """
 
     def __init__(self, config: ModelConfig, *, amp: Amp = "off") -> None:

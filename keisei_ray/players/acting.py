@@ -21,7 +21,6 @@ from torch import Tensor
 
 from keisei_ray.errors import ConfigError
 from keisei_ray.network.model import NUM_SCALARS, PolicyValueNet, legal_mask, outcome_values
-from keisei_ray.network.recording import record_forward
 from keisei_ray.players.policies import (
     FloatN,
     Ints,
@@ -77,7 +76,6 @@ class ActingNetwork:
 
     def __init__(self, model: PolicyValueNet) -> None:
         """Wraps a network in eval mode, whose weights may be overwritten between two calls."""
-        record_forward(model)
         self._model = model
 
     def begin(

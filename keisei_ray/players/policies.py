@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from keisei_ray.network.model import PolicyValueNet, outcome_values
-from keisei_ray.network.recording import evaluate, record_forward
+from keisei_ray.network.recording import evaluate
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import Game
 from keisei_ray.shogi.game_record import Visits
@@ -170,8 +170,6 @@ def network_policy(model: PolicyValueNet, temperature: float = 0.0) -> Choose:
         model: the network, on the CPU and in eval mode.
         temperature: see `player.checkpoint_player`.
     """
-
-    record_forward(model)
 
     def choose(games: VectorGames, lanes: Ints, uniforms: Uniforms) -> Ints:
         labels, offsets = legal_moves(games, lanes)

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from keisei_ray.config.player_spec import SearchSpec
 from keisei_ray.network.model import PolicyValueNet
-from keisei_ray.network.recording import record_forward
 from keisei_ray.players.policies import Ints, Judgement, Uniforms, network_outputs
 from keisei_ray.search.forest import LOST, WON, Bytes, Floats
 from keisei_ray.search.score import centipawns, less_draws
@@ -36,8 +35,6 @@ def network_evaluation(model: PolicyValueNet) -> Evaluate:
     Args:
         model: in eval mode, on its device.
     """
-
-    record_forward(model)
 
     def evaluate(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
         return network_outputs(model, boards, hands, scalars)

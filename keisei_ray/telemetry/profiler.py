@@ -56,8 +56,8 @@ class CallProfiler:
 def _all_threads() -> "_ExperimentalConfig | None":
     """Returns the option to profile all threads; None for an older torch, which has none.
 
-    The learner's replicas work in threads of their own; without the option, only the caller's
-    thread is seen.
+    All but the first of the learner's replicas work in threads of their own; without the option,
+    only the caller's thread is seen.
     """
     import torch
 

@@ -42,12 +42,11 @@ def test_a_profiled_run_leaves_traces_of_learner_and_actor_and_rays_timeline(
     ]
     update = found["learner-update-000002.json"]["traceEvents"]
     assert {"aten::conv2d", "aten::convolution_backward"} <= {event["name"] for event in update}
-    assert any(event["name"].startswith("Optimizer.step") for event in update)
-    # Backward: the learner's own thread makes forward passes too, to check the outputs.
+    assert "aten::_fused_adamw_" in {event["name"] for event in update}
     convolved = {e["tid"] for e in update if e["name"] == "aten::convolution_backward"}
     assert len(convolved) == 2, "each of the learner's threads is seen"
     rollout = found["actor-0.0-rollout-000003.json"]["traceEvents"]
-    assert "aten::conv2d" in {event["name"] for event in rollout}
+    assert "aten::_convolution" in {event["name"] for event in rollout}
     assert {"collect", "update"} <= {event["name"] for event in found["timeline.json"]}
 
 

@@ -2,18 +2,22 @@
 
 import gc
 import logging
-import weakref
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
+from torch import nn
 
 from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network import recording
 from keisei_ray.network.model import Amp, PolicyValueNet, build_model
-from keisei_ray.network.recording import evaluate, record_forward
+from keisei_ray.network.recording import MAX_RECORDINGS, evaluate
 from tests.helpers.rollouts import random_rollout
 
+AMPS: tuple[Amp, ...] = ("off", "bf16")
 CONFIGS = [
     ModelConfig(depth=2, width=16, value_hidden=8),
     ModelConfig(
@@ -35,13 +39,24 @@ def positions(rows: int) -> list[torch.Tensor]:
     return [torch.from_numpy(field[:, 0].copy()) for field in fields]
 
 
-def is_recorded(model: PolicyValueNet) -> bool:
-    """Whether `evaluate` calls no hooks of the network, that is, does not call the network."""
-    calls: list[Any] = []
-    handle = model.register_forward_pre_hook(lambda _, args: calls.append(args))
-    evaluate(model, *positions(2))
-    handle.remove()
-    return not calls
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Networks that are recorded in a test, in which there are no recordings yet."""
+    monkeypatch.setattr(recording, "_FREE", defaultdict(list))
+    monkeypatch.setattr(recording, "_MADE", defaultdict(int))
+    networks: list[Any] = []
+    recorded = recording.recorded
+
+    def counted(module: nn.Module, *example: torch.Tensor) -> nn.Module:
+        networks.append(module)
+        return recorded(module, *example)
+
+    monkeypatch.setattr(recording, "recorded", counted)
+    return networks
+
+
+def new_model(seed: int = 1, config: ModelConfig = CONFIGS[0], amp: Amp = "off") -> PolicyValueNet:
+    return build_model(config, seed=seed, amp=amp).eval()
 
 
 def same_as_itself(model: PolicyValueNet, rows: int) -> bool:
@@ -54,17 +69,20 @@ def same_as_itself(model: PolicyValueNet, rows: int) -> bool:
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_a_recorded_network_has_its_own_bits_for_any_rows(config: ModelConfig, amp: Amp) -> None:
-    model = build_model(config, seed=1, amp=amp).eval()
-    assert not is_recorded(model)
-    record_forward(model)
-    assert is_recorded(model)
+def test_a_recording_has_the_bits_of_the_network_for_any_rows(
+    config: ModelConfig, amp: Amp, made: list[Any]
+) -> None:
+    model = new_model(config=config, amp=amp)
     assert all(same_as_itself(model, rows) for rows in (1, 2, 7, 40))
+    assert len(made) == 1
+    calls: list[Any] = []
+    model.register_forward_pre_hook(lambda _, args: calls.append(args))
+    evaluate(model, *positions(2))
+    assert not calls, "the network itself has computed"
 
 
-def test_a_recorded_network_has_the_weights_that_are_written_into_it() -> None:
-    model, other = (build_model(CONFIGS[0], seed=seed).eval() for seed in (1, 2))
-    record_forward(model)
+def test_a_recording_has_the_weights_that_are_written_into_the_network() -> None:
+    model, other = new_model(1), new_model(2)
     before = evaluate(model, *positions(5))
     model.load_state_dict(other.state_dict())
     assert not torch.equal(evaluate(model, *positions(5))[0], before[0])
@@ -72,28 +90,50 @@ def test_a_recorded_network_has_the_weights_that_are_written_into_it() -> None:
     assert torch.equal(evaluate(model, *positions(5))[0], evaluate(other, *positions(5))[0])
 
 
-def test_a_network_is_recorded_once_and_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    recorded = recording.recorded
+def test_many_networks_in_turn_have_few_recordings_and_their_own_weights(made: list[Any]) -> None:
+    models = [new_model(seed) for seed in range(MAX_RECORDINGS + 2)]
+    for _ in range(3):
+        assert all(same_as_itself(model, 3) for model in models)
+    assert len(made) == MAX_RECORDINGS
 
-    def counted(module: Any, *example: Any) -> Any:
-        made.append(1)
-        return recorded(module, *example)
 
-    monkeypatch.setattr(recording, "recorded", counted)
-    model = build_model(CONFIGS[0], seed=1).eval()
-    record_forward(model)
-    record_forward(model)
+def test_networks_of_other_architectures_and_precisions_have_their_own(made: list[Any]) -> None:
+    models = [new_model(config=config, amp=amp) for config in CONFIGS for amp in AMPS]
+    for _ in range(2):
+        assert all(same_as_itself(model, 3) for model in models)
+    assert len(made) == len(models)
+
+
+def test_a_network_that_is_gone_leaves_its_recording_to_the_next(made: list[Any]) -> None:
+    for seed in range(5):
+        model = new_model(seed)
+        assert same_as_itself(model, 3)
+        reference = ref(model)
+        del model
+        gc.collect()
+        assert reference() is None
     assert len(made) == 1
-    reference = weakref.ref(model)
-    del model
-    gc.collect()
-    assert reference() is None
 
 
-def test_a_network_on_another_device_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "recorded", None)
-    record_forward(build_model(CONFIGS[0], seed=1).to("meta"))
+def test_a_network_stays_fit_for_training() -> None:
+    model = new_model()
+    evaluate(model, *positions(3))
+    logits, outcomes = model(*positions(3))
+    torch.autograd.backward(logits.logsumexp(0).sum() + outcomes.square().sum())
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_networks_are_evaluated_by_many_threads_at_once(made: list[Any]) -> None:
+    models = [new_model(seed) for seed in range(6)]
+    expected = [evaluate(model, *positions(9)) for model in models]
+
+    def is_right(index: int) -> bool:
+        found = evaluate(models[index], *positions(9))
+        return all(torch.equal(a, b) for a, b in zip(found, expected[index], strict=True))
+
+    with ThreadPoolExecutor(6) as threads:
+        assert all(threads.map(is_right, list(range(6)) * 30))
+    assert len(made) <= 6
 
 
 def test_a_network_that_torch_cannot_record_is_used_itself(
@@ -103,12 +143,10 @@ def test_a_network_that_torch_cannot_record_is_used_itself(
         raise RuntimeError("no more tracing\nat all")
 
     monkeypatch.setattr(torch.jit, "trace", fails)
-    model = build_model(CONFIGS[0], seed=1).eval()
+    model = new_model()
     with caplog.at_level(logging.WARNING):
-        record_forward(model)
-        record_forward(model)
+        assert same_as_itself(model, 3)
+        assert same_as_itself(model, 4)
     assert caplog.messages == [
         "torch cannot record the network, so its passes are slower: no more tracing"
     ]
-    assert not is_recorded(model)
-    assert same_as_itself(model, 3)
