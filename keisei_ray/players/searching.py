@@ -45,7 +45,8 @@ def network_evaluation(model: PolicyValueNet) -> Evaluate:
 class SearchingPolicy:
     """A policy, as `policies.Choose`, that searches from all positions it is asked for at once.
 
-    What it has found is kept while a game goes on.
+    What it has found is kept while a game goes on, as far as a draw is worth the same to the same
+    side, see `Search.start`.
     """
 
     def __init__(self, model: PolicyValueNet, spec: SearchSpec, temperature: float = 0.0) -> None:

@@ -80,6 +80,8 @@ class _Tree:
     game: Game | None = None
     num_moves: int = 0
     """Moves of the game when the root was set."""
+    draw_value_of_black: float = 0.0
+    """Value of a draw to Black, as the values in the tree count it."""
     line: Line | None = field(default=None, repr=False)
     mate_positions: int = 0
     """Positions that have been looked at for a mate by checks from the root."""
@@ -114,6 +116,9 @@ class Search:
 
     def start(self, games: Sequence[Game], slots: Sequence[int] | None = None) -> None:
         """Puts the roots at the present positions of games; what is known of them is kept.
+
+        But for trees in which a draw was worth something else to the same side: a player with a
+        `draw_value` that moves for both sides searches every position from nothing.
 
         Args:
             games: games that go on.
@@ -291,7 +296,12 @@ class Search:
 
     def _follow(self, tree: _Tree, game: Game) -> None:
         """Moves the root along the moves played since; a game that is another starts anew."""
-        root = self._node_of(tree, game)
+        draw_value = self.settings.draw_value
+        draw_value_of_black = -draw_value if game.turn else draw_value
+        # Every value in the tree is a mean that counts draws as they were worth then.
+        is_worth_same = draw_value_of_black == tree.draw_value_of_black
+        root = self._node_of(tree, game) if is_worth_same else NONE
+        tree.draw_value_of_black = draw_value_of_black
         if root == NONE or tree.num_moves != len(game.moves):
             tree.mate_positions = 0
         tree.root, tree.game, tree.num_moves = root, game, len(game.moves)

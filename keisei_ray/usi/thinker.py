@@ -213,7 +213,7 @@ class Thinker:
         draw_value = 0.0 if job.is_analysis else options.draw_value / 500 - 1
         draw_value_of_black = -draw_value if game.turn else draw_value
         if draw_value_of_black != self._draw_value:
-            # Every value in the tree is a mean that counts draws as they were worth then.
+            # The search would not use the tree either, but clear its memory, which takes longer.
             self._forget()
             self._draw_value = draw_value_of_black
         search = self._reserved(options)

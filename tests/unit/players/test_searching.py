@@ -107,8 +107,10 @@ def test_a_judgement_counts_a_draw_as_half(
 
     monkeypatch.setattr("keisei_ray.players.searching.network_outputs", mostly_drawn)
     choose = SearchingPolicy(model, SearchSpec(simulations, None, draw_value=draw_value))
-    choose(games_from(STANDARD_SFEN), np.arange(1), np.zeros(1))
-    assert [judgement.evaluation for judgement in choose.judgements()] == [0]
+    games = games_from(STANDARD_SFEN)
+    for _ in range(4):  # Moves for both sides, as a player of `generate` against itself does.
+        games.step(choose(games, np.arange(1), np.zeros(1)))
+        assert [judgement.evaluation for judgement in choose.judgements()] == [0]
 
 
 def test_temperature_follows_the_visits_and_leaves_lost_moves_out() -> None:

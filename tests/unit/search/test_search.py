@@ -1,7 +1,8 @@
 """The search against a slow reference, the rules, and mate problems solved by brute force."""
 
 from array import array
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from keisei_ray.search.forest import (
     Paths,
 )
 from keisei_ray.search.search import RootMove, Search, best_first, best_move
-from keisei_ray.search.settings import SearchSettings
+from keisei_ray.search.settings import RootRule, SearchSettings
 from keisei_ray.shogi.actions import LABEL_OF_MOVE
 from keisei_ray.shogi.game import STANDARD_SFEN, Game
 from keisei_ray.shogi.mates import MateSearch
@@ -353,12 +354,14 @@ def test_paths_found_at_once_are_those_found_one_after_the_other(seed: int, leav
     assert sums[0] == pytest.approx(sums[1], abs=1e-3)
 
 
+def often_drawn(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
+    """A network that knows nothing but that games are often drawn."""
+    logits, values, _ = flat(boards, hands, scalars)
+    return logits, values, np.full(len(values), 0.4, np.float32)
+
+
 @pytest.mark.parametrize("draw_value", [-0.5, 0.0, 0.5])
 def test_a_draw_has_its_value_for_the_side_to_move_at_the_root(draw_value: float) -> None:
-    def often_drawn(boards: Bytes, hands: Bytes, scalars: Bytes) -> tuple[Floats, Floats, Floats]:
-        logits, values, _ = flat(boards, hands, scalars)
-        return logits, values, np.full(len(values), 0.4, np.float32)
-
     search = Search(often_drawn, SearchSettings(200, draw_value=draw_value))
     search.start([Game(STANDARD_SFEN, max_plies=MAX_PLIES)])
     # Also after the first visit of the root, which no path has made.
@@ -368,6 +371,44 @@ def test_a_draw_has_its_value_for_the_side_to_move_at_the_root(draw_value: float
     assert search.root_value(0) == expected
     tried = [move.value for move in search.root_moves(0) if move.visits]
     assert tried == pytest.approx([0.4 * draw_value] * len(tried))
+
+
+@pytest.mark.parametrize("root", get_args(RootRule))
+@pytest.mark.parametrize(
+    ("plies", "before", "now", "is_kept"),
+    [
+        (1, 0.0, 0.0, True),
+        (1, -0.3, -0.3, False),
+        (2, -0.3, -0.3, True),
+        (1, -0.3, 0.3, True),
+        (2, -0.3, 0.3, False),
+        (0, -0.3, -0.2, False),
+    ],
+)
+def test_a_tree_is_kept_where_a_draw_is_worth_the_same_to_the_same_side(
+    plies: int, before: float, now: float, is_kept: bool, root: RootRule
+) -> None:
+    rules = SearchSettings(200, root=root, draw_value=now)
+    # White has three moves, so that every line of two plies is searched.
+    game = Game("4k4/9/9/9/9/9/9/9/K4R3 w - 1", max_plies=MAX_PLIES)
+    search = Search(often_drawn, replace(rules, draw_value=before))
+    search.start([game])
+    search.run([0])
+    for move in search.best_line(0)[:plies]:
+        game.play(move)
+    search.settings = rules
+    search.start([game])
+    assert (search.num_visits(0) > 1) == is_kept
+    # The value is that of draws alone, for the side to move now.
+    expected = pytest.approx((0.4 * now, 0.4, UNPROVEN), rel=1e-5)
+    assert search.root_value(0) == expected
+    search.run([0])
+    assert search.root_value(0) == expected
+    fresh = Search(often_drawn, rules)
+    fresh.start([game])
+    fresh.run([0])
+    if not is_kept:
+        assert repr(search.root_moves(0)) == repr(fresh.root_moves(0))
 
 
 def test_a_search_of_limited_memory_ends_when_it_is_full_and_goes_on_with_the_next_move() -> None:
