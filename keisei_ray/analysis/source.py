@@ -134,6 +134,7 @@ def _from_record(name: str, record: ReadRecord) -> Source:
         record.white,
         record.end or _end(positions),
         record.fault or fault,
+        min(record.opening_plies, len(positions) - 1),
     )
 
 
@@ -154,7 +155,7 @@ def _read_usi(name: str, number: int, line: str) -> Source:
 
 
 def _read_saved(name: str, number: int, line: str) -> Source:
-    """Reads a game of `games.jsonl`."""
+    """Reads a game of `games.jsonl` or `human_games.jsonl`."""
     try:
         game = parse_json(line.encode())
     except ValueError as error:
@@ -170,10 +171,7 @@ def _read_saved(name: str, number: int, line: str) -> Source:
     moves = game["moves"].split()
     positions, fault = _play(name, sfen, moves)
     moves = moves[: len(positions) - 1]
-    version, opponent = game.get("weights_version"), game.get("opponent")
-    learner = "" if version is None else shortened(f"v{version}")
-    names = (learner, shortened(str(opponent)) if opponent else learner)
-    black, white = names[::-1] if game.get("learner_color") == "white" else names
+    black, white = _names(game)
     event = shortened(f"game {game.get('game_id', number)}")
     heading = Heading(event=event, black=black, white=white)
     opening = game.get("opening_plies")
@@ -198,6 +196,20 @@ def _read_saved(name: str, number: int, line: str) -> Source:
         # Any number may stand in a damaged line.
         min(max(0, opening), len(moves)) if isinstance(opening, int) else 0,
     )
+
+
+def _names(game: Mapping[str, Any]) -> tuple[str, str]:
+    """Names of Black and White in a saved game, as far as it tells them."""
+    version = game.get("weights_version")
+    opponent = shortened(str(game.get("opponent") or ""))
+    if color := game.get("human_color"):
+        # The version there is that of the opponent.
+        names = ("Human", opponent)
+    else:
+        color = game.get("learner_color")
+        learner = "" if version is None else shortened(f"v{version}")
+        names = (learner, opponent or learner)
+    return (names[1], names[0]) if color == "white" else names
 
 
 def _has_moves(game: Mapping[str, Any]) -> bool:

@@ -65,6 +65,44 @@ def test_a_game_of_a_run_is_read_with_who_played_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("color", "names"),
+    [("black", ("Human", "step-000000000100")), ("white", ("step-000000000100", "Human"))],
+)
+def test_a_game_of_a_person_is_read_with_who_played_it(
+    tmp_path: Path, color: str, names: tuple[str, str]
+) -> None:
+    game = {
+        "result": "white_win",
+        "reason": "resign",
+        "plies": 2,
+        "moves": "7g7f 3c3d",
+        "opponent": "step-000000000100",
+        "human_color": color,
+        "timestep": 100,
+        "weights_version": 7,
+    }
+    source = read(tmp_path, "human_games.jsonl", json.dumps(game) + "\n")
+    assert (source.black, source.white) == names
+    assert f"先手：{names[0]}\n後手：{names[1]}\n" in source.kif
+
+
+@pytest.mark.parametrize(
+    ("stated", "plies"),
+    [("1 random opening plies", 1), ("99 random opening plies", 2), ("1 opening", 0)],
+)
+def test_opening_plies_that_a_kif_or_csa_record_states_are_read(
+    tmp_path: Path, stated: str, plies: int
+) -> None:
+    kif = KIF.replace("手数", f"*{stated}\n手数")
+    assert read(tmp_path, "game.kif", kif).opening_plies == plies
+    csa = f"V2.2\nN+A\n'*{stated}\nPI\n+\n+7776FU\n-3334FU\n%TORYO\n"
+    assert read(tmp_path, "game.csa", csa).opening_plies == plies
+    # Not more than there are moves before a fault.
+    faulty = kif.replace("３四歩(33)", "３四歩(34)")
+    assert read(tmp_path, "game.kif", faulty).opening_plies == min(plies, 1)
+
+
+@pytest.mark.parametrize(
     ("opening", "plies"), [(-7, 0), (0, 0), (2, 2), (10**9, 2), (1.5, 0), ("1", 0), (None, 0)]
 )
 def test_opening_plies_are_plies_of_the_game(tmp_path: Path, opening: object, plies: int) -> None:
