@@ -105,6 +105,14 @@ class Owner:
 class _BeingSavedError(RunDirError):
     """The writer has ended, and a process that it has left still holds its lock."""
 
+    @classmethod
+    def of(cls, run_dir: Path, owner: Owner) -> "_BeingSavedError":
+        """Returns the error for a run directory and its writer."""
+        return cls(
+            f"{run_dir}: {owner} has ended, and what it had learned is still being saved. "
+            "Try again in a minute, or choose another --run-dir."
+        )
+
 
 class RunLock:
     """The right to write to a run directory. Held by this process within `run_lock`."""
@@ -294,7 +302,7 @@ def run_lock(
                 raise
             if is_saved and not is_told:
                 is_told = True
-                say(f"{run_dir}: waiting until what its process had learned is saved")
+                say(_waiting_for(run_dir))
             time.sleep(_POLL_S)
         except OSError as error:
             raise RunDirError(
@@ -315,6 +323,49 @@ def check_free(run_dir: Path) -> None:
     """
     with run_lock(run_dir):
         pass
+
+
+def wait_until_saved(run_dir: Path, say: Callable[[str], object] = lambda text: None) -> None:
+    """Waits, `SAVING_S` at most, until a run whose process was killed has been saved.
+
+    For reading what the run has, before `run_lock` is asked: it does not keep the lock. Where no
+    run is being saved, it returns at once, also if a process writes there or there is no directory.
+
+    Args:
+        run_dir: the directory, which need not exist.
+        say: called with a sentence about what is being waited for.
+
+    Raises:
+        RunDirError: the run is not saved yet.
+    """
+    deadline_s = time.monotonic() + SAVING_S
+    is_told = False
+    while (owner := _owner_being_saved(run_dir / LOCK_FILE)) is not None:
+        if time.monotonic() >= deadline_s:
+            raise _BeingSavedError.of(run_dir, owner)
+        if not is_told:
+            is_told = True
+            say(_waiting_for(run_dir))
+        time.sleep(_POLL_S)
+
+
+def _owner_being_saved(path: Path) -> Owner | None:
+    """Returns the owner of a lock file if it has ended and its standby process holds the lock."""
+    try:
+        owner = owner_at(path)
+        if owner is None or not owner.is_gone:
+            return None
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # `run_lock` says what is wrong with the file.
+        return None
+    try:
+        return owner if _lock(descriptor) is False else None
+    finally:
+        os.close(descriptor)
+
+
+def _waiting_for(run_dir: Path) -> str:
+    return f"{run_dir}: waiting until what its process had learned is saved"
 
 
 @contextlib.contextmanager
@@ -424,10 +475,7 @@ def _check_owner(
         return False
     if found.is_here and has_lock is False:
         if found.is_gone:
-            raise _BeingSavedError(
-                f"{path.parent}: {found} has ended, and what it had learned is still being saved. "
-                "Try again in a minute, or choose another --run-dir."
-            )
+            raise _BeingSavedError.of(path.parent, found)
         raise refused(path.parent, found)
     if found.is_here and (has_lock or found.is_gone):
         return False

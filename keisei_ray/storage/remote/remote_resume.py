@@ -38,7 +38,7 @@ from keisei_ray.storage.run_layout import (
     TEMPORARY_PREFIX,
     timestep_of,
 )
-from keisei_ray.storage.run_lock import check_free
+from keisei_ray.storage.run_lock import check_free, wait_until_saved
 from keisei_ray.storage.superseded import set_directory_aside
 
 
@@ -100,25 +100,31 @@ def use_local_copy(
 
 
 @contextlib.contextmanager
-def saved_config(run_dir: str | None, resume: str) -> Iterator[Path | None]:
+def saved_config(
+    run_dir: str | None, resume: str, say: Callable[[str], object] = lambda text: None
+) -> Iterator[Path | None]:
     """Provides a local file with the configuration to resume with, inside the `with` block.
 
     It is the one in the newest checkpoint, as its manifest verifies it. Where that has none, it is
-    the run's own.
+    the run's own. A run that was killed here is first saved in its local copy.
 
     Args:
         run_dir: a directory or URI, or None; must be a URI if `resume` is not.
         resume: "latest", or a path or URI to resume from.
+        say: called with a sentence about what is being waited for.
 
     Yields:
         The path of the file; None if there is none.
 
     Raises:
         StorageError: the URI cannot be reached or read.
+        RunDirError: the run is still being saved.
     """
     uri, step = split_uri(resume if is_uri(resume) else str(run_dir))
     storage = open_readable(uri)
     local_dir = local_copy(uri)
+    if step is None:
+        wait_until_saved(local_dir, say)
     newest = checkpoint.newest(local_dir / CHECKPOINTS_DIR)
     at_uri = checkpoints_at(storage)
     newest_local = -1 if newest is None else timestep_of(newest.name)
@@ -159,10 +165,14 @@ def _verified_config(storage: Storage, name: str) -> bytes | None:
 def holds_checkpoint(uri: str) -> bool:
     """Returns whether there is a checkpoint to resume from, at a URI or in its local copy.
 
+    Waits until a run that was killed here has been saved in the local copy.
+
     Raises:
         StorageError: not a URI, or it cannot be read.
+        RunDirError: the run is still being saved.
     """
     storage = open_readable(uri)
+    wait_until_saved(local_copy(storage.uri))
     return bool(
         checkpoints_at(storage) or checkpoint.newest(local_copy(storage.uri) / CHECKPOINTS_DIR)
     )

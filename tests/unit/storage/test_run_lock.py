@@ -19,7 +19,8 @@ import pytest
 
 from keisei_ray.errors import RunDirError, RunDirLostError, TakenOverError
 from keisei_ray.storage import run_lock as module
-from keisei_ray.storage.run_lock import Owner, RunLock, run_lock
+from keisei_ray.storage.run_lock import Owner, RunLock, run_lock, wait_until_saved
+from tests.helpers.killed_writers import being_saved
 
 WRITER = """
 import os, signal, sys
@@ -234,6 +235,48 @@ def test_a_trial_waits_for_the_end_of_the_process_before(tmp_path: Path) -> None
             lock.__enter__()
         lock.__exit__(None, None, None)
         assert said == ["waits"]
+
+
+def test_a_run_that_is_being_saved_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with being_saved(tmp_path) as end_saving:
+
+        def sleep(seconds: float) -> None:
+            told.append("sleeps")
+            if len(told) == 3:
+                end_saving()
+
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        wait_until_saved(tmp_path, told.append)
+    line = f"{tmp_path}: waiting until what its process had learned is saved"
+    assert told == [line, "sleeps", "sleeps"]
+
+
+def test_a_run_that_is_not_saved_in_time_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVING_S", 0.0)
+    with being_saved(tmp_path):
+        with pytest.raises(RunDirError) as waited:
+            wait_until_saved(tmp_path)
+        with pytest.raises(RunDirError) as locked:
+            run_lock(tmp_path).__enter__()
+    assert "what it had learned is still being saved" in str(waited.value)
+    assert str(waited.value) == str(locked.value)
+
+
+def test_only_a_run_that_is_being_saved_is_waited_for(tmp_path: Path) -> None:
+    wait_until_saved(tmp_path / "nowhere", pytest.fail)
+    wait_until_saved(tmp_path, pytest.fail)
+    assert list(tmp_path.iterdir()) == []
+    with writing(tmp_path) as writer:
+        wait_until_saved(tmp_path, pytest.fail)
+        assert writer.ask("check") == "mine\n"
+        writer.signal(signal.SIGKILL)
+        wait_until_saved(tmp_path, pytest.fail)
+        assert is_free(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}", b"nul", b"1" * 5000])

@@ -1,7 +1,9 @@
 """Resuming of a run at a URI: which checkpoint is taken, and what is refused."""
 
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +11,7 @@ from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError, StorageError
 from keisei_ray.storage import checkpoint
+from keisei_ray.storage import run_lock as run_lock_module
 from keisei_ray.storage.remote.filesystem import Storage
 from keisei_ray.storage.remote.remote_resume import holds_checkpoint, saved_config, use_local_copy
 from keisei_ray.storage.remote.remote_run import (
@@ -20,6 +23,7 @@ from keisei_ray.storage.remote.remote_run import (
 )
 from keisei_ray.storage.remote.uploader import Uploader
 from keisei_ray.storage.run_lock import run_lock
+from tests.helpers.killed_writers import being_saved
 from tests.helpers.remote_runs import remote_run_at, save, step
 
 KEEP = CheckpointConfig(keep_last=3)
@@ -228,6 +232,23 @@ def test_holds_checkpoint_looks_at_the_uri_and_the_local_copy(uri: str, tmp_path
     assert not holds_checkpoint(f"file://{tmp_path}/bucket/runs/second")
     with pytest.raises(StorageError):
         holds_checkpoint("nothing")
+
+
+def test_holds_checkpoint_waits_until_a_killed_run_is_saved_in_the_local_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{tmp_path}/bucket/runs/first"
+    local_copy(uri).mkdir(parents=True)
+    with being_saved(local_copy(uri)) as end_saving:
+
+        def sleep(seconds: float) -> None:
+            save(local_copy(uri), 10)
+            end_saving()
+
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+        monkeypatch.setattr(run_lock_module, "time", clock)
+        assert holds_checkpoint(uri)
 
 
 @pytest.mark.parametrize(
