@@ -191,6 +191,12 @@ def _say_what_is_started(config: Config) -> None:
     sys.stdout.flush()
 
 
+def _say(text: str) -> None:
+    """Prints a line before a run begins; a reader that stalls or has left does not hold it up."""
+    with background_console(READER_TIMEOUT_S) as console:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from keisei_ray.evaluation.command import EvaluateOptions, evaluate
     from keisei_ray.evaluation.sprt import Hypotheses
@@ -512,12 +518,16 @@ def _resolve_training(
         "cluster.address": options.address,
         "pretrain.records": getattr(options, "records", None),
     }
-    if options.config is not None or options.resume is None:
+    if options.resume is None:
         return _merge(options, options.config, flags, defaults)
-    from keisei_ray.training.run_start import settings_to_resume_with
+    from keisei_ray.training.run_start import init_from_in, settings_to_resume_with
 
-    with settings_to_resume_with(options.run_dir, options.resume) as file:
-        return _merge(options, file, flags, defaults, is_saved=True)
+    with settings_to_resume_with(options.run_dir, options.resume, _say) as file:
+        if options.config is None:
+            return _merge(options, file, flags, defaults, is_saved=True)
+        # Other settings do not change what the run has begun with.
+        begun = {"run.init_from": init_from_in(file)}
+    return _merge(options, options.config, flags, {**defaults, **begun})
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

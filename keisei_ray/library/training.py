@@ -1,7 +1,8 @@
 """A training run for programs of one's own, as `run.py train` makes it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,21 @@ def train(
         UserError: a setting, directory, checkpoint or cluster that cannot be used.
         KeiseiError: a failure during training; what was learnt has been saved.
     """
-    return run_session(_resolved(config), console or Console())
+    console = console or Console()
+    say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    return run_session(_resolved(config, say), console)
 
 
-def _resolved(config: Config | Mapping[str, Any] | str | Path) -> Config:
-    """Returns the settings as `run.py train` would have them."""
+def _resolved(
+    config: Config | Mapping[str, Any] | str | Path,
+    say: Callable[[str], object] = lambda text: None,
+) -> Config:
+    """Returns the settings as `run.py train` would have them.
+
+    Args:
+        config: as for `train`.
+        say: called with a sentence about what is being waited for.
+    """
     if isinstance(config, Config):
         return config
     if not isinstance(config, Mapping):
@@ -50,5 +61,5 @@ def _resolved(config: Config | Mapping[str, Any] | str | Path) -> Config:
     given = resolve_config(None, os.environ, [], {}, config, "config")
     if given.run.resume is None:
         return given
-    with settings_to_resume_with(given.run.run_dir, given.run.resume) as file:
+    with settings_to_resume_with(given.run.run_dir, given.run.resume, say) as file:
         return resolve_config(file, os.environ, [], {}, config, "config")

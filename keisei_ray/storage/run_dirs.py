@@ -42,16 +42,44 @@ def refuse_job_directory(run_dir: str) -> None:
         )
 
 
-def new_run_dir(prefix: str = "") -> Path:
-    """Returns a path under `runs_dir()` that is named after the time and does not exist yet.
+def make_new_run_dir(prefix: str = "") -> Path:
+    """Makes a directory under `runs_dir()` that is named after the time, and returns it.
+
+    Processes that start within a second get a directory each.
 
     Args:
         prefix: beginning of the directory's name.
+
+    Raises:
+        OSError: it cannot be made; `filename` says which.
     """
     path = runs_dir() / f"{prefix}{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    # Two runs that start within a second get a directory each.
-    names = (path.with_name(f"{path.name}-{n}" if n else path.name) for n in itertools.count())
-    return next(name for name in names if not name.exists())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        name = path.with_name(f"{path.name}-{number}" if number else path.name)
+        try:
+            name.mkdir()
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("itertools.count() ends")
+
+
+def make_run_dir(run_dir: Path) -> bool:
+    """Makes a directory with its parents; returns whether this call has made it.
+
+    Of several processes that ask for one directory, one has made it.
+
+    Raises:
+        OSError: it cannot be made, or a file has its name.
+    """
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError:
+        if run_dir.is_dir():
+            return False
+        raise
+    return True
 
 
 def holds_run(run_dir: Path) -> bool:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
+from keisei_ray.config.json_text import read_json
 from keisei_ray.config.saved_model_section import read_model_section
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import ModelConfig
@@ -41,7 +42,7 @@ from keisei_ray.storage.run_layout import (
     MODEL_FILE,
     PROGRESS_FILE,
 )
-from keisei_ray.storage.run_lock import RunLock, run_lock
+from keisei_ray.storage.run_lock import RunLock, run_lock, wait_until_saved
 from keisei_ray.telemetry.events import Notice
 from keisei_ray.training.resumed_settings import check_length
 from keisei_ray.training.trust import check_trusted
@@ -115,6 +116,11 @@ def claimed_start(
                 with run_lock(copy, force=force, say=say):
                     pass  # A run that was killed here has been saved now.
 
+        def locked(place: Path) -> contextlib.AbstractContextManager[RunLock]:
+            if lock is not None:
+                return contextlib.nullcontext(lock)
+            return run_lock(place, force=force, say=say)
+
         local, remote = use_local_copy(
             config,
             copied.append,
@@ -122,12 +128,12 @@ def claimed_start(
             claim=claim,
             check=partial(_check_usable, refused=refused),
         )
-        run_dir = choose_run_dir(local)
+        chosen = choose_run_dir(local)
         # Without a directory there is no writer, and a resume is refused before one is made.
-        resume = None if run_dir.exists() else find_resume(local, skipped, refused)
+        is_there = chosen is not None and chosen.exists()
+        resume = None if is_there else find_resume(local, skipped, refused)
         is_found = resume is not None
-        stack.enter_context(prepared_run_dir(run_dir))
-        held = lock or stack.enter_context(run_lock(run_dir, force=force, say=say))
+        run_dir, held = stack.enter_context(claimed_run_dir(chosen, locked))
         if not is_found:
             resume = find_resume(local, skipped, refused)
         _refuse_other_run(run_dir, resume)
@@ -173,12 +179,18 @@ def _former_config(run_dir: Path) -> bytes | None:
 
 
 @contextlib.contextmanager
-def settings_to_resume_with(run_dir: str | None, resume: str) -> Iterator[str | None]:
+def settings_to_resume_with(
+    run_dir: str | None, resume: str, say: Callable[[str], object] = lambda text: None
+) -> Iterator[str | None]:
     """Provides the file of settings that a resumed run starts from, inside the block.
+
+    Where the newest checkpoint is to be resumed, it waits until a run whose process was killed has
+    been saved: `claimed_start` then finds the same one.
 
     Args:
         run_dir: directory or URI of the run; None: that of the checkpoint, or the newest.
         resume: "latest", or path or URI of a checkpoint.
+        say: called with a sentence about what is being waited for.
 
     Yields:
         The path of the file; None if there is none.
@@ -186,16 +198,19 @@ def settings_to_resume_with(run_dir: str | None, resume: str) -> Iterator[str | 
     Raises:
         CheckpointError: the named checkpoint is damaged, or there is no run.
         StorageError: the URI cannot be reached or read.
+        RunDirError: the run is still being saved.
     """
     if is_uri(run_dir or "" if resume == "latest" else resume):
-        with saved_config(run_dir, resume) as path:
+        with saved_config(run_dir, resume, say) as path:
             yield str(path) if path else None
     else:
-        path = saved_settings(run_dir, resume)
+        path = saved_settings(run_dir, resume, say)
         yield str(path) if path else None
 
 
-def saved_settings(run_dir: str | None, resume: str) -> Path | None:
+def saved_settings(
+    run_dir: str | None, resume: str, say: Callable[[str], object] = lambda text: None
+) -> Path | None:
     """Returns the file of settings that a resumed run starts from.
 
     It is the one in the checkpoint, which its manifest verifies. Where that has none, it is the
@@ -204,15 +219,18 @@ def saved_settings(run_dir: str | None, resume: str) -> Path | None:
     Args:
         run_dir: directory of the run; None: that of the checkpoint, or the newest.
         resume: "latest", or the path of a checkpoint.
+        say: called with a sentence about what is being waited for.
 
     Returns:
         The file; None if there is none.
 
     Raises:
         CheckpointError: the named checkpoint is damaged, or there is no run.
+        RunDirError: the run is still being saved.
     """
     if resume == "latest":
         where = Path(run_dir or newest_run_dir())
+        wait_until_saved(where, say)
         found = checkpoint.find_latest(where / CHECKPOINTS_DIR, lambda *_: None, check_weights)
     else:
         found = checkpoint.load(Path(resume))
@@ -220,6 +238,25 @@ def saved_settings(run_dir: str | None, resume: str) -> Path | None:
     if found is not None and CONFIG_FILE in found.files:
         return found.path / CONFIG_FILE
     return where / CONFIG_FILE if (where / CONFIG_FILE).is_file() else None
+
+
+def init_from_in(settings: str | None) -> str | None:
+    """Returns the checkpoint that a run began with, as a file of its settings says.
+
+    Args:
+        settings: path of the file, as `settings_to_resume_with` provides it.
+
+    Returns:
+        The checkpoint's path or URI; None if the run began with a new network, or the file does not
+        say.
+    """
+    if settings is None:
+        return None
+    try:
+        found = read_json(Path(settings))["run"]["init_from"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def find_resume(
@@ -385,10 +422,10 @@ def newest_run_dir() -> Path:
     return newest
 
 
-def choose_run_dir(config: Config) -> Path:
+def choose_run_dir(config: Config) -> Path | None:
     """Returns the run's directory.
 
-    It is `run.run_dir`, else that of the resumed checkpoint's run, else a new one that is named
+    It is `run.run_dir`, else that of the resumed checkpoint's run. None: a new one, to be named
     after the time.
 
     Raises:
@@ -404,31 +441,57 @@ def choose_run_dir(config: Config) -> Path:
         path = Path(config.run.resume)
         if path.parent.name == CHECKPOINTS_DIR:
             return path.parent.parent
-    return run_dirs.new_run_dir()
+    return None
 
 
 @contextlib.contextmanager
-def prepared_run_dir(run_dir: Path) -> Iterator[None]:
-    """Makes the run's directory, or refuses it, before anything is started.
+def claimed_run_dir(
+    chosen: Path | None,
+    locked: Callable[[Path], contextlib.AbstractContextManager[RunLock]],
+) -> Iterator[tuple[Path, RunLock]]:
+    """Makes the run's directory and locks it, or refuses it, before anything is started.
 
     If the run is refused in the block before it has begun, a directory made here is removed again.
 
+    Args:
+        chosen: the directory; None: a new one, named after the time.
+        locked: makes this process the only writer of a directory.
+
+    Yields:
+        The directory and the lock on it.
+
     Raises:
-        RunDirError: it cannot be made.
+        RunDirError: it cannot be made, or another process writes there.
     """
-    is_new = not run_dir.exists()
+    run_dir, is_made = _made(chosen)
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(locked(run_dir))
+        except (UserError, KeyboardInterrupt):
+            if is_made:
+                with contextlib.suppress(OSError):
+                    run_dir.rmdir()  # Not if another process was the first to lock it.
+            raise
+        try:
+            yield run_dir, held
+        except RunDirLostError:
+            raise  # What lies at this path now is another's, or holds what has been saved.
+        except (UserError, KeyboardInterrupt):
+            # A directory that was deleted meanwhile is made again for the last checkpoint alone.
+            # It is removed while it is locked: after that it may be another process's.
+            if is_made and not run_dirs.holds_run(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+
+
+def _made(chosen: Path | None) -> tuple[Path, bool]:
+    """Returns the run's directory, which exists then, and whether it was made here."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        if chosen is None:
+            return run_dirs.make_new_run_dir(), True
+        return chosen, run_dirs.make_run_dir(chosen)
     except OSError as error:
         raise RunDirError(
-            f"{run_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
+            f"{chosen or error.filename} cannot be written: {error.strerror or error}. Choose "
+            "another --run-dir."
         ) from error
-    try:
-        yield
-    except RunDirLostError:
-        raise  # What lies at this path now is another's, or holds what has been saved.
-    except (UserError, KeyboardInterrupt):
-        # A directory that was deleted meanwhile is made again for the last checkpoint alone.
-        if is_new and not run_dirs.holds_run(run_dir):
-            shutil.rmtree(run_dir, ignore_errors=True)
-        raise

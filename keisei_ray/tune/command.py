@@ -26,7 +26,7 @@ from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.result_file import check_result_file, write_result_file
 from keisei_ray.storage.run_dirs import (
     RUNS_DIR,
-    new_run_dir,
+    make_new_run_dir,
     newest_run_dir,
     refuse_job_directory,
 )
@@ -73,8 +73,9 @@ def run(options: TuneOptions, environ: Mapping[str, str], console: Console) -> b
         KeiseiError: no trial has a result.
     """
     check_result_file(options.json)
-    sweep, sweep_dir = _resumed(options, environ) if options.is_resumed else _new(options, environ)
+    sweep, chosen = _resumed(options, environ) if options.is_resumed else _new(options, environ)
     check_sweep(sweep)
+    sweep_dir = chosen or _new_sweep_dir()
     stop = StopRequest()
     with (
         _prepared(sweep_dir, sweep, console, is_resumed=options.is_resumed),
@@ -116,7 +117,8 @@ def _say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:
+def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path | None]:
+    """Returns a sweep that begins, and its directory; None: one that is named after the time."""
     if options.config is None:
         raise ConfigError(
             "tune needs --config FILE, a sweep file (see configs/tune/), or --resume."
@@ -128,7 +130,14 @@ def _new(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]
     if options.run_dir is not None:
         refuse_job_directory(options.run_dir)
         return sweep, Path(options.run_dir)
-    return sweep, new_run_dir(prefix="tune-")
+    return sweep, None
+
+
+def _new_sweep_dir() -> Path:
+    try:
+        return make_new_run_dir(prefix="tune-")
+    except OSError as error:
+        raise _unwritable(error.filename, error) from error
 
 
 def _resumed(options: TuneOptions, environ: Mapping[str, str]) -> tuple[Sweep, Path]:
@@ -213,7 +222,7 @@ def _prepared(
         yield
 
 
-def _unwritable(sweep_dir: Path, error: OSError) -> RunDirError:
+def _unwritable(sweep_dir: Path | str, error: OSError) -> RunDirError:
     return RunDirError(
         f"{sweep_dir} cannot be written: {error.strerror or error}. Choose another --run-dir."
     )

@@ -1,6 +1,9 @@
 """The settings with which the library trains; `tests/ray/test_library.py` has a real run."""
 
+import io
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ import keisei_ray
 from keisei_ray.config.schema import Config
 from keisei_ray.errors import ConfigError
 from keisei_ray.library import training
+from keisei_ray.storage import run_lock
 from keisei_ray.training.session import Outcome
+from tests.helpers.killed_writers import being_saved
 from tests.helpers.saved_runs import save_untrained
 
 
@@ -60,3 +65,22 @@ def test_a_mapping_that_resumes_starts_from_the_saved_settings(
         keisei_ray.train(settings)
     assert [config.model.width for config in trained] == [16, 16]
     assert [config.run.total_timesteps for config in trained] == [9, 9]
+
+
+def test_a_mapping_that_resumes_waits_until_a_killed_run_is_saved(
+    trained: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    with being_saved(tmp_path) as end_saving:
+
+        def sleep(seconds: float) -> None:
+            save_untrained(tmp_path, timestep=8)
+            (tmp_path / "config.json").write_text('{"model": {"depth": 1, "width": 16}}')
+            end_saving()
+
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+        monkeypatch.setattr(run_lock, "time", clock)
+        settings = {"run.resume": "latest", "run.run_dir": str(tmp_path)}
+        keisei_ray.train(settings, console=Console(file=shown))
+    assert [config.model.width for config in trained] == [16]
+    assert "waiting until what its process had learned is saved" in shown.getvalue()

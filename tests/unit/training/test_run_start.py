@@ -1,12 +1,13 @@
 """Where a run starts: in which directory, as its only writer, from which settings. No Ray."""
 
+import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import socket
-import subprocess
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from keisei_ray.errors import RunDirError, RunDirLostError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.remote.remote_run import local_copy
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
-from keisei_ray.storage.run_lock import Owner, run_lock
+from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.telemetry.progress import Progress
+from keisei_ray.training import run_start
 from keisei_ray.training.run_start import choose_run_dir, claimed_start, saved_settings
-from keisei_ray.tune.command import TuneOptions
+from keisei_ray.tune.command import TuneOptions, _new_sweep_dir
 from keisei_ray.tune.command import _new as sweep_place
+from tests.helpers.killed_writers import being_saved
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.tiny import tiny_config
 
@@ -43,6 +46,12 @@ def with_run_dir(run_dir: str | None) -> Config:
     return Config.model_validate({"run": {"run_dir": run_dir}})
 
 
+def new_place() -> Path:
+    """The directory of a run that names none."""
+    with claimed_start(with_run_dir(None)) as start:
+        return start.run_dir
+
+
 def test_a_run_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: Path) -> None:
     for run_dir in ("runs/x", str(job_dir / "x")):
         with pytest.raises(RunDirError, match=f"run.run_dir = {run_dir} lies in the job's working"):
@@ -53,12 +62,12 @@ def test_a_run_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: P
 def test_a_job_that_names_no_run_directory_gets_one_in_the_home(
     job_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose_run_dir(with_run_dir(None)).parent == tmp_path / "home" / RUNS_DIR
+    assert new_place().parent == tmp_path / "home" / RUNS_DIR
     (tmp_path / "home" / RUNS_DIR / "a").mkdir(parents=True)
     (tmp_path / "home" / RUNS_DIR / "a" / "mark").touch()
     assert run_dirs.newest_run_dir(["mark"]) == tmp_path / "home" / RUNS_DIR / "a"
     monkeypatch.delenv(RAY_JOB)
-    assert choose_run_dir(with_run_dir(None)).parent == Path(RUNS_DIR)
+    assert new_place().parent == Path(RUNS_DIR)
 
 
 def test_a_sweep_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path: Path) -> None:
@@ -67,7 +76,8 @@ def test_a_sweep_in_a_jobs_working_directory_is_refused(job_dir: Path, tmp_path:
     with pytest.raises(RunDirError, match="runs/x lies in the job's working"):
         sweep_place(given, {})
     left_out = dataclasses.replace(given, run_dir=None)
-    assert sweep_place(left_out, {})[1].parent == tmp_path / "home" / RUNS_DIR
+    assert sweep_place(left_out, {})[1] is None
+    assert _new_sweep_dir().parent == tmp_path / "home" / RUNS_DIR
 
 
 # ---- one writer, and what a resume begins with ----
@@ -87,8 +97,10 @@ def settings(run_dir: Path, **run: object) -> Config:
     return Config.model_validate({"run": values})
 
 
-def save_checkpoint(run_dir: Path, timestep: int, *, has_config: bool = True) -> Path:
-    config = settings(run_dir)
+def save_checkpoint(
+    run_dir: Path, timestep: int, *, has_config: bool = True, **run: object
+) -> Path:
+    config = settings(run_dir, **run)
     files = {"progress.json": Progress().to_json().encode()}
     if has_config:
         files["config.json"] = config.model_dump_json().encode()
@@ -147,20 +159,72 @@ def test_a_resume_at_a_uri_waits_until_the_killed_run_is_saved_in_its_local_copy
     uri = f"file://{tmp_path}/at"
     copy = local_copy(uri)
     save_checkpoint(copy, 1_000)
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    standby = os.open(copy / ".lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(standby, fcntl.LOCK_EX)
-    os.write(standby, dataclasses.replace(Owner.new(), pid=killed.pid).record(0))
+    with being_saved(copy) as end_saving:
 
-    def told(text: str) -> None:
-        assert "waiting until" in text
-        save_checkpoint(copy, 1_500)
-        os.close(standby)
+        def told(text: str) -> None:
+            assert "waiting until" in text
+            save_checkpoint(copy, 1_500)
+            end_saving()
 
-    run = {"run_dir": uri, "resume": "latest", "total_timesteps": 2_000}
-    with claimed_start(Config.model_validate({"run": run}), say=told) as start:
+        run = {"run_dir": uri, "resume": "latest", "total_timesteps": 2_000}
+        with claimed_start(Config.model_validate({"run": run}), say=told) as start:
+            assert start.resumed_timestep == 1_500
+
+
+@pytest.mark.parametrize("kind", ["named", "newest", "by its path", "uri"])
+def test_a_resume_that_waits_starts_from_the_settings_that_are_then_saved(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The killed session had other settings than the one before, which has the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{tmp_path}/at"
+    place = local_copy(uri) if kind == "uri" else Path(RUNS_DIR, "a")
+    save_checkpoint(place, 1_000)
+    (place / "config.json").write_text(settings(place).model_dump_json())
+    given = {
+        "named": ["--resume", "latest", "--run-dir", str(place)],
+        "newest": ["--resume", "latest"],
+        "by its path": ["--resume", str(place)],
+        "uri": ["--resume", "latest", "--run-dir", uri],
+    }[kind]
+    said: list[str] = []
+    with being_saved(place) as end_saving:
+
+        def told(text: str) -> None:
+            said.append(text)
+            save_checkpoint(place, 1_500, total_timesteps=5_000)
+            end_saving()
+
+        monkeypatch.setattr(cli, "_say", told)
+        config = cli._resolve_training(parse_arguments(["train", *given]))
+    assert said == [f"{place}: waiting until what its process had learned is saved"]
+    assert config.run.total_timesteps == 5_000
+    with claimed_start(config) as start:
         assert start.resumed_timestep == 1_500
+
+
+def test_a_checkpoint_that_is_named_is_not_waited_for(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_say", pytest.fail)
+    step = str(run_dir / "checkpoints" / "step-000000001000")
+    with being_saved(run_dir):
+        config = cli._resolve_training(parse_arguments(["train", "--resume", step]))
+    assert config.run.total_timesteps == 2_000
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], "/pre"), (["run.init_from=/b"], "/b")])
+def test_a_resume_with_other_settings_keeps_the_network_that_the_run_began_with(
+    given: list[str], expected: str, tmp_path: Path
+) -> None:
+    """`kl_start_coef` is refused without one, and `--init-from` beside `--resume`."""
+    save_checkpoint(tmp_path / "run", 1_000, init_from="/pre")
+    file = tmp_path / "a.yaml"
+    file.write_text("learner: {kl_start_coef: 0.1}")
+    words = ["train", "--resume", "latest", "--run-dir", str(tmp_path / "run")]
+    sets = [word for text in given for word in ("--set", text)]
+    config = cli._resolve_training(parse_arguments([*words, "--config", str(file), *sets]))
+    assert (config.run.init_from, config.learner.kl_start_coef) == (expected, 0.1)
 
 
 def test_a_caller_may_hold_the_lock_itself(run_dir: Path) -> None:
@@ -181,6 +245,74 @@ def test_a_directory_that_is_refused_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(RunDirError), claimed_start(settings(tmp_path / "new")):
         raise RunDirError("a later check")
     assert list(tmp_path.iterdir()) == []
+
+
+class _StandingClock(datetime):
+    """A clock on which all runs start in the same second."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 11, 29, 12, tzinfo=tz)
+
+
+@pytest.fixture
+def _looks_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes each directory just after this one has looked whether it exists."""
+    monkeypatch.setattr(Path, "exists", lambda path, **how: False)
+
+
+@pytest.mark.usefixtures("_looks_too_early")
+def test_runs_that_start_at_once_get_a_directory_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_dirs, "datetime", _StandingClock)
+    with claimed_start(with_run_dir(None)) as first, claimed_start(with_run_dir(None)) as second:
+        assert first.run_dir == Path(RUNS_DIR, "20261129-120000")
+        assert second.run_dir == Path(RUNS_DIR, "20261129-120000-1")
+        assert first.run_dir.is_dir()
+
+
+@pytest.mark.usefixtures("_looks_too_early")
+def test_a_directory_that_another_process_has_made_is_not_removed(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    with run_lock(new):
+        assert "going on there" in refusal(settings(new))
+        assert [path.name for path in new.iterdir()] == [".lock"]
+
+
+def test_a_directory_that_another_process_locks_first_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new"
+    with contextlib.ExitStack() as other:
+
+        def locked_too_late(run_dir: Path, **how: Any) -> contextlib.AbstractContextManager[Any]:
+            other.enter_context(run_lock(run_dir))
+            return run_lock(run_dir, **how)
+
+        monkeypatch.setattr(run_start, "run_lock", locked_too_late)
+        assert "going on there" in refusal(settings(new))
+        assert [path.name for path in new.iterdir()] == [".lock"]
+
+
+def test_a_directory_is_removed_while_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the lock is free, another process may have begun there."""
+    new = tmp_path / "new"
+    removed: list[str] = []
+
+    def remove(run_dir: Path, ignore_errors: bool) -> None:
+        with pytest.raises(RunDirError, match="going on there"):
+            run_lock(run_dir).__enter__()
+        removed.append(run_dir.name)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with pytest.raises(RunDirError, match="a later check"), claimed_start(settings(new)):
+        raise RunDirError("a later check")
+    assert removed == ["new"]
 
 
 def test_what_is_saved_after_a_new_run_lost_its_directory_stays(tmp_path: Path) -> None:
@@ -318,7 +450,8 @@ def test_a_run_whose_settings_are_lost_is_found_by_its_events(
     Path(RUNS_DIR).mkdir()
     run_dir.rename(Path(RUNS_DIR) / "a")
     (Path(RUNS_DIR) / "a" / "config.json").rename(Path(RUNS_DIR) / "a" / "events.jsonl")
-    assert choose_run_dir(Config.model_validate({"run": {"resume": "latest"}})).name == "a"
+    found = choose_run_dir(Config.model_validate({"run": {"resume": "latest"}}))
+    assert found == Path(RUNS_DIR) / "a"
 
 
 # ---- checkpoints that verify and cannot be gone on from ----
