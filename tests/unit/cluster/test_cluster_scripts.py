@@ -26,6 +26,9 @@ case "$1" in
         exit 0
         ;;
 esac
+if [ "$1" = -c ] && [ -n "${SAVED_MEANWHILE-}" ]; then
+    mkdir -p "$SAVED_MEANWHILE"
+fi
 trap 'echo saved >> "$LOG"; exit 130' TERM
 echo started >> "$LOG"
 [ -n "${ENDS_AT_ONCE-}" ] && exit "$ENDS_AT_ONCE"
@@ -168,6 +171,64 @@ def test_a_run_that_another_process_has_locked_is_not_set_aside(
     assert first.endswith(f" {run_dir}")
     assert last == f"run run.py --run-dir {run_dir}"
     assert run_dir.exists() != is_moved
+
+
+@pytest.mark.parametrize("answer", ["0", "1"])
+def test_a_run_that_is_saved_while_its_lock_is_waited_for_is_gone_on_with(
+    place: Place, answer: str
+) -> None:
+    """Its process was killed before the first checkpoint; another may train there since."""
+    run_dir = place.root / "runs/a"
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.json").write_text("{}")
+    (run_dir / ".lock").write_text("")
+    saved = str(run_dir / "checkpoints/step-000000000064")
+    script = str(place.root / "cluster/train.sh")
+    process = place.start(
+        "sh", script, str(run_dir), "--seed", "3", ENDS_AT_ONCE=answer, SAVED_MEANWHILE=saved
+    )
+    process.communicate(timeout=20)
+    *_, last = [line for line in place.lines() if line.startswith("run ")]
+    assert last == f"run run.py --resume latest --force --trust --run-dir {run_dir} --seed 3"
+    assert list(place.root.glob("runs/*")) == [run_dir]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["--init-from", "runs/pre", "--seed", "3"], "--seed 3"),
+        (["--seed", "3", "--init-from=runs/pre"], "--seed 3"),
+        (["--set", "run.init_from=latest", "--seed", "3"], "--seed 3"),
+        (["--set=run.init_from=latest"], ""),
+        (["--set", "run.init_from=runs/pre"], "--set=run.init_from=runs/pre"),
+        (["--set", "run.seed=3", "--config", "a b.yaml"], "--set=run.seed=3 --config a b.yaml"),
+        (["--seed", "3", "--set"], "--seed 3 --set"),
+    ],
+)
+def test_a_run_that_goes_on_does_not_begin_again_from_another_network(
+    place: Place, given: list[str], kept: str
+) -> None:
+    run_dir = place.root / "runs/a"
+    (run_dir / "checkpoints/step-000000000064").mkdir(parents=True)
+    _, lines, _ = train(place, str(run_dir), *given)
+    expected = f"run run.py --resume latest --force --trust --run-dir {run_dir} {kept}"
+    assert lines[0] == expected.rstrip()
+
+
+def test_a_run_that_begins_takes_the_network_that_it_is_given(place: Place) -> None:
+    _, lines, _ = train(place, "runs/a", "--init-from", "runs/pre", "--set", "run.seed=3")
+    assert lines[0] == "run run.py --run-dir runs/a --init-from runs/pre --set run.seed=3"
+
+
+def test_a_run_at_a_uri_that_goes_on_does_not_begin_again_from_another_network(
+    place: Place,
+) -> None:
+    uri = "s3://bucket/runs/a"
+    script = str(place.root / "cluster/train.sh")
+    process = place.start("sh", script, uri, "--init-from", "runs/pre", ENDS_AT_ONCE="0")
+    process.communicate(timeout=20)
+    *_, last = [line for line in place.lines() if line.startswith("run ")]
+    assert last == f"run run.py --resume latest --trust --run-dir {uri}"
 
 
 @pytest.mark.parametrize(("answer", "resume"), [("0", "--resume latest --trust "), ("1", "")])
