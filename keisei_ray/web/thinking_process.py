@@ -20,6 +20,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -43,6 +44,7 @@ from keisei_ray.search.search import Search
 from keisei_ray.shogi.game import Game, usi_text
 from keisei_ray.shogi.replay import replay
 from keisei_ray.shogi.vector_games import VectorGames
+from keisei_ray.storage.run_layout import MANIFEST_FILE
 
 LOWEST_PRIORITY: Final = 19
 MAX_LOADED: Final = 4
@@ -56,9 +58,10 @@ class Job(NamedTuple):
 
     number: int
     """Number of the job; each is larger than those before."""
-    kind: Literal["move", "findings", "game"]
-    """`move`: choose a move in the last position. `findings`: what the network thinks of some.
-    `game`: play on from the last position to the end, both sides."""
+    kind: Literal["load", "move", "findings", "game"]
+    """`load`: load the network and no more. `move`: choose a move in the last position. `findings`:
+    what the network thinks of some. `game`: play on from the last position to the end, both sides.
+    """
     checkpoint: str
     """Path or URI of the checkpoint."""
     sfen: str
@@ -81,23 +84,47 @@ class CancelledError(Exception):
     """A job that is no longer wanted."""
 
 
+class _Loaded(NamedTuple):
+    """A network in memory."""
+
+    identity: tuple[int, int] | None
+    """Identity of its checkpoint when it was loaded, see `_identity`."""
+    model: PolicyValueNet
+
+
 class Networks:
-    """Networks by the checkpoint they came from, loaded when they are first needed."""
+    """Networks by the checkpoint they came from, loaded when they are first needed.
+
+    Another checkpoint in the place of one, as after a resume, is loaded anew. A network whose
+    checkpoint has been removed since stays in use.
+    """
 
     def __init__(self, load: Callable[[str], PolicyValueNet]) -> None:
         """Args:
         load: loads the network of a checkpoint.
         """
         self._load = load
-        self._loaded: dict[str, PolicyValueNet] = {}
+        self._loaded: dict[str, _Loaded] = {}
 
     def get(self, checkpoint: str) -> PolicyValueNet:
         """Returns a network; raises as `load` does."""
-        model = self._loaded.pop(checkpoint, None) or self._load(checkpoint)
+        identity = _identity(checkpoint)
+        loaded = self._loaded.pop(checkpoint, None)
+        if loaded is None or identity not in (None, loaded.identity):
+            loaded = _Loaded(identity, self._load(checkpoint))
         while len(self._loaded) >= MAX_LOADED:
             del self._loaded[next(iter(self._loaded))]
-        self._loaded[checkpoint] = model
-        return model
+        self._loaded[checkpoint] = loaded
+        return loaded.model
+
+
+def _identity(checkpoint: str) -> tuple[int, int] | None:
+    """Returns what tells a checkpoint from another at its path; None: it is gone, or at a URI."""
+    try:
+        found = os.stat(Path(checkpoint) / MANIFEST_FILE)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def load_network(checkpoint: str) -> PolicyValueNet:
@@ -119,13 +146,16 @@ def result_of_job(job: Job, model: PolicyValueNet, is_cancelled: Callable[[], bo
         is_cancelled: asked before every step of a search.
 
     Returns:
-        A move in USI notation; a list of findings, those of `analyze --json` with each line of
-        moves as `western` and `japanese` too; or a game with its `moves`, `result` and `reason`.
+        None for `load`; a move in USI notation; a list of findings, those of `analyze --json` with
+        each line of moves as `western` and `japanese` too; or a game with its `moves`, `result` and
+        `reason`.
 
     Raises:
         PositionError: a move that is not legal, or a game that is over.
         CancelledError: the job is no longer wanted.
     """
+    if job.kind == "load":
+        return None
     if job.kind == "findings":
         return _findings(job, model, is_cancelled)
     *_, last = _positions(job)

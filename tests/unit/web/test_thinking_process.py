@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +40,11 @@ def ask(inbox: Inbox | None = None, **fields: Any) -> dict[str, Any]:
         "simulations": 0,
     }
     return answer(Job(**(job | fields)), Networks(model_of), inbox or Inbox())
+
+
+def test_a_network_is_loaded_and_no_more() -> None:
+    assert ask(kind="load") == {"number": 1, "result": None}
+    assert "error" in ask(kind="load", checkpoint="damaged")
 
 
 @pytest.mark.parametrize("simulations", [0, 3, 40])
@@ -134,3 +141,26 @@ def test_a_network_is_loaded_once_and_the_one_used_longest_ago_is_dropped(
     for name in "abbacab":
         networks.get(name)
     assert "".join(loaded) == "abcb"
+
+
+def test_another_checkpoint_at_the_same_path_is_loaded_and_a_removed_one_stays_in_use(
+    tmp_path: Path,
+) -> None:
+    manifest = tmp_path / "manifest.json"
+
+    def replace(time_ns: int) -> None:
+        manifest.unlink(missing_ok=True)
+        manifest.touch()
+        os.utime(manifest, ns=(time_ns, time_ns))
+
+    replace(1_000)
+    networks = Networks(model_of)
+    first = networks.get(str(tmp_path))
+    assert networks.get(str(tmp_path)) is first
+    replace(2_000)
+    second = networks.get(str(tmp_path))
+    assert second is not first
+    manifest.unlink()
+    assert networks.get(str(tmp_path)) is second
+    replace(3_000)
+    assert networks.get(str(tmp_path)) is not second
