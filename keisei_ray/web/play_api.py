@@ -71,8 +71,8 @@ class BookQuery(Fields):
 
 def add_routes(app: web.Application) -> None:
     """Adds the addresses of this module."""
-    app[SESSIONS] = Sessions()
-    app[THINKER] = Thinker()
+    app[SESSIONS] = sessions = Sessions()
+    app[THINKER] = Thinker(is_needed=lambda: sessions.has_game_going_on)
     app.on_cleanup.append(_close)
     router = app.router
     router.add_get("/api/play/choices", _choices)
@@ -105,17 +105,31 @@ async def _choices(request: web.Request) -> web.Response:
 
 
 async def _begin(request: web.Request) -> web.Response:
-    """Begins a game and returns its state."""
+    """Begins a game and returns its state.
+
+    The network is loaded before, since a run that goes on removes its checkpoints: one that is
+    gone is refused here, and one that is in memory plays on.
+    """
     asked = await body(request, NewGame)
     run_dir, uri = run_place(request)
     found = await read(request.app, partial(opponent, run_dir, uri, asked.checkpoint))
     human = random.choice(COLORS) if asked.human == "random" else asked.human
+    game = HumanGame(human, _start(asked.sfen), max_plies=asked.max_plies)
+    loading = request.app[THINKER].ask(
+        kind="load",
+        checkpoint=found["path"],
+        sfen=game.start_sfen,
+        moves=[],
+        max_plies=game.max_plies,
+        simulations=0,
+    )
+    await while_connected(request, loading)
     session = request.app[SESSIONS].open(
         run=request.match_info["run"],
         run_dir=run_dir,
         uri=uri,
         opponent=found,
-        game=HumanGame(human, _start(asked.sfen), max_plies=asked.max_plies),
+        game=game,
         simulations=asked.simulations,
         temperature=asked.temperature,
         clock=Clock(asked.main_s, asked.move_s) if asked.main_s or asked.move_s else None,

@@ -167,6 +167,12 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    @property
+    def has_game_going_on(self) -> bool:
+        """Whether there is a game that is neither over nor given up."""
+        oldest = time.monotonic() - IDLE_S
+        return any(s.game.end is None and s.asked >= oldest for s in self._by_key.values())
+
     def open(self, **fields: Any) -> Session:
         """Opens a game.
 

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from keisei_ray.errors import CheckpointError, PlayerError
 COMMAND: Final = (sys.executable, "-m", "keisei_ray.web.thinking_process")
 MAX_ANSWER_BYTES: Final = 64 << 20
 IDLE_S: Final = 600.0
-"""Seconds without a question after which the process is ended, and its memory free again."""
+"""Seconds without a question after which a process that is not needed is ended."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,16 @@ class Thinker:
     next question is asked at once.
     """
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, command: Sequence[str] = COMMAND, is_needed: Callable[[], bool] = lambda: False
+    ) -> None:
         """Args:
         command: program that is started, with its arguments.
+        is_needed: whether the process stays although nothing has been asked for a while, since
+            the checkpoints of its networks may be gone.
         """
         self._command = command
+        self._is_needed = is_needed
         self._process: Process | None = None
         self._numbers = 0
         self._turn = asyncio.Lock()
@@ -55,7 +60,7 @@ class Thinker:
             try:
                 answer = await self._answer(question)
             finally:
-                self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._end_idle)
+                self._wait_idle()
         if "error" in answer:
             raise CheckpointError(answer["error"])
         if "failure" in answer:
@@ -73,9 +78,17 @@ class Thinker:
                 process.kill()
             await process.wait()
 
+    def _wait_idle(self) -> None:
+        """Looks after IDLE_S whether the process is still needed."""
+        self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._end_idle)
+
     def _end_idle(self) -> None:
-        """Ends the process that nothing has been asked for a while."""
-        if not self._turn.locked():
+        """Ends the process that nothing has been asked for a while, unless it is needed."""
+        if self._turn.locked():
+            return
+        if self._is_needed():
+            self._wait_idle()
+        else:
             self._ending = asyncio.ensure_future(self.close())
 
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A network of the pages that plays by a script, without a process."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keisei_ray.errors import CheckpointError
@@ -46,17 +47,21 @@ class ScriptedThinker:
     Attributes:
         asked: the questions.
         broken: message of an error that it answers with; empty: none.
+        is_needed: as of `Thinker`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_needed: Callable[[], bool]) -> None:
         self.asked: list[dict[str, Any]] = []
         self.broken = ""
+        self.is_needed = is_needed
 
     async def ask(self, **question: Any) -> Any:
         self.asked.append(question)
         if self.broken:
             raise CheckpointError(self.broken)
         moves = question["moves"]
+        if question["kind"] == "load":
+            return None
         if question["kind"] == "findings":
             count = min(question.get("num_positions", 1), len(moves) + 1 - question["first_ply"])
             return [{**FINDING, "ply": question["first_ply"] + i} for i in range(count)]

@@ -9,6 +9,7 @@ import {
 
 const HINT_SIMULATIONS = 200;
 const TICK_MS = 250;
+const BUSY_MS = 300; // Between two looks whether a move that is under way has been made.
 
 export async function show(root, parts, query, signal) {
   const [run, game] = parts;
@@ -46,7 +47,7 @@ async function playGame(root, run, key, query, signal) {
   const controls = {
     takeBack: button("Take back", () => change("take-back"), { id: "take-back" }),
     hint: button("Hint", askHint, { id: "hint" }),
-    resign: button("Resign", () => confirm("Resign this game?") && change("resign"), { id: "resign" }),
+    resign: button("Resign", resign, { id: "resign" }),
     flip: button("Turn board", () => { isFlipped = !isFlipped; draw(); }),
     again: button("Try again", () => reply(), { id: "again", hidden: true }),
   };
@@ -69,6 +70,11 @@ async function playGame(root, run, key, query, signal) {
     return !state.end && state.turn !== state.human;
   }
 
+  // Whether the network did not move when it was asked to.
+  function hasFailed() {
+    return isNetworksTurn() && !isWaiting && Boolean(problem);
+  }
+
   function draw() {
     const isLatest = shownPly === state.ply;
     const targets = isLatest && selected
@@ -86,10 +92,11 @@ async function playGame(root, run, key, query, signal) {
     status.classList.toggle("bad", Boolean(problem) && isLatest);
     showTime();
     const canAct = !state.end && !isWaiting && state.turn === state.human;
-    controls.takeBack.disabled = !canAct || !state.can_take_back;
-    controls.resign.disabled = !canAct;
+    controls.takeBack.disabled = !(canAct || hasFailed()) || !state.can_take_back;
+    controls.resign.disabled = !canAct && !(hasFailed() && state.can_take_back);
     controls.hint.disabled = !canAct;
-    controls.again.hidden = !(isNetworksTurn() && !isWaiting && problem);
+    controls.again.hidden = !hasFailed();
+    if (!state.end && !hasFailed()) ending.replaceChildren();
     bar.hidden = !showsBar.checked;
     bar.replaceChildren(chanceBar(evaluation), el("p", { class: "hint", text: evaluation ? findingText(evaluation) : "No evaluation yet." }));
     hints.replaceChildren(...(hint && isLatest
@@ -180,7 +187,8 @@ async function playGame(root, run, key, query, signal) {
     });
   }
 
-  // Sends a change, or without a name just looks; what the server answers is the new state.
+  // Sends a change, or without a name just looks; what the server answers is the new state. Returns
+  // the status of a refusal.
   async function send(name, body) {
     isWaiting = true;
     problem = "";
@@ -188,13 +196,15 @@ async function playGame(root, run, key, query, signal) {
     try {
       take(name ? await postJson(`${at}/${name}`, { ply: state.ply, ...body }, signal) : await getJson(at, signal));
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted) return undefined;
       problem = `${error.message}.`.replace(/\.+$/, ".");
       if (error.status === 409) take(await getJson(at, signal));
+      return error.status;
     } finally {
       isWaiting = false;
       if (!signal.aborted) draw();
     }
+    return undefined;
   }
 
   function take(next) {
@@ -212,9 +222,26 @@ async function playGame(root, run, key, query, signal) {
     else await after();
   }
 
+  // Has the network move. Where it is at it already, as after a reload of the page, waits for that.
   async function reply() {
-    await send("reply", {});
+    while ((await send("reply", {})) === 409 && !signal.aborted) {
+      problem = "";
+      isWaiting = isNetworksTurn();
+      draw();
+      if (!isWaiting) break;
+      await new Promise((resolve) => { setTimeout(resolve, BUSY_MS); });
+      if (signal.aborted) return;
+    }
     await after();
+  }
+
+  // Only the side to move resigns: where the network does not move, the last move is taken back.
+  async function resign() {
+    const isEarly = hasFailed();
+    if (!confirm(isEarly ? "Take your last move back and resign?" : "Resign this game?")) return;
+    if (isEarly) await send("take-back", {});
+    if (state.turn === state.human) await change("resign");
+    else await after();
   }
 
   async function change(name) {
@@ -225,6 +252,7 @@ async function playGame(root, run, key, query, signal) {
   async function after() {
     if (signal.aborted) return;
     if (state.end) await showEnding();
+    else if (hasFailed()) await showUnfinished();
     else await evaluate();
   }
 
@@ -255,6 +283,21 @@ async function playGame(root, run, key, query, signal) {
     draw();
   }
 
+  // Buttons that copy the game; CSA is for games that are over.
+  function copies(records) {
+    const copy = (name, text) => button(`Copy ${name}`, () => copyText(text, say));
+    return el("div", { class: "bar-of-buttons" }, copy("KIF", records.kif), records.csa ? copy("CSA", records.csa) : null,
+      copy("USI", records.usi), copy("SFEN", state.sfens[state.ply]));
+  }
+
+  async function showUnfinished() {
+    const records = await getJson(`${at}/records`, signal).catch(() => null); // The line under the board says why.
+    if (!records || !hasFailed()) return;
+    const ways = state.can_take_back ? "Try again, take your last move back, resign, or copy the game." : "Try again, or begin another game.";
+    ending.replaceChildren(el("section", { class: "panel", id: "unfinished" }, el("h2", { text: "The game so far" }),
+      el("p", { text: `The network has not moved. ${ways}` }), copies(records)));
+  }
+
   async function showEnding() {
     const records = await getJson(`${at}/records`, signal);
     const saved = state.saved_as
@@ -267,15 +310,13 @@ async function playGame(root, run, key, query, signal) {
       return button(text, () => begin(run, settings, signal).catch((error) => signal.aborted || say(error.message, "bad")),
         { class: isMain ? "main" : null, id: isMain ? "go-on" : null });
     };
-    const copy = (name, text) => button(`Copy ${name}`, () => copyText(text, say));
     ending.replaceChildren(el("section", { class: "panel", id: "ending" }, el("h2", { text: "The game" }),
       el("p", { text: saved }),
       query.has("sfen") ? el("div", { class: "bar-of-buttons" },
         next ? start(`Next opponent (${rival + 2} of ${rivals.length})`, next, hasWon) : null,
         start("Play again", state.opponent.name, !next || !hasWon)) : null,
       rivals.length > 1 && !next && hasWon ? el("p", { text: "That was the last opponent." }) : null,
-      el("div", { class: "bar-of-buttons" }, copy("KIF", records.kif), copy("CSA", records.csa), copy("USI", records.usi),
-        copy("SFEN", state.sfens[state.ply]))));
+      copies(records)));
   }
 }
 

@@ -5,15 +5,19 @@ Runs where Chromium is installed. The network plays by a script in the server's 
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from keisei_ray.web import play_api
 from keisei_ray.web.command import access_for
 from keisei_ray.web.server import application
 from keisei_ray.web.shown_runs import ShownRuns
+from keisei_ray.web.thinker import THINKER
 from tests.helpers.browser import CHROMIUM
 from tests.helpers.devtools import Page, browser_page
 from tests.helpers.report_runs import write_lines, write_run
@@ -133,6 +137,82 @@ async def see_hostile_games(page: Page, url: str) -> None:
     assert await is_in_view(page)
 
 
+@asynccontextmanager
+async def served(run_dir: Path, profile: Path) -> AsyncIterator[tuple[web.Application, Page, str]]:
+    """Yields a server of the run, a browser on its page with English pieces, and the address."""
+    app = application(ShownRuns([str(run_dir)]), access_for("127.0.0.1"))
+    async with TestServer(app) as server, browser_page(profile) as page:
+        url = str(server.make_url("/"))
+        await page.open(url, 800)
+        await page.wait_for("document.querySelector('h1')")
+        await page.look("localStorage.setItem('keisei-ray-pieces', 'english')")
+        yield app, page, url
+
+
+def test_a_game_whose_network_does_not_move_can_be_copied_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_api, "Thinker", ScriptedThinker)
+    run_dir = write_run(tmp_path / "runs" / "first", updates=1)
+    save_untrained(run_dir, timestep=100)
+    panel = "document.querySelector('#unfinished')"
+
+    async def move_in_vain(page: Page) -> None:
+        await page.click(square("7g"))
+        await page.click(square("7f"))
+        await says(page, "Move 1: Black P-7f. step-000000000100 is missing.")
+        await page.wait_for(panel)
+
+    async def visit() -> None:
+        async with served(run_dir, tmp_path / "profile") as (app, page, url):
+            await begin(page, url, 800)
+            thinker = app[THINKER]
+            assert isinstance(thinker, ScriptedThinker)
+            thinker.broken = "step-000000000100 is missing."
+            await move_in_vain(page)
+            buttons = f"[...{panel}.querySelectorAll('button')].map((b) => b.textContent).join()"
+            assert await page.look(buttons) == "Copy KIF,Copy USI,Copy SFEN"
+            await page.click("#take-back")
+            await says(page, "Start. Black to move. Your move.")
+            assert not await page.look(panel)
+            await move_in_vain(page)
+            await page.look("window.confirm = (text) => { window.asked = text; return true; }")
+            await page.click("#resign")
+            await says(page, "You lose. White wins by resignation.")
+            assert "Take your last move back" in await page.look("asked")
+            ending = "document.querySelector('#ending')"
+            await page.wait_for(f"{ending}?.textContent.includes('Copy CSA')")
+
+    asyncio.run(visit())
+    (line,) = (run_dir / "human_games.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert (record["reason"], record["moves"], record["take_backs"]) == ("resign", "", 2)
+
+
+def test_a_page_that_is_loaded_while_the_network_thinks_waits_for_the_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_api, "Thinker", ScriptedThinker)
+    run_dir = write_run(tmp_path / "runs" / "first", updates=1)
+    save_untrained(run_dir, timestep=100)
+
+    async def visit() -> None:
+        async with served(run_dir, tmp_path / "profile") as (app, page, url):
+            await begin(page, url, 800)
+            key = await page.look("location.hash.split('/')[3].split('?')[0]")
+            session = app[play_api.SESSIONS].get(key)
+            session.game.play("7g7f", 0)
+            session.is_busy = True  # As while a request of the page before is under way.
+            await page.call("Page.reload")
+            await says(page, "The network is thinking.")
+            while sum(url.endswith("/reply") for url in page.requests) < 2:
+                await asyncio.sleep(0.05)
+            session.is_busy = False
+            await says(page, "Move 2: White P-3d. Your move.")
+
+    asyncio.run(asyncio.wait_for(visit(), 120))
+
+
 def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,12 +225,7 @@ def test_games_are_played_by_mouse_and_keyboard_to_mate_and_repetition(
         save_untrained(run_dir, timestep=timestep)
 
     async def visit() -> None:
-        app = application(ShownRuns([str(run_dir)]), access_for("127.0.0.1"))
-        async with TestServer(app) as server, browser_page(tmp_path / "profile") as page:
-            url = str(server.make_url("/"))
-            await page.open(url, 800)
-            await page.wait_for("document.querySelector('h1')")
-            await page.look("localStorage.setItem('keisei-ray-pieces', 'english')")
+        async with served(run_dir, tmp_path / "profile") as (_, page, url):
             for width in (390, 1440):
                 await play_to_mate(page, url, width)
             await repeat_with_keys(page, url)

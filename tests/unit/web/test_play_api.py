@@ -80,7 +80,8 @@ def test_a_game_is_played_to_mate_and_saved_in_the_runs_directory(run_dir: Path)
         assert state["end"]["result"] == "black_win"
         assert state["end"]["for_human"] == 1.0
         assert state["moves"][1] == "3c3d"
-        assert opponent_of(client).asked[0]["simulations"] == 50
+        assert [each["kind"] for each in opponent_of(client).asked] == ["load", *["move"] * 3]
+        assert opponent_of(client).asked[1]["simulations"] == 50
         async with client.get(f"{at}/records") as answer:
             records = await answer.json()
         assert "Keisei Ray step-000000000100+50sims" in records["kif"]
@@ -259,6 +260,34 @@ def test_a_damaged_checkpoint_is_refused_when_it_is_chosen_and_said_when_it_is_t
 
 
 @scripted
+def test_a_game_whose_network_cannot_be_loaded_does_not_begin(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        opponent_of(client).broken = "step-000000000100/manifest.json is missing."
+        said = await post(client, "/api/runs/first/play", 400, checkpoint=CHECKPOINT)
+        assert said["error"] == "step-000000000100/manifest.json is missing."
+        app = client.app
+        assert app is not None
+        assert len(app[play_api.SESSIONS]) == 0
+
+    with_client([run_dir], talk)
+
+
+@scripted
+def test_networks_are_needed_while_a_game_goes_on(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        thinker, app = opponent_of(client), client.app
+        assert app is not None
+        assert not thinker.is_needed()
+        (over, _), (idle, _) = await begin(client), await begin(client)
+        await post(client, f"{over}/resign", ply=0)
+        assert thinker.is_needed()
+        app[play_api.SESSIONS].get(idle.rpartition("/")[2]).asked -= play_sessions.IDLE_S + 1
+        assert not thinker.is_needed()
+
+    with_client([run_dir], talk)
+
+
+@scripted
 def test_one_request_at_a_time_moves_and_a_browser_that_goes_away_changes_nothing(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,5 +388,15 @@ def test_a_real_network_moves_and_is_asked_about_a_position(run_dir: Path) -> No
         file.write_bytes(bytes(file.stat().st_size))
         at, state = await begin(client, human="white")
         await post(client, f"{at}/reply", ply=0)  # The network that is loaded plays on.
+
+    with_client([run_dir], talk)
+
+
+@pytest.mark.slow
+def test_a_real_network_plays_on_when_the_run_has_removed_its_checkpoint(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        at, _ = await begin(client)
+        shutil.rmtree(run_dir / "checkpoints" / CHECKPOINT)
+        assert (await turn(client, at, "7g7f", 0))["ply"] == 2
 
     with_client([run_dir], talk)

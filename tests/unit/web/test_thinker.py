@@ -38,11 +38,13 @@ for line in sys.stdin:
 """Does one job after the other; `wait` takes until it is cancelled."""
 
 
-def with_thinker(talk: Callable[[Thinker], Awaitable[None]]) -> None:
+def with_thinker(
+    talk: Callable[[Thinker], Awaitable[None]], is_needed: Callable[[], bool] = lambda: False
+) -> None:
     """Lets `talk` ask the small program."""
 
     async def run() -> None:
-        thinker = Thinker((sys.executable, "-c", PROGRAM))
+        thinker = Thinker((sys.executable, "-c", PROGRAM), is_needed)
         try:
             await asyncio.wait_for(talk(thinker), 60)
         finally:
@@ -109,6 +111,20 @@ def test_a_process_that_nothing_is_asked_is_ended_and_started_again(
         assert await thinker.ask(kind="result", text="again") == "again"
 
     with_thinker(talk)
+
+
+def test_a_process_that_is_needed_stays_until_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keisei_ray.web.thinker.IDLE_S", 0.01)
+    answers = iter([True, True, False])
+
+    async def talk(thinker: Thinker) -> None:
+        await thinker.ask(kind="result", text="")
+        process = thinker._process
+        assert process is not None
+        assert await process.wait() == -signal.SIGKILL
+        assert next(answers, None) is None
+
+    with_thinker(talk, lambda: next(answers))
 
 
 def test_a_program_that_is_not_there_is_said_in_a_line() -> None:
