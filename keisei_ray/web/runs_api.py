@@ -3,7 +3,7 @@
 /api/runs                      all runs, as far as they have been read
 /api/runs/{run}/charts         curves, thinned out
 /api/runs/{run}/events         events, the newest in full
-/api/settings?run=A&run=B      settings of runs side by side
+/api/settings?run=A&run=B      settings of runs side by side, as far as the runs are shown
 /api/live?run=A&run=B          states of these runs as they change; without any: of all
 """
 
@@ -90,9 +90,10 @@ async def _events(request: web.Request) -> web.Response:
 
 
 async def _settings(request: web.Request) -> web.Response:
-    names = _named(request)
+    await request.app[FEEDS].current_runs()
     found = {
-        name: dict(flat_settings((await request.app[FEEDS].run(name)).config)) for name in names
+        name: dict(flat_settings((await request.app[FEEDS].run(name)).config))
+        for name in _shown(request.app, _named(request))
     }
     keys = dict.fromkeys(key for settings in found.values() for key in settings)
     rows = []
@@ -105,8 +106,7 @@ async def _settings(request: web.Request) -> web.Response:
 async def _live(request: web.Request) -> web.StreamResponse:
     app, named = request.app, _named(request)
     await app[FEEDS].current_runs()
-    for name in named:
-        app[RUNS].path(name)  # A run that is not shown is refused before anything is sent.
+    _shown(app, named)  # Where none of the runs is shown, that is refused before anything is sent.
     sent: dict[str, object] = {}
 
     async def look() -> object | None:
@@ -136,6 +136,25 @@ async def _newest(app: web.Application, name: str) -> dict[str, Any]:
         return {"run": name, "error": error.text, "isGone": True}
     except RunDirError as error:
         return {"run": name, "error": str(error), "isGone": False}
+
+
+def _shown(app: web.Application, named: list[str]) -> list[str]:
+    """Returns those of some runs that are shown.
+
+    Raises:
+        HTTPNotFound: there are runs, and none of them is shown.
+    """
+    found = []
+    missing = None
+    for name in named:
+        try:
+            app[RUNS].path(name)
+            found.append(name)
+        except web.HTTPNotFound as error:
+            missing = error
+    if missing is not None and not found:
+        raise missing
+    return found
 
 
 def _state(name: str, path: str, snapshot: Snapshot | None) -> dict[str, Any]:

@@ -199,6 +199,21 @@ def test_a_run_that_is_not_shown_is_not_found(run_dir: Path, path: str) -> None:
     with_client([run_dir], talk)
 
 
+def test_a_run_that_is_gone_takes_nothing_from_those_beside_it(run_dir: Path) -> None:
+    async def talk(client: Client) -> None:
+        change = await first_event(client, "/api/live?run=first&run=gone")
+        first, gone = change["runs"]
+        assert (first["run"], first["status"]["timestep"]) == ("first", 20_000)
+        assert (gone["run"], gone["isGone"]) == ("gone", True)
+        assert "there is no run 'gone'" in gone["error"]
+        found = await (await client.get("/api/settings?run=gone&run=first")).json()
+        assert found["runs"] == ["first"]
+        for path in ("live", "settings"):
+            assert (await client.get(f"/api/{path}?run=gone&run=lost")).status == 404
+
+    with_client([run_dir], talk)
+
+
 def test_a_page_is_told_what_is_added_what_is_new_and_what_is_gone(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
