@@ -27,7 +27,7 @@ from keisei_ray.web.thinker import THINKER
 
 INDEXES = web.AppKey("INDEXES", dict[Path, GameIndex])
 READ_S: Final = 0.5
-"""Seconds that one request reads a long file; the page asks again until all has been read."""
+"""Seconds that a long file is read before other requests have their turn."""
 LOOK_S: Final = 2.0
 """Seconds between two looks for newer games."""
 MAX_PAGE: Final = 200
@@ -143,30 +143,19 @@ async def _newest(request: web.Request) -> web.StreamResponse:
 
 async def _game(request: web.Request) -> web.Response:
     """Returns a game with all its positions."""
-    index, number = _index(request, request.match_info["kind"]), _number(request)
-
-    def look() -> dict[str, Any]:
-        index.follow(READ_S)
-        return _shown(index.record(number), number)
-
-    return json_answer(await read(request.app, look))
+    record = await while_connected(request, _record(request))
+    return json_answer(await read(request.app, partial(_shown, record, _number(request))))
 
 
 async def _findings(request: web.Request) -> web.Response:
     """Returns what a checkpoint thinks of positions of a game."""
     asked = await body(request, FindingsBody)
-    place, index = run_place(request), _index(request, request.match_info["kind"])
-    number = _number(request)
-
-    def look() -> tuple[Record, str]:
-        index.follow(READ_S)
-        return index.record(number), opponent(*place, asked.checkpoint)["path"]
-
-    record, checkpoint = await read(request.app, look)
+    record = await while_connected(request, _record(request))
+    found = await read(request.app, partial(opponent, *run_place(request), asked.checkpoint))
     moves, start = _moves(record)
     thinking = request.app[THINKER].ask(
         kind="findings",
-        checkpoint=checkpoint,
+        checkpoint=found["path"],
         sfen=start,
         moves=moves,
         max_plies=NO_PLY_CAP,
@@ -218,6 +207,24 @@ def _index(request: web.Request, kind: str) -> GameIndex:
     if path not in indexes:
         indexes[path] = GameIndex(path)
     return indexes[path]
+
+
+async def _record(request: web.Request) -> Record:
+    """Reads the game that an address names, with as much of a long file as is before it.
+
+    Raises:
+        RunDirError: there is no such game, or the file cannot be read.
+    """
+    index, number = _index(request, request.match_info["kind"]), _number(request)
+
+    def look() -> Record | None:
+        is_complete = index.follow(READ_S)
+        return index.record(number) if is_complete or number < len(index) else None
+
+    while True:  # Other requests are answered between two looks; it ends with the file.
+        record = await read(request.app, look)
+        if record is not None:
+            return record
 
 
 def _number(request: web.Request) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keisei_ray.web import games_api, play_api
+from keisei_ray.web import game_index, games_api, play_api
 from tests.helpers.report_runs import write_lines, write_run
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.web_clients import Client, with_client
@@ -50,6 +50,24 @@ def test_a_page_of_the_list_and_a_game(run_dir: Path) -> None:
         assert game["usi"].startswith("position sfen ")
         assert "手合割：平手" in game["kif"]
         assert game["weights_version"] == 1
+
+    with_client([run_dir], talk)
+
+
+def test_a_game_late_in_a_file_that_is_not_read_yet_is_found(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(games_api, "READ_S", 0.0)
+    monkeypatch.setattr(game_index, "_LOOK_EVERY", 1)
+
+    async def talk(client: Client) -> None:
+        at = "/api/runs/first/games/self-play/7/findings"
+        async with client.post(at, json={"checkpoint": "step-000000000100"}) as answer:
+            assert answer.status == 200, await answer.text()
+        shutil.copy(run_dir / "games.jsonl", run_dir / "copy")
+        (run_dir / "copy").replace(run_dir / "games.jsonl")
+        assert (await get(client, "games/self-play/7"))["number"] == 7
+        assert "8 have been read" in (await get(client, "games/self-play/8", 400))["error"]
 
     with_client([run_dir], talk)
 
