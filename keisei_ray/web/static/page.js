@@ -61,18 +61,39 @@ async function answer(request) {
 
 // Calls `take` with each change that the server sends, until `signal` is aborted. While the
 // connection is lost the browser tries again, and a line says so.
-export function listen(path, take, signal) {
-  const source = new EventSource(path);
+//
+// A page that is not seen has no connection: a browser opens six to one server, for all its tabs
+// together. The server sends everything anew to a new one, but not what is gone by then: `again` is
+// called when the page is seen again.
+export function listen(path, take, signal, again = () => {}) {
+  let source = null;
   let isLost = false;
-  source.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) return; // Refused: what else the page asks says why.
-    isLost = true;
-    say("The connection to the server is lost; what is shown stands still.", "bad");
-  });
-  source.addEventListener("open", () => {
-    if (isLost) say("");
-    isLost = false;
-  });
-  signal.addEventListener("abort", () => source.close());
+
+  function open() {
+    source = new EventSource(path);
+    source.addEventListener("message", (event) => take(JSON.parse(event.data)));
+    source.addEventListener("error", ({ target }) => {
+      if (target.readyState === EventSource.CLOSED) return; // Refused: what else the page asks says why.
+      isLost = true;
+      say("The connection to the server is lost; what is shown stands still.", "bad");
+    });
+    source.addEventListener("open", () => {
+      if (isLost) say("");
+      isLost = false;
+    });
+  }
+
+  function close() {
+    source?.close();
+    source = null;
+  }
+
+  if (!document.hidden) open();
+  document.addEventListener("visibilitychange", () => {
+    close();
+    if (document.hidden) return;
+    open();
+    again();
+  }, { signal });
+  signal.addEventListener("abort", close);
 }

@@ -67,11 +67,15 @@ export async function showRuns(root, names, signal) {
   async function refresh() {
     if (document.hidden) return;
     const due = names.filter((name) => states.get(name)?.status && states.get(name).revision !== charts.get(name)?.revision);
-    if (!due.length) return;
-    await Promise.all(due.map(fetchCharts));
+    if (due.length) await fetchAll(due);
+  }
+
+  async function fetchAll(wanted) {
+    await Promise.all(wanted.map(fetchCharts));
     if (signal.aborted) return;
+    if (!charts.size) groups.replaceChildren();
     draw();
-    await Promise.all(due.map(fetchEvents));
+    await Promise.all(wanted.map(fetchEvents));
   }
 
   listen(`api/live?${names.map((name) => `run=${encodeURIComponent(name)}`).join("&")}`, (change) => {
@@ -79,17 +83,14 @@ export async function showRuns(root, names, signal) {
       states.set(state.run, state);
       fillHead(heads.get(state.run), state, isAlone);
     }
-  }, signal);
+  }, signal, () => fetchAll(names));
   const timer = setInterval(refresh, CHARTS_MS);
   signal.addEventListener("abort", () => {
     clearInterval(timer);
     grids.forEach(({ grid }) => grid.clear());
   });
-  await Promise.all(names.map(fetchCharts));
+  await fetchAll(names);
   if (signal.aborted) return;
-  if (!charts.size) groups.replaceChildren();
-  draw();
-  await Promise.all(names.map(fetchEvents));
   await showSettings(settings, names, signal);
 }
 

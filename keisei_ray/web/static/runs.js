@@ -57,7 +57,15 @@ async function showList(root, signal) {
     if (!rows.size) body.replaceChildren();
     change.runs.forEach(take);
     sort(body, rows);
-  }, signal);
+  }, signal, dropGone);
+
+  // Takes away the runs that have been deleted while the page was not seen.
+  async function dropGone() {
+    const found = await getJson("api/runs", signal).catch(() => null); // The stream says that it is lost.
+    if (!found) return;
+    const names = new Set(found.runs.map(({ run }) => run));
+    [...rows.keys()].filter((run) => !names.has(run)).forEach((run) => take({ run, isGone: true }));
+  }
 }
 
 // What is clicked stays in its place: of an element that is replaced between press and release, the

@@ -64,9 +64,65 @@ def test_runs_are_found_watched_compared_and_missed(runs_dir: Path, tmp_path: Pa
             assert page.errors == []
             shutil.rmtree(runs_dir / "second")
             await page.wait_for("document.body.innerText.includes('there is no run')")
+            await see_one_beside_a_deleted_one(page, base, runs_dir / "first")
             assert all(url.startswith((base, "data:", "about:")) for url in page.requests)
 
     with_client([runs_dir], talk)
+
+
+def test_a_page_that_is_not_seen_has_no_stream_and_notices_what_is_gone_when_it_is_seen_again(
+    runs_dir: Path, tmp_path: Path
+) -> None:
+    async def talk(client: Client) -> None:
+        base = str(client.make_url("/"))
+        async with browser_page(tmp_path / "browser") as page:
+            await page.open(base, 800)
+            await page.wait_for("document.querySelectorAll('.runs .state').length === 2")
+            await page.look(
+                "window.closes = 0; const close = EventSource.prototype.close;"
+                "EventSource.prototype.close = function () { closes += 1; close.call(this); };"
+            )
+            await turn_away(page, True)
+            assert await page.look("closes") == 1
+            shutil.rmtree(runs_dir / "second")
+            assert streams(page) == 1
+            await turn_away(page, False)
+            await page.wait_for("document.querySelectorAll('.runs .state').length === 1")
+            append(runs_dir / "first" / "evaluations.jsonl", evaluation(20_000, "greedy", 0.53125))
+            await page.wait_for("document.querySelector('.runs').innerText.includes('53.1%')")
+            assert streams(page) == 2
+
+            await page.open(f"{base}#/runs/first", 800)
+            await page.wait_for("document.querySelector('.run-head .facts')")
+            await turn_away(page, True)
+            shutil.rmtree(runs_dir / "first")
+            await turn_away(page, False)
+            await page.wait_for("document.body.innerText.includes('there is no run')")
+
+    with_client([runs_dir], talk)
+
+
+async def turn_away(page: Page, is_hidden: bool) -> None:
+    """Lets the page believe that another tab is in front of it, or that it is seen again."""
+    await page.look(
+        "Object.defineProperty(document, 'hidden', "
+        f"{{configurable: true, get: () => {str(is_hidden).lower()}}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+
+
+def streams(page: Page) -> int:
+    """How many streams the page has opened."""
+    return sum("/api/live" in url for url in page.requests)
+
+
+async def see_one_beside_a_deleted_one(page: Page, base: str, run_dir: Path) -> None:
+    await page.open("about:blank", 1440)
+    await page.open(f"{base}#/runs/{run_dir.name}/second", 1440)
+    await page.wait_for("document.querySelectorAll('.run-head .facts').length === 1")
+    await page.wait_for("document.body.innerText.includes('Settings')")
+    append(run_dir / "metrics.jsonl", record(22))
+    await page.wait_for("document.querySelector('.facts').innerText.includes('22,000')")
 
 
 async def click_while_it_changes(page: Page, run_dir: Path) -> None:
@@ -82,7 +138,7 @@ async def watch_one(page: Page, run_dir: Path) -> None:
     legend = "document.querySelector('#chart-sps .legend')?.innerText ?? ''"
     await page.wait_for(f"({legend}).includes('1,000 now')")
     assert await page.look("document.querySelectorAll('figure.chart canvas[role=img]').length") > 12
-    assert await page.look("document.querySelector('.facts').innerText.includes('20,000')")
+    await page.wait_for("document.querySelector('.facts')?.innerText.includes('20,000')")
     text = await page.look("document.querySelector('main').innerText")
     assert EVIL in text
     await page.look("document.querySelector('#chart-sps .plot').focus()")
