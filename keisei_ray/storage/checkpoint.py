@@ -9,6 +9,7 @@ process may read it.
 """
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ from keisei_ray.storage.run_layout import (
     timestep_of,
 )
 
+logger = logging.getLogger(__name__)
+
+_PRUNED_PREFIX: Final = f"{TEMPORARY_PREFIX}pruned-"
+"""Beginning of the name of a checkpoint that is being removed."""
 HEALTH: Final = "health"
 """Key of a checkpoint's `info`: `HEALTHY`, or what speaks against its weights."""
 HEALTHY: Final = "healthy"
@@ -69,7 +74,8 @@ def save(
 
     Blocks until everything is on the disk. Saving a timestep again does nothing if the content is
     the same. Otherwise it replaces the checkpoint such that `find_latest` sees the old or the new
-    one at every moment. Leftovers of an interrupted save are removed first.
+    one at every moment. Leftovers of an interrupted save are removed first, and so are those of
+    `prune` and of a replacement, as far as they can be.
 
     Args:
         checkpoints_dir: created if missing.
@@ -217,7 +223,9 @@ def prune(
 ) -> list[Path]:
     """Removes old checkpoints by the rule of `storage/retention.py`.
 
-    A damaged one does not count as kept and is not removed.
+    A damaged one does not count as kept and is not removed. One that cannot be removed, for
+    instance because a reader on another machine has a file of it open (NFS), is warned of and left
+    to a later call or save.
 
     Args:
         checkpoints_dir: may be missing.
@@ -226,26 +234,30 @@ def prune(
         awaited: weights versions whose rating may still come.
 
     Returns:
-        The removed directories, oldest first.
+        The directories that are checkpoints no more, oldest first.
 
     Raises:
-        RunDirError: a directory cannot be removed.
+        RunDirError: the directory cannot be listed.
     """
     paths = list_complete(checkpoints_dir)
     found = [
         candidate_of(timestep_of(path.stem), read_manifest(path)["info"], elo_of, awaited)
         for path in paths
     ]
-    removed = [paths[place] for place in places_to_prune(found, keep)]
-    try:
-        for path in removed:
-            aside = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
+    removed = []
+    for path in (paths[place] for place in places_to_prune(found, keep)):
+        aside = path.with_name(f"{_PRUNED_PREFIX}{path.name}")
+        try:
             path.rename(aside)
+            removed.append(path)
             shutil.rmtree(aside)
-    except OSError as error:
-        raise RunDirError(
-            f"cannot remove an old checkpoint: {error.filename}: {error.strerror or error}."
-        ) from error
+        except OSError as error:
+            logger.warning(
+                "the old checkpoint %s cannot be removed: %s. It is tried again with the next "
+                "checkpoint; training goes on",
+                path,
+                error.strerror or error,
+            )
     return removed
 
 
@@ -297,13 +309,18 @@ def _put_in_place(aside: Path, path: Path) -> None:
 
 
 def _tidy(checkpoints_dir: Path) -> None:
-    """Removes or puts back what interrupted saves and prunes left behind."""
+    """Removes or puts back what interrupted saves and prunes left behind.
+
+    Of what was pruned or replaced it removes what it can: a reader may still have it open.
+    """
     for path in checkpoints_dir.iterdir():
-        if path.name.startswith(TEMPORARY_PREFIX) and path.is_dir():
+        if path.name.startswith(_PRUNED_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(TEMPORARY_PREFIX) and path.is_dir():
             shutil.rmtree(path)
         elif _is_checkpoint(path) and path.suffix:
             if path.with_suffix("").exists():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             else:
                 path.rename(path.with_suffix(""))
 

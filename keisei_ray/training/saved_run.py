@@ -80,6 +80,8 @@ def unpack_state(packed: bytes) -> RunState:
 def write_state(run_dir: Path, state: RunState, keep: CheckpointConfig) -> Path:
     """Saves a checkpoint of the run and prunes older ones. Blocks until the disk has it.
 
+    An older one that cannot be removed is warned of and left, see `checkpoint.prune`.
+
     Args:
         run_dir: directory of the run.
         state: content of the checkpoint.

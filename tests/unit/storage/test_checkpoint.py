@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, whatever happens to the disk or to the process."""
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import CheckpointError, RunDirError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import _digest
+from tests.helpers.held_files import held_open
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "learner.pt": b"state", "empty": b""}
 INFO: dict[str, str | int | float | bool | None] = {
@@ -488,3 +490,54 @@ def test_prune_keeps_the_best_rated_and_those_whose_rating_may_still_come(tmp_pa
     keep = CheckpointConfig(keep_last=1, keep_best=1)
     checkpoint.prune(tmp_path, keep, elo_of={1: 10.0, 2: 30.0, 3: 20.0}, awaited={4})
     assert kept_steps(tmp_path) == [20, 40, 60]
+
+
+def test_a_checkpoint_that_a_reader_has_open_is_removed_by_a_later_save(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held_open("learner.pt"):
+        for step in (10, 20, 30):
+            checkpoint.save(tmp_path, step, FILES, INFO)
+            checkpoint.prune(tmp_path, keeping(1))
+        assert [path.name for path in checkpoint.list_all(tmp_path)] == ["step-000000000030"]
+        left = {".tmp-pruned-step-000000000010", ".tmp-pruned-step-000000000020"}
+        assert {name for name in names(tmp_path) if name.startswith(".")} == left
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2, "one for each"
+    checkpoint.save(tmp_path, 40, FILES, INFO)
+    assert kept_steps(tmp_path) == [30, 40]
+
+
+def test_a_checkpoint_that_cannot_be_renamed_stays_and_the_next_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (10, 20, 30):
+        checkpoint.save(tmp_path, step, FILES, INFO)
+    rename = os.rename
+
+    def busy(source: Path, target: Path) -> None:
+        if source.name.endswith("10"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", busy)
+    removed = checkpoint.prune(tmp_path, keeping(1))
+    assert [path.name for path in removed] == ["step-000000000020"]
+    assert kept_steps(tmp_path) == [10, 30]
+
+
+def test_a_replaced_checkpoint_that_a_reader_has_open_is_in_no_saves_way(tmp_path: Path) -> None:
+    with held_open("learner.pt"):
+        for content in (b"1", b"2"):
+            checkpoint.save(tmp_path, 10, {"learner.pt": content}, {})
+        checkpoint.save(tmp_path, 20, FILES, {})
+    assert checkpoint.load(tmp_path / "step-000000000010").files == {"learner.pt": b"2"}
+    checkpoint.save(tmp_path, 30, FILES, {})
+    assert kept_steps(tmp_path) == [10, 20, 30]
+
+
+def test_half_of_an_interrupted_save_that_cannot_be_removed_still_refuses_a_save(
+    tmp_path: Path,
+) -> None:
+    checkpoint.save(tmp_path, 10, FILES, INFO).rename(tmp_path / ".tmp-step-000000000010")
+    with held_open("learner.pt"), pytest.raises(RunDirError, match="cannot save the checkpoint"):
+        checkpoint.save(tmp_path, 20, FILES, INFO)

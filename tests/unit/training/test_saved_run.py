@@ -12,6 +12,7 @@ from keisei_ray.storage import checkpoint
 from keisei_ray.storage.run_layout import MODEL_FILE
 from keisei_ray.telemetry.progress import Progress
 from keisei_ray.training.saved_run import state_of, trouble_of, write_state
+from tests.helpers.held_files import held_open
 
 
 def save(run_dir: Path, timestep: int, trouble: str | None = None, weight: float = 1.0) -> Path:
@@ -44,3 +45,9 @@ def test_the_way_back_stays_while_a_run_diverges(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_before_counts_as_healthy() -> None:
     assert trouble_of(checkpoint.Checkpoint(Path("x"), 1, {}, {})) is None
+
+
+def test_a_run_goes_on_while_a_reader_has_its_old_checkpoints_open(tmp_path: Path) -> None:
+    with held_open(MODEL_FILE):
+        for timestep in (10, 20, 30):
+            assert checkpoint.load(save(tmp_path, timestep)).timestep == timestep
