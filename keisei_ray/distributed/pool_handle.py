@@ -25,7 +25,7 @@ from keisei_ray.selfplay.opponent_mix import OpponentMix, SnapshotRotation
 from keisei_ray.selfplay.pool import Pool
 from keisei_ray.storage.atomic_files import write_atomically
 from keisei_ray.storage.checkpoint import Checkpoint
-from keisei_ray.storage.pool_table import PoolMember, read_table, table_json
+from keisei_ray.storage.pool_table import PoolMember, read_table, snapshot_name, table_json
 from keisei_ray.storage.run_layout import (
     POOL_DIR,
     POOL_FILE,
@@ -164,14 +164,15 @@ class PoolHandle:
             weights: packed weights of a finished update, so that nothing waits for them.
 
         Raises:
-            RunDirError: the weights cannot be written.
+            RunDirError: the weights cannot be written. The pool is as it was before.
         """
         if self._snapshot_due is None or not self._snapshot_due.is_due(timestep):
             return
         content = ray.get(weights).tobytes()
-        gone = self._pool.add_snapshot(weights_version, hashlib.sha256(content).hexdigest())
-        member = self._pool.snapshots[-1]
-        self._write(member, content)
+        digest = hashlib.sha256(content).hexdigest()
+        member = PoolMember(snapshot_name(weights_version), weights_version, digest)
+        self._write(member, content)  # First: a table never names a file that is not there.
+        gone = self._pool.add_snapshot(weights_version, digest)
         self._weights[member.name] = weights
         left = ""
         if gone is not None:
@@ -216,13 +217,10 @@ class PoolHandle:
 
         With them go temporary files of a process that was killed while it wrote one: this process
         alone writes here, and not now. While a checkpoint's table cannot be read, nothing is
-        removed.
+        removed. A file that cannot be removed is warned of and tried again at the next call.
 
         Args:
             checkpoints_dir: directory of the run's checkpoints.
-
-        Raises:
-            RunDirError: a file cannot be removed.
         """
         try:
             tables = [path.read_bytes() for path in checkpoints_dir.glob(f"*/{POOL_FILE}")]
@@ -238,7 +236,12 @@ class PoolHandle:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
-                    raise RunDirError(f"{path} cannot be removed: {error.strerror}.") from error
+                    logger.warning(
+                        "%s cannot be removed: %s. It is tried again with the next checkpoint; "
+                        "training goes on",
+                        path,
+                        error.strerror or error,
+                    )
 
     def _write(self, member: PoolMember, content: bytes) -> None:
         path = self._dir / member.weights_name
