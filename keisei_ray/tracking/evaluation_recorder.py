@@ -3,7 +3,7 @@
 The table depends on the matches in the file and on nothing else: after each match it is fitted anew
 from all of them, those of earlier sessions included, and published as `RatingsFitted`. On a resume,
 `JsonLinesWriter` moves matches beyond the resumed timestep aside, so the table leaves out weights
-that are going to be trained again.
+that are going to be trained again. Without matches there is no table.
 """
 
 import json
@@ -51,12 +51,19 @@ class EvaluationRecorder:
         self._records = read_records(path)
 
     def handle(self, event: ev.Event) -> None:
-        """Appends a match and fits the table; at the start of a resumed run, only fits it."""
+        """Appends a match and fits the table; at the start of a resumed run, only fits it.
+
+        At the start of a run without matches a table that is there is removed: it is of matches
+        that a resume has moved aside, and of other weights than those of the same versions to come.
+        """
         if isinstance(event, ev.EvaluationFinished):
             record = evaluation_record(event.result)
             self._files.put(self._lines.append_line, encode(record))
             self._records.append(record)
-        elif not isinstance(event, ev.RunStarted) or not self._records:
+        elif not isinstance(event, ev.RunStarted):
+            return
+        elif not self._records:
+            self._files.put(self._remove_ratings, b"")
             return
         ratings = fit_ratings(results_of(self._records))
         table = ratings_record(ratings, self._records)
@@ -71,5 +78,12 @@ class EvaluationRecorder:
 
     def _write_ratings(self, content: bytes) -> None:
         """Writes the table where the run's directory is now: behind it wait records of the run."""
-        place = self._directory.now_at() or self._directory.path
-        write_atomically(place / RATINGS_FILE, content)
+        write_atomically(self._table(), content)
+
+    def _remove_ratings(self, _: bytes) -> None:
+        """Removes the table, if there is one."""
+        self._table().unlink(missing_ok=True)
+
+    def _table(self) -> Path:
+        """The table's path, where the run's directory is now."""
+        return (self._directory.now_at() or self._directory.path) / RATINGS_FILE

@@ -130,3 +130,17 @@ def test_a_rating_without_bounds_is_null_in_the_file(tmp_path: Path) -> None:
     assert best["name"] == "v1"
     assert best["high"] is None
     assert math.isfinite(best["elo"])
+
+
+def test_a_resume_from_before_the_first_match_removes_the_table(tmp_path: Path) -> None:
+    """Its Elo would be that of other weights of the same versions."""
+    first = Recorder(tmp_path)
+    first.file.handle(evaluated(1, "random", wins=20))
+    first.file.close()
+    second = Recorder(tmp_path, resumed_timestep=500)
+    second.file.handle(run_started(timestep=500))
+    assert second.lines() == []
+    assert not (tmp_path / "ratings.json").exists()
+    assert second.published == []
+    second.file.handle(evaluated(1, "random", wins=10))
+    assert {p["name"] for p in second.ratings()["players"]} == {"random", "v1"}
