@@ -40,6 +40,7 @@ from keisei_ray.learning.ppo import LossCoefs
 from keisei_ray.learning.received import Received, checked_lags, unpack_all
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
+    resumed_learning_rate,
     scheduled_ent_coef,
     scheduled_kl_start_coef,
     scheduled_learning_rate,
@@ -289,6 +290,7 @@ class Learner:
                 self._scaler,
                 self._generator,
                 self._guard.halved_rate,
+                self._config.learner.learning_rate,
             ),
         )
 
@@ -314,7 +316,8 @@ class Learner:
         """Loads the `state_files` of a learner with the same model section.
 
         The optimizer's settings (learning rate, epsilon, weight decay) stay those of this
-        configuration.
+        configuration. An adaptive learning rate goes on from the saved one, see
+        `resumed_learning_rate`.
 
         Args:
             files: name -> content; other files than the learner's are ignored.
@@ -342,6 +345,11 @@ class Learner:
                 raise CheckpointError(not_fitting(error)) from error
         self._generator.set_state(state.generator)
         self._guard.halved_rate = state.halved_rate
+        if self._config.learner.lr_schedule == "adaptive":
+            for group in self._optimizer.param_groups:
+                group["lr"] = resumed_learning_rate(
+                    self._config.learner, group["lr"], state.learning_rate, self._guard.rate_factor
+                )
         self.weights_version = state.weights_version
 
     def begin_as(self, model_file: bytes) -> None:

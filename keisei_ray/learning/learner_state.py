@@ -50,6 +50,8 @@ class LearnerState:
     """State of the random generator of minibatches, on the CPU."""
     halved_rate: float | None
     """The `learner.learning_rate` that was halved, see `UpdateGuard`; None: none was."""
+    learning_rate: float | None
+    """The setting `learner.learning_rate`; None: the file is of a program that did not write it."""
 
 
 def copied_state(
@@ -59,6 +61,7 @@ def copied_state(
     scaler: torch.amp.GradScaler,
     generator: torch.Generator,
     halved_rate: float | None,
+    learning_rate: float,
 ) -> dict[str, Any]:
     """Copies everything that the learner's file holds to the CPU. Waits for the device.
 
@@ -69,6 +72,7 @@ def copied_state(
         scaler: loss scaler.
         generator: random generator of minibatches.
         halved_rate: see `LearnerState`.
+        learning_rate: see `LearnerState`.
     """
     return {
         "weights_version": weights_version,
@@ -76,6 +80,7 @@ def copied_state(
         "scaler": scaler.state_dict(),
         "generator": generator.get_state(),
         "halved_rate": halved_rate,
+        "learning_rate": learning_rate,
     }
 
 
@@ -135,7 +140,9 @@ def read_learner_state(
             _optimizer_state(state["optimizer"], optimizer, layout),
             _scaler_state(state["scaler"]),
             _generator_state(state["generator"], generator),
-            _halved_rate(state.get("halved_rate")),  # Older files have none.
+            # Older files lack one or both.
+            _rate_or_none(state.get("halved_rate"), "halved_rate"),
+            _rate_or_none(state.get("learning_rate"), "learning_rate"),
         )
     except (
         ValueError,
@@ -252,8 +259,12 @@ def _generator_state(saved: Any, generator: torch.Generator) -> Tensor:
     return state
 
 
-def _halved_rate(saved: object) -> float | None:
-    return None if saved is None else _number(saved, "halved_rate")
+def _rate_or_none(saved: object, name: str) -> float | None:
+    if saved is None:
+        return None
+    if (rate := _number(saved, name)) == 0:
+        raise ValueError(f"{name} = 0, expected a number > 0")
+    return rate
 
 
 def _tensor(value: object, name: str, like: Tensor) -> Tensor:

@@ -54,6 +54,26 @@ def adapted_learning_rate(config: LearnerConfig, rate: float, kl: float) -> floa
     return min(largest, max(smallest, rate))
 
 
+def resumed_learning_rate(
+    config: LearnerConfig, rate: float, setting: float | None, rate_factor: float
+) -> float:
+    """Learning rate with which a resumed run goes on where `lr_schedule` is adaptive.
+
+    It changes as `learner.learning_rate` has, and lies within `LR_RANGE` of that. With the same
+    setting it is the very rate that was saved.
+
+    Args:
+        config: the learner section of the resumed run.
+        rate: learning rate that was saved.
+        setting: `learner.learning_rate` of the run that has saved it. None: it is not known.
+        rate_factor: see `UpdateGuard`; the smallest rate of the range may have been halved.
+    """
+    if setting is not None and setting != config.learning_rate:
+        rate *= config.learning_rate / setting
+    smallest, largest = (share * config.learning_rate for share in LR_RANGE)
+    return min(largest, max(smallest * rate_factor, rate))
+
+
 def scheduled_ent_coef(config: LearnerConfig, progress: float) -> float:
     """Weight of the entropy bonus at a point of the run.
 

@@ -132,7 +132,7 @@ def _learner_files(folder: Path) -> Read:
     weights.grad = torch.ones_like(weights)
     optimizer.step()
     scaler, generator = torch.amp.GradScaler("cpu", enabled=False), torch.Generator()
-    content = write_learner_state(copied_state(3, optimizer, layout, scaler, generator, 1e-4))
+    content = write_learner_state(copied_state(3, optimizer, layout, scaler, generator, 1e-4, 1e-4))
     mutate = mutations.torch_mutator(content)
 
     def read(rng: random.Random) -> None:

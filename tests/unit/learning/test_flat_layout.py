@@ -108,7 +108,7 @@ def test_a_state_is_read_into_another_layout_as_it_was_written(
     optimizer.step()
     generator = torch.Generator()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    content = write_learner_state(copied_state(1, optimizer, layout, scaler, generator, None))
+    content = write_learner_state(copied_state(1, optimizer, layout, scaler, generator, None, 1e-4))
     for there in (1, 16):
         other, _, others = flattened(model(), there)
         found: Any = read_learner_state(content, others, other, generator, CPU).optimizer

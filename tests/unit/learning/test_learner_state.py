@@ -57,6 +57,24 @@ def test_only_the_learning_rate_of_the_groups_is_the_files(learner: Learner) -> 
     assert group == own | {"lr": 0.125}
 
 
+def test_an_adaptive_rate_of_an_older_file_is_within_the_range_of_the_setting(
+    learner: Learner,
+) -> None:
+    """The file does not say for which setting its rate is."""
+
+    def make_older(state: dict[str, Any]) -> None:
+        del state["learning_rate"]
+        state["optimizer"]["param_groups"][0]["lr"] = 0.5
+
+    older = changed(learner, make_older)
+    assert read(learner, older).learning_rate is None
+    config = tiny_config(learner={"lr_schedule": "adaptive", "learning_rate": 1e-3})
+    resumed = Learner(config)
+    resumed.load_state_files(learner.state_files() | {LEARNER_FILE: older})
+    report = resumed.update([played(config, resumed)], 0)
+    assert report.learning_rate == pytest.approx(1e-2)
+
+
 def changed(learner: Learner, change: Callable[[dict[str, Any]], object]) -> bytes:
     """Returns the file of a state in which something was changed."""
     state = torch.load(io.BytesIO(content_of(learner)), weights_only=True)
@@ -81,6 +99,8 @@ def moment(state: dict[str, Any], value: object) -> None:
         lambda s: s.update(scaler={"scale": "many"}),
         lambda s: s.update(optimizer=[]),
         lambda s: s.pop("optimizer"),
+        lambda s: s.update(learning_rate=0),
+        lambda s: s.update(halved_rate="many"),
         lambda s: s["optimizer"]["param_groups"].pop(),
         lambda s: s["optimizer"]["param_groups"][0].update(lr=float("nan")),
         lambda s: s["optimizer"]["state"].update({"x": {}}),

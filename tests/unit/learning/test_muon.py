@@ -123,7 +123,7 @@ def test_steps_go_on_from_a_saved_state_bit_for_bit() -> None:
             generator = torch.Generator()
             scaler = torch.amp.GradScaler("cpu", enabled=False)
             content = write_learner_state(
-                copied_state(3, first.optimizer, first.layout, scaler, generator, None)
+                copied_state(3, first.optimizer, first.layout, scaler, generator, None, 1e-4)
             )
             second.weights.data.copy_(first.weights)
             state = read_learner_state(

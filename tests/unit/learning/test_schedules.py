@@ -8,6 +8,7 @@ import pytest
 from keisei_ray.config.sections import LearnerConfig
 from keisei_ray.learning.schedules import (
     adapted_learning_rate,
+    resumed_learning_rate,
     scheduled_ent_coef,
     scheduled_learning_rate,
 )
@@ -53,3 +54,25 @@ def test_the_entropy_bonus_changes_evenly_over_the_run() -> None:
         assert scheduled_ent_coef(config, progress) == pytest.approx(0.02 * share)
     rising = LearnerConfig(ent_coef=0.02, ent_final_fraction=2)
     assert scheduled_ent_coef(rising, 0.5) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("saved", "setting", "factor", "expected"),
+    [
+        (5e-4, 1e-4, 1.0, 5e-4),  # The same setting: the very rate,
+        (0.01 * 1e-4 / 2, 1e-4, 0.5, 5e-7),  # also the smallest one, halved.
+        (2.5e-3, 1e-3, 1.0, 2.5e-4),  # A tenth of the setting: a tenth of the rate.
+        (2e-5, 2e-5, 1.0, 1e-4),
+        (0.0, 1e-4, 1.0, 1e-6),  # Another schedule had ended at 0.
+        (2.5e-3, None, 1.0, 1e-3),  # Not known: at most what this setting allows.
+        (1e-9, None, 1.0, 1e-6),
+        (2e-4, None, 1.0, 2e-4),
+    ],
+)
+def test_an_adaptive_learning_rate_goes_on_as_the_setting_has_changed(
+    saved: float, setting: float | None, factor: float, expected: float
+) -> None:
+    config = LearnerConfig(learning_rate=1e-4, lr_schedule="adaptive")
+    found = resumed_learning_rate(config, saved, setting, factor)
+    assert found == pytest.approx(expected)
+    assert found == saved or setting != 1e-4 or saved == 0

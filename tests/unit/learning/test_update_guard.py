@@ -205,6 +205,25 @@ def test_a_halved_rate_is_kept_by_a_resume_until_another_rate_is_given() -> None
     assert update(other, buffer).learning_rate == 1e-3
 
 
+def test_the_lower_setting_that_the_message_asks_for_lowers_an_adaptive_rate_at_once() -> None:
+    learner = Learner(learner_config(learning_rate=1e-3, lr_schedule="adaptive"))
+    buffer = played(learner_config(), learner)
+    for group in learner._optimizer.param_groups:
+        group["lr"] = 5e-3  # Where it has risen to.
+    steps: Any = learner._steps
+    steps.make = lambda *_: fail()
+    for _ in range(2 * PATIENCE - 1):
+        assert update(learner, buffer).undone is not None
+    with pytest.raises(NumericalError, match=r"a lower --set learner\.learning_rate="):
+        update(learner, buffer)
+    same = changed(learner, learning_rate=1e-3, lr_schedule="adaptive")
+    assert update(same, buffer).learning_rate == 2.5e-3
+    lower = changed(learner, learning_rate=1e-4, lr_schedule="adaptive")
+    again = changed(lower, learning_rate=1e-4, lr_schedule="adaptive")
+    for resumed in (lower, again):
+        assert update(resumed, buffer).learning_rate == pytest.approx(2.5e-4)
+
+
 def moment(learner: Learner, name: str, parameter: str) -> Any:
     """The part of one parameter in a tensor of the optimizer's state."""
     [state] = learner._optimizer.state.values()
