@@ -20,6 +20,7 @@ from rich.text import Text
 
 from keisei_ray.config.sections import CheckpointConfig
 from keisei_ray.errors import KeiseiError, StorageError
+from keisei_ray.storage.remote.filesystem import within
 from keisei_ray.storage.remote.remote_run import RemoteRun
 from keisei_ray.storage.remote.uploader import OvertakenError, Uploader, local_checkpoints
 from keisei_ray.telemetry import events as ev
@@ -95,6 +96,20 @@ class BackgroundUpload:
                 self.ended = event
             case _:
                 pass
+
+    def set_newer_aside(self, timeout_s: float) -> None:
+        """Sets aside the checkpoints at the URI beyond the resumed one; before the run begins.
+
+        Args:
+            timeout_s: longest wait.
+
+        Raises:
+            StorageError: the URI cannot be read or written, or not in time.
+        """
+        try:
+            within(timeout_s, self._uri, self._uploader.set_newer_aside)
+        except StorageError as error:
+            raise StorageError(f"newer checkpoints cannot be set aside: {error}") from error
 
     def finish(self, timeout_s: float) -> None:
         """Starts one last round of uploads and waits for it, `timeout_s` seconds at most."""
@@ -196,7 +211,7 @@ def uploading(
     keep: CheckpointConfig,
     resumed_timestep: int | None,
     console: Console,
-) -> Iterator[None]:
+) -> Iterator[BackgroundUpload | None]:
     """Uploads a run inside the `with` block, which ends with its bus closed.
 
     On leaving, it waits for the last upload, `checkpoint.upload_timeout_s` at most (not at all
@@ -209,16 +224,19 @@ def uploading(
         resumed_timestep: timestep of the checkpoint that the run resumes; None for a fresh run.
         console: where the result is printed.
 
+    Yields:
+        The upload; None for a run without a URI.
+
     Raises:
         StorageError: the run was done, and its last checkpoint is not at the URI.
     """
     if remote is None:
-        yield
+        yield None
         return
     upload = BackgroundUpload(remote, bus.publish, keep, resumed_timestep=resumed_timestep)
     bus.subscribe("storage", upload.handle)
     try:
-        yield
+        yield upload
     except KeyboardInterrupt:
         _print_result(upload, console)
         raise

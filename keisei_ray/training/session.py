@@ -156,7 +156,7 @@ def _train(
         _standing_by(start, bus, files, is_wanted=cluster is None) as standby,
         _connected(start, cluster) as found,
         stopping_on_signals(stop),  # After Ray, which sets handlers of its own.
-        uploading(start.remote, bus, config.checkpoint, start.resumed_timestep, console),
+        uploading(start.remote, bus, config.checkpoint, start.resumed_timestep, console) as upload,
     ):
         resolved, cluster = _resolve(start, found, console, stop)
         resolved, tuning = _tune_batch(start, resolved, cluster, console)
@@ -176,6 +176,8 @@ def _train(
             room=_room_notice(cluster, bus),
         )
         try:
+            if upload is not None:  # Before the records are cut: a refusal changes nothing here.
+                upload.set_newer_aside(config.checkpoint.upload_timeout_s)
             own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)

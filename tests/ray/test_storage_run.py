@@ -6,15 +6,23 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from keisei_ray.cli import main
 from keisei_ray.config.schema import Config
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.errors import StorageError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.remote.filesystem import Storage
-from keisei_ray.storage.remote.remote_run import local_copy
+from keisei_ray.storage.remote.remote_resume import use_local_copy
+from keisei_ray.storage.remote.remote_run import checkpoints_at, local_copy
+from keisei_ray.storage.remote.uploader import Uploader
+from keisei_ray.storage.run_layout import checkpoint_name
+from keisei_ray.tracking import background_upload
+from keisei_ray.training import session
 from tests.helpers.program import DEBUG_CONFIG, json_records, run_program
 from tests.helpers.s3 import SECRET, TOKEN, s3_server
 from tests.helpers.training_run import train
@@ -155,3 +163,34 @@ def test_a_fresh_run_where_one_lies_is_one_line_and_exit_2(
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
     assert "already holds a run" in errors
+
+
+def test_a_run_that_goes_back_stays_there_though_none_of_its_uploads_succeeds(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Uploader) -> None:
+        raise StorageError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{tmp_path}/bucket/runs/first"
+    settings: dict[str, dict[str, Any]] = {
+        "run": {"run_dir": uri, "total_timesteps": 4 * UPDATE},
+        "self_play": {"num_actors": 1, "games_per_actor": 8, "rollout_length": 16},
+        "schedule": {"mode": "lockstep", "rollouts_per_update": 1},
+        "model": {"depth": 1, "width": 16, "value_hidden": 8},
+        "learner": {"num_epochs": 1, "num_minibatches": 2},
+        "checkpoint": {"interval_timesteps": UPDATE, "keep_last": 9, "upload_timeout_s": 30.0},
+        "evaluation": {"interval_timesteps": None},
+        "tracking": {"view": "none"},
+    }
+    session.train(Config.model_validate(settings), Console(quiet=True), cluster=cluster)
+    back = f"{uri}/checkpoints/{checkpoint_name(UPDATE)}"
+    settings["run"] |= {"resume": back, "total_timesteps": 2 * UPDATE}
+    monkeypatch.setattr(background_upload, "ATTEMPTS", 1)
+    monkeypatch.setattr(Uploader, "run", refuse)
+    with pytest.raises(StorageError, match="is NOT at"):
+        session.train(Config.model_validate(settings), Console(quiet=True), cluster=cluster)
+    assert checkpoints_at(Storage.open(uri)) == [checkpoint_name(UPDATE)]
+    settings["run"] |= {"resume": "latest"}
+    config, _ = use_local_copy(Config.model_validate(settings), print, pytest.fail)
+    assert Path(config.run.resume or "").name == checkpoint_name(2 * UPDATE)

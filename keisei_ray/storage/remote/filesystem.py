@@ -135,7 +135,7 @@ class Storage:
         Raises:
             StorageError: no answer in time, no such bucket, no credentials or no right to read.
         """
-        _within(CHECK_TIMEOUT_S, self.uri, lambda: self.names(".nothing"))
+        within(CHECK_TIMEOUT_S, self.uri, lambda: self.names(".nothing"))
 
     def check_writable(self, token: str) -> None:
         """Writes a small file and removes it; takes CHECK_TIMEOUT_S at most.
@@ -152,7 +152,7 @@ class Storage:
             self.write(probe, b"")
             self.remove(probe)
 
-        _within(CHECK_TIMEOUT_S, self.uri, check)
+        within(CHECK_TIMEOUT_S, self.uri, check)
 
     def names(self, under: str = "") -> dict[str, int]:
         """Returns every file below `under`: name relative to the URI -> size in bytes."""
@@ -249,7 +249,7 @@ def download(storage: Storage, name: str, path: Path) -> None:
     path.write_bytes(content)
 
 
-def _within(timeout_s: float, uri: str, call: Callable[[], object]) -> None:
+def within(timeout_s: float, uri: str, call: Callable[[], object]) -> None:
     """Makes a call in a daemon thread, which is abandoned if it hangs.
 
     Raises:

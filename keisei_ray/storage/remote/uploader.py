@@ -40,6 +40,7 @@ from keisei_ray.storage.run_layout import (
     MANIFEST_FILE,
     POOL_DIR,
     POOL_FILE,
+    RATINGS_FILE,
     RUN_ID_FILE,
     WRITER_FILE,
     timestep_of,
@@ -110,10 +111,30 @@ class Uploader:
         paths = local_checkpoints(self._run_dir)
         for name in self._local_files():
             self._upload_file(name)
+        if self._resumed_timestep is not None and not (self._run_dir / RATINGS_FILE).exists():
+            self._storage.remove(RATINGS_FILE)  # Its matches are set aside.
         for path in reversed(paths):
             if path.name not in self.uploaded | self._pruned:
                 self._upload_checkpoint(path)
         self._prune({path.name for path in paths})
+
+    def set_newer_aside(self) -> None:
+        """Sets aside the checkpoints at the URI beyond the resumed one; nothing for a fresh run.
+
+        Called before training: a resume after uploads that failed would else find the course that
+        this session goes back from. Makes this session the writer if there are some.
+
+        Raises:
+            OvertakenError: another run writes to the URI.
+            StorageError: the URI cannot be read or written, or the run's id cannot be read here.
+        """
+        if self._resumed_timestep is None:
+            return
+        if newer_checkpoints(checkpoints_at(self._storage), self._resumed_timestep):
+            try:
+                self._claim()
+            except OSError as error:
+                raise StorageError(f"{error.filename}: {error.strerror or error}") from error
 
     def _claim(self) -> None:
         """Makes this session the writer on the first call; later checks that it still is.

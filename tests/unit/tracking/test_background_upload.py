@@ -219,6 +219,30 @@ def test_a_second_interrupt_does_not_wait_for_an_upload(hang: Callable[[], objec
     assert time.monotonic() - began_s < 5  # The upload never ends.
 
 
+def test_a_uri_that_fails_or_hangs_when_newer_checkpoints_are_set_aside_is_one_line(
+    hang: Callable[[], object],
+) -> None:
+    def refuse() -> None:
+        raise PermissionError("Access Denied")
+
+    what_to_do: list[Callable[[], object]] = [lambda: None]
+    remote = remote_run_at(new_uri(), InterruptedFileSystem(lambda what, path: what_to_do[0]()))
+    first = Watched(remote)
+    first.save(remote, 10)
+    first.save(remote, 20)
+    first.upload.finish(PATIENCE_S)
+    upload = module.BackgroundUpload(remote, lambda event: None, KEEP, resumed_timestep=10)
+    for trouble, cause in ((refuse, "Access Denied"), (hang, "did not answer within 0.2 s")):
+        what_to_do[0] = trouble
+        with pytest.raises(StorageError, match=f"cannot be set aside: .*{cause}") as refusal:
+            upload.set_newer_aside(0.2)
+        assert "\n" not in str(refusal.value)
+    what_to_do[0] = lambda: None
+    assert checkpoints_at(remote.storage) == [step(10), step(20)]
+    upload.set_newer_aside(PATIENCE_S)
+    assert checkpoints_at(remote.storage) == [step(10)]
+
+
 def test_a_run_that_never_began_leaves_the_uri_alone() -> None:
     remote = remote_run_at(new_uri())
     with uploading(remote, ev.EventBus(), KEEP, None, Console(quiet=True)):

@@ -23,6 +23,7 @@ from keisei_ray.storage.remote.remote_run import (
 )
 from keisei_ray.storage.remote.uploader import Uploader
 from keisei_ray.storage.run_lock import run_lock
+from keisei_ray.storage.superseded import set_newer_aside
 from tests.helpers.killed_writers import being_saved
 from tests.helpers.remote_runs import remote_run_at, save, step
 
@@ -160,6 +161,20 @@ def test_a_checkpoint_is_resumed_by_its_uri(
     save(local_copy(uri), 15)
     upload(remote, resumed=10)
     assert checkpoints_at(remote.storage) == [step(10), step(15)]
+    assert remote.storage.read(f"checkpoints/superseded-0-{step(20)}/manifest.json") is not None
+
+
+def test_a_run_that_went_back_goes_on_from_there_though_nothing_of_it_was_uploaded(
+    uri: str,
+) -> None:
+    _, remote, _, _ = go_on(None, f"{uri}/checkpoints/{step(10)}")
+    assert remote is not None
+    Uploader(remote, KEEP, 10, on_saved=lambda name: None).set_newer_aside()
+    set_newer_aside(local_copy(uri) / "checkpoints", 10, on_renamed=lambda old, new: None)
+    save(local_copy(uri), 15)
+    config, _, _, warned = go_on(uri)
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(15))
+    assert warned == []
     assert remote.storage.read(f"checkpoints/superseded-0-{step(20)}/manifest.json") is not None
 
 

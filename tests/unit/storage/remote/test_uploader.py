@@ -162,6 +162,30 @@ def test_checkpoints_beyond_the_one_resumed_from_are_set_aside_at_the_uri() -> N
     assert remote.storage.read(f"checkpoints/{step(20)}/model.safetensors") == b"other weights20"
 
 
+def test_a_table_of_ratings_that_a_resume_has_removed_is_removed_at_the_uri() -> None:
+    remote = remote_run_at(new_uri())
+    (remote.run_dir / "ratings.json").write_text("{}")
+    save(remote.run_dir, 10)
+    uploads(remote).run()
+    uploads(remote, resumed=10).run()
+    assert remote.storage.read("ratings.json") == b"{}"
+    (remote.run_dir / "ratings.json").unlink()
+    uploads(remote, resumed=10).run()
+    assert remote.storage.read("ratings.json") is None
+
+
+def test_nothing_is_written_before_the_run_where_no_checkpoint_is_newer() -> None:
+    fs = InterruptedFileSystem()
+    remote = remote_run_at(new_uri(), fs)
+    save(remote.run_dir, 10)
+    uploads(remote, resumed=10).set_newer_aside()
+    assert fs.written == []
+    uploads(remote, resumed=10).run()
+    fs.written.clear()
+    uploads(remote, resumed=10).set_newer_aside()
+    assert fs.written == []
+
+
 def test_checkpoints_are_set_aside_although_the_first_attempt_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
