@@ -12,9 +12,9 @@ from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from keisei_ray.errors import RunDirError
+from keisei_ray.storage.atomic_files import sync_directory
 from keisei_ray.storage.run_dirs import holds_run
 from keisei_ray.storage.run_layout import (
-    CHECKPOINT_GLOB,
     LOCK_FILE,
     SUPERSEDED,
     TUNE_PREFIXES,
@@ -49,7 +49,11 @@ def superseded_name(name: str, taken: Container[str]) -> str:
 def set_newer_aside(
     checkpoints_dir: Path, timestep: int, on_renamed: Callable[[str, str], object]
 ) -> None:
-    """Renames the checkpoints beyond the one that a run is resumed from.
+    """Renames the checkpoints beyond the one that a run is resumed from, oldest first.
+
+    It comes before the records are cut: a checkpoint whose records are gone must not be the newest.
+    Whatever ends it in between, it can be called again. The newest one stands until the last
+    renaming, and so do the records of its plies.
 
     Args:
         checkpoints_dir: may be missing.
@@ -57,17 +61,28 @@ def set_newer_aside(
         on_renamed: called with the old and the new name after each renaming.
 
     Raises:
-        RunDirError: a checkpoint cannot be renamed.
+        RunDirError: the directory cannot be listed, or a checkpoint cannot be renamed.
     """
-    found = (path.name for path in checkpoints_dir.glob(CHECKPOINT_GLOB))
-    for name in newer_checkpoints(found, timestep):
-        new_name = superseded_name(name, {path.name for path in checkpoints_dir.iterdir()})
-        path = checkpoints_dir / name
-        try:
+    try:
+        names = {entry.name for entry in checkpoints_dir.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunDirError(f"cannot list {checkpoints_dir}: {error.strerror or error}.") from error
+    newer = newer_checkpoints(names, timestep)
+    path = checkpoints_dir
+    try:
+        for name in newer:
+            path, new_name = checkpoints_dir / name, superseded_name(name, names)
             path.rename(path.with_name(new_name))
-        except OSError as error:
-            raise RunDirError(f"{path} cannot be renamed: {error.strerror}.") from error
-        on_renamed(name, new_name)
+            on_renamed(name, new_name)
+        if newer:
+            sync_directory(checkpoints_dir)
+    except OSError as error:
+        raise RunDirError(
+            f"{path} cannot be renamed: {error.strerror or error}. The run is to go on before it. "
+            "Make its directory writable, and resume in the same way again."
+        ) from error
 
 
 def set_directory_aside(path: Path) -> Path:

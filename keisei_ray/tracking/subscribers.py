@@ -1,6 +1,7 @@
 """Builds the subscribers that a configuration asks for: records, views, trackers, users' own."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -70,6 +71,7 @@ def build_subscribers(
     resumed_timestep: int | None,
     console: Console,
     files: Writing = AT_ONCE,
+    before_cut: Callable[[], object] = lambda: None,
 ) -> tuple[Subscriber, ...]:
     """Builds the subscribers of a run. They are to be put on the bus in this order.
 
@@ -80,6 +82,8 @@ def build_subscribers(
         resumed_timestep: the resumed checkpoint's timestep; None for a fresh run.
         console: where the view draws; the console that was given to `logs.configure`.
         files: has the run's records written.
+        before_cut: called when nothing is left to be refused, before the records of a resumed run
+            are cut. What it raises is raised.
 
     Raises:
         ConfigError: a user's subscriber (`tracking.subscribers`) or TensorBoard cannot be loaded.
@@ -93,6 +97,7 @@ def build_subscribers(
         for entry in config.tracking.subscribers
     ]
 
+    before_cut()
     built = [Subscriber("log", log_event), *_recorders(run_dir, bus, resumed_timestep, files)]
     if tensorboard_writer is not None:
         writer = tensorboard_writer(run_dir, resumed_timestep, time.time)

@@ -178,10 +178,10 @@ def _train(
         try:
             if upload is not None:  # Before the records are cut: a refusal changes nothing here.
                 upload.set_newer_aside(config.checkpoint.upload_timeout_s)
-            own = configured_subscribers(resolved, start.run_dir, bus, start.resume, console, files)
+            own, set_aside = _own_subscribers(start, resolved, bus, console, files)
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)
-            _begin(driver, start, cluster, tuning)
+            _begin(driver, start, cluster, (*tuning, *set_aside))
             with (
                 _announced_end(driver, stop, files, start.run_dir),
                 start.lock.explaining_errors(),
@@ -209,15 +209,22 @@ def configured_subscribers(
     resume: Checkpoint | None,
     console: Console,
     files: Writing = AT_ONCE,
+    before_cut: Callable[[], object] = lambda: None,
 ) -> tuple[Subscriber, ...]:
     """Makes the subscribers that the settings ask for.
 
-    Those of `build_subscribers`, which see for errors, and two that need a running Ray: Ray's
-    metrics and the profile.
+    Those of `build_subscribers`, which see for arguments and errors, and two that need a running
+    Ray: Ray's metrics and the profile.
     """
     resumed_timestep = resume.timestep if resume else None
     built = build_subscribers(
-        config, run_dir, bus, resumed_timestep=resumed_timestep, console=console, files=files
+        config,
+        run_dir,
+        bus,
+        resumed_timestep=resumed_timestep,
+        console=console,
+        files=files,
+        before_cut=before_cut,
     )
     if config.profile.updates:
         profile = ProfileFiles(run_dir)
@@ -229,6 +236,36 @@ def configured_subscribers(
         return built
     exported = RayMetrics(run_dir.resolve().name)
     return (*built, Subscriber("ray metrics", exported.handle, exported.close))
+
+
+def _own_subscribers(
+    start: RunStart, config: Config, bus: EventBus, console: Console, files: RunFileQueue
+) -> tuple[tuple[Subscriber, ...], list[Notice]]:
+    """Makes the run's own subscribers; sets newer checkpoints aside before records are cut.
+
+    So a start that ends in between leaves no newest checkpoint whose records are gone.
+
+    Returns:
+        The subscribers, and a notice for each checkpoint that was set aside.
+    """
+    told: list[Notice] = []
+
+    def tell(name: str, new_name: str) -> None:
+        told.append(Notice(f"checkpoint {name} is now {new_name}: the run goes on before it"))
+
+    def set_aside() -> None:
+        if start.resume is not None:
+            set_newer_aside(start.run_dir / CHECKPOINTS_DIR, start.resume.timestep, tell)
+
+    try:
+        own = configured_subscribers(
+            config, start.run_dir, bus, start.resume, console, files, set_aside
+        )
+    except RunDirError:
+        for notice in told:  # There is no subscriber that could be told.
+            logger.warning("%s", notice.message)
+        raise
+    return own, told
 
 
 def _printed_by(console: Console) -> Callable[[str], object]:
@@ -337,8 +374,15 @@ def _tune_batch(
     return config, (Notice(told),)
 
 
-def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[Notice]) -> None:
-    """Writes the effective settings and publishes the first events."""
+def _begin(driver: Driver, start: RunStart, cluster: Cluster, made: Sequence[Notice]) -> None:
+    """Writes the effective settings and publishes the first events.
+
+    Args:
+        driver: has not run yet.
+        start: where the run starts.
+        cluster: what it runs on.
+        made: what there is to say about the start besides `start.notices`.
+    """
     config, bus = driver.config, driver.bus
     _write(start.run_dir / CONFIG_FILE, config.model_dump_json(indent=2))
     bus.publish(
@@ -357,7 +401,7 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[N
                 f"its own. To use that one: --address {cluster.other_address}"
             )
         )
-    for notice in (*start.notices, *tuning):
+    for notice in (*start.notices, *made):
         bus.publish(notice)
     if start.resume is not None:
         for notice in notices(start.resume, start.former_config, config):
@@ -366,13 +410,6 @@ def _begin(driver: Driver, start: RunStart, cluster: Cluster, tuning: Sequence[N
             done = driver.progress
             for missing in missing_records(start.run_dir, done.timestep, done.games_total):
                 bus.publish(Notice(missing, "WARNING"))
-        set_newer_aside(
-            start.run_dir / CHECKPOINTS_DIR,
-            start.resume.timestep,
-            on_renamed=lambda name, new_name: bus.publish(
-                Notice(f"checkpoint {name} is now {new_name}: the run goes on before it")
-            ),
-        )
     _publish_sizes(start.config, config, cluster, bus)
     _warn_of_slow_precision(config, cluster, bus)
     _tell_of_missing_mps(config, cluster, bus)
