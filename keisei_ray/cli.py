@@ -507,7 +507,8 @@ def _resolve_training(
         else:
             from keisei_ray.players.saved_model import find_checkpoint
 
-            options.resume = str(find_checkpoint(Path(options.resume)).path)
+            found = find_checkpoint(Path(options.resume), skips_unreadable=False)
+            options.resume = str(found.path)
     flags: dict[str, object] = {
         "self_play.num_actors": options.num_actors,
         "run.total_timesteps": options.total_timesteps,

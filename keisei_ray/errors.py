@@ -1,4 +1,4 @@
-"""Errors that users and callers may see. Two that only the driver sees are in `learner_handle.py`.
+"""Errors that users and callers may see. Those that only the driver sees: `learner_handle.py`.
 
     KeiseiError
     |-- UserError                   exit code 2
@@ -8,7 +8,8 @@
     |   |   `-- TakenOverError      another process writes to the run now
     |   |-- StorageError            a URI and what is stored there
     |   |-- CheckpointError         a checkpoint, or weights of another architecture
-    |   |   `-- RefusedStateError   a checkpoint that verifies and that its learner refuses
+    |   |   |-- RefusedStateError   a checkpoint that verifies and that its learner refuses
+    |   |   `-- UnreadableCheckpointError  a checkpoint that may be intact and cannot be read
     |   |-- ClusterError            Ray: starting it, joining it, its resources
     |   |-- RecordsError            game records that hold nothing to learn from
     |   |-- PositionError             a position, or a move in it, that no game can have
@@ -16,7 +17,7 @@
     |   |   |-- EngineDiedError     a USI engine that ended
     |   |   `-- EngineTimeoutError  a USI engine that did not answer in time
     |   |-- NumericalError          training that gives numbers that are not finite
-    |   |-- DeviceMemoryError       a GPU whose memory does not suffice
+    |   |-- DeviceMemoryError       a GPU or a machine whose memory does not suffice
     |   |-- TrackerError            a tracker that is not installed or not logged in
     |   |-- ExportError             a network that cannot be written in a format
     |   `-- BenchmarkError          a benchmark's run, its directory, or a GPU that is not there
@@ -110,7 +111,8 @@ class CheckpointError(UserError):
 class RefusedStateError(CheckpointError):
     """A checkpoint verifies, and the learner refuses its state.
 
-    Raised when a run is resumed. `--resume latest` then goes on from the next older checkpoint.
+    Raised when a run is resumed. `--resume latest` then goes on from the next older checkpoint. So
+    it is about nothing but the checkpoint: not about memory, nor about another network.
 
     Attributes:
         timestep: the checkpoint's.
@@ -123,6 +125,15 @@ class RefusedStateError(CheckpointError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class UnreadableCheckpointError(CheckpointError):
+    """A checkpoint cannot be read, for lack of rights or because a disk or network fails.
+
+    It may be intact. Raised when it is read; what only looks for a sound checkpoint passes it over,
+    but `--resume latest` takes no older one in its place, which would set it aside. Make it
+    readable, or name an older one.
+    """
 
 
 class ClusterError(UserError):
@@ -180,10 +191,10 @@ class NumericalError(UserError):
 
 
 class DeviceMemoryError(UserError):
-    """The learner's GPU has too little memory, also for half of a minibatch at a time.
+    """The learner has too little memory: to start, or for half of a minibatch at a time.
 
-    Raised by `Learner.update`. The newest finished update is saved; resume with smaller
-    minibatches, or give the learner more of the GPU.
+    Raised by `Learner`. The newest finished update is saved; resume with smaller minibatches, or
+    give the learner more of the GPU, or of the machine.
     """
 
 

@@ -25,15 +25,17 @@ LATEST: Final = "latest"
 logger = logging.getLogger(__name__)
 
 
-def find_checkpoint(path: Path) -> Checkpoint:
+def find_checkpoint(path: Path, *, skips_unreadable: bool = True) -> Checkpoint:
     """Reads a checkpoint; of several the newest one that is intact.
 
     Args:
         path: a run directory, a `checkpoints` directory or the directory of one checkpoint.
+        skips_unreadable: whether one of several that cannot be read is skipped with a warning.
 
     Raises:
         CheckpointError: there is none, or the one named is damaged. Of several, damaged ones and
             those whose weights are not finite are skipped with a warning.
+        UnreadableCheckpointError: one cannot be read, and is not to be skipped.
     """
     if not os.path.isdir(path):
         return checkpoint.load(path)  # It says what is wrong.
@@ -47,6 +49,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
         directory,
         on_skip=lambda bad, cause: logger.warning("skipping checkpoint %s: %s", bad, cause),
         check=check_weights,
+        skips_unreadable=skips_unreadable,
     )
     if found is None:
         raise CheckpointError(f"{directory} holds no intact checkpoint.")

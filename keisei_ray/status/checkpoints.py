@@ -115,7 +115,7 @@ def refuse_unusable(found: Sequence[ListedCheckpoint]) -> None:
         raise CheckpointError(
             f"{len(unusable)} of {len(found)} checkpoints cannot be used, such as "
             f"{unusable[-1].path}: {unusable[-1].problem} Resume from one that is verified; "
-            "--resume latest passes the others over."
+            "--resume latest passes damaged ones over."
         )
 
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from keisei_ray.config.sections import CheckpointConfig
-from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.errors import CheckpointError, RunDirError, UnreadableCheckpointError
 from keisei_ray.storage.atomic_files import sync_directory, write_synced
 from keisei_ray.storage.manifest import (
     Scalar,
@@ -119,6 +119,7 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: missing, damaged, or written by a newer program; names file and reason.
+        UnreadableCheckpointError: it cannot be read.
     """
     manifest = read_manifest(path)
     if _is_checkpoint(path) and timestep_of(path.stem) != manifest["timestep"]:
@@ -141,20 +142,27 @@ def find_latest(
     checkpoints_dir: Path,
     on_skip: Callable[[Path, str], None],
     check: Callable[[Checkpoint], object] = lambda found: None,
+    *,
+    skips_unreadable: bool = False,
 ) -> Checkpoint | None:
     """Reads the newest checkpoint that verifies.
+
+    A newer one that is damaged is passed over. One that only cannot be read may be intact, so that
+    a run must not go on from an older one in its place: what is newer is then set aside.
 
     Args:
         checkpoints_dir: may be missing.
         on_skip: called with path and cause for each newer checkpoint that does not verify.
         check: raises a CheckpointError for one that verifies and cannot be used all the same; it is
             skipped too.
+        skips_unreadable: whether one that cannot be read is passed over too.
 
     Returns:
         The checkpoint, or None if there is none.
 
     Raises:
         RunDirError: the directory cannot be listed.
+        UnreadableCheckpointError: a checkpoint cannot be read, and is not to be passed over.
     """
     for path in reversed(_list(checkpoints_dir)):
         try:
@@ -162,6 +170,11 @@ def find_latest(
             check(found)
             return found
         except CheckpointError as error:
+            if isinstance(error, UnreadableCheckpointError) and not skips_unreadable:
+                raise UnreadableCheckpointError(
+                    f"{error} The checkpoint may be intact, so no older one is taken in its place. "
+                    "Try again when it can be read, or name an older one by --resume PATH."
+                ) from error
             on_skip(path, str(error))
     return None
 
@@ -208,6 +221,7 @@ def check_sizes(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the manifest does not verify, or a file is missing or of another size.
+        UnreadableCheckpointError: it cannot be read.
     """
     manifest = read_manifest(path)
     for name, entry in manifest["files"].items():

@@ -8,17 +8,18 @@ too. `checkpoint.py` decides when and where manifests are written and read.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
-import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, Final, TypeAlias
 
 from keisei_ray.config.json_text import read_json
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, UnreadableCheckpointError
 from keisei_ray.storage.run_layout import MANIFEST_FILE
 
 SCHEMA: Final = 1
@@ -26,6 +27,15 @@ SCHEMA: Final = 1
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
 """Largest manifest that is read. One of a training checkpoint takes about 1.5 KB."""
+
+_NO_SUCH_FILE: Final = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
+"""Numbers of errors that say that there is no such file. Others say that it cannot be read now."""
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -74,13 +84,40 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def _read_errors_named(path: Path) -> Iterator[None]:
-    """Turns an OSError of reading a file into a CheckpointError."""
+    """Turns an OSError of reading a file into a CheckpointError.
+
+    Raises:
+        UnreadableCheckpointError: the file may be there and intact.
+        CheckpointError: there is no such file.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing.") from error
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}.") from error
+        cause = error.strerror or error
+        if error.errno in _NO_SUCH_FILE:
+            raise CheckpointError(f"cannot read {path}: {cause}.") from error
+        raise UnreadableCheckpointError(
+            f"cannot read {path}: {cause}. Check its rights, and the disk or network it is on."
+        ) from error
+
+
+def _is_directory(path: Path) -> bool:
+    """Returns whether a path is a directory.
+
+    Raises:
+        UnreadableCheckpointError: the system does not say.
+    """
+    with _read_errors_named(path):
+        try:
+            return stat.S_ISDIR(path.stat().st_mode)
+        except ValueError:  # It has a character that no path has.
+            return False
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
+                return False
+            raise
 
 
 def check_size(path: Path, size: int) -> None:
@@ -88,6 +125,7 @@ def check_size(path: Path, size: int) -> None:
 
     Raises:
         CheckpointError: missing, not a file, or not `size` bytes long.
+        UnreadableCheckpointError: it cannot be looked at.
     """
     with _read_errors_named(path):
         if path.exists() and not path.is_file():
@@ -100,7 +138,8 @@ def read_file(path: Path, size: int) -> bytes:
     """Reads a file, unless its size is not the expected one.
 
     Raises:
-        CheckpointError: missing, unreadable, or not `size` bytes long.
+        CheckpointError: missing, or not `size` bytes long.
+        UnreadableCheckpointError: it cannot be read.
     """
     check_size(path, size)
     with _read_errors_named(path):
@@ -112,7 +151,8 @@ def _read_small_json(path: Path) -> Any:
 
     Raises:
         ValueError: not JSON.
-        CheckpointError: missing or unreadable.
+        CheckpointError: missing.
+        UnreadableCheckpointError: it cannot be read.
     """
     with _read_errors_named(path):
         if path.exists() and not path.is_file():
@@ -126,8 +166,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged, written by a newer program, or with a name that is not
             a plain file name.
+        UnreadableCheckpointError: it cannot be read.
     """
-    if not os.path.isdir(path):
+    if not _is_directory(path):
         raise CheckpointError(
             f"no checkpoint at {path}: not a directory. Name a run, a checkpoint of one, or latest."
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from keisei_ray.config.json_text import read_json
 from keisei_ray.config.player_spec import EVALUATION_KINDS, parse_player
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.errors import CheckpointError, RunDirError, UnreadableCheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.manifest import read_manifest
@@ -204,7 +204,12 @@ def fetch_run(
         StorageError, RunDirError, CheckpointError: see `use_local_copy`.
     """
     local_dir = local_copy(storage.uri)
-    local = checkpoint.find_latest(local_dir / CHECKPOINTS_DIR, lambda *_: None, check)
+    local = checkpoint.find_latest(
+        local_dir / CHECKPOINTS_DIR,
+        lambda *_: None,
+        check,
+        skips_unreadable=step is not None,  # The local copy is then only a shorter way.
+    )
     if local is not None and not _is_same_run(storage, local_dir):
         warn(f"{local_dir} is the local copy of another run than the one at {storage.uri}")
         local = None
@@ -222,6 +227,8 @@ def fetch_run(
             break
         try:
             _fetch(storage, name, local_dir, say, check)
+        except UnreadableCheckpointError:
+            raise  # What was fetched cannot be read here; at the URI it may be intact.
         except CheckpointError as error:
             warn(f"checkpoint {storage.uri}/{CHECKPOINTS_DIR}/{name} skipped: {error}")
             continue

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, UnreadableCheckpointError
 from keisei_ray.network.model import build_model
 from keisei_ray.players.player import checkpoint_player, open_player
 from keisei_ray.players.saved_model import find_checkpoint, load_model, open_checkpoint
 from keisei_ray.storage import checkpoint
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.tiny import tiny_config
+from tests.helpers.unreadable import refuse_reading
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,16 @@ def test_run_directory_and_checkpoints_directory_mean_the_newest(saved_run: Path
         assert find_checkpoint(path).path == newest
     older = newest.with_name("step-000000000100")
     assert find_checkpoint(older).path == older
+
+
+def test_one_that_cannot_be_read_is_skipped_unless_it_is_to_be_resumed(
+    saved_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = saved_run / "checkpoints" / "step-000000000200"
+    refuse_reading(monkeypatch, newest / "manifest.json")
+    assert find_checkpoint(saved_run).path.name == "step-000000000100"
+    with pytest.raises(UnreadableCheckpointError, match=str(newest)):
+        find_checkpoint(saved_run, skips_unreadable=False)
 
 
 def test_latest_is_the_run_that_began_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

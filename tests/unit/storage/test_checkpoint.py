@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from keisei_ray.config.sections import CheckpointConfig
-from keisei_ray.errors import CheckpointError, RunDirError
+from keisei_ray.errors import CheckpointError, RunDirError, UnreadableCheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.manifest import _digest
 from tests.helpers.held_files import held_open
+from tests.helpers.unreadable import SYSTEM_ERRORS, refuse_reading
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "learner.pt": b"state", "empty": b""}
 INFO: dict[str, str | int | float | bool | None] = {
@@ -221,6 +222,38 @@ def test_latest_skips_damaged_ones_newest_first_and_reports_each(tmp_path: Path)
     for path in paths[:2]:
         (path / "learner.pt").unlink()
     assert checkpoint.find_latest(tmp_path, lambda *_: None) is None
+
+
+@pytest.mark.parametrize("number", SYSTEM_ERRORS)
+@pytest.mark.parametrize(("name", "call"), [("manifest.json", "open"), ("learner.pt", "open"),
+                                            ("learner.pt", "stat"), ("", "stat")])  # fmt: skip
+def test_a_newest_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
+    number: int, name: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newest = (checkpoint.save(tmp_path, t, FILES, INFO) for t in (10, 20))
+    refuse_reading(monkeypatch, newest / name, number, call)
+    with pytest.raises(UnreadableCheckpointError) as refusal:
+        checkpoint.find_latest(tmp_path, never)
+    message = str(refusal.value)
+    assert message.startswith(f"cannot read {newest / name}: {os.strerror(number)}. Check its")
+    assert message.endswith("or name an older one by --resume PATH.")
+    assert "\n" not in message
+    skipped: list[Path] = []
+    found = checkpoint.find_latest(
+        tmp_path, lambda path, cause: skipped.append(path), skips_unreadable=True
+    )
+    assert found is not None
+    assert (found.path, skipped) == (older, [newest])
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_where_one_is_only_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newest = (checkpoint.save(tmp_path, t, FILES, INFO) for t in (10, 20))
+    refuse_reading(monkeypatch, newest / "manifest.json")
+    assert checkpoint.newest(tmp_path) == older
+    assert checkpoint.list_complete(tmp_path) == [older]
+    assert checkpoint.prune(tmp_path, keeping(1)) == []
 
 
 def test_saving_the_same_content_again_changes_nothing(tmp_path: Path) -> None:

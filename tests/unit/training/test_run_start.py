@@ -16,7 +16,7 @@ import safetensors.numpy
 from keisei_ray import cli
 from keisei_ray.arguments import parse_arguments
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import RunDirError, RunDirLostError, UserError
+from keisei_ray.errors import RunDirError, RunDirLostError, UnreadableCheckpointError, UserError
 from keisei_ray.storage import checkpoint, run_dirs
 from keisei_ray.storage.remote.remote_run import local_copy
 from keisei_ray.storage.run_dirs import RAY_JOB, RUNS_DIR
@@ -29,6 +29,7 @@ from keisei_ray.tune.command import _new as sweep_place
 from tests.helpers.killed_writers import being_saved
 from tests.helpers.saved_runs import save_untrained
 from tests.helpers.tiny import tiny_config
+from tests.helpers.unreadable import SYSTEM_ERRORS, refuse_reading
 
 
 @pytest.fixture
@@ -503,6 +504,39 @@ def test_checkpoints_that_the_learner_has_refused_are_passed_over(run_dir: Path)
         assert start.resumed_timestep == 1_100
     (notice,) = start.notices
     assert notice.message.endswith("step-000000001200 skipped: its cause")
+
+
+@pytest.mark.parametrize("number", SYSTEM_ERRORS)
+def test_a_newest_checkpoint_that_cannot_be_read_is_not_passed_over(
+    number: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be set aside, and its records cut, though it may be intact."""
+    newest = save_checkpoint(run_dir, 1_200)
+    before = content(run_dir)
+    with monkeypatch.context() as patch:
+        refuse_reading(patch, newest / "progress.json", number)
+        told = refusal(settings(run_dir, resume="latest"))
+        with pytest.raises(UnreadableCheckpointError):
+            saved_settings(str(run_dir), "latest")
+        older = newest.with_name("step-000000001000")
+        with claimed_start(settings(run_dir, resume=str(older))) as start:
+            assert start.resumed_timestep == 1_000
+    assert content(run_dir) == before
+    assert f"cannot read {newest / 'progress.json'}: {os.strerror(number)}." in told
+    assert "\n" not in told
+    with claimed_start(settings(run_dir, resume="latest")) as start:
+        assert start.resumed_timestep == 1_200
+
+
+def test_a_run_that_is_resumed_elsewhere_by_its_directory_is_not_gone_back_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for timestep in (100, 200):
+        newest = save_untrained(tmp_path / "run", timestep=timestep)
+    refuse_reading(monkeypatch, newest / "manifest.json")
+    given = ("--resume", str(tmp_path / "run"), "--run-dir", str(tmp_path / "other"))
+    with pytest.raises(UnreadableCheckpointError, match=newest.name):
+        cli._resolve_training(parse_arguments(["train", *given]))
 
 
 def test_a_resume_of_weights_that_are_not_healthy_names_the_newest_that_are(run_dir: Path) -> None:

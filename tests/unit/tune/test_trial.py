@@ -9,12 +9,13 @@ from ray import tune
 
 from keisei_ray.config.autosize import resolve_auto
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import CheckpointError, UnreadableCheckpointError
 from keisei_ray.storage import checkpoint
 from keisei_ray.telemetry import events as ev
 from keisei_ray.tune.reporter import TrialReporter
 from keisei_ray.tune.trial import bundles, check_trial_fits, find_start
 from tests.helpers.run_events import evaluated, updated
+from tests.helpers.unreadable import refuse_reading
 
 INFO = {"weights_digest": "d"}
 
@@ -147,6 +148,17 @@ def test_another_trials_checkpoint_comes_first_whatever_its_timestep(
 def test_a_fresh_trial_has_nothing_to_go_on_from(run_dir: Path) -> None:
     assert find_start(run_dir, "a", None) == (None, True)
     assert find_start(run_dir, "a", given_by(run_dir, "a", 2000, b"w"))[0] is not None
+
+
+def test_a_trial_whose_newest_checkpoint_cannot_be_read_does_not_go_back(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(run_dir, 2000, b"older")
+    saved(run_dir, 3000, b"newest")
+    newest = run_dir / "checkpoints" / "step-000000003000"
+    refuse_reading(monkeypatch, newest / "model")
+    with pytest.raises(UnreadableCheckpointError, match=newest.name):
+        find_start(run_dir, "a", None)
 
 
 def test_a_checkpoint_that_is_missing_or_not_a_trials_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import pytest
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
-from keisei_ray.errors import CheckpointError, RunDirError, StorageError
+from keisei_ray.errors import (
+    CheckpointError,
+    RunDirError,
+    StorageError,
+    UnreadableCheckpointError,
+)
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage import run_lock as run_lock_module
 from keisei_ray.storage.remote.filesystem import Storage
@@ -26,6 +31,7 @@ from keisei_ray.storage.run_lock import run_lock
 from keisei_ray.storage.superseded import set_newer_aside
 from tests.helpers.killed_writers import being_saved
 from tests.helpers.remote_runs import remote_run_at, save, step
+from tests.helpers.unreadable import refuse_reading
 
 KEEP = CheckpointConfig(keep_last=3)
 
@@ -98,6 +104,34 @@ def test_a_damaged_checkpoint_at_the_uri_is_skipped_with_a_warning(
     assert len(warned) == 1
     assert step(20) in warned[0]
     assert "SHA-256" in warned[0]
+
+
+def test_a_local_copy_that_cannot_be_read_is_neither_passed_over_nor_set_aside(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(local_copy(uri), 30)
+    newest = local_copy(uri) / "checkpoints" / step(30)
+    refuse_reading(monkeypatch, newest / "model.safetensors")
+    before = sorted(Path("runs").rglob("*"))
+    with pytest.raises(UnreadableCheckpointError, match=step(30)):
+        go_on(uri)
+    assert sorted(Path("runs").rglob("*")) == before
+    # One that is named is fetched instead.
+    config, *_ = go_on(uri, f"{uri}/checkpoints/{step(20)}")
+    assert config.run.resume == str(local_copy(uri) / "checkpoints" / step(20))
+
+
+def test_what_was_fetched_and_cannot_be_read_here_is_not_taken_for_damaged(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move_to(tmp_path / "second machine", monkeypatch)
+
+    def load(path: Path) -> object:
+        raise UnreadableCheckpointError(f"cannot read {path}")
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    with pytest.raises(UnreadableCheckpointError, match=step(20)):
+        go_on(uri)
 
 
 def test_nothing_intact_anywhere_is_refused(
