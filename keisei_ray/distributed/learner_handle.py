@@ -37,7 +37,7 @@ from keisei_ray.distributed.supervision import (
     end_dead_actor,
     end_process,
 )
-from keisei_ray.errors import ClusterError, PeerLostError, RejectedRolloutsError
+from keisei_ray.errors import CheckpointError, ClusterError, PeerLostError, RejectedRolloutsError
 from keisei_ray.telemetry.events import ActorLost, EventBus
 from keisei_ray.telemetry.reports import ProcessInfo, Publication, UpdateReport
 
@@ -56,6 +56,14 @@ class PlacementLost(Exception):
 
 class StopRequested(Exception):
     """The run was asked to stop while it waited for the learner to start."""
+
+
+class StateRefused(CheckpointError):
+    """The learner has refused the state that it was to go on from; the message is the learner's.
+
+    Other errors of its start are not about that state, also where they are a CheckpointError, as
+    the network that `learner.kl_start_coef` pulls towards can cause one.
+    """
 
 
 class SeveralLearnersLost(Exception):
@@ -189,7 +197,8 @@ class LearnerHandle:
         Raises:
             ActorLostError: it died too often.
             ClusterError: the run's first learner did not answer in time.
-            UserError: it refused the settings or the state.
+            StateRefused: it refused the state.
+            UserError: it refused the settings or `initial`, or has too little memory.
             StopRequested: the run was asked to stop meanwhile.
         """
         self._initial = initial
@@ -345,7 +354,7 @@ class LearnerHandle:
             starts = [first.start.remote()]
         info: ProcessInfo = self._await_all(starts, can_move)[0]
         if state is not None:
-            self._await(first.restore.remote(state))
+            self._restore(first, state)
         elif initial is not None:
             self._await(first.begin_as.remote(initial))
         if initial is not None and self._config.learner.kl_start_coef > 0:
@@ -361,6 +370,21 @@ class LearnerHandle:
         self._newest = version
         self._budget.answered()
         return info
+
+    def _restore(self, learner: ActorHandle, state: Mapping[str, bytes]) -> None:
+        """Has a new learner go on from a state.
+
+        Raises:
+            StateRefused: the learner refuses the state.
+            RayError: it fails otherwise.
+        """
+        try:
+            self._await(learner.restore.remote(state))
+        except RayTaskError as error:
+            cause = remote_cause(error)
+            if isinstance(cause, CheckpointError):
+                raise StateRefused(str(cause)) from error
+            raise
 
     def _strategy(self, rank: int) -> PlacementGroupSchedulingStrategy | None:
         """The place of a learner: its bundle of the placement group."""

@@ -12,9 +12,10 @@ schedule, the order of minibatches and the weights version. This module does not
 wraps it (`distributed/actors.py`), tests and the benchmark call it.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -55,6 +56,7 @@ from keisei_ray.network.compiling import can_compile
 from keisei_ray.network.cpu_process import prepare_cpu
 from keisei_ray.network.growing import check_growth, grown
 from keisei_ray.network.model import build_model
+from keisei_ray.network.short_memory import is_short_of_memory, shortage
 from keisei_ray.network.weights import (
     HostWeights,
     check_architecture,
@@ -73,6 +75,26 @@ from keisei_ray.telemetry.stage_timer import StageTimer
 Result = TypeVar("Result")
 
 
+@contextlib.contextmanager
+def _having_memory() -> Iterator[None]:
+    """Turns an error that says that memory is short into one for the user.
+
+    Raises:
+        DeviceMemoryError: memory is short, on the device or on the host.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_short_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            f"The learner does not get the memory that it needs: {shortage(error)}. No checkpoint "
+            "is at fault. Leave it more of its GPU or its machine, beside other programs and "
+            "self-play, or choose a smaller model or update; then start again, by --resume latest "
+            "if the run has a checkpoint."
+        ) from error
+
+
 class Learner:
     """One model under training, on one device.
 
@@ -81,6 +103,7 @@ class Learner:
         weights_version: updates behind the weights, those of earlier sessions included.
     """
 
+    @_having_memory()
     def __init__(self, config: Config, group: LearnerGroup | None = None) -> None:
         """Builds the model and its optimizer; sets torch's threads or TF32 for the whole process.
 
@@ -90,6 +113,7 @@ class Learner:
 
         Raises:
             ConfigError: a CUDA device is asked for where torch sees none.
+            DeviceMemoryError: memory is short.
         """
         c = config.learner
         if c.device == "cuda" and not torch.cuda.is_available():
@@ -268,10 +292,12 @@ class Learner:
             notice=notice,
         )
 
+    @_having_memory()
     def snapshot(self) -> LearnerSnapshot:
         """Copies the current version. Waits for the device.
 
         Raises:
+            DeviceMemoryError: memory is short.
             NumericalError: a weight or the optimizer's state is not finite.
         """
         try:
@@ -312,6 +338,7 @@ class Learner:
         """Returns the current state as files, see `LearnerSnapshot`."""
         return self.snapshot().state_files()
 
+    @_having_memory()
     def load_state_files(self, files: Mapping[str, bytes]) -> None:
         """Loads the `state_files` of a learner with the same model section.
 
@@ -325,6 +352,7 @@ class Learner:
         Raises:
             CheckpointError: a file is missing, unreadable, of another architecture, or holds
                 numbers that are not finite. Nothing has changed.
+            DeviceMemoryError: memory is short. Part of the state may have been loaded.
         """
         for name in (MODEL_FILE, LEARNER_FILE):
             if name not in files:
@@ -352,6 +380,7 @@ class Learner:
                 )
         self.weights_version = state.weights_version
 
+    @_having_memory()
     def begin_as(self, model_file: bytes) -> None:
         """Takes over the weights of a network of the same size or a smaller one; nothing else.
 
@@ -361,12 +390,14 @@ class Learner:
         Raises:
             CheckpointError: it cannot be read, or this network cannot compute what it does.
                 Nothing has changed.
+            DeviceMemoryError: memory is short.
         """
         arrays, old = read_network(model_file)
         check_growth(old, self._config.model)
         load_arrays(self.model, grown(arrays, state_arrays(self.model)))
         self._on_host = None
 
+    @_having_memory()
     def pull_to(self, model_file: bytes) -> None:
         """Makes a network the one that `learner.kl_start_coef` pulls towards.
 
@@ -375,6 +406,7 @@ class Learner:
 
         Raises:
             CheckpointError: it cannot be read.
+            DeviceMemoryError: memory is short.
         """
         self._start = StartPolicy(model_file, self._config.learner, self._device)
 
@@ -419,7 +451,7 @@ class Learner:
         try:
             return make(), ""
         except torch.OutOfMemoryError as error:
-            cause = _out_of_memory(error)
+            cause = shortage(error)
             if self._is_micro_batch_halved or self._group.size > 1:
                 # Several learners: the others are in the middle of the update.
                 raise DeviceMemoryError(
@@ -478,9 +510,3 @@ def _make_optimizer(c: LearnerConfig, weights: nn.Parameter, layout: FlatLayout)
             weights, layout, lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay
         )
     return AdamW(weights, lr=c.learning_rate, eps=c.adam_eps, weight_decay=c.weight_decay)
-
-
-def _out_of_memory(error: torch.OutOfMemoryError) -> str:
-    """The message of the device about its memory, in one line and without its advice."""
-    found = " ".join(str(error).partition("Of the allocated memory")[0].split())
-    return found[:300].rstrip(".")

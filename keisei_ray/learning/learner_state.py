@@ -22,6 +22,7 @@ from torch import Tensor
 from keisei_ray.errors import CheckpointError
 from keisei_ray.learning.flat_layout import FlatLayout
 from keisei_ray.network.host_copy import copied
+from keisei_ray.network.short_memory import is_short_of_memory
 from keisei_ray.storage.run_layout import LEARNER_FILE
 
 _GLOBALS: Final = re.compile(
@@ -131,6 +132,7 @@ def read_learner_state(
     Raises:
         CheckpointError: the content is something else, of another learner, or holds numbers that
             are not finite.
+        MemoryError, RuntimeError: memory is short, see `is_short_of_memory`.
     """
     try:
         _check_archive(content)
@@ -154,10 +156,11 @@ def read_learner_state(
         RuntimeError,
         EOFError,
         OSError,
-        MemoryError,
         pickle.UnpicklingError,
         zipfile.BadZipFile,
     ) as error:
+        if is_short_of_memory(error):
+            raise
         raise CheckpointError(not_fitting(error)) from error
 
 

@@ -24,6 +24,7 @@ from keisei_ray.errors import CheckpointError, DamagedBufferError
 from keisei_ray.network.finite_weights import check_finite
 from keisei_ray.network.host_copy import on_host
 from keisei_ray.network.model import PolicyValueNet, architecture_digest
+from keisei_ray.network.short_memory import is_short_of_memory
 from keisei_ray.rollouts import packed_buffer
 from keisei_ray.rollouts.payload import FieldLayout
 from keisei_ray.rollouts.weights_header import KIND, WeightsFormat, WeightsInfo, weights_info
@@ -216,6 +217,7 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
     Raises:
         CheckpointError: the content is not a safetensors file, its weights do not match the digest
             in its metadata, or they are not finite.
+        RuntimeError: memory is short, see `is_short_of_memory`.
     """
     try:
         tensors = safetensors.torch.load(content)
@@ -228,6 +230,8 @@ def read_model_file(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
         RuntimeError,
         OverflowError,
     ) as error:
+        if is_short_of_memory(error):
+            raise
         raise CheckpointError(f"{MODEL_FILE} is not a safetensors file: {error}") from error
     if odd := [name for name, tensor in tensors.items() if tensor.dtype != torch.float32]:
         raise CheckpointError(

@@ -55,6 +55,7 @@ from keisei_ray.distributed.learner_handle import (
     LEARNER_LOST,
     LearnerHandle,
     SeveralLearnersLost,
+    StateRefused,
     StopRequested,
     UpdateUnderWay,
     rejected_rollouts,
@@ -62,7 +63,6 @@ from keisei_ray.distributed.learner_handle import (
 from keisei_ray.distributed.pool_handle import PoolHandle
 from keisei_ray.distributed.supervision import POLL_S
 from keisei_ray.errors import (
-    CheckpointError,
     RefusedStateError,
     RejectedRolloutsError,
     RunDirLostError,
@@ -338,12 +338,11 @@ class Driver:
                 resume.files if resume else None,
                 self._initial.files[MODEL_FILE] if self._initial else None,
             )
-            if resume:
-                check_digest(resume, self._learner.digest)
-        except CheckpointError as error:
-            if resume is None:
-                raise
+        except StateRefused as error:
+            assert resume is not None, "a fresh run has no state to be refused"
             raise RefusedStateError(f"{resume.path}: {error}", resume.timestep) from error
+        if resume:
+            check_digest(resume, self._learner.digest)
         self.bus.publish(
             Notice(f"learner ready: {info.num_parameters:,} parameters on {info.device}")
         )

@@ -8,7 +8,7 @@ import msgpack
 
 from keisei_ray.config.schema import Config
 from keisei_ray.config.sections import CheckpointConfig
-from keisei_ray.errors import CheckpointError
+from keisei_ray.errors import RefusedStateError
 from keisei_ray.network.finite_weights import check_files
 from keisei_ray.storage import checkpoint
 from keisei_ray.storage.checkpoint import HEALTH, HEALTHY, Checkpoint
@@ -116,10 +116,11 @@ def check_digest(resumed: Checkpoint, digest: str) -> None:
         digest: digest of the weights that a learner has read from it.
 
     Raises:
-        CheckpointError: the digests differ.
+        RefusedStateError: the digests differ.
     """
     if digest != resumed.info.get("weights_digest"):
-        raise CheckpointError(
-            f"its weights have the digest {digest}, its manifest says "
-            f"{resumed.info.get('weights_digest')}. Resume from another checkpoint."
+        raise RefusedStateError(
+            f"{resumed.path}: its weights have the digest {digest}, its manifest says "
+            f"{resumed.info.get('weights_digest')}. Resume from another checkpoint.",
+            resumed.timestep,
         )

@@ -1,14 +1,21 @@
 """A run that was stopped goes on from its checkpoint as if it had not been stopped."""
 
 import io
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import ray
 import torch
 
 from keisei_ray.config.schema import Config
+from keisei_ray.distributed import learner_handle
+from keisei_ray.distributed.actors import LearnerShell
 from keisei_ray.distributed.cluster import Cluster
+from keisei_ray.errors import DeviceMemoryError
 from keisei_ray.learning.schedules import scheduled_learning_rate
 from keisei_ray.rollouts.actor_state import read_states
 from keisei_ray.storage import checkpoint
@@ -16,9 +23,10 @@ from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import ACTORS_FILE, LEARNER_FILE, checkpoint_name
 from keisei_ray.telemetry.events import ActorReady, Event, RolloutArrived, UpdateFinished
 from keisei_ray.training.run_start import find_resume
-from tests.helpers.training_run import Run, overlap_config, train
+from tests.helpers.training_run import Run, learner_actors, overlap_config, train
 
 pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 UPDATE, RESUMED_AFTER, STOP_AFTER, NUM_UPDATES = 64, 3, 4, 8
 CONFIG = overlap_config(
@@ -151,3 +159,31 @@ def test_latest_passes_over_a_truncated_checkpoint_and_says_so(
 
 def with_run(**changes: object) -> Config:
     return CONFIG.model_copy(update={"run": CONFIG.run.model_copy(update=changes)})
+
+
+class HasNoRoom(LearnerShell):
+    """A learner whose device is full when it is to go on from a checkpoint."""
+
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        def load(*_: object, **__: object) -> NoReturn:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        torch.load = load
+        super().restore(files)
+
+
+def test_a_learner_that_has_no_room_ends_the_run_and_refuses_no_checkpoint(
+    resumed: Resumed, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner_handle, "new_learner_actor", learner_actors(HasNoRoom))
+    run = train(
+        CONFIG,
+        cluster,
+        tmp_path / "run",
+        resume=resumed.stopped_at,
+        fails_with=(DeviceMemoryError,),
+    )
+    assert str(run.error).startswith(
+        "The learner does not get the memory that it needs: CUDA out of memory. Tried to allocate "
+        "2.00 GiB. No checkpoint is at fault."
+    )

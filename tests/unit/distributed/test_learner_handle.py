@@ -16,10 +16,14 @@ from keisei_ray.distributed import learner_handle, supervision
 from keisei_ray.distributed.learner_handle import (
     LearnerHandle,
     SeveralLearnersLost,
+    StateRefused,
     rejected_rollouts,
 )
 from keisei_ray.errors import (
+    CheckpointError,
     ClusterError,
+    DeviceMemoryError,
+    KeiseiError,
     NumericalError,
     PeerLostError,
     RejectedRolloutsError,
@@ -82,6 +86,7 @@ def handle_of(
     *,
     learners: list[Any] | None = None,
     world: SimulatedRay | None = None,
+    is_pulled: bool = False,
 ) -> LearnerHandle:
     """Returns a handle whose learners are stopped from their first moment, or not, in turn.
 
@@ -91,6 +96,7 @@ def handle_of(
         monkeypatch: undoes what is replaced.
         learners: stand-ins that make each update together, by rank; None: a single one.
         world: where they live; None: a new one.
+        is_pulled: whether they are pulled towards the network that the run began with.
     """
     world = world or SimulatedRay(Random(0))
     for module in (learner_handle, supervision):
@@ -110,7 +116,11 @@ def handle_of(
         tiny_config(
             cluster={"start_timeout_s": 30.0},
             self_play={"num_actors": 5},
-            learner={"num_learners": len(learners or [None])},
+            learner={
+                "num_learners": len(learners or [None]),
+                "kl_start_coef": 0.5 if is_pulled else 0.0,
+            },
+            run={"init_from": "a" if is_pulled else None},
         ),
         bus,
         num_cpus=1.0,
@@ -170,6 +180,42 @@ class FakeOneOfSeveral(FakeLearner):
         self.follow(timestep, *rollouts)
         self.digest = "next"
         return Made()
+
+
+class FailingAtItsStart(FakeOneOfSeveral):
+    """A learner that fails in one call of its start."""
+
+    def __init__(self, call: str, error: Exception) -> None:
+        super().__init__()
+        self.call, self.error = call, error
+
+    def restore(self, state: dict[str, bytes]) -> None:
+        self.fail_in("restore")
+
+    def pull_to(self, model_file: bytes) -> None:
+        self.fail_in("pull_to")
+
+    def fail_in(self, call: str) -> None:
+        if call == self.call:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "expected"),
+    [
+        ("restore", CheckpointError("damaged"), StateRefused),
+        ("restore", DeviceMemoryError("no room"), DeviceMemoryError),
+        ("pull_to", CheckpointError("damaged"), CheckpointError),
+    ],
+)
+def test_only_a_checkpoint_that_the_learner_complains_of_is_refused(
+    call: str, error: Exception, expected: type[KeiseiError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learners: list[Any] = [FailingAtItsStart(call, error), FailingAtItsStart("none", error)]
+    handle = handle_of([False, False], [], monkeypatch, learners=learners, is_pulled=True)
+    with pytest.raises(KeiseiError, match=str(error)) as caught:
+        handle.launch(3, {"learner.pt": b"state"}, b"network")
+    assert type(caught.value) is expected
 
 
 def updated(

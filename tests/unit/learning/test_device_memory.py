@@ -1,4 +1,7 @@
-"""A device whose memory does not suffice: half as many rows at a time, once; then advice."""
+"""Memory that does not suffice for an update, or for the start of a learner.
+
+For an update: half as many rows at a time, once; then advice. For a start: advice at once.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 
 from keisei_ray.errors import DeviceMemoryError, UserError
+from keisei_ray.learning import learner as learner_module
 from keisei_ray.learning.learner import Learner
 from keisei_ray.storage.run_layout import LEARNER_FILE, MODEL_FILE
 from tests.helpers.tiny import N, T, played, tiny_config
@@ -74,3 +78,49 @@ def test_a_device_that_is_too_small_for_half_ends_the_run_with_advice() -> None:
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UserError)
     assert state(learner) == before
+
+
+SHORT = [
+    torch.OutOfMemoryError(MESSAGE),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes\n"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["device", "allocator", "host"])
+@pytest.mark.parametrize(
+    "name", ["build_model", "read_learner_state", "read_network", "host_weights"]
+)
+def test_a_learner_without_memory_to_start_says_so_and_blames_no_checkpoint(
+    name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stands for a part of the start: to build, to resume, to begin with another network."""
+    learner = Learner(tiny_config())
+    files = learner.state_files()
+
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    monkeypatch.setattr(learner_module, name, fail)
+
+    def start() -> None:
+        started = Learner(tiny_config())
+        started.load_state_files(files)
+        started.begin_as(files[MODEL_FILE])
+        started.snapshot()
+
+    with pytest.raises(DeviceMemoryError) as caught:
+        start()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("The learner does not get the memory that it needs: ")
+    assert "No checkpoint is at fault." in message
+
+
+def test_another_error_of_a_start_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise RuntimeError("another")
+
+    monkeypatch.setattr(learner_module, "build_model", fail)
+    with pytest.raises(RuntimeError, match=r"^another$"):
+        Learner(tiny_config())

@@ -158,6 +158,19 @@ def test_a_tensor_larger_than_the_file_is_refused(places: int, learner: Learner)
         read(learner, rezipped(out.getvalue(), enlarge))
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_file_for_which_there_is_no_room_is_not_refused(
+    error: Exception, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> object:
+        raise error
+
+    content = content_of(learner)
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(error)):
+        read(learner, content)
+
+
 def test_a_file_that_is_refused_changes_nothing(learner: Learner) -> None:
     other = Learner(tiny_config(run={"seed": 5}))
     before = other.weights_digest()

@@ -9,7 +9,15 @@ import pytest
 import safetensors.numpy
 
 from keisei_ray.config.schema import Config
-from keisei_ray.errors import ClusterError, KeiseiError, TakenOverError
+from keisei_ray.distributed.learner_handle import StateRefused
+from keisei_ray.errors import (
+    CheckpointError,
+    ClusterError,
+    DeviceMemoryError,
+    KeiseiError,
+    RefusedStateError,
+    TakenOverError,
+)
 from keisei_ray.rollouts.actor_state import pack_states
 from keisei_ray.storage.checkpoint import Checkpoint
 from keisei_ray.storage.run_layout import ACTORS_FILE
@@ -73,6 +81,40 @@ def test_a_resumed_run_says_what_it_could_not_keep(
     )
     Driver._say_what_is_not_kept(driver, Checkpoint(Path("runs/a"), 0, {}, files))
     assert messages == said
+
+
+@pytest.mark.parametrize(
+    ("error", "digest", "refused"),
+    [
+        (StateRefused("learner.pt is not"), "", "runs/a: learner.pt is not"),
+        (None, "another", "runs/a: its weights have the digest another"),
+        (CheckpointError("of the network that it is pulled to"), "", None),
+        (DeviceMemoryError("no room"), "", None),
+    ],
+)
+def test_a_checkpoint_is_refused_only_for_what_the_learner_says_of_it(
+    error: Exception | None, digest: str, refused: str | None
+) -> None:
+    """What is refused is passed over by `--resume latest`, and set aside."""
+
+    def launch(*_: object) -> Any:
+        if error is not None:
+            raise error
+
+    driver: Any = SimpleNamespace(
+        _resume=Checkpoint(Path("runs/a"), 7, {"weights_digest": "own"}, {}),
+        _initial=None,
+        _learner=SimpleNamespace(launch=launch, digest=digest),
+        progress=Progress(),
+    )
+    with pytest.raises(KeiseiError) as caught:
+        Driver._start_learner(driver)
+    if refused is None:
+        assert caught.value is error
+    else:
+        assert isinstance(caught.value, RefusedStateError)
+        assert str(caught.value).startswith(refused)
+        assert caught.value.timestep == 7
 
 
 def test_nothing_is_taken_once_ray_is_gone() -> None:
