@@ -9,8 +9,8 @@ from typing import Final
 import torch
 
 _TEXTS: Final = ("out of memory", "defaultcpuallocator", "_status_alloc_failed")
-"""What a plain RuntimeError of torch says in such a case, in small letters: an error of CUDA, of
-the allocator on the CPU, and of cuBLAS or cuDNN."""
+"""Parts of a plain RuntimeError of torch that says so, in small letters: of CUDA, of the allocator
+on the CPU, and of cuBLAS or cuDNN."""
 _ADVICE: Final = ("Of the allocated memory", "CUDA kernel errors might")
 """Beginnings of what torch adds for programmers."""
 
