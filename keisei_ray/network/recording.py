@@ -127,7 +127,7 @@ class _SharedRecording:
 
 _Architecture = tuple[ModelConfig, torch.dtype | None]
 _FREE: Final[defaultdict[_Architecture, list[_SharedRecording]]] = defaultdict(list)
-"""Architecture and precision -> recordings that nobody runs at the moment, the latest used last."""
+"""Architecture and precision -> recordings that are not running, the one used last at the end."""
 _MADE: Final[defaultdict[_Architecture, int]] = defaultdict(int)
 """Architecture and precision -> number of recordings that there are."""
 

@@ -146,18 +146,21 @@ def test_many_checks_in_a_row_count_like_a_few() -> None:
     np.testing.assert_array_equal(logits[0], logits[1])
 
 
+def inputs_of(games: VectorGames) -> tuple[torch.Tensor, ...]:
+    return tuple(map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
+
+
 def test_a_labels_logit_is_read_at_its_square_and_direction() -> None:
     """The head alone, as a map [27, 9 files, 9 ranks]: label k is pair LABEL_TO_PLANE_SQUARE[k]."""
     model = build_model(ModelConfig(**SMALL | {"origins": False}), seed=0)
     towers: list[torch.Tensor] = []
     model.blocks.register_forward_hook(lambda _, __, out: towers.append(out))
-    games = played_games(2)
-    logits, _, _ = network_outputs(model, games.boards, games.hands, games.scalars)
     with torch.no_grad():
+        logits, _ = model(*inputs_of(played_games(2)))
         by_plane = model.policy_head(towers[0]).numpy()
     assert by_plane.shape == (2, 27, 9, 9)
     expected = by_plane.reshape(2, -1)[:, LABEL_TO_PLANE_SQUARE]
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=0, atol=1e-6)
     assert np.abs(expected).max() > 0.01
 
 
@@ -166,7 +169,8 @@ def test_the_planes_are_the_board_at_file_and_rank() -> None:
     seen: dict[str, torch.Tensor] = {}
     model.stem.register_forward_pre_hook(lambda _, inputs: seen.update(planes=inputs[0]))
     games = played_games(2)
-    network_outputs(model, games.boards, games.hands, games.scalars)
+    with torch.no_grad():
+        model(*inputs_of(games))
     planes = seen["planes"]
     assert planes.shape == (2, 29, 9, 9)
     assert planes.is_contiguous(memory_format=torch.channels_last)
@@ -379,7 +383,7 @@ def test_half_precision_is_of_the_tower_alone(
 
     monkeypatch.setattr(half, "_by_square", keep_precision)
     games = played_games()
-    positions = tuple(map(torch.from_numpy, (games.boards, games.hands, games.scalars)))
+    positions = inputs_of(games)
     with torch.no_grad():
         outputs, expected = half(*positions), exact(*positions)
     for output, wanted in zip(outputs, expected, strict=True):
