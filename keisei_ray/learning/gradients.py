@@ -75,8 +75,7 @@ class ParallelGradients:
         replicas = [model] + [_sharing_weights(model) for _ in range(num_threads - 1)]
         layout = FlatLayout.of(model)
         self._replicas = [(replica, layout.flatten_gradients(replica)) for replica in replicas]
-        # One thread alone gains nothing by them, since its Python waits for nobody. They list moves
-        # and call no hooks.
+        # Recordings call no hooks. They are for several threads, which else run Python in turn.
         is_recorded = num_threads > 1 and not model.material_weight.is_cuda
         self._passes = [
             recorded_passes(replica) if is_recorded else plain_passes(replica)

@@ -199,7 +199,16 @@ class PolicyValueNet(nn.Module):
         return numbers * self.global_scale
 
     def _embed(self, slots: Tensor | None, codes: Tensor, everywhere: Tensor) -> Tensor:
-        """[B, C, 9, 9]: the pieces around each square, the attackers, and [B, C] numbers."""
+        """Computes the input of the tower.
+
+        Args:
+            slots: [B, 81, 12] attackers, see `Attackers.forward`; None if lines are not followed.
+            codes: [B, 81] int64 piece codes.
+            everywhere: [B, C] float32, added to every square: hands and scalars.
+
+        Returns:
+            [B, C, 9, 9] in the tower's precision.
+        """
         planes = functional.embedding(codes, self.one_hot).view(-1, 9, 9, NUM_PIECE_CODES)
         x = self.stem(planes.permute(0, 3, 1, 2))
         x = x + everywhere.to(x.dtype)[..., None, None]

@@ -42,7 +42,7 @@ from keisei_ray.storage.run_lock import RunLock
 from keisei_ray.storage.superseded import set_newer_aside
 from keisei_ray.telemetry.events import EventBus, Notice, RunEnded, RunStarted, Subscriber
 from keisei_ray.tracking import logs
-from keisei_ray.tracking.background_upload import uploading
+from keisei_ray.tracking.background_upload import BackgroundUpload, uploading
 from keisei_ray.tracking.late_notice import publish_or_log
 from keisei_ray.tracking.profile_files import ProfileFiles
 from keisei_ray.tracking.ray_metrics import RayMetrics
@@ -176,9 +176,7 @@ def _train(
             room=_room_notice(cluster, bus),
         )
         try:
-            if upload is not None:  # Before the records are cut: a refusal changes nothing here.
-                upload.set_newer_aside(config.checkpoint.upload_timeout_s)
-            own, set_aside = _own_subscribers(start, resolved, bus, console, files)
+            own, set_aside = _own_subscribers(start, resolved, bus, console, files, upload)
             for subscriber in (*own, *subscribers):
                 bus.add(subscriber)
             _begin(driver, start, cluster, (*tuning, *set_aside))
@@ -239,11 +237,25 @@ def configured_subscribers(
 
 
 def _own_subscribers(
-    start: RunStart, config: Config, bus: EventBus, console: Console, files: RunFileQueue
+    start: RunStart,
+    config: Config,
+    bus: EventBus,
+    console: Console,
+    files: RunFileQueue,
+    upload: BackgroundUpload | None,
 ) -> tuple[tuple[Subscriber, ...], list[Notice]]:
     """Makes the run's own subscribers; sets newer checkpoints aside before records are cut.
 
-    So a start that ends in between leaves no newest checkpoint whose records are gone.
+    So a start that ends in between leaves no newest checkpoint whose records are gone. Where there
+    is a subscriber that cannot be made, no checkpoint is set aside.
+
+    Args:
+        start: where the run starts.
+        config: the effective settings.
+        bus: the run's.
+        console: where the view draws.
+        files: has the run's records written.
+        upload: of the run to its URI, where newer checkpoints are set aside too; None: it has none.
 
     Returns:
         The subscribers, and a notice for each checkpoint that was set aside.
@@ -254,6 +266,8 @@ def _own_subscribers(
         told.append(Notice(f"checkpoint {name} is now {new_name}: the run goes on before it"))
 
     def set_aside() -> None:
+        if upload is not None:  # First: if the URI does not answer, nothing changes here.
+            upload.set_newer_aside(config.checkpoint.upload_timeout_s)
         if start.resume is not None:
             set_newer_aside(start.run_dir / CHECKPOINTS_DIR, start.resume.timestep, tell)
 

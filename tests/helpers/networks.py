@@ -26,3 +26,20 @@ def shaken_model(kind: str = "attackers") -> PolicyValueNet:
             if weights.requires_grad:
                 weights.add_(0.1 * torch.randn(weights.shape, generator=generator))
     return model
+
+
+SMALL_NETWORKS = [
+    ModelConfig(depth=2, width=16, value_hidden=8),
+    ModelConfig(
+        depth=1,
+        width=16,
+        value_hidden=8,
+        activation="silu",
+        squeeze_excitation=True,
+        value_head="scalar",
+    ),
+    ModelConfig(depth=1, width=16, value_hidden=8, attackers=False, origins=False),
+    ModelConfig(depth=1, width=16, value_hidden=8, attackers=False, origins=True),
+    ModelConfig(depth=1, width=16, value_hidden=8, attackers=True, origins=False),
+]
+"""Architectures that between them have every layer and input."""

@@ -12,21 +12,9 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.learning.ppo import LossCoefs
 from keisei_ray.learning.recorded_passes import Passes, plain_passes, recorded_passes
 from keisei_ray.network.model import Amp, PolicyValueNet, build_model
+from tests.helpers.networks import SMALL_NETWORKS
 from tests.helpers.rollouts import random_rollout
 
-CONFIGS = [
-    ModelConfig(depth=2, width=16, value_hidden=8),
-    ModelConfig(
-        depth=1,
-        width=16,
-        value_hidden=8,
-        activation="silu",
-        squeeze_excitation=True,
-        value_head="scalar",
-    ),
-    ModelConfig(depth=1, width=16, value_hidden=8, attackers=False, origins=False),
-    ModelConfig(depth=1, width=16, value_hidden=8, attackers=False, origins=True),
-]
 COEFS = LossCoefs(
     clip_coef=0.25, max_importance_weight=1.5, mate_coef=0.5, vf_coef=0.75, ent_coef=0.125
 )
@@ -67,7 +55,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", SMALL_NETWORKS, ids=str)
 def test_a_recording_has_the_bits_of_the_network_for_any_rows(
     config: ModelConfig, amp: Amp
 ) -> None:
@@ -82,13 +70,13 @@ def test_a_recording_has_the_bits_of_the_network_for_any_rows(
 
 
 def test_a_recording_has_the_weights_that_are_written_into_the_network() -> None:
-    model = build_model(CONFIGS[0], seed=1)
+    model = build_model(SMALL_NETWORKS[0], seed=1)
     recording = recorded_passes(model)
     fields, rows = fields_of(9), torch.arange(9)
     before = passed(recording, model, fields, rows)
     with torch.no_grad():
         for parameter, other in zip(
-            model.parameters(), build_model(CONFIGS[0], seed=2).parameters(), strict=True
+            model.parameters(), build_model(SMALL_NETWORKS[0], seed=2).parameters(), strict=True
         ):
             parameter.copy_(other)
     after = passed(recording, model, fields, rows)
@@ -97,7 +85,7 @@ def test_a_recording_has_the_weights_that_are_written_into_the_network() -> None
 
 
 def test_a_recording_has_the_coefficients_of_each_call() -> None:
-    model = build_model(CONFIGS[0], seed=1)
+    model = build_model(SMALL_NETWORKS[0], seed=1)
     fields, rows = fields_of(30), torch.arange(30)
     recording, plain = recorded_passes(model), plain_passes(model)
     for name in LossCoefs._fields:
@@ -108,7 +96,7 @@ def test_a_recording_has_the_coefficients_of_each_call() -> None:
 
 
 def test_recordings_of_two_threads_do_not_disturb_each_other() -> None:
-    models = [build_model(CONFIGS[0], seed=seed) for seed in (1, 2)]
+    models = [build_model(SMALL_NETWORKS[0], seed=seed) for seed in (1, 2)]
     recordings = [recorded_passes(model) for model in models]
     inputs = [(fields_of(rows), torch.arange(rows)) for rows in (11, 12, 13, 14)]
 
@@ -129,7 +117,7 @@ def test_a_network_that_torch_cannot_record_is_used_itself(
         raise RuntimeError("no more tracing")
 
     monkeypatch.setattr(torch.jit, "trace", fails)
-    model = build_model(CONFIGS[0], seed=1)
+    model = build_model(SMALL_NETWORKS[0], seed=1)
     fields, rows = fields_of(9), torch.arange(9)
     with caplog.at_level(logging.WARNING):
         passes = recorded_passes(model)

@@ -15,22 +15,10 @@ from keisei_ray.config.sections import ModelConfig
 from keisei_ray.network import recording
 from keisei_ray.network.model import Amp, PolicyValueNet, build_model
 from keisei_ray.network.recording import MAX_RECORDINGS, evaluate
+from tests.helpers.networks import SMALL_NETWORKS
 from tests.helpers.rollouts import random_rollout
 
 AMPS: tuple[Amp, ...] = ("off", "bf16")
-CONFIGS = [
-    ModelConfig(depth=2, width=16, value_hidden=8),
-    ModelConfig(
-        depth=1,
-        width=16,
-        value_hidden=8,
-        activation="silu",
-        squeeze_excitation=True,
-        value_head="scalar",
-    ),
-    ModelConfig(depth=1, width=16, value_hidden=8, attackers=False, origins=False),
-    ModelConfig(depth=1, width=16, value_hidden=8, attackers=True, origins=False),
-]
 
 
 def positions(rows: int) -> list[torch.Tensor]:
@@ -55,7 +43,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return networks
 
 
-def new_model(seed: int = 1, config: ModelConfig = CONFIGS[0], amp: Amp = "off") -> PolicyValueNet:
+def new_model(
+    seed: int = 1, config: ModelConfig = SMALL_NETWORKS[0], amp: Amp = "off"
+) -> PolicyValueNet:
     return build_model(config, seed=seed, amp=amp).eval()
 
 
@@ -68,7 +58,7 @@ def same_as_itself(model: PolicyValueNet, rows: int) -> bool:
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", SMALL_NETWORKS, ids=str)
 def test_a_recording_has_the_bits_of_the_network_for_any_rows(
     config: ModelConfig, amp: Amp, made: list[Any]
 ) -> None:
@@ -98,7 +88,7 @@ def test_many_networks_in_turn_have_few_recordings_and_their_own_weights(made: l
 
 
 def test_networks_of_other_architectures_and_precisions_have_their_own(made: list[Any]) -> None:
-    models = [new_model(config=config, amp=amp) for config in CONFIGS for amp in AMPS]
+    models = [new_model(config=config, amp=amp) for config in SMALL_NETWORKS for amp in AMPS]
     for _ in range(2):
         assert all(same_as_itself(model, 3) for model in models)
     assert len(made) == len(models)

@@ -95,7 +95,7 @@ def test_a_resumed_run_says_what_it_could_not_keep(
 def test_a_checkpoint_is_refused_only_for_what_the_learner_says_of_it(
     error: Exception | None, digest: str, refused: str | None
 ) -> None:
-    """What is refused is passed over by `--resume latest`, and set aside."""
+    """Only a refused checkpoint is passed over by `--resume latest`, and set aside."""
 
     def launch(*_: object) -> Any:
         if error is not None:
