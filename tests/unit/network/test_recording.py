@@ -94,6 +94,12 @@ def test_networks_of_other_architectures_and_precisions_have_their_own(made: lis
     assert len(made) == len(models)
 
 
+def test_recordings_of_one_precision_are_not_lent_to_networks_of_another() -> None:
+    models = [new_model(seed, amp=amp) for amp in AMPS for seed in range(MAX_RECORDINGS)]
+    for _ in range(2):
+        assert all(same_as_itself(model, 3) for model in models)
+
+
 def test_a_network_that_is_gone_leaves_its_recording_to_the_next(made: list[Any]) -> None:
     for seed in range(5):
         model = new_model(seed)
